@@ -1,0 +1,165 @@
+//! Owns how something wrong in a configuration is named: where, what, and what was perhaps meant. Refuses to
+//! know what can be wrong.
+
+use std::fmt;
+
+/// One thing wrong in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issue {
+    /// The YAML path, such as `pools.llama.endpoints[0].weight`; empty for the document itself.
+    pub path: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What was perhaps meant.
+    pub suggestion: Option<String>,
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            write!(f, "line {}, column {}: {}", self.line, self.column, self.message)?;
+        } else {
+            write!(f, "{} (line {}): {}", self.path, self.line, self.message)?;
+        }
+        match &self.suggestion {
+            Some(suggestion) => write!(f, "; did you mean `{suggestion}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything wrong in a configuration, in the order of its lines; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issues(pub Vec<Issue>);
+
+impl Issues {
+    /// Sorts issues by line and column and drops repetitions.
+    pub(super) fn sorted(mut issues: Vec<Issue>) -> Self {
+        issues.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
+        issues.dedup();
+        Self(issues)
+    }
+}
+
+impl fmt::Display for Issues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, issue) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{issue}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Issues {}
+
+/// A place in a line-based text, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// The way from the document's root to a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Path(Vec<Segment>);
+
+/// One step of a [`Path`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+impl Path {
+    /// Gives the path of a key in the mapping at this path.
+    pub(super) fn key(&self, key: &str) -> Self {
+        self.joined(Segment::Key(key.to_owned()))
+    }
+
+    /// Gives the path of an item in the list at this path.
+    pub(super) fn index(&self, index: usize) -> Self {
+        self.joined(Segment::Index(index))
+    }
+
+    /// Gives the steps from the root.
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.0
+    }
+
+    fn joined(&self, segment: Segment) -> Self {
+        let mut segments = self.0.clone();
+        segments.push(segment);
+        Self(segments)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Index(index) => write!(f, "[{index}]")?,
+                Segment::Key(key) if !is_bare(key) => write!(f, "[{key:?}]")?,
+                Segment::Key(key) if position == 0 => f.write_str(key)?,
+                Segment::Key(key) => write!(f, ".{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_bare(key: &str) -> bool {
+    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+/// Finds the candidate that a misspelt word was perhaps meant to be.
+pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let folded = word.to_lowercase();
+    let limit = (word.chars().count() / 3).clamp(1, 3);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::osa_distance(&folded, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issue_reads_as_one_line() {
+        let path = Path::default().key("pools").key("llama").key("endpoints").index(0).key("wieght");
+        let issue = Issue {
+            path: path.to_string(),
+            line: 12,
+            column: 3,
+            message: "unknown key".to_owned(),
+            suggestion: near_miss("wieght", ["address", "weight"]),
+        };
+        assert_eq!(
+            issue.to_string(),
+            "pools.llama.endpoints[0].wieght (line 12): unknown key; did you mean `weight`?"
+        );
+    }
+
+    #[test]
+    fn a_key_with_slashes_is_quoted_in_a_path() {
+        let path = Path::default().key("models").key("a/b.c").key("pools").index(1);
+        assert_eq!(path.to_string(), "models[\"a/b.c\"].pools[1]");
+    }
+
+    #[test]
+    fn only_a_near_miss_is_suggested() {
+        assert_eq!(near_miss("Math", ["law", "math"]).as_deref(), Some("math"));
+        assert_eq!(near_miss("astrology", ["law", "math"]), None);
+        assert_eq!(near_miss("ab", ["xy"]), None);
+    }
+}

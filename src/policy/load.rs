@@ -1,0 +1,96 @@
+//! Owns the way from text to checked data, and how the steps' issues come together. Refuses to know the steps.
+
+use std::path::Path;
+
+use schemars::{JsonSchema, schema_for};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::checker::Checker;
+use super::environment::Environment;
+use super::expand::expand;
+use super::issue::{Issue, Issues};
+use super::raw::RawPolicy;
+use super::server::{RawServer, ServerSpec, server};
+use super::validate::validate;
+use super::{Policy, check, yaml};
+
+/// Loads a policy; relative files start at `base`, and decisions may name `domains` alone.
+///
+/// The error holds everything that is wrong, in the order of the lines.
+pub fn load(
+    text: &str,
+    base: &Path,
+    environment: &dyn Environment,
+    domains: &[&str],
+) -> Result<Policy, Issues> {
+    read(text, base, environment, |raw: &RawPolicy, checker| check::policy(raw, domains, checker))
+}
+
+/// Loads a server file; relative files start at `base`.
+pub fn load_server(text: &str, base: &Path, environment: &dyn Environment) -> Result<ServerSpec, Issues> {
+    // Every key has a default, so a file without a single one is as good as `{}`.
+    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    read(if blank { "{}" } else { text }, base, environment, server)
+}
+
+/// Gives the JSON Schema of a policy, for editors.
+pub fn schema() -> Value {
+    schema_for!(RawPolicy).to_value()
+}
+
+/// Gives the JSON Schema of a server file, for editors.
+pub fn server_schema() -> Value {
+    schema_for!(RawServer).to_value()
+}
+
+/// Reads a text as `R` and checks it.
+fn read<R: DeserializeOwned + JsonSchema, T>(
+    text: &str,
+    base: &Path,
+    environment: &dyn Environment,
+    check: impl FnOnce(&R, &mut Checker<'_>) -> T,
+) -> Result<T, Issues> {
+    let mut tree = yaml::parse(text).map_err(|issue| Issues(vec![issue]))?;
+    let mut issues = expand(&mut tree, environment);
+    let (value, faults) = validate(&tree, &schema_for!(R).to_value());
+    issues = merged(issues, faults, |known, new| known.path == new.path);
+    let Some(value) = value else { return Err(Issues::sorted(issues)) };
+    // Faulty parts are left out of the value; what still makes a whole is checked all the same, so that one run names
+    // as much as possible.
+    match serde_json::from_value::<R>(value) {
+        Ok(raw) => {
+            let mut checker = Checker::new(&tree, base, environment);
+            let checked = check(&raw, &mut checker);
+            issues = merged(issues, checker.issues, |known, new| related(&known.path, &new.path));
+            if issues.is_empty() { Ok(checked) } else { Err(Issues::sorted(issues)) }
+        }
+        Err(error) if issues.is_empty() => {
+            let path = String::new();
+            let message = error.to_string();
+            let issue =
+                Issue { path, line: tree.mark.line, column: tree.mark.column, message, suggestion: None };
+            Err(Issues(vec![issue]))
+        }
+        Err(_) => Err(Issues::sorted(issues)),
+    }
+}
+
+/// Adds the issues that do not merely follow from a known one.
+fn merged(mut known: Vec<Issue>, new: Vec<Issue>, follows: impl Fn(&Issue, &Issue) -> bool) -> Vec<Issue> {
+    let first = known.len();
+    for issue in new {
+        if !known[..first].iter().any(|known| follows(known, &issue)) {
+            known.push(issue);
+        }
+    }
+    known
+}
+
+/// Whether one path leads through the other.
+fn related(a: &str, b: &str) -> bool {
+    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    long.strip_prefix(short).is_some_and(|rest| {
+        short.is_empty() || rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
+    })
+}

@@ -1,0 +1,282 @@
+//! Owns the meeting of a tree and a JSON Schema: everything of the wrong kind is named, and what is right comes
+//! out as JSON. Refuses to know any key of ours, and to say what a value expanded to.
+
+use serde_json::{Map, Number, Value};
+
+use super::duration::parse_duration;
+use super::issue::{Issue, Mark, Path, near_miss};
+use super::yaml::{Entry, Kind, Node, Scalar, Style};
+
+/// The JSON of a tree without its faulty parts, and the faults.
+pub(super) fn validate(root: &Node, schema: &Value) -> (Option<Value>, Vec<Issue>) {
+    let mut validator = Validator { root: schema, issues: Vec::new() };
+    let value = validator.node(root, root.mark, schema, &Path::default());
+    (value, validator.issues)
+}
+
+struct Validator<'a> {
+    root: &'a Value,
+    issues: Vec<Issue>,
+}
+
+impl<'a> Validator<'a> {
+    fn issue(&mut self, path: &Path, mark: Mark, message: String, suggestion: Option<String>) {
+        let (line, column) = (mark.line, mark.column);
+        self.issues.push(Issue { path: path.to_string(), line, column, message, suggestion });
+    }
+
+    /// Gives a node's JSON, or nothing where it is of no use; the issue is recorded then.
+    fn node(&mut self, node: &Node, mark: Mark, schema: &'a Value, path: &Path) -> Option<Value> {
+        let shapes = self.shapes(schema);
+        match &node.kind {
+            Kind::Map(entries) => {
+                if let Some(shape) = shapes.iter().find(|shape| accepts(shape, "object")) {
+                    return Some(self.map(entries, mark, shape, path));
+                }
+            }
+            Kind::List(items) => {
+                if let Some(shape) = shapes.iter().find(|shape| accepts(shape, "array")) {
+                    return Some(self.list(items, mark, shape, path));
+                }
+            }
+            Kind::Scalar(scalar) => return self.scalar(scalar, node.mark, &shapes, path),
+        }
+        let found = if matches!(node.kind, Kind::Map(_)) { "a mapping" } else { "a list" };
+        self.issue(path, mark, format!("expected {}, found {found}", expected(&shapes)), None);
+        None
+    }
+
+    fn map(&mut self, entries: &[Entry], mark: Mark, schema: &'a Value, path: &Path) -> Value {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let others = schema.get("additionalProperties").filter(|others| others.is_object());
+        let mut map = Map::new();
+        let mut seen: Vec<(&str, Mark)> = Vec::new();
+        for entry in entries {
+            let path = path.key(&entry.key);
+            if let Some((_, first)) = seen.iter().find(|(key, _)| *key == entry.key) {
+                let message = format!("the key stands twice; it is first on line {}", first.line);
+                self.issue(&path, entry.mark, message, None);
+                continue;
+            }
+            seen.push((&entry.key, entry.mark));
+            let Some(schema) = properties.and_then(|known| known.get(&entry.key)).or(others) else {
+                let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
+                let suggestion = near_miss(&entry.key, known);
+                self.issue(&path, entry.mark, "unknown key".to_owned(), suggestion);
+                continue;
+            };
+            if let Some(value) = self.node(&entry.value, entry.mark, schema, &path) {
+                map.insert(entry.key.clone(), value);
+            }
+        }
+        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+            let key = key.as_str().unwrap_or_default();
+            if !seen.iter().any(|(seen, _)| *seen == key) {
+                self.issue(path, mark, format!("the key `{key}` is missing"), None);
+            }
+        }
+        self.count(entries.len(), ["minProperties", "maxProperties"], mark, schema, path);
+        Value::Object(map)
+    }
+
+    fn list(&mut self, items: &[Node], mark: Mark, schema: &'a Value, path: &Path) -> Value {
+        self.count(items.len(), ["minItems", "maxItems"], mark, schema, path);
+        let limit = schema.get("maxItems").and_then(Value::as_u64).map_or(usize::MAX, |limit| limit as usize);
+        let Some(schema) = schema.get("items") else { return Value::Array(Vec::new()) };
+        let items = items.iter().take(limit).enumerate();
+        let values = items.filter_map(|(index, item)| self.node(item, item.mark, schema, &path.index(index)));
+        Value::Array(values.collect())
+    }
+
+    fn count(&mut self, count: usize, bounds: [&str; 2], mark: Mark, schema: &Value, path: &Path) {
+        let [least, most] = bounds.map(|bound| schema.get(bound).and_then(Value::as_u64));
+        if let Some(least) = least.filter(|least| (count as u64) < *least) {
+            self.issue(path, mark, format!("needs at least {least}"), None);
+        }
+        if let Some(most) = most.filter(|most| count as u64 > *most) {
+            self.issue(path, mark, format!("at most {most} are allowed, found {count}"), None);
+        }
+    }
+
+    fn scalar(&mut self, scalar: &Scalar, mark: Mark, shapes: &[&Value], path: &Path) -> Option<Value> {
+        let candidates = candidates(scalar);
+        let fitting = candidates.iter().find_map(|value| {
+            let shape = shapes.iter().find(|shape| !is_choice(shape) && accepts(shape, kind(value)))?;
+            Some((value, *shape))
+        });
+        if let Some((value, shape)) = fitting {
+            let fault = fault(value, shape);
+            if let Some(message) = fault {
+                self.issue(path, mark, message, None);
+                return None;
+            }
+            return Some(value.clone());
+        }
+        let choices = choices(shapes);
+        if let Some(choice) = candidates.iter().find(|value| choices.contains(value)) {
+            return Some(choice.clone());
+        }
+        self.mismatch(scalar, mark, shapes, path);
+        None
+    }
+
+    fn mismatch(&mut self, scalar: &Scalar, mark: Mark, shapes: &[&Value], path: &Path) {
+        let choices = choices(shapes);
+        let words = || choices.iter().filter_map(Value::as_str);
+        // What a variable expanded to may be a secret, so it is never repeated.
+        if choices.is_empty() || scalar.style == Style::Expanded {
+            let plain = scalar.style == Style::Plain;
+            let literal = if plain { core(&scalar.text) } else { Value::String(String::new()) };
+            let quotable = (literal.is_number() || literal.is_boolean())
+                && shapes.iter().any(|shape| accepts(shape, "string"));
+            let suggestion = quotable.then(|| format!("\"{}\"", scalar.text));
+            let message = format!("expected {}, found {}", expected(shapes), article(kind(&literal)));
+            return self.issue(path, mark, message, suggestion);
+        }
+        let listed: Vec<String> = words().map(|word| format!("`{word}`")).collect();
+        let shown: String = scalar.text.chars().take(64).collect();
+        let message = format!("`{shown}` is not one of {}", listed.join(", "));
+        let suggestion = words()
+            .find(|word| scalar.style == Style::Plain && *word == scalar.text)
+            .map(|word| format!("\"{word}\""))
+            .or_else(|| near_miss(&scalar.text, words()));
+        self.issue(path, mark, message, suggestion);
+    }
+
+    /// Gives the alternatives of a schema, each without references.
+    fn shapes(&self, schema: &'a Value) -> Vec<&'a Value> {
+        let mut shapes = Vec::new();
+        let mut open = vec![schema];
+        while let Some(schema) = open.pop() {
+            let reference = schema.get("$ref").and_then(Value::as_str);
+            let alternatives = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
+            if let Some(reference) = reference {
+                open.extend(self.root.pointer(reference.trim_start_matches('#')));
+            } else if let Some(alternatives) = alternatives {
+                open.extend(alternatives.iter().rev());
+            } else {
+                shapes.push(schema);
+            }
+        }
+        shapes
+    }
+}
+
+/// Gives what a scalar may mean, the likeliest first.
+fn candidates(scalar: &Scalar) -> Vec<Value> {
+    let string = || Value::String(scalar.text.clone());
+    match scalar.style {
+        Style::Quoted => vec![string()],
+        Style::Plain => vec![core(&scalar.text)],
+        Style::Expanded if scalar.text.is_empty() => vec![Value::Null, string()],
+        Style::Expanded => vec![string(), core(&scalar.text)],
+    }
+}
+
+/// Types a plain scalar by the YAML 1.2 core schema; what JSON cannot hold stays a string.
+fn core(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        _ => {}
+    }
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    let radix =
+        |prefix, radix| text.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok());
+    if let Some(integer) = unsigned.parse().ok().or_else(|| radix("0x", 16)).or_else(|| radix("0o", 8)) {
+        return Value::from(integer);
+    }
+    let looks_numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+        && text.contains(|c: char| c.is_ascii_digit());
+    let float = text.parse().ok().filter(|_| looks_numeric).and_then(Number::from_f64);
+    float.map_or_else(|| Value::String(text.to_owned()), Value::Number)
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Whether a schema's `type` allows a kind; an integer is a number too.
+fn accepts(schema: &Value, kind: &str) -> bool {
+    let is = |name: &Value| name == kind || (name == "number" && kind == "integer");
+    match schema.get("type") {
+        Some(Value::Array(names)) => names.iter().any(is),
+        Some(name) => is(name),
+        None => false,
+    }
+}
+
+fn is_choice(schema: &Value) -> bool {
+    schema.get("const").is_some() || schema.get("enum").is_some()
+}
+
+fn choices(shapes: &[&Value]) -> Vec<Value> {
+    let listed = |shape: &&Value| match (shape.get("const"), shape.get("enum")) {
+        (Some(value), _) => vec![value.clone()],
+        (None, Some(Value::Array(values))) => values.clone(),
+        _ => Vec::new(),
+    };
+    shapes.iter().flat_map(listed).collect()
+}
+
+/// Names the alternatives for a reader, or takes the schema's own words in `x-expected`.
+fn expected(shapes: &[&Value]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for shape in shapes {
+        if let Some(words) = shape.get("x-expected").and_then(Value::as_str) {
+            names.push(words);
+            continue;
+        }
+        for name in ["string", "integer", "number", "boolean", "array", "object"] {
+            let by_integer = name == "integer" && accepts(shape, "number");
+            if accepts(shape, name) && !by_integer && !names.contains(&article(name)) {
+                names.push(article(name));
+            }
+        }
+    }
+    names.join(" or ")
+}
+
+fn article(kind: &str) -> &'static str {
+    match kind {
+        "null" => "nothing",
+        "boolean" => "true or false",
+        "number" => "a number",
+        "integer" => "a whole number",
+        "string" => "a string",
+        "array" => "a list",
+        _ => "a mapping",
+    }
+}
+
+/// Says how a value of the right kind breaks the schema's bounds.
+fn fault(value: &Value, schema: &Value) -> Option<String> {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    if let Some(number) = value.as_f64() {
+        let [least, most] = [bound("minimum"), bound("maximum")];
+        let outside = least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most);
+        return outside.then(|| match (least, most) {
+            (Some(least), Some(most)) => format!("must be between {least} and {most}"),
+            (Some(least), None) => format!("must be at least {least}"),
+            (_, most) => format!("must be at most {}", most.unwrap_or_default()),
+        });
+    }
+    let text = value.as_str()?;
+    if schema.get("x-format").is_some_and(|format| format == "duration") {
+        return parse_duration(text).err().map(|fault| fault.to_string());
+    }
+    let length = text.chars().count() as f64;
+    if bound("minLength").is_some_and(|least| length < least) {
+        return Some("must not be empty".to_owned());
+    }
+    bound("maxLength").filter(|most| length > *most).map(|most| format!("is longer than {most} characters"))
+}

@@ -1,0 +1,238 @@
+//! Owns YAML text to a positioned tree; the only file that names the YAML crate. Refuses to know keys and types.
+//!
+//! Bounded in every direction: bytes of text, nodes after aliases are copied, and depth.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::issue::{Issue, Mark, Path, Segment};
+
+/// The longest text that is read, in bytes.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+/// The most nodes in a tree, counting each copy that an alias makes.
+const MAX_NODES: usize = 200_000;
+/// The deepest nesting.
+const MAX_DEPTH: usize = 32;
+
+/// One node of the document and where it starts.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) mark: Mark,
+    pub(super) kind: Kind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key and its value; the same key may stand twice in a tree.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) mark: Mark,
+    pub(super) value: Node,
+}
+
+/// A scalar that has no type yet.
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    pub(super) style: Style,
+}
+
+/// How a scalar was written, which says what its text may mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Typed by its looks.
+    Plain,
+    /// Always a string.
+    Quoted,
+    /// The result of an expansion: whatever is expected at its place.
+    Expanded,
+}
+
+impl Node {
+    /// Finds where a path stands; a path into nothing stands at its deepest existing ancestor.
+    pub(super) fn locate(&self, path: &Path) -> Mark {
+        let (mut node, mut mark) = (self, self.mark);
+        for segment in path.segments() {
+            match (segment, &node.kind) {
+                (Segment::Key(key), Kind::Map(entries)) => {
+                    let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
+                    node = &entry.value;
+                    mark = if matches!(node.kind, Kind::Scalar(_)) { node.mark } else { entry.mark };
+                }
+                (Segment::Index(index), Kind::List(items)) => {
+                    let Some(item) = items.get(*index) else { break };
+                    node = item;
+                    mark = node.mark;
+                }
+                _ => break,
+            }
+        }
+        mark
+    }
+}
+
+/// Parses the single document of a text; the error says where the text stops being acceptable.
+pub(super) fn parse(text: &str) -> Result<Node, Issue> {
+    let start = Mark { line: 1, column: 1 };
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(refused(start, format!("the document is longer than {MAX_TEXT_BYTES} bytes")));
+    }
+    let mut builder = Builder::default();
+    let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|error| {
+            refused(position(error.marker()), format!("not valid YAML: {}", error.info()))
+        })?;
+        builder.event(event, span)?;
+    }
+    builder.root.ok_or_else(|| refused(start, "the document is empty".to_owned()))
+}
+
+/// A collection that is still open, with its anchor.
+struct Frame {
+    mark: Mark,
+    anchor: usize,
+    nodes_before: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Mark)> },
+}
+
+/// Builds the tree from events without recursion.
+#[derive(Default)]
+struct Builder {
+    open: Vec<Frame>,
+    /// Each finished anchor with its count of nodes.
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Issue> {
+        let mark = position(&span.start);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let quoted = style != ScalarStyle::Plain || is_string_tag(tag.as_deref(), mark)?;
+                let style = if quoted { Style::Quoted } else { Style::Plain };
+                let scalar = Scalar { text: text.into_owned(), style };
+                self.finish(Node { mark, kind: Kind::Scalar(scalar) }, anchor, 1)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                is_string_tag(tag.as_deref(), mark)?;
+                self.start(mark, anchor, Content::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                is_string_tag(tag.as_deref(), mark)?;
+                self.start(mark, anchor, Content::Map { entries: Vec::new(), key: None })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => {
+                let Some((node, count)) = self.anchors.get(&anchor) else {
+                    return Err(refused(mark, "an alias may not stand inside its own anchor".to_owned()));
+                };
+                let count = *count;
+                self.admit(mark, count, depth(node))?;
+                let node = Node { mark, kind: node.kind.clone() };
+                self.finish(node, 0, count)
+            }
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(refused(mark, "only one document is allowed".to_owned()))
+            }
+            Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::Nothing => Ok(()),
+        }
+    }
+
+    fn start(&mut self, mark: Mark, anchor: usize, content: Content) -> Result<(), Issue> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(refused(mark, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.open.push(Frame { mark, anchor, nodes_before: self.nodes, content });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Issue> {
+        let Some(frame) = self.open.pop() else { return Ok(()) };
+        let kind = match frame.content {
+            Content::List(items) => Kind::List(items),
+            Content::Map { entries, .. } => Kind::Map(entries),
+        };
+        // The children are counted already; an anchor's count is theirs and its own.
+        let inside = self.nodes - frame.nodes_before;
+        self.nodes = frame.nodes_before;
+        self.finish(Node { mark: frame.mark, kind }, frame.anchor, inside + 1)
+    }
+
+    /// Refuses what would make the tree too large, before it is copied.
+    fn admit(&self, mark: Mark, count: usize, depth: usize) -> Result<(), Issue> {
+        if self.nodes + count > MAX_NODES {
+            return Err(refused(mark, format!("the document has more than {MAX_NODES} nodes")));
+        }
+        if self.open.len() + depth > MAX_DEPTH + 1 {
+            return Err(refused(mark, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(())
+    }
+
+    /// Puts a finished node of `count` nodes where it belongs.
+    fn finish(&mut self, node: Node, anchor: usize, count: usize) -> Result<(), Issue> {
+        let mark = node.mark;
+        self.admit(mark, count, 1)?;
+        self.nodes += count;
+        if anchor > 0 {
+            self.anchors.insert(anchor, (node.clone(), count));
+        }
+        match self.open.last_mut().map(|frame| &mut frame.content) {
+            None => self.root = Some(node),
+            Some(Content::List(items)) => items.push(node),
+            Some(Content::Map { entries, key }) => match (key.take(), node.kind) {
+                (Some((key, at)), kind) => {
+                    entries.push(Entry { key, mark: at, value: Node { mark, kind } });
+                }
+                (None, Kind::Scalar(scalar)) => *key = Some((scalar.text, mark)),
+                (None, _) => return Err(refused(mark, "a key must be a plain name".to_owned())),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Gives a node's own depth; recursion is bounded because every part was bounded before.
+fn depth(node: &Node) -> usize {
+    match &node.kind {
+        Kind::Scalar(_) => 1,
+        Kind::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Kind::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
+    }
+}
+
+fn is_string_tag(tag: Option<&saphyr_parser::Tag>, mark: Mark) -> Result<bool, Issue> {
+    match tag {
+        None => Ok(false),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
+        Some(tag) => Err(refused(mark, format!("the tag `{tag}` is not supported"))),
+    }
+}
+
+fn position(marker: &saphyr_parser::Marker) -> Mark {
+    Mark { line: marker.line().max(1), column: marker.col() + 1 }
+}
+
+fn refused(mark: Mark, message: String) -> Issue {
+    Issue { path: String::new(), line: mark.line, column: mark.column, message, suggestion: None }
+}
