@@ -1,0 +1,375 @@
+//! The answers of our own: what went wrong, by whose fault, and how OpenAI's clients hear of it.
+//!
+//! Refuses to know addresses, error chains and anything else from inside, so that no message can leak them.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use thiserror::Error;
+
+/// How much of a client's own text a message repeats, in characters.
+const SHOWN_CHARS: usize = 200;
+
+/// One request that is not served, or not to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Rejection {
+    /// No operation has this path.
+    #[error("Unknown request URL: {}. See GET /v1/models and POST /v1/chat/completions.", shown(path))]
+    UnknownPath {
+        /// The path as the client wrote it.
+        path: String,
+    },
+    /// The path is known, the method is not its own.
+    #[error("Method not allowed; use {allowed}.")]
+    MethodNotAllowed {
+        /// The method to use, also the value of the `allow` header.
+        allowed: &'static str,
+    },
+    /// The body is not JSON.
+    #[error("The request body is not valid JSON: {detail} at line {line}, column {column} (byte {byte}).")]
+    BadJson {
+        /// Line of the first fault, from 1.
+        line: usize,
+        /// Column of the first fault in characters, from 1.
+        column: usize,
+        /// Offset of the first fault in bytes, from 0.
+        byte: usize,
+        /// What is wrong there.
+        detail: &'static str,
+    },
+    /// The body is JSON, but not an object.
+    #[error("The request body must be a JSON object.")]
+    NotAnObject,
+    /// There is no `model`, or it is empty.
+    #[error("You must provide a model parameter: `model` names a model; GET /v1/models lists the models.")]
+    MissingModel,
+    /// `model` is something other than text.
+    #[error("Invalid type for `model`: expected a string.")]
+    ModelNotString,
+    /// A field that steers the request stands there twice, so that two readers could disagree about it.
+    #[error("The field `{name}` appears more than once.")]
+    DuplicateField {
+        /// The field's name.
+        name: &'static str,
+    },
+    /// No pool serves this model.
+    #[error(
+        "The model `{}` does not exist or is not served here. GET /v1/models lists the models.",
+        shown(name)
+    )]
+    UnknownModel {
+        /// The model's name as the client wrote it.
+        name: String,
+    },
+    /// The body is longer than allowed.
+    #[error("The request body is larger than the limit of {limit} bytes.")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    #[error("The request body did not arrive in time.")]
+    SlowBody,
+    /// The body broke off or its framing is wrong.
+    #[error("The request body could not be read: its framing is broken or it ended early.")]
+    BadFraming,
+    /// The policy rejects what could not be classified.
+    #[error(
+        "The request could not be classified ({reason}), and the policy does not allow it to pass without."
+    )]
+    Unclassified {
+        /// Why there is no label: a fixed word such as `timeout`.
+        reason: &'static str,
+    },
+    /// A limit on buffered bytes or on requests in flight is reached.
+    #[error("The service is overloaded. Please retry later.")]
+    Overloaded {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Every endpoint that could serve the model is down.
+    #[error("No healthy endpoint serves the model `{}` at the moment. Please retry later.", shown(model))]
+    NoHealthyEndpoint {
+        /// The model's name.
+        model: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// No connection to the upstream could be made.
+    #[error("The connection to the model's server failed.")]
+    UpstreamConnect,
+    /// The upstream broke off.
+    #[error("The model's server closed the connection before its answer was complete.")]
+    UpstreamReset,
+    /// The upstream did not answer in time.
+    #[error("The model's server did not answer in time.")]
+    UpstreamTimeout,
+    /// This process is about to stop.
+    #[error("The service is shutting down. Please retry.")]
+    Draining,
+    /// A fault of this program.
+    #[error("Internal error.")]
+    Internal,
+}
+
+/// By whose fault a request is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The client sent what cannot be served.
+    Client,
+    /// This process cannot serve now.
+    Ours,
+    /// The upstream failed.
+    Upstream,
+}
+
+impl Fault {
+    /// Returns the word for it in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Ours => "ours",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// One line of the table: everything about a rejection that does not depend on its data.
+struct Line {
+    status: StatusCode,
+    fault: Fault,
+    /// The metric label.
+    reason: &'static str,
+    /// The `code` in the body.
+    code: &'static str,
+    /// The request field to blame.
+    param: Option<&'static str>,
+}
+
+const fn line(status: StatusCode, fault: Fault, reason: &'static str, code: &'static str) -> Line {
+    Line { status, fault, reason, code, param: None }
+}
+
+const fn on(param: &'static str, line: Line) -> Line {
+    Line { param: Some(param), ..line }
+}
+
+impl Rejection {
+    fn line(&self) -> Line {
+        use Fault::{Client, Ours, Upstream};
+        use StatusCode as S;
+        match self {
+            Self::UnknownPath { .. } => line(S::NOT_FOUND, Client, "unknown_path", "unknown_url"),
+            Self::MethodNotAllowed { .. } => {
+                line(S::METHOD_NOT_ALLOWED, Client, "method_not_allowed", "method_not_allowed")
+            }
+            Self::BadJson { .. } => line(S::BAD_REQUEST, Client, "bad_json", "invalid_json"),
+            Self::NotAnObject => line(S::BAD_REQUEST, Client, "not_an_object", "invalid_json"),
+            Self::MissingModel => {
+                on("model", line(S::BAD_REQUEST, Client, "missing_model", "model_required"))
+            }
+            Self::ModelNotString => {
+                on("model", line(S::BAD_REQUEST, Client, "model_not_string", "invalid_type"))
+            }
+            Self::DuplicateField { name } => {
+                on(name, line(S::BAD_REQUEST, Client, "duplicate_field", "duplicate_field"))
+            }
+            Self::UnknownModel { .. } => {
+                on("model", line(S::NOT_FOUND, Client, "unknown_model", "model_not_found"))
+            }
+            Self::TooLarge { .. } => line(S::PAYLOAD_TOO_LARGE, Client, "too_large", "request_too_large"),
+            Self::SlowBody => line(S::REQUEST_TIMEOUT, Client, "slow_body", "request_timeout"),
+            Self::BadFraming => line(S::BAD_REQUEST, Client, "bad_framing", "bad_framing"),
+            Self::Unclassified { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "unclassified", "unclassified"),
+            Self::Overloaded { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "overloaded", "overloaded"),
+            Self::NoHealthyEndpoint { .. } => {
+                line(S::SERVICE_UNAVAILABLE, Upstream, "no_healthy_endpoint", "no_healthy_endpoint")
+            }
+            Self::UpstreamConnect => {
+                line(S::BAD_GATEWAY, Upstream, "upstream_connect", "upstream_unreachable")
+            }
+            Self::UpstreamReset => line(S::BAD_GATEWAY, Upstream, "upstream_reset", "upstream_reset"),
+            Self::UpstreamTimeout => {
+                line(S::GATEWAY_TIMEOUT, Upstream, "upstream_timeout", "upstream_timeout")
+            }
+            Self::Draining => line(S::SERVICE_UNAVAILABLE, Ours, "draining", "draining"),
+            Self::Internal => line(S::INTERNAL_SERVER_ERROR, Ours, "internal", "internal_error"),
+        }
+    }
+
+    /// Returns the HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.line().status
+    }
+
+    /// Returns by whose fault it is.
+    pub fn fault(&self) -> Fault {
+        self.line().fault
+    }
+
+    /// Returns the metric label: one fixed word a variant.
+    pub fn reason(&self) -> &'static str {
+        self.line().reason
+    }
+
+    /// Returns OpenAI's `code`.
+    pub fn code(&self) -> &'static str {
+        self.line().code
+    }
+
+    /// Returns OpenAI's `param`: the field of the request that is to blame.
+    pub fn param(&self) -> Option<&'static str> {
+        self.line().param
+    }
+
+    /// Returns OpenAI's `type`.
+    pub fn kind(&self) -> &'static str {
+        if self.status().is_client_error() { "invalid_request_error" } else { "server_error" }
+    }
+
+    /// Returns when to come back, for the `retry-after` header.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after } | Self::NoHealthyEndpoint { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            Self::Draining => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// Returns the value of the `allow` header that a 405 must have.
+    pub fn allow(&self) -> Option<&'static str> {
+        match self {
+            Self::MethodNotAllowed { allowed } => Some(allowed),
+            _ => None,
+        }
+    }
+
+    /// Writes the answer's body: OpenAI's error object.
+    pub fn body(&self) -> Bytes {
+        Bytes::from(self.json())
+    }
+
+    /// Writes the event that ends a stream which died under way.
+    pub fn event(&self) -> Bytes {
+        Bytes::from([b"data: ".as_slice(), &self.json(), b"\n\n"].concat())
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let Line { code, param, .. } = self.line();
+        let error = ErrorBody { message: self.to_string(), r#type: self.kind(), param, code };
+        serde_json::to_vec(&Envelope { error }).expect("strings always serialise")
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope {
+    error: ErrorBody,
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    message: String,
+    r#type: &'static str,
+    param: Option<&'static str>,
+    code: &'static str,
+}
+
+/// Makes a client's own text fit to be repeated: bounded, and control characters visible.
+fn shown(text: &str) -> Cow<'_, str> {
+    let end = text.char_indices().nth(SHOWN_CHARS).map_or(text.len(), |(at, _)| at);
+    let whole = end == text.len();
+    if whole && !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(end + 8);
+    for c in text[..end].chars() {
+        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    if !whole {
+        safe.push('…');
+    }
+    Cow::Owned(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn all() -> Vec<Rejection> {
+        let retry_after = Duration::from_secs(2);
+        vec![
+            Rejection::UnknownPath { path: "/x".to_owned() },
+            Rejection::MethodNotAllowed { allowed: "POST" },
+            Rejection::BadJson { line: 1, column: 2, byte: 1, detail: "expected a value" },
+            Rejection::NotAnObject,
+            Rejection::MissingModel,
+            Rejection::ModelNotString,
+            Rejection::DuplicateField { name: "model" },
+            Rejection::UnknownModel { name: "gpt-9".to_owned() },
+            Rejection::TooLarge { limit: 10 },
+            Rejection::SlowBody,
+            Rejection::BadFraming,
+            Rejection::Unclassified { reason: "timeout" },
+            Rejection::Overloaded { retry_after },
+            Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
+            Rejection::UpstreamConnect,
+            Rejection::UpstreamReset,
+            Rejection::UpstreamTimeout,
+            Rejection::Draining,
+            Rejection::Internal,
+        ]
+    }
+
+    #[test]
+    fn every_rejection_has_openais_shape_and_a_label_of_its_own() {
+        let mut reasons = std::collections::HashSet::new();
+        for rejection in all() {
+            assert!(reasons.insert(rejection.reason()), "{rejection:?}");
+            let body: Value = serde_json::from_slice(&rejection.body()).unwrap();
+            assert_eq!(body["error"]["message"], rejection.to_string());
+            assert_eq!(body["error"]["code"], rejection.code());
+            assert_eq!(body["error"]["type"], rejection.kind());
+            assert_eq!(body["error"].as_object().unwrap().len(), 4);
+            assert_eq!(rejection.fault() == Fault::Client, rejection.status().is_client_error());
+            assert_eq!(rejection.status() == 503, {
+                rejection.retry_after().is_some() || rejection.reason() == "unclassified"
+            });
+        }
+    }
+
+    #[test]
+    fn an_unknown_model_is_named_and_says_where_to_look() {
+        let rejection = Rejection::UnknownModel { name: "gpt-9".to_owned() };
+        let message =
+            "The model `gpt-9` does not exist or is not served here. GET /v1/models lists the models.";
+        let expected = json!({"error": {
+            "message": message, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}});
+        assert_eq!(serde_json::from_slice::<Value>(&rejection.body()).unwrap(), expected);
+        assert_eq!(rejection.status(), 404);
+    }
+
+    #[test]
+    fn a_clients_text_is_repeated_bounded_and_without_control_characters() {
+        let name = format!("a\r\n\u{1b}[31m{}", "é".repeat(10_000));
+        let message = Rejection::UnknownModel { name }.to_string();
+        assert!(message.contains("a\\r\\n\\u{1b}[31mé"), "{message}");
+        assert!(message.chars().count() < SHOWN_CHARS + 120);
+        assert!(!message.chars().any(char::is_control));
+    }
+
+    #[test]
+    fn a_dead_stream_ends_with_one_event() {
+        let event = Rejection::UpstreamReset.event();
+        let text = std::str::from_utf8(&event).unwrap();
+        let data = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(data).unwrap()["error"]["code"], "upstream_reset");
+        assert!(!data.contains('\n'));
+    }
+}

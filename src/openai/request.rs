@@ -1,0 +1,324 @@
+//! A request's body: which model it names, what it says, and where in its bytes that stands.
+//!
+//! Owns the reading of the top level and the rewriting of `model`. Refuses to know what happens to the request,
+//! and to hold anything in its place: the client's bytes stay as they are.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::json::{self, Flaw, Item};
+use super::prompt;
+use super::{Edit, Rejection, splice};
+
+/// How many members the top level may have; the APIs name fewer than a hundred.
+const MAX_MEMBERS: usize = 1024;
+
+/// The members that steer a request. Each may stand there once: two readers could take different ones.
+const STEERING: [&str; 8] =
+    ["model", "stream", "stream_options", "messages", "prompt", "input", "query", "text_1"];
+
+/// The members that hold what the request is about, most telling first.
+const TEXTS: [&str; 5] = ["messages", "prompt", "input", "query", "text_1"];
+
+/// A parsed request: its bytes, its model, and where its members stand.
+#[derive(Debug, Clone)]
+pub struct ChatRequest {
+    body: Bytes,
+    members: Vec<Item>,
+    model: Box<str>,
+    /// The value of `model`, with its quotes.
+    model_span: Range<usize>,
+}
+
+impl ChatRequest {
+    /// Reads a body; only its top level is looked at, the rest is checked to be JSON.
+    pub fn parse(body: Bytes) -> Result<Self, Rejection> {
+        if let Err(error) = std::str::from_utf8(&body) {
+            return Err(bad_json(&body, Flaw { at: error.valid_up_to(), detail: "not UTF-8" }));
+        }
+        let members = top_level(&body)?;
+        let model_span = only(&body, &members, "model")?.ok_or(Rejection::MissingModel)?.value.clone();
+        for name in &STEERING[1..] {
+            only(&body, &members, name)?;
+        }
+        let inside = inside_string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
+        if inside.is_empty() {
+            return Err(Rejection::MissingModel);
+        }
+        let model = json::text(inside, usize::MAX).into();
+        Ok(Self { body, members, model, model_span })
+    }
+
+    /// Returns the model's name, decoded.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Says whether the answer is to come as a stream of events.
+    pub fn stream(&self) -> bool {
+        self.member("stream") == Some(b"true")
+    }
+
+    /// Says whether the client asked for usage at the end of the stream.
+    pub fn wants_usage(&self) -> bool {
+        let options = self.member("stream_options").filter(|value| value.starts_with(b"{"));
+        options.and_then(|options| json::member(options, "include_usage")) == Some(b"true")
+    }
+
+    /// Returns the client's bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Returns a scalar member of the top level as text: a string decoded, a number or boolean as written.
+    pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        let value = self.member(name)?;
+        match value.first()? {
+            b'{' | b'[' | b'n' => None,
+            b'"' => Some(json::text(inside_string(value)?, usize::MAX)),
+            _ => Some(json::text(value, usize::MAX)),
+        }
+    }
+
+    /// Returns what is to be classified, at most 64 KiB: the last user message that has text, or the prompt, the
+    /// input or the query; empty if there is none.
+    pub fn prompt_text(&self) -> Cow<'_, str> {
+        let value = TEXTS.iter().find_map(|name| self.member(name));
+        value.map_or(Cow::Borrowed(""), prompt::text)
+    }
+
+    /// Returns the body with another model's name and every other byte as it was.
+    pub fn with_model(&self, model: &str) -> Bytes {
+        splice(&self.body, self.model_edit(model).as_slice())
+    }
+
+    /// Returns the edit that names another model; nothing if it is the same.
+    pub fn model_edit(&self, model: &str) -> Option<Edit> {
+        if *self.model == *model {
+            return None;
+        }
+        let with = serde_json::to_vec(model).expect("a string always serialises");
+        Some(Edit { span: self.model_span.clone(), with })
+    }
+
+    /// Returns the value of a member; of several the last one, as most readers have it.
+    fn member(&self, name: &str) -> Option<&[u8]> {
+        let item = self.members.iter().rev().find(|item| json::spells(&self.body[item.key.clone()], name))?;
+        Some(&self.body[item.value.clone()])
+    }
+}
+
+fn top_level(body: &[u8]) -> Result<Vec<Item>, Rejection> {
+    let start = body.iter().position(|byte| !byte.is_ascii_whitespace());
+    if start.is_some_and(|at| matches!(body[at], b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')) {
+        return Err(not_an_object(body));
+    }
+    let mut members = Vec::with_capacity(16);
+    let mut items = json::members(body, 0);
+    for item in items.by_ref() {
+        let item = item.map_err(|flaw| bad_json(body, flaw))?;
+        if members.len() == MAX_MEMBERS {
+            return Err(bad_json(body, Flaw { at: item.key.start, detail: "too many members" }));
+        }
+        members.push(item);
+    }
+    items.end().map_err(|flaw| bad_json(body, flaw))?;
+    Ok(members)
+}
+
+/// Tells a JSON text that is not an object from one that is no JSON at all.
+fn not_an_object(body: &[u8]) -> Rejection {
+    json::document(body).map_or_else(|flaw| bad_json(body, flaw), |()| Rejection::NotAnObject)
+}
+
+/// Finds a member that may stand there only once.
+fn only<'a>(body: &[u8], members: &'a [Item], name: &'static str) -> Result<Option<&'a Item>, Rejection> {
+    let mut found = members.iter().filter(|item| json::spells(&body[item.key.clone()], name));
+    let first = found.next();
+    if found.next().is_some() { Err(Rejection::DuplicateField { name }) } else { Ok(first) }
+}
+
+fn inside_string(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// Turns an offset into a line and a column in characters.
+fn bad_json(body: &[u8], flaw: Flaw) -> Rejection {
+    let before = &body[..flaw.at.min(body.len())];
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+    let starts_character = |byte: &&u8| **byte & 0xc0 != 0x80;
+    Rejection::BadJson {
+        line: memchr::memchr_iter(b'\n', before).count() + 1,
+        column: before[line_start..].iter().filter(starts_character).count() + 1,
+        byte: flaw.at,
+        detail: flaw.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn parse(body: &str) -> Result<ChatRequest, Rejection> {
+        ChatRequest::parse(Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    fn parsed(body: &str) -> ChatRequest {
+        parse(body).unwrap()
+    }
+
+    #[test]
+    fn a_chat_request_tells_its_model_and_how_it_wants_its_answer() {
+        let request = parsed(
+            r#"{"model":"meta\/llama","stream":true,"stream_options":{"include_usage" : true},"user":"jo\u00e9","seed":1e400,"x":null,"logprobs":false}"#,
+        );
+        assert_eq!(request.model(), "meta/llama");
+        assert!(request.stream() && request.wants_usage());
+        assert_eq!(request.field("user").as_deref(), Some("joé"));
+        assert_eq!(request.field("seed").as_deref(), Some("1e400"));
+        assert_eq!(request.field("logprobs").as_deref(), Some("false"));
+        for none in ["x", "stream_options", "nothing"] {
+            assert_eq!(request.field(none), None);
+        }
+        let request = parsed(r#"{"model":"m","stream":"true","stream_options":null}"#);
+        assert!(!request.stream() && !request.wants_usage());
+    }
+
+    #[test]
+    fn a_body_without_a_usable_model_says_what_is_missing() {
+        let why = |body: &str| parse(body).unwrap_err();
+        assert_eq!(why("{}"), Rejection::MissingModel);
+        assert_eq!(why(r#"{"model":""}"#), Rejection::MissingModel);
+        assert_eq!(why(r#"{"x":{"model":"m"}}"#), Rejection::MissingModel);
+        for value in ["null", "1", "[\"m\"]", "{}", "true"] {
+            assert_eq!(why(&format!("{{\"model\":{value}}}")), Rejection::ModelNotString);
+        }
+        for body in ["[]", "1", " \"{}\" ", "null", "[{\"model\":\"m\"}]"] {
+            assert_eq!(why(body), Rejection::NotAnObject);
+        }
+    }
+
+    #[test]
+    fn a_field_that_two_readers_could_read_differently_is_refused() {
+        for (body, name) in [
+            (r#"{"model":"a","model":"b"}"#, "model"),
+            (r#"{"model":"a","mod\u0065l":"a"}"#, "model"),
+            (r#"{"model":"a","messages":[],"\u006dessages":[]}"#, "messages"),
+            (r#"{"stream":true,"model":"a","stream":false}"#, "stream"),
+        ] {
+            assert_eq!(parse(body).unwrap_err(), Rejection::DuplicateField { name });
+        }
+        assert!(parse(r#"{"model":"a","x":1,"x":2}"#).is_ok());
+    }
+
+    #[test]
+    fn bad_json_is_refused_with_its_position() {
+        let position = |body: &[u8]| match ChatRequest::parse(Bytes::copy_from_slice(body)).unwrap_err() {
+            Rejection::BadJson { line, column, byte, detail } => (line, column, byte, detail),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(position(b""), (1, 1, 0, "unexpected end"));
+        assert_eq!(position(b"hello"), (1, 1, 0, "expected an array or an object"));
+        assert_eq!(position("{\n \"é\": 1,\n}".as_bytes()), (3, 1, 12, "expected a key in double quotes"));
+        assert_eq!(position("{\n \"é\": x}".as_bytes()), (2, 7, 9, "expected a value"));
+        assert_eq!(position(b"{\"a\":\"\xff\"}"), (1, 7, 6, "not UTF-8"));
+        assert_eq!(position(b"{\"model\":\"m\"} {"), (1, 15, 14, "trailing characters"));
+        assert_eq!(position(b"[1,"), (1, 4, 3, "unexpected end"));
+        assert_eq!(position(&b"[".repeat(1 << 20)).3, "nested too deeply");
+        let many = format!("{{\"model\":\"m\"{}}}", ",\"\":0".repeat(MAX_MEMBERS));
+        assert_eq!(position(many.as_bytes()).3, "too many members");
+    }
+
+    #[test]
+    fn the_same_model_is_no_copy() {
+        let request = parsed(r#"{"model":"m\u0061"}"#);
+        assert_eq!(request.with_model("ma").as_ptr(), request.body().as_ptr());
+        assert_eq!(request.with_model("a\"b"), r#"{"model":"a\"b"}"#);
+    }
+
+    /// A JSON value as text, with numbers and escapes that a reader must not normalise.
+    fn value() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "null",
+            "true",
+            "1e400",
+            "1.10",
+            "-0",
+            "123456789012345678901234567890",
+            "1E+5",
+            "0.1e-7",
+            r#""\u0041\/\ud83d\ude00""#,
+            r#""\ud800""#,
+            "\"é\u{2028}\"",
+            r#""model""#,
+            "[ ]",
+            "{\t}",
+        ]);
+        word.prop_map(str::to_owned).prop_recursive(3, 12, 4, |inner| {
+            prop::collection::vec((inner, space(), "[a-c]"), 0..4).prop_flat_map(|items| {
+                any::<bool>().prop_map(move |object| {
+                    let item = |(value, space, key): &(String, String, String)| {
+                        if object {
+                            format!("{space}\"{key}\":{space}{value}")
+                        } else {
+                            format!("{space}{value}{space}")
+                        }
+                    };
+                    let items = items.iter().map(item).collect::<Vec<_>>().join(",");
+                    if object { format!("{{{items}}}") } else { format!("[{items}]") }
+                })
+            })
+        })
+    }
+
+    fn space() -> impl Strategy<Value = String> {
+        "[ \t\r\n]{0,3}"
+    }
+
+    fn members() -> impl Strategy<Value = Vec<String>> {
+        let key = prop_oneof![
+            "[x-z]",
+            Just("Model".to_owned()),
+            Just(r"\u006dodels".to_owned()),
+            Just(String::new())
+        ];
+        let member = (space(), key, space(), space(), value(), space());
+        prop::collection::vec(
+            member.prop_map(|(a, key, b, c, value, d)| format!("{a}\"{key}\"{b}:{c}{value}{d}")),
+            0..5,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_models_name_changes(
+            before in members(), after in members(), key in prop::sample::select(vec!["model", r"mod\u0065l"]),
+            (a, b) in (space(), space()), old in ".{1,12}", new in ".{1,12}",
+        ) {
+            let mut prefix = before.iter().map(|member| format!("{member},")).collect::<String>();
+            prefix = format!("{a}{{{prefix}{b}\"{key}\"{a}:{b}");
+            let suffix = format!("{a}{}}}{b}", after.iter().map(|member| format!(",{member}")).collect::<String>());
+            let body = format!("{prefix}{}{suffix}", serde_json::to_string(&old).unwrap());
+            let request = parsed(&body);
+            prop_assert_eq!(request.model(), old.as_str());
+            let changed = request.with_model(&new);
+            prop_assert_eq!(&changed, &format!("{prefix}{}{suffix}", serde_json::to_string(&new).unwrap()));
+            let again = ChatRequest::parse(changed).unwrap();
+            prop_assert_eq!(again.model(), new.as_str());
+            prop_assert_eq!(again.with_model(&old).len(), body.len());
+        }
+
+        #[test]
+        fn nothing_a_client_sends_breaks_the_reader(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(request) = ChatRequest::parse(Bytes::from(body.clone())) {
+                prop_assert!(serde_json::from_slice::<Value>(&body).is_ok());
+                request.prompt_text();
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What an answer cost, read while it passes.
+//!
+//! Owns the names under which OpenAI's two APIs, vLLM and Anthropic report tokens. Refuses to hold or change the
+//! answer: it sees chunks, in any cut, and keeps counts.
+
+use super::json;
+use super::scan::Answer;
+use super::sse::{Event, Events};
+
+/// How many tokens a request took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens read, the cached ones included.
+    pub prompt_tokens: u64,
+    /// Tokens written.
+    pub completion_tokens: u64,
+    /// Tokens read that the upstream had in its cache.
+    pub cached_tokens: u64,
+}
+
+/// How an answer's body is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON document.
+    Json,
+    /// Server-sent events.
+    EventStream,
+    /// Nothing that reports usage.
+    Opaque,
+}
+
+impl Format {
+    /// Reads a `content-type`.
+    pub fn of(content_type: Option<&str>) -> Self {
+        let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("text/event-stream") {
+            Self::EventStream
+        } else if essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json") {
+            Self::Json
+        } else {
+            Self::Opaque
+        }
+    }
+}
+
+/// Reads usage out of an answer that passes in chunks.
+#[derive(Debug)]
+pub struct UsageReader {
+    source: Source,
+    tally: Tally,
+    events: u64,
+    done: bool,
+    saw_error: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Json(Answer),
+    Events(Events),
+    Opaque,
+}
+
+impl UsageReader {
+    /// Starts to read an answer.
+    pub fn new(format: Format) -> Self {
+        let source = match format {
+            Format::Json => Source::Json(Answer::default()),
+            Format::EventStream => Source::Events(Events::default()),
+            Format::Opaque => Source::Opaque,
+        };
+        Self { source, tally: Tally::default(), events: 0, done: false, saw_error: false }
+    }
+
+    /// Takes the next bytes of the body.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        let Self { source, tally, events: count, done, saw_error } = self;
+        match source {
+            Source::Json(answer) => answer.feed(chunk),
+            Source::Events(events) => {
+                events.feed(chunk, |event| read_event(event, &mut Seen { tally, count, done, saw_error }));
+            }
+            Source::Opaque => {}
+        }
+    }
+
+    /// Ends the answer and returns what it cost, if it said so.
+    pub fn finish(&mut self) -> Option<Usage> {
+        let Self { source, tally, events: count, done, saw_error } = self;
+        if let Source::Events(events) = source {
+            events.finish(|event| read_event(event, &mut Seen { tally, count, done, saw_error }));
+        }
+        self.usage()
+    }
+
+    /// Returns what the answer has said so far about its cost; the last word counts.
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.source {
+            Source::Json(answer) => {
+                let mut tally = Tally::default();
+                tally.take(answer.usage());
+                tally.usage()
+            }
+            Source::Events(_) => self.tally.usage(),
+            Source::Opaque => None,
+        }
+    }
+
+    /// Returns how many events with data have passed, the closing `[DONE]` not counted.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Returns how many events were too long to be read.
+    pub fn skipped(&self) -> u64 {
+        match &self.source {
+            Source::Events(events) => events.skipped(),
+            Source::Json(_) | Source::Opaque => 0,
+        }
+    }
+
+    /// Says whether the stream's closing `[DONE]` has passed.
+    pub fn done(&self) -> bool {
+        self.done
+    }
+
+    /// Says whether the answer reported an error in its body.
+    pub fn saw_error(&self) -> bool {
+        match &self.source {
+            Source::Json(answer) => answer.saw_error(),
+            Source::Events(_) | Source::Opaque => self.saw_error,
+        }
+    }
+}
+
+/// The counts that an event changes.
+struct Seen<'a> {
+    tally: &'a mut Tally,
+    count: &'a mut u64,
+    done: &'a mut bool,
+    saw_error: &'a mut bool,
+}
+
+/// Looks at an event's bytes, and into its JSON only if it may say something about usage or an error.
+fn read_event(event: Event<'_>, seen: &mut Seen<'_>) {
+    let Some(data) = event.data() else {
+        return;
+    };
+    if *data == *b"[DONE]" {
+        *seen.done = true;
+        return;
+    }
+    *seen.count += 1;
+    if memchr::memmem::find(&data, b"\"usage\"").is_none()
+        && memchr::memmem::find(&data, b"\"error\"").is_none()
+    {
+        return;
+    }
+    for (key, value) in members(&data) {
+        match key {
+            b"usage" => seen.tally.take(value),
+            b"error" => *seen.saw_error |= value != b"null",
+            b"type" => *seen.saw_error |= value == b"\"error\"",
+            // The Responses API reports inside `response`, Anthropic's first event inside `message`.
+            b"response" | b"message" => {
+                for (key, value) in members(value) {
+                    match key {
+                        b"usage" => seen.tally.take(value),
+                        b"error" => *seen.saw_error |= value != b"null",
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Token counts under the names that upstreams give them; what comes later replaces what came before.
+#[derive(Debug, Default)]
+struct Tally {
+    /// `prompt_tokens`, cached ones included.
+    prompt: Option<u64>,
+    /// `input_tokens`, in which the Responses API includes cached ones and Anthropic does not.
+    input: Option<u64>,
+    /// `completion_tokens` or `output_tokens`.
+    completion: Option<u64>,
+    /// `cached_tokens` in the details.
+    cached: Option<u64>,
+    /// Anthropic's `cache_read_input_tokens`.
+    cache_read: Option<u64>,
+    /// Anthropic's `cache_creation_input_tokens`.
+    cache_created: Option<u64>,
+}
+
+impl Tally {
+    /// Reads the value of a `usage`.
+    fn take(&mut self, usage: &[u8]) {
+        for (key, value) in members(usage) {
+            let place = match key {
+                b"prompt_tokens" => &mut self.prompt,
+                b"input_tokens" => &mut self.input,
+                b"completion_tokens" | b"output_tokens" => &mut self.completion,
+                b"cache_read_input_tokens" => &mut self.cache_read,
+                b"cache_creation_input_tokens" => &mut self.cache_created,
+                b"prompt_tokens_details" | b"input_tokens_details" => {
+                    let cached = json::member(value, "cached_tokens").and_then(number);
+                    self.cached = cached.or(self.cached);
+                    continue;
+                }
+                _ => continue,
+            };
+            *place = number(value).or(*place);
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let apart = self.cache_read.unwrap_or(0).saturating_add(self.cache_created.unwrap_or(0));
+        let prompt = self.prompt.or(self.input.map(|input| input.saturating_add(apart)));
+        if prompt.is_none() && self.completion.is_none() {
+            return None;
+        }
+        Some(Usage {
+            prompt_tokens: prompt.unwrap_or(0),
+            completion_tokens: self.completion.unwrap_or(0),
+            cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
+        })
+    }
+}
+
+/// Returns keys as written and values of an object; nothing if it is none.
+fn members(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    json::members(object, 0).map_while(Result::ok).map(|item| (&object[item.key], &object[item.value]))
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(format: Format, body: &str, cuts: &[usize]) -> UsageReader {
+        let mut reader = UsageReader::new(format);
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
+        cuts.extend([0, body.len()]);
+        cuts.sort_unstable();
+        cuts.windows(2).for_each(|pair| reader.feed(&body.as_bytes()[pair[0]..pair[1]]));
+        reader.finish();
+        reader
+    }
+
+    fn summary(reader: &UsageReader) -> (Option<Usage>, u64, bool, bool, u64) {
+        (reader.usage(), reader.events(), reader.done(), reader.saw_error(), reader.skipped())
+    }
+
+    fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> Option<Usage> {
+        Some(Usage { prompt_tokens, completion_tokens, cached_tokens })
+    }
+
+    const CHAT: &str = concat!(
+        "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n",
+        "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"say \\\"usage\\\"\"}}],\"usage\":null}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"total_tokens\":14,\"completion_tokens\":2,",
+        "\"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\ndata: [DONE]\n\n",
+    );
+
+    #[test]
+    fn a_chat_stream_reports_at_its_end() {
+        assert_eq!(summary(&read(Format::EventStream, CHAT, &[])), (tokens(12, 2, 8), 3, true, false, 0));
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        let event =
+            |n: u64| format!("data: {{\"usage\":{{\"prompt_tokens\":7,\"completion_tokens\":{n}}}}}\n\n");
+        let stream = format!("{}{}{}", event(1), event(2), event(3));
+        assert_eq!(read(Format::EventStream, &stream, &[]).usage(), tokens(7, 3, 0));
+    }
+
+    #[test]
+    fn the_responses_api_and_anthropic_report_elsewhere() {
+        let responses = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"error\":null,\
+            \"usage\":{\"input_tokens\":9,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":5}}}\n\n";
+        assert_eq!(
+            summary(&read(Format::EventStream, responses, &[])),
+            (tokens(9, 5, 4), 1, false, false, 0)
+        );
+        let anthropic = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
+            {\"input_tokens\":3,\"cache_read_input_tokens\":20,\"cache_creation_input_tokens\":2,\"output_tokens\":1}}}\n\n\
+            event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n";
+        assert_eq!(read(Format::EventStream, anthropic, &[]).usage(), tokens(25, 15, 20));
+    }
+
+    #[test]
+    fn an_error_in_a_stream_is_seen() {
+        for (data, error) in [
+            ("{\"error\":{\"message\":\"m\",\"code\":500}}", true),
+            ("{\"type\":\"error\",\"message\":\"m\"}", true),
+            ("{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}", true),
+            ("{\"choices\":[],\"error\":null}", false),
+            ("{\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\"\"}}]}", false),
+        ] {
+            let reader = read(Format::EventStream, &format!("data: {data}\n\n"), &[]);
+            assert_eq!(reader.saw_error(), error, "{data}");
+        }
+    }
+
+    #[test]
+    fn a_json_answer_reports_in_its_top_level() {
+        let body = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
+        assert_eq!(summary(&read(Format::Json, body, &[])), (tokens(5, 6, 0), 0, false, false, 0));
+        assert!(read(Format::Json, r#"{"error":{"message":"m"}}"#, &[]).saw_error());
+        for none in ["", "[]", r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":"5"}}"#, r#"{"usage":"x"}"#]
+        {
+            assert_eq!(read(Format::Json, none, &[]).usage(), None);
+        }
+        assert_eq!(read(Format::Opaque, body, &[]).usage(), None);
+    }
+
+    #[test]
+    fn formats_are_known_by_their_content_type() {
+        assert_eq!(Format::of(Some("text/event-stream; charset=utf-8")), Format::EventStream);
+        assert_eq!(Format::of(Some("Application/JSON")), Format::Json);
+        assert_eq!(Format::of(Some("application/problem+json")), Format::Json);
+        assert_eq!(Format::of(Some("audio/mpeg")), Format::Opaque);
+        assert_eq!(Format::of(None), Format::Opaque);
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same_counts(
+            end in prop::sample::select(vec!["\n", "\r", "\r\n"]),
+            cuts in prop::collection::vec(any::<usize>(), 0..20),
+        ) {
+            let stream = format!("\u{feff}: hello\n\n{CHAT}").replace('\n', end);
+            let reader = read(Format::EventStream, &stream, &cuts);
+            prop_assert_eq!(summary(&reader), (tokens(12, 2, 8), 3, true, false, 0));
+        }
+
+        #[test]
+        fn any_chunking_of_json_gives_the_same_counts(cuts in prop::collection::vec(any::<usize>(), 0..20)) {
+            let body = r#" {"id":"x","choices":[{"message":{"content":"{\\\"usage\\\""},"n":[1, 2]}], "usage" :
+                {"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens":6}, "z":0}"#;
+            prop_assert_eq!(read(Format::Json, body, &cuts).usage(), tokens(5, 6, 4));
+        }
+    }
+}
