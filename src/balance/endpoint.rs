@@ -1,0 +1,214 @@
+//! Owns what is known about one upstream address: requests in flight, active health and passive ejection.
+//! Refuses to know the pool it stands in, how it is probed and how requests reach it.
+
+use super::ejection::{Ejection, Record};
+use super::lock;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How many active checks in a row change an endpoint's state; 0 is read as 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthThresholds {
+    /// Passed checks in a row after which a down endpoint is up again.
+    pub healthy_after: u32,
+    /// Failed checks in a row after which an up endpoint is down.
+    pub unhealthy_after: u32,
+}
+
+/// One upstream address with its live state, kept for as long as any snapshot names the address.
+#[derive(Debug)]
+pub struct Endpoint {
+    addr: SocketAddr,
+    host: Arc<str>,
+    /// What rendezvous hashing knows the address by: the same in every process and on every machine.
+    identity: u64,
+    in_flight: AtomicU32,
+    /// Bit 0: down. Above it: checks in a row that contradict bit 0.
+    active: AtomicU32,
+    /// Whether `record` holds anything that a success would clear or that keeps requests away.
+    suspect: AtomicBool,
+    record: Mutex<Record>,
+}
+
+const DOWN: u32 = 1;
+const ONE_CHECK: u32 = 2;
+
+impl Endpoint {
+    /// Makes an endpoint that is up, idle and without a record; `host` is the address as the operator wrote it.
+    pub fn new(addr: SocketAddr, host: Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            addr,
+            host,
+            identity: super::choice::identity(addr),
+            in_flight: AtomicU32::new(0),
+            active: AtomicU32::new(0),
+            suspect: AtomicBool::new(false),
+            record: Mutex::default(),
+        })
+    }
+
+    /// The resolved address.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address as the operator wrote it, such as `api.openai.com:443`.
+    pub fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+
+    /// Leases out at this moment.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether active health checks hold the endpoint up; without checks it stays up.
+    pub fn is_up(&self) -> bool {
+        self.active.load(Ordering::Relaxed) & DOWN == 0
+    }
+
+    /// Whether passive ejection keeps requests away at `now`.
+    pub fn ejected(&self, now: Instant) -> bool {
+        self.suspect.load(Ordering::Acquire) && lock(&self.record).ejected(now)
+    }
+
+    /// Takes in one active check's result; `Some(up)` when it changed the state.
+    ///
+    /// A return from down to up also forgets the passive record: it was about the process that went away.
+    /// A passed check alone does not end an ejection, since `/health` often answers while requests fail.
+    pub fn checked(&self, ok: bool, thresholds: &HealthThresholds) -> Option<bool> {
+        let step = |state: u32| {
+            let down = state & DOWN == DOWN;
+            if ok != down {
+                return down.into();
+            }
+            let row = state / ONE_CHECK + 1;
+            let needed = if down { thresholds.healthy_after } else { thresholds.unhealthy_after };
+            if row >= needed { u32::from(!down) } else { state.saturating_add(ONE_CHECK) }
+        };
+        let before = self
+            .active
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| Some(step(state)))
+            .expect("the step always gives a state");
+        if (before ^ step(before)) & DOWN == 0 {
+            return None;
+        }
+        if ok {
+            self.with_record(|record| *record = Record::default());
+        }
+        Some(ok)
+    }
+
+    /// What rendezvous hashing knows this address by.
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// Whether a request may be sent here at `now`.
+    pub(super) fn available(&self, now: Instant) -> bool {
+        self.is_up() && !self.ejected(now)
+    }
+
+    /// Counts a lease that begins; only [`super::Lease`] calls it, once.
+    pub(super) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a lease that ends; only the drop of [`super::Lease`] calls it, once.
+    pub(super) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Clears the failures in a row after a request that was sent at `taken` went well.
+    pub(super) fn succeeded(&self, taken: Instant) {
+        if self.suspect.load(Ordering::Acquire) {
+            self.with_record(|record| record.succeeded(taken));
+        }
+    }
+
+    /// Notes that a request sent at `taken` failed; true when that is reason enough to eject.
+    pub(super) fn failed(&self, taken: Instant, now: Instant, rule: &Ejection) -> bool {
+        self.with_record(|record| record.failed(taken, now, rule))
+    }
+
+    /// Keeps requests away from `now` on and tells for how long.
+    pub(super) fn eject(&self, now: Instant, rule: &Ejection) -> Duration {
+        self.with_record(|record| record.eject(now, rule))
+    }
+
+    /// When the present ejection ends, if the endpoint is ejected at `now`.
+    pub(super) fn ejected_until(&self, now: Instant) -> Option<Instant> {
+        lock(&self.record).until(now)
+    }
+
+    /// Ends an ejection at `now`, before its time; the endpoint stays on trial.
+    pub(super) fn readmit(&self, now: Instant) {
+        self.with_record(|record| record.readmit(now));
+    }
+
+    fn with_record<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        let mut record = lock(&self.record);
+        let result = change(&mut record);
+        self.suspect.store(record.suspect(), Ordering::Release);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO_AND_THREE: HealthThresholds = HealthThresholds { healthy_after: 2, unhealthy_after: 3 };
+
+    fn endpoint() -> Arc<Endpoint> {
+        Endpoint::new(([127, 0, 0, 1], 8000).into(), "localhost:8000".into())
+    }
+
+    fn results(endpoint: &Endpoint, checks: &[bool]) -> Vec<Option<bool>> {
+        checks.iter().map(|ok| endpoint.checked(*ok, &TWO_AND_THREE)).collect()
+    }
+
+    #[test]
+    fn checks_in_a_row_take_an_endpoint_down_and_bring_it_back() {
+        let endpoint = endpoint();
+        assert_eq!(results(&endpoint, &[false, false, true, false, false]), [None; 5]);
+        assert_eq!(results(&endpoint, &[false, false]), [Some(false), None]);
+        assert!(!endpoint.is_up());
+        assert_eq!(
+            results(&endpoint, &[true, false, true, true, true]),
+            [None, None, None, Some(true), None]
+        );
+        assert!(endpoint.is_up());
+    }
+
+    #[test]
+    fn thresholds_of_zero_and_one_change_the_state_at_the_first_check() {
+        for after in [0, 1] {
+            let (endpoint, at_once) =
+                (endpoint(), HealthThresholds { healthy_after: after, unhealthy_after: after });
+            assert_eq!(endpoint.checked(true, &at_once), None);
+            assert_eq!(endpoint.checked(false, &at_once), Some(false));
+            assert_eq!(endpoint.checked(true, &at_once), Some(true));
+        }
+    }
+
+    #[test]
+    fn coming_back_up_forgets_the_passive_record() {
+        let (endpoint, start) = (endpoint(), Instant::now());
+        let rule = Ejection {
+            consecutive_failures: 1,
+            base: Duration::from_secs(30),
+            max: Duration::from_secs(300),
+            max_share_bp: 10_000,
+        };
+        assert!(endpoint.failed(start, start, &rule));
+        endpoint.eject(start, &rule);
+        assert!(endpoint.ejected(start));
+        results(&endpoint, &[true, true, true]);
+        assert!(endpoint.ejected(start), "passed checks alone do not end an ejection");
+        results(&endpoint, &[false, false, false, true, true]);
+        assert!(!endpoint.ejected(start));
+    }
+}
