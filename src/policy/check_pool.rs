@@ -161,7 +161,8 @@ fn host(raw: &RawPool, transport: &Transport, path: &Path, checker: &mut Checker
 fn path_prefix(raw: Option<&str>, path: &Path, checker: &mut Checker<'_>) -> String {
     let prefix = raw.unwrap_or_default().trim_end_matches('/');
     let allowed = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
-    if !prefix.is_empty() && !(prefix.starts_with('/') && prefix.chars().all(allowed)) {
+    let is_path = prefix.starts_with('/') && prefix.chars().all(allowed);
+    if !prefix.is_empty() && !is_path {
         checker.issue(path, "must start with `/` and be a path alone");
     }
     prefix.to_owned()
@@ -250,13 +251,13 @@ fn balance(raw: &RawBalance, path: &Path, checker: &mut Checker<'_>) -> Balance 
 
 fn hash_key(raw: &RawHashOn, path: &Path, checker: &mut Checker<'_>) -> Option<HashKey> {
     match (&raw.header, &raw.field) {
-        (Some(header), None) => match http::HeaderName::from_bytes(header.as_bytes()) {
-            Ok(name) => Some(HashKey::Header(name.as_str().to_owned())),
-            Err(_) => {
+        (Some(header), None) => {
+            let name = http::HeaderName::from_bytes(header.as_bytes());
+            if name.is_err() {
                 checker.issue(&path.key("header"), format!("`{header}` is not a header's name"));
-                None
             }
-        },
+            Some(HashKey::Header(name.ok()?.as_str().to_owned()))
+        }
         (None, Some(field)) if !field.is_empty() => Some(HashKey::Field(field.clone())),
         (None, Some(_)) => {
             checker.issue(&path.key("field"), "must not be empty");

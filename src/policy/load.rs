@@ -61,9 +61,9 @@ fn read<R: DeserializeOwned + JsonSchema, T>(
     match serde_json::from_value::<R>(value) {
         Ok(raw) => {
             let mut checker = Checker::new(&tree, base, environment);
-            let checked = check(&raw, &mut checker);
+            let result = check(&raw, &mut checker);
             issues = merged(issues, checker.issues, |known, new| related(&known.path, &new.path));
-            if issues.is_empty() { Ok(checked) } else { Err(Issues::sorted(issues)) }
+            if issues.is_empty() { Ok(result) } else { Err(Issues::sorted(issues)) }
         }
         Err(error) if issues.is_empty() => {
             let path = String::new();

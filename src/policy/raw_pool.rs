@@ -16,11 +16,11 @@ pub(super) struct RawPool {
     #[schemars(length(min = 1, max = 1024))]
     pub(super) endpoints: Vec<RawEndpoint>,
     /// The plaintext protocol, `http1` when absent; a pool with `tls` has `tls.alpn` instead.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawProtocol")]
     pub(super) protocol: Option<RawProtocol>,
     /// TLS and its settings; present, even as `{}`, means TLS.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawTls")]
     pub(super) tls: Option<RawTls>,
     /// The Host header; `tls.server_name` with TLS, else each endpoint's address as written.
@@ -30,7 +30,7 @@ pub(super) struct RawPool {
     #[serde(default)]
     pub(super) path_prefix: Option<String>,
     /// The credential that this pool's requests carry.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawCredential")]
     pub(super) credential: Option<RawCredential>,
     /// Whether the client's own Authorization header goes on to this pool.
