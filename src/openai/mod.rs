@@ -10,6 +10,7 @@ pub mod request;
 mod scan;
 pub mod splice;
 pub mod sse;
+mod unescape;
 pub mod usage;
 
 pub use rejection::{Fault, Rejection};

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::json;
+use super::unescape::{spells, text as decoded};
 
 /// How much text is returned, in bytes; classifiers look at far less.
 pub(super) const MAX_TEXT: usize = 64 * 1024;
@@ -13,7 +14,7 @@ pub(super) const MAX_TEXT: usize = 64 * 1024;
 /// text, failing that the last message that has any.
 pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
     if let Some(inside) = string(value) {
-        return json::text(inside, MAX_TEXT);
+        return decoded(inside, MAX_TEXT);
     }
     let (mut by_user, mut by_anyone) = (None, None);
     for element in elements(value) {
@@ -42,10 +43,10 @@ impl<'a> Message<'a> {
         let mut message = Self::default();
         for item in json::members(object, 0).map_while(Result::ok) {
             let (key, value) = (&object[item.key], &object[item.value]);
-            if json::spells(key, "content") {
+            if spells(key, "content") {
                 message.content = Some(value);
-            } else if json::spells(key, "role") {
-                message.is_users = string(value).is_some_and(|role| json::spells(role, "user"));
+            } else if spells(key, "role") {
+                message.is_users = string(value).is_some_and(|role| spells(role, "user"));
             }
         }
         message
@@ -69,7 +70,7 @@ fn has_text(content: &[u8]) -> bool {
 /// Decodes a message's `content`: a string, or parts whose texts are joined by line ends.
 fn content_text(content: &[u8]) -> Cow<'_, str> {
     match string(content) {
-        Some(inside) => json::text(inside, MAX_TEXT),
+        Some(inside) => decoded(inside, MAX_TEXT),
         None => Cow::Owned(joined(elements(content).filter_map(part_text))),
     }
 }
@@ -80,7 +81,7 @@ fn part_text(part: &[u8]) -> Option<&[u8]> {
         return string(part);
     }
     let kind = json::member(part, "type").and_then(string)?;
-    let known = ["text", "input_text", "output_text"].iter().any(|known| json::spells(kind, known));
+    let known = ["text", "input_text", "output_text"].iter().any(|known| spells(kind, known));
     if known { json::member(part, "text").and_then(string) } else { None }
 }
 
@@ -95,7 +96,7 @@ fn joined<'a>(insides: impl Iterator<Item = &'a [u8]>) -> String {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&json::text(inside, MAX_TEXT.saturating_sub(text.len())));
+        text.push_str(&decoded(inside, MAX_TEXT.saturating_sub(text.len())));
         if text.len() >= MAX_TEXT {
             break;
         }

@@ -138,6 +138,7 @@ impl Fault {
 }
 
 /// One line of the table: everything about a rejection that does not depend on its data.
+#[derive(Clone, Copy)]
 struct Line {
     status: StatusCode,
     fault: Fault,

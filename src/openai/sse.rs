@@ -19,13 +19,20 @@ pub struct Events {
     tail: Vec<u8>,
     /// The unfinished event is longer than [`MAX_EVENT`].
     too_long: bool,
-    /// The current line has bytes.
-    in_line: bool,
-    /// The last chunk ended in a carriage return, which a line feed may follow.
-    after_return: bool,
+    line: Line,
     /// An event has ended, so that there can be no byte order mark any more.
     begun: bool,
     skipped: u64,
+}
+
+/// What the current line has so far.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Empty,
+    /// Nothing, and the line before ended in a carriage return, to which a line feed may still belong.
+    AfterReturn,
+    Begun,
 }
 
 /// One event as it stood in the stream, its last line end perhaps included.
@@ -37,35 +44,40 @@ pub struct Event<'a> {
 impl Events {
     /// Takes the next bytes and hands over every event that they complete.
     pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Event<'_>)) {
-        let mut line = usize::from(self.after_return && chunk.first() == Some(&b'\n'));
+        let mut line = usize::from(self.line == Line::AfterReturn && chunk.first() == Some(&b'\n'));
         // A line feed that belongs to an event's last line end is not part of the next one.
         let mut start = if self.in_event() { 0 } else { line };
-        self.after_return &= chunk.is_empty();
+        if self.line == Line::AfterReturn && !chunk.is_empty() {
+            self.line = Line::Empty;
+        }
         while let Some(length) = memchr2(b'\n', b'\r', &chunk[line..]) {
             let end = line + length;
             let mut next = end + 1;
+            let is_blank = length == 0 && self.line != Line::Begun;
+            self.line = Line::Empty;
             if chunk[end] == b'\r' {
                 match chunk.get(next) {
                     Some(b'\n') => next += 1,
                     Some(_) => {}
-                    None => self.after_return = true,
+                    None => self.line = Line::AfterReturn,
                 }
             }
-            if length == 0 && !self.in_line {
+            if is_blank {
                 self.complete(&chunk[start..end], &mut each);
                 start = next;
             }
-            self.in_line = false;
             line = next;
         }
-        self.in_line |= line < chunk.len();
+        if line < chunk.len() {
+            self.line = Line::Begun;
+        }
         self.keep(&chunk[start..]);
     }
 
     /// Ends the stream and hands over an event that only lacked its blank line.
     pub fn finish(&mut self, mut each: impl FnMut(Event<'_>)) {
         self.complete(b"", &mut each);
-        self.in_line = false;
+        self.line = Line::Empty;
     }
 
     /// Returns how many events were too long to be read.

@@ -256,8 +256,8 @@ mod tests {
         (reader.usage(), reader.events(), reader.done(), reader.saw_error(), reader.skipped())
     }
 
-    fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> Option<Usage> {
-        Some(Usage { prompt_tokens, completion_tokens, cached_tokens })
+    fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> Usage {
+        Usage { prompt_tokens, completion_tokens, cached_tokens }
     }
 
     const CHAT: &str = concat!(
@@ -269,7 +269,10 @@ mod tests {
 
     #[test]
     fn a_chat_stream_reports_at_its_end() {
-        assert_eq!(summary(&read(Format::EventStream, CHAT, &[])), (tokens(12, 2, 8), 3, true, false, 0));
+        assert_eq!(
+            summary(&read(Format::EventStream, CHAT, &[])),
+            (Some(tokens(12, 2, 8)), 3, true, false, 0)
+        );
     }
 
     #[test]
@@ -277,7 +280,7 @@ mod tests {
         let event =
             |n: u64| format!("data: {{\"usage\":{{\"prompt_tokens\":7,\"completion_tokens\":{n}}}}}\n\n");
         let stream = format!("{}{}{}", event(1), event(2), event(3));
-        assert_eq!(read(Format::EventStream, &stream, &[]).usage(), tokens(7, 3, 0));
+        assert_eq!(read(Format::EventStream, &stream, &[]).usage(), Some(tokens(7, 3, 0)));
     }
 
     #[test]
@@ -286,12 +289,12 @@ mod tests {
             \"usage\":{\"input_tokens\":9,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":5}}}\n\n";
         assert_eq!(
             summary(&read(Format::EventStream, responses, &[])),
-            (tokens(9, 5, 4), 1, false, false, 0)
+            (Some(tokens(9, 5, 4)), 1, false, false, 0)
         );
         let anthropic = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
             {\"input_tokens\":3,\"cache_read_input_tokens\":20,\"cache_creation_input_tokens\":2,\"output_tokens\":1}}}\n\n\
             event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n";
-        assert_eq!(read(Format::EventStream, anthropic, &[]).usage(), tokens(25, 15, 20));
+        assert_eq!(read(Format::EventStream, anthropic, &[]).usage(), Some(tokens(25, 15, 20)));
     }
 
     #[test]
@@ -311,7 +314,7 @@ mod tests {
     #[test]
     fn a_json_answer_reports_in_its_top_level() {
         let body = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
-        assert_eq!(summary(&read(Format::Json, body, &[])), (tokens(5, 6, 0), 0, false, false, 0));
+        assert_eq!(summary(&read(Format::Json, body, &[])), (Some(tokens(5, 6, 0)), 0, false, false, 0));
         assert!(read(Format::Json, r#"{"error":{"message":"m"}}"#, &[]).saw_error());
         for none in ["", "[]", r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":"5"}}"#, r#"{"usage":"x"}"#]
         {
@@ -337,14 +340,14 @@ mod tests {
         ) {
             let stream = format!("\u{feff}: hello\n\n{CHAT}").replace('\n', end);
             let reader = read(Format::EventStream, &stream, &cuts);
-            prop_assert_eq!(summary(&reader), (tokens(12, 2, 8), 3, true, false, 0));
+            prop_assert_eq!(summary(&reader), (Some(tokens(12, 2, 8)), 3, true, false, 0));
         }
 
         #[test]
         fn any_chunking_of_json_gives_the_same_counts(cuts in prop::collection::vec(any::<usize>(), 0..20)) {
             let body = r#" {"id":"x","choices":[{"message":{"content":"{\\\"usage\\\""},"n":[1, 2]}], "usage" :
                 {"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens":6}, "z":0}"#;
-            prop_assert_eq!(read(Format::Json, body, &cuts).usage(), tokens(5, 6, 4));
+            prop_assert_eq!(read(Format::Json, body, &cuts).usage(), Some(tokens(5, 6, 4)));
         }
     }
 }

@@ -1,0 +1,112 @@
+//! How long it takes to read and rewrite a request, and to read usage out of an answer as it passes.
+//!
+//! `cargo bench --bench openai`
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use signalbox::openai::{ChatRequest, Format, UsageReader};
+
+/// What the user says.
+#[derive(Clone, Copy)]
+enum Text {
+    English,
+    /// Source code, with an escape every few words.
+    Code,
+    Chinese,
+}
+
+impl Text {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::English => {
+                "Linux is said to be an open source kernel because everybody may read its source. "
+            }
+            Self::Code => "    if (x[i] == \\\"a\\\") {\\n\\treturn \\\"b\\\";\\n    }\\n",
+            Self::Chinese => "据说是一个开源内核，因为每个人都可以阅读它的源代码。",
+        }
+    }
+}
+
+/// A chat request of about `length` bytes with four turns.
+fn chat(length: usize, text: Text) -> Bytes {
+    let turn = text.sentence().repeat(length / 4 / text.sentence().len());
+    Bytes::from(format!(
+        "{{\"model\": \"auto\", \"messages\": [{{\"role\": \"system\", \"content\": \"{turn}\"}}, \
+         {{\"role\": \"user\", \"content\": \"{turn}\"}}, {{\"role\": \"assistant\", \"content\": \"{turn}\"}}, \
+         {{\"role\": \"user\", \"content\": \"{turn}\"}}], \"temperature\": 0.70, \"max_tokens\": 512, \
+         \"top_k\": 40, \"stream\": true, \"stream_options\": {{\"include_usage\": true}}, \"user\": \"jo\"}}"
+    ))
+}
+
+fn requests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("request");
+    for (name, text, length) in [
+        ("1KB", Text::English, 1000),
+        ("32KB", Text::English, 32 << 10),
+        ("220KB", Text::English, 220_000),
+        ("220KB code", Text::Code, 220_000),
+        ("220KB chinese", Text::Chinese, 220_000),
+    ] {
+        let body = chat(length, text);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(BenchmarkId::new("parse", name), |b| {
+            b.iter(|| ChatRequest::parse(black_box(&body).clone()).expect("a valid request"));
+        });
+        group.bench_function(BenchmarkId::new("parse and splice", name), |b| {
+            b.iter(|| {
+                let request = ChatRequest::parse(black_box(&body).clone()).expect("a valid request");
+                request.with_model("llama3-8b")
+            });
+        });
+        let request = ChatRequest::parse(body).expect("a valid request");
+        group.bench_function(BenchmarkId::new("prompt text", name), |b| {
+            b.iter(|| black_box(black_box(&request).prompt_text().len()));
+        });
+    }
+    group.finish();
+}
+
+fn answers(c: &mut Criterion) {
+    let token = "data: {\"id\":\"chatcmpl-6fa1f5f9a3c24a6b9f0c5d1e2b7a8c90\",\"object\":\"chat.completion.chunk\",\
+        \"created\":1760000000,\"model\":\"llama3-8b\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" kernel\"},\
+        \"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]}\n\n";
+    let usage = token.replace(
+        "]}\n",
+        "],\"usage\":{\"prompt_tokens\":12,\"total_tokens\":99,\"completion_tokens\":87}}\n",
+    );
+    let mut group = c.benchmark_group("answer");
+    for (name, event) in [("event", token), ("event with usage", &usage)] {
+        let mut reader = UsageReader::new(Format::EventStream);
+        group.bench_function(name, |b| b.iter(|| reader.feed(black_box(event.as_bytes()))));
+    }
+    let mut reader = UsageReader::new(Format::EventStream);
+    group.bench_function("event in two chunks", |b| {
+        b.iter(|| {
+            reader.feed(black_box(&token.as_bytes()[..100]));
+            reader.feed(black_box(&token.as_bytes()[100..]));
+        });
+    });
+    let numbers = "-0.0123456,".repeat(4096);
+    let embedding =
+        format!("{{\"data\":[{{\"embedding\":[{numbers}0]}}],\"usage\":{{\"prompt_tokens\":9}}}}");
+    let chat = format!(
+        "{{\"choices\":[{{\"message\":{{\"content\":\"{}\"}}}}],\"usage\":{{\"prompt_tokens\":9}}}}",
+        Text::Code.sentence().repeat(40)
+    );
+    for (name, body) in [("chat json", chat), ("embedding json", embedding)] {
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut reader = UsageReader::new(Format::Json);
+                reader.feed(black_box(body.as_bytes()));
+                reader.finish()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, requests, answers);
+criterion_main!(benches);

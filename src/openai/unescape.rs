@@ -1,0 +1,122 @@
+//! What a JSON string says: its escapes decoded, bounded, and never a failure.
+//!
+//! Refuses to check the escapes; whoever calls has read the string with `json`.
+
+use std::borrow::Cow;
+
+use super::hex;
+
+/// Says whether a string with these insides spells `name`, which escapes can hide.
+pub(super) fn spells(inside: &[u8], name: &str) -> bool {
+    inside == name.as_bytes() || (inside.contains(&b'\\') && text(inside, usize::MAX) == name)
+}
+
+/// Decodes what stands between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes U+FFFD.
+pub(super) fn text(inside: &[u8], limit: usize) -> Cow<'_, str> {
+    let Some(mut escape) = memchr::memchr(b'\\', inside) else {
+        // Four bytes more, so that the character at the limit is seen whole.
+        return bounded(lossy(&inside[..inside.len().min(limit.saturating_add(4))]), limit);
+    };
+    let mut decoded = String::new();
+    let mut rest = inside;
+    loop {
+        let run = escape.min(limit.saturating_sub(decoded.len()).saturating_add(4));
+        decoded.push_str(&lossy(&rest[..run]));
+        rest = &rest[escape..];
+        if rest.is_empty() || decoded.len() >= limit {
+            return bounded(Cow::Owned(decoded), limit);
+        }
+        let (c, used) = unescape(rest);
+        decoded.push(c);
+        rest = &rest[used..];
+        escape = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+    }
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// Cuts at the last character that ends within `limit` bytes.
+fn bounded(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+        Cow::Owned(mut text) => {
+            text.truncate(end);
+            Cow::Owned(text)
+        }
+    }
+}
+
+/// Decodes the escape at the start of `bytes`; returns the character and the length of the escape.
+fn unescape(bytes: &[u8]) -> (char, usize) {
+    let c = match bytes.get(1) {
+        Some(b'n') => '\n',
+        Some(b't') => '\t',
+        Some(b'r') => '\r',
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'u') => return unescape_unicode(bytes),
+        Some(&other) => char::from(other),
+        None => return (char::REPLACEMENT_CHARACTER, 1),
+    };
+    (c, 2)
+}
+
+/// Decodes `\uXXXX`, or a pair of them that makes one character beyond the basic plane.
+fn unescape_unicode(bytes: &[u8]) -> (char, usize) {
+    let unit = |from: usize| -> Option<u32> {
+        let digits = bytes.get(from..from + 6)?.strip_prefix(b"\\u")?;
+        digits.iter().try_fold(0, |value, &digit| Some(value << 4 | u32::from(hex(digit)?)))
+    };
+    match (unit(0), unit(6)) {
+        (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) => {
+            let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+            (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
+        }
+        (Some(code), _) => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
+        (None, _) => (char::REPLACEMENT_CHARACTER, bytes.len().min(6)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn escapes_are_decoded_and_lone_surrogates_replaced() {
+        let decode = |inside: &'static str| text(inside.as_bytes(), usize::MAX);
+        assert_eq!(decode(r#"a\"\\\/\b\f\n\r\té"#), "a\"\\/\u{8}\u{c}\n\r\té");
+        assert_eq!(decode(r"\u0041\ud83d\ude00\ud83dx\ude00\ud83d\u0041"), "A😀\u{fffd}x\u{fffd}\u{fffd}A");
+        assert!(spells(br"mod\u0065l", "model") && !spells(br"mod\u0066l", "model"));
+    }
+
+    #[test]
+    fn decoded_text_is_cut_at_a_character() {
+        assert_eq!(text("aéé".as_bytes(), 4), "aé");
+        assert_eq!(text("a\\u00e9é".as_bytes(), 4), "aé");
+        assert_eq!(text("\\n\\n\\n".as_bytes(), 2), "\n\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_comes_back(said in ".{0,40}", limit in 0_usize..40) {
+            let json = serde_json::to_string(&said).unwrap();
+            let inside = &json.as_bytes()[1..json.len() - 1];
+            prop_assert_eq!(text(inside, usize::MAX), said.as_str());
+            let cut = text(inside, limit);
+            prop_assert!(said.starts_with(&*cut) && cut.len() <= limit && cut.len() + 4 > limit.min(said.len()));
+        }
+
+        #[test]
+        fn nothing_breaks_it(inside in prop::collection::vec(any::<u8>(), 0..24), limit in 0_usize..24) {
+            prop_assert!(text(&inside, limit).len() <= limit);
+        }
+    }
+}
