@@ -5,7 +5,8 @@
 #   tests/manifests.sh [FOLDER]
 #
 # FOLDER holds the Python virtual environment with the linters and is kept for the next run; without it a temporary
-# one is used. Needs python3 with venv, and PyPI or a mirror of it.
+# one is used. Needs python3 with venv, and PyPI or a mirror of it. With SIGNALBOX=path/to/signalbox the shipped policy
+# is also judged by Signalbox itself.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -142,6 +143,10 @@ check_manifests() {
     { cat "$scratch/k8s.yaml"; echo ---; cat "$scratch/backends.yaml"; } >"$scratch/with-vllm.yaml"
     check_promises "$scratch/with-vllm.yaml" --backends
     check_promises "$scratch/k8s-examples-sim.yaml" --backends
+    if [[ -n ${SIGNALBOX:-} ]]; then
+        say 'the shipped policy'
+        "$SIGNALBOX" check k8s/base/config/policy.yaml
+    fi
 }
 
 # Breaks good files in ways that are easily made and sees each refused.
