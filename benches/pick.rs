@@ -1,4 +1,5 @@
-//! Owns the measurement of one choice: lease, report and drop, for each strategy and pool size, alone and contended.
+//! Owns the measurement of one choice: lease, report and drop, for each strategy and pool size, alone and
+//! contended.
 //! Refuses to know anything but the balance layer's public face.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

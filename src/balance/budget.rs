@@ -5,10 +5,11 @@ use super::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// A bound on retries over the last ten seconds: a share of the requests of that time, and a floor per second.
+/// A bound on retries over the last ten seconds: a share of the requests of that time, and a floor per
+/// second.
 ///
-/// After Finagle's and tower's retry budgets: deposits and withdrawals expire together after the window, so that
-/// quiet times save nothing up. Each call takes one uncontended lock for tens of nanoseconds.
+/// After Finagle's and tower's retry budgets: deposits and withdrawals expire together after the window, so
+/// that quiet times save nothing up. Each call takes one uncontended lock for tens of nanoseconds.
 #[derive(Debug)]
 pub struct RetryBudget {
     share_bp: u16,
@@ -72,7 +73,8 @@ struct Window {
 }
 
 impl Window {
-    /// Forgets what has left the window and gives the index of the slot for `now`; a late `now` counts as the newest.
+    /// Forgets what has left the window and gives the index of the slot for `now`; a late `now` counts as the
+    /// newest.
     fn advance(&mut self, now: Instant) -> usize {
         let start = *self.start.get_or_insert(now);
         let number = now.saturating_duration_since(start).as_secs() / SLOT.as_secs();

@@ -1,4 +1,5 @@
-//! Owns passive ejection: one endpoint's record of failures, its back-off, and the cap on a pool's ejected share.
+//! Owns passive ejection: one endpoint's record of failures, its back-off, and the cap on a pool's
+//! ejected share.
 //! Refuses to know active health, the choice among endpoints and what counted as a failure.
 
 use super::endpoint::Endpoint;
@@ -25,8 +26,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 impl Ejection {
     /// How many of `members` may be ejected at once.
     ///
-    /// The share is rounded down, but as in Envoy one may always go where the share is not zero and another stays.
-    /// The only member of a pool goes only where the share is the whole pool.
+    /// The share is rounded down, but as in Envoy one may always go where the share is not zero and another
+    /// stays. The only member of a pool goes only where the share is the whole pool.
     fn cap(&self, members: usize) -> usize {
         let share = u64::from(self.max_share_bp).min(WHOLE_BP);
         let allowed = (members as u64 * share / WHOLE_BP) as usize;
@@ -42,9 +43,10 @@ impl Ejection {
 
 /// One endpoint's passive record.
 ///
-/// An ejected endpoint is on trial when its time has passed: one success clears it, one failure ejects it again for
-/// twice as long. The back-off is forgiven by one step for every `base` spent back in service, as in Envoy; with the
-/// last step the trial ends too. Outcomes of requests sent before an ejection ended say nothing new and are ignored.
+/// An ejected endpoint is on trial when its time has passed: one success clears it, one failure ejects it
+/// again for twice as long. The back-off is forgiven by one step for every `base` spent back in service, as
+/// in Envoy; with the last step the trial ends too. Outcomes of requests sent before an ejection ended say
+/// nothing new and are ignored.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     failures: u32,
@@ -111,8 +113,8 @@ impl Record {
 
 /// The members of the newest pool in service, by which every ejection is judged.
 ///
-/// A pool and its successors share one, behind one lock: requests that began on an older pool can't eject beyond the
-/// cap of the newest.
+/// A pool and its successors share one, behind one lock: requests that began on an older pool can't eject
+/// beyond the cap of the newest.
 #[derive(Debug)]
 pub(super) struct Roster {
     generation: u64,
@@ -126,7 +128,8 @@ impl Roster {
         Self { generation, rule, endpoints }
     }
 
-    /// Lets a newer pool take over, and readmits what its cap has no room for: those first whose time ends first.
+    /// Lets a newer pool take over, and readmits what its cap has no room for: those first whose time ends
+    /// first.
     pub(super) fn succeed(&mut self, successor: Self, now: Instant) {
         if successor.generation <= self.generation {
             return;

@@ -36,7 +36,8 @@ const DOWN: u32 = 1;
 const ONE_CHECK: u32 = 2;
 
 impl Endpoint {
-    /// Makes an endpoint that is up, idle and without a record; `host` is the address as the operator wrote it.
+    /// Makes an endpoint that is up, idle and without a record; `host` is the address as the operator wrote
+    /// it.
     pub fn new(addr: SocketAddr, host: Arc<str>) -> Arc<Self> {
         Arc::new(Self {
             addr,

@@ -1,5 +1,7 @@
-//! Owns which endpoint of a pool takes a request: membership, health, ejection, choice, leases and the retry budget.
-//! Refuses to know what a request says, how an endpoint is reached, what a policy looks like and what time it is.
+//! Owns which endpoint of a pool takes a request: membership, health, ejection, choice, leases and the
+//! retry budget.
+//! Refuses to know what a request says, how an endpoint is reached, what a policy looks like and what
+//! time it is.
 
 mod budget;
 mod choice;

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// Smooth weighted round robin: exact shares by weight in the long run, never in blocks.
+    ///
+    /// Takes a lock for the time of one pass over the members: with 16 of them some 50 ns.
     RoundRobin,
     /// The less loaded of two members drawn by weight.
     LeastRequest,
@@ -40,6 +42,7 @@ pub struct Pool {
     strategy: Strategy,
     members: Vec<Member>,
     weights: Vec<u32>,
+    candidates: Vec<Candidate>,
     odds: Odds,
     turns: Mutex<Turns>,
     ejection: Ejection,
@@ -55,9 +58,9 @@ thread_local! {
 impl Pool {
     /// Builds a pool; a member that names the same endpoint as an earlier one adds its weight to that.
     ///
-    /// The caller passes the same `Arc<Endpoint>` for an address that stays, with its counts and health. From `previous`
-    /// come whose turn it is and the hold on the cap for ejections; it takes effect with the first lease, so that a
-    /// pool that is built but never used changes nothing.
+    /// The caller passes the same `Arc<Endpoint>` for an address that stays, with its counts and health. From
+    /// `previous` come whose turn it is and the hold on the cap for ejections; the hold passes on with the
+    /// first lease or count, so that a pool that is built but never used changes nothing.
     pub fn new(
         strategy: Strategy,
         ejection: Ejection,
@@ -66,19 +69,18 @@ impl Pool {
     ) -> Self {
         let members = merged(members);
         let weights: Vec<_> = members.iter().map(|member| member.weight).collect();
-        let generation = previous.map_or(0, |previous| previous.generation + 1);
-        let roster = match previous {
-            Some(previous) => previous.roster.clone(),
-            None => Arc::new(Mutex::new(Roster::new(generation, ejection.clone(), serving(&members)))),
-        };
+        let vacant = || Arc::new(Mutex::new(Roster::new(0, ejection.clone(), Vec::new())));
+        let (before, roster) =
+            previous.map_or_else(|| (0, vacant()), |pool| (pool.generation, pool.roster.clone()));
         Self {
             strategy,
             odds: Odds::new(&weights),
             turns: Mutex::new(Turns::new(credit(&members, previous))),
+            candidates: candidates(&members),
             members,
             weights,
             ejection,
-            generation,
+            generation: before + 1,
             roster,
             seated: Once::new(),
         }
@@ -86,8 +88,9 @@ impl Pool {
 
     /// Leases an available member for one request; `None` when there is none.
     ///
-    /// Available is a member that is up, not ejected at `now`, has a weight and is not in `tried`. There is no panic
-    /// mode: nobody available is nobody chosen. `key` (see [`super::hash_key`]) matters to [`Strategy::Hash`] only.
+    /// Available is a member that is up, not ejected at `now`, has a weight and is not in `tried`. There is
+    /// no panic mode: nobody available is nobody chosen. `key` (see [`super::hash_key`]) matters to
+    /// [`Strategy::Hash`] only.
     pub fn lease(self: &Arc<Self>, key: Option<u64>, tried: &[SocketAddr], now: Instant) -> Option<Lease> {
         let chosen = RNG.with_borrow_mut(|rng| self.choose(key, tried, now, rng))?;
         Some(Lease::new(self.clone(), chosen, now))
@@ -118,7 +121,7 @@ impl Pool {
         };
         match (self.strategy, key) {
             (Strategy::RoundRobin, _) => lock(&self.turns).next(&self.weights, free),
-            (Strategy::Hash, Some(key)) => rendezvous(key, self.candidates(), free),
+            (Strategy::Hash, Some(key)) => rendezvous(key, &self.candidates, free),
             (Strategy::LeastRequest, _) | (Strategy::Hash, None) => {
                 self.odds.choose(rng, free, |index| self.members[index].endpoint.in_flight())
             }
@@ -136,12 +139,6 @@ impl Pool {
             let own = Roster::new(self.generation, self.ejection.clone(), serving(&self.members));
             lock(&self.roster).succeed(own, now);
         });
-    }
-
-    fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        let seen =
-            |member: &Member| Candidate { identity: member.endpoint.identity(), weight: member.weight };
-        self.members.iter().map(seen)
     }
 }
 
@@ -162,7 +159,13 @@ fn serving(members: &[Member]) -> Vec<Arc<Endpoint>> {
     members.iter().filter(|member| member.weight > 0).map(|member| member.endpoint.clone()).collect()
 }
 
-/// Each member's credit as it stood in `previous`, scaled to the new weights so that no old debt becomes a burst.
+fn candidates(members: &[Member]) -> Vec<Candidate> {
+    let seen = |member: &Member| Candidate { identity: member.endpoint.identity(), weight: member.weight };
+    members.iter().map(seen).collect()
+}
+
+/// Each member's credit as it stood in `previous`, scaled to the new weights so that no old debt becomes a
+/// burst.
 fn credit(members: &[Member], previous: Option<&Pool>) -> Vec<i64> {
     let Some(previous) = previous else { return vec![0; members.len()] };
     let total = |members: &[Member]| members.iter().map(|member| i128::from(member.weight)).sum::<i128>();
@@ -335,6 +338,7 @@ mod tests {
     fn a_pool_that_is_never_used_changes_nothing() {
         let (now, four) = (Instant::now(), endpoints(4));
         let live = pool(Strategy::RoundRobin, weighted(&four, &[1; 4]));
+        assert_eq!(live.available(now), 4);
         for endpoint in &four[..2] {
             live.failed(endpoint, now, now);
             assert!(live.failed(endpoint, now, now).is_some());
@@ -343,6 +347,17 @@ mod tests {
         assert_eq!(live.available(now), 2);
         assert_eq!(next.available(now), 1, "half of the smaller pool is one");
         assert_eq!(live.available(now), 3);
+    }
+
+    #[test]
+    fn an_older_pool_does_not_take_the_seat_back() {
+        let (now, four) = (Instant::now(), endpoints(4));
+        let old = pool(Strategy::RoundRobin, weighted(&four, &[1; 4]));
+        let new = successor(&old, weighted(&four[..2], &[1; 2]));
+        assert_eq!((new.available(now), old.available(now)), (2, 4));
+        let fail_twice = |endpoint| (old.failed(endpoint, now, now), old.failed(endpoint, now, now)).1;
+        let ejected: Vec<_> = four.iter().map(|endpoint| fail_twice(endpoint).is_some()).collect();
+        assert_eq!(ejected, [true, false, false, false], "judged by the newer pool of two");
     }
 
     #[test]
@@ -385,6 +400,19 @@ mod tests {
         assert_eq!(counts, [1_000, 600, 400]);
     }
 
+    #[test]
+    fn threads_that_fail_everything_stay_under_the_cap() {
+        let (now, pool) = (Instant::now(), pool(Strategy::LeastRequest, weighted(&endpoints(9), &[1; 9])));
+        let fail = || {
+            (0..300).filter(|_| pool.lease(None, &[], now).is_some_and(|l| l.failed(now).is_some())).count()
+        };
+        let ejections = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(fail)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum::<usize>()
+        });
+        assert_eq!((ejections, ejected(&pool, now), pool.available(now)), (4, 4, 5));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Lease(u64),
@@ -410,11 +438,14 @@ mod tests {
     proptest! {
         #[test]
         fn leases_are_counted_and_the_ejected_share_is_capped_whatever_happens(
-            steps in steps(), strategy in prop::sample::select(&STRATEGIES[..]), max_share_bp in 0_u16..=10_000,
+            steps in steps(),
+            strategy in prop::sample::select(&STRATEGIES[..]),
+            max_share_bp in 0_u16..=10_000,
         ) {
             let (mut now, all, rule) = (Instant::now(), endpoints(8), Ejection { max_share_bp, ..RULE });
             let chosen = |mask: u8| -> Vec<Member> {
-                let some: Vec<_> = all.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, e)| e.clone()).collect();
+                let some = all.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);
+                let some: Vec<_> = some.map(|(_, endpoint)| endpoint.clone()).collect();
                 weighted(&some, &[1, 2, 3, 1, 2, 3, 1, 2])
             };
             let mut pool = Arc::new(Pool::new(strategy, rule.clone(), chosen(255), None));
@@ -452,13 +483,16 @@ mod tests {
         #[test]
         fn only_available_and_untried_members_are_leased(
             members in prop::collection::vec((0_u32..4, any::<bool>(), any::<bool>(), any::<bool>()), 0..20),
-            strategy in prop::sample::select(&STRATEGIES[..]), key in prop::option::of(any::<u64>()), seed in any::<u64>(),
+            strategy in prop::sample::select(&STRATEGIES[..]),
+            key in prop::option::of(any::<u64>()),
+            seed in any::<u64>(),
         ) {
             let now = Instant::now();
             let all = endpoints(u8::try_from(members.len()).expect("few"));
             let weights: Vec<_> = members.iter().map(|member| member.0).collect();
             let pool = pool(strategy, weighted(&all, &weights));
             let mut tried = Vec::new();
+            pool.take_seat(now);
             for (endpoint, (_, up, out, was_tried)) in all.iter().zip(&members) {
                 if !up { take_down(endpoint) }
                 if *out { endpoint.eject(now, &RULE); }

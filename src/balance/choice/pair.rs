@@ -5,8 +5,9 @@ use rand::Rng;
 
 /// Weighted odds for drawing two distinct members, the less loaded of which is chosen.
 ///
-/// Members are drawn by weight, not uniformly: a uniform draw sees a member in two of n pairs, which would cap a heavy
-/// member's share there whatever its weight. Load is `(in flight + 1) / weight`. A draw costs a binary search.
+/// Members are drawn by weight, not uniformly: a uniform draw sees a member in two of n pairs, which would
+/// cap a heavy member's share there whatever its weight. Load is `(in flight + 1) / weight`. A draw costs a
+/// binary search.
 #[derive(Debug)]
 pub(in super::super) struct Odds {
     /// The sum of the weights up to and with each member.
@@ -25,7 +26,8 @@ impl Odds {
         Self { upto: upto.collect() }
     }
 
-    /// Chooses the less loaded of two free members drawn by weight, and scans for the least loaded where few are free.
+    /// Chooses the less loaded of two free members drawn by weight, and scans for the least loaded where few
+    /// are free.
     pub(in super::super) fn choose(
         &self,
         rng: &mut impl Rng,

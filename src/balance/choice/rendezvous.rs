@@ -25,21 +25,22 @@ pub(in super::super) struct Candidate {
     pub(in super::super) weight: u32,
 }
 
-/// Chooses by weighted rendezvous hashing (Thaler and Ravishankar's highest random weight, weighted by Schindelhauer
-/// and Schomaker's logarithmic method): the least of `-ln(1 - u) / weight`, with `u` in [0, 1) from key and identity.
+/// Chooses by weighted rendezvous hashing (Thaler and Ravishankar's highest random weight, weighted by
+/// Schindelhauer and Schomaker's logarithmic method): the least of `-ln(1 - u) / weight`, with `u` in [0, 1)
+/// from key and identity.
 ///
-/// Members get shares of the keys by weight. A member that leaves moves its own keys only, each to its next best; one
-/// that comes takes its share evenly from all. The cost is linear in the members, a hash each: `u` bounds the logarithm
-/// from below, so that few have to be taken.
+/// Members get shares of the keys by weight. A member that leaves moves its own keys only, each to its next
+/// best; one that comes takes its share evenly from all. The cost is linear in the members, a hash each: `u`
+/// bounds the logarithm from below, so that few have to be taken.
 pub(in super::super) fn rendezvous(
     key: u64,
-    candidates: impl IntoIterator<Item = Candidate>,
+    candidates: &[Candidate],
     free: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let (mut least, mut chosen) = (f64::INFINITY, None);
-    for (index, Candidate { identity, weight }) in candidates.into_iter().enumerate() {
-        let weight = f64::from(weight);
-        let u = unit(xxh3_64_with_seed(&key.to_le_bytes(), identity));
+    for (index, Candidate { identity, weight }) in candidates.iter().enumerate() {
+        let weight = f64::from(*weight);
+        let u = unit(mixed(key ^ identity));
         if u > least * weight || weight == 0.0 {
             continue;
         }
@@ -49,6 +50,13 @@ pub(in super::super) fn rendezvous(
         }
     }
     chosen
+}
+
+/// Makes every bit of the result depend on every bit of `hash`: the finalizer of `MurmurHash3`.
+fn mixed(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
 }
 
 /// The top 53 bits as a fraction in [0, 1).
@@ -87,8 +95,7 @@ mod tests {
     fn keys_are_shared_by_weight() {
         let weights = [1, 2, 3, 4];
         let (members, mut counts) = (candidates(&weights), [0_i64; 4]);
-        keys(20_000)
-            .for_each(|key| counts[rendezvous(key, members.clone(), |_| true).expect("all are free")] += 1);
+        keys(20_000).for_each(|key| counts[rendezvous(key, &members, |_| true).expect("all are free")] += 1);
         for (count, weight) in counts.iter().zip(weights) {
             let fair = i64::from(weight) * 2_000;
             assert!((count - fair).abs() < fair / 10 + 100, "{count} for weight {weight}");
@@ -99,8 +106,7 @@ mod tests {
     fn a_heavier_member_only_gains_keys() {
         let (before, after) = (candidates(&[1, 1, 1]), candidates(&[1, 2, 1]));
         let gained = keys(2_000).filter(|key| {
-            let (old, new) =
-                (rendezvous(*key, before.clone(), |_| true), rendezvous(*key, after.clone(), |_| true));
+            let (old, new) = (rendezvous(*key, &before, |_| true), rendezvous(*key, &after, |_| true));
             assert!(old == new || new == Some(1));
             old != new
         });
@@ -108,33 +114,34 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_member_that_leaves_moves_only_its_own_keys(
-            weights in prop::collection::vec(1_u32..50, 2..24), gone in any::<prop::sample::Index>(),
-        ) {
-            let (members, gone) = (candidates(&weights), gone.index(weights.len()));
-            for key in keys(300) {
-                let before = rendezvous(key, members.clone(), |_| true).expect("all are free");
-                let after = rendezvous(key, members.clone(), |index| index != gone).expect("others are free");
-                prop_assert!(after != gone && (before == gone || before == after));
-                let mut fewer = members.clone();
-                fewer.remove(gone);
-                let kept = rendezvous(key, fewer, |_| true).expect("others are free");
-                prop_assert_eq!(after, kept + usize::from(kept >= gone));
-            }
-        }
+           #[test]
+           fn a_member_that_leaves_moves_only_its_own_keys(
+               weights in prop::collection::vec(1_u32..50, 2..24), gone in any::<prop::sample::Index>(),
+           ) {
+               let (members, gone) = (candidates(&weights), gone.index(weights.len()));
+               for key in keys(300) {
+                   let before = rendezvous(key, &members, |_| true).expect("all are free");
+                   let after = rendezvous(key, &members, |index| index != gone).expect("others are free");
+                   prop_assert!(after != gone && (before == gone || before == after));
+                   let mut fewer = members.clone();
+                   fewer.remove(gone);
+                   let kept = rendezvous(key, &fewer, |_| true).expect("others are free");
+                   prop_assert_eq!(after, kept + usize::from(kept >= gone));
+               }
+           }
 
-        #[test]
-        fn skipping_logarithms_changes_no_choice(
-            key in any::<u64>(), members in prop::collection::vec((any::<u64>(), 0_u32..9, any::<bool>()), 0..40),
-        ) {
-            let distance = |(identity, weight, _): &(u64, u32, bool)| {
-                -(-unit(xxh3_64_with_seed(&key.to_le_bytes(), *identity))).ln_1p() / f64::from(*weight)
-            };
-            let best = members.iter().enumerate().filter(|(_, (_, weight, free))| *weight > 0 && *free);
-            let best = best.min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
-            let seen = members.iter().map(|(identity, weight, _)| Candidate { identity: *identity, weight: *weight });
-            prop_assert_eq!(rendezvous(key, seen, |index| members[index].2), best.map(|(index, _)| index));
-        }
-    }
+           #[test]
+           fn skipping_logarithms_changes_no_choice(
+               key in any::<u64>(), members in prop::collection::vec((any::<u64>(), 0_u32..9, any::<bool>()), 0..40),
+           ) {
+               let distance = |(identity, weight, _): &(u64, u32, bool)| {
+                   -(-unit(mixed(key ^ identity))).ln_1p() / f64::from(*weight)
+               };
+               let best = members.iter().enumerate().filter(|(_, (_, weight, free))| *weight > 0 && *free);
+               let best = best.min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
+               let seen = members.iter().map(|(identity, weight, _)| Candidate { identity: *identity, weight: *weight });
+    let seen: Vec<_> = seen.collect();
+               prop_assert_eq!(rendezvous(key, &seen, |index| members[index].2), best.map(|(index, _)| index));
+           }
+       }
 }

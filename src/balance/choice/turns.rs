@@ -3,9 +3,10 @@
 
 /// Whose turn it is: nginx's smooth weighted round robin.
 ///
-/// In each turn every free member's credit grows by its weight, the richest goes and pays what all gained. Over as
-/// many turns as the weights sum to, each member goes exactly as often as its weight says, never in blocks. A member
-/// left out neither gains nor pays: it comes back with the small credit it left with, not with a burst. The cost is linear in the members.
+/// In each turn every free member's credit grows by its weight, the richest goes and pays what all gained.
+/// Over as many turns as the weights sum to, each member goes exactly as often as its weight says, never in
+/// blocks. A member left out neither gains nor pays: it comes back with the small credit it left with, not
+/// with a burst. The cost is linear in the members.
 #[derive(Debug)]
 pub(in super::super) struct Turns {
     credit: Vec<i64>,
