@@ -1,0 +1,272 @@
+//! `/metrics` in the text format of Python's `prometheus_client`, family by family as vLLM 0.32 shows them.
+//! It refuses to know what the numbers mean and leaves out the families of the Python process and of FastAPI.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::api::Engine;
+use super::stats::{Histogram, Stats};
+
+/// Writes the whole page.
+pub(super) fn text(engine: &Engine) -> String {
+    let model = engine.options.models.first().map_or("", String::as_str);
+    let mut page =
+        Page { out: String::with_capacity(32 << 10), model: escape(model), started: engine.started };
+    gauges(&mut page, engine);
+    counters(&mut page, &engine.stats);
+    histograms(&mut page, &engine.stats);
+    configuration(&mut page, engine);
+    page.out
+}
+
+fn gauges(page: &mut Page, engine: &Engine) {
+    let load = engine.scheduler.load();
+    let waiting = load.waiting as f64;
+    page.gauge("num_requests_running", "Number of requests in model execution batches.", load.running as f64);
+    page.gauge("num_requests_waiting", "Number of requests waiting to be processed.", waiting);
+    page.family(
+        "num_requests_waiting_by_reason",
+        "Number of waiting requests by reason. Reason labels: 'capacity' = waiting for scheduling capacity; \
+         'deferred' = deferred by transient constraints (LoRA budget, KV transfer, blocked status). Sum of all \
+         reasons equals vllm:num_requests_waiting.",
+        "gauge",
+    );
+    page.series("num_requests_waiting_by_reason", ("", r#",reason="capacity""#), waiting);
+    page.series("num_requests_waiting_by_reason", ("", r#",reason="deferred""#), 0.0);
+    page.family(
+        "engine_sleep_state",
+        "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake; \
+         weights_offloaded = 1 means sleep level 1; discard_all = 1 means sleep level 2.",
+        "gauge",
+    );
+    for (state, value) in [("awake", 1.0), ("weights_offloaded", 0.0), ("discard_all", 0.0)] {
+        page.series("engine_sleep_state", ("", &format!(r#",sleep_state="{state}""#)), value);
+    }
+    page.gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", load.kv_usage);
+}
+
+fn counters(page: &mut Page, stats: &Stats) {
+    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+    let (prompt, cached) = (value(&stats.prompt_tokens), value(&stats.cached_tokens));
+    let one = |value| [(String::new(), String::new(), value)];
+    let by = |name: &str, word: &str, value| (String::new(), format!(r#",{name}="{word}""#), value);
+    page.counter(
+        "prefix_cache_queries",
+        "Prefix cache queries, in terms of number of queried tokens.",
+        &one(value(&stats.prefix_queries)),
+    );
+    page.counter(
+        "prefix_cache_hits",
+        "Prefix cache hits, in terms of number of cached tokens.",
+        &one(value(&stats.prefix_hits)),
+    );
+    page.counter("num_preemptions", "Cumulative number of preemption from the engine.", &one(0.0));
+    page.counter("prompt_tokens", "Number of prefill tokens processed.", &one(prompt));
+    page.counter(
+        "prompt_tokens_by_source",
+        "Number of prompt tokens by source.",
+        &[
+            by("source", "local_compute", prompt - cached),
+            by("source", "local_cache_hit", cached),
+            by("source", "external_kv_transfer", 0.0),
+        ],
+    );
+    page.counter("prompt_tokens_cached", "Number of cached prompt tokens (local + external).", &one(cached));
+    page.counter(
+        "generation_tokens",
+        "Number of generation tokens processed.",
+        &one(value(&stats.output_tokens)),
+    );
+    let finished = |word: &str, value| (format!(r#"finished_reason="{word}","#), String::new(), value);
+    page.counter(
+        "request_success",
+        "Count of successfully processed requests.",
+        &[
+            finished("stop", value(&stats.stopped)),
+            finished("length", value(&stats.cut_short)),
+            finished("abort", value(&stats.aborted)),
+            finished("error", 0.0),
+            finished("repetition", 0.0),
+        ],
+    );
+}
+
+fn histograms(page: &mut Page, stats: &Stats) {
+    let all: [(&str, &str, &Histogram); 15] = [
+        ("request_prompt_tokens", "Number of prefill tokens processed.", &stats.prompt_sizes),
+        ("request_generation_tokens", "Number of generation tokens processed.", &stats.output_sizes),
+        ("iteration_tokens_total", "Histogram of number of tokens per engine_step.", &stats.step_tokens),
+        (
+            "request_max_num_generation_tokens",
+            "Histogram of maximum number of requested generation tokens.",
+            &stats.longest_output,
+        ),
+        ("request_params_n", "Histogram of the n request parameter.", &stats.asked_n),
+        ("request_params_max_tokens", "Histogram of the max_tokens request parameter.", &stats.asked_tokens),
+        ("time_to_first_token_seconds", "Histogram of time to first token in seconds.", &stats.first_token),
+        (
+            "inter_token_latency_seconds",
+            "Histogram of inter-token latency in seconds.",
+            &stats.between_tokens,
+        ),
+        (
+            "request_time_per_output_token_seconds",
+            "Histogram of time_per_output_token_seconds per request.",
+            &stats.per_output_token,
+        ),
+        ("e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", &stats.whole),
+        (
+            "request_queue_time_seconds",
+            "Histogram of time spent in WAITING phase for request.",
+            &stats.queued,
+        ),
+        (
+            "request_inference_time_seconds",
+            "Histogram of time spent in RUNNING phase for request.",
+            &stats.inference,
+        ),
+        (
+            "request_prefill_time_seconds",
+            "Histogram of time spent in PREFILL phase for request.",
+            &stats.prefill,
+        ),
+        (
+            "request_decode_time_seconds",
+            "Histogram of time spent in DECODE phase for request.",
+            &stats.decode,
+        ),
+        (
+            "request_prefill_kv_computed_tokens",
+            "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
+            &stats.computed_sizes,
+        ),
+    ];
+    for (name, help, histogram) in all {
+        page.histogram(name, help, histogram);
+    }
+}
+
+fn configuration(page: &mut Page, engine: &Engine) {
+    let options = &engine.options;
+    page.family("cache_config_info", "Information of the LLMEngine CacheConfig", "gauge");
+    let caching = if options.prefix_caching { "True" } else { "False" };
+    let _ = writeln!(
+        page.out,
+        r#"vllm:cache_config_info{{block_size="{}",cache_dtype="auto",enable_prefix_caching="{caching}",engine="0",gpu_memory_utilization="0.92",kv_cache_size_tokens="{}",num_cpu_blocks="None",num_gpu_blocks="{}",num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",sliding_window="None"}} 1.0"#,
+        options.block_size,
+        options.kv_blocks * options.block_size,
+        options.kv_blocks,
+    );
+}
+
+struct Page {
+    out: String,
+    model: String,
+    started: f64,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, help: &str, kind: &str) {
+        let _ = writeln!(self.out, "# HELP vllm:{name} {help}\n# TYPE vllm:{name} {kind}");
+    }
+
+    /// Writes one line; labels are sorted by name, so those of `extra` stand before or after `model_name`.
+    fn series(&mut self, name: &str, extra: (&str, &str), value: f64) {
+        let (before, after) = extra;
+        let _ = writeln!(
+            self.out,
+            r#"vllm:{name}{{engine="0",{before}model_name="{}"{after}}} {}"#,
+            self.model,
+            number(value)
+        );
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, "gauge");
+        self.series(name, ("", ""), value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, values: &[(String, String, f64)]) {
+        let (total, created) = (format!("{name}_total"), format!("{name}_created"));
+        self.family(&total, help, "counter");
+        for (before, after, value) in values {
+            self.series(&total, (before, after), *value);
+        }
+        self.family(&created, help, "gauge");
+        for (before, after, _) in values {
+            self.series(&created, (before, after), self.started);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, help, "histogram");
+        let (bucket, created) = (format!("{name}_bucket"), format!("{name}_created"));
+        let buckets = histogram.cumulative();
+        for (bound, count) in &buckets {
+            self.series(&bucket, (&format!(r#"le="{}","#, number(*bound)), ""), *count as f64);
+        }
+        let count = buckets.last().map_or(0, |(_, count)| *count);
+        self.series(&format!("{name}_count"), ("", ""), count as f64);
+        self.series(&format!("{name}_sum"), ("", ""), histogram.sum());
+        self.family(&created, help, "gauge");
+        self.series(&created, ("", ""), self.started);
+    }
+}
+
+/// Writes a number as `prometheus_client` does: always a float, with an exponent from a million on.
+fn number(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
+    }
+    let plain = format!("{value:?}");
+    match plain.find('.') {
+        Some(dot) if value > 0.0 && dot > 6 => {
+            let digits: String = plain.chars().filter(|c| *c != '.').collect();
+            let (first, rest) = digits.split_at(1);
+            let mantissa = format!("{first}.{rest}");
+            format!("{}e+{:02}", mantissa.trim_end_matches(['0', '.']), dot - 1)
+        }
+        _ => plain,
+    }
+}
+
+fn escape(label: &str) -> String {
+    label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Options;
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        let cases = [
+            (0.0, "0.0"),
+            (3.0, "3.0"),
+            (0.0425, "0.0425"),
+            (999_999.0, "999999.0"),
+            (5_120_000.0, "5.12e+06"),
+            (1_795_228_476.033_959, "1.795228476033959e+09"),
+            (f64::INFINITY, "+Inf"),
+        ];
+        for (value, written) in cases {
+            assert_eq!(number(value), written);
+        }
+    }
+
+    #[test]
+    fn the_page_names_what_schedulers_read() {
+        let page = text(&Engine::new(Options::default(), 1));
+        for line in [
+            r#"vllm:num_requests_running{engine="0",model_name="llama3-8b"} 0.0"#,
+            r#"vllm:kv_cache_usage_perc{engine="0",model_name="llama3-8b"} 0.0"#,
+            r#"vllm:request_success_total{engine="0",finished_reason="abort",model_name="llama3-8b"} 0.0"#,
+            r#"vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="llama3-8b"} 0.0"#,
+            r#"vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="llama3-8b"} 0.0"#,
+            "# TYPE vllm:prefix_cache_queries_created gauge",
+        ] {
+            assert!(page.lines().any(|have| have == line), "missing: {line}");
+        }
+    }
+}

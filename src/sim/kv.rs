@@ -1,0 +1,291 @@
+//! The KV-cache block pool: reference counts, prefix hits over chained hashes, least-recently-used eviction.
+//! It refuses to know requests, time and tokens: its callers speak in blocks and hashes.
+
+use std::collections::HashMap;
+
+const NIL: u32 = u32::MAX;
+
+/// What one sequence asks of the pool.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Need {
+    /// The chained hashes of the prompt's full blocks, first block first.
+    pub(super) hashes: Vec<u64>,
+    /// How many leading blocks may be reused; one token of a prompt is always computed.
+    pub(super) reusable: usize,
+    /// Blocks that the prompt occupies from the start.
+    pub(super) prompt_blocks: usize,
+    /// Blocks that the answer will grow into.
+    pub(super) later_blocks: usize,
+}
+
+/// The blocks of one running request; `Pool::release` takes them back.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    blocks: Vec<u32>,
+    promised: usize,
+    /// How many blocks were reused rather than computed, for each `Need` in turn.
+    pub(super) reused: Vec<usize>,
+    /// The last block of each prompt, which the answer's first tokens may complete.
+    pub(super) lasts: Vec<Option<u32>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    hash: Option<u64>,
+    refs: u32,
+    before: u32,
+    after: u32,
+}
+
+/// A fixed number of blocks, free ones in the order in which they will be evicted.
+#[derive(Debug)]
+pub(super) struct Pool {
+    blocks: Vec<Block>,
+    by_hash: HashMap<u64, u32>,
+    oldest: u32,
+    newest: u32,
+    free: usize,
+    promised: usize,
+    caching: bool,
+}
+
+impl Pool {
+    /// Makes a pool of `total` free blocks; without `caching` nothing is ever reused.
+    pub(super) fn new(total: usize, caching: bool) -> Self {
+        let blocks = vec![Block { hash: None, refs: 0, before: NIL, after: NIL }; total];
+        let mut pool =
+            Self { blocks, by_hash: HashMap::new(), oldest: NIL, newest: NIL, free: 0, promised: 0, caching };
+        for id in 0..total as u32 {
+            pool.park_newest(id);
+        }
+        pool
+    }
+
+    /// Counts all blocks.
+    pub(super) fn total(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Counts the blocks that running sequences refer to; cached but idle ones are free.
+    pub(super) fn used(&self) -> usize {
+        self.blocks.len() - self.free
+    }
+
+    /// Takes the blocks of every need, or none: the growth of the answer is promised, so that no running
+    /// sequence ever stalls for a block.
+    pub(super) fn admit(&mut self, needs: &[Need]) -> Option<Holding> {
+        let mut wanted = 0;
+        for need in needs {
+            let hits = self.hits(need);
+            let busy = hits.iter().filter(|id| self.blocks[**id as usize].refs > 0).count();
+            wanted += need.prompt_blocks - busy + need.later_blocks;
+        }
+        if wanted > self.free - self.promised {
+            return None;
+        }
+        let mut holding = Holding::default();
+        for need in needs {
+            self.take(need, &mut holding);
+        }
+        Some(holding)
+    }
+
+    /// Turns one promised block into a held one and returns its id.
+    pub(super) fn grow(&mut self, holding: &mut Holding) -> Option<u32> {
+        if holding.promised == 0 {
+            return None;
+        }
+        holding.promised -= 1;
+        self.promised -= 1;
+        let id = self.fresh();
+        holding.blocks.push(id);
+        Some(id)
+    }
+
+    /// Names the content of a block that has become full, so that a later prompt can reuse it.
+    pub(super) fn seal(&mut self, id: u32, hash: u64) {
+        if self.caching && !self.by_hash.contains_key(&hash) {
+            self.by_hash.insert(hash, id);
+            self.blocks[id as usize].hash = Some(hash);
+        }
+    }
+
+    /// Gives back what a request held; the tail of a sequence is evicted before its head.
+    pub(super) fn release(&mut self, holding: Holding) {
+        self.promised -= holding.promised;
+        for id in holding.blocks.into_iter().rev() {
+            let block = &mut self.blocks[id as usize];
+            block.refs -= 1;
+            if block.refs > 0 {
+                continue;
+            }
+            if block.hash.is_some() {
+                self.park_newest(id);
+            } else {
+                self.park_oldest(id);
+            }
+        }
+    }
+
+    fn hits(&self, need: &Need) -> Vec<u32> {
+        if !self.caching {
+            return Vec::new();
+        }
+        need.hashes.iter().take(need.reusable).map_while(|hash| self.by_hash.get(hash).copied()).collect()
+    }
+
+    fn take(&mut self, need: &Need, holding: &mut Holding) {
+        let hits = self.hits(need);
+        for id in &hits {
+            if self.blocks[*id as usize].refs == 0 {
+                self.unpark(*id);
+            }
+            self.blocks[*id as usize].refs += 1;
+        }
+        holding.reused.push(hits.len());
+        holding.blocks.extend_from_slice(&hits);
+        for index in hits.len()..need.prompt_blocks {
+            let id = self.fresh();
+            holding.blocks.push(id);
+            if let Some(hash) = need.hashes.get(index) {
+                self.seal(id, *hash);
+            }
+        }
+        holding.lasts.push((need.prompt_blocks > 0).then(|| holding.blocks.last().copied()).flatten());
+        holding.promised += need.later_blocks;
+        self.promised += need.later_blocks;
+    }
+
+    fn fresh(&mut self) -> u32 {
+        let id = self.oldest;
+        assert!(id != NIL, "admission leaves a free block for every promise");
+        self.unpark(id);
+        if let Some(hash) = self.blocks[id as usize].hash.take() {
+            self.by_hash.remove(&hash);
+        }
+        self.blocks[id as usize].refs = 1;
+        id
+    }
+
+    fn park_newest(&mut self, id: u32) {
+        let before = self.newest;
+        self.link(before, id);
+        self.link(id, NIL);
+        self.free += 1;
+    }
+
+    fn park_oldest(&mut self, id: u32) {
+        let after = self.oldest;
+        self.link(id, after);
+        self.link(NIL, id);
+        self.free += 1;
+    }
+
+    fn unpark(&mut self, id: u32) {
+        let Block { before, after, .. } = self.blocks[id as usize];
+        self.link(before, after);
+        self.free -= 1;
+    }
+
+    fn link(&mut self, before: u32, after: u32) {
+        match before {
+            NIL => self.oldest = after,
+            id => self.blocks[id as usize].after = after,
+        }
+        match after {
+            NIL => self.newest = before,
+            id => self.blocks[id as usize].before = before,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(hashes: &[u64], prompt_blocks: usize, later_blocks: usize) -> Need {
+        Need { hashes: hashes.to_vec(), reusable: hashes.len(), prompt_blocks, later_blocks }
+    }
+
+    #[test]
+    fn a_shared_prefix_is_held_once() {
+        let mut pool = Pool::new(8, true);
+        let first = pool.admit(&[need(&[1, 2], 3, 0)]).expect("room");
+        let second = pool.admit(&[need(&[1, 2], 3, 0)]).expect("room");
+        assert_eq!(second.reused, [2]);
+        assert_eq!(pool.used(), 4);
+        pool.release(first);
+        assert_eq!(pool.used(), 3);
+        pool.release(second);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn idle_blocks_are_free_and_still_hit() {
+        let mut pool = Pool::new(4, true);
+        let first = pool.admit(&[need(&[1, 2, 3], 3, 0)]).expect("room");
+        pool.release(first);
+        assert_eq!(pool.used(), 0);
+        assert_eq!(pool.admit(&[need(&[1, 2, 3], 4, 0)]).expect("room").reused, [3]);
+    }
+
+    #[test]
+    fn the_tail_of_the_oldest_sequence_is_evicted_first() {
+        let mut pool = Pool::new(4, true);
+        let a = pool.admit(&[need(&[1, 2], 2, 0)]).expect("room");
+        pool.release(a);
+        let b = pool.admit(&[need(&[8, 9], 2, 0)]).expect("room");
+        pool.release(b);
+        let c = pool.admit(&[need(&[20], 1, 0)]).expect("room");
+        pool.release(c);
+        assert_eq!(pool.admit(&[need(&[1, 2], 2, 0)]).expect("room").reused, [1], "block 2 was evicted");
+    }
+
+    #[test]
+    fn nothing_is_admitted_into_promised_blocks() {
+        let mut pool = Pool::new(4, true);
+        let mut first = pool.admit(&[need(&[], 1, 2)]).expect("room");
+        assert_eq!(pool.used(), 1, "promised blocks are not used yet");
+        assert!(pool.admit(&[need(&[], 2, 0)]).is_none());
+        assert!(pool.admit(&[need(&[], 1, 0)]).is_some());
+        assert!(pool.grow(&mut first).is_some());
+        assert!(pool.grow(&mut first).is_some());
+        assert!(pool.grow(&mut first).is_none());
+        assert_eq!(pool.used(), 4);
+    }
+
+    #[test]
+    fn without_caching_nothing_is_reused() {
+        let mut pool = Pool::new(8, false);
+        let first = pool.admit(&[need(&[1, 2], 2, 0)]).expect("room");
+        pool.release(first);
+        assert_eq!(pool.admit(&[need(&[1, 2], 2, 0)]).expect("room").reused, [0]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn counts_stay_true_whatever_comes_and_goes(
+            steps in proptest::collection::vec((0_u64..6, 1_usize..5, 0_usize..3, proptest::bool::ANY), 1..80),
+        ) {
+            let mut pool = Pool::new(12, true);
+            let mut held: Vec<Holding> = Vec::new();
+            for (family, blocks, later, leave) in steps {
+                if leave && !held.is_empty() {
+                    pool.release(held.remove(0));
+                } else {
+                    let hashes: Vec<u64> = (0..blocks as u64).map(|i| family * 100 + i).collect();
+                    held.extend(pool.admit(&[need(&hashes, blocks, later)]));
+                }
+                let mut distinct: Vec<u32> = held.iter().flat_map(|h| h.blocks.clone()).collect();
+                distinct.sort_unstable();
+                distinct.dedup();
+                proptest::prop_assert_eq!(pool.used(), distinct.len());
+                proptest::prop_assert!(pool.promised <= pool.free);
+            }
+            for holding in held {
+                pool.release(holding);
+            }
+            proptest::prop_assert_eq!((pool.used(), pool.promised), (0, 0));
+        }
+    }
+}

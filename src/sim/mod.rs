@@ -1,0 +1,214 @@
+//! A vLLM that isn't: the same API, metrics, queue and KV-cache behaviour, with made-up words at a chosen pace.
+//! It owns everything between the socket and the answer; it refuses to know the gateway, and prints nothing.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `connection` | sockets, TLS, HTTP/1.1 and h2c on one port, and cutting a connection off |
+//! | `api` | paths, the bearer key, faults |
+//! | `ask` · `refusal` | what the client wants · why it cannot have it |
+//! | `queue` · `kv` · `schedule` | who runs, who waits, and on which blocks |
+//! | `words` | tokens and texts |
+//! | `run` · `stream` · `wire` | one answer over time · as events · as bytes |
+//! | `stats` · `exposition` · `record` | what is counted · `/metrics` · what arrived |
+//!
+//! # What is simulated
+//!
+//! * A token is a piece of a word (`words`); an answer is as long as `default_max_tokens` says (`finish_reason`
+//!   `stop`), unless `max_tokens` is smaller (`length`) or `ignore_eos` asks for exactly `max_tokens`.
+//! * At most `max_num_seqs` requests run; the others wait in their order, and beyond `max_waiting` there is 429.
+//!   A request with `n` or several prompts takes one place.
+//! * The first token comes after `(ttft + prefill_per_token · (prompt − cached)) · f`, each further one after
+//!   `itl · f`, with `f = 1 + (F − 1)(running − 1)/(max_num_seqs − 1)`. Without these times no timer is touched.
+//! * Blocks are reference-counted, named by chained hashes and evicted least recently used, tail first. The blocks
+//!   of an answer are promised when it starts, so that nothing is ever preempted; `kv_cache_usage_perc` shows only
+//!   those in use.
+//! * A client that leaves frees its place and its blocks at once.
+
+mod api;
+mod ask;
+mod connection;
+mod exposition;
+mod kv;
+mod queue;
+mod record;
+mod refusal;
+mod run;
+mod schedule;
+mod stats;
+mod stream;
+pub mod tls;
+mod wire;
+mod words;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use record::{Outcome, Seen};
+
+/// Whose dialect is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// vLLM 0.32 behind uvicorn.
+    Vllm,
+    /// The OpenAI platform: no paths but `/v1`, a dated model name, `openai-*` header fields.
+    OpenAi,
+}
+
+/// How a simulated server behaves; the default is an idle, immediate `llama3-8b`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The served names: all are accepted, the first stands in the answers.
+    pub models: Vec<String>,
+    /// Time to the first token of an empty prompt on an idle server.
+    pub ttft: Duration,
+    /// Time between two tokens on an idle server.
+    pub itl: Duration,
+    /// By how much times stretch on a full server, at least 1.
+    pub load_factor: f64,
+    /// Time to compute one prompt token that is not cached.
+    pub prefill_per_token: Duration,
+    /// How many requests run at once.
+    pub max_num_seqs: usize,
+    /// How many requests may wait.
+    pub max_waiting: usize,
+    /// The context length in tokens; what all blocks hold bounds it too.
+    pub max_model_len: usize,
+    /// Tokens in a KV block.
+    pub block_size: usize,
+    /// KV blocks.
+    pub kv_blocks: usize,
+    /// Whether blocks are reused between requests.
+    pub prefix_caching: bool,
+    /// The answer's `x-inference-pod`.
+    pub pod: String,
+    /// The answer's `x-inference-namespace`.
+    pub namespace: String,
+    /// The bearer key insisted on under `/v1`.
+    pub api_key: Option<String>,
+    /// Whose dialect is spoken.
+    pub flavour: Flavour,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+    /// What texts, ids and shares of faults are derived from.
+    pub seed: u64,
+    /// The length in tokens at which an answer ends by itself.
+    pub default_max_tokens: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            models: vec!["llama3-8b".to_owned()],
+            ttft: Duration::ZERO,
+            itl: Duration::ZERO,
+            load_factor: 1.0,
+            prefill_per_token: Duration::ZERO,
+            max_num_seqs: 256,
+            max_waiting: 1000,
+            max_model_len: 8192,
+            block_size: 16,
+            kv_blocks: 16_384,
+            prefix_caching: true,
+            pod: "sim-0".to_owned(),
+            namespace: "default".to_owned(),
+            api_key: None,
+            flavour: Flavour::Vllm,
+            faults: Faults::default(),
+            seed: 0,
+            default_max_tokens: 64,
+        }
+    }
+}
+
+/// What goes wrong; all but `refuse` and `unhealthy` concern only the two completion paths.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Faults {
+    /// Connections are reset as soon as they are accepted, open ones at their next request.
+    pub refuse: bool,
+    /// The share of requests, `0..=1`, whose connection is reset instead of answered.
+    pub reset_before_headers: f64,
+    /// Connections are reset after so many events of a stream, or amid the body of an answer that is none.
+    pub reset_mid_stream: Option<usize>,
+    /// The status answered instead.
+    pub status: Option<u16>,
+    /// The share of requests, `0..=1`, to which `status` is answered; 0 means all.
+    pub status_share: f64,
+    /// How long to stay silent before anything is answered.
+    pub stall_before_headers: Option<Duration>,
+    /// How long to stay silent after the first token of a stream.
+    pub stall_mid_stream: Option<Duration>,
+    /// `/health` answers 503.
+    pub unhealthy: bool,
+}
+
+/// A running simulated server; dropping it closes its port and its connections.
+#[derive(Debug)]
+pub struct Sim {
+    engine: Arc<api::Engine>,
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Sim {
+    /// Starts serving on a bound listener, over TLS where a configuration is given.
+    ///
+    /// # Panics
+    ///
+    /// When the listener has no local address.
+    #[expect(
+        clippy::unused_async,
+        reason = "it must be called on a runtime, which an async function ensures"
+    )]
+    pub async fn start(
+        options: Options,
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
+        let addr = listener.local_addr().expect("a bound listener has an address");
+        let engine = Arc::new(api::Engine::new(options, addr.port()));
+        let task = tokio::spawn(connection::serve(Arc::clone(&engine), listener, tls));
+        Self { engine, addr, task }
+    }
+
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Replaces what goes wrong, from the next request on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.engine.set_faults(faults);
+    }
+
+    /// Copies the latest 1024 requests, oldest first.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.engine.record.all()
+    }
+
+    /// Counts the requests that run.
+    pub fn running(&self) -> usize {
+        self.engine.scheduler.load().running
+    }
+
+    /// Counts the requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.engine.scheduler.load().waiting
+    }
+
+    /// Closes the port and every connection, and returns once they are closed.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        // The only possible error is the cancellation just asked for.
+        drop((&mut self.task).await);
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
