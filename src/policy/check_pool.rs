@@ -60,7 +60,8 @@ fn endpoints(raw: &[RawEndpoint], path: &Path, checker: &mut Checker<'_>) -> Vec
             Err(fault) => checker.issue(&path, format!("`{address}` {fault}")),
         }
     }
-    if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+    let complete = !raw.is_empty() && endpoints.len() == raw.len();
+    if complete && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
         checker.issue(path, "no endpoint has a weight above 0");
     }
     endpoints

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::duration::RawDuration;
 use super::environment::Environment;
-use super::issue::{Issue, Path, near_miss};
+use super::issue::{Issue, MAX_ISSUES, Path, near_miss};
 use super::yaml::Node;
 
 /// The surroundings and the findings of one check.
@@ -79,6 +79,9 @@ impl<'a> Checker<'a> {
     }
 
     fn record(&mut self, path: &Path, message: String, suggestion: Option<String>) {
+        if self.issues.len() >= MAX_ISSUES {
+            return;
+        }
         let mark = self.tree.locate(path);
         self.issues.push(Issue {
             path: path.to_string(),

@@ -1,7 +1,7 @@
 //! Owns `${VAR}`, `${VAR:-default}` and `$$` in scalars. Refuses to know which keys they stand in.
 
 use super::environment::Environment;
-use super::issue::{Issue, Path};
+use super::issue::{Issue, MAX_ISSUES, Path};
 use super::yaml::{Kind, Node, Style};
 
 /// The longest text that a scalar may expand to, in bytes.
@@ -46,6 +46,7 @@ fn walk(node: &mut Node, path: &Path, environment: &dyn Environment, issues: &mu
                     scalar.style = Style::Expanded;
                 }
             }
+            Err(_) if issues.len() >= MAX_ISSUES => {}
             Err(fault) => {
                 // Whatever is expected here is accepted in its place, so that one fault is one issue.
                 scalar.style = Style::Expanded;

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// How many issues each step of loading records; whoever has more starts with these.
+pub(super) const MAX_ISSUES: usize = 1000;
+
 /// One thing wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
@@ -124,7 +127,13 @@ pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
-        .map(|candidate| (strsim::osa_distance(&folded, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            let candidate_folded = candidate.to_lowercase();
+            let starts = folded.len() >= 4 && candidate_folded.starts_with(&folded);
+            // The start of a candidate is as good as the last acceptable spelling of it.
+            let distance = strsim::osa_distance(&folded, &candidate_folded);
+            (if starts { distance.min(limit) } else { distance }, candidate)
+        })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate.to_owned())
@@ -161,5 +170,6 @@ mod tests {
         assert_eq!(near_miss("Math", ["law", "math"]).as_deref(), Some("math"));
         assert_eq!(near_miss("astrology", ["law", "math"]), None);
         assert_eq!(near_miss("ab", ["xy"]), None);
+        assert_eq!(near_miss("upstream", ["pool", "upstream_model"]).as_deref(), Some("upstream_model"));
     }
 }

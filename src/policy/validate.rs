@@ -1,10 +1,12 @@
 //! Owns the meeting of a tree and a JSON Schema: everything of the wrong kind is named, and what is right comes
 //! out as JSON. Refuses to know any key of ours, and to say what a value expanded to.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Number, Value};
 
 use super::duration::parse_duration;
-use super::issue::{Issue, Mark, Path, near_miss};
+use super::issue::{Issue, MAX_ISSUES, Mark, Path, near_miss};
 use super::yaml::{Entry, Kind, Node, Scalar, Style};
 
 /// The JSON of a tree without its faulty parts, and the faults.
@@ -21,6 +23,9 @@ struct Validator<'a> {
 
 impl<'a> Validator<'a> {
     fn issue(&mut self, path: &Path, mark: Mark, message: String, suggestion: Option<String>) {
+        if self.issues.len() >= MAX_ISSUES {
+            return;
+        }
         let (line, column) = (mark.line, mark.column);
         self.issues.push(Issue { path: path.to_string(), line, column, message, suggestion });
     }
@@ -31,7 +36,7 @@ impl<'a> Validator<'a> {
         match &node.kind {
             Kind::Map(entries) => {
                 if let Some(shape) = shapes.iter().find(|shape| accepts(shape, "object")) {
-                    return Some(self.map(entries, mark, shape, path));
+                    return self.map(entries, mark, shape, path);
                 }
             }
             Kind::List(items) => {
@@ -46,52 +51,64 @@ impl<'a> Validator<'a> {
         None
     }
 
-    fn map(&mut self, entries: &[Entry], mark: Mark, schema: &'a Value, path: &Path) -> Value {
+    /// Gives a mapping without its faulty optional keys, or nothing where what is left makes no whole.
+    fn map(&mut self, entries: &[Entry], mark: Mark, schema: &'a Value, path: &Path) -> Option<Value> {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         let mut map = Map::new();
-        let mut seen: Vec<(&str, Mark)> = Vec::new();
+        let mut seen: HashMap<&str, Mark> = HashMap::new();
+        let mut whole = true;
         for entry in entries {
             let path = path.key(&entry.key);
-            if let Some((_, first)) = seen.iter().find(|(key, _)| *key == entry.key) {
+            if let Some(first) = seen.get(entry.key.as_str()) {
                 let message = format!("the key stands twice; it is first on line {}", first.line);
                 self.issue(&path, entry.mark, message, None);
                 continue;
             }
-            seen.push((&entry.key, entry.mark));
-            let Some(schema) = properties.and_then(|known| known.get(&entry.key)).or(others) else {
+            seen.insert(&entry.key, entry.mark);
+            let known = properties.and_then(|known| known.get(&entry.key));
+            let Some(schema) = known.or(others) else {
                 let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
                 let suggestion = near_miss(&entry.key, known);
                 self.issue(&path, entry.mark, "unknown key".to_owned(), suggestion);
                 continue;
             };
-            if let Some(value) = self.node(&entry.value, entry.mark, schema, &path) {
-                map.insert(entry.key.clone(), value);
+            match self.node(&entry.value, entry.mark, schema, &path) {
+                Some(value) => {
+                    map.insert(entry.key.clone(), value);
+                }
+                // A name that others refer to must not be left out.
+                None => whole &= known.is_some(),
             }
         }
         for key in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
             let key = key.as_str().unwrap_or_default();
-            if !seen.iter().any(|(seen, _)| *seen == key) {
+            whole &= map.contains_key(key);
+            if !seen.contains_key(key) {
                 self.issue(path, mark, format!("the key `{key}` is missing"), None);
             }
         }
         self.count(entries.len(), ["minProperties", "maxProperties"], mark, schema, path);
-        Value::Object(map)
+        whole.then_some(Value::Object(map))
     }
 
+    /// Gives a list up to its first faulty item, so that each item keeps its index.
     fn list(&mut self, items: &[Node], mark: Mark, schema: &'a Value, path: &Path) -> Value {
         self.count(items.len(), ["minItems", "maxItems"], mark, schema, path);
         let limit = schema.get("maxItems").and_then(Value::as_u64).map_or(usize::MAX, |limit| limit as usize);
         let Some(schema) = schema.get("items") else { return Value::Array(Vec::new()) };
         let items = items.iter().take(limit).enumerate();
-        let values = items.filter_map(|(index, item)| self.node(item, item.mark, schema, &path.index(index)));
-        Value::Array(values.collect())
+        let values: Vec<Option<Value>> =
+            items.map(|(index, item)| self.node(item, item.mark, schema, &path.index(index))).collect();
+        Value::Array(values.into_iter().map_while(|value| value).collect())
     }
 
     fn count(&mut self, count: usize, bounds: [&str; 2], mark: Mark, schema: &Value, path: &Path) {
         let [least, most] = bounds.map(|bound| schema.get(bound).and_then(Value::as_u64));
         if let Some(least) = least.filter(|least| (count as u64) < *least) {
-            self.issue(path, mark, format!("needs at least {least}"), None);
+            let message =
+                if least == 1 { "must not be empty".to_owned() } else { format!("needs at least {least}") };
+            self.issue(path, mark, message, None);
         }
         if let Some(most) = most.filter(|most| count as u64 > *most) {
             self.issue(path, mark, format!("at most {most} are allowed, found {count}"), None);
@@ -105,12 +122,9 @@ impl<'a> Validator<'a> {
             Some((value, *shape))
         });
         if let Some((value, shape)) = fitting {
-            let fault = fault(value, shape);
-            if let Some(message) = fault {
-                self.issue(path, mark, message, None);
-                return None;
-            }
-            return Some(value.clone());
+            let Some(message) = fault(value, shape) else { return Some(value.clone()) };
+            self.issue(path, mark, message, None);
+            return within(value, shape);
         }
         let choices = choices(shapes);
         if let Some(choice) = candidates.iter().find(|value| choices.contains(value)) {
@@ -127,8 +141,8 @@ impl<'a> Validator<'a> {
         if choices.is_empty() || scalar.style == Style::Expanded {
             let plain = scalar.style == Style::Plain;
             let literal = if plain { core(&scalar.text) } else { Value::String(String::new()) };
-            let quotable = (literal.is_number() || literal.is_boolean())
-                && shapes.iter().any(|shape| accepts(shape, "string"));
+            let takes_text = |shape: &&Value| accepts(shape, "string") && shape.get("x-format").is_none();
+            let quotable = (literal.is_number() || literal.is_boolean()) && shapes.iter().any(takes_text);
             let suggestion = quotable.then(|| format!("\"{}\"", scalar.text));
             let message = format!("expected {}, found {}", expected(shapes), article(kind(&literal)));
             return self.issue(path, mark, message, suggestion);
@@ -265,6 +279,7 @@ fn fault(value: &Value, schema: &Value) -> Option<String> {
         let [least, most] = [bound("minimum"), bound("maximum")];
         let outside = least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most);
         return outside.then(|| match (least, most) {
+            (Some(least), Some(most)) if least >= most => format!("must be {most}"),
             (Some(least), Some(most)) => format!("must be between {least} and {most}"),
             (Some(least), None) => format!("must be at least {least}"),
             (_, most) => format!("must be at most {}", most.unwrap_or_default()),
@@ -279,4 +294,98 @@ fn fault(value: &Value, schema: &Value) -> Option<String> {
         return Some("must not be empty".to_owned());
     }
     bound("maxLength").filter(|most| length > *most).map(|most| format!("is longer than {most} characters"))
+}
+
+/// Gives the value that stands in for one out of bounds, so that the rest is still checked.
+fn within(value: &Value, schema: &Value) -> Option<Value> {
+    if !value.is_number() {
+        return schema.get("x-format").is_none().then(|| value.clone());
+    }
+    schema.get("minimum").or_else(|| schema.get("maximum")).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::yaml::parse;
+    use super::*;
+
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                "share": {"type": ["number", "null"]},
+                "name": {"type": ["string", "null"], "minLength": 1},
+                "on": {"type": "boolean"},
+                "mode": {"$ref": "#/$defs/Mode"},
+                "items": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Item"}]}},
+            },
+            "$defs": {
+                "Mode": {"oneOf": [{"type": "string", "const": "fast"}, {"type": "string", "enum": ["slow", "1"]}]},
+                "Item": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
+            },
+        })
+    }
+
+    fn checked(text: &str) -> (Option<Value>, Vec<String>) {
+        let (value, issues) = validate(&parse(text).unwrap(), &schema());
+        (value, issues.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn scalars_take_the_type_that_is_expected() {
+        let text = "port: 0x50\nshare: 1e-1\nname: \"5\"\non: TRUE\nmode: slow\nitems: [a, {x: +5}]\n";
+        let json = json!({"port": 80, "share": 0.1, "name": "5", "on": true, "mode": "slow", "items": ["a", {"x": 5}]});
+        assert_eq!(checked(text), (Some(json), Vec::new()));
+        assert_eq!(checked("share: ~\nname:\n"), (Some(json!({"share": null, "name": null})), Vec::new()));
+    }
+
+    #[test]
+    fn what_is_of_the_wrong_kind_is_named_and_left_out() {
+        let (value, issues) = checked("port: \"80\"\nname: 5\non: {}\nmode: fats\nitems: {}\n");
+        assert_eq!(value, Some(json!({})));
+        assert_eq!(
+            issues,
+            [
+                "port (line 1): expected a whole number, found a string",
+                "name (line 2): expected a string, found a whole number; did you mean `\"5\"`?",
+                "on (line 3): expected true or false, found a mapping",
+                "mode (line 4): `fats` is not one of `fast`, `slow`, `1`; did you mean `fast`?",
+                "items (line 5): expected a list, found a mapping",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_replaced_so_that_the_rest_is_checked() {
+        let (value, issues) = checked("port: 70000\nname: \"\"\n");
+        assert_eq!(value, Some(json!({"port": 1, "name": ""})));
+        assert_eq!(
+            issues,
+            ["port (line 1): must be between 1 and 65535", "name (line 2): must not be empty"]
+        );
+    }
+
+    #[test]
+    fn a_list_keeps_its_indexes_up_to_the_first_fault() {
+        let (value, issues) = checked("items: [a, {y: 1}, b, 5]\n");
+        assert_eq!(value, Some(json!({"items": ["a"]})));
+        assert_eq!(issues.len(), 3, "{issues:?}");
+    }
+
+    #[test]
+    fn an_expanded_scalar_fits_what_is_expected_and_is_never_repeated() {
+        let mut tree = parse("port: x\nname: x\nmode: x\n").unwrap();
+        let Kind::Map(entries) = &mut tree.kind else { panic!("a mapping") };
+        for (entry, text) in entries.iter_mut().zip(["443", "443", "sk-secret"]) {
+            entry.value.kind = Kind::Scalar(Scalar { text: text.to_owned(), style: Style::Expanded });
+        }
+        let (value, issues) = validate(&tree, &schema());
+        assert_eq!(value, Some(json!({"port": 443, "name": "443"})));
+        assert_eq!(issues.len(), 1);
+        assert!(!issues[0].to_string().contains("sk-secret"), "{}", issues[0]);
+    }
 }

@@ -9,9 +9,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use super::issue::{Issue, Mark, Path, Segment};
 
 /// The longest text that is read, in bytes.
-const MAX_TEXT_BYTES: usize = 4 << 20;
+const MAX_TEXT_BYTES: usize = 1 << 20;
 /// The most nodes in a tree, counting each copy that an alias makes.
-const MAX_NODES: usize = 200_000;
+const MAX_NODES: usize = 100_000;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 32;
 
@@ -235,4 +235,50 @@ fn position(marker: &saphyr_parser::Marker) -> Mark {
 
 fn refused(mark: Mark, message: String) -> Issue {
     Issue { path: String::new(), line: mark.line, column: mark.column, message, suggestion: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        parse(text).err().map(|issue| issue.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_syntax_error_says_where_it_is() {
+        assert!(message("a: 1\nb: [1, 2\nc: 3\n").starts_with("line "), "{}", message("a: [1"));
+        assert_eq!(message(""), "line 1, column 1: the document is empty");
+        assert_eq!(message("a: 1\n---\nb: 2\n"), "line 2, column 1: only one document is allowed");
+        assert_eq!(message("? [a]\n: b\n"), "line 1, column 3: a key must be a plain name");
+        assert_eq!(message("a: !custom b\n"), "line 1, column 4: the tag `!custom` is not supported");
+    }
+
+    #[test]
+    fn an_alias_is_a_copy_at_its_own_place() {
+        let tree = parse("a: &x {b: 1}\nc: *x\n").unwrap();
+        assert_eq!(tree.locate(&Path::default().key("c")), Mark { line: 2, column: 1 });
+        assert_eq!(tree.locate(&Path::default().key("c").key("b")), Mark { line: 1, column: 11 });
+        assert_eq!(tree.locate(&Path::default().key("a").key("nope").index(3)), Mark { line: 1, column: 1 });
+    }
+
+    #[test]
+    fn aliases_cannot_multiply_without_bound() {
+        let levels = (1..30).map(|level| {
+            let below = vec![format!("*a{}", level - 1); 10].join(", ");
+            format!("a{level}: &a{level} [{below}]\n")
+        });
+        let text = format!("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}", levels.collect::<Vec<_>>().concat());
+        assert!(message(&text).ends_with("the document has more than 100000 nodes"), "{}", message(&text));
+        assert!(message("a: &a [*a]\n").contains("inside its own anchor"));
+    }
+
+    #[test]
+    fn depth_is_bounded_also_through_aliases() {
+        assert!(!message(&"[".repeat(100_000)).is_empty());
+        assert!(message(&"- ".repeat(1000)).ends_with("nested deeper than 32 levels"));
+        let levels = (1..40).map(|level| format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        let text = format!("a0: &a0 [x]\n{}", levels.collect::<Vec<_>>().concat());
+        assert!(message(&text).ends_with("nested deeper than 32 levels"));
+    }
 }
