@@ -141,10 +141,9 @@ mod tests {
                    let recent = || log.iter().filter(|(s, ..)| s + SLOTS as u64 > second);
                    let requests = recent().filter(|(_, retry, _)| !retry).count() as u64;
                    let retries = recent().filter(|(.., taken)| *taken).count() as u64;
-                   prop_assert!(!taken || retries * 10_000 <= requests * u64::from(share_bp) + u64::from(floor) * 100_000);
-                   // What was refused was truly out of budget.
-                   prop_assert!(!retry || taken
-                       || (retries + 1) * 10_000 > requests * u64::from(share_bp) + u64::from(floor) * 100_000);
+                   let allowed = requests * u64::from(share_bp) + u64::from(floor) * 100_000;
+                prop_assert!(!taken || retries * 10_000 <= allowed);
+                prop_assert!(!retry || taken || (retries + 1) * 10_000 > allowed, "refused within the budget");
                }
            }
        }

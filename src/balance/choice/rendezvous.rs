@@ -114,34 +114,36 @@ mod tests {
     }
 
     proptest! {
-           #[test]
-           fn a_member_that_leaves_moves_only_its_own_keys(
-               weights in prop::collection::vec(1_u32..50, 2..24), gone in any::<prop::sample::Index>(),
-           ) {
-               let (members, gone) = (candidates(&weights), gone.index(weights.len()));
-               for key in keys(300) {
-                   let before = rendezvous(key, &members, |_| true).expect("all are free");
-                   let after = rendezvous(key, &members, |index| index != gone).expect("others are free");
-                   prop_assert!(after != gone && (before == gone || before == after));
-                   let mut fewer = members.clone();
-                   fewer.remove(gone);
-                   let kept = rendezvous(key, &fewer, |_| true).expect("others are free");
-                   prop_assert_eq!(after, kept + usize::from(kept >= gone));
-               }
-           }
+        #[test]
+        fn a_member_that_leaves_moves_only_its_own_keys(
+            weights in prop::collection::vec(1_u32..50, 2..24), gone in any::<prop::sample::Index>(),
+        ) {
+            let (members, gone) = (candidates(&weights), gone.index(weights.len()));
+            for key in keys(300) {
+                let before = rendezvous(key, &members, |_| true).expect("all are free");
+                let after = rendezvous(key, &members, |index| index != gone).expect("others are free");
+                prop_assert!(after != gone && (before == gone || before == after));
+                let mut fewer = members.clone();
+                fewer.remove(gone);
+                let kept = rendezvous(key, &fewer, |_| true).expect("others are free");
+                prop_assert_eq!(after, kept + usize::from(kept >= gone));
+            }
+        }
 
-           #[test]
-           fn skipping_logarithms_changes_no_choice(
-               key in any::<u64>(), members in prop::collection::vec((any::<u64>(), 0_u32..9, any::<bool>()), 0..40),
-           ) {
-               let distance = |(identity, weight, _): &(u64, u32, bool)| {
-                   -(-unit(mixed(key ^ identity))).ln_1p() / f64::from(*weight)
-               };
-               let best = members.iter().enumerate().filter(|(_, (_, weight, free))| *weight > 0 && *free);
-               let best = best.min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
-               let seen = members.iter().map(|(identity, weight, _)| Candidate { identity: *identity, weight: *weight });
-    let seen: Vec<_> = seen.collect();
-               prop_assert_eq!(rendezvous(key, &seen, |index| members[index].2), best.map(|(index, _)| index));
-           }
-       }
+        #[test]
+        fn skipping_logarithms_changes_no_choice(
+            key in any::<u64>(),
+         members in prop::collection::vec((any::<u64>(), 0_u32..9, any::<bool>()), 0..40),
+        ) {
+            let distance = |(identity, weight, _): &(u64, u32, bool)| {
+                -(-unit(mixed(key ^ identity))).ln_1p() / f64::from(*weight)
+            };
+            let best = members.iter().enumerate().filter(|(_, (_, weight, free))| *weight > 0 && *free);
+            let best = best.min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
+            let seen = |&(identity, weight, _): &(u64, u32, bool)| Candidate { identity, weight };
+         let seen: Vec<_> = members.iter().map(seen).collect();
+            let chosen = rendezvous(key, &seen, |index| members[index].2);
+         prop_assert_eq!(chosen, best.map(|(index, _)| index));
+        }
+    }
 }

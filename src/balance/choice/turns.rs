@@ -84,7 +84,9 @@ mod tests {
         }
 
         #[test]
-        fn every_prefix_is_close_to_the_share(weights in prop::collection::vec(1_u32..20, 1..10), picks in 1_u64..200) {
+        fn every_prefix_is_close_to_the_share(
+            weights in prop::collection::vec(1_u32..20, 1..10), picks in 1_u64..200,
+        ) {
             let total: u64 = weights.iter().copied().map(u64::from).sum();
             let mut turns = Turns::new(vec![0; weights.len()]);
             for (count, weight) in counts(&mut turns, &weights, picks, |_| true).iter().zip(&weights) {
