@@ -77,7 +77,8 @@ fn answers(c: &mut Criterion) {
         "],\"usage\":{\"prompt_tokens\":12,\"total_tokens\":99,\"completion_tokens\":87}}\n",
     );
     let mut group = c.benchmark_group("answer");
-    for (name, event) in [("event", token), ("event with usage", &usage)] {
+    let null = token.replace("]}\n", "],\"usage\":null}\n");
+    for (name, event) in [("event", token), ("event with null", &null), ("event with usage", &usage)] {
         let mut reader = UsageReader::new(Format::EventStream);
         group.bench_function(name, |b| b.iter(|| reader.feed(black_box(event.as_bytes()))));
     }

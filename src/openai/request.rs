@@ -16,7 +16,8 @@ use super::{Edit, Rejection, splice};
 /// How many members the top level may have; the APIs name fewer than a hundred.
 const MAX_MEMBERS: usize = 1024;
 
-/// The members that steer a request. Each may stand there once: two readers could take different ones.
+/// The members that steer a request, `model` first. Each may stand there once: of two, two readers could take
+/// different ones.
 const STEERING: [&str; 8] =
     ["model", "stream", "stream_options", "messages", "prompt", "input", "query", "text_1"];
 
@@ -40,10 +41,8 @@ impl ChatRequest {
             return Err(bad_json(&body, Flaw { at: error.valid_up_to(), detail: "not UTF-8" }));
         }
         let members = top_level(&body)?;
-        let model_span = only(&body, &members, "model")?.ok_or(Rejection::MissingModel)?.value.clone();
-        for name in &STEERING[1..] {
-            only(&body, &members, name)?;
-        }
+        let model_at = steering(&body, &members)?.ok_or(Rejection::MissingModel)?;
+        let model_span = members[model_at].value.clone();
         let inside = inside_string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
         if inside.is_empty() {
             return Err(Rejection::MissingModel);
@@ -134,11 +133,21 @@ fn not_an_object(body: &[u8]) -> Rejection {
     json::document(body).map_or_else(|flaw| bad_json(body, flaw), |()| Rejection::NotAnObject)
 }
 
-/// Finds a member that may stand there only once.
-fn only<'a>(body: &[u8], members: &'a [Item], name: &'static str) -> Result<Option<&'a Item>, Rejection> {
-    let mut found = members.iter().filter(|item| spells(&body[item.key.clone()], name));
-    let first = found.next();
-    if found.next().is_some() { Err(Rejection::DuplicateField { name }) } else { Ok(first) }
+/// Finds `model`, and requires that each of the [`STEERING`] members stands there at most once.
+fn steering(body: &[u8], members: &[Item]) -> Result<Option<usize>, Rejection> {
+    let mut places = [None; STEERING.len()];
+    for (at, item) in members.iter().enumerate() {
+        let raw = &body[item.key.clone()];
+        let hidden = raw.contains(&b'\\').then(|| decoded(raw, usize::MAX));
+        let key = hidden.as_deref().map_or(raw, str::as_bytes);
+        let Some(which) = STEERING.iter().position(|name| name.as_bytes() == key) else {
+            continue;
+        };
+        if places[which].replace(at).is_some() {
+            return Err(Rejection::DuplicateField { name: STEERING[which] });
+        }
+    }
+    Ok(places[0])
 }
 
 fn inside_string(value: &[u8]) -> Option<&[u8]> {

@@ -13,28 +13,25 @@ pub(super) fn spells(inside: &[u8], name: &str) -> bool {
 
 /// Decodes what stands between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes U+FFFD.
 pub(super) fn text(inside: &[u8], limit: usize) -> Cow<'_, str> {
-    let Some(mut escape) = memchr::memchr(b'\\', inside) else {
-        // Four bytes more, so that the character at the limit is seen whole.
-        return bounded(lossy(&inside[..inside.len().min(limit.saturating_add(4))]), limit);
-    };
-    let mut decoded = String::new();
-    let mut rest = inside;
-    loop {
-        let run = escape.min(limit.saturating_sub(decoded.len()).saturating_add(4));
-        decoded.push_str(&lossy(&rest[..run]));
-        rest = &rest[escape..];
-        if rest.is_empty() || decoded.len() >= limit {
-            return bounded(Cow::Owned(decoded), limit);
-        }
-        let (c, used) = unescape(rest);
-        decoded.push(c);
-        rest = &rest[used..];
-        escape = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+    // An escape takes at most six bytes for one, and the character at the limit is to be seen whole.
+    let enough = limit.saturating_mul(6).saturating_add(12);
+    let written = String::from_utf8_lossy(&inside[..inside.len().min(enough)]);
+    if !written.contains('\\') {
+        return bounded(written, limit);
     }
-}
-
-fn lossy(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
+    let mut said = String::with_capacity(written.len().min(limit.saturating_add(4)));
+    let mut rest = &*written;
+    while said.len() < limit {
+        let Some(escape) = memchr::memchr(b'\\', rest.as_bytes()) else {
+            said.push_str(rest);
+            break;
+        };
+        said.push_str(&rest[..escape]);
+        let (c, used) = unescape(&rest.as_bytes()[escape..]);
+        said.push(c);
+        rest = rest.get(escape + used..).unwrap_or_default();
+    }
+    bounded(Cow::Owned(said), limit)
 }
 
 /// Cuts at the last character that ends within `limit` bytes.

@@ -3,6 +3,8 @@
 //! Owns the names under which OpenAI's two APIs, vLLM and Anthropic report tokens. Refuses to hold or change the
 //! answer: it sees chunks, in any cut, and keeps counts.
 
+use memchr::memmem::Finder;
+
 use super::json;
 use super::scan::Answer;
 use super::sse::{Event, Events};
@@ -47,16 +49,12 @@ impl Format {
 #[derive(Debug)]
 pub struct UsageReader {
     source: Source,
-    tally: Tally,
-    events: u64,
-    done: bool,
-    saw_error: bool,
 }
 
 #[derive(Debug)]
 enum Source {
     Json(Answer),
-    Events(Events),
+    Events(Events, Box<Seen>),
     Opaque,
 }
 
@@ -65,29 +63,25 @@ impl UsageReader {
     pub fn new(format: Format) -> Self {
         let source = match format {
             Format::Json => Source::Json(Answer::default()),
-            Format::EventStream => Source::Events(Events::default()),
+            Format::EventStream => Source::Events(Events::default(), Box::new(Seen::nothing())),
             Format::Opaque => Source::Opaque,
         };
-        Self { source, tally: Tally::default(), events: 0, done: false, saw_error: false }
+        Self { source }
     }
 
     /// Takes the next bytes of the body.
     pub fn feed(&mut self, chunk: &[u8]) {
-        let Self { source, tally, events: count, done, saw_error } = self;
-        match source {
+        match &mut self.source {
             Source::Json(answer) => answer.feed(chunk),
-            Source::Events(events) => {
-                events.feed(chunk, |event| read_event(event, &mut Seen { tally, count, done, saw_error }));
-            }
+            Source::Events(events, seen) => events.feed(chunk, |event| seen.take(event)),
             Source::Opaque => {}
         }
     }
 
     /// Ends the answer and returns what it cost, if it said so.
     pub fn finish(&mut self) -> Option<Usage> {
-        let Self { source, tally, events: count, done, saw_error } = self;
-        if let Source::Events(events) = source {
-            events.finish(|event| read_event(event, &mut Seen { tally, count, done, saw_error }));
+        if let Source::Events(events, seen) = &mut self.source {
+            events.finish(|event| seen.take(event));
         }
         self.usage()
     }
@@ -100,79 +94,102 @@ impl UsageReader {
                 tally.take(answer.usage());
                 tally.usage()
             }
-            Source::Events(_) => self.tally.usage(),
+            Source::Events(_, seen) => seen.tally.usage(),
             Source::Opaque => None,
         }
     }
 
     /// Returns how many events with data have passed, the closing `[DONE]` not counted.
     pub fn events(&self) -> u64 {
-        self.events
+        self.seen().map_or(0, |seen| seen.events)
     }
 
     /// Returns how many events were too long to be read.
     pub fn skipped(&self) -> u64 {
         match &self.source {
-            Source::Events(events) => events.skipped(),
+            Source::Events(events, _) => events.skipped(),
             Source::Json(_) | Source::Opaque => 0,
         }
     }
 
     /// Says whether the stream's closing `[DONE]` has passed.
     pub fn done(&self) -> bool {
-        self.done
+        self.seen().is_some_and(|seen| seen.done)
     }
 
     /// Says whether the answer reported an error in its body.
     pub fn saw_error(&self) -> bool {
         match &self.source {
             Source::Json(answer) => answer.saw_error(),
-            Source::Events(_) | Source::Opaque => self.saw_error,
+            Source::Events(_, seen) => seen.error,
+            Source::Opaque => false,
+        }
+    }
+
+    fn seen(&self) -> Option<&Seen> {
+        match &self.source {
+            Source::Events(_, seen) => Some(seen),
+            Source::Json(_) | Source::Opaque => None,
         }
     }
 }
 
-/// The counts that an event changes.
-struct Seen<'a> {
-    tally: &'a mut Tally,
-    count: &'a mut u64,
-    done: &'a mut bool,
-    saw_error: &'a mut bool,
+/// What the events of a stream have said so far.
+#[derive(Debug)]
+struct Seen {
+    tally: Tally,
+    events: u64,
+    done: bool,
+    error: bool,
+    usage_key: Finder<'static>,
+    error_key: Finder<'static>,
 }
 
-/// Looks at an event's bytes, and into its JSON only if it may say something about usage or an error.
-fn read_event(event: Event<'_>, seen: &mut Seen<'_>) {
-    let Some(data) = event.data() else {
-        return;
-    };
-    if *data == *b"[DONE]" {
-        *seen.done = true;
-        return;
+impl Seen {
+    fn nothing() -> Self {
+        let key = |key: &'static str| Finder::new(key);
+        let (usage_key, error_key) = (key("\"usage\""), key("\"error\""));
+        Self { tally: Tally::default(), events: 0, done: false, error: false, usage_key, error_key }
     }
-    *seen.count += 1;
-    if memchr::memmem::find(&data, b"\"usage\"").is_none()
-        && memchr::memmem::find(&data, b"\"error\"").is_none()
-    {
-        return;
-    }
-    for (key, value) in members(&data) {
-        match key {
-            b"usage" => seen.tally.take(value),
-            b"error" => *seen.saw_error |= value != b"null",
-            b"type" => *seen.saw_error |= value == b"\"error\"",
-            // The Responses API reports inside `response`, Anthropic's first event inside `message`.
-            b"response" | b"message" => {
-                for (key, value) in members(value) {
-                    match key {
-                        b"usage" => seen.tally.take(value),
-                        b"error" => *seen.saw_error |= value != b"null",
-                        _ => {}
-                    }
-                }
+
+    /// Looks at an event's bytes, and into its JSON only if it may say something about usage or an error.
+    fn take(&mut self, event: Event<'_>) {
+        let Some(data) = event.data() else {
+            return;
+        };
+        if *data == *b"[DONE]" {
+            self.done = true;
+            return;
+        }
+        self.events += 1;
+        if !speaks(&data, &self.usage_key) && !speaks(&data, &self.error_key) {
+            return;
+        }
+        for (key, value) in members(&data) {
+            match key {
+                b"type" => self.error |= value == b"\"error\"",
+                // The Responses API reports inside `response`, Anthropic's first event inside `message`.
+                b"response" | b"message" => members(value).for_each(|(key, value)| self.member(key, value)),
+                _ => self.member(key, value),
             }
+        }
+    }
+
+    fn member(&mut self, key: &[u8], value: &[u8]) {
+        match key {
+            b"usage" => self.tally.take(value),
+            b"error" => self.error |= value != b"null",
             _ => {}
         }
     }
+}
+
+/// Says whether `key` stands anywhere but before a `null`, which some servers write into every event.
+fn speaks(data: &[u8], key: &Finder<'_>) -> bool {
+    key.find_iter(data).any(|at| {
+        let after = data[at + key.needle().len()..].trim_ascii_start();
+        !after.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+    })
 }
 
 /// Token counts under the names that upstreams give them; what comes later replaces what came before.
