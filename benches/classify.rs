@@ -1,0 +1,46 @@
+//! Classification through the public API, one text at a time, at several lengths; and loading the model.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use signalbox::classify::{Classifier, Source, Spec};
+
+/// Texts of plain words, each one token; two more tokens frame them.
+const TOKENS: [usize; 4] = [16, 64, 256, 512];
+
+fn spec() -> Spec {
+    Spec { source: Source::Builtin, threads: 1, queue: 8, max_tokens: 512 }
+}
+
+fn text(tokens: usize) -> String {
+    let words = ["the", "river", "runs", "through", "every", "old", "city", "and"];
+    words.iter().copied().cycle().take(tokens - 2).collect::<Vec<_>>().join(" ")
+}
+
+fn classify(c: &mut Criterion) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+    let classifier = Classifier::load(&spec()).expect("the built-in model loads");
+    let mut group = c.benchmark_group("classify");
+    for tokens in TOKENS {
+        let text = text(tokens);
+        group.bench_with_input(BenchmarkId::new("tokens", tokens), &text, |bench, text| {
+            bench.iter(|| {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                runtime.block_on(classifier.domain(black_box(text), deadline)).expect("in time")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn load(c: &mut Criterion) {
+    let mut group = c.benchmark_group("classify");
+    group.sample_size(10);
+    group.bench_function("load", |bench| bench.iter(|| Classifier::load(&spec()).expect("the model loads")));
+    group.finish();
+}
+
+criterion_group!(benches, classify, load);
+criterion_main!(benches);
