@@ -1,5 +1,5 @@
 //! `/metrics` in the text format of Python's `prometheus_client`, family by family as vLLM 0.32 shows them.
-//! It refuses to know what the numbers mean and leaves out the families of the Python process and of FastAPI.
+//! It refuses to know what the numbers mean and leaves out the families of the Python process and its web server.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};

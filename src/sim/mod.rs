@@ -36,6 +36,8 @@ mod run;
 mod schedule;
 mod stats;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 mod wire;
 mod words;

@@ -44,13 +44,11 @@ impl Telling {
         }
         self.run.end();
         let document = Bytes::from(self.envelope.whole(&self.run));
-        let body = if self.faults.reset_mid_stream.is_some() {
-            return half_of(document, self.cut);
-        } else {
-            Body::from(document)
-        };
+        if self.faults.reset_mid_stream.is_some() {
+            return half_of(&document, self.cut);
+        }
         self.open.complete();
-        let mut response = Response::new(body);
+        let mut response = Response::new(Body::from(document));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
@@ -59,13 +57,11 @@ impl Telling {
     pub(super) fn stream(self) -> Response {
         let told = Told { telling: self, stage: Stage::Begin, sent: 0 };
         let events = stream::unfold(told, |mut told| async move {
-            match told.next().await {
-                Some(event) => Some((Ok::<_, Infallible>(event), told)),
-                None => {
-                    told.telling.open.complete();
-                    None
-                }
+            if let Some(event) = told.next().await {
+                return Some((Ok::<_, Infallible>(event), told));
             }
+            told.telling.open.complete();
+            None
         });
         let mut response = Response::new(Body::from_stream(events));
         let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -129,17 +125,16 @@ impl Told {
     fn token(&mut self) -> Bytes {
         let Telling { run, envelope, .. } = &mut self.telling;
         let events = envelope.tokens(run);
-        self.stage = if !run.is_told() {
-            Stage::Further
-        } else {
+        self.stage = Stage::Further;
+        if run.is_told() {
             run.end();
-            if run.ask.streaming == Streaming::Plain { Stage::Done } else { Stage::Usage }
-        };
+            self.stage = if run.ask.streaming == Streaming::Plain { Stage::Done } else { Stage::Usage };
+        }
         events.into()
     }
 }
 
-fn half_of(document: Bytes, cut: Cut) -> Response {
+fn half_of(document: &Bytes, cut: Cut) -> Response {
     let length = HeaderValue::from(document.len());
     let half = document.slice(..document.len() / 2);
     let body = stream::unfold((Some(half), cut), |(half, cut)| async move {

@@ -1,14 +1,17 @@
 //! Certificates made at start: an authority of its own, and server configurations that it vouches for.
 //! It refuses to know who listens with them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A certificate authority that lives as long as the process.
+#[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -66,8 +69,36 @@ impl Authority {
     }
 }
 
+/// Why a certificate or key cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("{path}: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: pem::Error,
+    },
+    /// The certificate and the key do not go together.
+    #[error("the certificate and the key cannot be served: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// A TLS configuration from a PEM certificate chain and its PEM key.
+pub fn server_config_of_files(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let bad = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Pem { path, source }
+    };
+    let certificates =
+        CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(bad(chain))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(bad(key))?;
+    Ok(server_config(certificates, key)?)
+}
+
 /// A TLS configuration that offers h2 and HTTP/1.1 under the given certificate chain.
-pub fn server_config(
+fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
