@@ -5,7 +5,7 @@
 #   tests/manifests.sh [FOLDER]
 #
 # FOLDER holds the Python virtual environment with the linters and is kept for the next run; without it a temporary
-# one is used. Needs python3 with venv, and PyPI or a mirror of it. With SIGNALBOX=path/to/signalbox the shipped policy
+# one is used. Needs python3 with venv, and PyPI or a mirror of it. With SIGNALBOX=path/to/signalbox the shipped files
 # is also judged by Signalbox itself.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -144,8 +144,8 @@ check_manifests() {
     check_promises "$scratch/with-vllm.yaml" --backends
     check_promises "$scratch/k8s-examples-sim.yaml" --backends
     if [[ -n ${SIGNALBOX:-} ]]; then
-        say 'the shipped policy'
-        "$SIGNALBOX" check k8s/base/config/policy.yaml
+        say 'the shipped files'
+        "$SIGNALBOX" check k8s/base/config/policy.yaml --server k8s/base/config/server.yaml
     fi
 }
 

@@ -30,8 +30,8 @@ else
     exit 1
 fi
 
-# A broken policy is found now, while the old process still serves.
-/usr/local/bin/signalbox check /etc/signalbox/policy.yaml
+# A broken file is found now, while the old process still serves.
+/usr/local/bin/signalbox check /etc/signalbox/policy.yaml --server /etc/signalbox/server.yaml
 
 trap 'rm -f "$RUN/$new.env"' EXIT
 rm -f "$SOCKET"
