@@ -5,8 +5,8 @@
 #   tests/manifests.sh [FOLDER]
 #
 # FOLDER holds the Python virtual environment with the linters and is kept for the next run; without it a temporary
-# one is used. Needs python3 with venv, and PyPI or a mirror of it. With SIGNALBOX=path/to/signalbox the shipped files
-# is also judged by Signalbox itself.
+# one is used. Needs python3 with venv, and PyPI or a mirror of it. With SIGNALBOX=path/to/signalbox the shipped policy and
+# server file are also judged by Signalbox itself.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
