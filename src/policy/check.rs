@@ -53,9 +53,7 @@ fn names(models: &IndexMap<String, RawModel>, checker: &mut Checker<'_>) -> Hash
     let mut names: HashMap<String, ModelId> =
         models.keys().enumerate().map(|(id, name)| (name.clone(), ModelId(id))).collect();
     for (id, (name, model)) in models.iter().enumerate() {
-        if name.trim().is_empty() {
-            checker.issue(&path.key(name), "a model's name must not be empty");
-        }
+        checker.name(&path.key(name), name);
         for (index, alias) in model.aliases.iter().enumerate() {
             let path = path.key(name).key("aliases").index(index);
             match names.get(alias).and_then(|ModelId(other)| models.get_index(*other)) {
@@ -118,10 +116,8 @@ fn classifier(raw: &RawClassifier, path: &Path, checker: &mut Checker<'_>) -> Cl
         "builtin" => ClassifierModel::Builtin,
         folder => {
             if !folder.contains(['/', '\\', '.']) {
-                checker.issue(
-                    &path.key("model"),
-                    format!("`{folder}` is neither `builtin` nor a folder's path"),
-                );
+                let message = format!("`{folder}` is not `builtin`; write `./{folder}` for a folder");
+                checker.issue(&path.key("model"), message);
             }
             ClassifierModel::Folder(checker.resolve(folder))
         }
@@ -157,6 +153,7 @@ fn decisions(
             checker
                 .issue(&path.key("name"), format!("another decision is named `{}` already", decision.name));
         }
+        checker.name(&path.key("name"), &decision.name);
         check_domains(decision, &path.key("domains"), domains, checker);
         let Some(model) = model(&decision.model, &path.key("model"), names, checker) else { continue };
         decisions.push(Decision {

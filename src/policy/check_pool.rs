@@ -17,9 +17,7 @@ const RESERVED_HEADERS: [&str; 8] =
 
 /// Turns a raw pool into the final one.
 pub(super) fn pool(name: &str, raw: &RawPool, path: &Path, checker: &mut Checker<'_>) -> PoolSpec {
-    if name.trim().is_empty() {
-        checker.issue(path, "a pool's name must not be empty");
-    }
+    checker.name(path, name);
     let endpoints = endpoints(&raw.endpoints, &path.key("endpoints"), checker);
     let transport = transport(raw, &endpoints, path, checker);
     let credential =

@@ -9,6 +9,9 @@ use super::environment::Environment;
 use super::issue::{Issue, MAX_ISSUES, Path, near_miss};
 use super::yaml::Node;
 
+/// The longest name of a model, a pool or a decision.
+const MAX_NAME_BYTES: usize = 256;
+
 /// The surroundings and the findings of one check.
 pub(super) struct Checker<'a> {
     tree: &'a Node,
@@ -46,6 +49,15 @@ impl<'a> Checker<'a> {
             self.issue(path, "must be longer than 0");
         }
         duration
+    }
+
+    /// Refuses a name that could not stand in a response header, a log line and a metric's label.
+    pub(super) fn name(&mut self, path: &Path, name: &str) {
+        if name.trim().is_empty() || name.trim() != name || http::HeaderValue::from_str(name).is_err() {
+            self.issue(path, "a name must be ASCII text without white space around it");
+        } else if name.len() > MAX_NAME_BYTES {
+            self.issue(path, format!("a name must not be longer than {MAX_NAME_BYTES} characters"));
+        }
     }
 
     /// Gives an environment variable.

@@ -66,6 +66,15 @@ impl<'a> Validator<'a> {
                 continue;
             }
             seen.insert(&entry.key, entry.mark);
+            if entry.key == "<<" {
+                self.issue(
+                    &path,
+                    entry.mark,
+                    "merge keys are not supported; alias whole values".to_owned(),
+                    None,
+                );
+                continue;
+            }
             let known = properties.and_then(|known| known.get(&entry.key));
             let Some(schema) = known.or(others) else {
                 let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
