@@ -1,7 +1,7 @@
 //! A strict JSON reader that finds where things stand and leaves them there.
 //!
-//! Owns RFC 8259's grammar, one pass, no allocation, bounded depth. Refuses to know what any member means, and
-//! never turns a number into anything: what it has accepted can be passed on byte for byte.
+//! Owns RFC 8259's grammar, one pass, no allocation, bounded depth. Refuses to know what any member means,
+//! and never turns a number into anything: what it has accepted can be passed on byte for byte.
 
 use std::ops::Range;
 
@@ -335,7 +335,8 @@ fn plain(bytes: &[u8]) -> usize {
         let word = u64::from_le_bytes(*word);
         let quote = word ^ QUOTES;
         let backslash = word ^ BACKSLASHES;
-        // A byte's high bit is set if it is zero, or here below 0x20; wrong only above a byte where it is right.
+        // A byte's high bit is set if it is zero, or here below 0x20; wrong only above a byte where it is
+        // right.
         let control = word.wrapping_sub(ONES * 0x20) & !word;
         let found =
             (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control;

@@ -1,6 +1,7 @@
 //! What a request is about: the text to classify, found in whichever shape its API has.
 //!
-//! Refuses to judge: odd shapes are no error here, they have no text. Works on bytes that are known to be JSON.
+//! Refuses to judge: odd shapes are no error here, they have no text. Works on bytes that are known to be
+//! JSON.
 
 use std::borrow::Cow;
 

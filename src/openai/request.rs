@@ -1,7 +1,7 @@
 //! A request's body: which model it names, what it says, and where in its bytes that stands.
 //!
-//! Owns the reading of the top level and the rewriting of `model`. Refuses to know what happens to the request,
-//! and to hold anything in its place: the client's bytes stay as they are.
+//! Owns the reading of the top level and the rewriting of `model`. Refuses to know what happens to the
+//! request, and to hold anything in its place: the client's bytes stay as they are.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -82,8 +82,8 @@ impl ChatRequest {
         }
     }
 
-    /// Returns what is to be classified, at most 64 KiB: the last user message that has text, or the prompt, the
-    /// input or the query; empty if there is none.
+    /// Returns what is to be classified, at most 64 KiB: the last user message that has text, or the prompt,
+    /// the input or the query; empty if there is none.
     pub fn prompt_text(&self) -> Cow<'_, str> {
         let value = TEXTS.iter().find_map(|name| self.member(name));
         value.map_or(Cow::Borrowed(""), prompt::text)

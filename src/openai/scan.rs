@@ -1,7 +1,7 @@
 //! The top level of a JSON answer, read as it passes: what `usage` holds and whether there is an `error`.
 //!
-//! Owns a scanner that knows only strings and brackets. Refuses to check the answer and to hold it; only the value
-//! of `usage` is kept.
+//! Owns a scanner that knows only strings and brackets. Refuses to check the answer and to hold it; only the
+//! value of `usage` is kept.
 
 /// The longest `usage` that is read, in bytes.
 const MAX_USAGE: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! Server-sent events, found in a stream however it is cut into chunks.
 //!
-//! Owns the WHATWG framing: line ends of all three kinds, comments, data of several lines, the byte order mark.
-//! Refuses to know what the data says, and to hold more than one event.
+//! Owns the WHATWG framing: line ends of all three kinds, comments, data of several lines, the byte order
+//! mark. Refuses to know what the data says, and to hold more than one event.
 
 use std::borrow::Cow;
 

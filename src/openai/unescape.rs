@@ -11,7 +11,8 @@ pub(super) fn spells(inside: &[u8], name: &str) -> bool {
     inside == name.as_bytes() || (inside.contains(&b'\\') && text(inside, usize::MAX) == name)
 }
 
-/// Decodes what stands between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes U+FFFD.
+/// Decodes what stands between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes
+/// U+FFFD.
 pub(super) fn text(inside: &[u8], limit: usize) -> Cow<'_, str> {
     // An escape takes at most six bytes for one, and the character at the limit is to be seen whole.
     let enough = limit.saturating_mul(6).saturating_add(12);

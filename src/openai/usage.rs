@@ -1,7 +1,7 @@
 //! What an answer cost, read while it passes.
 //!
-//! Owns the names under which OpenAI's two APIs, vLLM and Anthropic report tokens. Refuses to hold or change the
-//! answer: it sees chunks, in any cut, and keeps counts.
+//! Owns the names under which OpenAI's two APIs, vLLM and Anthropic report tokens. Refuses to hold or change
+//! the answer: it sees chunks, in any cut, and keeps counts.
 
 use memchr::memmem::Finder;
 
