@@ -167,39 +167,56 @@ fn path_prefix(raw: Option<&str>, path: &Path, checker: &mut Checker<'_>) -> Str
     prefix.to_owned()
 }
 
+/// Why a secret could not be had; never says what it is.
+#[derive(Debug, thiserror::Error)]
+enum SecretFault {
+    #[error("the variable `{0}` is not set")]
+    Unset(String),
+    #[error("cannot read `{file}`: {error}")]
+    Unread { file: String, error: std::io::Error },
+    #[error("`{0}` is not UTF-8")]
+    Encoding(String),
+    #[error("the secret is empty")]
+    Empty,
+}
+
+impl SecretFault {
+    /// Whether there is no secret, as opposed to one that is out of reach or broken.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Unset(_) | Self::Empty => true,
+            Self::Unread { error, .. } => error.kind() == std::io::ErrorKind::NotFound,
+            Self::Encoding(_) => false,
+        }
+    }
+}
+
 fn credential(raw: &RawCredential, path: &Path, checker: &mut Checker<'_>) -> Option<Credential> {
     let header = header_name(&raw.header, &path.key("header"), checker);
-    let value_path = path.key("value");
+    let path = path.key("value");
     let (secret, path) = match (&raw.value.env, &raw.value.file) {
         (Some(name), None) => {
-            (checker.var(name).ok_or_else(|| format!("the variable `{name}` is not set")), "env")
+            (checker.var(name).ok_or_else(|| SecretFault::Unset(name.clone())), path.key("env"))
         }
-        (None, Some(file)) => {
-            let read = checker.read(file).map_err(|error| format!("cannot read `{file}`: {error}"));
-            let text =
-                read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("`{file}` is not UTF-8")));
-            (text, "file")
-        }
+        (None, Some(file)) => (secret_file(file, checker), path.key("file")),
         _ => {
-            checker.issue(&value_path, "needs exactly one of `env` and `file`");
+            checker.issue(&path, "needs exactly one of `env` and `file`");
             return None;
         }
     };
-    let path = value_path.key(path);
+    let secret = secret.and_then(|secret| match secret.trim_end_matches(['\r', '\n']) {
+        blank if blank.trim().is_empty() => Err(SecretFault::Empty),
+        secret => Ok(secret.to_owned()),
+    });
     let secret = match secret {
-        Ok(secret) => secret.trim_end_matches(['\r', '\n']).to_owned(),
-        Err(_) if raw.optional => return None,
-        Err(message) => {
-            checker.issue(&path, message);
+        Ok(secret) => secret,
+        Err(fault) => {
+            if !(raw.optional && fault.is_absence()) {
+                checker.issue(&path, fault.to_string());
+            }
             return None;
         }
     };
-    if secret.trim().is_empty() {
-        if !raw.optional {
-            checker.issue(&path, "the secret is empty");
-        }
-        return None;
-    }
     let bearer = if header.as_deref() == Some("authorization") { "Bearer " } else { "" };
     let value = format!("{}{secret}", raw.prefix.as_deref().unwrap_or(bearer));
     if http::HeaderValue::from_str(&value).is_err() {
@@ -207,6 +224,12 @@ fn credential(raw: &RawCredential, path: &Path, checker: &mut Checker<'_>) -> Op
         return None;
     }
     Some(Credential { header: header?, value: Secret::new(value) })
+}
+
+fn secret_file(file: &str, checker: &mut Checker<'_>) -> Result<String, SecretFault> {
+    let unread = |error| SecretFault::Unread { file: file.to_owned(), error };
+    let bytes = checker.read(file).map_err(unread)?;
+    String::from_utf8(bytes).map_err(|_| SecretFault::Encoding(file.to_owned()))
 }
 
 fn header_name(raw: &str, path: &Path, checker: &mut Checker<'_>) -> Option<String> {

@@ -346,6 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn an_optional_secret_may_be_absent_but_not_broken() {
+        let text = "version: 1\nmodels: {a: {pools: [p]}}\npools:\n  p:\n    endpoints: [\"h:1\"]\n    \
+                    credential: {optional: true, value: {file: key}}\n";
+        let with = |bytes: Option<&[u8]>| {
+            let file = bytes.map(|bytes| (PathBuf::from("/key"), bytes.to_vec()));
+            let environment = Fixed { files: file.into_iter().collect(), ..Fixed::default() };
+            load(text, Path::new("/"), &environment, &DOMAINS)
+        };
+        for absent in [None, Some(&b""[..]), Some(b"\n")] {
+            let policy = with(absent).unwrap();
+            assert_eq!(policy.pools[0].credential, None);
+            assert_eq!(policy.files, [PathBuf::from("/key")]);
+        }
+        let issues = with(Some(b"\xff")).unwrap_err();
+        assert_eq!(issues.to_string(), "pools.p.credential.value.file (line 6): `key` is not UTF-8");
+        assert!(with(Some(b"k\r\n")).unwrap().pools[0].credential.is_some());
+    }
+
+    #[test]
     fn a_server_file_names_all_its_issues() {
         let text = "listeners:\n  - address: localhost:8080\n    tls: {cert_file: no, key_file: client.key}\n  \
                     - address: 0.0.0.0:1\n  - address: 0.0.0.0:1\nlimits: {max_body_bytes: 10, max_buffered_bytes: 9}\n\
