@@ -195,8 +195,9 @@ async fn read(body: Body) -> Result<Bytes, StatusCode> {
 }
 
 fn bears(headers: &HeaderMap, key: &str) -> bool {
-    let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    given.and_then(|given| given.strip_prefix(b"Bearer ")) == Some(key.as_bytes())
+    let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
+    let given = given.and_then(|given| given.split_once(' '));
+    given.is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && given == key)
 }
 
 async fn chat(State(engine): State<Arc<Engine>>, call: Call) -> Response {
@@ -214,6 +215,7 @@ async fn complete(engine: Arc<Engine>, kind: Kind, call: Call) -> Response {
     };
     let streams = ask.streaming != Streaming::Off;
     let Some(run) = Run::new(Arc::clone(&engine), ask, call.arrived) else {
+        engine.stats.turned_away();
         return call.done(&engine, Refusal::Busy.answer(engine.options.flavour));
     };
     let id = call.request_id.unwrap_or_else(|| format!("{:016x}", engine.roll().roll()));
@@ -270,7 +272,7 @@ async fn load(State(engine): State<Arc<Engine>>, call: Call) -> Response {
 }
 
 async fn metrics(State(engine): State<Arc<Engine>>, call: Call) -> Response {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let kind = HeaderValue::from_static("text/plain; version=1.0.0; charset=utf-8");
     let text = exposition::text(&engine);
     call.done(&engine, ([(header::CONTENT_TYPE, kind)], text))
 }

@@ -101,6 +101,7 @@ struct Raw {
     n: Option<i64>,
     stop: Option<Many>,
     temperature: Option<f64>,
+    top_p: Option<f64>,
     ignore_eos: Option<bool>,
     echo: Option<bool>,
 }
@@ -168,6 +169,11 @@ impl Raw {
             let message =
                 format!("temperature must be {bound}, got {heat:?}. (parameter=temperature, value={heat:?})");
             return Err(Refusal::invalid(message, Some("temperature")));
+        }
+        if let Some(top_p) = self.top_p.filter(|top_p| *top_p <= 0.0 || *top_p > 1.0) {
+            let message =
+                format!("top_p must be in (0, 1], got {top_p:?}. (parameter=top_p, value={top_p:?})");
+            return Err(Refusal::invalid(message, Some("top_p")));
         }
         Ok(())
     }
@@ -239,6 +245,9 @@ impl Raw {
             }
             None => (Vec::new(), Vec::new()),
         };
+        if self.prompt.is_some() && prompts.is_empty() {
+            return Err(Refusal::invalid("You must pass at least one prompt", None));
+        }
         if prompts.is_empty() || prompts.iter().any(|prompt| prompt.tokens == 0) {
             let message = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)";
             return Err(Refusal::invalid(message, Some("prompt")));
@@ -278,13 +287,7 @@ impl Raw {
                  output tokens."
             )));
         }
-        if limit > context - prompt {
-            return Err(wrong(format!(
-                "This model's maximum context length is {context} tokens. However, you requested {asked} \
-                 output tokens and your prompt contains {prompt} input tokens."
-            )));
-        }
-        Ok(limit)
+        Ok(limit.min(context - prompt))
     }
 }
 

@@ -1,4 +1,5 @@
-//! `/metrics` in the text format of Python's `prometheus_client`, family by family as vLLM 0.32 shows them.
+//! `/metrics` in the text format of Python's `prometheus_client`, family by family as vLLM 0.32 shows them; its
+//! content type says version 1.0.0, the text is that of 0.0.4 all the same.
 //! It refuses to know what the numbers mean and leaves out the families of the Python process and its web server.
 
 use std::fmt::Write;
@@ -77,6 +78,13 @@ fn counters(page: &mut Page, stats: &Stats) {
         "Number of generation tokens processed.",
         &one(value(&stats.output_tokens)),
     );
+    succeeded(page, stats);
+    let away = value(&stats.turned_away);
+    page.rejections(&[("max_num_queued_reqs", away), ("max_num_queued_tokens", 0.0)]);
+}
+
+fn succeeded(page: &mut Page, stats: &Stats) {
+    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
     let finished = |word: &str, value| (format!(r#"finished_reason="{word}","#), String::new(), value);
     page.counter(
         "request_success",
@@ -195,6 +203,20 @@ impl Page {
         self.family(&created, help, "gauge");
         for (before, after, _) in values {
             self.series(&created, (before, after), self.started);
+        }
+    }
+
+    /// Writes the one family that knows no engine: rejections happen before one is chosen.
+    fn rejections(&mut self, reasons: &[(&str, f64)]) {
+        let help = "Number of admission attempts rejected by a queue limit, by reason.";
+        for (suffix, kind) in [("total", "counter"), ("created", "gauge")] {
+            let name = format!("admission_rejections_{suffix}");
+            self.family(&name, help, kind);
+            for (reason, count) in reasons {
+                let value = number(if kind == "counter" { *count } else { self.started });
+                let labels = format!(r#"model_name="{}",reason="{reason}""#, self.model);
+                let _ = writeln!(self.out, "vllm:{name}{{{labels}}} {value}");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! It refuses to know how that was found out.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -53,11 +53,7 @@ impl Refusal {
             Flavour::Vllm => self.in_vllm(),
             Flavour::OpenAi => self.in_openai(),
         };
-        let mut response = (self.status(), Json(body)).into_response();
-        if *self == Self::NoSuchMethod {
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        response
+        (self.status(), Json(body)).into_response()
     }
 
     fn in_vllm(&self) -> Value {

@@ -99,6 +99,7 @@ pub(super) struct Stats {
     pub(super) stopped: AtomicU64,
     pub(super) cut_short: AtomicU64,
     pub(super) aborted: AtomicU64,
+    pub(super) turned_away: AtomicU64,
     pub(super) first_token: Histogram,
     pub(super) between_tokens: Histogram,
     pub(super) per_output_token: Histogram,
@@ -130,6 +131,7 @@ impl Stats {
             stopped: zero(),
             cut_short: zero(),
             aborted: zero(),
+            turned_away: zero(),
             first_token: Histogram::new(FIRST_TOKEN),
             between_tokens: Histogram::new(EACH_TOKEN),
             per_output_token: Histogram::new(EACH_TOKEN),
@@ -190,6 +192,11 @@ impl Stats {
         self.longest_output.count(per_sequence);
         self.asked_n.count(went.sequences);
         self.asked_tokens.count(went.max_tokens);
+    }
+
+    /// Counts a request for which the queue had no room.
+    pub(super) fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request whose client left before its end.

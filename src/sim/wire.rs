@@ -62,12 +62,12 @@ impl Envelope {
                 "system_fingerprint": OPENAI_FINGERPRINT,
             }),
             (Flavour::Vllm, Kind::Chat) => json!({
-                "service_tier": null, "system_fingerprint": VLLM_FINGERPRINT, "usage": vllm_usage(run.usage()),
+                "service_tier": null, "system_fingerprint": VLLM_FINGERPRINT, "usage": vllm_usage(run.usage(), Some(0)),
                 "prompt_logprobs": null, "prompt_token_ids": null, "prompt_text": null,
                 "kv_transfer_params": null, "ec_transfer_params": null, "metrics": null,
             }),
             (Flavour::Vllm, Kind::Text) => json!({
-                "service_tier": null, "system_fingerprint": VLLM_FINGERPRINT, "usage": vllm_usage(run.usage()),
+                "service_tier": null, "system_fingerprint": VLLM_FINGERPRINT, "usage": vllm_usage(run.usage(), None),
                 "kv_transfer_params": null, "ec_transfer_params": null, "metrics": null,
             }),
         };
@@ -252,12 +252,12 @@ impl Envelope {
 /// The end of every stream.
 pub(super) const DONE: &str = "data: [DONE]\n\n";
 
-fn vllm_usage(usage: Usage) -> Value {
+fn vllm_usage(usage: Usage, created: Option<usize>) -> Value {
     json!({
         "prompt_tokens": usage.prompt, "total_tokens": usage.prompt + usage.output,
         "completion_tokens": usage.output,
         "prompt_tokens_details": {
-            "cached_tokens": usage.cached, "created_cache_tokens": 0, "multimodal_tokens": null,
+            "cached_tokens": usage.cached, "created_cache_tokens": created, "multimodal_tokens": null,
         },
         "completion_tokens_details": null,
     })
