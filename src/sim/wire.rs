@@ -47,34 +47,25 @@ impl Envelope {
 
     /// The whole answer as one document.
     pub(super) fn whole(&self, run: &Run) -> Vec<u8> {
-        let choices: Vec<Value> =
-            run.answers.iter().enumerate().map(|(index, answer)| self.choice(run, index, answer)).collect();
         let object = match self.kind {
             Kind::Chat => "chat.completion",
             Kind::Text => "text_completion",
         };
-        let mut document = json!({
-            "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices,
-        });
-        let rest = match (self.flavour, self.kind) {
-            (Flavour::OpenAi, _) => json!({
-                "usage": openai_usage(run.usage()), "service_tier": "default",
-                "system_fingerprint": OPENAI_FINGERPRINT,
-            }),
-            (Flavour::Vllm, Kind::Chat) => json!({
-                "service_tier": null, "system_fingerprint": VLLM_FINGERPRINT, "usage": vllm_usage(run.usage(), Some(0)),
-                "prompt_logprobs": null, "prompt_token_ids": null, "prompt_text": null,
-                "kv_transfer_params": null, "ec_transfer_params": null, "metrics": null,
-            }),
-            (Flavour::Vllm, Kind::Text) => json!({
-                "service_tier": null, "system_fingerprint": VLLM_FINGERPRINT, "usage": vllm_usage(run.usage(), None),
-                "kv_transfer_params": null, "ec_transfer_params": null, "metrics": null,
-            }),
-        };
-        if let (Value::Object(document), Value::Object(rest)) = (&mut document, rest) {
-            document.extend(rest);
+        let text: usize = run.answers.iter().map(|answer| answer.text.len() + 320).sum();
+        let mut out = String::with_capacity(640 + text);
+        let (id, created, model) = (quote(&self.id), self.created, quote(&self.model));
+        let _ =
+            write!(out, r#"{{"id":{id},"object":"{object}","created":{created},"model":{model},"choices":["#);
+        for (index, answer) in run.answers.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            self.choice(&mut out, run, (index, answer));
         }
-        document.to_string().into_bytes()
+        out.push(']');
+        self.ending(&mut out, run.usage());
+        out.push('}');
+        out.into_bytes()
     }
 
     /// The events that open each choice of a chat.
@@ -216,52 +207,57 @@ impl Envelope {
         }
     }
 
-    fn choice(&self, run: &Run, index: usize, answer: &Answer) -> Value {
+    fn choice(&self, out: &mut String, run: &Run, choice: (usize, &Answer)) {
+        let (index, answer) = choice;
         let finish = answer.finish.word();
-        let echo = run.ask.echoes.get(index / run.ask.n).map_or("", String::as_str);
-        match (self.flavour, self.kind) {
-            (Flavour::Vllm, Kind::Chat) => json!({
-                "index": index,
-                "message": {
-                    "role": "assistant", "content": answer.text, "refusal": null, "annotations": null,
-                    "audio": null, "function_call": null, "reasoning": null,
-                },
-                "logprobs": null, "finish_reason": finish, "stop_reason": answer.stopped_by,
-                "token_ids": null, "routed_experts": null,
-            }),
-            (Flavour::Vllm, Kind::Text) => json!({
-                "index": index, "text": format!("{echo}{}", answer.text), "logprobs": null,
-                "finish_reason": finish, "stop_reason": answer.stopped_by, "token_ids": null,
-                "prompt_logprobs": null, "prompt_token_ids": null, "routed_experts": null,
-            }),
-            (Flavour::OpenAi, Kind::Chat) => json!({
-                "index": index,
-                "message": {
-                    "role": "assistant", "content": answer.text, "refusal": null, "annotations": [],
-                },
-                "logprobs": null, "finish_reason": finish,
-            }),
-            (Flavour::OpenAi, Kind::Text) => json!({
-                "text": format!("{echo}{}", answer.text), "index": index, "logprobs": null,
-                "finish_reason": finish,
-            }),
+        let text = match run.ask.echoes.get(index / run.ask.n) {
+            Some(echo) => quote(&format!("{echo}{}", answer.text)),
+            None => quote(&answer.text),
+        };
+        let stop = answer.stopped_by.as_deref().map_or("null".to_owned(), quote);
+        let _ = match (self.flavour, self.kind) {
+            (Flavour::Vllm, Kind::Chat) => write!(
+                out,
+                r#"{{"index":{index},"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null}},"logprobs":null,"finish_reason":"{finish}","stop_reason":{stop},"token_ids":null,"routed_experts":null}}"#
+            ),
+            (Flavour::Vllm, Kind::Text) => write!(
+                out,
+                r#"{{"index":{index},"text":{text},"logprobs":null,"finish_reason":"{finish}","stop_reason":{stop},"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}}"#
+            ),
+            (Flavour::OpenAi, Kind::Chat) => write!(
+                out,
+                r#"{{"index":{index},"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"{finish}"}}"#
+            ),
+            (Flavour::OpenAi, Kind::Text) => {
+                write!(out, r#"{{"text":{text},"index":{index},"logprobs":null,"finish_reason":"{finish}"}}"#)
+            }
+        };
+    }
+
+    fn ending(&self, out: &mut String, usage: Usage) {
+        if self.flavour == Flavour::OpenAi {
+            let usage = openai_usage(usage);
+            let _ = write!(
+                out,
+                r#","usage":{usage},"service_tier":"default","system_fingerprint":"{OPENAI_FINGERPRINT}""#
+            );
+            return;
         }
+        let Usage { prompt, output, cached } = usage;
+        let (total, created) = (prompt + output, if self.kind == Kind::Chat { "0" } else { "null" });
+        let _ = write!(
+            out,
+            r#","service_tier":null,"system_fingerprint":"{VLLM_FINGERPRINT}","usage":{{"prompt_tokens":{prompt},"total_tokens":{total},"completion_tokens":{output},"prompt_tokens_details":{{"cached_tokens":{cached},"created_cache_tokens":{created},"multimodal_tokens":null}},"completion_tokens_details":null}}"#
+        );
+        if self.kind == Kind::Chat {
+            out.push_str(r#","prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null"#);
+        }
+        out.push_str(r#","kv_transfer_params":null,"ec_transfer_params":null,"metrics":null"#);
     }
 }
 
 /// The end of every stream.
 pub(super) const DONE: &str = "data: [DONE]\n\n";
-
-fn vllm_usage(usage: Usage, created: Option<usize>) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt, "total_tokens": usage.prompt + usage.output,
-        "completion_tokens": usage.output,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached, "created_cache_tokens": created, "multimodal_tokens": null,
-        },
-        "completion_tokens_details": null,
-    })
-}
 
 fn openai_usage(usage: Usage) -> Value {
     json!({
