@@ -1,0 +1,69 @@
+//! Owns the command line: one file for each subcommand; with `main`, the only place that prints.
+
+mod check;
+mod demo;
+mod schema;
+mod serve;
+mod sim;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// An LLM data plane in one binary.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients by a policy.
+    Serve(serve::ServeArgs),
+    /// Run everything on this machine: simulated vLLM replicas, a simulated OpenAI over TLS, and the gateway.
+    Demo(demo::DemoArgs),
+    /// Say everything that is wrong in a policy or server file; exits with 1 if anything is.
+    Check(check::CheckArgs),
+    /// Print the JSON Schema of the policy or server file, for editors.
+    Schema(schema::SchemaArgs),
+    /// Stand in for a vLLM server.
+    Sim(sim::SimArgs),
+}
+
+impl Cli {
+    /// Runs the subcommand to its end.
+    pub fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Serve(args) => args.run(),
+            Command::Demo(args) => args.run(),
+            Command::Check(args) => args.run(),
+            Command::Schema(args) => args.run(),
+            Command::Sim(args) => sim_to_end(args),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                complain(&*failure);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn sim_to_end(args: sim::SimArgs) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(args.run())?;
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "a failed command says why")]
+fn complain(failure: &dyn std::error::Error) {
+    eprintln!("signalbox: {failure}");
+}
+
+#[expect(clippy::print_stdout, reason = "what a command is asked to say goes to standard output")]
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,103 @@
+//! Owns `signalbox serve`: the gateway in production.
+
+use super::check::server_file;
+use super::{Failure, say};
+use crate::control::PolicyFile;
+use crate::policy::{self, Process, ServerSpec};
+use crate::proxy::AccessLog;
+use crate::server::{self, Bound, Setup};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+
+/// Arguments of `signalbox serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// The policy; followed while the process runs.
+    #[arg(long, value_name = "FILE", env = "SIGNALBOX_POLICY")]
+    policy: PathBuf,
+    /// The server file; read once. Without it, the defaults hold.
+    #[arg(long, value_name = "FILE", env = "SIGNALBOX_SERVER")]
+    server: Option<PathBuf>,
+    #[command(flatten)]
+    addresses: Addresses,
+    /// Take the listeners over from the running process, which is then sent SIGQUIT.
+    #[arg(long)]
+    upgrade: bool,
+}
+
+/// Addresses that replace those of the server file.
+#[derive(Debug, Args)]
+pub(super) struct Addresses {
+    /// Listen here instead of where the server file says; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Serve health, readiness and metrics here; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) admin: Option<SocketAddr>,
+}
+
+impl ServeArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let spec = match &self.server {
+            Some(path) => server_file(path)?,
+            None => default_server()?,
+        };
+        let spec = self.addresses.replace(spec);
+        let pid_file = spec.pid_file.clone();
+        let (access_log, _flushed_on_drop) = start_logging(&spec);
+        let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
+        let setup = Setup { policy, spec, access_log, upgrade: self.upgrade };
+        if let Some(file) = &pid_file {
+            std::fs::write(file, format!("{}\n", std::process::id()))?;
+        }
+        server::run(setup, announce)?;
+        Ok(())
+    }
+}
+
+impl Addresses {
+    pub(super) fn replace(&self, mut spec: ServerSpec) -> ServerSpec {
+        if let Some(listen) = self.listen {
+            spec.listeners = vec![policy::Listener { address: listen, tls: None }];
+        }
+        if let Some(admin) = self.admin {
+            spec.admin = admin;
+        }
+        spec
+    }
+}
+
+/// The server file that says nothing.
+pub(super) fn default_server() -> Result<ServerSpec, Failure> {
+    Ok(policy::load_server("{}", Path::new("."), &Process)?)
+}
+
+/// Starts the process's log on standard error and the requests' lines on standard output.
+pub(super) fn start_logging(spec: &ServerSpec) -> (AccessLog, Option<WorkerGuard>) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let default = format!("{},pingora=warn,pingora_core=warn,pingora_proxy=error", spec.log.level);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
+    // A second start in one process, as in a test, keeps the first.
+    let _ = fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    if !spec.log.access {
+        return (AccessLog::Off, None);
+    }
+    /// Lines that wait for standard output; beyond that they are dropped.
+    const LINES: usize = 65_536;
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES);
+    let (writer, guard) = builder.finish(std::io::stdout());
+    (AccessLog::Lines(writer), Some(guard))
+}
+
+/// Says where the process serves, in one line that a script can read.
+fn announce(bound: &Bound) {
+    let listeners: Vec<String> = bound.listeners.iter().map(ToString::to_string).collect();
+    say(&format!(
+        "{{\"event\":\"listening\",\"listeners\":[{}],\"admin\":\"{}\"}}",
+        listeners.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(","),
+        bound.admin
+    ));
+}

@@ -1,0 +1,90 @@
+//! Owns the operator's port: is it alive, is it ready, what does it count.
+//!
+//! Answers from the live state; changes nothing.
+
+use crate::metrics::Metrics;
+use crate::snapshot::Live;
+use crate::vitals::Vitals;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// What the operator's port answers from.
+#[derive(Clone)]
+pub struct Admin {
+    /// The live snapshot.
+    pub live: Arc<Live>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is in flight.
+    pub vitals: Arc<Vitals>,
+    /// Why the last reload changed nothing.
+    pub fault: Arc<RwLock<Option<String>>>,
+}
+
+impl Admin {
+    /// Serves until the listener fails.
+    pub async fn serve(self, listener: tokio::net::TcpListener) -> std::io::Result<()> {
+        let routes = Router::new()
+            .route("/healthz", get(healthz))
+            .route("/livez", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(self);
+        axum::serve(listener, routes).await
+    }
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    draining: bool,
+    policy_generation: u64,
+    /// Why the file on disk is not the policy in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_fault: Option<String>,
+    pools: Vec<PoolState>,
+}
+
+#[derive(Serialize)]
+struct PoolState {
+    name: String,
+    endpoints: usize,
+    available: usize,
+}
+
+/// Ready while a policy and its classifier are live, which they are once this port is served, and not draining.
+///
+/// An upstream that is down makes requests fail, not this process unready: it would take every replica out at once.
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let live = admin.live.load();
+    let now = std::time::Instant::now();
+    let pools = live.policy.pools.iter().zip(&live.pools).map(|(spec, pool)| PoolState {
+        name: spec.name.clone(),
+        endpoints: pool.members().len(),
+        available: pool.available(now),
+    });
+    let draining = admin.vitals.is_draining();
+    let readiness = Readiness {
+        ready: !draining,
+        draining,
+        policy_generation: live.generation,
+        policy_fault: admin.fault.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        pools: pools.collect(),
+    };
+    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(readiness)).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let text = admin.metrics.render(&admin.live.load(), admin.vitals.in_flight(), admin.vitals.buffered());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}

@@ -1,0 +1,15 @@
+//! Owns what happens per change: following the policy's files, names, endpoints' health, and answering the operator.
+//!
+//! Writes the live snapshot, and never sees a request.
+
+mod admin;
+mod probe;
+mod reload;
+mod resolve;
+mod watch;
+
+pub use admin::Admin;
+pub use probe::Prober;
+pub use reload::{LoadFailure, PolicyFile, Reloader};
+pub use resolve::{Resolver, resolve_all};
+pub use watch::{Contents, FileWatch};

@@ -1,0 +1,68 @@
+//! Signalbox: an LLM data plane in one process.
+//!
+//! # The waist
+//!
+//! **The snapshot is the waist.** [`control`] only *writes* it, [`proxy`] only *reads* it, and everything under it
+//! is pure.
+//!
+//! ```text
+//! policy.yaml ──▶ control/reload ──┐
+//! DNS         ──▶ control/resolve ─┼─▶ Snapshot ◀── proxy ◀── client
+//! /health     ──▶ control/probe ───┘  (states inside its Endpoints)
+//! ```
+//!
+//! Only two kinds of mutation exist: swapping the one `ArcSwap` in [`snapshot`], and the atomics inside
+//! [`balance`]'s endpoints and pools. Every upstream is a pool: a vLLM deployment is a pool of plaintext endpoints,
+//! OpenAI a pool of one TLS endpoint with a credential. After `policy/check` there is no "local or remote".
+//!
+//! # The life of a request
+//!
+//! | phase | where | takes → gives |
+//! | --- | --- | --- |
+//! | `new_ctx` | `proxy/exchange` open | [`snapshot::Live`] → an exchange that holds one snapshot for its whole life |
+//! | `request_filter` | [`openai::Operation::of`] | method, path → operation, or [`openai::Rejection`] |
+//! | | `proxy/body` read | session → `Bytes`, bounded |
+//! | | [`openai::ChatRequest::parse`] | bytes → model, stream, and where in the bytes they stand |
+//! | | [`route::plan`] | snapshot × request → [`route::Plan`] |
+//! | | `proxy/exchange` set out | plan → [`balance::Lease`], and the bytes to send |
+//! | | `proxy/replay` | the session, made to replay those bytes for every attempt |
+//! | `upstream_peer` | `proxy/peer` | lease → `HttpPeer` |
+//! | `upstream_request_filter` | `proxy/peer` dress | Host, credential, length; nothing that steers |
+//! | `upstream_response_filter` | `proxy/exchange` | status → the endpoint's health, or the next attempt |
+//! | `response_filter` | `proxy/respond` stamp | which model and why |
+//! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
+//! | `fail_to_proxy` | [`openai::Rejection`] | error → OpenAI-shaped JSON or a last event |
+//! | `logging` | `proxy/exchange` close | one [`record::Record`] for the log and the metrics; the lease ends here |
+//!
+//! `Bytes → ChatRequest → Plan → Lease → HttpPeer`: each is made once and handed on. A retry goes back to the lease
+//! alone: it picks again without deciding again.
+//!
+//! # The layers
+//!
+//! The modules below stand in groups, ground first. A module may use the groups before its own, not its neighbours;
+//! `tests/tidy.rs` holds the code to that and to one door for each heavy dependency.
+
+pub mod openai;
+pub mod policy;
+
+pub mod balance;
+pub mod classify;
+
+pub mod decide;
+
+pub mod snapshot;
+
+pub mod route;
+
+pub mod record;
+pub mod vitals;
+
+pub mod metrics;
+
+pub mod control;
+pub mod proxy;
+
+pub mod server;
+pub mod sim;
+
+pub mod cli;

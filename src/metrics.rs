@@ -1,0 +1,265 @@
+//! Owns every metric family: its name, its help and its labels; the only door to `prometheus`.
+//!
+//! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
+
+use crate::record::Record;
+use crate::snapshot::Snapshot;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use std::time::{Duration, Instant};
+
+/// Seconds: from a tenth of a millisecond, where a proxy lives, to ten minutes, where a long answer ends.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
+];
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    decisions: IntCounterVec,
+    rejections: IntCounterVec,
+    duration: HistogramVec,
+    ttft: HistogramVec,
+    tokens: IntCounterVec,
+    classifier: HistogramVec,
+    upstream: Upstream,
+    state: State,
+}
+
+/// What is counted of upstreams.
+struct Upstream {
+    retries: IntCounterVec,
+    ejections: IntCounterVec,
+    in_flight: IntGaugeVec,
+    up: IntGaugeVec,
+}
+
+/// What is true now.
+struct State {
+    in_flight: IntGauge,
+    buffered_bytes: IntGauge,
+    classifier_queue: IntGauge,
+    reloads: IntCounterVec,
+    generation: IntGauge,
+}
+
+impl Metrics {
+    /// Registers every family.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let families = Families(&registry);
+        let metrics = Self {
+            requests: families.counter(
+                "requests_total",
+                "Finished requests, by the model that answered, the pool, the status and the reason of the choice.",
+                &["model", "pool", "status", "reason"],
+            ),
+            decisions: families.counter(
+                "decisions_total",
+                "Requests whose prompt was classified, by category and decision.",
+                &["category", "decision", "model"],
+            ),
+            rejections: families.counter(
+                "rejections_total",
+                "Answers of our own instead of an upstream's, by code.",
+                &["code"],
+            ),
+            duration: families.histogram(
+                "request_duration_seconds",
+                "Time from the request's header to the last byte of the answer.",
+                &["model"],
+            ),
+            ttft: families.histogram(
+                "time_to_first_token_seconds",
+                "Time from the request's header to the first byte of the answer's body.",
+                &["model"],
+            ),
+            tokens: families.counter(
+                "tokens_total",
+                "Tokens as the upstreams counted them; cached ones are part of the prompt's.",
+                &["model", "kind"],
+            ),
+            classifier: families.histogram(
+                "classifier_duration_seconds",
+                "Time in the classifier, its queue included, by outcome.",
+                &["outcome"],
+            ),
+            upstream: Upstream::new(&families),
+            state: State::new(&families),
+            registry,
+        };
+        for result in ["success", "failure"] {
+            metrics.state.reloads.with_label_values(&[result]);
+        }
+        metrics
+    }
+
+    /// Counts a finished request.
+    pub fn finished(&self, record: &Record) {
+        let (chosen, answered) = (&record.chosen, &record.answered);
+        let model = chosen.model.as_deref().unwrap_or("");
+        let status = Status::of(answered.status);
+        let reason = chosen.reason.unwrap_or("none");
+        let pool = chosen.pool.as_deref().unwrap_or("");
+        self.requests.with_label_values(&[model, pool, status.as_str(), reason]).inc();
+        if let Some(category) = &chosen.category {
+            let decision = chosen.decision.as_deref().unwrap_or("");
+            self.decisions.with_label_values(&[category.as_str(), decision, model]).inc();
+        }
+        if let Some(code) = answered.error {
+            self.rejections.with_label_values(&[code]).inc();
+        }
+        self.duration.with_label_values(&[model]).observe(answered.duration_ms / 1000.0);
+        if let Some(ttft_ms) = answered.ttft_ms {
+            self.ttft.with_label_values(&[model]).observe(ttft_ms / 1000.0);
+        }
+        let kinds = [
+            ("prompt", answered.prompt_tokens),
+            ("completion", answered.completion_tokens),
+            ("cached", answered.cached_tokens),
+        ];
+        for (kind, count) in kinds {
+            if let Some(count) = count {
+                self.tokens.with_label_values(&[model, kind]).inc_by(count);
+            }
+        }
+    }
+
+    /// Counts one question to the classifier; `outcome` is `ok` or why there was no answer.
+    pub fn classified(&self, outcome: &str, took: Duration) {
+        self.classifier.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+
+    /// Counts an attempt that is made again elsewhere.
+    pub fn retried(&self, pool: &str, cause: &str) {
+        self.upstream.retries.with_label_values(&[pool, cause]).inc();
+    }
+
+    /// Counts an endpoint that was set aside.
+    pub fn ejected(&self, pool: &str) {
+        self.upstream.ejections.with_label_values(&[pool]).inc();
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, result: Result<(), ()>) {
+        let label = if result.is_ok() { "success" } else { "failure" };
+        self.state.reloads.with_label_values(&[label]).inc();
+    }
+
+    /// Prints all families in Prometheus' text format; gauges are read from the live state at this moment.
+    pub fn render(&self, snapshot: &Snapshot, in_flight: usize, buffered_bytes: usize) -> String {
+        self.state.in_flight.set(signed(in_flight));
+        self.state.buffered_bytes.set(signed(buffered_bytes));
+        self.state.classifier_queue.set(signed(snapshot.classifier.queued()));
+        self.state.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+        let now = Instant::now();
+        self.upstream.in_flight.reset();
+        self.upstream.up.reset();
+        for (pool, endpoint) in snapshot.endpoints() {
+            let address = endpoint.addr().to_string();
+            let labels = [pool.name.as_str(), address.as_str()];
+            self.upstream.in_flight.with_label_values(&labels).set(i64::from(endpoint.in_flight()));
+            let usable = endpoint.is_up() && !endpoint.ejected(now);
+            self.upstream.up.with_label_values(&labels).set(i64::from(usable));
+        }
+        let mut text = Vec::new();
+        // Writing into a vector cannot fail, and every family was checked when it was registered.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Upstream {
+    fn new(families: &Families) -> Self {
+        Self {
+            retries: families.counter(
+                "retries_total",
+                "Attempts made again on another endpoint, by the pool that failed and the cause.",
+                &["pool", "cause"],
+            ),
+            ejections: families.counter("ejections_total", "Endpoints set aside after failures.", &["pool"]),
+            in_flight: families.gauges(
+                "endpoint_in_flight",
+                "Requests on an endpoint now.",
+                &["pool", "endpoint"],
+            ),
+            up: families.gauges(
+                "endpoint_up",
+                "1 while an endpoint passes its health checks and is not ejected.",
+                &["pool", "endpoint"],
+            ),
+        }
+    }
+}
+
+impl State {
+    fn new(families: &Families) -> Self {
+        Self {
+            in_flight: families.gauge("requests_in_flight", "Requests being worked on now."),
+            buffered_bytes: families.gauge("buffered_bytes", "Bytes of request bodies held now."),
+            classifier_queue: families.gauge("classifier_queue", "Prompts waiting for the classifier now."),
+            reloads: families.counter("policy_reloads_total", "Reloads of the policy, by result.", &["result"]),
+            generation: families.gauge("policy_generation", "Snapshots published since the start."),
+        }
+    }
+}
+
+/// A status as a label: statuses are numbers below 1000, printed without a heap.
+struct Status([u8; 3]);
+
+impl Status {
+    fn of(status: u16) -> Self {
+        let digit = |value: u16| b'0' + (value % 10) as u8;
+        Self([digit(status / 100), digit(status / 10), digit(status)])
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("000")
+    }
+}
+
+struct Families<'registry>(&'registry Registry);
+
+impl Families<'_> {
+    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        let family = IntCounterVec::new(opts(name, help), labels).expect("the family is well-formed");
+        self.register(family)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        let family = IntGaugeVec::new(opts(name, help), labels).expect("the family is well-formed");
+        self.register(family)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        let family = IntGauge::with_opts(opts(name, help)).expect("the family is well-formed");
+        self.register(family)
+    }
+
+    fn histogram(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts { common_opts: opts(name, help), buckets: SECONDS.to_vec() };
+        self.register(HistogramVec::new(opts, labels).expect("the family is well-formed"))
+    }
+
+    fn register<F: prometheus::core::Collector + Clone + 'static>(&self, family: F) -> F {
+        self.0.register(Box::new(family.clone())).expect("no family is registered twice");
+        family
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("signalbox_{name}"), help)
+}
+
+fn signed(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

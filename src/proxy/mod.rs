@@ -1,0 +1,370 @@
+//! Owns the life of a request: Pingora's phases, each told to the [`Exchange`] and done by the file it belongs to.
+//!
+//! Reads the live snapshot, never writes it. The only door to `ProxyHttp`.
+
+mod access_log;
+mod body;
+mod deadline;
+mod exchange;
+mod peer;
+mod replay;
+mod respond;
+
+pub use access_log::AccessLog;
+pub use exchange::Exchange;
+
+use crate::metrics::Metrics;
+use crate::openai::{ChatRequest, Format, Operation, Rejection, UsageReader};
+use crate::policy::Limits;
+use crate::record::bounded;
+use crate::route::{self, Plan, Reason};
+use crate::snapshot::Live;
+use crate::vitals::Vitals;
+use async_trait::async_trait;
+use bytes::Bytes;
+use exchange::{RETRY_AFTER, RetryCause};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use peer::Wardrobe;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The proxy: what every request needs.
+pub struct Gateway {
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    vitals: Arc<Vitals>,
+    limits: Limits,
+    log: AccessLog,
+    wardrobe: Wardrobe,
+}
+
+impl Gateway {
+    /// Makes a proxy that follows the live snapshot.
+    pub fn new(
+        live: Arc<Live>,
+        metrics: Arc<Metrics>,
+        vitals: Arc<Vitals>,
+        limits: Limits,
+        log: AccessLog,
+    ) -> Self {
+        Self { live, metrics, vitals, limits, log, wardrobe: Wardrobe::default() }
+    }
+
+    /// Notes who asks what, before anything else is done.
+    fn note(&self, session: &Session, exchange: &mut Exchange) {
+        let header = session.req_header();
+        exchange.record.request_id = request_id(header);
+        exchange.record.client = session.client_addr().map(ToString::to_string);
+        header.method.as_str().clone_into(&mut exchange.record.asked.method);
+        exchange.record.asked.path = bounded(header.uri.path());
+    }
+
+    /// Bounds what this client's connection may do.
+    fn bound(&self, session: &mut Session) {
+        let downstream = session.as_downstream_mut();
+        let keepalive = if self.vitals.is_draining() { None } else { Some(self.limits.idle_timeout.as_secs().max(1)) };
+        downstream.set_keepalive(keepalive);
+        downstream.set_read_timeout(Some(self.limits.body_timeout));
+        // A client that stops reading must not hold an endpoint for ever.
+        downstream.set_write_timeout(Some(self.limits.idle_timeout));
+        downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
+    }
+
+    /// Takes a request up to its first endpoint.
+    async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Admission, Refusal> {
+        let header = session.req_header();
+        let operation = Operation::of(&header.method, header.uri.path())?;
+        if self.vitals.in_flight() > self.limits.max_in_flight {
+            return Err(Rejection::Overloaded { retry_after: RETRY_AFTER }.into());
+        }
+        match operation {
+            Operation::ListModels => return Ok(Admission::ListModels),
+            Operation::GetModel(name) => return Ok(Admission::GetModel(name)),
+            Operation::Infer(_) => {}
+        }
+        let limits = body::Limits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
+        let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.in_flight).await;
+        let bytes = bytes.ok_or(Refusal::Gone)??;
+        exchange.record.asked.request_bytes = bytes.len();
+        let request = ChatRequest::parse(bytes)?;
+        exchange.note_request(&request);
+        let plan = self.plan(session, exchange, &request).await?;
+        let body = request.body().clone();
+        exchange.set_out(request, plan, &session.req_header().headers)?;
+        Ok(Admission::Forward(body))
+    }
+
+    /// Plans a request, unless its client leaves meanwhile.
+    async fn plan(
+        &self,
+        session: &mut Session,
+        exchange: &Exchange,
+        request: &ChatRequest,
+    ) -> Result<Plan, Refusal> {
+        let began = Instant::now();
+        let planned = tokio::select! {
+            biased;
+            plan = route::plan(&exchange.live, request) => plan,
+            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Refusal::Gone),
+        };
+        match &planned {
+            Ok(Plan { label: Some(label), .. }) => self.metrics.classified("ok", label.latency),
+            Ok(Plan { reason: Reason::Unclassified(unknown), .. }) => {
+                self.metrics.classified(unknown.as_str(), began.elapsed());
+            }
+            Err(Rejection::Unclassified { reason }) => self.metrics.classified(reason, began.elapsed()),
+            Ok(_) | Err(_) => {}
+        }
+        Ok(planned?)
+    }
+
+    /// Whether an answer's status is one that another endpoint may better, and there is one.
+    fn retries_status(&self, status: StatusCode, session: &Session, exchange: &mut Exchange) -> bool {
+        let failed = status.is_client_error() || status.is_server_error();
+        failed
+            && exchange.retry(RetryCause::Status(status.as_u16()), &session.req_header().headers, &self.metrics)
+    }
+}
+
+/// What is to be done with a request that nothing speaks against.
+enum Admission {
+    Forward(Bytes),
+    ListModels,
+    GetModel(String),
+}
+
+/// Why a request goes no further.
+enum Refusal {
+    Rejected(Rejection),
+    Gone,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Refusal::Rejected(rejection)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::open(self.live.load(), self.vitals.enter())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        self.note(session, exchange);
+        self.bound(session);
+        match self.admit(session, exchange).await {
+            Ok(Admission::Forward(body)) => {
+                exchange.replay = Some(replay::install(session, body, Arc::clone(&exchange.deadline)));
+                return Ok(false);
+            }
+            Ok(Admission::ListModels) => respond::models(session.as_downstream_mut(), exchange).await?,
+            Ok(Admission::GetModel(name)) => {
+                respond::model(session.as_downstream_mut(), exchange, name).await?;
+            }
+            Err(Refusal::Rejected(rejection)) => {
+                respond::reject(session.as_downstream_mut(), exchange, rejection).await?;
+            }
+            Err(Refusal::Gone) => {
+                exchange.answer.client_gone = true;
+                return Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down());
+            }
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let Some((pool, address)) = exchange.attempt() else {
+            return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
+        };
+        Ok(Box::new(self.wardrobe.peer(exchange.live.pool_spec(pool), address)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.await_first_byte();
+        peer::dress(request, exchange).map_err(|rejection| {
+            exchange.answer.rejection = Some(rejection);
+            Error::explain(ErrorType::InternalError, "the request cannot be made the upstream's")
+        })
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        // `None` would end the body; what the replay sent is the client's own, the attempt's goes out.
+        let attempt = exchange.course.as_ref().filter(|_| end_of_stream);
+        *body = Some(attempt.map_or_else(Bytes::new, |course| course.body.clone()));
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if response.status.is_server_error() {
+            exchange.failed(&self.metrics);
+        }
+        if self.retries_status(response.status, session, exchange) {
+            let mut error = Error::explain(ErrorType::HTTPStatus(response.status.as_u16()), "tried elsewhere");
+            error.set_retry(true);
+            return Err(error.into_up());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let format = Format::of(content_type);
+        exchange.answer.is_stream = format == Format::EventStream;
+        exchange.answer.usage = Some(UsageReader::new(format));
+        respond::stamp(response, exchange, respond::Path::Upstream);
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        exchange.received(body.as_deref().unwrap_or_default());
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        exchange.failed(&self.metrics);
+        let again = exchange.retry(RetryCause::Connect, &session.req_header().headers, &self.metrics);
+        if !again {
+            let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+            let rejection = if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamConnect };
+            exchange.answer.rejection = Some(rejection);
+        }
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
+            // Decided in `upstream_response_filter`: the next endpoint is leased already.
+            return error;
+        }
+        error.set_retry(false);
+        let unanswered = session.response_written().is_none_or(|written| written.status.is_informational());
+        if exchange.deadline.is_past(Instant::now()) {
+            exchange.failed(&self.metrics);
+            exchange.answer.rejection = Some(Rejection::UpstreamTimeout);
+        } else if *error.esource() != ErrorSource::Upstream {
+            exchange.answer.client_gone = *error.esource() == ErrorSource::Downstream;
+        } else if reused && unanswered && exchange.reconnect() {
+            // The upstream closed a kept connection just as it was used: nobody's fault.
+            error.set_retry(true);
+        } else {
+            exchange.failed(&self.metrics);
+            let headers = &session.req_header().headers;
+            let again = unanswered && exchange.retry(RetryCause::Reset, headers, &self.metrics);
+            error.set_retry(again);
+            if !again {
+                exchange.answer.rejection = Some(Rejection::UpstreamReset);
+            }
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        if let Some(handle) = exchange.replay.take() {
+            replay::uninstall(session, &handle);
+        }
+        let gone = exchange.answer.client_gone
+            || (exchange.answer.rejection.is_none() && *error.esource() == ErrorSource::Downstream);
+        if gone {
+            exchange.answer.client_gone = true;
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        let rejection = exchange.answer.rejection.take().unwrap_or(Rejection::Internal);
+        let error_code = rejection.status().as_u16();
+        tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
+        let downstream = session.as_downstream_mut();
+        let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
+        if begun {
+            if exchange.answer.is_stream {
+                respond::break_off(downstream, &rejection).await;
+            }
+            exchange.answer.rejection = Some(rejection);
+        } else {
+            downstream.set_keepalive(None);
+            exchange.answer.client_gone = respond::reject(downstream, exchange, rejection).await.is_err();
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        if let Some(handle) = exchange.replay.take() {
+            replay::uninstall(session, &handle);
+        }
+        exchange.close();
+        self.metrics.finished(&exchange.record);
+        self.log.write(&exchange.record);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        // Our own line says it, in our own words.
+        true
+    }
+}
+
+/// The client's own request id if it is one that a header and a log line can carry, else a new one.
+fn request_id(header: &RequestHeader) -> String {
+    /// The longest id taken over.
+    const LIMIT: usize = 128;
+    let given = header.headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= LIMIT && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            id.to_owned()
+        }
+        _ => format!("req-{:032x}", rand::random::<u128>()),
+    }
+}

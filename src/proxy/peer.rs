@@ -1,0 +1,188 @@
+//! Owns how an upstream is spoken to: the connection's parameters and the request's headers.
+//!
+//! Chooses nothing: the pool and the address were picked before.
+
+use super::exchange::Exchange;
+use crate::openai::Rejection;
+use crate::policy::{Alpn, ClientCert, HostRule, PoolSpec, Transport};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderName, Uri, Version};
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::{ALPN, HttpPeer};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Streams that share one HTTP/2 connection to an upstream.
+const H2_STREAMS: usize = 100;
+
+/// How long an unused connection to an upstream is kept.
+const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Headers that carry a client's own credentials.
+const CLIENT_CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
+
+/// TLS material in the form that connections take, parsed once for each content.
+#[derive(Default)]
+pub(super) struct Wardrobe {
+    /// By the hash of the pool's transport; cleared when it outgrows any policy.
+    parsed: RwLock<HashMap<u64, Material>>,
+}
+
+#[derive(Clone, Default)]
+struct Material {
+    ca: Option<Arc<[WrappedX509]>>,
+    client: Option<Arc<CertKey>>,
+}
+
+impl Wardrobe {
+    /// The most transports remembered; a policy has far fewer pools.
+    const LIMIT: usize = 4096;
+
+    /// The peer for one attempt.
+    pub(super) fn peer(&self, spec: &PoolSpec, address: SocketAddr) -> HttpPeer {
+        let mut peer = match &spec.transport {
+            Transport::Plain { .. } => HttpPeer::new(address, false, String::new()),
+            Transport::Tls { server_name, .. } => HttpPeer::new(address, true, server_name.clone()),
+        };
+        let options = &mut peer.options;
+        options.connection_timeout = Some(spec.timeouts.connect);
+        options.total_connection_timeout = Some(spec.timeouts.connect);
+        options.write_timeout = Some(spec.timeouts.idle);
+        options.idle_timeout = Some(KEEP_IDLE);
+        options.max_h2_streams = H2_STREAMS;
+        match &spec.transport {
+            Transport::Plain { h2c: true } => options.set_http_version(2, 2),
+            Transport::Plain { h2c: false } => options.set_http_version(1, 1),
+            Transport::Tls { server_name, alpn, ca, client } => {
+                options.alpn = match alpn {
+                    Alpn::Both => ALPN::H2H1,
+                    Alpn::H2 => ALPN::H2,
+                    Alpn::Http1 => ALPN::H1,
+                };
+                let key = fingerprint(server_name, *alpn, ca.as_deref(), client.as_ref());
+                let material = self.material(key, ca.as_deref(), client.as_ref());
+                options.ca = material.ca;
+                peer.client_cert_key = material.client;
+                // Connections are pooled by address and name; what else sets them apart goes in here.
+                peer.group_key = key;
+            }
+        }
+        peer
+    }
+
+    fn material(&self, key: u64, ca: Option<&[u8]>, client: Option<&ClientCert>) -> Material {
+        if ca.is_none() && client.is_none() {
+            return Material::default();
+        }
+        if let Some(known) = self.parsed.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let material = Material {
+            ca: ca.map(|pem| certificates(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect()),
+            client: client.and_then(|client| {
+                let key = PrivateKeyDer::from_pem_slice(client.key.expose().as_bytes()).ok()?;
+                Some(Arc::new(CertKey::new(certificates(&client.cert), key.secret_der().to_vec())))
+            }),
+        };
+        let mut parsed = self.parsed.write().unwrap_or_else(PoisonError::into_inner);
+        if parsed.len() >= Self::LIMIT {
+            parsed.clear();
+        }
+        parsed.insert(key, material.clone());
+        material
+    }
+}
+
+fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
+    CertificateDer::pem_slice_iter(pem).filter_map(|der| Some(der.ok()?.to_vec())).collect()
+}
+
+fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<&ClientCert>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (server_name, alpn, ca).hash(&mut hasher);
+    client.map(|client| (&client.cert, client.key.expose())).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Makes the client's request the upstream's: its host, its path, its credential, and nothing that steers us.
+pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
+    let course = exchange.course.as_ref().ok_or(Rejection::Internal)?;
+    let spec = course.spec(&exchange.live);
+    strip_steering(request);
+    if !spec.forward_authorization {
+        for name in CLIENT_CREDENTIALS {
+            request.remove_header(name);
+        }
+    }
+    request.remove_header(&EXPECT);
+    request.remove_header(&TRANSFER_ENCODING);
+    let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
+    request.set_uri(uri);
+    request.set_version(Version::HTTP_11);
+    let host = match &spec.host {
+        HostRule::Fixed(host) => host.as_str(),
+        HostRule::Endpoint => course.authority().unwrap_or_default(),
+    };
+    let length = course.body.len();
+    let mut set = |name: HeaderName, value: &[u8]| {
+        request.insert_header(name, value).map(|_previous| ()).map_err(|_invalid| Rejection::Internal)
+    };
+    set(HOST, host.as_bytes())?;
+    set(CONTENT_LENGTH, length.to_string().as_bytes())?;
+    // Usage is read on the way by, and chunks pass as they come: both need them uncompressed.
+    set(ACCEPT_ENCODING, b"identity")?;
+    set(HeaderName::from_static("x-request-id"), exchange.record.request_id.as_bytes())?;
+    if let Some(credential) = &spec.credential {
+        let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
+        set(name, credential.value.expose().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Removes the headers by which a request could pretend to be decided, or an answer to be ours.
+fn strip_steering(request: &mut RequestHeader) {
+    let forged: Vec<HeaderName> = request.headers.keys().filter(|name| is_steering(name)).cloned().collect();
+    for name in forged {
+        request.remove_header(&name);
+    }
+}
+
+/// Tells whether a header is one that only this gateway may set.
+pub(super) fn is_steering(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-vsr-")
+        || name.starts_with("x-gateway-")
+        || name.starts_with("x-signalbox-")
+        || name == "x-selected-model"
+}
+
+/// The path to ask for: origin form, since an absolute one would reach the upstream as it came.
+fn upstream_uri(asked: &Uri, prefix: &str) -> Option<Uri> {
+    let path = asked.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    if prefix.is_empty() { path.parse().ok() } else { format!("{prefix}{path}").parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_request_target_never_names_the_upstream() {
+        let asked: Uri = "http://evil.example/v1/chat/completions?x=1".parse().unwrap();
+        assert_eq!(upstream_uri(&asked, "").unwrap().to_string(), "/v1/chat/completions?x=1");
+        assert_eq!(upstream_uri(&asked, "/openai").unwrap().to_string(), "/openai/v1/chat/completions?x=1");
+    }
+
+    #[test]
+    fn steering_headers_are_known_by_name() {
+        for name in ["x-vsr-selected-model", "x-selected-model", "x-gateway-destination-endpoint"] {
+            assert!(is_steering(&HeaderName::from_static(name)), "{name}");
+        }
+        assert!(!is_steering(&HeaderName::from_static("x-session-id")));
+    }
+}

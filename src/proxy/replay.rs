@@ -1,0 +1,228 @@
+//! Owns the one trick that lets a body be read before the upstream is chosen: a downstream session that has
+//! been read to its end, and replays the prepared bytes for every attempt, whatever their size.
+//!
+//! Pingora sends a body that `request_filter` has consumed only from its own retry buffer, which ends at
+//! 64 KiB; a `Custom` session may hold any size. The trait is hidden upstream, hence the pinned version.
+//! The session is also where the client's leaving is noticed while an upstream is awaited, so the upstream's
+//! deadlines are kept here. Knows nothing of JSON, policies or pools.
+
+use super::deadline::Deadline;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::Stream;
+use http::HeaderMap;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as CustomSession};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+type Slot = Arc<Mutex<Option<Box<ServerSession>>>>;
+type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
+
+/// Gives the client's own session back after [`install`].
+pub(super) struct ReplayHandle(Slot);
+
+/// A downstream session whose body is complete and can be sent any number of times.
+struct Replay {
+    inner: Option<Box<ServerSession>>,
+    body: Bytes,
+    deadline: Arc<Deadline>,
+    slot: Slot,
+}
+
+/// Replaces the session's downstream by one that replays `body` and watches `deadline`.
+pub(super) fn install(session: &mut Session, body: Bytes, deadline: Arc<Deadline>) -> ReplayHandle {
+    let slot = Slot::default();
+    let inner = std::mem::replace(&mut session.downstream_session, placeholder());
+    let replay = Replay { inner: Some(inner), body, deadline, slot: Arc::clone(&slot) };
+    session.downstream_session = Box::new(ServerSession::new_custom(Box::new(replay)));
+    ReplayHandle(slot)
+}
+
+/// Puts the client's own session back: keep-alive and protocol-specific answers need it.
+pub(super) fn uninstall(session: &mut Session, handle: &ReplayHandle) {
+    session.downstream_session = placeholder();
+    if let Some(inner) = handle.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        session.downstream_session = inner;
+    }
+}
+
+fn placeholder() -> Box<ServerSession> {
+    Box::new(ServerSession::new_custom(Box::new(())))
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take();
+    }
+}
+
+impl Replay {
+    fn inner(&self) -> &ServerSession {
+        self.inner.as_deref().expect("the inner session leaves only on drop")
+    }
+
+    fn inner_mut(&mut self) -> &mut ServerSession {
+        self.inner.as_deref_mut().expect("the inner session leaves only on drop")
+    }
+}
+
+#[async_trait]
+impl CustomSession for Replay {
+    fn is_body_done(&mut self) -> bool {
+        true
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        Some(self.body.clone())
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn enable_retry_buffering(&mut self) {}
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Ends when the client leaves or the upstream's deadline passes; the body itself was read before.
+    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+        let deadline = Arc::clone(&self.deadline);
+        tokio::select! {
+            left = self.inner_mut().read_body_or_idle(true) => left,
+            () = deadline.passed() => Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed"),
+        }
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write_response_header(&mut self, response: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.inner_mut().write_response_header(response).await
+    }
+
+    async fn write_response_header_ref(&mut self, response: &ResponseHeader, _end: bool) -> Result<()> {
+        self.inner_mut().write_response_header_ref(response).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.inner_mut().write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner_mut().write_response_trailers(trailers).await
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.inner_mut().response_duplex_vec(tasks).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.inner_mut().finish_body().await
+    }
+
+    async fn shutdown(&mut self, _code: u32, _context: &str) {
+        self.inner_mut().shutdown().await;
+    }
+
+    fn req_header(&self) -> &RequestHeader {
+        self.inner().req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner_mut().req_header_mut()
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_read_timeout(timeout);
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner().get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner().get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner().get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner().request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner().response_written()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner().body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner().body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner().digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner_mut().digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner().client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner().server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner().to_h1_raw()
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<MessageReader> {
+        None
+    }
+
+    fn restore_custom_message_reader(&mut self, _reader: MessageReader) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Owns the listening sockets and their certificates.
+//!
+//! Knows nothing of what is served on them.
+
+use super::ServeError;
+use crate::control::{Contents, FileWatch};
+use crate::policy::ListenerTls;
+use crate::proxy::Gateway;
+use pingora::listeners::TcpSocketOptions;
+use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::ALPN;
+use pingora::proxy::HttpProxy;
+use pingora::services::listening::Service;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// An address to listen on; port 0 has become a real one, held until the server listens.
+pub(super) struct Reserved {
+    address: SocketAddr,
+    /// Bound but not listening: it keeps the port ours without taking a connection.
+    held: Option<Socket>,
+}
+
+impl Reserved {
+    pub(super) fn new(wanted: SocketAddr) -> std::io::Result<Self> {
+        if wanted.port() != 0 {
+            return Ok(Self { address: wanted, held: None });
+        }
+        let socket = reusable(wanted)?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(wanted);
+        Ok(Self { address, held: Some(socket) })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn add_plain(&self, service: &mut Service<HttpProxy<Gateway>>) {
+        service.add_tcp_with_settings(&self.address.to_string(), self.options());
+    }
+
+    pub(super) fn add_tls(
+        &self,
+        service: &mut Service<HttpProxy<Gateway>>,
+        certificate: Arc<Certificate>,
+    ) -> Result<(), ServeError> {
+        let (cert, key) = (certificate.files.cert_file.to_string_lossy(), certificate.files.key_file.to_string_lossy());
+        let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|error| ServeError::Certificate {
+            file: certificate.files.cert_file.clone(),
+            reason: error.to_string(),
+        })?;
+        settings.set_alpn(ALPN::H2H1);
+        settings.set_cert_resolver(certificate);
+        service.add_tls_with_settings(&self.address.to_string(), Some(self.options()), settings);
+        Ok(())
+    }
+
+    fn options(&self) -> TcpSocketOptions {
+        let mut options = TcpSocketOptions::default();
+        options.so_reuseport = self.held.is_some().then_some(true);
+        options
+    }
+}
+
+/// Listens on an address that a successor may listen on too while it takes over.
+pub(super) fn shared(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    const BACKLOG: i32 = 128;
+    let socket = reusable(address)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket.into())
+}
+
+fn reusable(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Waits until the listeners take connections, for a bounded time.
+pub(super) async fn until_reachable(addresses: &[SocketAddr]) {
+    const STEP: Duration = Duration::from_millis(5);
+    const PATIENCE: Duration = Duration::from_secs(10);
+    for &address in addresses {
+        let ip = match address.ip() {
+            ip if !ip.is_unspecified() => ip,
+            ip if ip.is_ipv4() => std::net::Ipv4Addr::LOCALHOST.into(),
+            _ => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        let reach = async {
+            while tokio::net::TcpStream::connect((ip, address.port())).await.is_err() {
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, reach).await.is_err() {
+            tracing::warn!(%address, "the listener does not take connections yet");
+        }
+    }
+}
+
+/// A listener's certificate, which may be replaced on disk at any time.
+pub(super) struct Certificate {
+    files: ListenerTls,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Certificate {
+    pub(super) fn load(files: &ListenerTls) -> Result<Arc<Self>, ServeError> {
+        let current = RwLock::new(Arc::new(read(files)?));
+        Ok(Arc::new(Self { files: files.clone(), current }))
+    }
+
+    /// Reads the files again whenever they change, for ever.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let files: Vec<PathBuf> = vec![self.files.cert_file.clone(), self.files.key_file.clone()];
+        let watch = FileWatch::new(&files);
+        let mut known = Contents::of(&files);
+        loop {
+            watch.changed().await;
+            let now = Contents::of(&files);
+            if now == known {
+                continue;
+            }
+            known = now;
+            match read(&self.files) {
+                Ok(fresh) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+                    tracing::info!(file = %self.files.cert_file.display(), "certificate reloaded");
+                }
+                Err(error) => tracing::error!(%error, "certificate refused; the one in force stays"),
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn read(files: &ListenerTls) -> Result<CertifiedKey, ServeError> {
+    let wrong = |reason: String| ServeError::Certificate { file: files.cert_file.clone(), reason };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.cert_file)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(error.to_string()));
+    let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(|error| wrong(error.to_string()))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain?, key, &provider).map_err(|error| wrong(error.to_string()))
+}

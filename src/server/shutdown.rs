@@ -1,0 +1,87 @@
+//! Owns the end of the process: unready first, serving on while the news spreads, then as soon as nothing is in flight.
+//!
+//! Knows Pingora's signals and the process's counts, nothing of requests.
+
+use crate::vitals::Vitals;
+use async_trait::async_trait;
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::background::BackgroundService;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the last bytes may take to leave the process after the last request has ended.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Translates the system's signals; `SIGTERM` is answered after the drain delay.
+pub(super) struct Signals {
+    vitals: Arc<Vitals>,
+    delay: Duration,
+}
+
+impl Signals {
+    pub(super) fn new(vitals: Arc<Vitals>, delay: Duration) -> Self {
+        Self { vitals, delay }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let kinds = [SignalKind::terminate(), SignalKind::quit(), SignalKind::interrupt()];
+        let [Ok(mut terminate), Ok(mut quit), Ok(mut interrupt)] = kinds.map(signal) else {
+            tracing::error!("no signals can be received; the process can only be killed");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {
+                tracing::info!(delay = ?self.delay, "draining: not ready any more, serving on");
+                self.vitals.drain();
+                tokio::select! {
+                    () = tokio::time::sleep(self.delay) => ShutdownSignal::GracefulTerminate,
+                    _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+                }
+            }
+            _ = quit.recv() => {
+                tracing::info!("handing the listeners over");
+                ShutdownSignal::GracefulUpgrade
+            }
+            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+        }
+    }
+}
+
+/// Ends the process once Pingora has stopped to accept and nothing is in flight.
+pub(super) struct Farewell {
+    vitals: Arc<Vitals>,
+    timeout: Duration,
+    done: Mutex<mpsc::Sender<()>>,
+}
+
+impl Farewell {
+    pub(super) fn new(vitals: Arc<Vitals>, timeout: Duration, done: mpsc::Sender<()>) -> Self {
+        Self { vitals, timeout, done: Mutex::new(done) }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Farewell {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        const LOOK: Duration = Duration::from_millis(10);
+        if shutdown.wait_for(|down| *down).await.is_err() {
+            return;
+        }
+        self.vitals.drain();
+        let until = Instant::now() + self.timeout;
+        while self.vitals.in_flight() > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
+        let cut = self.vitals.in_flight();
+        if cut > 0 {
+            tracing::warn!(requests = cut, "the drain's time is up; requests are cut");
+        }
+        tokio::time::sleep(LINGER).await;
+        // The process may be ending already.
+        let _ = self.done.lock().unwrap_or_else(PoisonError::into_inner).send(());
+    }
+}

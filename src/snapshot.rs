@@ -1,0 +1,176 @@
+//! Owns what is live at one moment: the policy, the loaded classifier and the pools, built whole and swapped at once.
+//!
+//! What did not change is carried over: an equal classifier spec keeps its weights, an address that stays in its
+//! pool keeps its [`Endpoint`] with in-flight count and health. Knows nothing of files, sockets or requests.
+
+use crate::balance::{Ejection, Endpoint, Member, Pool, RetryBudget, Strategy};
+use crate::classify::{self, Classifier, LoadError};
+use crate::policy::{self, Balance, ClassifierModel, Policy, PoolId, PoolSpec};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// What the names in the policy resolve to: `(host, port)` to addresses.
+pub type Addresses = BTreeMap<(String, u16), Vec<SocketAddr>>;
+
+/// Everything live at one moment.
+pub struct Snapshot {
+    /// What the operator wanted.
+    pub policy: Arc<Policy>,
+    /// What the texts are about; shared by snapshots of an equal spec.
+    pub classifier: Arc<Classifier>,
+    /// The pools, by [`PoolId`].
+    pub pools: Vec<Arc<Pool>>,
+    /// The retries that all requests together may spend.
+    pub budget: Arc<RetryBudget>,
+    /// What the names in the policy resolved to when this was built.
+    pub addresses: Arc<Addresses>,
+    /// Counts the snapshots since the start, from 1.
+    pub generation: u64,
+    /// When it was built, in seconds since 1970.
+    pub built_at: u64,
+}
+
+/// Why a policy could not come to life.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The classifier's files are missing or wrong.
+    #[error("the classifier cannot be loaded: {0}")]
+    Classifier(#[from] LoadError),
+}
+
+impl Snapshot {
+    /// Builds a snapshot, carrying over from `previous` all that stays; may block while weights are read.
+    pub fn build(
+        policy: Arc<Policy>,
+        addresses: Arc<Addresses>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, BuildError> {
+        let spec = classifier_spec(&policy);
+        let classifier = match previous {
+            Some(previous) if *previous.classifier.spec() == spec => Arc::clone(&previous.classifier),
+            _ => Arc::new(Classifier::load(&spec)?),
+        };
+        let pools = policy.pools.iter().map(|pool| build_pool(pool, &addresses, previous)).collect();
+        let budget = match previous {
+            Some(previous) if previous.policy.retry == policy.retry => Arc::clone(&previous.budget),
+            _ => Arc::new(RetryBudget::new(policy.retry.budget_share.0, policy.retry.budget_min_per_second)),
+        };
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
+        let built_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Ok(Snapshot { policy, classifier, pools, budget, addresses, generation, built_at })
+    }
+
+    /// The live pool of that id.
+    pub fn pool(&self, id: PoolId) -> &Arc<Pool> {
+        &self.pools[id.0]
+    }
+
+    /// What the policy says of the pool of that id.
+    pub fn pool_spec(&self, id: PoolId) -> &PoolSpec {
+        &self.policy.pools[id.0]
+    }
+
+    /// Every endpoint with what the policy says of its pool.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&PoolSpec, &Arc<Endpoint>)> {
+        let pools = self.policy.pools.iter().zip(&self.pools);
+        pools.flat_map(|(spec, pool)| pool.members().iter().map(move |member| (spec, &member.endpoint)))
+    }
+
+    fn pool_named(&self, name: &str) -> Option<&Arc<Pool>> {
+        let at = self.policy.pools.iter().position(|pool| pool.name == name)?;
+        self.pools.get(at)
+    }
+}
+
+fn build_pool(spec: &PoolSpec, addresses: &Addresses, previous: Option<&Snapshot>) -> Arc<Pool> {
+    let old = previous.and_then(|previous| previous.pool_named(&spec.name));
+    let mut members: Vec<Member> = Vec::new();
+    for endpoint in &spec.endpoints {
+        let key = (endpoint.host.clone(), endpoint.port);
+        for &address in addresses.get(&key).into_iter().flatten() {
+            if let Some(known) = members.iter_mut().find(|known| known.endpoint.addr() == address) {
+                known.weight = known.weight.saturating_add(endpoint.weight);
+                continue;
+            }
+            let kept = old.and_then(|old| old.members().iter().find(|member| member.endpoint.addr() == address));
+            let endpoint_state = kept.map_or_else(
+                || Endpoint::new(address, Arc::from(endpoint.authority())),
+                |member| Arc::clone(&member.endpoint),
+            );
+            members.push(Member { endpoint: endpoint_state, weight: endpoint.weight });
+        }
+    }
+    Arc::new(Pool::new(strategy(&spec.balance), ejection(spec.ejection), members, old.map(AsRef::as_ref)))
+}
+
+/// The classifier that a policy asks for.
+pub fn classifier_spec(policy: &Policy) -> classify::Spec {
+    let wanted = &policy.classifier;
+    let source = match &wanted.model {
+        ClassifierModel::Builtin => classify::Source::Builtin,
+        ClassifierModel::Folder(folder) => classify::Source::Folder(folder.clone()),
+    };
+    classify::Spec { source, threads: wanted.threads, queue: wanted.queue, max_tokens: wanted.max_tokens }
+}
+
+fn strategy(balance: &Balance) -> Strategy {
+    match balance {
+        Balance::RoundRobin => Strategy::RoundRobin,
+        Balance::LeastRequest => Strategy::LeastRequest,
+        Balance::Hash(_) => Strategy::Hash,
+    }
+}
+
+fn ejection(wanted: Option<policy::Ejection>) -> Ejection {
+    match wanted {
+        Some(wanted) => Ejection {
+            consecutive_failures: wanted.consecutive_failures,
+            base: wanted.base,
+            max: wanted.max,
+            max_share_bp: wanted.max_share.0,
+        },
+        None => Ejection { consecutive_failures: u32::MAX, base: Duration::ZERO, max: Duration::ZERO, max_share_bp: 0 },
+    }
+}
+
+/// The one place where the live snapshot is kept.
+pub struct Live {
+    current: ArcSwap<Snapshot>,
+    writing: Mutex<()>,
+    changes: watch::Sender<u64>,
+}
+
+impl Live {
+    /// Starts with a first snapshot.
+    pub fn new(first: Snapshot) -> Arc<Self> {
+        let changes = watch::Sender::new(first.generation);
+        Arc::new(Self { current: ArcSwap::from_pointee(first), writing: Mutex::new(()), changes })
+    }
+
+    /// The snapshot of this moment; whoever keeps it keeps all of it.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Publishes what `next` makes of the live snapshot; writers take turns, readers never wait.
+    pub fn update<E>(
+        &self,
+        next: impl FnOnce(&Snapshot) -> Result<Option<Snapshot>, E>,
+    ) -> Result<bool, E> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(snapshot) = next(&self.current.load())? else { return Ok(false) };
+        let generation = snapshot.generation;
+        self.current.store(Arc::new(snapshot));
+        self.changes.send_replace(generation);
+        Ok(true)
+    }
+
+    /// Follows the generations as they are published.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
