@@ -85,6 +85,14 @@ struct Files {
     weights: Cow<'static, [u8]>,
 }
 
+impl Source {
+    /// Reads which domains a model tells apart, without its weights.
+    pub fn labels(&self) -> Result<Vec<String>, LoadError> {
+        let config: Config = serde_json::from_slice(&Files::config(self)?)?;
+        Ok(config.domain.labels)
+    }
+}
+
 impl Model {
     pub(super) fn load(source: &Source, max_tokens: usize) -> Result<Self, LoadError> {
         let files = Files::read(source)?;
@@ -151,15 +159,23 @@ impl Head {
 }
 
 impl Files {
+    fn config(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
+        match source {
+            Source::Builtin => Ok(Cow::Borrowed(include_bytes!("../../models/builtin/config.json"))),
+            Source::Folder(folder) => read(folder, "config.json"),
+        }
+    }
+
     fn read(source: &Source) -> Result<Self, LoadError> {
+        let config = Self::config(source)?;
         match source {
             Source::Builtin => Ok(Self {
-                config: Cow::Borrowed(include_bytes!("../../models/builtin/config.json")),
+                config,
                 tokenizer: Cow::Borrowed(include_bytes!("../../models/builtin/tokenizer.json")),
                 weights: Cow::Borrowed(include_bytes!("../../models/builtin/model.safetensors")),
             }),
             Source::Folder(folder) => Ok(Self {
-                config: read(folder, "config.json")?,
+                config,
                 tokenizer: read(folder, "tokenizer.json")?,
                 weights: read(folder, "model.safetensors")?,
             }),
@@ -188,4 +204,117 @@ fn softmax(mut logits: Vec<f32>, temperature: f32) -> Vec<f32> {
         *x /= sum;
     }
     logits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        text: String,
+        middle: Vec<f32>,
+        last: Vec<f32>,
+        probabilities: Vec<f32>,
+    }
+
+    fn builtin() -> Model {
+        Model::load(&Source::Builtin, 512).unwrap()
+    }
+
+    fn assert_near(got: &[f32], want: &[f32]) {
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(want) {
+            assert!((got - want).abs() < 1e-3, "{got} against {want}");
+        }
+    }
+
+    #[test]
+    fn states_and_probabilities_are_those_of_training() {
+        let golden: Vec<Golden> =
+            serde_json::from_str(include_str!("../../tests/golden/classify.json")).unwrap();
+        let model = builtin();
+        for case in golden {
+            let text = cut(&case.text, 512);
+            let states = model.trunk.mean_states(&model.tokens(text).unwrap()).unwrap();
+            assert_near(&states[3], &case.middle);
+            assert_near(&states[6], &case.last);
+            assert_near(&model.probabilities(text).unwrap(), &case.probabilities);
+        }
+    }
+
+    #[test]
+    fn the_guides_prompts_are_sure_and_right() {
+        let model = builtin();
+        let labels = model.labels();
+        for (text, want) in [
+            ("Linux is said to be an open source kernel because ", "computer science"),
+            ("2+2 is  ", "math"),
+            ("2+2 is ", "math"),
+            ("What is 2+2 * (5-1)?", "math"),
+            ("What is the derivative of f(x) = x^3 + 2x^2 - 5x + 7?", "math"),
+        ] {
+            let probabilities = model.probabilities(cut(text, 512)).unwrap();
+            let (index, confidence) = super::super::best(&probabilities).unwrap();
+            assert_eq!(&*labels[index], want, "{text}");
+            assert!(confidence >= 0.6, "{text}: {confidence}");
+            assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_at_a_character_after_its_first_white_space() {
+        assert_eq!(cut("  \n\t ", 3), "");
+        assert_eq!(cut("  ab  ", 3), "ab");
+        let long = "é".repeat(100_000);
+        assert_eq!(cut(&format!(" a{long}"), 3).len(), 23);
+        assert_eq!(cut("whole", usize::MAX), "whole");
+    }
+
+    #[test]
+    fn tokens_beyond_the_limit_leave_room_for_the_last_one() {
+        let mut model = builtin();
+        let whole = model.tokens("one two three four five six").unwrap();
+        model.max_tokens = 5;
+        let short = model.tokens("one two three four five six").unwrap();
+        assert_eq!(short[..4], whole[..4]);
+        assert_eq!(short[4], *whole.last().unwrap());
+    }
+
+    #[test]
+    fn a_folder_without_a_model_is_named_in_the_error() {
+        let error = Model::load(&Source::Folder("/nowhere".into()), 512).err().unwrap();
+        assert_eq!(error.to_string().split(": ").next(), Some("cannot read /nowhere/config.json"));
+    }
+
+    #[test]
+    fn a_broken_model_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::read(&Source::Builtin).unwrap();
+        let load = |config: &[u8], tokenizer: &[u8], weights: &[u8]| {
+            std::fs::write(folder.path().join("config.json"), config).unwrap();
+            std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+            std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+            Model::load(&Source::Folder(folder.path().into()), 512).err().unwrap().to_string()
+        };
+        let half = &files.weights[..files.weights.len() / 2];
+        assert!(load(&files.config, &files.tokenizer, half).starts_with("model.safetensors: "));
+        assert!(load(&files.config, b"{}", &files.weights).starts_with("tokenizer.json: "));
+        assert!(load(b"{}", &files.tokenizer, &files.weights).starts_with("config.json: "));
+        let config = String::from_utf8(files.config.to_vec()).unwrap();
+        let narrower = config.replace("\"width\": 384", "\"width\": 372");
+        assert!(
+            load(narrower.as_bytes(), &files.tokenizer, &files.weights).starts_with("model.safetensors: ")
+        );
+        let deeper = config.replace("\"layers\": 6", "\"layers\": 7");
+        assert!(load(deeper.as_bytes(), &files.tokenizer, &files.weights).starts_with("model.safetensors: "));
+    }
+
+    #[test]
+    fn a_folder_holds_the_same_model_as_the_binary() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
+        let here = Model::load(&Source::Folder(folder), 512).unwrap();
+        let text = "the force on a charge in a magnetic field";
+        assert_eq!(here.probabilities(text).unwrap(), builtin().probabilities(text).unwrap());
+    }
 }

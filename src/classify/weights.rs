@@ -1,9 +1,10 @@
-//! Tensors of a model file: int8 rows with a scale each, or plain f32, in one safetensors file.
+//! Tensors of a model file: plain f32 or int8 rows with a scale each, in one safetensors file.
 //!
 //! Knows nothing of what the tensors are for.
 
 use candle_core::safetensors::SliceSafetensors;
 use candle_core::{Device, Result, Tensor, bail};
+use safetensors::Dtype;
 
 /// One model file, borrowed while a model is built from it.
 pub(super) struct Weights<'a> {
@@ -17,24 +18,19 @@ impl<'a> Weights<'a> {
 
     /// Reads an f32 vector and checks its length.
     pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let view = self.file.get(name)?;
-        let data = view.data();
-        if view.shape() != [len] || data.len() != len * 4 {
-            bail!("{name}: a vector of {len} f32 is needed, the file has {:?}", view.shape());
-        }
-        Ok(data.as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect())
+        self.floats(name, &[len])
     }
 
     /// Reads an int8 matrix (rows, columns) and the scale of each row.
     pub(super) fn rows(&self, name: &str, shape: (usize, usize)) -> Result<(Vec<u8>, Vec<f32>)> {
         let view = self.file.get(name)?;
-        if view.shape() != [shape.0, shape.1] || view.data().len() != shape.0 * shape.1 {
-            bail!("{name}: int8 {shape:?} is needed, the file has {:?}", view.shape());
+        if view.dtype() != Dtype::I8 || view.shape() != [shape.0, shape.1] {
+            bail!("{name}: int8 {shape:?} is needed, the file has {:?} {:?}", view.dtype(), view.shape());
         }
         Ok((view.data().to_vec(), self.vector(&format!("{name}.scale"), shape.0)?))
     }
 
-    /// Reads an int8 matrix (out, in) as f32 (in, out), its rows side by side with those of `names` before it.
+    /// Reads a matrix (out, in), f32 or int8, as f32 (in, out); several stand side by side.
     ///
     /// In this order a product with row-major activations needs no packing of the weights.
     pub(super) fn transposed(&self, names: &[String], shape: (usize, usize)) -> Result<Tensor> {
@@ -42,15 +38,35 @@ impl<'a> Weights<'a> {
         let stride = outputs * names.len();
         let mut flat = vec![0f32; inputs * stride];
         for (part, name) in names.iter().enumerate() {
-            let (rows, scales) = self.rows(name, shape)?;
-            for (output, (row, scale)) in rows.chunks_exact(inputs).zip(&scales).enumerate() {
+            let rows = self.plain(name, shape)?;
+            for (output, row) in rows.chunks_exact(inputs).enumerate() {
                 let column = part * outputs + output;
-                for (x, quantized) in flat[column..].iter_mut().step_by(stride).zip(row) {
-                    *x = f32::from(quantized.cast_signed()) * scale;
+                for (x, value) in flat[column..].iter_mut().step_by(stride).zip(row) {
+                    *x = *value;
                 }
             }
         }
         Tensor::from_vec(flat, (inputs, stride), &Device::Cpu)
+    }
+
+    /// Reads a matrix (rows, columns) as f32, whichever way it is kept.
+    fn plain(&self, name: &str, shape: (usize, usize)) -> Result<Vec<f32>> {
+        if self.file.get(name)?.dtype() == Dtype::F32 {
+            return self.floats(name, &[shape.0, shape.1]);
+        }
+        let (rows, scales) = self.rows(name, shape)?;
+        let values = rows.chunks_exact(shape.1).zip(&scales).flat_map(|(row, scale)| {
+            row.iter().map(move |quantized| f32::from(quantized.cast_signed()) * scale)
+        });
+        Ok(values.collect())
+    }
+
+    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let view = self.file.get(name)?;
+        if view.dtype() != Dtype::F32 || view.shape() != shape {
+            bail!("{name}: f32 {shape:?} is needed, the file has {:?} {:?}", view.dtype(), view.shape());
+        }
+        Ok(view.data().as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect())
     }
 }
 
