@@ -88,8 +88,9 @@ def render(metrics, wheel):
         "-" if (value := metrics[key]["f1"][label]) is None else f"{value:.3f}" for key in shown) + " |"
         for label in metrics["exam_test"]["f1"]]
     accuracy, full = metrics["exam_test"]["accuracy"][0], metrics["exam_test_f32_trunk"]["accuracy"][0]
+    recipe = metrics["recipe"] | {"states": list(metrics["recipe"]["states"])}
     return CARD.format(
-        wheel=wheel, rows="\n".join(rows), classes="\n".join(classes), **metrics["recipe"], **metrics["splits"],
+        wheel=wheel, rows="\n".join(rows), classes="\n".join(classes), **recipe, **metrics["splits"],
         wilson=metrics["freeform_wilson"], uncalibrated=metrics["exam_test_ece_uncalibrated"],
         accuracy=accuracy, full_accuracy=full, difference=accuracy - full, same=metrics["same_label_as_f32"],
         scores="\n".join(f"| {score:.4f} | `{recipe}` |" for score, recipe in metrics["validation_scores"]),
