@@ -52,10 +52,10 @@ impl PolicyFile {
         let base = self.path.parent().unwrap_or(Path::new("."));
         let wrong = |issues| LoadFailure::Wrong { path: self.path.clone(), issues };
         // The first pass tells whose labels the decisions may name, the second holds them to those.
-        let policy = policy::load(&text, base, &*self.environment, &[]).map_err(wrong)?;
+        let policy = policy::load(&text, base, &*self.environment, None).map_err(wrong)?;
         let labels = snapshot::classifier_spec(&policy).source.labels().map_err(BuildError::Classifier)?;
         let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-        policy::load(&text, base, &*self.environment, &names).map_err(wrong)
+        policy::load(&text, base, &*self.environment, Some(&names)).map_err(wrong)
     }
 
     /// The policy's own file and those it names.

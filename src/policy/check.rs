@@ -19,17 +19,13 @@ use super::{
 };
 
 /// Turns the raw policy into the final one; what is wrong goes to the checker, and then the result is of no use.
-pub(super) fn policy(raw: &RawPolicy, domains: &[&str], checker: &mut Checker<'_>) -> Policy {
+pub(super) fn policy(raw: &RawPolicy, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
     let root = Path::default();
     let names = names(&raw.models, checker);
     virtual_models(raw, &names, checker);
     let default_model = default_model(raw, &names, checker);
     let classifier = classifier(&raw.classifier, &root.key("classifier"), checker);
     // Another model brings its own labels, which are known only once it is loaded.
-    let domains = match classifier.model {
-        ClassifierModel::Builtin => Some(domains),
-        ClassifierModel::Folder(_) => None,
-    };
     let decisions = decisions(raw, domains, &names, checker);
     let models = models(raw, checker);
     let pools_path = root.key("pools");

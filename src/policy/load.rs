@@ -15,14 +15,14 @@ use super::server::{RawServer, ServerSpec, server};
 use super::validate::validate;
 use super::{Policy, check, yaml};
 
-/// Loads a policy; relative files start at `base`, and decisions may name `domains` alone.
+/// Loads a policy; relative files start at `base`, and decisions may name `domains` alone, or any at all while those are unknown.
 ///
 /// The error holds everything that is wrong, in the order of the lines.
 pub fn load(
     text: &str,
     base: &Path,
     environment: &dyn Environment,
-    domains: &[&str],
+    domains: Option<&[&str]>,
 ) -> Result<Policy, Issues> {
     read(text, base, environment, |raw: &RawPolicy, checker| check::policy(raw, domains, checker))
 }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn loaded(text: &str) -> Result<Policy, Issues> {
-        load(text, Path::new("/etc/signalbox"), &environment(), &DOMAINS)
+        load(text, Path::new("/etc/signalbox"), &environment(), Some(&DOMAINS))
     }
 
     fn root(path: &str) -> PathBuf {
@@ -194,7 +194,7 @@ mod tests {
     fn the_shipped_policies_load_in_an_empty_environment() {
         let none = Fixed::default();
         for name in ["policy", "quickstart", "openai"] {
-            let result = load(&text(&format!("conf/{name}.yaml")), Path::new("/"), &none, &DOMAINS);
+            let result = load(&text(&format!("conf/{name}.yaml")), Path::new("/"), &none, Some(&DOMAINS));
             assert!(result.is_ok(), "{name}:\n{}", result.unwrap_err());
         }
         assert_eq!(
@@ -207,7 +207,7 @@ mod tests {
     fn the_quickstart_sends_math_to_phi_and_all_else_to_llama() {
         let mut environment = Fixed::default();
         let quickstart = text("conf/quickstart.yaml");
-        let policy = load(&quickstart, Path::new("/"), &environment, &DOMAINS).unwrap();
+        let policy = load(&quickstart, Path::new("/"), &environment, Some(&DOMAINS)).unwrap();
         let mut covered: Vec<&str> = policy.decisions.iter().map(|decision| &*decision.domains[0]).collect();
         covered.sort_unstable();
         assert_eq!(covered, DOMAINS);
@@ -221,7 +221,7 @@ mod tests {
         let openai = policy.pools.iter().find(|pool| pool.name == "openai").unwrap();
         assert_eq!(openai.credential, None);
         environment.vars.insert("OPENAI_API_KEY".to_owned(), "sk-1".to_owned());
-        let keyed = load(&quickstart, Path::new("/"), &environment, &DOMAINS).unwrap();
+        let keyed = load(&quickstart, Path::new("/"), &environment, Some(&DOMAINS)).unwrap();
         let openai = keyed.pools.iter().find(|pool| pool.name == "openai").unwrap();
         let credential = openai.credential.as_ref().unwrap();
         assert_eq!(
@@ -340,7 +340,7 @@ mod tests {
         let text = text("tests/policies/valid/tls.yaml");
         let mut changed = environment();
         changed.files.insert(PathBuf::from("/run/secrets/key"), b"sk-other".to_vec());
-        let changed = load(&text, Path::new("/etc/signalbox"), &changed, &DOMAINS).unwrap();
+        let changed = load(&text, Path::new("/etc/signalbox"), &changed, Some(&DOMAINS)).unwrap();
         assert_eq!(fixture("tls"), fixture("tls"));
         assert_ne!(changed, fixture("tls"));
     }
@@ -352,7 +352,7 @@ mod tests {
         let with = |bytes: Option<&[u8]>| {
             let file = bytes.map(|bytes| (PathBuf::from("/key"), bytes.to_vec()));
             let environment = Fixed { files: file.into_iter().collect(), ..Fixed::default() };
-            load(text, Path::new("/"), &environment, &DOMAINS)
+            load(text, Path::new("/"), &environment, Some(&DOMAINS))
         };
         for absent in [None, Some(&b""[..]), Some(b"\n")] {
             let policy = with(absent).unwrap();

@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HostRule, PoolSpec, Transport};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderName, Uri, Version};
+use http::{HeaderName, Uri};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -123,7 +123,6 @@ pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<
     request.remove_header(&TRANSFER_ENCODING);
     let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
     request.set_uri(uri);
-    request.set_version(Version::HTTP_11);
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
         HostRule::Endpoint => course.authority().unwrap_or_default(),

@@ -1,0 +1,14 @@
+//! Black-box tests: the running binary between real clients and upstreams that record what they saw.
+
+mod harness;
+
+mod balancing;
+mod bodies;
+mod commands;
+mod guides;
+mod lifecycle;
+mod reloading;
+mod rejections;
+mod retries;
+mod sdk;
+mod streaming;
