@@ -59,8 +59,6 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// The most bytes of request bodies held at one time.
     pub max_buffered_bytes: usize,
-    /// How long a request's headers may take.
-    pub header_timeout: Duration,
     /// How long a request's body may take.
     pub body_timeout: Duration,
     /// How long a client's connection may stand unused.
@@ -165,8 +163,6 @@ struct RawLimits {
     /// The most bytes of request bodies held at one time.
     #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
     max_buffered_bytes: usize,
-    /// How long a request's headers may take.
-    header_timeout: RawDuration,
     /// How long a request's body may take.
     body_timeout: RawDuration,
     /// How long a client's connection may stand unused.
@@ -181,7 +177,6 @@ impl Default for RawLimits {
         Self {
             max_body_bytes: 10 << 20,
             max_buffered_bytes: 512 << 20,
-            header_timeout: RawDuration(Duration::from_secs(10)),
             body_timeout: RawDuration(Duration::from_secs(30)),
             idle_timeout: RawDuration(Duration::from_secs(60)),
             max_in_flight: 10_000,
@@ -310,7 +305,6 @@ fn limits(raw: &RawLimits, path: &Path, checker: &mut Checker<'_>) -> Limits {
     Limits {
         max_body_bytes: raw.max_body_bytes,
         max_buffered_bytes: raw.max_buffered_bytes,
-        header_timeout: checker.positive(&path.key("header_timeout"), raw.header_timeout),
         body_timeout: checker.positive(&path.key("body_timeout"), raw.body_timeout),
         idle_timeout: checker.positive(&path.key("idle_timeout"), raw.idle_timeout),
         max_in_flight: raw.max_in_flight,
