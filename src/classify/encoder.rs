@@ -16,9 +16,9 @@ const EPSILON: f32 = 1e-12;
 pub(super) struct Shape {
     pub(super) layers: usize,
     pub(super) width: usize,
-    heads: usize,
-    intermediate: usize,
-    vocabulary: usize,
+    pub(super) heads: usize,
+    pub(super) intermediate: usize,
+    pub(super) vocabulary: usize,
     pub(super) positions: usize,
 }
 

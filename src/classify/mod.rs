@@ -6,6 +6,8 @@
 mod encoder;
 mod kernels;
 mod model;
+#[cfg(test)]
+mod oracle;
 mod queue;
 mod weights;
 

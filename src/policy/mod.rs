@@ -119,7 +119,7 @@ pub struct ClassifierSpec {
     pub min_confidence: BasisPoints,
     /// How long a request waits for its domain.
     pub deadline: Duration,
-    /// Threads; 0 means one for each core.
+    /// Threads; 0 means half of the cores, at least one.
     pub threads: usize,
     /// How many texts may wait.
     pub queue: usize,

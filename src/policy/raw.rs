@@ -56,7 +56,7 @@ pub(super) struct RawClassifier {
     pub(super) min_confidence: f64,
     /// How long a request waits for its domain before it goes on without.
     pub(super) deadline: RawDuration,
-    /// Threads for classification; 0 means one for each core.
+    /// Threads for classification; 0 means half of the cores, at least one.
     #[schemars(range(max = 1024))]
     pub(super) threads: usize,
     /// How many texts may wait; beyond that a request goes on without its domain.
