@@ -28,7 +28,7 @@ enum Command {
     /// Print the JSON Schema of the policy or server file, for editors.
     Schema(schema::SchemaArgs),
     /// Stand in for a vLLM server.
-    Sim(sim::SimArgs),
+    Sim(Box<sim::SimArgs>),
 }
 
 impl Cli {
@@ -39,7 +39,7 @@ impl Cli {
             Command::Demo(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Schema(args) => args.run(),
-            Command::Sim(args) => sim_to_end(args),
+            Command::Sim(args) => sim_to_end(*args),
         };
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Seconds: from a tenth of a millisecond, where a proxy lives, to ten minutes, where a long answer ends.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
-    600.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+    300.0, 600.0,
 ];
 
 /// Everything that is counted.
@@ -207,7 +207,11 @@ impl State {
             in_flight: families.gauge("requests_in_flight", "Requests being worked on now."),
             buffered_bytes: families.gauge("buffered_bytes", "Bytes of request bodies held now."),
             classifier_queue: families.gauge("classifier_queue", "Prompts waiting for the classifier now."),
-            reloads: families.counter("policy_reloads_total", "Reloads of the policy, by result.", &["result"]),
+            reloads: families.counter(
+                "policy_reloads_total",
+                "Reloads of the policy, by result.",
+                &["result"],
+            ),
             generation: families.gauge("policy_generation", "Snapshots published since the start."),
         }
     }

@@ -72,11 +72,14 @@ pub struct Bound {
 }
 
 /// Serves until the process is told to end; `announce` hears once when clients can connect.
-pub fn run(setup: Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeError> {
+pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeError> {
     // Whoever installed one first chose the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let control =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     let live = control.block_on(first_snapshot(&setup.policy))?;
     let vitals = Vitals::new(setup.spec.limits.max_buffered_bytes);
     let metrics = Arc::new(Metrics::new());
@@ -105,7 +108,7 @@ pub fn run(setup: Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeError
     let gateway =
         Gateway::new(live, metrics, Arc::clone(&vitals), setup.spec.limits, setup.access_log.clone());
     let (done, ended) = mpsc::channel();
-    let server = assemble(&setup, gateway, &vitals, &reserved, &control, done.clone())?;
+    let server = assemble(setup, gateway, &vitals, &reserved, &control, done.clone())?;
     let signals = Signals::new(Arc::clone(&vitals), setup.spec.drain_delay);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
@@ -113,8 +116,7 @@ pub fn run(setup: Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeError
         let _ = done.send(());
     })?;
 
-    let bound =
-        Bound { listeners: reserved.iter().map(Reserved::address).collect(), admin: admin_address };
+    let bound = Bound { listeners: reserved.iter().map(Reserved::address).collect(), admin: admin_address };
     control.block_on(listen::until_reachable(&bound.listeners));
     // Ready is what the operator's port says, so it opens last.
     control.spawn(admin.serve(admin_listener));
@@ -145,7 +147,7 @@ fn assemble(
     let options = Opt { upgrade: setup.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, configuration(spec));
     server.bootstrap();
-    let mut proxy = pingora::proxy::http_proxy_service(&server.configuration, gateway);
+    let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, gateway);
     if let Some(app) = proxy.app_logic_mut() {
         let mut options = HttpServerOptions::default();
         options.h2c = true;

@@ -96,7 +96,8 @@ fn build_pool(spec: &PoolSpec, addresses: &Addresses, previous: Option<&Snapshot
                 known.weight = known.weight.saturating_add(endpoint.weight);
                 continue;
             }
-            let kept = old.and_then(|old| old.members().iter().find(|member| member.endpoint.addr() == address));
+            let kept =
+                old.and_then(|old| old.members().iter().find(|member| member.endpoint.addr() == address));
             let endpoint_state = kept.map_or_else(
                 || Endpoint::new(address, Arc::from(endpoint.authority())),
                 |member| Arc::clone(&member.endpoint),
@@ -133,7 +134,12 @@ fn ejection(wanted: Option<policy::Ejection>) -> Ejection {
             max: wanted.max,
             max_share_bp: wanted.max_share.0,
         },
-        None => Ejection { consecutive_failures: u32::MAX, base: Duration::ZERO, max: Duration::ZERO, max_share_bp: 0 },
+        None => Ejection {
+            consecutive_failures: u32::MAX,
+            base: Duration::ZERO,
+            max: Duration::ZERO,
+            max_share_bp: 0,
+        },
     }
 }
 
@@ -157,10 +163,7 @@ impl Live {
     }
 
     /// Publishes what `next` makes of the live snapshot; writers take turns, readers never wait.
-    pub fn update<E>(
-        &self,
-        next: impl FnOnce(&Snapshot) -> Result<Option<Snapshot>, E>,
-    ) -> Result<bool, E> {
+    pub fn update<E>(&self, next: impl FnOnce(&Snapshot) -> Result<Option<Snapshot>, E>) -> Result<bool, E> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(snapshot) = next(&self.current.load())? else { return Ok(false) };
         let generation = snapshot.generation;

@@ -122,7 +122,8 @@ class Bench:
         port = free_port()
         command = [
             self.options.signalbox, "sim", "--listen", f"127.0.0.1:{port}", "--model", MODEL,
-            "--ttft", "0ms", "--itl", f"{delay_ms}ms",
+            "--ttft", "0ms", "--itl", f"{delay_ms}ms", "--no-prefix-caching",
+            "--max-model-len", "1000000", "--kv-cache-size", "400000",
         ]  # fmt: skip
         return self.listening(self.options.load_core, command, port)
 

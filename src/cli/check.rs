@@ -23,8 +23,12 @@ impl CheckArgs {
         if let Some(path) = self.policy {
             let file = PolicyFile { path, environment: Arc::new(Process) };
             let policy = file.load()?;
-            let (models, pools, decisions) = (policy.models.len(), policy.pools.len(), policy.decisions.len());
-            say(&format!("{}: ok ({models} models, {pools} pools, {decisions} decisions)", file.path.display()));
+            let (models, pools, decisions) =
+                (policy.models.len(), policy.pools.len(), policy.decisions.len());
+            say(&format!(
+                "{}: ok ({models} models, {pools} pools, {decisions} decisions)",
+                file.path.display()
+            ));
         }
         if let Some(path) = self.server {
             server_file(&path)?;

@@ -50,11 +50,11 @@ impl DemoArgs {
             Some(path) => path,
             None => folder.write("policy.yaml", QUICKSTART)?,
         };
-        let (access_log, _flushed_on_drop) = start_logging(&spec);
+        let (access_log, _flushed_on_drop) = start_logging(&spec)?;
         let variables = cloud.variables.clone();
         let policy = PolicyFile { path: path.clone(), environment: Arc::new(Overlay(variables)) };
         let setup = Setup { policy, spec, access_log, upgrade: false };
-        server::run(setup, |bound| introduce(bound, &path))?;
+        server::run(&setup, |bound| introduce(bound, &path))?;
         Ok(())
     }
 }
@@ -72,9 +72,11 @@ impl Cloud {
         std::fs::write(&ca, authority.ca_pem())?;
         let mut running = Vec::new();
         let mut variables = HashMap::new();
-        for (variable, model, pod) in
-            [("LLAMA_A", "llama3-8b", "llama-a"), ("LLAMA_B", "llama3-8b", "llama-b"), ("PHI", "phi4-mini", "phi-a")]
-        {
+        for (variable, model, pod) in [
+            ("LLAMA_A", "llama3-8b", "llama-a"),
+            ("LLAMA_B", "llama3-8b", "llama-b"),
+            ("PHI", "phi4-mini", "phi-a"),
+        ] {
             let sim = Sim::start(vllm(model, pod), free_port().await?, None).await;
             variables.insert(variable.to_owned(), sim.addr().to_string());
             running.push(sim);
@@ -200,7 +202,9 @@ fn introduce(bound: &Bound, policy: &Path) {
     let Some(address) = bound.listeners.first() else { return };
     say(&format!("Signalbox listens on http://{address} (operator's port http://{}).", bound.admin));
     say(&format!("Its policy is {}: edit it, and the next request follows it.\n", policy.display()));
-    say("Paste these into another terminal; `x-vsr-selected-model` in each answer says who gave it, and why.\n");
+    say(
+        "Paste these into another terminal; `x-vsr-selected-model` in each answer says who gave it, and why.\n",
+    );
     say(&format!("# the models\ncurl -s http://{address}/v1/models\n"));
     for (shows, path, body) in TRIES {
         say(&format!(

@@ -4,13 +4,12 @@ use super::check::server_file;
 use super::{Failure, say};
 use crate::control::PolicyFile;
 use crate::policy::{self, Process, ServerSpec};
-use crate::proxy::AccessLog;
+use crate::proxy::{AccessLog, Flush};
 use crate::server::{self, Bound, Setup};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 /// Arguments of `signalbox serve`.
 #[derive(Debug, Args)]
@@ -47,13 +46,13 @@ impl ServeArgs {
         };
         let spec = self.addresses.replace(spec);
         let pid_file = spec.pid_file.clone();
-        let (access_log, _flushed_on_drop) = start_logging(&spec);
+        let (access_log, _flushed_on_drop) = start_logging(&spec)?;
         let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
         let setup = Setup { policy, spec, access_log, upgrade: self.upgrade };
         if let Some(file) = &pid_file {
             std::fs::write(file, format!("{}\n", std::process::id()))?;
         }
-        server::run(setup, announce)?;
+        server::run(&setup, announce)?;
         Ok(())
     }
 }
@@ -76,20 +75,16 @@ pub(super) fn default_server() -> Result<ServerSpec, Failure> {
 }
 
 /// Starts the process's log on standard error and the requests' lines on standard output.
-pub(super) fn start_logging(spec: &ServerSpec) -> (AccessLog, Option<WorkerGuard>) {
+pub(super) fn start_logging(spec: &ServerSpec) -> Result<(AccessLog, Option<Flush>), Failure> {
     use tracing_subscriber::{EnvFilter, fmt};
     let default = format!("{},pingora=warn,pingora_core=warn,pingora_proxy=error", spec.log.level);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
-    // A second start in one process, as in a test, keeps the first.
-    let _ = fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init()?;
     if !spec.log.access {
-        return (AccessLog::Off, None);
+        return Ok((AccessLog::Off, None));
     }
-    /// Lines that wait for standard output; beyond that they are dropped.
-    const LINES: usize = 65_536;
-    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES);
-    let (writer, guard) = builder.finish(std::io::stdout());
-    (AccessLog::Lines(writer), Some(guard))
+    let (log, flush) = AccessLog::start(std::io::stdout())?;
+    Ok((log, Some(flush)))
 }
 
 /// Says where the process serves, in one line that a script can read.

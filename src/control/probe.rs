@@ -121,7 +121,10 @@ fn prepare(pool: &PoolSpec, health: &Health, endpoint: &Endpoint) -> Option<(Htt
         if accepted.contains(&status) {
             return Ok(());
         }
-        pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(status), "not a status of a healthy endpoint")
+        pingora::Error::e_explain(
+            pingora::ErrorType::HTTPStatus(status),
+            "not a status of a healthy endpoint",
+        )
     }));
     Some((check, Backend::new(&endpoint.addr().to_string()).ok()?))
 }

@@ -4,7 +4,7 @@
 
 use crate::policy::Policy;
 use crate::snapshot::{Addresses, Live, Snapshot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ const LOOKUP: Duration = Duration::from_secs(2);
 /// Resolves all names of a policy at once; what fails keeps what is known of it.
 pub async fn resolve_all(policy: &Policy, known: &Addresses) -> Addresses {
     let endpoints = policy.pools.iter().flat_map(|pool| &pool.endpoints);
-    let keys: BTreeMap<(String, u16), ()> =
-        endpoints.map(|endpoint| ((endpoint.host.clone(), endpoint.port), ())).collect();
-    let lookups = keys.into_keys().map(|key| async move {
+    let keys: BTreeSet<(String, u16)> =
+        endpoints.map(|endpoint| (endpoint.host.clone(), endpoint.port)).collect();
+    let lookups = keys.into_iter().map(|key| async move {
         let addresses = resolve(&key.0, key.1).await.or_else(|| known.get(&key).cloned());
         Some((key, addresses?))
     });

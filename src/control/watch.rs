@@ -4,7 +4,8 @@
 //! folders are watched, any event is only a hint, and what counts is whether the contents differ. A slow poll
 //! stands in where events are lost.
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use tokio::sync::Notify;
 
 /// How long the folders must be quiet: a volume is switched in several steps.
 const QUIET: Duration = Duration::from_millis(250);
+
+/// The longest wait for quiet.
+const RESTLESS: Duration = Duration::from_secs(2);
 
 /// How often the contents are compared without any event.
 const POLL: Duration = Duration::from_secs(15);
@@ -45,7 +49,12 @@ impl FileWatch {
     pub fn new(files: &[PathBuf]) -> Self {
         let hint = Arc::new(Notify::new());
         let waker = Arc::clone(&hint);
-        let watcher = notify::recommended_watcher(move |_event: notify::Result<notify::Event>| waker.notify_one());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading a file is an event too, and comparing the contents reads them.
+            if event.is_ok_and(|event| may_change(event.kind)) {
+                waker.notify_one();
+            }
+        });
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "no file events; files are polled instead"))
             .ok();
@@ -74,9 +83,15 @@ impl FileWatch {
     pub async fn changed(&self) {
         let hinted = tokio::time::timeout(POLL, self.hint.notified()).await;
         if hinted.is_ok() {
-            while tokio::time::timeout(QUIET, self.hint.notified()).await.is_ok() {}
+            let quiet = async { while tokio::time::timeout(QUIET, self.hint.notified()).await.is_ok() {} };
+            // A folder that never rests, since somebody logs into it, is looked at all the same.
+            let _ = tokio::time::timeout(RESTLESS, quiet).await;
         }
     }
+}
+
+fn may_change(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
 fn folder(file: &Path) -> PathBuf {

@@ -114,7 +114,15 @@ impl Exchange {
         headers: &HeaderMap,
     ) -> Result<(), Rejection> {
         self.note_plan(&plan);
-        let mut course = Course { request, plan, route: 0, lease: None, tried: Vec::new(), reconnected: false, body: Bytes::new() };
+        let mut course = Course {
+            request,
+            plan,
+            route: 0,
+            lease: None,
+            tried: Vec::new(),
+            reconnected: false,
+            body: Bytes::new(),
+        };
         let found = course.candidate(&self.live, headers, 0, Instant::now());
         let model = course.plan.model(&self.live).name.clone();
         self.live.budget.request(self.opened);
@@ -161,7 +169,8 @@ impl Exchange {
         course.tried.extend(course.lease.as_ref().map(|lease| lease.endpoint().addr()));
         // The last try goes to the next fall-back pool, if there is one, rather than to the pool that failed.
         let last_try = self.record.chosen.tries + 1 == retry.attempts;
-        let elsewhere = last_try.then(|| course.candidate(&self.live, headers, course.route + 1, now)).flatten();
+        let elsewhere =
+            last_try.then(|| course.candidate(&self.live, headers, course.route + 1, now)).flatten();
         let found = elsewhere.or_else(|| course.candidate(&self.live, headers, course.route, now));
         let Some((route, lease)) = found.filter(|_| self.live.budget.withdraw(now)) else { return false };
         metrics.retried(&course.spec(&self.live).name, cause.as_str());
@@ -274,13 +283,11 @@ impl Course {
         from: usize,
         now: Instant,
     ) -> Option<(usize, Lease)> {
-        let routes = self.plan.routes(live).iter().enumerate().skip(from);
-        routes
-            .filter_map(|(at, route)| {
-                let key = self.hash_key(live.pool_spec(route.pool), headers);
-                Some((at, live.pool(route.pool).lease(key, &self.tried, now)?))
-            })
-            .next()
+        let mut routes = self.plan.routes(live).iter().enumerate().skip(from);
+        routes.find_map(|(at, route)| {
+            let key = self.hash_key(live.pool_spec(route.pool), headers);
+            Some((at, live.pool(route.pool).lease(key, &self.tried, now)?))
+        })
     }
 
     fn hash_key(&self, spec: &PoolSpec, headers: &HeaderMap) -> Option<u64> {

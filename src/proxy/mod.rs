@@ -10,7 +10,7 @@ mod peer;
 mod replay;
 mod respond;
 
-pub use access_log::AccessLog;
+pub use access_log::{AccessLog, Flush};
 pub use exchange::Exchange;
 
 use crate::metrics::Metrics;
@@ -27,9 +27,9 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use peer::Wardrobe;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,19 +55,11 @@ impl Gateway {
         Self { live, metrics, vitals, limits, log, wardrobe: Wardrobe::default() }
     }
 
-    /// Notes who asks what, before anything else is done.
-    fn note(&self, session: &Session, exchange: &mut Exchange) {
-        let header = session.req_header();
-        exchange.record.request_id = request_id(header);
-        exchange.record.client = session.client_addr().map(ToString::to_string);
-        header.method.as_str().clone_into(&mut exchange.record.asked.method);
-        exchange.record.asked.path = bounded(header.uri.path());
-    }
-
     /// Bounds what this client's connection may do.
     fn bound(&self, session: &mut Session) {
         let downstream = session.as_downstream_mut();
-        let keepalive = if self.vitals.is_draining() { None } else { Some(self.limits.idle_timeout.as_secs().max(1)) };
+        let keepalive =
+            if self.vitals.is_draining() { None } else { Some(self.limits.idle_timeout.as_secs().max(1)) };
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(self.limits.body_timeout));
         // A client that stops reading must not hold an endpoint for ever.
@@ -127,7 +119,11 @@ impl Gateway {
     fn retries_status(&self, status: StatusCode, session: &Session, exchange: &mut Exchange) -> bool {
         let failed = status.is_client_error() || status.is_server_error();
         failed
-            && exchange.retry(RetryCause::Status(status.as_u16()), &session.req_header().headers, &self.metrics)
+            && exchange.retry(
+                RetryCause::Status(status.as_u16()),
+                &session.req_header().headers,
+                &self.metrics,
+            )
     }
 }
 
@@ -159,7 +155,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        self.note(session, exchange);
+        note(session, exchange);
         self.bound(session);
         match self.admit(session, exchange).await {
             Ok(Admission::Forward(body)) => {
@@ -227,7 +223,8 @@ impl ProxyHttp for Gateway {
             exchange.failed(&self.metrics);
         }
         if self.retries_status(response.status, session, exchange) {
-            let mut error = Error::explain(ErrorType::HTTPStatus(response.status.as_u16()), "tried elsewhere");
+            let mut error =
+                Error::explain(ErrorType::HTTPStatus(response.status.as_u16()), "tried elsewhere");
             error.set_retry(true);
             return Err(error.into_up());
         }
@@ -272,7 +269,8 @@ impl ProxyHttp for Gateway {
         exchange.failed(&self.metrics);
         let again = exchange.retry(RetryCause::Connect, &session.req_header().headers, &self.metrics);
         if !again {
-            let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+            let timed_out =
+                matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
             let rejection = if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamConnect };
             exchange.answer.rejection = Some(rejection);
         }
@@ -314,7 +312,12 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
         if let Some(handle) = exchange.replay.take() {
             replay::uninstall(session, &handle);
         }
@@ -354,6 +357,15 @@ impl ProxyHttp for Gateway {
         // Our own line says it, in our own words.
         true
     }
+}
+
+/// Notes who asks what, before anything else is done.
+fn note(session: &Session, exchange: &mut Exchange) {
+    let header = session.req_header();
+    exchange.record.request_id = request_id(header);
+    exchange.record.client = session.client_addr().map(ToString::to_string);
+    header.method.as_str().clone_into(&mut exchange.record.asked.method);
+    exchange.record.asked.path = bounded(header.uri.path());
 }
 
 /// The client's own request id if it is one that a header and a log line can carry, else a new one.

@@ -83,7 +83,9 @@ impl Wardrobe {
             return known.clone();
         }
         let material = Material {
-            ca: ca.map(|pem| certificates(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect()),
+            ca: ca.map(|pem| {
+                certificates(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect()
+            }),
             client: client.and_then(|client| {
                 let key = PrivateKeyDer::from_pem_slice(client.key.expose().as_bytes()).ok()?;
                 Some(Arc::new(CertKey::new(certificates(&client.cert), key.secret_der().to_vec())))

@@ -17,8 +17,8 @@ use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as CustomSession};
 use pingora::protocols::l4::socket::SocketAddr;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadline: Arc<Deadline
     let slot = Slot::default();
     let inner = std::mem::replace(&mut session.downstream_session, placeholder());
     let replay = Replay { inner: Some(inner), body, deadline, slot: Arc::clone(&slot) };
-    session.downstream_session = Box::new(ServerSession::new_custom(Box::new(replay)));
+    *session.downstream_session = ServerSession::new_custom(Box::new(replay));
     ReplayHandle(slot)
 }
 

@@ -75,8 +75,13 @@ pub(super) async fn reject(
         header.insert_header(ALLOW, allow)?;
     }
     stamp(&mut header, exchange, Path::Error);
-    let cut_short =
-        matches!(rejection, Rejection::TooLarge { .. } | Rejection::SlowBody | Rejection::BadFraming | Rejection::Overloaded { .. });
+    let cut_short = matches!(
+        rejection,
+        Rejection::TooLarge { .. }
+            | Rejection::SlowBody
+            | Rejection::BadFraming
+            | Rejection::Overloaded { .. }
+    );
     if cut_short {
         // What is left of the body would be read as the next request.
         session.set_keepalive(None);

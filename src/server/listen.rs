@@ -9,8 +9,8 @@ use crate::proxy::Gateway;
 use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::protocols::ALPN;
-use pingora::proxy::HttpProxy;
 use pingora::services::listening::Service;
+use pingora_proxy::HttpProxy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -52,10 +52,10 @@ impl Reserved {
         service: &mut Service<HttpProxy<Gateway>>,
         certificate: Arc<Certificate>,
     ) -> Result<(), ServeError> {
-        let (cert, key) = (certificate.files.cert_file.to_string_lossy(), certificate.files.key_file.to_string_lossy());
-        let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|error| ServeError::Certificate {
-            file: certificate.files.cert_file.clone(),
-            reason: error.to_string(),
+        let (cert, key) =
+            (certificate.files.cert_file.to_string_lossy(), certificate.files.key_file.to_string_lossy());
+        let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|error| {
+            ServeError::Certificate { file: certificate.files.cert_file.clone(), reason: error.to_string() }
         })?;
         settings.set_alpn(ALPN::H2H1);
         settings.set_cert_resolver(certificate);

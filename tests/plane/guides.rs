@@ -117,7 +117,8 @@ async fn the_models_are_listed_as_openai_lists_them() {
     let stage = stage("quickstart.yaml").await;
     let list = Answer::of(client().get(stage.gateway.url("/v1/models")).send().await.unwrap()).await.json();
     assert_eq!(list["object"], "list");
-    let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|card| card["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> =
+        list["data"].as_array().unwrap().iter().map(|card| card["id"].as_str().unwrap()).collect();
     for id in ["auto", "MoM", "llama3-8b", "phi4-mini", "gpt-4o-mini"] {
         assert!(ids.contains(&id), "{id} in {ids:?}");
     }

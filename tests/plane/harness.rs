@@ -84,7 +84,11 @@ impl Launch {
         // Processes of one test share no hand-over socket with those of another.
         let upgrade = self.folder.path().join("upgrade.sock");
         let upgrade = format!("upgrade: {{socket: {}}}\n", upgrade.display());
-        let whole = if self.server.contains("upgrade:") { self.server.clone() } else { self.server.clone() + &upgrade };
+        let whole = if self.server.contains("upgrade:") {
+            self.server.clone()
+        } else {
+            self.server.clone() + &upgrade
+        };
         std::fs::write(&server, whole).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
         command.arg("serve").arg("--policy").arg(&policy).arg("--server").arg(&server);
@@ -183,7 +187,8 @@ impl Gateway {
 
     /// Sends a signal by name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(status.success());
     }
 
