@@ -4,6 +4,7 @@
 //! Holds no prompt, no answer and no key.
 
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// One finished request.
@@ -13,7 +14,7 @@ pub struct Record {
     pub request_id: String,
     /// The client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
+    pub client: Option<SocketAddr>,
     /// What was asked, and of whom.
     #[serde(flatten)]
     pub asked: Asked,
@@ -67,7 +68,7 @@ pub struct Chosen {
     pub pool: Option<String>,
     /// The endpoint that answered last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
+    pub endpoint: Option<SocketAddr>,
     /// The attempts made.
     pub tries: u32,
 }

@@ -154,7 +154,7 @@ impl Exchange {
         let chosen = &mut self.record.chosen;
         chosen.tries += 1;
         chosen.pool = Some(course.spec(&self.live).name.clone());
-        chosen.endpoint = Some(address.to_string());
+        chosen.endpoint = Some(address);
         Some((course.route(&self.live).pool, address))
     }
 

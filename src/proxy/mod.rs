@@ -363,7 +363,7 @@ impl ProxyHttp for Gateway {
 fn note(session: &Session, exchange: &mut Exchange) {
     let header = session.req_header();
     exchange.record.request_id = request_id(header);
-    exchange.record.client = session.client_addr().map(ToString::to_string);
+    exchange.record.client = session.client_addr().and_then(|client| client.as_inet()).copied();
     header.method.as_str().clone_into(&mut exchange.record.asked.method);
     exchange.record.asked.path = bounded(header.uri.path());
 }
