@@ -37,7 +37,7 @@ impl Deadline {
 
     /// Tells whether the awaited sign of life is overdue.
     pub(super) fn is_past(&self, now: Instant) -> bool {
-        self.remaining(now).is_some_and(|left| left.is_zero())
+        self.due().is_some_and(|due| due <= now)
     }
 
     /// Tells whether the whole exchange has used up its time.
@@ -45,24 +45,10 @@ impl Deadline {
         micros(now.saturating_duration_since(self.start)) >= self.total_us.load(Ordering::Relaxed)
     }
 
-    /// Waits until the deadline has passed; a wait begun while nothing was awaited never ends.
-    ///
-    /// A deadline that moves later is followed. One that moves earlier is seen by the next call: the proxy
-    /// loop asks anew after every chunk.
-    pub(super) async fn passed(&self) {
-        loop {
-            match self.remaining(Instant::now()) {
-                Some(left) if left.is_zero() => return,
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn remaining(&self, now: Instant) -> Option<Duration> {
+    /// The moment by which the next sign of life is due, if one is awaited.
+    pub(super) fn due(&self) -> Option<Instant> {
         let due = self.due_us.load(Ordering::Relaxed);
-        let elapsed = micros(now.saturating_duration_since(self.start));
-        (due != NEVER).then(|| Duration::from_micros(due.saturating_sub(elapsed)))
+        (due != NEVER).then(|| self.start + Duration::from_micros(due))
     }
 }
 

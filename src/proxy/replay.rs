@@ -19,8 +19,10 @@ use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as Cu
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::{Sleep, sleep_until};
 
 type Slot = Arc<Mutex<Option<Box<ServerSession>>>>;
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
@@ -33,6 +35,8 @@ struct Replay {
     inner: Option<Box<ServerSession>>,
     body: Bytes,
     deadline: Arc<Deadline>,
+    /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
+    alarm: Option<Pin<Box<Sleep>>>,
     slot: Slot,
 }
 
@@ -40,7 +44,7 @@ struct Replay {
 pub(super) fn install(session: &mut Session, body: Bytes, deadline: Arc<Deadline>) -> ReplayHandle {
     let slot = Slot::default();
     let inner = std::mem::replace(&mut session.downstream_session, placeholder());
-    let replay = Replay { inner: Some(inner), body, deadline, slot: Arc::clone(&slot) };
+    let replay = Replay { inner: Some(inner), body, deadline, alarm: None, slot: Arc::clone(&slot) };
     *session.downstream_session = ServerSession::new_custom(Box::new(replay));
     ReplayHandle(slot)
 }
@@ -99,10 +103,22 @@ impl CustomSession for Replay {
 
     /// Ends when the client leaves or the upstream's deadline passes; the body itself was read before.
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
-        let deadline = Arc::clone(&self.deadline);
-        tokio::select! {
-            left = self.inner_mut().read_body_or_idle(true) => left,
-            () = deadline.passed() => Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed"),
+        let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
+        let Some(due) = self.deadline.due() else { return inner.read_body_or_idle(true).await };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
+        if alarm.deadline() > due.into() {
+            alarm.as_mut().reset(due.into());
+        }
+        loop {
+            tokio::select! {
+                biased;
+                left = inner.read_body_or_idle(true) => return left,
+                () = alarm.as_mut() => {}
+            }
+            match self.deadline.due() {
+                Some(due) if due > Instant::now() => alarm.as_mut().reset(due.into()),
+                _ => return Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed"),
+            }
         }
     }
 
