@@ -18,7 +18,7 @@ fn reference(shape: &Shape) -> Result<BertModel> {
     for (name, view) in file.tensors() {
         let tensor = match (view.dtype(), view.shape()) {
             (Dtype::I8, [rows, columns]) => {
-                weights.transposed(&[name.clone()], (*rows, *columns))?.t()?.contiguous()?
+                weights.transposed(std::slice::from_ref(&name), (*rows, *columns))?.t()?.contiguous()?
             }
             (Dtype::F32, [len]) => Tensor::from_vec(weights.vector(&name, *len)?, *len, &Device::Cpu)?,
             _ => continue,
