@@ -85,7 +85,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let metrics = Arc::new(Metrics::new());
     let fault = Arc::new(RwLock::new(None));
 
-    let (admin_listener, reserved) = control.block_on(async { claim(&setup) })?;
+    let (admin_listener, reserved) = control.block_on(async { claim(setup) })?;
     let admin_address = admin_listener.local_addr()?;
 
     control.spawn(Resolver::new(Arc::clone(&live)).run());

@@ -37,7 +37,7 @@ def stream_with_usage():
 
 
 def stream_helper():
-    with CLIENT.chat.completions.stream(model="llama3-8b", messages=MATH, max_tokens=4) as stream:
+    with CLIENT.chat.completions.stream(model="llama3-8b", messages=MATH) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
     assert {"chunk", "content.delta", "content.done"} <= kinds, kinds
