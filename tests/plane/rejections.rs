@@ -142,8 +142,8 @@ async fn an_unknown_model_is_named_however_odd_its_name_is() {
         let line = gateway.line(answer.header("x-request-id")).await;
         assert_eq!((&line["status"], &line["error"]), (&Value::from(404), &Value::from("unknown_model")));
     }
-    let lone = gateway.post(CHAT, r#"{"model": "\ud800"}"#).await;
-    assert!([400, 404].contains(&lone.status), "{}", lone.text);
+    let surrogate = gateway.post(CHAT, r#"{"model": "\ud800"}"#).await;
+    assert!([400, 404].contains(&surrogate.status), "{}", surrogate.text);
     let metrics = gateway.admin("/metrics").await.text;
     assert!(!metrics.contains("nobody") && !metrics.contains("xxx"), "a client's words are no labels");
     assert_eq!(gateway.metric("signalbox_rejections_total", &["code=\"unknown_model\""]).await, 11.0);
@@ -286,8 +286,8 @@ async fn one_request_too_many_is_503_until_another_ends() {
     assert_eq!(gateway.admin("/healthz").await.status, 200);
     first.abort();
     sim.set_faults(faults(|_| {}));
-    let served = async || (gateway.post(CHAT, GOOD).await.status == 200).then_some(());
-    until("room for a request", served).await;
+    let has_room = async || (gateway.post(CHAT, GOOD).await.status == 200).then_some(());
+    until("room for a request", has_room).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The official OpenAI SDK for Python against the running binary; the calls stand in tests/sdk/test_sdk.py.
+//! The official OpenAI SDK for Python against the running binary; the calls stand in `tests/sdk/test_sdk.py`.
 
 use crate::harness::*;
 use signalbox::sim::{Outcome, Sim};
