@@ -199,9 +199,8 @@ fn keys(file: &str, chosen: &[&str]) -> BTreeSet<String> {
     let text = std::fs::read_to_string(repository(file)).unwrap();
     let lines = text.lines().map(|line| line.trim_start().trim_start_matches(['#', '-']).trim_start());
     let keys = lines.filter_map(|line| line.split_once(':').map(|(key, _)| key));
-    let is_key = |key: &&str| {
-        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || b"_1".contains(&byte))
-    };
+    let is_key =
+        |key: &&str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     keys.filter(is_key).filter(|key| !chosen.contains(key)).map(str::to_owned).collect()
 }
 
@@ -270,6 +269,27 @@ async fn a_port_that_is_taken_ends_the_start_with_its_address() {
         assert!(!text(&output.stdout).contains("listening"), "{}", text(&output.stdout));
     }
     assert_eq!(running.chat("m", "hi").await.status, 200, "the one that runs is not disturbed");
+}
+
+#[tokio::test]
+async fn the_file_with_the_process_id_is_that_of_the_process_that_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    let server = format!(
+        "upgrade: {{socket: {}, pid_file: {}}}\n",
+        folder.path().join("upgrade.sock").display(),
+        pid_file.display()
+    );
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy_of(&[sim.addr()], "")).server(server).start().await;
+    let pid = || std::fs::read_to_string(&pid_file).unwrap().trim().parse::<u32>().unwrap();
+    assert_eq!(pid(), gateway.pid());
+    // A second one that cannot start leaves it alone.
+    let mut second = signalbox();
+    second.args(["serve", "--admin", "127.0.0.1:0", "--listen", &gateway.addr.to_string(), "--server"]);
+    second.arg(gateway.folder.path().join("server.yaml")).arg("--policy").arg(&gateway.policy);
+    assert_eq!(second.output().unwrap().status.code(), Some(1));
+    assert_eq!(pid(), gateway.pid());
 }
 
 #[tokio::test]
