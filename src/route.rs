@@ -74,7 +74,7 @@ pub async fn plan(snapshot: &Snapshot, request: &ChatRequest) -> Result<Plan, Re
     };
     let deadline = Instant::now() + policy.classifier.deadline;
     match classify(snapshot, request, deadline).await {
-        Ok(label) => Ok(decided(snapshot, default, label)),
+        Ok(label) => decided(snapshot, default, label),
         Err(unknown) if policy.classifier.on_unknown == OnUnknown::Reject => {
             Err(Rejection::Unclassified { reason: unknown.as_str() })
         }
@@ -92,10 +92,15 @@ async fn classify(snapshot: &Snapshot, request: &ChatRequest, deadline: Instant)
     snapshot.classifier.domain(&text, deadline).await
 }
 
-fn decided(snapshot: &Snapshot, default: ModelId, label: Label) -> Plan {
-    let (model, decision, reason) = match decide(&snapshot.policy, &label) {
-        Some(decision) => (decision.model, Some(decision.name.clone()), Reason::Decided),
-        None => (default, None, Reason::NoDecision),
-    };
-    Plan { model, decision, label: Some(label), reason }
+fn decided(snapshot: &Snapshot, default: ModelId, label: Label) -> Result<Plan, Rejection> {
+    let policy = &snapshot.policy;
+    if let Some(decision) = decide(policy, &label) {
+        let (model, decision) = (decision.model, Some(decision.name.clone()));
+        return Ok(Plan { model, decision, label: Some(label), reason: Reason::Decided });
+    }
+    let is_known = label.confidence >= policy.classifier.min_confidence.fraction();
+    if !is_known && policy.classifier.on_unknown == OnUnknown::Reject {
+        return Err(Rejection::Unclassified { reason: "unsure" });
+    }
+    Ok(Plan { model: default, decision: None, label: Some(label), reason: Reason::NoDecision })
 }

@@ -85,14 +85,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let metrics = Arc::new(Metrics::new());
     let fault = Arc::new(RwLock::new(None));
 
-    let listening = |address| move |source| ServeError::Listen { address, source };
-    let admin_listener =
-        control.block_on(async { listen::shared(setup.spec.admin) }).map_err(listening(setup.spec.admin))?;
+    let (admin_listener, reserved) = control.block_on(async { claim(setup) })?;
     let admin_address = admin_listener.local_addr()?;
-    let mut reserved = Vec::new();
-    for listener in &setup.spec.listeners {
-        reserved.push(Reserved::new(listener.address).map_err(listening(listener.address))?);
-    }
 
     control.spawn(Resolver::new(Arc::clone(&live)).run());
     control.spawn(Prober::new(Arc::clone(&live)).run());
@@ -126,6 +120,17 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let _ = ended.recv();
     control.shutdown_timeout(Duration::from_millis(100));
     Ok(())
+}
+
+/// Takes the operator's port and the listeners' addresses, each of which must be free unless it is handed over.
+fn claim(setup: &Setup) -> Result<(tokio::net::TcpListener, Vec<Reserved>), ServeError> {
+    let listening = |address| move |source| ServeError::Listen { address, source };
+    let free = |address| if setup.upgrade { Ok(()) } else { listen::ensure_free(address) };
+    let address = setup.spec.admin;
+    let admin = free(address).and_then(|()| listen::shared(address)).map_err(listening(address))?;
+    let addresses = setup.spec.listeners.iter().map(|listener| listener.address);
+    let reserve = |address| free(address).and_then(|()| Reserved::new(address)).map_err(listening(address));
+    Ok((admin, addresses.map(reserve).collect::<Result<_, _>>()?))
 }
 
 async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {

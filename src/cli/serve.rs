@@ -49,10 +49,11 @@ impl ServeArgs {
         let (access_log, _flushed_on_drop) = start_logging(&spec)?;
         let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
         let setup = Setup { policy, spec, access_log, upgrade: self.upgrade };
-        if let Some(file) = &pid_file {
-            std::fs::write(file, format!("{}\n", std::process::id()))?;
-        }
-        server::run(&setup, announce)?;
+        server::run(&setup, |bound| {
+            // Only now: until it serves, the file is that of the process before it.
+            note_pid(pid_file.as_deref());
+            announce(bound);
+        })?;
         Ok(())
     }
 }
@@ -85,6 +86,13 @@ pub(super) fn start_logging(spec: &ServerSpec) -> Result<(AccessLog, Option<Flus
     }
     let (log, flush) = AccessLog::start(std::io::stdout())?;
     Ok((log, Some(flush)))
+}
+
+fn note_pid(file: Option<&Path>) {
+    let Some(file) = file else { return };
+    if let Err(error) = std::fs::write(file, format!("{}\n", std::process::id())) {
+        tracing::error!(file = %file.display(), %error, "the process's id is not written");
+    }
 }
 
 /// Says where the process serves, in one line that a script can read.

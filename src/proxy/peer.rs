@@ -24,7 +24,7 @@ const H2_STREAMS: usize = 100;
 const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Headers that carry a client's own credentials.
-const CLIENT_CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
+const CLIENT_CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
 
 /// TLS material in the form that connections take, parsed once for each content.
 #[derive(Default)]

@@ -79,6 +79,13 @@ pub(super) fn shared(address: SocketAddr) -> std::io::Result<tokio::net::TcpList
     tokio::net::TcpListener::from_std(socket.into())
 }
 
+/// Fails where somebody listens already: two that shared a port would take turns, and Pingora would wait for ever.
+pub(super) fn ensure_free(address: SocketAddr) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 fn reusable(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -1,14 +1,26 @@
 //! Black-box tests: the running binary between real clients and upstreams that record what they saw.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::float_cmp,
+    unreachable_pub,
+    reason = "all of this binary is tests, and counters are whole numbers"
+)]
+
 mod harness;
 
 mod balancing;
 mod bodies;
 mod commands;
+mod demo;
 mod guides;
 mod lifecycle;
 mod rejections;
 mod reloading;
 mod retries;
 mod sdk;
+mod spoofing;
 mod streaming;
+mod upstreams;
+mod why;
