@@ -19,7 +19,7 @@ pub struct PoolSpec {
     pub path_prefix: String,
     /// The header that carries this pool's secret.
     pub credential: Option<Credential>,
-    /// Whether the client's own Authorization header goes on.
+    /// Whether the client's own credentials go on.
     pub forward_authorization: bool,
     /// How long each step may take.
     pub timeouts: Timeouts,

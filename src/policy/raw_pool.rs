@@ -33,7 +33,7 @@ pub(super) struct RawPool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawCredential")]
     pub(super) credential: Option<RawCredential>,
-    /// Whether the client's own Authorization header goes on to this pool.
+    /// Whether the client's own credentials (Authorization, x-api-key, api-key, cookies) go on to this pool.
     #[serde(default)]
     pub(super) forward_authorization: bool,
     /// How long each step may take.
