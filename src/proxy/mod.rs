@@ -58,9 +58,11 @@ impl Gateway {
     /// Bounds what this client's connection may do.
     fn bound(&self, session: &mut Session) {
         let downstream = session.as_downstream_mut();
-        let keepalive =
-            if self.vitals.is_draining() { None } else { Some(self.limits.idle_timeout.as_secs().max(1)) };
-        downstream.set_keepalive(keepalive);
+        // What the request's own header or framing forbids stays forbidden.
+        let keepalive = downstream.get_keepalive().filter(|_| !self.vitals.is_draining());
+        downstream.set_keepalive(keepalive.map(|_| self.limits.idle_timeout.as_secs().max(1)));
+        // Without it a request that comes early would end the one before it.
+        downstream.set_pipelining_enabled(true);
         downstream.set_read_timeout(Some(self.limits.body_timeout));
         // A client that stops reading must not hold an endpoint for ever.
         downstream.set_write_timeout(Some(self.limits.idle_timeout));

@@ -1,10 +1,12 @@
 //! Black-box tests: the running binary between real clients and upstreams that record what they saw.
 
 mod harness;
+mod raw;
 
 mod balancing;
 mod bodies;
 mod commands;
+mod framing;
 mod guides;
 mod lifecycle;
 mod rejections;
