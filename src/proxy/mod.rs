@@ -183,7 +183,8 @@ impl ProxyHttp for Gateway {
         let Some((pool, address)) = exchange.attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
-        Ok(Box::new(self.wardrobe.peer(exchange.live.pool_spec(pool), address)))
+        let peer = self.wardrobe.peer(exchange.live.pool_spec(pool), address);
+        Ok(Box::new(if exchange.reconnects() { peer::unpooled(peer) } else { peer }))
     }
 
     async fn upstream_request_filter(

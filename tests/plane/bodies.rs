@@ -374,3 +374,17 @@ async fn the_bytes_of_all_bodies_together_are_bounded() {
     .await;
     assert_eq!(gateway.post(CHAT, long).await.status, 200);
 }
+
+#[tokio::test]
+async fn more_requests_than_allowed_at_a_time_are_told_to_come_back() {
+    let (sim, gateway) = limited("max_in_flight: 1").await;
+    sim.set_faults(faults(|faults| faults.stall_before_headers = Some(Duration::from_secs(60))));
+    let url = gateway.url(CHAT);
+    let held = tokio::spawn(async move { client().post(url).body(body("m", 0)).send().await });
+    until("the first", async || (!asked(&sim).is_empty()).then_some(())).await;
+    let refused = gateway.chat("m", "hi").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text);
+    sim.set_faults(faults(|_| {}));
+    held.abort();
+    until("a place", async || (gateway.chat("m", "hi").await.status == 200).then_some(())).await;
+}

@@ -3,6 +3,7 @@
 use crate::harness::*;
 use crate::raw::*;
 use signalbox::sim::Sim;
+use signalbox::sim::tls::Authority;
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":2}"#;
@@ -206,5 +207,32 @@ async fn every_path_of_the_api_goes_upstream_with_its_model_rewritten() {
         let seen = upstream.requests().remove(0);
         assert!(seen.head.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{}", seen.head);
         assert_eq!(String::from_utf8_lossy(&seen.body), format!("{{ {member},\"model\":\"served\"}}"));
+    }
+}
+
+#[tokio::test]
+async fn bodies_come_over_tls_in_both_protocols() {
+    let sim = sim("m").await;
+    let authority = Authority::new("clients");
+    let launch = Launch::new(policy_of(&[sim.addr()], ""));
+    let (cert, key) = authority.cert_pem(&["gateway.test"]);
+    std::fs::write(launch.folder().join("cert.pem"), cert).unwrap();
+    std::fs::write(launch.folder().join("key.pem"), key).unwrap();
+    let tls = "{cert_file: cert.pem, key_file: key.pem}";
+    let gateway =
+        launch.server(format!("listeners: [{{address: \"127.0.0.1:0\", tls: {tls}}}]\n")).start().await;
+    let _ = client();
+    let root = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
+    let body = |length| BODY.replacen("{", &format!("{{\"pad\":\"{}\",", "x".repeat(length)), 1);
+    for (http2, version) in [(true, http::Version::HTTP_2), (false, http::Version::HTTP_11)] {
+        let mut client = reqwest::Client::builder().no_proxy().tls_certs_only([root.clone()]);
+        client = client.resolve("gateway.test", gateway.addr);
+        let client = if http2 { client } else { client.http1_only() }.build().unwrap();
+        for length in [0, 70_000, 5 << 20] {
+            let url = format!("https://gateway.test:{}{CHAT}", gateway.addr.port());
+            let response = client.post(url).body(body(length)).send().await.unwrap();
+            assert_eq!((response.status().as_u16(), response.version()), (200, version), "{length}");
+            assert!(asked(&sim).pop().unwrap().body == body(length), "{length}");
+        }
     }
 }

@@ -223,3 +223,25 @@ impl Refusing {
         Self { _socket: socket, addr }
     }
 }
+
+/// An address where no connection comes about: its queue is full and nobody takes from it.
+pub struct Deaf {
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+    pub addr: SocketAddr,
+}
+
+impl Deaf {
+    pub async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        let patience = std::time::Duration::from_millis(300);
+        while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(addr)).await {
+            queued.push(stream.unwrap());
+        }
+        Self { _listener: listener, _queued: queued, addr }
+    }
+}
