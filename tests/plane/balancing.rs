@@ -82,7 +82,9 @@ async fn the_less_busy_endpoint_is_preferred() {
         client().post(url).body(r#"{"model":"m","messages":[{"role":"user","content":"hold"}]}"#).send().await
     });
     until("the held request", async || (counts(&sims).iter().sum::<usize>() == 1).then_some(())).await;
-    sims.iter().for_each(|sim| sim.set_faults(faults(|_| {})));
+    for sim in &sims {
+        sim.set_faults(faults(|_| {}));
+    }
     let busy = usize::from(counts(&sims)[0] == 0);
     for _ in 0..20 {
         assert_eq!(gateway.chat("m", "hi").await.status, 200);
@@ -239,7 +241,9 @@ async fn no_more_than_the_allowed_share_is_left_out() {
     let pool =
         "    balance: {strategy: round_robin}\n    ejection: {consecutive_failures: 1, max_share: 0.5}\n";
     let gateway = Launch::new(policy(&sims, pool)).start().await;
-    sims.iter().for_each(|sim| sim.set_faults(faults(|faults| faults.status = Some(500))));
+    for sim in &sims {
+        sim.set_faults(faults(|faults| faults.status = Some(500)));
+    }
     for _ in 0..12 {
         assert_eq!(gateway.chat("m", "hi").await.status, 500);
     }
@@ -269,7 +273,9 @@ async fn nothing_stays_in_flight_after_requests_that_finish_fail_or_are_given_up
         ("given up in mid-stream", faults(|faults| faults.stall_mid_stream = stall)),
     ];
     for (what, fault) in cases {
-        sims.iter().for_each(|sim| sim.set_faults(fault));
+        for sim in &sims {
+            sim.set_faults(fault);
+        }
         let stalls = fault.stall_before_headers.is_some() || fault.stall_mid_stream.is_some();
         let asked: Vec<_> = [true, stalls]
             .into_iter()
@@ -310,7 +316,9 @@ async fn a_name_stands_for_the_addresses_it_resolves_to() {
 async fn without_a_healthy_endpoint_the_client_is_told_when_to_come_back() {
     let sims = sims::<2>().await;
     let gateway = Launch::new(checked(&sims, "", "")).start().await;
-    sims.iter().for_each(|sim| unhealthy(sim, true));
+    for sim in &sims {
+        unhealthy(sim, true);
+    }
     for sim in &sims {
         until_up(&gateway, sim, false).await;
     }

@@ -73,7 +73,7 @@ impl Framing {
             _ => client(),
         };
         let payload = match self {
-            Framing::Chunked | Framing::H2WithoutLength => pieces(body),
+            Framing::Chunked | Framing::H2WithoutLength => pieces(&body),
             _ => body.into(),
         };
         let request = client.post(gateway.url(CHAT)).header("x-request-id", id).body(payload);
@@ -88,7 +88,7 @@ fn h2_client() -> reqwest::Client {
 }
 
 /// A body that comes in pieces, so that its length is not known beforehand.
-fn pieces(body: Bytes) -> reqwest::Body {
+fn pieces(body: &Bytes) -> reqwest::Body {
     let starts = (0..body.len()).step_by(10_007);
     let pieces: Vec<_> =
         starts.map(|at| Ok::<_, std::io::Error>(body.slice(at..body.len().min(at + 10_007)))).collect();

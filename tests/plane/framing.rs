@@ -85,7 +85,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
         assert_eq!(body["object"], object);
     }
     sim.set_faults(faults(|faults| {
-        faults.stall_before_headers = Some(std::time::Duration::from_millis(300))
+        faults.stall_before_headers = Some(std::time::Duration::from_millis(300));
     }));
     wire.post(CHAT, BODY).await;
     until("the first on its way", async || (asked(&sim).len() == 3).then_some(())).await;
@@ -223,7 +223,7 @@ async fn bodies_come_over_tls_in_both_protocols() {
         launch.server(format!("listeners: [{{address: \"127.0.0.1:0\", tls: {tls}}}]\n")).start().await;
     let _ = client();
     let root = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
-    let body = |length| BODY.replacen("{", &format!("{{\"pad\":\"{}\",", "x".repeat(length)), 1);
+    let body = |length| BODY.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(length)), 1);
     for (http2, version) in [(true, http::Version::HTTP_2), (false, http::Version::HTTP_11)] {
         let mut client = reqwest::Client::builder().no_proxy().tls_certs_only([root.clone()]);
         client = client.resolve("gateway.test", gateway.addr);
