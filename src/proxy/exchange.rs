@@ -178,9 +178,17 @@ impl Exchange {
         true
     }
 
-    /// Takes the same endpoint once more over a new connection; only once.
+    /// Takes the same endpoint once more over a new connection, which counts as the same try; only once.
     pub(super) fn reconnect(&mut self) -> bool {
-        self.course.as_mut().is_some_and(|course| !std::mem::replace(&mut course.reconnected, true))
+        let again =
+            self.course.as_mut().is_some_and(|course| !std::mem::replace(&mut course.reconnected, true));
+        self.record.chosen.tries -= u32::from(again);
+        again
+    }
+
+    /// Tells whether the current attempt must not take a kept connection.
+    pub(super) fn reconnects(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.reconnected)
     }
 
     /// Tells the endpoint's health that it failed.
@@ -272,7 +280,7 @@ impl Course {
     }
 
     fn turn_to(&mut self, live: &Snapshot, route: usize, lease: Lease) {
-        (self.route, self.lease) = (route, Some(lease));
+        (self.route, self.lease, self.reconnected) = (route, Some(lease), false);
         self.body = self.request.with_model(&self.route(live).upstream_model);
     }
 

@@ -58,9 +58,11 @@ impl Gateway {
     /// Bounds what this client's connection may do.
     fn bound(&self, session: &mut Session) {
         let downstream = session.as_downstream_mut();
-        let keepalive =
-            if self.vitals.is_draining() { None } else { Some(self.limits.idle_timeout.as_secs().max(1)) };
-        downstream.set_keepalive(keepalive);
+        // What the request's own header or framing forbids stays forbidden.
+        let keepalive = downstream.get_keepalive().filter(|_| !self.vitals.is_draining());
+        downstream.set_keepalive(keepalive.map(|_| self.limits.idle_timeout.as_secs().max(1)));
+        // Without it a request that comes early would end the one before it.
+        downstream.set_pipelining_enabled(true);
         downstream.set_read_timeout(Some(self.limits.body_timeout));
         // A client that stops reading must not hold an endpoint for ever.
         downstream.set_write_timeout(Some(self.limits.idle_timeout));
@@ -181,7 +183,8 @@ impl ProxyHttp for Gateway {
         let Some((pool, address)) = exchange.attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
-        Ok(Box::new(self.wardrobe.peer(exchange.live.pool_spec(pool), address)))
+        let peer = self.wardrobe.peer(exchange.live.pool_spec(pool), address);
+        Ok(Box::new(if exchange.reconnects() { peer::unpooled(peer) } else { peer }))
     }
 
     async fn upstream_request_filter(

@@ -100,6 +100,14 @@ impl Wardrobe {
     }
 }
 
+/// Keeps a peer off the kept connections, of which others may be stale too; its own is not kept either.
+pub(super) fn unpooled(mut peer: HttpPeer) -> HttpPeer {
+    // They are found by a hash over this.
+    peer.group_key ^= rand::random::<u64>() | 1;
+    peer.options.idle_timeout = Some(std::time::Duration::ZERO);
+    peer
+}
+
 fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
     CertificateDer::pem_slice_iter(pem).filter_map(|der| Some(der.ok()?.to_vec())).collect()
 }

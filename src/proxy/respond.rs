@@ -75,14 +75,8 @@ pub(super) async fn reject(
         header.insert_header(ALLOW, allow)?;
     }
     stamp(&mut header, exchange, Path::Error);
-    let cut_short = matches!(
-        rejection,
-        Rejection::TooLarge { .. }
-            | Rejection::SlowBody
-            | Rejection::BadFraming
-            | Rejection::Overloaded { .. }
-    );
-    if cut_short {
+    let unread = !session.is_body_done();
+    if unread || rejection == Rejection::BadFraming {
         // What is left of the body would be read as the next request.
         session.set_keepalive(None);
     }
@@ -90,7 +84,7 @@ pub(super) async fn reject(
     exchange.answer.bytes += text.len();
     exchange.answer.rejection = Some(rejection);
     send(session, header, text).await?;
-    if cut_short {
+    if unread {
         body::drain(session).await;
     }
     Ok(())

@@ -9,11 +9,13 @@
 )]
 
 mod harness;
+mod raw;
 
 mod balancing;
 mod bodies;
 mod commands;
 mod demo;
+mod framing;
 mod guides;
 mod lifecycle;
 mod rejections;
