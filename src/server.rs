@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What a process is made of.
 pub struct Setup {
@@ -86,9 +87,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let fault = Arc::new(RwLock::new(None));
 
     let listening = |address| move |source| ServeError::Listen { address, source };
-    let admin_listener =
-        control.block_on(async { listen::shared(setup.spec.admin) }).map_err(listening(setup.spec.admin))?;
-    let admin_address = admin_listener.local_addr()?;
+    let admin_socket = listen::reusable(setup.spec.admin).map_err(listening(setup.spec.admin))?;
+    let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
     let mut reserved = Vec::new();
     for listener in &setup.spec.listeners {
         reserved.push(Reserved::new(listener.address).map_err(listening(listener.address))?);
@@ -108,7 +108,10 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let gateway =
         Gateway::new(live, metrics, Arc::clone(&vitals), setup.spec.limits, setup.access_log.clone());
     let (done, ended) = mpsc::channel();
-    let server = assemble(setup, gateway, &vitals, &reserved, &control, done.clone())?;
+    let handed_over = Arc::new(Notify::new());
+    let farewell =
+        Farewell::new(Arc::clone(&vitals), setup.spec.drain_timeout, Arc::clone(&handed_over), done.clone());
+    let server = assemble(setup, gateway, farewell, &reserved, &control)?;
     let signals = Signals::new(Arc::clone(&vitals), setup.spec.drain_delay);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
@@ -118,8 +121,10 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
 
     let bound = Bound { listeners: reserved.iter().map(Reserved::address).collect(), admin: admin_address };
     control.block_on(listen::until_reachable(&bound.listeners));
-    // Ready is what the operator's port says, so it opens last.
-    control.spawn(admin.serve(admin_listener));
+    // Ready is what the operator's port says, so it opens last; a predecessor answers there until then.
+    let admin_listener =
+        control.block_on(async { listen::listen(admin_socket) }).map_err(listening(admin_address))?;
+    control.spawn(admin.serve(admin_listener, handed_over));
     drop(reserved);
     announce(&bound);
     // The sender lives in the server's thread: either it or the farewell speaks before both are gone.
@@ -138,10 +143,9 @@ async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {
 fn assemble(
     setup: &Setup,
     gateway: Gateway,
-    vitals: &Arc<Vitals>,
+    farewell: Farewell,
     reserved: &[Reserved],
     control: &tokio::runtime::Runtime,
-    done: mpsc::Sender<()>,
 ) -> Result<Server, ServeError> {
     let spec = &setup.spec;
     let options = Opt { upgrade: setup.upgrade, ..Opt::default() };
@@ -166,7 +170,6 @@ fn assemble(
         }
     }
     server.add_service(proxy);
-    let farewell = Farewell::new(Arc::clone(vitals), spec.drain_timeout, done);
     server.add_service(background_service("farewell", farewell));
     Ok(server)
 }
