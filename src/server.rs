@@ -18,10 +18,12 @@ use pingora::server::RunArgs;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::background_service;
 use shutdown::{Farewell, Signals};
+use socket2::Socket;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What a process is made of.
 pub struct Setup {
@@ -85,8 +87,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let metrics = Arc::new(Metrics::new());
     let fault = Arc::new(RwLock::new(None));
 
-    let (admin_listener, reserved) = control.block_on(async { claim(setup) })?;
-    let admin_address = admin_listener.local_addr()?;
+    let (admin_socket, reserved) = claim(setup)?;
+    let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
 
     control.spawn(Resolver::new(Arc::clone(&live)).run());
     control.spawn(Prober::new(Arc::clone(&live)).run());
@@ -102,7 +104,10 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let gateway =
         Gateway::new(live, metrics, Arc::clone(&vitals), setup.spec.limits, setup.access_log.clone());
     let (done, ended) = mpsc::channel();
-    let server = assemble(setup, gateway, &vitals, &reserved, &control, done.clone())?;
+    let handed_over = Arc::new(Notify::new());
+    let farewell =
+        Farewell::new(Arc::clone(&vitals), setup.spec.drain_timeout, Arc::clone(&handed_over), done.clone());
+    let server = assemble(setup, gateway, farewell, &reserved, &control)?;
     let signals = Signals::new(Arc::clone(&vitals), setup.spec.drain_delay);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
@@ -112,8 +117,11 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
 
     let bound = Bound { listeners: reserved.iter().map(Reserved::address).collect(), admin: admin_address };
     control.block_on(listen::until_reachable(&bound.listeners));
-    // Ready is what the operator's port says, so it opens last.
-    control.spawn(admin.serve(admin_listener));
+    // Ready is what the operator's port says, so it opens last; a predecessor answers there until then.
+    let admin_listener = control
+        .block_on(async { listen::listen(admin_socket) })
+        .map_err(|source| ServeError::Listen { address: admin_address, source })?;
+    control.spawn(admin.serve(admin_listener, handed_over));
     drop(reserved);
     announce(&bound);
     // The sender lives in the server's thread: either it or the farewell speaks before both are gone.
@@ -123,11 +131,11 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
 }
 
 /// Takes the operator's port and the listeners' addresses, each of which must be free unless it is handed over.
-fn claim(setup: &Setup) -> Result<(tokio::net::TcpListener, Vec<Reserved>), ServeError> {
+fn claim(setup: &Setup) -> Result<(Socket, Vec<Reserved>), ServeError> {
     let listening = |address| move |source| ServeError::Listen { address, source };
     let free = |address| if setup.upgrade { Ok(()) } else { listen::ensure_free(address) };
     let address = setup.spec.admin;
-    let admin = free(address).and_then(|()| listen::shared(address)).map_err(listening(address))?;
+    let admin = free(address).and_then(|()| listen::reusable(address)).map_err(listening(address))?;
     let addresses = setup.spec.listeners.iter().map(|listener| listener.address);
     let reserve = |address| free(address).and_then(|()| Reserved::new(address)).map_err(listening(address));
     Ok((admin, addresses.map(reserve).collect::<Result<_, _>>()?))
@@ -143,10 +151,9 @@ async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {
 fn assemble(
     setup: &Setup,
     gateway: Gateway,
-    vitals: &Arc<Vitals>,
+    farewell: Farewell,
     reserved: &[Reserved],
     control: &tokio::runtime::Runtime,
-    done: mpsc::Sender<()>,
 ) -> Result<Server, ServeError> {
     let spec = &setup.spec;
     let options = Opt { upgrade: setup.upgrade, ..Opt::default() };
@@ -171,7 +178,6 @@ fn assemble(
         }
     }
     server.add_service(proxy);
-    let farewell = Farewell::new(Arc::clone(vitals), spec.drain_timeout, done);
     server.add_service(background_service("farewell", farewell));
     Ok(server)
 }

@@ -12,6 +12,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// What the operator's port answers from.
 #[derive(Clone)]
@@ -27,15 +29,16 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves until the listener fails.
-    pub async fn serve(self, listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    /// Serves until the port is handed over to a successor, which alone is to be asked from then on.
+    pub async fn serve(self, listener: TcpListener, handed_over: Arc<Notify>) -> std::io::Result<()> {
         let routes = Router::new()
             .route("/healthz", get(healthz))
             .route("/livez", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(self);
-        axum::serve(listener, routes).await
+        let until = async move { handed_over.notified().await };
+        axum::serve(listener, routes).with_graceful_shutdown(until).await
     }
 }
 

@@ -7,8 +7,9 @@ use super::watch::{Contents, FileWatch};
 use crate::metrics::Metrics;
 use crate::policy::{self, Environment, Issues, Policy};
 use crate::snapshot::{self, BuildError, Live, Snapshot};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The policy's file, and the environment its variables come from.
 #[derive(Clone)]
@@ -46,21 +47,42 @@ pub enum LoadFailure {
 impl PolicyFile {
     /// Reads and checks the policy; may block on the disk.
     pub fn load(&self) -> Result<Policy, LoadFailure> {
+        self.load_in(&*self.environment)
+    }
+
+    fn load_in(&self, environment: &dyn Environment) -> Result<Policy, LoadFailure> {
         let unreadable = |source| LoadFailure::Unreadable { path: self.path.clone(), source };
-        let bytes = self.environment.read(&self.path).map_err(unreadable)?;
+        let bytes = environment.read(&self.path).map_err(unreadable)?;
         let text = String::from_utf8_lossy(&bytes);
         let base = self.path.parent().unwrap_or(Path::new("."));
         let wrong = |issues| LoadFailure::Wrong { path: self.path.clone(), issues };
         // The first pass tells whose labels the decisions may name, the second holds them to those.
-        let policy = policy::load(&text, base, &*self.environment, None).map_err(wrong)?;
+        let policy = policy::load(&text, base, environment, None).map_err(wrong)?;
         let labels = snapshot::classifier_spec(&policy).source.labels().map_err(BuildError::Classifier)?;
         let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-        policy::load(&text, base, &*self.environment, Some(&names)).map_err(wrong)
+        policy::load(&text, base, environment, Some(&names)).map_err(wrong)
     }
 
-    /// The policy's own file and those it names.
-    fn watched(&self, policy: &Policy) -> Vec<PathBuf> {
+    /// The policy's own file and those that the policy in force names.
+    fn watched(&self, policy: &Policy) -> BTreeSet<PathBuf> {
         std::iter::once(self.path.clone()).chain(policy.files.iter().cloned()).collect()
+    }
+}
+
+/// An environment that remembers what was read: a refused policy does not tell which files it waits for.
+struct Noting {
+    inner: Arc<dyn Environment + Send + Sync>,
+    read: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Environment for Noting {
+    fn var(&self, name: &str) -> Option<String> {
+        self.inner.var(name)
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        self.inner.read(path)
     }
 }
 
@@ -86,7 +108,7 @@ impl Reloader {
 
     /// Follows the files for ever.
     pub async fn run(self) {
-        let mut files = self.file.watched(&self.live.load().policy);
+        let mut files = Vec::from_iter(self.file.watched(&self.live.load().policy));
         let mut watch = FileWatch::new(&files);
         // Nothing is known of what changed between the first load and the watch: the first look always differs.
         let mut known = None;
@@ -98,8 +120,9 @@ impl Reloader {
                 continue;
             }
             known = now;
-            self.reload().await;
-            files = self.file.watched(&self.live.load().policy);
+            let read = self.reload().await;
+            let named = self.file.watched(&self.live.load().policy);
+            files = named.union(&read).cloned().collect();
             watch.follow(&files);
             if self.fault().is_some() {
                 watch.changed().await;
@@ -107,19 +130,25 @@ impl Reloader {
         }
     }
 
-    async fn reload(&self) {
-        let (file, live) = (self.file.clone(), Arc::clone(&self.live));
+    /// Loads the policy and puts it in force; tells which files that took.
+    async fn reload(&self) -> BTreeSet<PathBuf> {
+        let file = self.file.clone();
         // Weights and files are read off the request threads.
-        let loaded = tokio::task::spawn_blocking(move || file.load()).await;
-        let outcome = match loaded {
-            Ok(Ok(policy)) if policy == *live.load().policy => {
-                self.say(None);
-                return;
-            }
-            Ok(Ok(policy)) => self.publish(policy).await,
-            Ok(Err(failure)) => Err(failure),
-            Err(_cancelled) => return,
-        };
+        let loading = tokio::task::spawn_blocking(move || {
+            let noting = Noting { inner: Arc::clone(&file.environment), read: Mutex::default() };
+            let loaded = file.load_in(&noting);
+            (loaded, noting.read.into_inner().unwrap_or_else(PoisonError::into_inner))
+        });
+        let Ok((loaded, read)) = loading.await else { return BTreeSet::new() };
+        match loaded {
+            Ok(policy) if policy == *self.live.load().policy => self.say(None),
+            Ok(policy) => self.conclude(self.publish(policy).await),
+            Err(failure) => self.conclude(Err(failure)),
+        }
+        read
+    }
+
+    fn conclude(&self, outcome: Result<u64, LoadFailure>) {
         let fault = match outcome {
             Ok(generation) => {
                 tracing::info!(generation, "policy reloaded");

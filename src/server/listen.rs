@@ -70,10 +70,9 @@ impl Reserved {
     }
 }
 
-/// Listens on an address that a successor may listen on too while it takes over.
-pub(super) fn shared(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+/// Listens on a socket from [`reusable`]; it must be called on a runtime.
+pub(super) fn listen(socket: Socket) -> std::io::Result<tokio::net::TcpListener> {
     const BACKLOG: i32 = 128;
-    let socket = reusable(address)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(socket.into())
@@ -86,7 +85,8 @@ pub(super) fn ensure_free(address: SocketAddr) -> std::io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn reusable(address: SocketAddr) -> std::io::Result<Socket> {
+/// Takes an address that a successor may take too while it takes over; nothing reaches it before it listens.
+pub(super) fn reusable(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

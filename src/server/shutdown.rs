@@ -9,6 +9,7 @@ use pingora::services::background::BackgroundService;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 /// How long the last bytes may take to leave the process after the last request has ended.
 const LINGER: Duration = Duration::from_millis(100);
@@ -55,12 +56,19 @@ impl ShutdownSignalWatch for Signals {
 pub(super) struct Farewell {
     vitals: Arc<Vitals>,
     timeout: Duration,
+    handed_over: Arc<Notify>,
     done: Mutex<mpsc::Sender<()>>,
 }
 
 impl Farewell {
-    pub(super) fn new(vitals: Arc<Vitals>, timeout: Duration, done: mpsc::Sender<()>) -> Self {
-        Self { vitals, timeout, done: Mutex::new(done) }
+    /// Makes one that waits up to `timeout` and notifies `handed_over` when a successor has the listeners.
+    pub(super) fn new(
+        vitals: Arc<Vitals>,
+        timeout: Duration,
+        handed_over: Arc<Notify>,
+        done: mpsc::Sender<()>,
+    ) -> Self {
+        Self { vitals, timeout, handed_over, done: Mutex::new(done) }
     }
 }
 
@@ -71,17 +79,38 @@ impl BackgroundService for Farewell {
         if shutdown.wait_for(|down| *down).await.is_err() {
             return;
         }
+        if !self.vitals.is_draining() {
+            // Whoever ends without a successor drains before Pingora stops to accept.
+            tracing::info!("the listeners are handed over; what is in flight is finished here");
+            self.handed_over.notify_one();
+        }
         self.vitals.drain();
         let until = Instant::now() + self.timeout;
-        while self.vitals.in_flight() > 0 && Instant::now() < until {
-            tokio::time::sleep(LOOK).await;
+        let idle = async {
+            while self.vitals.in_flight() > 0 && Instant::now() < until {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // Pingora hears no signal any more, but whoever interrupts a drain does not want to wait.
+        tokio::select! {
+            () = idle => {}
+            () = interrupted() => {}
         }
         let cut = self.vitals.in_flight();
         if cut > 0 {
-            tracing::warn!(requests = cut, "the drain's time is up; requests are cut");
+            tracing::warn!(requests = cut, "the drain is over; requests are cut");
         }
         tokio::time::sleep(LINGER).await;
         // The process may be ending already.
         let _ = self.done.lock().unwrap_or_else(PoisonError::into_inner).send(());
+    }
+}
+
+async fn interrupted() {
+    match signal(SignalKind::interrupt()) {
+        Ok(mut interrupt) => {
+            interrupt.recv().await;
+        }
+        Err(_unheard) => std::future::pending().await,
     }
 }

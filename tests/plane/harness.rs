@@ -76,6 +76,12 @@ impl Launch {
         self.folder.path()
     }
 
+    /// Shares the folder of a running gateway: its policy, its server file and its hand-over socket.
+    pub fn beside(mut self, other: &Gateway) -> Self {
+        self.folder = Arc::clone(&other.folder);
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub async fn start(self) -> Gateway {
         let policy = self.folder.path().join("policy.yaml");

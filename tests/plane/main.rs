@@ -10,6 +10,7 @@
 
 mod harness;
 mod raw;
+mod upstream;
 
 mod balancing;
 mod bodies;
@@ -17,6 +18,7 @@ mod commands;
 mod demo;
 mod framing;
 mod guides;
+mod leaving;
 mod lifecycle;
 mod rejections;
 mod reloading;
@@ -24,5 +26,7 @@ mod retries;
 mod sdk;
 mod spoofing;
 mod streaming;
+mod timeouts;
+mod upgrading;
 mod upstreams;
 mod why;
