@@ -104,14 +104,13 @@ async fn the_less_busy_endpoint_is_preferred() {
 
 /// Asks once for each of these sessions, named by header or by field; gives the port that answered each.
 async fn homes(gateway: &Gateway, by_header: bool) -> HashMap<usize, String> {
-    let mut homes = HashMap::new();
+    let (client, mut homes) = (client(), HashMap::new());
     for session in 0..40 {
         let (header, field) = if by_header { (session, 0) } else { (0, session) };
         let body = format!(
             r#"{{"model":"m","user":"user-{field}","max_tokens":2,"messages":[{{"role":"user","content":"hi"}}]}}"#
         );
-        let request =
-            client().post(gateway.url(CHAT)).header("x-session-id", format!("s-{header}")).body(body);
+        let request = client.post(gateway.url(CHAT)).header("x-session-id", format!("s-{header}")).body(body);
         let answer = Answer::of(request.send().await.unwrap()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         homes.insert(session, answer.header("x-inference-port").to_owned());

@@ -114,7 +114,7 @@ fn body(model: &str, length: usize) -> String {
     let mut pad = String::new();
     while pad.len() < length {
         write!(pad, "{}é\\n\",\"", pad.len()).unwrap();
-        pad.extend(std::iter::repeat_n('x', (length - pad.len().min(length)).min(9_000)));
+        pad.push_str(&"x".repeat(length.saturating_sub(pad.len()).min(9_000)));
     }
     let head =
         r#"{ "temperature" : 1.00e0,"unknown":{"b":-0, "a":[2.50,12345678901234567890123, "\u00e9\/"]},"#;
@@ -290,7 +290,7 @@ async fn limited(limits: &str) -> (Sim, Gateway) {
 async fn a_body_over_the_limit_is_refused_in_every_framing_and_the_client_reads_why() {
     let (sim, gateway) = limited("max_body_bytes: 100000").await;
     let mut exact = body("m", 90_000);
-    exact.extend(std::iter::repeat_n(' ', 100_000 - exact.len()));
+    exact.push_str(&" ".repeat(100_000 - exact.len()));
     let cases = [Framing::Length, Framing::Chunked, Framing::H2, Framing::H2WithoutLength];
     for framing in cases {
         let (status, text) = framing.post(&gateway, "fits", &exact).await;

@@ -48,14 +48,15 @@ impl Wire {
         Self { stream: TcpStream::connect(addr).await.unwrap(), rest: Vec::new() }
     }
 
-    /// Sends bytes as they are; a peer that has closed already is found out by reading.
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.unwrap();
+    /// Sends bytes as they are; tells whether the peer has taken them all.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let sent = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
+        sent.expect("the peer reads or closes in time").is_ok()
     }
 
     /// Sends a request of a JSON body with its length.
-    pub async fn post(&mut self, path: &str, body: &str) {
-        self.send(post(path, body)).await;
+    pub async fn post(&mut self, path: &str, body: &str) -> bool {
+        self.send(post(path, body)).await
     }
 
     /// Reads one answer, an interim one too; `None` when the connection ends before it.
@@ -199,7 +200,10 @@ async fn converse(mut wire: Wire, script: impl Fn(usize) -> Act, record: &Mutex<
                 record.lock().unwrap().push(message);
                 wire.send(bytes).await;
             }
-            Act::AnswerEarly(bytes) => return wire.send(bytes).await,
+            Act::AnswerEarly(bytes) => {
+                wire.send(bytes).await;
+                return;
+            }
             Act::Close => {
                 wire.message().await;
                 return;

@@ -82,13 +82,14 @@ async fn another_endpoint_answers_for_one_that_cannot() {
 
 #[tokio::test]
 async fn an_answer_that_is_final_is_not_asked_for_again() {
+    let (bad, good) = (sim("m").await, sim("m").await);
+    let policy = in_order(&[bad.addr(), good.addr()], "", "").replace("weight: 100}", "weight: 1}");
+    let gateway = Launch::new(policy).start().await;
     for status in [400, 401, 404, 422, 500] {
-        let (bad, good) = (failing(status).await, sim("m").await);
-        let gateway = Launch::new(in_order(&[bad.addr(), good.addr()], "", "")).start().await;
-        let answer = gateway.chat("m", "hi").await;
-        assert_eq!(answer.status, status);
-        assert_eq!((asked(&bad).len(), asked(&good).len()), (1, 0));
+        bad.set_faults(faults(|faults| faults.status = Some(status)));
+        assert_eq!(gateway.chat("m", "hi").await.status, status);
     }
+    assert_eq!((asked(&bad).len(), asked(&good).len()), (5, 0));
 }
 
 #[tokio::test]
@@ -110,7 +111,7 @@ async fn the_policy_says_what_is_worth_another_try() {
 async fn attempts_are_bounded_and_the_last_answer_passes_through() {
     let sims = [failing(503).await, failing(503).await, failing(503).await, failing(503).await];
     let addresses = sims.each_ref().map(Sim::addr);
-    for (retry, attempts) in [("", 3), ("attempts: 1", 1), ("attempts: 2", 2), ("attempts: 9", 4)] {
+    for (retry, attempts) in [("", 3), ("attempts: 1", 1), ("attempts: 9", 4)] {
         let before: usize = sims.iter().map(|sim| asked(sim).len()).sum();
         let gateway = Launch::new(in_order(&addresses, retry, "")).start().await;
         let answer = gateway.chat("m", "hi").await;
