@@ -8,21 +8,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// One finished request.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone)]
 pub struct Record {
     /// The request's id, the client's own or made here.
     pub request_id: String,
     /// The client's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<SocketAddr>,
     /// What was asked, and of whom.
-    #[serde(flatten)]
     pub asked: Asked,
     /// What was decided, and why.
-    #[serde(flatten)]
     pub chosen: Chosen,
     /// What came back.
-    #[serde(flatten)]
     pub answered: Answered,
 }
 

@@ -3,9 +3,10 @@
 //! Lines are gathered in a bounded buffer and written by a thread of their own a few times a second: a request
 //! neither waits for a terminal nor wakes a thread. Lines that find the buffer full are dropped and counted.
 
-use crate::record::Record;
+use crate::record::{Answered, Asked, Chosen, Record};
 use serde::Serialize;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -46,8 +47,15 @@ pub struct Flush {
 #[derive(Serialize)]
 struct Line<'a> {
     ts: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<SocketAddr>,
     #[serde(flatten)]
-    record: &'a Record,
+    asked: &'a Asked,
+    #[serde(flatten)]
+    chosen: &'a Chosen,
+    #[serde(flatten)]
+    answered: &'a Answered,
 }
 
 impl AccessLog {
@@ -65,7 +73,9 @@ impl AccessLog {
         let AccessLog::Lines(lines) = self else { return };
         let ts = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut line = Vec::with_capacity(1024);
-        if serde_json::to_writer(&mut line, &Line { ts: &ts, record }).is_ok() {
+        let Record { request_id, client, asked, chosen, answered } = record;
+        let entry = Line { ts: &ts, request_id, client: *client, asked, chosen, answered };
+        if serde_json::to_writer(&mut line, &entry).is_ok() {
             line.push(b'\n');
             lines.add(&line);
         }

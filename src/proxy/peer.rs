@@ -52,7 +52,6 @@ impl Wardrobe {
         let options = &mut peer.options;
         options.connection_timeout = Some(spec.timeouts.connect);
         options.total_connection_timeout = Some(spec.timeouts.connect);
-        options.write_timeout = Some(spec.timeouts.idle);
         options.idle_timeout = Some(KEEP_IDLE);
         options.max_h2_streams = H2_STREAMS;
         match &spec.transport {
@@ -131,8 +130,10 @@ pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<
     }
     request.remove_header(&EXPECT);
     request.remove_header(&TRANSFER_ENCODING);
-    let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
-    request.set_uri(uri);
+    if !spec.path_prefix.is_empty() || request.uri.authority().is_some() {
+        let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
+        request.set_uri(uri);
+    }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
         HostRule::Endpoint => course.authority().unwrap_or_default(),
