@@ -107,9 +107,6 @@ pub enum Rejection {
     /// The upstream did not answer in time.
     #[error("The model's server did not answer in time.")]
     UpstreamTimeout,
-    /// This process is about to stop.
-    #[error("The service is shutting down. Please retry.")]
-    Draining,
     /// A fault of this program.
     #[error("Internal error.")]
     Internal,
@@ -196,7 +193,6 @@ impl Rejection {
             Self::UpstreamTimeout => {
                 line(S::GATEWAY_TIMEOUT, Upstream, "upstream_timeout", "upstream_timeout")
             }
-            Self::Draining => line(S::SERVICE_UNAVAILABLE, Ours, "draining", "draining"),
             Self::Internal => line(S::INTERNAL_SERVER_ERROR, Ours, "internal", "internal_error"),
         }
     }
@@ -237,7 +233,6 @@ impl Rejection {
             Self::Overloaded { retry_after } | Self::NoHealthyEndpoint { retry_after, .. } => {
                 Some(*retry_after)
             }
-            Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -323,7 +318,6 @@ mod tests {
             Rejection::UpstreamConnect,
             Rejection::UpstreamReset,
             Rejection::UpstreamTimeout,
-            Rejection::Draining,
             Rejection::Internal,
         ]
     }

@@ -23,8 +23,8 @@ use crate::vitals::Vitals;
 use async_trait::async_trait;
 use bytes::Bytes;
 use exchange::{RETRY_AFTER, RetryCause};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use peer::Wardrobe;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -259,6 +259,18 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
         exchange.received(body.as_deref().unwrap_or_default());
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        _exchange: &mut Exchange,
+    ) -> Result<Option<Bytes>> {
+        for name in peer::forged(trailers) {
+            trailers.remove(name);
+        }
         Ok(None)
     }
 

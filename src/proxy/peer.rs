@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HostRule, PoolSpec, Transport};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderName, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -122,7 +122,9 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
     let course = exchange.course.as_ref().ok_or(Rejection::Internal)?;
     let spec = course.spec(&exchange.live);
-    strip_steering(request);
+    for name in forged(&request.headers) {
+        request.remove_header(&name);
+    }
     if !spec.forward_authorization {
         for name in CLIENT_CREDENTIALS {
             request.remove_header(name);
@@ -154,16 +156,13 @@ pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<
     Ok(())
 }
 
-/// Removes the headers by which a request could pretend to be decided, or an answer to be ours.
-fn strip_steering(request: &mut RequestHeader) {
-    let forged: Vec<HeaderName> = request.headers.keys().filter(|name| is_steering(name)).cloned().collect();
-    for name in forged {
-        request.remove_header(&name);
-    }
+/// The headers by which a request pretends to be decided, or an upstream's answer to be ours.
+pub(super) fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_steering(name)).cloned().collect()
 }
 
 /// Tells whether a header is one that only this gateway may set.
-pub(super) fn is_steering(name: &HeaderName) -> bool {
+fn is_steering(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("x-vsr-")
         || name.starts_with("x-gateway-")

@@ -4,7 +4,7 @@
 
 use super::body;
 use super::exchange::Exchange;
-use super::peer::is_steering;
+use super::peer::forged;
 use crate::openai::Rejection;
 use crate::policy::Model;
 use crate::snapshot::Snapshot;
@@ -38,8 +38,7 @@ impl Path {
 
 /// Says on an answer which model gave it and why, and removes what an upstream may have said of that.
 pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path: Path) {
-    let forged: Vec<HeaderName> = response.headers.keys().filter(|name| is_steering(name)).cloned().collect();
-    for name in forged {
+    for name in forged(&response.headers) {
         response.remove_header(&name);
     }
     exchange.record.answered.response_path = path.as_str();
