@@ -7,9 +7,9 @@ mod json;
 mod prompt;
 pub mod rejection;
 pub mod request;
-mod scan;
 pub mod splice;
 pub mod sse;
+mod tail;
 mod unescape;
 pub mod usage;
 

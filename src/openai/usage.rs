@@ -6,8 +6,8 @@
 use memchr::memmem::Finder;
 
 use super::json;
-use super::scan::Answer;
 use super::sse::{Event, Events};
+use super::tail::Tail;
 
 /// How many tokens a request took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct UsageReader {
 
 #[derive(Debug)]
 enum Source {
-    Json(Answer),
+    Json(Tail),
     Events(Events, Box<Seen>),
     Opaque,
 }
@@ -62,7 +62,7 @@ impl UsageReader {
     /// Starts to read an answer.
     pub fn new(format: Format) -> Self {
         let source = match format {
-            Format::Json => Source::Json(Answer::default()),
+            Format::Json => Source::Json(Tail::default()),
             Format::EventStream => Source::Events(Events::default(), Box::new(Seen::nothing())),
             Format::Opaque => Source::Opaque,
         };
@@ -72,7 +72,7 @@ impl UsageReader {
     /// Takes the next bytes of the body.
     pub fn feed(&mut self, chunk: &[u8]) {
         match &mut self.source {
-            Source::Json(answer) => answer.feed(chunk),
+            Source::Json(tail) => tail.feed(chunk),
             Source::Events(events, seen) => events.feed(chunk, |event| seen.take(event)),
             Source::Opaque => {}
         }
@@ -89,9 +89,9 @@ impl UsageReader {
     /// Returns what the answer has said so far about its cost; the last word counts.
     pub fn usage(&self) -> Option<Usage> {
         match &self.source {
-            Source::Json(answer) => {
+            Source::Json(tail) => {
                 let mut tally = Tally::default();
-                tally.take(answer.usage());
+                tally.take(tail.usage());
                 tally.usage()
             }
             Source::Events(_, seen) => seen.tally.usage(),
@@ -117,15 +117,6 @@ impl UsageReader {
         self.seen().is_some_and(|seen| seen.done)
     }
 
-    /// Says whether the answer reported an error in its body.
-    pub fn saw_error(&self) -> bool {
-        match &self.source {
-            Source::Json(answer) => answer.saw_error(),
-            Source::Events(_, seen) => seen.error,
-            Source::Opaque => false,
-        }
-    }
-
     fn seen(&self) -> Option<&Seen> {
         match &self.source {
             Source::Events(_, seen) => Some(seen),
@@ -140,19 +131,15 @@ struct Seen {
     tally: Tally,
     events: u64,
     done: bool,
-    error: bool,
     usage_key: Finder<'static>,
-    error_key: Finder<'static>,
 }
 
 impl Seen {
     fn nothing() -> Self {
-        let key = |key: &'static str| Finder::new(key);
-        let (usage_key, error_key) = (key("\"usage\""), key("\"error\""));
-        Self { tally: Tally::default(), events: 0, done: false, error: false, usage_key, error_key }
+        Self { tally: Tally::default(), events: 0, done: false, usage_key: Finder::new("\"usage\"") }
     }
 
-    /// Looks at an event's bytes, and into its JSON only if it may say something about usage or an error.
+    /// Looks at an event's bytes, and into its JSON only if it may say something about usage.
     fn take(&mut self, event: Event<'_>) {
         let Some(data) = event.data() else {
             return;
@@ -162,12 +149,11 @@ impl Seen {
             return;
         }
         self.events += 1;
-        if !speaks(&data, &self.usage_key) && !speaks(&data, &self.error_key) {
+        if !speaks(&data, &self.usage_key) {
             return;
         }
         for (key, value) in members(&data) {
             match key {
-                b"type" => self.error |= value == b"\"error\"",
                 // The Responses API reports inside `response`, Anthropic's first event inside `message`.
                 b"response" | b"message" => members(value).for_each(|(key, value)| self.member(key, value)),
                 _ => self.member(key, value),
@@ -176,10 +162,8 @@ impl Seen {
     }
 
     fn member(&mut self, key: &[u8], value: &[u8]) {
-        match key {
-            b"usage" => self.tally.take(value),
-            b"error" => self.error |= value != b"null",
-            _ => {}
+        if key == b"usage" {
+            self.tally.take(value);
         }
     }
 }
@@ -269,8 +253,8 @@ mod tests {
         reader
     }
 
-    fn summary(reader: &UsageReader) -> (Option<Usage>, u64, bool, bool, u64) {
-        (reader.usage(), reader.events(), reader.done(), reader.saw_error(), reader.skipped())
+    fn summary(reader: &UsageReader) -> (Option<Usage>, u64, bool, u64) {
+        (reader.usage(), reader.events(), reader.done(), reader.skipped())
     }
 
     fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> Usage {
@@ -286,10 +270,7 @@ mod tests {
 
     #[test]
     fn a_chat_stream_reports_at_its_end() {
-        assert_eq!(
-            summary(&read(Format::EventStream, CHAT, &[])),
-            (Some(tokens(12, 2, 8)), 3, true, false, 0)
-        );
+        assert_eq!(summary(&read(Format::EventStream, CHAT, &[])), (Some(tokens(12, 2, 8)), 3, true, 0));
     }
 
     #[test]
@@ -304,10 +285,7 @@ mod tests {
     fn the_responses_api_and_anthropic_report_elsewhere() {
         let responses = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"error\":null,\
             \"usage\":{\"input_tokens\":9,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":5}}}\n\n";
-        assert_eq!(
-            summary(&read(Format::EventStream, responses, &[])),
-            (Some(tokens(9, 5, 4)), 1, false, false, 0)
-        );
+        assert_eq!(summary(&read(Format::EventStream, responses, &[])), (Some(tokens(9, 5, 4)), 1, false, 0));
         let anthropic = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
             {\"input_tokens\":3,\"cache_read_input_tokens\":20,\"cache_creation_input_tokens\":2,\"output_tokens\":1}}}\n\n\
             event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n";
@@ -315,24 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_a_stream_is_seen() {
-        for (data, error) in [
-            ("{\"error\":{\"message\":\"m\",\"code\":500}}", true),
-            ("{\"type\":\"error\",\"message\":\"m\"}", true),
-            ("{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}", true),
-            ("{\"choices\":[],\"error\":null}", false),
-            ("{\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\"\"}}]}", false),
-        ] {
-            let reader = read(Format::EventStream, &format!("data: {data}\n\n"), &[]);
-            assert_eq!(reader.saw_error(), error, "{data}");
-        }
-    }
-
-    #[test]
     fn a_json_answer_reports_in_its_top_level() {
         let body = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
-        assert_eq!(summary(&read(Format::Json, body, &[])), (Some(tokens(5, 6, 0)), 0, false, false, 0));
-        assert!(read(Format::Json, r#"{"error":{"message":"m"}}"#, &[]).saw_error());
+        assert_eq!(summary(&read(Format::Json, body, &[])), (Some(tokens(5, 6, 0)), 0, false, 0));
         for none in ["", "[]", r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":"5"}}"#, r#"{"usage":"x"}"#]
         {
             assert_eq!(read(Format::Json, none, &[]).usage(), None);
@@ -357,7 +320,7 @@ mod tests {
         ) {
             let stream = format!("\u{feff}: hello\n\n{CHAT}").replace('\n', end);
             let reader = read(Format::EventStream, &stream, &cuts);
-            prop_assert_eq!(summary(&reader), (Some(tokens(12, 2, 8)), 3, true, false, 0));
+            prop_assert_eq!(summary(&reader), (Some(tokens(12, 2, 8)), 3, true, 0));
         }
 
         #[test]
