@@ -1,5 +1,7 @@
 //! Classification through the public API, one text at a time, at several lengths; and loading the model.
 
+#![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,26 @@ fn spec() -> Spec {
 fn text(tokens: usize) -> String {
     let words = ["the", "river", "runs", "through", "every", "old", "city", "and"];
     words.iter().copied().cycle().take(tokens - 2).collect::<Vec<_>>().join(" ")
+}
+
+/// Prints the median and the 99th percentile of one call, which criterion does not.
+fn percentiles(_: &mut Criterion) {
+    const CALLS: usize = 300;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+    let classifier = Classifier::load(&spec()).expect("the built-in model loads");
+    for tokens in TOKENS {
+        let text = text(tokens);
+        let call = |_| {
+            let begun = Instant::now();
+            let deadline = begun + Duration::from_secs(10);
+            runtime.block_on(classifier.domain(black_box(&text), deadline)).expect("in time");
+            begun.elapsed()
+        };
+        let mut times: Vec<Duration> = (0..CALLS).map(call).collect();
+        times.sort_unstable();
+        println!("{tokens} tokens: p50 {:?}, p99 {:?}", times[CALLS / 2], times[CALLS * 99 / 100]);
+    }
 }
 
 fn classify(c: &mut Criterion) {
@@ -42,5 +64,5 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, classify, load);
+criterion_group!(benches, percentiles, classify, load);
 criterion_main!(benches);
