@@ -91,7 +91,6 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
 
     control.spawn(Resolver::new(Arc::clone(&live)).run());
-    control.spawn(Prober::new(Arc::clone(&live)).run());
     let admin = Admin {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
@@ -101,8 +100,14 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault);
     control.spawn(reloader.run());
 
-    let gateway =
-        Gateway::new(live, metrics, Arc::clone(&vitals), setup.spec.limits, setup.access_log.clone());
+    let gateway = Gateway::new(
+        Arc::clone(&live),
+        metrics,
+        Arc::clone(&vitals),
+        setup.spec.limits,
+        setup.access_log.clone(),
+    );
+    control.spawn(Prober::new(live, Arc::new(gateway.peer_of())).run());
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());
     let farewell =

@@ -55,9 +55,10 @@ impl Snapshot {
             _ => Arc::new(Classifier::load(&spec)?),
         };
         let pools = policy.pools.iter().map(|pool| build_pool(pool, &addresses, previous)).collect();
+        let (share, least) = (policy.retry.budget_share.0, policy.retry.budget_min_per_second);
         let budget = match previous {
-            Some(previous) if previous.policy.retry == policy.retry => Arc::clone(&previous.budget),
-            _ => Arc::new(RetryBudget::new(policy.retry.budget_share.0, policy.retry.budget_min_per_second)),
+            Some(previous) if previous.budget.is_for(share, least) => Arc::clone(&previous.budget),
+            _ => Arc::new(RetryBudget::new(share, least)),
         };
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let built_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -9,7 +9,7 @@ mod resolve;
 mod watch;
 
 pub use admin::Admin;
-pub use probe::Prober;
+pub use probe::{PeerOf, Prober};
 pub use reload::{LoadFailure, PolicyFile, Reloader};
 pub use resolve::{Resolver, resolve_all};
 pub use watch::{Contents, FileWatch};

@@ -3,18 +3,24 @@
 //! Only tells an endpoint how a check went; the endpoint knows what that means.
 
 use crate::balance::{Endpoint, HealthThresholds};
-use crate::policy::{Health, HostRule, PoolSpec, Transport};
+use crate::policy::{Health, HostRule, PoolSpec};
 use crate::snapshot::{Live, Snapshot};
 use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
+
+/// Tells how an endpoint of a pool is spoken to, the same for checks as for requests.
+pub type PeerOf = Arc<dyn Fn(&PoolSpec, SocketAddr) -> HttpPeer + Send + Sync>;
 
 /// Keeps one checking task for each endpoint that is live.
 pub struct Prober {
     live: Arc<Live>,
+    peer_of: PeerOf,
     running: HashMap<usize, Running>,
 }
 
@@ -32,8 +38,8 @@ impl Drop for Running {
 
 impl Prober {
     /// Makes a prober for the live snapshot.
-    pub fn new(live: Arc<Live>) -> Self {
-        Self { live, running: HashMap::new() }
+    pub fn new(live: Arc<Live>, peer_of: PeerOf) -> Self {
+        Self { live, peer_of, running: HashMap::new() }
     }
 
     /// Checks for ever, following each new snapshot.
@@ -59,7 +65,12 @@ impl Prober {
             let running = running.unwrap_or_else(|| Running {
                 pool: pool.clone(),
                 endpoint: Arc::clone(endpoint),
-                task: tokio::spawn(check_for_ever(pool.clone(), health.clone(), Arc::clone(endpoint))),
+                task: tokio::spawn(check_for_ever(
+                    pool.clone(),
+                    health.clone(),
+                    Arc::clone(endpoint),
+                    (self.peer_of)(pool, endpoint.addr()),
+                )),
             });
             debug_assert!(Arc::ptr_eq(&running.endpoint, endpoint), "a task keeps its endpoint alive");
             kept.insert(key, running);
@@ -68,10 +79,10 @@ impl Prober {
     }
 }
 
-async fn check_for_ever(pool: PoolSpec, health: Health, endpoint: Arc<Endpoint>) {
+async fn check_for_ever(pool: PoolSpec, health: Health, endpoint: Arc<Endpoint>, peer: HttpPeer) {
     let thresholds =
         HealthThresholds { healthy_after: health.healthy_after, unhealthy_after: health.unhealthy_after };
-    let Some((check, backend)) = prepare(&pool, &health, &endpoint) else {
+    let Some((check, backend)) = prepare(&pool, &health, &endpoint, peer) else {
         tracing::error!(pool = %pool.name, endpoint = %endpoint.addr(), "endpoint cannot be checked");
         return;
     };
@@ -96,25 +107,25 @@ async fn check_for_ever(pool: PoolSpec, health: Health, endpoint: Arc<Endpoint>)
     }
 }
 
-fn prepare(pool: &PoolSpec, health: &Health, endpoint: &Endpoint) -> Option<(HttpHealthCheck, Backend)> {
-    let (server_name, tls) = match &pool.transport {
-        Transport::Plain { .. } => ("", false),
-        Transport::Tls { server_name, .. } => (server_name.as_str(), true),
-    };
+fn prepare(
+    pool: &PoolSpec,
+    health: &Health,
+    endpoint: &Endpoint,
+    peer: HttpPeer,
+) -> Option<(HttpHealthCheck, Backend)> {
     let host = match &pool.host {
         HostRule::Fixed(host) => host.as_str(),
         HostRule::Endpoint => endpoint.host(),
     };
-    let mut check = HttpHealthCheck::new(server_name, tls);
+    let mut check = HttpHealthCheck::new("", false);
+    check.peer_template = peer;
     let mut request = RequestHeader::build("GET", health.path.as_bytes(), Some(1)).ok()?;
     request.insert_header("host", host).ok()?;
     check.req = request;
     check.reuse_connection = true;
     check.peer_template.options.connection_timeout = Some(health.timeout);
+    check.peer_template.options.total_connection_timeout = Some(health.timeout);
     check.peer_template.options.read_timeout = Some(health.timeout);
-    if matches!(pool.transport, Transport::Plain { h2c: true }) {
-        check.peer_template.options.set_http_version(2, 2);
-    }
     let accepted = health.status.clone();
     check.validator = Some(Box::new(move |response| {
         let status = response.status.as_u16();

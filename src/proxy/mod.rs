@@ -15,7 +15,7 @@ pub use exchange::Exchange;
 
 use crate::metrics::Metrics;
 use crate::openai::{ChatRequest, Format, Operation, Rejection, UsageReader};
-use crate::policy::Limits;
+use crate::policy::{Limits, PoolSpec};
 use crate::record::bounded;
 use crate::route::{self, Plan, Reason};
 use crate::snapshot::Live;
@@ -30,6 +30,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub struct Gateway {
     vitals: Arc<Vitals>,
     limits: Limits,
     log: AccessLog,
-    wardrobe: Wardrobe,
+    wardrobe: Arc<Wardrobe>,
 }
 
 impl Gateway {
@@ -52,7 +53,13 @@ impl Gateway {
         limits: Limits,
         log: AccessLog,
     ) -> Self {
-        Self { live, metrics, vitals, limits, log, wardrobe: Wardrobe::default() }
+        Self { live, metrics, vitals, limits, log, wardrobe: Arc::default() }
+    }
+
+    /// Tells others how an endpoint of a pool is spoken to.
+    pub fn peer_of(&self) -> impl Fn(&PoolSpec, SocketAddr) -> HttpPeer + Send + Sync + 'static {
+        let wardrobe = Arc::clone(&self.wardrobe);
+        move |pool: &PoolSpec, address| wardrobe.peer(pool, address)
     }
 
     /// Bounds what this client's connection may do.

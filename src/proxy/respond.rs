@@ -117,7 +117,7 @@ pub(super) async fn model(
     let policy = &exchange.live.policy;
     let owner = match policy.model(&name) {
         Some(id) => Some(owner(&policy[id])),
-        None => policy.virtual_models.contains(&name).then_some("signalbox"),
+        None => policy.is_virtual(&name).then_some("signalbox"),
     };
     let Some(owner) = owner else {
         return reject(session, exchange, Rejection::UnknownModel { name }).await;

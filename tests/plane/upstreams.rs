@@ -237,3 +237,25 @@ async fn a_pool_whose_optional_key_is_missing_sends_none() {
     assert_eq!(gateway.post("/v1/chat/completions", r#"{"model": "m"}"#).await.status, 200);
     assert!(!calls.lock().unwrap().pop().unwrap().headers.contains_key("authorization"));
 }
+
+#[tokio::test]
+async fn health_is_checked_over_the_pools_own_tls() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let sim = tls_sim(mutual(&servers, &clients)).await;
+    let (certificate, key) = clients.cert_pem(&["gateway"]);
+    let more = format!(
+        "    tls: {{server_name: {NAME}, ca_file: ca.pem, client_cert_file: me.pem, client_key_file: me.key}}\n"
+    );
+    let checked = "enabled: true, path: /health, interval: 50ms, unhealthy_after: 1";
+    let launch = Launch::new(policy_of(&[sim.addr()], &more).replace("enabled: false", checked));
+    for (name, text) in [("ca.pem", servers.ca_pem()), ("me.pem", certificate), ("me.key", key)] {
+        std::fs::write(launch.folder().join(name), text).unwrap();
+    }
+    let gateway = launch.start().await;
+    until("two checks", async || {
+        (sim.seen().iter().filter(|seen| seen.path == "/health").count() >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.metric("signalbox_endpoint_up", &["pool=\"main\""]).await, 1.0);
+    assert_eq!(gateway.chat("m", "hi").await.status, 200);
+}
