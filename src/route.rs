@@ -46,6 +46,8 @@ impl Reason {
             Reason::Unclassified(Unknown::Late) => "default_classifier_late",
             Reason::Unclassified(Unknown::Failed) => "default_classifier_failed",
             Reason::Unclassified(Unknown::Empty) => "default_no_text",
+            Reason::Unclassified(Unknown::Unsupported) => "default_classifier_unsupported",
+            Reason::Unclassified(Unknown::TooLong) => "default_classifier_too_long",
         }
     }
 }

@@ -3,97 +3,56 @@
 //! A [`Classifier`] holds one model and the threads that run it, behind a bounded queue. Being late or busy is
 //! an answer ([`Unknown`]), not an error. Knows nothing of requests, policies or what follows from a label.
 
-mod encoder;
-mod kernels;
+mod answer;
+mod builtin;
+mod checkpoint;
+mod device;
+mod files;
+mod findings;
+mod heads;
+mod hub;
+mod load_error;
 mod model;
-#[cfg(test)]
-mod oracle;
+mod ops;
 mod queue;
+mod reader;
+mod spec;
+mod trunk;
 mod weights;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-pub use model::LoadError;
+pub use findings::{Cost, Entity, EntitySource, Findings, Label, Question, Questions, Risk, Unknown};
+pub use hub::HubError;
+pub use load_error::LoadError;
+pub use spec::{DeviceChoice, HubSpec, ModelInfo, Source, Spec, Thresholds};
 
-use model::Model;
+use answer::Encoder;
+use model::{Model, Options};
 use queue::{Compute, Queue};
-
-/// What a text is about.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Label {
-    /// The most probable of the model's labels.
-    pub name: Arc<str>,
-    /// Its calibrated probability, from 0 to 1.
-    pub confidence: f32,
-    /// The time in the queue and computing.
-    pub latency: Duration,
-}
-
-/// Why it is not known what a text is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
-    /// The queue is full.
-    Busy,
-    /// The deadline has passed.
-    Late,
-    /// The computation failed.
-    Failed,
-    /// There is nothing but white space to classify.
-    Empty,
-}
-
-impl Unknown {
-    /// Returns the reason as one lowercase word, for logs, headers and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Late => "late",
-            Self::Failed => "failed",
-            Self::Empty => "empty",
-        }
-    }
-}
-
-/// Which model a classifier runs, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
-    /// Where the model comes from.
-    pub source: Source,
-    /// How many threads compute, each on its own text; 0 stands for half the cores, at least one.
-    pub threads: usize,
-    /// How many texts may wait; one more is [`Unknown::Busy`].
-    pub queue: usize,
-    /// How many tokens of a text are read, from its start; at most the model's own limit.
-    pub max_tokens: usize,
-}
-
-/// Where a model comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The model inside this binary.
-    Builtin,
-    /// A folder with `config.json`, `tokenizer.json` and `model.safetensors`.
-    Folder(PathBuf),
-}
 
 /// A loaded model and the threads that run it, which end when it is dropped.
 pub struct Classifier {
     spec: Spec,
     labels: Vec<Arc<str>>,
-    max_tokens: usize,
     queue: Queue,
 }
 
 impl Classifier {
     /// Loads a model and starts its threads; blocks for some hundred milliseconds.
     pub fn load(spec: &Spec) -> Result<Self, LoadError> {
-        let model = Model::load(&spec.source, spec.max_tokens)?;
-        let (labels, max_tokens) = (model.labels(), model.max_tokens());
-        let compute: Arc<Compute> = Arc::new(move |text: &str| best(&model.probabilities(text).ok()?));
+        let device = spec.device.open();
+        let options = Options { questions: Questions::DOMAIN, placed: None, device: &device, hub: &spec.hub };
+        let model = Model::load(&spec.model, &options)?;
+        let (labels, max_tokens) = (model.labels(Question::Domain), model.room().min(spec.max_tokens));
+        let compute: Arc<Compute> = Arc::new(move |text: &str| {
+            let tokens = model.tokens(text).ok()?.ids;
+            let window = &tokens[..tokens.len().min(max_tokens)];
+            best(model.run(&[window], Questions::DOMAIN).ok()?.first()?.domain.as_deref()?)
+        });
         let queue = Queue::start(threads(spec.threads), spec.queue, &compute).map_err(LoadError::Thread)?;
-        Ok(Self { spec: spec.clone(), labels, max_tokens, queue })
+        Ok(Self { spec: spec.clone(), labels, queue })
     }
 
     /// Returns the labels that the model knows.
@@ -103,13 +62,19 @@ impl Classifier {
 
     /// Says what a text is about, or why that is unknown by `deadline`; dropping the future cancels the work.
     pub async fn domain(&self, text: &str, deadline: Instant) -> Result<Label, Unknown> {
-        let text = model::cut(text, self.max_tokens);
+        let text = text.trim();
         if text.is_empty() {
             return Err(Unknown::Empty);
         }
         let found = self.queue.ask(text.to_owned(), deadline).await?;
         let name = self.labels.get(found.index).ok_or(Unknown::Failed)?;
-        Ok(Label { name: Arc::clone(name), confidence: found.confidence, latency: found.latency })
+        Ok(Label {
+            name: Arc::clone(name),
+            confidence: found.confidence,
+            probabilities: Arc::default(),
+            coverage: 1.0,
+            latency: found.latency,
+        })
     }
 
     /// Returns what the classifier was loaded from.

@@ -1,0 +1,188 @@
+//! Folders of `sentence-transformers`: the modules that follow the trunk, and how its states become one vector.
+//!
+//! Knows nothing of trunks' insides.
+
+use candle_core::Device;
+use serde::Deserialize;
+
+use crate::classify::files::Files;
+use crate::classify::findings::Question;
+use crate::classify::heads::{Dense, Head, Reads, Scores};
+use crate::classify::load_error::LoadError;
+use crate::classify::model::Asked;
+use crate::classify::ops::{Pooling, Then};
+use crate::classify::reader::Reader;
+use crate::classify::trunk::Trunk;
+
+/// `modules.json`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::classify) struct Modules(Vec<Module>);
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+struct PoolingConfig {
+    #[serde(default)]
+    pooling_mode: Option<Modes>,
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+    #[serde(default)]
+    pooling_mode_max_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    #[serde(default)]
+    pooling_mode_weightedmean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_lasttoken: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Modes {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct DenseConfig {
+    in_features: usize,
+    out_features: usize,
+    #[serde(default)]
+    activation_function: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TransformerConfig {
+    #[serde(default)]
+    max_seq_length: Option<usize>,
+}
+
+impl Modules {
+    /// Returns the folder of the trunk, empty or with a slash at its end.
+    pub(in crate::classify) fn trunk(&self) -> String {
+        self.0.first().map_or_else(String::new, Module::folder)
+    }
+}
+
+impl Module {
+    fn folder(&self) -> String {
+        match self.path.trim_end_matches('/') {
+            "" => String::new(),
+            path => format!("{path}/"),
+        }
+    }
+
+    fn kind(&self) -> &str {
+        self.r#type.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// Reads how states become an embedding, and how many tokens a text may have if fewer than there are positions.
+///
+/// Without modules it is the mean over the tokens.
+pub(super) fn embedding(
+    files: &Files,
+    modules: Option<&Modules>,
+    trunk: &Trunk,
+    device: &Device,
+) -> Result<(Asked, Option<usize>), LoadError> {
+    let mut poolings = vec![Pooling::Mean];
+    let mut layers = Vec::new();
+    let mut longest = None;
+    for module in modules.map_or(&[][..], |modules| &modules.0) {
+        let folder = module.folder();
+        let name = format!("{folder}config.json");
+        match module.kind() {
+            "Transformer" => {
+                let config = format!("{folder}sentence_bert_config.json");
+                longest =
+                    files.json_if_any::<TransformerConfig>(&config)?.and_then(|config| config.max_seq_length);
+            }
+            "Pooling" => poolings = files.json::<PoolingConfig>(&name)?.poolings(files, &name)?,
+            "Dense" => {
+                let config: DenseConfig = files.json(&name)?;
+                let weights = files.weights(&folder)?;
+                let linear = Reader::new(&weights, device)
+                    .linear("linear", (config.out_features, config.in_features))?;
+                let then = config.activation(files, &name)?;
+                layers.push(Dense { linear, then, norm: None });
+            }
+            // The vector of a whole text is made one long once its windows are joined.
+            "Normalize" | "Dropout" => {}
+            other => {
+                let reason = format!("module `{other}`; Transformer, Pooling, Dense and Normalize are known");
+                return Err(LoadError::Unsupported { path: files.path("modules.json"), reason });
+            }
+        }
+    }
+    let head =
+        Head { states: vec![trunk.layers()], reads: Reads::Text(poolings), layers, scores: Scores::Raw };
+    let asked = Asked {
+        question: Question::Embedding,
+        head,
+        labels: Vec::new(),
+        positive: Vec::new(),
+        threshold: None,
+    };
+    Ok((asked, longest))
+}
+
+impl PoolingConfig {
+    fn poolings(self, files: &Files, name: &str) -> Result<Vec<Pooling>, LoadError> {
+        let modes = match self.pooling_mode {
+            Some(Modes::One(mode)) => vec![mode],
+            Some(Modes::Several(modes)) => modes,
+            None => [
+                ("cls", self.pooling_mode_cls_token),
+                ("max", self.pooling_mode_max_tokens),
+                ("mean", self.pooling_mode_mean_tokens),
+                ("mean_sqrt_len_tokens", self.pooling_mode_mean_sqrt_len_tokens),
+                ("weightedmean", self.pooling_mode_weightedmean_tokens),
+                ("lasttoken", self.pooling_mode_lasttoken),
+            ]
+            .into_iter()
+            .filter(|(_, is_on)| *is_on)
+            .map(|(mode, _)| mode.to_owned())
+            .collect(),
+        };
+        let unsupported = |reason: String| LoadError::Unsupported { path: files.path(name), reason };
+        if modes.is_empty() {
+            return Err(unsupported("no pooling is on".to_owned()));
+        }
+        let pooling = |mode: &String| match mode.as_str() {
+            "cls" => Ok(Pooling::First),
+            "max" => Ok(Pooling::Max),
+            "mean" => Ok(Pooling::Mean),
+            "mean_sqrt_len_tokens" => Ok(Pooling::MeanSqrt),
+            "weightedmean" => Ok(Pooling::Weighted),
+            "lasttoken" => Ok(Pooling::Last),
+            other => Err(unsupported(format!("pooling `{other}`"))),
+        };
+        modes.iter().map(pooling).collect()
+    }
+}
+
+impl DenseConfig {
+    fn activation(&self, files: &Files, name: &str) -> Result<Then, LoadError> {
+        let whole = self.activation_function.as_deref().unwrap_or("torch.nn.modules.activation.Tanh");
+        match whole.rsplit('.').next().unwrap_or_default() {
+            "Identity" => Ok(Then::Nothing),
+            "Tanh" => Ok(Then::Tanh),
+            "ReLU" => Ok(Then::Relu),
+            "GELU" => Ok(Then::Gelu),
+            "Sigmoid" => Ok(Then::Sigmoid),
+            "SiLU" => Ok(Then::Silu),
+            other => Err(LoadError::Unsupported {
+                path: files.path(name),
+                reason: format!("activation `{other}`"),
+            }),
+        }
+    }
+}
