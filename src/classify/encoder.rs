@@ -1,11 +1,11 @@
-//! The trunk: a BERT encoder for one text at a time, as few and as large candle products as it allows.
+//! The trunk: a BERT encoder for one text at a time, which needs neither padding nor a mask.
 //!
-//! One text needs neither padding nor a mask. Knows nothing of text, labels, threads or files' places.
+//! Knows nothing of text, labels, threads or files' places.
 
 use candle_core::{Device, Result, Tensor, bail};
 use serde::Deserialize;
 
-use super::kernels::{AddBias, AddNorm, BiasGelu, Softmax, normalize};
+use super::ops::{Linear, Norm, Then, attention, means};
 use super::weights::{Table, Weights};
 
 const EPSILON: f32 = 1e-12;
@@ -26,29 +26,18 @@ pub(super) struct Shape {
 pub(super) struct Trunk {
     words: Table,
     positions: Table,
-    gain: Vec<f32>,
-    shift: Vec<f32>,
+    norm: Norm,
     layers: Vec<Layer>,
     shape: Shape,
 }
 
-/// A dense layer: weights (in, out) and bias (out).
-pub(super) struct Dense {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-/// A dense layer without its bias, which the normalisation after it adds: (bias, gain, shift) in one tensor.
-struct DenseNorm {
-    weight: Tensor,
-    affine: Tensor,
-}
-
 struct Layer {
-    qkv: Dense,
-    mixed: DenseNorm,
-    wide: Dense,
-    narrow: DenseNorm,
+    qkv: Linear,
+    mixed: Linear,
+    mixed_norm: Norm,
+    wide: Linear,
+    narrow: Linear,
+    narrow_norm: Norm,
 }
 
 impl Trunk {
@@ -64,8 +53,7 @@ impl Trunk {
                 "embeddings.position_embeddings.weight",
                 (shape.positions, width),
             )?,
-            gain: weights.vector("embeddings.LayerNorm.weight", width)?,
-            shift: weights.vector("embeddings.LayerNorm.bias", width)?,
+            norm: norm(weights, "embeddings.LayerNorm", width)?,
             layers: (0..shape.layers).map(|at| Layer::load(weights, shape, at)).collect::<Result<_>>()?,
             shape: shape.clone(),
         })
@@ -75,13 +63,15 @@ impl Trunk {
     ///
     /// Fails on no token, on more than there are positions and on a token outside the vocabulary.
     pub(super) fn mean_states(&self, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let starts = [0, ids.len()];
+        let mean = |state: &Tensor| means(state, &starts)?.get(0)?.to_vec1();
         let mut state = self.embed(ids)?;
-        let mut means = vec![mean(&state)?];
+        let mut found = vec![mean(&state)?];
         for layer in &self.layers {
-            state = layer.forward(&state, self.shape.heads)?;
-            means.push(mean(&state)?);
+            state = layer.forward(&state, &starts, self.shape.heads)?;
+            found.push(mean(&state)?);
         }
-        Ok(means)
+        Ok(found)
     }
 
     fn embed(&self, ids: &[u32]) -> Result<Tensor> {
@@ -93,9 +83,8 @@ impl Trunk {
         for (at, (row, id)) in flat.chunks_exact_mut(width).zip(ids).enumerate() {
             self.words.add_row(*id as usize, row)?;
             self.positions.add_row(at, row)?;
-            normalize(row, &self.gain, &self.shift, EPSILON);
         }
-        Tensor::from_vec(flat, (ids.len(), width), &Device::Cpu)
+        self.norm.forward(&Tensor::from_vec(flat, (ids.len(), width), &Device::Cpu)?)
     }
 }
 
@@ -104,82 +93,38 @@ impl Layer {
         let (width, wide) = (shape.width, shape.intermediate);
         let name = |part: &str| format!("encoder.layer.{at}.{part}");
         let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
+        let (mixed, narrow) = (name("attention.output"), name("output"));
         Ok(Self {
-            qkv: Dense::load(weights, &qkv, (width, width))?,
-            mixed: DenseNorm::load(weights, &name("attention.output"), (width, width))?,
-            wide: Dense::load(weights, &[name("intermediate.dense")], (wide, width))?,
-            narrow: DenseNorm::load(weights, &name("output"), (width, wide))?,
+            qkv: linear(weights, &qkv, (width, width))?,
+            mixed: linear(weights, &[format!("{mixed}.dense")], (width, width))?,
+            mixed_norm: norm(weights, &format!("{mixed}.LayerNorm"), width)?,
+            wide: linear(weights, &[name("intermediate.dense")], (wide, width))?,
+            narrow: linear(weights, &[format!("{narrow}.dense")], (width, wide))?,
+            narrow_norm: norm(weights, &format!("{narrow}.LayerNorm"), width)?,
         })
     }
 
     /// Takes and returns (tokens, width).
-    fn forward(&self, state: &Tensor, heads: usize) -> Result<Tensor> {
-        let mixed = self.mixed.forward(&self.attend(state, heads)?, state)?;
-        let wide = self.wide.forward_gelu(&mixed)?;
-        self.narrow.forward(&wide, &mixed)
-    }
-
-    /// Self-attention over all heads at once; the heads are strided views, never copies.
-    fn attend(&self, state: &Tensor, heads: usize) -> Result<Tensor> {
-        let (tokens, width) = state.dims2()?;
-        let size = width / heads;
-        let qkv = self.qkv.forward(state)?;
-        let split = qkv.reshape((tokens, 3, heads, size))?.permute((1, 2, 0, 3))?;
-        let (query, key, value) = (split.get(0)?, split.get(1)?, split.get(2)?);
-        let scores = query.matmul(&key.t()?)?;
-        scores.inplace_op1(&Softmax { width: tokens, scale: (size as f32).powf(-0.5) })?;
-        scores.matmul(&value)?.transpose(0, 1)?.reshape((tokens, width))
+    fn forward(&self, state: &Tensor, starts: &[usize], heads: usize) -> Result<Tensor> {
+        let seen = attention(&self.qkv.forward(state)?, starts, heads, None, None)?;
+        let mixed = self.mixed.forward_add_norm(&seen, state, &self.mixed_norm)?;
+        let wide = self.wide.forward_then(&mixed, Then::Gelu)?;
+        self.narrow.forward_add_norm(&wide, &mixed, &self.narrow_norm)
     }
 }
 
-impl Dense {
-    /// Loads the dense layers `names` side by side, each (out, in).
-    pub(super) fn load(weights: &Weights<'_>, names: &[String], shape: (usize, usize)) -> Result<Self> {
-        let matrices: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
-        let mut bias = Vec::new();
-        for name in names {
-            bias.extend(weights.vector(&format!("{name}.bias"), shape.0)?);
-        }
-        let outputs = bias.len();
-        Ok(Self {
-            weight: weights.transposed(&matrices, shape)?,
-            bias: Tensor::from_vec(bias, outputs, &Device::Cpu)?,
-        })
+/// Loads dense layers side by side, each (out, in).
+pub(super) fn linear(weights: &Weights<'_>, names: &[String], shape: (usize, usize)) -> Result<Linear> {
+    let mut bias = Vec::new();
+    for name in names {
+        bias.extend(weights.vector(&format!("{name}.bias"), shape.0)?);
     }
-
-    /// Takes (rows, in), returns (rows, out).
-    pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        let out = rows.matmul(&self.weight)?;
-        out.inplace_op2(&self.bias, &AddBias)?;
-        Ok(out)
-    }
-
-    /// Takes (rows, in), returns GELU of (rows, out).
-    pub(super) fn forward_gelu(&self, rows: &Tensor) -> Result<Tensor> {
-        let out = rows.matmul(&self.weight)?;
-        out.inplace_op2(&self.bias, &BiasGelu)?;
-        Ok(out)
-    }
+    let names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
+    Linear::new(&weights.matrix(&names, shape)?, Some(&bias), &Device::Cpu)
 }
 
-impl DenseNorm {
-    fn load(weights: &Weights<'_>, name: &str, shape: (usize, usize)) -> Result<Self> {
-        let mut affine = weights.vector(&format!("{name}.dense.bias"), shape.0)?;
-        affine.extend(weights.vector(&format!("{name}.LayerNorm.weight"), shape.0)?);
-        affine.extend(weights.vector(&format!("{name}.LayerNorm.bias"), shape.0)?);
-        Ok(Self {
-            weight: weights.transposed(&[format!("{name}.dense.weight")], shape)?,
-            affine: Tensor::from_vec(affine, 3 * shape.0, &Device::Cpu)?,
-        })
-    }
-
-    fn forward(&self, rows: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let out = rows.matmul(&self.weight)?;
-        out.inplace_op3(residual, &self.affine, &AddNorm { epsilon: EPSILON })?;
-        Ok(out)
-    }
-}
-
-fn mean(state: &Tensor) -> Result<Vec<f32>> {
-    state.mean(0)?.to_vec1()
+fn norm(weights: &Weights<'_>, name: &str, width: usize) -> Result<Norm> {
+    let gain = weights.vector(&format!("{name}.weight"), width)?;
+    let shift = weights.vector(&format!("{name}.bias"), width)?;
+    Norm::new(gain, Some(shift), EPSILON, &Device::Cpu)
 }

@@ -6,6 +6,7 @@
 mod encoder;
 mod kernels;
 mod model;
+mod ops;
 #[cfg(test)]
 mod oracle;
 mod queue;

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use super::Source;
-use super::encoder::{Dense, Shape, Trunk};
+use super::encoder::{Shape, Trunk, linear};
+use super::ops::{Linear, Then};
 use super::weights::Weights;
 
 /// A token spans fewer bytes than this on average, so that longer texts are cut before they are tokenised.
@@ -74,8 +75,8 @@ pub(super) struct Model {
 
 struct Head {
     config: HeadConfig,
-    hidden: Dense,
-    output: Dense,
+    hidden: Linear,
+    output: Linear,
 }
 
 /// The three files of a model, wherever they are.
@@ -144,16 +145,15 @@ impl Head {
             return Err(LoadError::Contradiction("the temperature is not above zero"));
         }
         let inputs = config.states.len() * trunk.width;
-        let hidden = Dense::load(weights, &["domain.hidden".to_owned()], (config.hidden, inputs))?;
-        let output =
-            Dense::load(weights, &["domain.output".to_owned()], (config.labels.len(), config.hidden))?;
+        let hidden = linear(weights, &["domain.hidden".to_owned()], (config.hidden, inputs))?;
+        let output = linear(weights, &["domain.output".to_owned()], (config.labels.len(), config.hidden))?;
         Ok(Self { config, hidden, output })
     }
 
     fn forward(&self, states: &[Vec<f32>]) -> Result<Vec<f32>, candle_core::Error> {
         let input: Vec<f32> = self.config.states.iter().flat_map(|state| &states[*state]).copied().collect();
         let input = Tensor::from_slice(&input, (1, input.len()), &Device::Cpu)?;
-        let logits = self.output.forward(&self.hidden.forward_gelu(&input)?)?;
+        let logits = self.output.forward(&self.hidden.forward_then(&input, Then::Gelu)?)?;
         Ok(softmax(logits.get(0)?.to_vec1()?, self.config.temperature))
     }
 }

@@ -18,7 +18,11 @@ fn reference(shape: &Shape) -> Result<BertModel> {
     for (name, view) in file.tensors() {
         let tensor = match (view.dtype(), view.shape()) {
             (Dtype::I8, [rows, columns]) => {
-                weights.transposed(std::slice::from_ref(&name), (*rows, *columns))?.t()?.contiguous()?
+                let (values, scales) = weights.rows(&name, (*rows, *columns))?;
+                let rows = values.chunks_exact(*columns).zip(scales);
+                let flat =
+                    rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(x.cast_signed()) * scale));
+                Tensor::from_vec(flat.collect::<Vec<f32>>(), view.shape(), &Device::Cpu)?
             }
             (Dtype::F32, [len]) => Tensor::from_vec(weights.vector(&name, *len)?, *len, &Device::Cpu)?,
             _ => continue,

@@ -3,8 +3,10 @@
 //! Knows nothing of what the tensors are for.
 
 use candle_core::safetensors::SliceSafetensors;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, bail};
 use safetensors::Dtype;
+
+use super::ops::Matrix;
 
 /// One model file, borrowed while a model is built from it.
 pub(super) struct Weights<'a> {
@@ -30,35 +32,25 @@ impl<'a> Weights<'a> {
         Ok((view.data().to_vec(), self.vector(&format!("{name}.scale"), shape.0)?))
     }
 
-    /// Reads a matrix (out, in), f32 or int8, as f32 (in, out); several stand side by side.
-    ///
-    /// In this order a product with row-major activations needs no packing of the weights.
-    pub(super) fn transposed(&self, names: &[String], shape: (usize, usize)) -> Result<Tensor> {
-        let (outputs, inputs) = shape;
-        let stride = outputs * names.len();
-        let mut flat = vec![0f32; inputs * stride];
-        for (part, name) in names.iter().enumerate() {
-            let rows = self.plain(name, shape)?;
-            for (output, row) in rows.chunks_exact(inputs).enumerate() {
-                let column = part * outputs + output;
-                for (x, value) in flat[column..].iter_mut().step_by(stride).zip(row) {
-                    *x = *value;
-                }
+    /// Reads matrices (out, in), one above the other, as they are kept: all f32 or all int8.
+    pub(super) fn matrix(&self, names: &[String], shape: (usize, usize)) -> Result<Matrix> {
+        let (rows, cols) = (shape.0 * names.len(), shape.1);
+        let is_float = |name: &String| Ok(self.file.get(name)?.dtype() == Dtype::F32);
+        let floats = names.iter().map(is_float).collect::<Result<Vec<bool>>>()?;
+        if floats.iter().all(|is_float| *is_float) {
+            let mut data = Vec::with_capacity(rows * cols);
+            for name in names {
+                data.extend(self.floats(name, &[shape.0, shape.1])?);
             }
+            return Ok(Matrix::F32 { rows, cols, data });
         }
-        Tensor::from_vec(flat, (inputs, stride), &Device::Cpu)
-    }
-
-    /// Reads a matrix (rows, columns) as f32, whichever way it is kept.
-    fn plain(&self, name: &str, shape: (usize, usize)) -> Result<Vec<f32>> {
-        if self.file.get(name)?.dtype() == Dtype::F32 {
-            return self.floats(name, &[shape.0, shape.1]);
+        let (mut data, mut scale) = (Vec::with_capacity(rows * cols), Vec::with_capacity(rows));
+        for name in names {
+            let (values, scales) = self.rows(name, shape)?;
+            data.extend(values.into_iter().map(u8::cast_signed));
+            scale.extend(scales);
         }
-        let (rows, scales) = self.rows(name, shape)?;
-        let values = rows.chunks_exact(shape.1).zip(&scales).flat_map(|(row, scale)| {
-            row.iter().map(move |quantized| f32::from(quantized.cast_signed()) * scale)
-        });
-        Ok(values.collect())
+        Ok(Matrix::Int8 { rows, cols, data, scale })
     }
 
     fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
