@@ -91,7 +91,7 @@ impl Config {
         let kind = Kind::of(&self, family, reader, wanted.placed);
         let mut answers: Vec<Asked> = Vec::new();
         if kind == Kind::States {
-            answers.push(sentence::embedding(files, modules, &trunk, reader.device)?);
+            answers.push(sentence::embedding(files, modules, &trunk, reader.place)?);
         } else {
             answers.push(heads::load(&self, family, (reader, &prefix), kind, &trunk, wanted.placed)?);
         }

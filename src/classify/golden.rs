@@ -6,6 +6,7 @@ use candle_core::Device;
 use serde::Deserialize;
 
 use super::answer::{Answer, Encoder};
+use super::device::Place;
 use super::findings::{Question, Questions};
 use super::model::{Model, Options};
 use super::spec::{HubSpec, Source};
@@ -41,13 +42,17 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let to = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &to) } else { drop(std::fs::copy(&path, &to).unwrap()) }
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+        }
     }
 }
 
-fn load(folder: &Path, placed: Option<Question>) -> Model {
+fn load(folder: &Path, place: &Place) -> Model {
     let hub = HubSpec::default();
-    let options = Options { questions: Questions::ALL, placed, device: &Device::Cpu, hub: &hub };
+    let options = Options { questions: Questions::ALL, placed: None, device: place, hub: &hub };
     Model::load(&Source::Folder(folder.to_owned()), &options).unwrap()
 }
 
@@ -88,6 +93,54 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
 
 #[test]
 fn every_family_computes_what_transformers_computes() {
+    compare(&Place::Kernels);
+}
+
+#[test]
+fn tensor_operations_compute_what_transformers_computes() {
+    compare(&Place::Tensors(Device::Cpu));
+}
+
+/// A setting that were ignored would go unnoticed if the numbers did not depend on it.
+#[test]
+fn each_setting_of_a_trunk_matters_to_the_numbers() {
+    for (name, key, value) in [
+        ("modernbert-domain", "local_attention", serde_json::json!(10)),
+        ("modernbert-domain", "layer_types", vec!["full_attention"; 4].into()),
+        ("modernbert-domain", "norm_eps", serde_json::json!(0.01)),
+        ("modernbert-domain", "hidden_activation", serde_json::json!("relu")),
+        ("modernbert-domain", "classifier_pooling", serde_json::json!("mean")),
+        ("modernbert-domain", "classifier_activation", serde_json::json!("relu")),
+        ("mmbert-tokens-yarn", "rope_scaling", serde_json::json!(null)),
+        ("mmbert-tokens-yarn", "global_rope_theta", serde_json::json!(10000.0)),
+        ("mmbert-tokens-yarn", "local_rope_theta", serde_json::json!(10000.0)),
+        ("roberta-guard-shards", "pad_token_id", serde_json::json!(0)),
+        ("bert-tokens-bin", "hidden_act", serde_json::json!("relu")),
+        ("bert-domain", "num_attention_heads", serde_json::json!(2)),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        copy(&models().join(name), scratch.path());
+        let file = scratch.path().join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        config[key] = value;
+        std::fs::write(&file, config.to_string()).unwrap();
+        let [as_is, changed] = [&models().join(name), scratch.path()].map(|folder| {
+            let model = load(folder, &Place::Kernels);
+            let ids =
+                model.tokens("What is the derivative of x^3, and who wrote to the system?").unwrap().ids;
+            model.run(&[&ids], model.answers()).unwrap().remove(0)
+        });
+        let numbers = |answer: &Answer| match (&answer.domain, answer.jailbreak, &answer.pii) {
+            (Some(domain), ..) => domain.clone(),
+            (_, Some(risk), _) => vec![risk],
+            (_, _, pii) => pii.iter().flatten().map(|(label, p)| f32::from(*label) + p).collect(),
+        };
+        let differs = numbers(&as_is).iter().zip(numbers(&changed)).any(|(a, b)| (a - b).abs() > NEAR);
+        assert!(differs, "{name}: {key} changes nothing");
+    }
+}
+
+fn compare(place: &Place) {
     let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
     assert!(sets.len() >= 19);
     for set in sets {
@@ -98,7 +151,7 @@ fn every_family_computes_what_transformers_computes() {
             folder = scratch.path().to_owned();
             std::fs::write(folder.join("1_Pooling/config.json"), pooling.to_string()).unwrap();
         }
-        let model = load(&folder, None);
+        let model = load(&folder, place);
         let question = Question::ALL.into_iter().find(|question| question.as_str() == set.question).unwrap();
         assert_eq!(model.answers().iter().collect::<Vec<_>>(), [question], "{}", set.model);
         let tokens: Vec<Vec<u32>> =

@@ -89,7 +89,7 @@ impl Scores {
                 }
                 softmax(&logits)
             }
-            Self::Each { temperature } => Then::Sigmoid.apply(&(logits / f64::from(*temperature))?),
+            Self::Each { temperature } => candle_nn::ops::sigmoid(&(logits / f64::from(*temperature))?),
         }
     }
 }

@@ -13,6 +13,7 @@ mod findings;
 mod golden;
 mod heads;
 mod hub;
+mod kernels;
 mod load_error;
 mod model;
 mod ops;

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, bail};
+use candle_core::bail;
 use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::answer::{Answer, Encoder, Fault, Tokens};
 use super::builtin;
 use super::checkpoint::{self, Modules, Wanted};
-use super::device;
+use super::device::Place;
 use super::files::Files;
 use super::findings::{Question, Questions};
 use super::heads::Head;
@@ -27,7 +27,7 @@ pub(super) struct Options<'a> {
     pub(super) questions: Questions,
     /// The one question that it was placed under by name, and must answer.
     pub(super) placed: Option<Question>,
-    pub(super) device: &'a Device,
+    pub(super) device: &'a Place,
     pub(super) hub: &'a HubSpec,
 }
 
@@ -119,11 +119,11 @@ impl Model {
             questions: parts.answers.iter().map(|asked| asked.question).collect(),
             labels: named_labels(&parts.answers),
             parameters,
-            bytes: weights.bytes() * device::dtype(options.device).size_in_bytes() / 4,
+            bytes: weights.bytes() * options.device.precision().size_in_bytes() / 4,
             max_tokens: longest,
             width: parts.trunk.width(),
-            device: device::name(options.device),
-            dtype: device::dtype(options.device).as_str(),
+            device: options.device.name(),
+            dtype: options.device.precision().as_str(),
             load_time: Duration::ZERO,
         };
         let mut model =
@@ -339,7 +339,7 @@ mod tests {
 
     fn load(source: &Source) -> Result<Model, LoadError> {
         let hub = HubSpec::default();
-        let options = Options { questions: Questions::ALL, placed: None, device: &Device::Cpu, hub: &hub };
+        let options = Options { questions: Questions::ALL, placed: None, device: &Place::Kernels, hub: &hub };
         Model::load(source, &options)
     }
 

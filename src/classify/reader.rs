@@ -2,8 +2,7 @@
 //!
 //! Knows names only relative to a prefix, and nothing of architectures.
 
-use candle_core::Device;
-
+use super::device::Place;
 use super::load_error::LoadError;
 use super::ops::{Linear, Norm, Table};
 use super::weights::Weights;
@@ -12,13 +11,13 @@ use super::weights::Weights;
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     pub(super) weights: &'a Weights,
-    pub(super) device: &'a Device,
+    pub(super) place: &'a Place,
     prefix: String,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(weights: &'a Weights, device: &'a Device) -> Self {
-        Self { weights, device, prefix: String::new() }
+    pub(super) fn new(weights: &'a Weights, place: &'a Place) -> Self {
+        Self { weights, place, prefix: String::new() }
     }
 
     /// Returns a reader of what lies under `part` here, which ends in a dot or is empty.
@@ -53,19 +52,19 @@ impl<'a> Reader<'a> {
             }
             bias = Some(all);
         }
-        Ok(Linear::new(weight, bias, self.device)?)
+        Ok(Linear::new(weight, bias, self.place)?)
     }
 
     /// Reads `<name>.weight` and `<name>.bias` where there is one.
     pub(super) fn norm(&self, name: &str, width: usize, epsilon: f32) -> Result<Norm, LoadError> {
         let gain = self.weights.vector(&self.name(&format!("{name}.weight")), width)?;
         let shift = self.weights.vector_if_any(&self.name(&format!("{name}.bias")), width)?;
-        Ok(Norm::new(gain, shift, epsilon, self.device)?)
+        Ok(Norm::new(gain, shift, epsilon, self.place)?)
     }
 
     /// Reads a table of which single rows are looked up.
     pub(super) fn table(&self, name: &str, shape: (usize, usize)) -> Result<Table, LoadError> {
-        Ok(Table::new(self.weights.matrix(&self.name(name), shape)?, self.device)?)
+        Ok(Table::new(self.weights.matrix(&self.name(name), shape)?, self.place)?)
     }
 
     /// Returns a tensor's whole name.

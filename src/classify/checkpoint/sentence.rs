@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of trunks' insides.
 
-use candle_core::Device;
 use serde::Deserialize;
 
+use crate::classify::device::Place;
 use crate::classify::files::Files;
 use crate::classify::findings::Question;
 use crate::classify::heads::{Dense, Head, Reads, Scores};
@@ -95,7 +95,7 @@ pub(super) fn embedding(
     files: &Files,
     modules: Option<&Modules>,
     trunk: &Trunk,
-    device: &Device,
+    place: &Place,
 ) -> Result<Asked, LoadError> {
     let mut poolings = vec![Pooling::Mean];
     let mut layers = Vec::new();
@@ -107,7 +107,7 @@ pub(super) fn embedding(
             "Dense" => {
                 let config: DenseConfig = files.json(&name)?;
                 let weights = files.weights(&folder)?;
-                let linear = Reader::new(&weights, device)
+                let linear = Reader::new(&weights, place)
                     .linear("linear", (config.out_features, config.in_features))?;
                 let then = config.activation(files, &name)?;
                 layers.push(Dense { linear, then, norm: None });

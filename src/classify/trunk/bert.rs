@@ -4,8 +4,9 @@
 
 use candle_core::{Result, Tensor};
 
+use crate::classify::device::Place;
 use crate::classify::load_error::LoadError;
-use crate::classify::ops::{Linear, Matrix, Norm, Table, Then, attention};
+use crate::classify::ops::{Linear, Matrix, Norm, Table, Then};
 use crate::classify::reader::Reader;
 
 /// The dimensions and manners of a trunk.
@@ -42,6 +43,7 @@ pub(in crate::classify) enum Naming {
 /// The loaded trunk.
 pub(in crate::classify) struct Bert {
     pub(in crate::classify) shape: Shape,
+    place: Place,
     words: Table,
     positions: Table,
     norm: Norm,
@@ -134,7 +136,7 @@ impl Bert {
         let layers = (0..shape.layers)
             .map(|at| Layer::load(&reader.under(&format!("{}.{at}.", names.layers)), names, &shape))
             .collect::<std::result::Result<_, _>>()?;
-        Ok(Self { shape, words, positions, norm, layers })
+        Ok(Self { shape, place: reader.place.clone(), words, positions, norm, layers })
     }
 
     pub(super) fn forward(
@@ -151,7 +153,7 @@ impl Bert {
         let mut state = self.norm.forward(&embedded)?;
         each(0, &state);
         for (at, layer) in self.layers.iter().enumerate() {
-            state = layer.forward(&state, starts, &self.shape)?;
+            state = layer.forward(&state, starts, &self.shape, &self.place)?;
             each(at + 1, &state);
         }
         Ok(())
@@ -177,8 +179,8 @@ impl Layer {
     }
 
     /// Takes and returns (tokens, width).
-    fn forward(&self, state: &Tensor, starts: &[usize], shape: &Shape) -> Result<Tensor> {
-        let seen = attention(&self.qkv.forward(state)?, starts, shape.heads, None, None)?;
+    fn forward(&self, state: &Tensor, starts: &[usize], shape: &Shape, place: &Place) -> Result<Tensor> {
+        let seen = place.attention(&self.qkv.forward(state)?, starts, shape.heads, None, None)?;
         let mixed = self.mixed.forward_add_norm(&seen, state, &self.mixed_norm)?;
         let wide = self.wide.forward_then(&mixed, shape.activation)?;
         self.narrow.forward_add_norm(&wide, &mixed, &self.narrow_norm)
@@ -201,5 +203,5 @@ fn positions(embeddings: &Reader<'_>, shape: &Shape) -> std::result::Result<Tabl
         }
     }
     let matrix = Matrix::F32 { rows: shape.positions, cols: shape.width, data: rows };
-    Ok(Table::new(matrix, embeddings.device)?)
+    Ok(Table::new(matrix, embeddings.place)?)
 }

@@ -6,8 +6,9 @@
 use candle_core::{Result, Tensor};
 
 use super::rope::Angles;
+use crate::classify::device::Place;
 use crate::classify::load_error::LoadError;
-use crate::classify::ops::{Linear, Norm, Rope, Table, Then, attention, gated};
+use crate::classify::ops::{Linear, Norm, Rope, Table, Then};
 use crate::classify::reader::Reader;
 
 /// The dimensions and manners of a trunk.
@@ -32,6 +33,7 @@ pub(in crate::classify) struct Shape {
 /// The loaded trunk.
 pub(in crate::classify) struct ModernBert {
     pub(in crate::classify) shape: Shape,
+    place: Place,
     words: Table,
     norm: Norm,
     layers: Vec<Layer>,
@@ -63,7 +65,7 @@ impl ModernBert {
         let final_norm = reader.norm("final_norm", shape.width, shape.epsilon)?;
         let rope = |angles: &Angles| {
             let inverse = angles.inverse(shape.width / shape.heads);
-            Rope::new(&inverse, shape.positions, angles.scale(), reader.device)
+            Rope::new(&inverse, shape.positions, angles.scale(), reader.place)
         };
         let global = rope(&shape.global_angles)?;
         let local = if shape.local_angles == shape.global_angles {
@@ -71,7 +73,7 @@ impl ModernBert {
         } else {
             rope(&shape.local_angles)?
         };
-        Ok(Self { shape, words, norm, layers, final_norm, global, local })
+        Ok(Self { shape, place: reader.place.clone(), words, norm, layers, final_norm, global, local })
     }
 
     pub(super) fn forward(
@@ -87,7 +89,7 @@ impl ModernBert {
                 Some(true) => (&self.local, Some(self.shape.reach)),
                 _ => (&self.global, None),
             };
-            state = layer.forward(&state, starts, &self.shape, rope, reach)?;
+            state = layer.forward(&state, starts, (&self.shape, &self.place), rope, reach)?;
             if at + 1 < self.layers.len() {
                 each(at + 1, &state);
             }
@@ -121,7 +123,7 @@ impl Layer {
         &self,
         state: &Tensor,
         starts: &[usize],
-        shape: &Shape,
+        (shape, place): (&Shape, &Place),
         rope: &Rope,
         reach: Option<usize>,
     ) -> Result<Tensor> {
@@ -129,9 +131,9 @@ impl Layer {
             Some(norm) => self.qkv.forward(&norm.forward(state)?)?,
             None => self.qkv.forward(state)?,
         };
-        let seen = attention(&qkv, starts, shape.heads, Some(rope), reach)?;
+        let seen = place.attention(&qkv, starts, shape.heads, Some(rope), reach)?;
         let mixed = self.mixed.forward_add(&seen, state)?;
         let wide = self.wide.forward(&self.norm.forward(&mixed)?)?;
-        self.narrow.forward_add(&gated(&wide, shape.activation)?, &mixed)
+        self.narrow.forward_add(&place.gated(&wide, shape.activation)?, &mixed)
     }
 }
