@@ -54,7 +54,9 @@ pub struct Forwards {
     pub count: u64,
     /// How many windows they computed.
     pub windows: u64,
-    /// How many tokens those windows held.
+    /// How many windows needed none, because their answers were known.
+    pub cached: u64,
+    /// How many tokens the computed windows held.
     pub tokens: u64,
     /// How long they took.
     pub time: Duration,
@@ -139,6 +141,7 @@ impl Queue {
         Forwards {
             count: totals.count.load(Ordering::Relaxed),
             windows: totals.windows.load(Ordering::Relaxed),
+            cached: self.shared.library.cached.load(Ordering::Relaxed),
             tokens: totals.tokens.load(Ordering::Relaxed),
             time: Duration::from_nanos(totals.nanos.load(Ordering::Relaxed)),
             failed: totals.failed.load(Ordering::Relaxed),

@@ -142,6 +142,11 @@ impl Findings {
         }
     }
 
+    /// Returns in one word whether everything that was asked has an answer, and if not, the first reason.
+    pub fn outcome(&self) -> &'static str {
+        self.unknowns().next().map_or("ok", |(_, reason)| reason.as_str())
+    }
+
     /// Returns the questions that have no answer, each with the reason.
     pub fn unknowns(&self) -> impl Iterator<Item = (Question, Unknown)> {
         let found = [

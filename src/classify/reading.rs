@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const BYTES_A_TOKEN: usize = 8;
 pub(super) struct Library {
     pub(super) models: Vec<Arc<dyn Encoder>>,
     pub(super) cache: Cache,
+    /// How many windows had their answers from there.
+    pub(super) cached: AtomicU64,
     pub(super) spec: Spec,
     /// Who answers each question that can be answered.
     desks: BTreeMap<Question, Desk>,
@@ -177,6 +180,7 @@ impl Reading {
             cached: sheets - jobs.len(),
             ..Cost::default()
         };
+        library.cached.fetch_add(cost.cached as u64, Ordering::Relaxed);
         if let Some(progress) = self.lock().as_mut() {
             (progress.parts, progress.cost) = (parts, cost);
             (progress.open, progress.last) = (jobs.len(), Instant::now());
@@ -320,7 +324,7 @@ impl Library {
             Some((question, Desk { model: place, labels: model.labels(question), threshold }))
         };
         let desks = Question::ALL.into_iter().filter_map(desk).collect();
-        Self { models, cache: Cache::new(spec.cache), spec: spec.clone(), desks }
+        Self { models, cache: Cache::new(spec.cache), cached: AtomicU64::new(0), spec: spec.clone(), desks }
     }
 
     /// Returns what the model of that place is asked.
