@@ -24,6 +24,9 @@ pub(super) struct Queue {
     shared: Arc<Shared>,
 }
 
+/// How many tokens are computed together as long as it is not known how long that takes.
+const UNMEASURED: usize = 1024;
+
 /// What the threads share.
 struct Shared {
     library: Library,
@@ -35,7 +38,10 @@ struct Shared {
 
 struct State {
     waiting: Waiting<Arc<Reading>, Page>,
+    /// How many threads have nothing to do.
     idle: usize,
+    /// How many forwards of each model are being computed.
+    running: Vec<usize>,
     over: bool,
 }
 
@@ -81,19 +87,19 @@ impl Queue {
     /// Starts `threads` threads, and room for as many texts as the library's spec says.
     pub(super) fn start(threads: usize, library: Library) -> std::io::Result<Self> {
         let waiting = Waiting::new(library.spec.queue, library.spec.batch_tokens);
-        let lanes = threads.div_ceil(LANE).max(library.models.len()).min(threads).max(1);
+        let lanes = lanes(threads, library.models.len());
+        let running = vec![0; library.models.len()];
         let queue = Self {
             shared: Arc::new(Shared {
                 paces: library.models.iter().map(|_| Pace::default()).collect(),
                 library,
-                state: Mutex::new(State { waiting, idle: 0, over: false }),
+                state: Mutex::new(State { waiting, idle: 0, running, over: false }),
                 some: Condvar::new(),
                 totals: Totals::default(),
             }),
         };
-        for lane in 0..lanes {
+        for (lane, width) in lanes.into_iter().enumerate() {
             let shared = Arc::clone(&queue.shared);
-            let width = threads / lanes + usize::from(lane < threads % lanes);
             std::thread::Builder::new()
                 .name(format!("classify-{lane}"))
                 .spawn(move || in_pool(lane, width, || serve(&shared)))?;
@@ -120,10 +126,7 @@ impl Queue {
         };
         let tickets: Vec<Ticket<'_>> = readings.into_iter().map(admit).collect();
         drop(state);
-        match tickets.len() {
-            1 => self.shared.some.notify_one(),
-            _ => self.shared.some.notify_all(),
-        }
+        self.shared.some.notify_one();
         tickets
     }
 
@@ -197,18 +200,36 @@ impl Shared {
             if state.over {
                 return None;
             }
-            let (now, idle) = (Instant::now(), state.idle);
-            // Whoever rides along is as late as the first: half of its time is left for others and for errors.
-            let limit = |job: &Job<Page>| {
-                self.paces[job.model].within(job.deadline.saturating_duration_since(now) / 2)
-            };
-            if let Some(task) = state.waiting.next(now, idle, limit) {
+            if let Some(task) = self.take(&mut state) {
+                // Whoever takes something wakes the next if anything is left.
+                if state.idle > 0 && !state.waiting.is_empty() {
+                    self.some.notify_one();
+                }
                 return Some(task);
             }
             state.idle += 1;
             state = self.some.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
+    }
+
+    fn take(&self, state: &mut State) -> Option<Task<Arc<Reading>, Page>> {
+        let now = Instant::now();
+        let share = state.waiting.tokens().div_ceil(state.idle + 1);
+        let limit = |job: &Job<Page>| match self.library.models[job.model].at_once() {
+            // Whoever rides along is as late as the first: half of its time is left for others and for errors. What
+            // is left lying is for the threads that have nothing to do.
+            usize::MAX => {
+                let left = job.deadline.saturating_duration_since(now);
+                Some(self.paces[job.model].within(left / 2).min(share))
+            }
+            most => (state.running[job.model] < most).then_some(usize::MAX),
+        };
+        let task = state.waiting.next(now, limit)?;
+        if let Task::Compute(jobs) = &task {
+            state.running[jobs[0].model] += 1;
+        }
+        Some(task)
     }
 
     fn read(&self, number: Number, reading: &Arc<Reading>) {
@@ -220,11 +241,7 @@ impl Shared {
                 Vec::new()
             }
         };
-        let several = jobs.len() > 1;
         self.lock().waiting.add(number, jobs);
-        if several {
-            self.some.notify_all();
-        }
         reading.settle(&self.library);
     }
 
@@ -293,10 +310,17 @@ impl Pace {
     /// Returns how many tokens can be computed in a time.
     fn within(&self, time: Duration) -> usize {
         match self.0.load(Ordering::Relaxed) {
-            0 => usize::MAX,
+            0 => UNMEASURED,
             pace => (time.as_nanos() * 1000 / u128::from(pace)).try_into().unwrap_or(usize::MAX),
         }
     }
+}
+
+/// Divides threads into lanes of at most [`LANE`], one for each model at least, as far as there are threads.
+fn lanes(threads: usize, models: usize) -> Vec<usize> {
+    let threads = threads.max(1);
+    let lanes = threads.div_ceil(LANE).max(models).min(threads).max(1);
+    (0..lanes).map(|lane| threads / lanes + usize::from(lane < threads % lanes)).collect()
 }
 
 /// Runs `work` on this thread as one of `width` threads of a pool of its own.
@@ -319,7 +343,12 @@ fn serve(shared: &Shared) {
     while let Some(task) = shared.next() {
         match task {
             Task::Read(number, reading) => shared.read(number, &reading),
-            Task::Compute(jobs) => shared.compute(jobs),
+            Task::Compute(jobs) => {
+                let model = jobs[0].model;
+                shared.compute(jobs);
+                shared.lock().running[model] -= 1;
+                shared.some.notify_one();
+            }
         }
     }
 }
@@ -331,4 +360,32 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(message.unwrap_or_else(|| "a panic".to_owned()).into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_divided_into_lanes_without_a_rest() {
+        assert_eq!(lanes(0, 1), [1]);
+        assert_eq!(lanes(1, 3), [1]);
+        assert_eq!(lanes(2, 1), [2]);
+        assert_eq!(lanes(2, 2), [1, 1]);
+        assert_eq!(lanes(8, 1), [4, 4]);
+        assert_eq!(lanes(9, 1), [3, 3, 3]);
+        assert_eq!(lanes(8, 3), [3, 3, 2]);
+    }
+
+    #[test]
+    fn a_pace_says_how_much_fits_into_a_time_once_it_is_known() {
+        let pace = Pace::default();
+        assert_eq!(pace.within(Duration::from_millis(1)), UNMEASURED);
+        pace.learn(100, Duration::from_millis(1));
+        assert_eq!(pace.within(Duration::from_millis(5)), 500);
+        pace.learn(100, Duration::from_millis(9));
+        assert_eq!(pace.within(Duration::from_millis(5)), 250);
+        pace.learn(0, Duration::ZERO);
+        assert_eq!(pace.within(Duration::ZERO), 0);
+    }
 }

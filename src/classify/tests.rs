@@ -16,9 +16,12 @@ use super::*;
 /// `panic` and `nan` do what they say.
 struct Words {
     answers: Questions,
+    at_once: usize,
     known: Mutex<Vec<String>>,
     forwards: Mutex<Vec<(Vec<usize>, Questions)>>,
     entered: AtomicUsize,
+    left: AtomicUsize,
+    busiest: AtomicUsize,
     open: Mutex<bool>,
     opened: Condvar,
 }
@@ -27,9 +30,12 @@ impl Words {
     fn new(answers: Questions) -> Arc<Self> {
         Arc::new(Self {
             answers,
+            at_once: usize::MAX,
             known: Mutex::default(),
             forwards: Mutex::default(),
             entered: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            busiest: AtomicUsize::new(0),
             open: Mutex::new(true),
             opened: Condvar::new(),
         })
@@ -95,6 +101,10 @@ impl Encoder for Words {
         64
     }
 
+    fn at_once(&self) -> usize {
+        self.at_once
+    }
+
     fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
         assert!(!text.contains("unreadable"), "as asked");
         let mut words = self.known.lock().unwrap();
@@ -114,8 +124,10 @@ impl Encoder for Words {
     fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault> {
         let lengths = windows.iter().map(|window| window.len()).collect();
         self.forwards.lock().unwrap().push((lengths, wanted));
-        self.entered.fetch_add(1, Ordering::SeqCst);
+        let entered = self.entered.fetch_add(1, Ordering::SeqCst) + 1;
+        self.busiest.fetch_max(entered - self.left.load(Ordering::SeqCst), Ordering::SeqCst);
         drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+        self.left.fetch_add(1, Ordering::SeqCst);
         windows.iter().map(|window| self.answer(window, wanted)).collect()
     }
 }
@@ -479,6 +491,70 @@ async fn a_domain_is_judged_from_both_ends() {
     let label = classifier.domain(&text, soon()).await.unwrap();
     assert!(label.probabilities[0] > 0.3, "{label:?}");
     assert_eq!((label.coverage, model.batches().concat()), (14.0 / 200.0, vec![8, 8]));
+}
+
+#[tokio::test]
+async fn threads_with_nothing_to_do_take_their_share() {
+    let (model, classifier) = one(&Spec { threads: 8, ..spec() });
+    // The second thread may still be starting, or be busy with the text before.
+    let limit = soon();
+    for at in 0.. {
+        let found = classifier.classify(&words(at * 100, 50), Questions::DOMAIN, soon()).await;
+        assert_eq!(found.cost.windows, 8);
+        if model.batches().iter().any(|batch| batch.len() == 4) {
+            break;
+        }
+        assert!(Instant::now() < limit, "{:?}", model.batches());
+    }
+}
+
+#[tokio::test]
+async fn a_model_on_a_gpu_computes_no_more_forwards_at_once_than_it_likes() {
+    let model = Arc::new(Words { at_once: 2, ..Arc::into_inner(Words::new(Questions::ALL)).unwrap() });
+    let classifier = start(&Spec { threads: 16, queue: 64, ..spec() }, &[&model]);
+    model.shut();
+    let mut asked = Vec::new();
+    for at in 0..2 {
+        asked.push(ask(&classifier, &format!("m{at}"), Questions::DOMAIN, soon()));
+        model.entered(at + 1).await;
+    }
+    asked.extend((2..20).map(|at| ask(&classifier, &format!("m{at}"), Questions::DOMAIN, soon())));
+    until(|| classifier.queued() >= 6).await;
+    model.open();
+    for asked in asked {
+        assert_eq!(name(&asked.await.unwrap()), Ok("maths"));
+    }
+    assert_eq!(model.busiest.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_left_behind_by_clients_that_come_go_and_are_late() {
+    let (model, classifier) = one(&Spec { threads: 6, queue: 16, batch_tokens: 24, cache: 8, ..spec() });
+    let client = |at: u64| {
+        let last = ["fail", "m", "panic", "attack"][at as usize % 4];
+        let text = format!("m{at} {} {last}", words(0, (at * 7 % 50) as usize));
+        let deadline = Instant::now() + Duration::from_millis(at % 23);
+        let asked = ask(&classifier, &text, Questions::ALL, deadline);
+        tokio::spawn(async move {
+            if at.is_multiple_of(5) {
+                tokio::time::sleep(Duration::from_millis(at % 7)).await;
+                asked.abort();
+            }
+            asked.await.ok()
+        })
+    };
+    let clients: Vec<_> = (0..400).map(client).collect();
+    for client in clients {
+        if let Some(found) = client.await.unwrap() {
+            let reasons = [Unknown::Busy, Unknown::Late, Unknown::Failed];
+            assert!(found.unknowns().all(|(_, reason)| reasons.contains(&reason)), "{found:?}");
+        }
+    }
+    assert_eq!(classifier.queued(), 0);
+    let found = classifier.classify("m1 m2", Questions::ALL, soon()).await;
+    assert_eq!(found.unknowns().count(), 0);
+    drop(classifier);
+    until(|| Arc::strong_count(&model) == 1).await;
 }
 
 fn texts() -> impl Strategy<Value = String> {

@@ -105,13 +105,22 @@ impl<T, W> Waiting<T, W> {
         }
     }
 
-    /// Returns what a thread does next, `idle` others being free too; `limit` says how many tokens may ride with a
-    /// window. What is late is removed instead.
+    /// Says whether there is nothing that a thread could take.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unread.is_empty() && self.windows.is_empty()
+    }
+
+    /// Counts the tokens of the windows that wait.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Returns what a thread does next; `limit` says how many tokens may be computed together with a window, none if
+    /// its model is busy. What is late is left out.
     pub(super) fn next(
         &mut self,
         now: Instant,
-        idle: usize,
-        limit: impl Fn(&Job<W>) -> usize,
+        limit: impl Fn(&Job<W>) -> Option<usize>,
     ) -> Option<Task<T, W>> {
         // Reading is cheap beside computing, and only what was read can ride together.
         while self.tokens < self.batch_tokens
@@ -122,9 +131,13 @@ impl<T, W> Waiting<T, W> {
             }
             self.texts.remove(&number);
         }
-        let (model, mut room, longest) = self.first(now, idle, limit)?;
+        let in_time = |(_, job): &(&Turn, &Job<W>)| now < job.deadline;
+        let oldest = self.windows.iter().filter(in_time).map(|(_, job)| job);
+        let (limit, model, longest) =
+            oldest.filter_map(|job| Some((limit(job)?, job.model, job.tokens.next_power_of_two()))).next()?;
+        let mut room = limit.min(self.batch_tokens);
         let mut chosen = Vec::new();
-        for (turn, job) in &self.windows {
+        for (turn, job) in self.windows.iter().filter(in_time) {
             let fits = job.model == model && job.tokens <= longest;
             if fits && (chosen.is_empty() || job.tokens <= room) {
                 room = room.saturating_sub(job.tokens);
@@ -136,26 +149,6 @@ impl<T, W> Waiting<T, W> {
         }
         let jobs: Vec<Job<W>> = chosen.into_iter().filter_map(|turn| self.take(turn)).collect();
         Some(Task::Compute(jobs))
-    }
-
-    /// Returns the model of the first window, how many tokens may be computed with it and how long they may be.
-    fn first(
-        &mut self,
-        now: Instant,
-        idle: usize,
-        limit: impl Fn(&Job<W>) -> usize,
-    ) -> Option<(usize, usize, usize)> {
-        loop {
-            let (turn, job) = self.windows.first_key_value()?;
-            let turn = *turn;
-            if now >= job.deadline {
-                self.take(turn);
-                continue;
-            }
-            let share = self.tokens.div_ceil(idle + 1);
-            let room = self.batch_tokens.min(share).min(limit(job));
-            return Some((job.model, room, job.tokens.next_power_of_two()));
-        }
     }
 
     fn take(&mut self, turn: Turn) -> Option<Job<W>> {
@@ -197,11 +190,14 @@ mod tests {
     }
 
     fn next(waiting: &mut Sample) -> Vec<(&'static str, usize)> {
-        next_with(waiting, 0, usize::MAX)
+        next_with(waiting, |_| Some(usize::MAX))
     }
 
-    fn next_with(waiting: &mut Sample, idle: usize, limit: usize) -> Vec<(&'static str, usize)> {
-        match waiting.next(Instant::now(), idle, |_| limit) {
+    fn next_with(
+        waiting: &mut Sample,
+        limit: impl Fn(&Job<(&'static str, usize)>) -> Option<usize>,
+    ) -> Vec<(&'static str, usize)> {
+        match waiting.next(Instant::now(), limit) {
             Some(Task::Compute(jobs)) => jobs.into_iter().map(|job| job.window).collect(),
             Some(Task::Read(_, text)) => panic!("{text} was to be read before"),
             None => Vec::new(),
@@ -227,12 +223,12 @@ mod tests {
             waiting.admit(name, later()).unwrap();
         }
         for name in ["a", "b"] {
-            let Some(Task::Read(number, text)) = waiting.next(Instant::now(), 0, |_| 99) else { panic!() };
+            let Some(Task::Read(number, text)) = waiting.next(Instant::now(), |_| Some(99)) else { panic!() };
             assert_eq!(text, name);
             waiting.add(number, vec![job(name, 0, 0, 5)]);
         }
         assert_eq!(next(&mut waiting), [("a", 0), ("b", 0)]);
-        assert!(matches!(waiting.next(Instant::now(), 0, |_| 99), Some(Task::Read(_, "c"))));
+        assert!(matches!(waiting.next(Instant::now(), |_| Some(99)), Some(Task::Read(_, "c"))));
     }
 
     #[test]
@@ -266,16 +262,19 @@ mod tests {
             add(&mut waiting, name, 0, &[8]);
         }
         assert_eq!(next(&mut waiting), [("a", 0), ("b", 0)]);
-        assert_eq!(next_with(&mut waiting, 0, 3), [("c", 0)]);
+        assert_eq!(next_with(&mut waiting, |_| Some(3)), [("c", 0)]);
         assert_eq!(next(&mut waiting), [("d", 0)]);
     }
 
     #[test]
-    fn idle_threads_get_their_share() {
+    fn windows_of_a_busy_model_let_others_pass() {
         let mut waiting = Sample::new(8, 100);
-        add(&mut waiting, "a", 0, &[8, 8, 8, 8]);
-        assert_eq!(next_with(&mut waiting, 1, usize::MAX).len(), 2);
-        assert_eq!(next_with(&mut waiting, 0, usize::MAX).len(), 2);
+        add(&mut waiting, "a", 0, &[8]);
+        add(&mut waiting, "b", 1, &[8]);
+        let only = |model: usize| move |job: &Job<_>| (job.model == model).then_some(99);
+        assert_eq!(next_with(&mut waiting, only(1)), [("b", 0)]);
+        assert!(next_with(&mut waiting, only(1)).is_empty());
+        assert_eq!(next_with(&mut waiting, only(0)), [("a", 0)]);
     }
 
     #[test]
@@ -287,17 +286,17 @@ mod tests {
         waiting.leave(left);
         assert_eq!((waiting.len(), waiting.tokens), (1, 4));
         assert_eq!(next(&mut waiting), [("b", 0)]);
-        assert!(waiting.next(Instant::now(), 0, |_| 99).is_none());
+        assert!(waiting.next(Instant::now(), |_| Some(99)).is_none());
     }
 
     #[test]
     fn a_text_that_leaves_while_it_is_read_adds_nothing() {
         let mut waiting = Sample::new(8, 1);
         let left = waiting.admit("left", later()).unwrap();
-        assert!(matches!(waiting.next(Instant::now(), 0, |_| 99), Some(Task::Read(..))));
+        assert!(matches!(waiting.next(Instant::now(), |_| Some(99)), Some(Task::Read(..))));
         waiting.leave(left);
         waiting.add(left, vec![job("left", 0, 0, 4)]);
-        assert!(waiting.next(Instant::now(), 0, |_| 99).is_none());
+        assert!(waiting.next(Instant::now(), |_| Some(99)).is_none());
         assert_eq!((waiting.len(), waiting.tokens), (0, 0));
     }
 
@@ -308,7 +307,9 @@ mod tests {
         let number = waiting.admit("read", later()).unwrap();
         waiting.unread.remove(&number);
         waiting.add(number, vec![Job { deadline: Instant::now(), ..job("late", 0, 0, 4) }]);
-        assert!(waiting.next(Instant::now(), 0, |_| 99).is_none());
+        assert!(waiting.next(Instant::now(), |_| Some(99)).is_none());
+        assert_eq!(waiting.len(), 1, "what was read goes as its text leaves");
+        waiting.leave(number);
         assert_eq!((waiting.len(), waiting.tokens), (0, 0));
     }
 }
