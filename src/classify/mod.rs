@@ -13,6 +13,8 @@ mod checkpoint;
 mod device;
 mod files;
 mod findings;
+#[cfg(test)]
+mod golden;
 mod heads;
 mod hub;
 mod load_error;
