@@ -153,7 +153,7 @@ impl Config {
                 threshold: None,
             });
         }
-        Ok(Parts { family: "bert", trunk, manners, digest, answers, longest: None })
+        Ok(Parts { family: "bert", trunk, manners, digest, answers })
     }
 }
 

@@ -18,7 +18,7 @@ use super::reader::Reader;
 
 pub(super) use family::Family;
 use heads::Kind;
-pub(super) use sentence::Modules;
+pub(super) use sentence::{Modules, longest};
 
 /// `config.json` as far as it matters here; the families read their own part.
 #[derive(Deserialize)]
@@ -90,11 +90,8 @@ impl Config {
         let digest = reader.weights.digest();
         let kind = Kind::of(&self, family, reader, wanted.placed);
         let mut answers: Vec<Asked> = Vec::new();
-        let mut longest = None;
         if kind == Kind::States {
-            let (asked, limit) = sentence::embedding(files, modules, &trunk, reader.device)?;
-            answers.push(asked);
-            longest = limit;
+            answers.push(sentence::embedding(files, modules, &trunk, reader.device)?);
         } else {
             answers.push(heads::load(&self, family, (reader, &prefix), kind, &trunk, wanted.placed)?);
         }
@@ -108,6 +105,6 @@ impl Config {
                 reason: kind.gives(),
             });
         }
-        Ok(Parts { family: family.name(), trunk, manners, digest, answers, longest })
+        Ok(Parts { family: family.name(), trunk, manners, digest, answers })
     }
 }

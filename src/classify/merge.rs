@@ -76,14 +76,13 @@ impl Library {
             return Err(reason);
         }
         let shifted = |bytes: &Range<usize>| bytes.start - start..bytes.end - start;
-        let mut windows: Vec<pii::Window<'_>> = part
+        let windows: Vec<pii::Window<'_>> = part
             .found()
             .filter_map(|(sheet, answer)| {
-                let tokens = part.bytes[sheet.window.tokens.clone()].iter().map(shifted).collect();
-                Some(pii::Window { tokens, labels: answer.pii.as_deref()? })
+                let bytes = part.bytes[sheet.window.tokens.clone()].iter().map(shifted).collect();
+                Some(pii::Window { bytes, found: answer.pii.as_deref()? })
             })
             .collect();
-        windows.sort_by_key(|window| window.tokens.first().map(|bytes| bytes.start));
         let (labels, threshold) = (self.labels(Question::Pii), self.threshold(Question::Pii));
         let mut found = pii::entities(text, &windows, labels, threshold);
         for entity in &mut found {

@@ -13,12 +13,15 @@ mod checkpoint;
 mod device;
 mod files;
 mod findings;
+#[cfg(test)]
+mod golden;
 mod heads;
 mod hub;
 mod load_error;
 mod merge;
 mod model;
 mod ops;
+mod patterns;
 mod pii;
 mod reader;
 mod reading;
@@ -37,6 +40,7 @@ pub use batch::Forwards;
 pub use findings::{Cost, Entity, EntitySource, Findings, Label, Question, Questions, Risk, Unknown};
 pub use hub::HubError;
 pub use load_error::LoadError;
+pub use pii::masked;
 pub use spec::{DeviceChoice, HubSpec, ModelInfo, Source, Spec, Thresholds};
 
 use answer::Encoder;

@@ -71,8 +71,6 @@ pub(super) struct Parts {
     /// A hash of the trunk's weights.
     pub(super) digest: u128,
     pub(super) answers: Vec<Asked>,
-    /// How many tokens a text may have, if fewer than there are positions.
-    pub(super) longest: Option<usize>,
 }
 
 /// Either format of `config.json`.
@@ -109,7 +107,8 @@ impl Model {
             Config::Builtin(config) => config.load(&files.path("config.json"), &reader, wanted.questions)?,
             Config::Checkpoint(config) => config.load(&files, modules.as_ref(), &reader, wanted)?,
         };
-        let longest = parts.trunk.positions().min(parts.longest.unwrap_or(usize::MAX));
+        let longest =
+            parts.trunk.positions().min(checkpoint::longest(&files, &folder)?.unwrap_or(usize::MAX));
         let room = longest.saturating_sub(frame.0.len() + frame.1.len());
         let identity =
             Identity { trunk: parts.digest, tokenizer: xxh3_128(&bytes), manners: parts.manners, room };

@@ -64,6 +64,12 @@ struct TransformerConfig {
     max_seq_length: Option<usize>,
 }
 
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    #[serde(default)]
+    model_max_length: Option<f64>,
+}
+
 impl Modules {
     /// Returns the folder of the trunk, empty or with a slash at its end.
     pub(in crate::classify) fn trunk(&self) -> String {
@@ -84,27 +90,19 @@ impl Module {
     }
 }
 
-/// Reads how states become an embedding, and how many tokens a text may have if fewer than there are positions.
-///
-/// Without modules it is the mean over the tokens.
+/// Reads how states become an embedding; without modules it is the mean over the tokens.
 pub(super) fn embedding(
     files: &Files,
     modules: Option<&Modules>,
     trunk: &Trunk,
     device: &Device,
-) -> Result<(Asked, Option<usize>), LoadError> {
+) -> Result<Asked, LoadError> {
     let mut poolings = vec![Pooling::Mean];
     let mut layers = Vec::new();
-    let mut longest = None;
     for module in modules.map_or(&[][..], |modules| &modules.0) {
         let folder = module.folder();
         let name = format!("{folder}config.json");
         match module.kind() {
-            "Transformer" => {
-                let config = format!("{folder}sentence_bert_config.json");
-                longest =
-                    files.json_if_any::<TransformerConfig>(&config)?.and_then(|config| config.max_seq_length);
-            }
             "Pooling" => poolings = files.json::<PoolingConfig>(&name)?.poolings(files, &name)?,
             "Dense" => {
                 let config: DenseConfig = files.json(&name)?;
@@ -115,7 +113,7 @@ pub(super) fn embedding(
                 layers.push(Dense { linear, then, norm: None });
             }
             // The vector of a whole text is made one long once its windows are joined.
-            "Normalize" | "Dropout" => {}
+            "Transformer" | "Normalize" | "Dropout" => {}
             other => {
                 let reason = format!("module `{other}`; Transformer, Pooling, Dense and Normalize are known");
                 return Err(LoadError::Unsupported { path: files.path("modules.json"), reason });
@@ -124,14 +122,25 @@ pub(super) fn embedding(
     }
     let head =
         Head { states: vec![trunk.layers()], reads: Reads::Text(poolings), layers, scores: Scores::Raw };
-    let asked = Asked {
+    Ok(Asked {
         question: Question::Embedding,
         head,
         labels: Vec::new(),
         positive: Vec::new(),
         threshold: None,
-    };
-    Ok((asked, longest))
+    })
+}
+
+/// Returns how many tokens a text may have by what its trainers say, which may be fewer than there are positions.
+pub(in crate::classify) fn longest(files: &Files, folder: &str) -> Result<Option<usize>, LoadError> {
+    let own: Option<TransformerConfig> = files.json_if_any(&format!("{folder}sentence_bert_config.json"))?;
+    if let Some(longest) = own.and_then(|config| config.max_seq_length) {
+        return Ok(Some(longest));
+    }
+    let tokenizer: Option<TokenizerConfig> = files.json_if_any(&format!("{folder}tokenizer_config.json"))?;
+    // Tokenizers without a limit write 1e30.
+    let longest = tokenizer.and_then(|config| config.model_max_length).filter(|longest| *longest < 1e9);
+    Ok(longest.map(|longest| longest as usize))
 }
 
 impl PoolingConfig {
