@@ -82,6 +82,11 @@ pub(super) trait Encoder: Send + Sync {
     /// Returns how many tokens a window may hold beside the special ones.
     fn room(&self) -> usize;
 
+    /// Returns how many forwards at once are quicker than as many one after the other.
+    fn at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Cuts a text into tokens.
     fn tokens(&self, text: &str) -> Result<Tokens, Fault>;
 

@@ -36,6 +36,7 @@ impl Question {
 
 /// What is asked of a text; all of it is answered by one pass where one model can.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "a set, whose members are named where it is made")]
 pub struct Questions {
     /// What the text is about.
     pub domain: bool,
@@ -141,6 +142,11 @@ impl Findings {
         }
     }
 
+    /// Returns in one word whether everything that was asked has an answer, and if not, the first reason.
+    pub fn outcome(&self) -> &'static str {
+        self.unknowns().next().map_or("ok", |(_, reason)| reason.as_str())
+    }
+
     /// Returns the questions that have no answer, each with the reason.
     pub fn unknowns(&self) -> impl Iterator<Item = (Question, Unknown)> {
         let found = [
@@ -149,7 +155,7 @@ impl Findings {
             self.pii.as_ref().and_then(|found| found.as_ref().err()),
             self.embedding.as_ref().and_then(|found| found.as_ref().err()),
         ];
-        let reasons = found.map(|reason| reason.copied());
+        let reasons = found.map(Option::<&Unknown>::copied);
         Question::ALL.into_iter().zip(reasons).filter_map(|(question, reason)| Some((question, reason?)))
     }
 }

@@ -241,6 +241,11 @@ impl Encoder for Model {
         self.room
     }
 
+    fn at_once(&self) -> usize {
+        // A GPU computes one while the next is prepared.
+        if self.info.device == "cpu" { usize::MAX } else { 2 }
+    }
+
     fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
         let encoding = self.tokenizer.encode(text, false)?;
         let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
