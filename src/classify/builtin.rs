@@ -115,7 +115,7 @@ impl Config {
             naming: Naming::Bert,
         };
         let manners = format!("{shape:?}");
-        let trunk = Trunk::Bert(Bert::load(reader, shape)?);
+        let trunk = Trunk::Bert(Box::new(Bert::load(reader, shape)?));
         let digest = reader.weights.digest();
         let mut answers = Vec::new();
         let heads = [

@@ -23,7 +23,7 @@ const WEIGHTS: [(&str, &str); 2] = [
 pub(super) enum Files {
     Builtin,
     Folder(PathBuf),
-    Hub(Snapshot),
+    Hub(Box<Snapshot>),
 }
 
 impl Files {
@@ -31,7 +31,7 @@ impl Files {
         Ok(match source {
             Source::Builtin => Self::Builtin,
             Source::Folder(folder) => Self::Folder(folder.clone()),
-            Source::Hub { repo, revision } => Self::Hub(Snapshot::open(hub, repo, revision)?),
+            Source::Hub { repo, revision } => Self::Hub(Box::new(Snapshot::open(hub, repo, revision)?)),
         })
     }
 

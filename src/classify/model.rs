@@ -337,9 +337,14 @@ mod tests {
     #[derive(Deserialize)]
     struct Golden {
         text: String,
+        /// Without the special tokens, cut to the window that was judged.
+        ids: Vec<u32>,
         middle: Vec<f32>,
         last: Vec<f32>,
         probabilities: Vec<f32>,
+        jailbreak: f32,
+        pii: Vec<(u16, f32)>,
+        embedding: Vec<f32>,
     }
 
     fn load(source: &Source) -> Result<Model, LoadError> {
@@ -371,14 +376,24 @@ mod tests {
             serde_json::from_str(include_str!("../../tests/golden/classify.json")).unwrap();
         let model = load(&Source::Builtin).unwrap();
         for case in golden {
-            let ids = model.tokens(case.text.trim()).unwrap().ids;
-            let (ids, starts) = model.framed(&[&ids[..ids.len().min(model.room())]]).unwrap();
+            assert_eq!(model.tokens(&case.text).unwrap().ids[..case.ids.len()], case.ids);
+            let (ids, starts) = model.framed(&[&case.ids]).unwrap();
             let states = model.trunk.forward(&ids, &starts, &[3, 6]).unwrap();
             for (state, want) in [(3, &case.middle), (6, &case.last)] {
                 let mean = pool(states.get(state).unwrap(), &starts, Pooling::Mean).unwrap();
                 assert_near(&mean.to_vec2().unwrap()[0], want);
             }
-            assert_near(&domain(&model, case.text.trim()), &case.probabilities);
+            let answer = model.run(&[&case.ids], Questions::ALL).unwrap().remove(0);
+            assert_near(&answer.domain.unwrap(), &case.probabilities);
+            assert_near(&[answer.jailbreak.unwrap()], &[case.jailbreak]);
+            let vector = answer.embedding.unwrap();
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert_near(&vector.iter().map(|x| x / length).collect::<Vec<_>>(), &case.embedding);
+            for ((label, p), (wanted, wanted_p)) in answer.pii.unwrap().into_iter().zip(case.pii) {
+                assert_near(&[p], &[wanted_p]);
+                // Labels may change places where they are equally likely.
+                assert!(label == wanted || p < 0.51, "{label} against {wanted}");
+            }
         }
     }
 

@@ -13,8 +13,8 @@ use modernbert::ModernBert;
 
 /// A loaded trunk.
 pub(super) enum Trunk {
-    Bert(Bert),
-    ModernBert(ModernBert),
+    Bert(Box<Bert>),
+    ModernBert(Box<ModernBert>),
 }
 
 /// The states that were asked for; 0 is the embedding, the last one what the trunk returns.
@@ -34,7 +34,7 @@ impl Trunk {
         let mut states = States(vec![None; self.layers() + 1]);
         match self {
             Self::Bert(trunk) => {
-                trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?
+                trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?;
             }
             Self::ModernBert(trunk) => {
                 trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?;

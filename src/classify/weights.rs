@@ -22,6 +22,9 @@ use super::ops::Matrix;
 /// A safetensors header longer than this is refused.
 const MOST_HEADER: u64 = 64 << 20;
 
+/// Files are read in pieces of so many bytes, so that no tensor is held twice for long.
+const PIECE: usize = 1 << 20;
+
 /// The open files of one model.
 pub(super) struct Weights {
     /// Named in errors: the one file, or the index of several.
@@ -191,7 +194,10 @@ impl Weights {
     pub(super) fn matrix(&self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
         let (rows, cols) = shape;
         if self.entry(name).is_some_and(|(_, entry)| entry.kind == Kind::I8) {
-            let data = self.raw(name, &[rows, cols])?.iter().map(|byte| byte.cast_signed()).collect();
+            let mut data = Vec::with_capacity(rows * cols);
+            self.read(name, &[rows, cols], &mut |bytes| {
+                data.extend(bytes.iter().map(|byte| byte.cast_signed()));
+            })?;
             let scale = self.vector(&format!("{name}.scale"), rows)?;
             return Ok(Matrix::Int8 { rows, cols, data, scale });
         }
@@ -226,39 +232,51 @@ impl Weights {
 
     fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let kind = self.entry(name).map(|(_, entry)| entry.kind);
-        let raw = self.raw(name, shape)?;
-        let halves = || raw.as_chunks::<2>().0.iter().map(|half| u16::from_le_bytes(*half));
+        let mut all = Vec::with_capacity(shape.iter().product());
         match kind {
-            Some(Kind::F32) => {
-                Ok(raw.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
-            }
-            Some(Kind::Bf16) => Ok(halves().map(|half| f32::from_bits(u32::from(half) << 16)).collect()),
-            Some(Kind::F16) => Ok(halves().map(|half| half::f16::from_bits(half).to_f32()).collect()),
-            _ => Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}"))),
+            Some(Kind::F32) => self.read(name, shape, &mut |bytes| {
+                all.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
+            })?,
+            Some(Kind::Bf16) => self.read(name, shape, &mut |bytes| {
+                all.extend(halves(bytes).map(|half| f32::from_bits(u32::from(half) << 16)));
+            })?,
+            Some(Kind::F16) => self.read(name, shape, &mut |bytes| {
+                all.extend(halves(bytes).map(|half| half::f16::from_bits(half).to_f32()));
+            })?,
+            _ => return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}"))),
         }
+        Ok(all)
     }
 
-    /// Reads a tensor's bytes, little-endian and row by row.
-    fn raw(&self, name: &str, shape: &[usize]) -> Result<Cow<'static, [u8]>, LoadError> {
+    /// Hands on a tensor's bytes, little-endian and row by row, a piece at a time.
+    fn read(&self, name: &str, shape: &[usize], take: &mut dyn FnMut(&[u8])) -> Result<(), LoadError> {
         let (full, entry) = self.entry(name).ok_or_else(|| self.missing(name))?;
         if entry.shape != shape {
             return Err(self.differs(name, format!("{shape:?}")));
         }
-        let bytes = match &self.parts[entry.part] {
-            Part::Safetensors { path, bytes, start } => bytes
-                .range(start + entry.span.0, start + entry.span.1)
-                .map_err(|source| read_error(path, source))?,
-            Part::Pickle { path, tensors } => Cow::Owned(unpickled(path, tensors, &full)?),
-        };
         let mut digest = self.digest.borrow_mut();
         for size in shape {
             digest.update(&size.to_le_bytes());
         }
-        digest.update(&bytes);
+        let mut take = |bytes: &[u8]| {
+            digest.update(bytes);
+            take(bytes);
+        };
+        match &self.parts[entry.part] {
+            Part::Safetensors { path, bytes, start } => bytes
+                .pieces(start + entry.span.0, start + entry.span.1, &mut take)
+                .map_err(|source| read_error(path, source))?,
+            Part::Pickle { path, tensors } => {
+                for values in unpickled(path, tensors, &full)?.chunks(PIECE / 4) {
+                    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    take(&bytes);
+                }
+            }
+        }
         let count: usize = shape.iter().product();
         self.parameters.set(self.parameters.get() + count);
         self.bytes.set(self.bytes.get() + if entry.kind == Kind::I8 { count } else { count * 4 });
-        Ok(bytes)
+        Ok(())
     }
 
     /// Finds a tensor under its name or the one it had in the first BERT checkpoints.
@@ -308,14 +326,18 @@ impl Bytes {
         }
     }
 
-    fn range(&self, start: u64, end: u64) -> std::io::Result<Cow<'static, [u8]>> {
+    fn pieces(&self, start: u64, end: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
         if let Self::Inside(bytes) = self {
-            let bytes = bytes.get(start as usize..end as usize);
-            return bytes.map(Cow::Borrowed).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+            take(bytes.get(start as usize..end as usize).ok_or(std::io::ErrorKind::UnexpectedEof)?);
+            return Ok(());
         }
-        let mut into = vec![0; (end - start) as usize];
-        self.read(start, &mut into)?;
-        Ok(Cow::Owned(into))
+        let mut piece = vec![0; PIECE.min((end - start) as usize)];
+        for at in (start..end).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min((end - at) as usize)];
+            self.read(at, piece)?;
+            take(piece);
+        }
+        Ok(())
     }
 }
 
@@ -339,7 +361,7 @@ impl Kind {
     }
 }
 
-fn unpickled(path: &Path, tensors: &PthTensors, name: &str) -> Result<Vec<u8>, LoadError> {
+fn unpickled(path: &Path, tensors: &PthTensors, name: &str) -> Result<Vec<f32>, LoadError> {
     let broken = |error: candle_core::Error| LoadError::Weights {
         path: path.to_owned(),
         reason: format!("{name}: {error}"),
@@ -349,8 +371,11 @@ fn unpickled(path: &Path, tensors: &PthTensors, name: &str) -> Result<Vec<u8>, L
         .map_err(broken)?
         .ok_or_else(|| LoadError::Missing { path: path.to_owned(), tensor: name.to_owned() })?;
     let flat = tensor.to_device(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all());
-    let values: Vec<f32> = flat.and_then(|tensor| tensor.to_vec1()).map_err(broken)?;
-    Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    flat.and_then(|tensor| tensor.to_vec1()).map_err(broken)
+}
+
+fn halves(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    bytes.as_chunks::<2>().0.iter().map(|half| u16::from_le_bytes(*half))
 }
 
 /// Returns the files that an index of sharded weights lists, each once.

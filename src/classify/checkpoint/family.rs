@@ -29,7 +29,7 @@ pub(in crate::classify) enum Family {
 #[derive(Debug)]
 pub(super) enum Plan {
     Bert(bert::Shape),
-    ModernBert(modernbert::Shape),
+    ModernBert(Box<modernbert::Shape>),
 }
 
 #[derive(Deserialize)]
@@ -126,7 +126,9 @@ impl Family {
     /// Reads the trunk's dimensions; the inner error says what is not supported.
     pub(super) fn plan(self, config: Value) -> Result<Result<Plan, String>, serde_json::Error> {
         Ok(match self {
-            Self::ModernBert => modern(serde_json::from_value(config)?).map(Plan::ModernBert),
+            Self::ModernBert => {
+                modern(serde_json::from_value(config)?).map(|shape| Plan::ModernBert(Box::new(shape)))
+            }
             _ => self.bert(serde_json::from_value(config)?).map(Plan::Bert),
         })
     }
@@ -158,8 +160,8 @@ impl Family {
 impl Plan {
     pub(super) fn load(self, reader: &Reader<'_>) -> Result<Trunk, LoadError> {
         Ok(match self {
-            Self::Bert(shape) => Trunk::Bert(Bert::load(reader, shape)?),
-            Self::ModernBert(shape) => Trunk::ModernBert(ModernBert::load(reader, shape)?),
+            Self::Bert(shape) => Trunk::Bert(Box::new(Bert::load(reader, shape)?)),
+            Self::ModernBert(shape) => Trunk::ModernBert(Box::new(ModernBert::load(reader, *shape)?)),
         })
     }
 }

@@ -25,30 +25,20 @@ struct Module {
     r#type: String,
 }
 
+/// `config.json` of a pooling: `pooling_mode` with one way or several, or a key for each way.
 #[derive(Deserialize)]
-struct PoolingConfig {
-    #[serde(default)]
-    pooling_mode: Option<Modes>,
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_max_tokens: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_mean_sqrt_len_tokens: bool,
-    #[serde(default)]
-    pooling_mode_weightedmean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_lasttoken: bool,
-}
+#[serde(transparent)]
+struct PoolingConfig(serde_json::Map<String, serde_json::Value>);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Modes {
-    One(String),
-    Several(Vec<String>),
-}
+/// The ways of pooling in the order in which several stand side by side, each with its older key.
+const POOLINGS: [(&str, &str, Pooling); 6] = [
+    ("cls", "pooling_mode_cls_token", Pooling::First),
+    ("max", "pooling_mode_max_tokens", Pooling::Max),
+    ("mean", "pooling_mode_mean_tokens", Pooling::Mean),
+    ("mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", Pooling::MeanSqrt),
+    ("weightedmean", "pooling_mode_weightedmean_tokens", Pooling::Weighted),
+    ("lasttoken", "pooling_mode_lasttoken", Pooling::Last),
+];
 
 #[derive(Deserialize)]
 struct DenseConfig {
@@ -145,36 +135,24 @@ pub(in crate::classify) fn longest(files: &Files, folder: &str) -> Result<Option
 
 impl PoolingConfig {
     fn poolings(self, files: &Files, name: &str) -> Result<Vec<Pooling>, LoadError> {
-        let modes = match self.pooling_mode {
-            Some(Modes::One(mode)) => vec![mode],
-            Some(Modes::Several(modes)) => modes,
-            None => [
-                ("cls", self.pooling_mode_cls_token),
-                ("max", self.pooling_mode_max_tokens),
-                ("mean", self.pooling_mode_mean_tokens),
-                ("mean_sqrt_len_tokens", self.pooling_mode_mean_sqrt_len_tokens),
-                ("weightedmean", self.pooling_mode_weightedmean_tokens),
-                ("lasttoken", self.pooling_mode_lasttoken),
-            ]
-            .into_iter()
-            .filter(|(_, is_on)| *is_on)
-            .map(|(mode, _)| mode.to_owned())
-            .collect(),
-        };
         let unsupported = |reason: String| LoadError::Unsupported { path: files.path(name), reason };
-        if modes.is_empty() {
+        let named = |mode: &serde_json::Value| {
+            let mode = mode.as_str().unwrap_or_default();
+            let known = POOLINGS.iter().find(|(name, ..)| *name == mode);
+            known.map(|(.., pooling)| *pooling).ok_or_else(|| unsupported(format!("pooling `{mode}`")))
+        };
+        let poolings: Vec<Pooling> = match self.0.get("pooling_mode") {
+            Some(serde_json::Value::Array(modes)) => modes.iter().map(named).collect::<Result<_, _>>()?,
+            Some(mode) => vec![named(mode)?],
+            None => {
+                let is_on = |key: &str| self.0.get(key).and_then(serde_json::Value::as_bool).unwrap_or(false);
+                POOLINGS.iter().filter(|(_, key, _)| is_on(key)).map(|(.., pooling)| *pooling).collect()
+            }
+        };
+        if poolings.is_empty() {
             return Err(unsupported("no pooling is on".to_owned()));
         }
-        let pooling = |mode: &String| match mode.as_str() {
-            "cls" => Ok(Pooling::First),
-            "max" => Ok(Pooling::Max),
-            "mean" => Ok(Pooling::Mean),
-            "mean_sqrt_len_tokens" => Ok(Pooling::MeanSqrt),
-            "weightedmean" => Ok(Pooling::Weighted),
-            "lasttoken" => Ok(Pooling::Last),
-            other => Err(unsupported(format!("pooling `{other}`"))),
-        };
-        modes.iter().map(pooling).collect()
+        Ok(poolings)
     }
 }
 

@@ -13,6 +13,11 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 
 use super::*;
+use crate::classify::answer::Encoder;
+use crate::classify::device::Place;
+use crate::classify::findings::{Question, Questions};
+use crate::classify::model::{Model, Options};
+use crate::classify::spec::Source;
 use crate::policy::Secret;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -26,6 +31,9 @@ struct Hub {
     _runtime: tokio::runtime::Runtime,
 }
 
+/// Method, path, range and token of a request.
+type Noted = (String, String, Option<String>, Option<String>);
+
 #[derive(Default)]
 struct Seen {
     files: HashMap<String, Vec<u8>>,
@@ -36,8 +44,7 @@ struct Seen {
     breaks: AtomicUsize,
     /// How many more requests fail with 503.
     faults: AtomicUsize,
-    /// Method, path, range and token of each request.
-    requests: Mutex<Vec<(String, String, Option<String>, Option<String>)>>,
+    requests: Mutex<Vec<Noted>>,
 }
 
 impl Seen {
@@ -123,7 +130,7 @@ async fn resolve(
 
 fn sha256(bytes: &[u8]) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.as_ref().iter().fold(String::new(), |hash, byte| format!("{hash}{byte:02x}"))
 }
 
 fn hub(change: impl FnOnce(&mut Seen)) -> Hub {
@@ -158,7 +165,7 @@ impl Hub {
         HubSpec { endpoint: format!("http://{}", self.address), cache: Some(cache.to_owned()), token: None }
     }
 
-    fn requests(&self) -> Vec<(String, String, Option<String>, Option<String>)> {
+    fn requests(&self) -> Vec<Noted> {
         std::mem::take(&mut self.seen.requests.lock().unwrap())
     }
 }
@@ -193,6 +200,51 @@ fn a_file_is_fetched_once_and_kept_as_the_hubs_clients_keep_it() {
     );
     assert!(snapshot.get("config.json").unwrap().is_some());
     assert_eq!(hub.requests(), []);
+}
+
+/// Adds what is in a folder to the hub's files.
+fn add(files: &mut HashMap<String, Vec<u8>>, folder: &Path, under: &str) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{under}{}", path.file_name().unwrap().to_str().unwrap());
+        if path.is_dir() {
+            add(files, &path, &format!("{name}/"));
+        } else {
+            files.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    for (name, question) in [
+        ("sentence-bert-dense", Question::Embedding),
+        ("roberta-guard-shards", Question::Jailbreak),
+        ("xlmr-tokens-bins", Question::Pii),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        let hub = hub(|seen| {
+            seen.files.clear();
+            add(&mut seen.files, &models.join(name), "");
+            seen.large = vec!["model.safetensors".to_owned()];
+        });
+        let mut spec = hub.spec(cache.path());
+        let load = |spec: &HubSpec, source: &Source| {
+            let place = Place::Kernels;
+            let options =
+                Options { questions: Questions::ALL, placed: Some(question), device: &place, hub: spec };
+            let model = Model::load(source, &options).unwrap();
+            let ids = model.tokens("Is it there?").unwrap().ids;
+            model.run(&[&ids], Questions::ALL).unwrap().remove(0)
+        };
+        let source = Source::Hub { repo: "owner/model".to_owned(), revision: "main".to_owned() };
+        let here = load(&spec, &Source::Folder(models.join(name)));
+        assert_eq!(load(&spec, &source), here, "{name}");
+        drop(hub);
+        spec.endpoint = "http://127.0.0.1:9".to_owned();
+        assert_eq!(load(&spec, &source), here, "{name} offline");
+    }
 }
 
 #[test]

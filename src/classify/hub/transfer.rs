@@ -347,8 +347,9 @@ fn is_sound(part: &mut File, etag: &str) -> std::io::Result<bool> {
             count => context.update(&buffer[..count]),
         }
     }
-    let hash: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(hash.eq_ignore_ascii_case(etag))
+    let digits = etag.as_bytes().as_chunks::<2>().0.iter();
+    let announced = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    Ok(context.finish().as_ref().iter().map(|byte| Some(*byte)).eq(announced))
 }
 
 /// Names the host of an address, without what may be secret in it.

@@ -38,7 +38,7 @@ fn attention_is_the_same_for_any_lengths_with_and_without_angles_and_reach() {
         (&[0, 16, 32, 48], 3, 4),
     ] {
         let qkv = rows(*starts.last().unwrap(), 3 * heads * size, 3);
-        let inverse: Vec<f32> = (0..size / 2).map(|pair| 0.3_f32.powi(pair as i32)).collect();
+        let inverse: Vec<f32> = (0..size / 2).map(|pair| 0.3_f32.powf(pair as f32)).collect();
         for reach in [None, Some(0), Some(3), Some(64), Some(1000)] {
             for turns in [false, true] {
                 assert_same(
@@ -64,7 +64,8 @@ fn layers_are_the_same() {
                 let data = numbers(240, 5);
                 let weight = if is_int8 {
                     let data = data.iter().map(|x| (x * 127.0) as i8).collect();
-                    Matrix::Int8 { rows: 10, cols: 24, data, scale: numbers(10, 6) }
+                    let scale = numbers(10, 6).iter().map(|x| x / 127.0).collect();
+                    Matrix::Int8 { rows: 10, cols: 24, data, scale }
                 } else {
                     Matrix::F32 { rows: 10, cols: 24, data }
                 };
