@@ -4,7 +4,6 @@
 //! an answer ([`Unknown`]), not an error. Knows nothing of requests, policies or what follows from a label.
 
 mod encoder;
-mod kernels;
 mod model;
 mod ops;
 #[cfg(test)]

@@ -7,8 +7,8 @@ mod cpu;
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::kernels::{self, Packed};
-pub(super) use super::kernels::{Matrix, Then};
+use signalbox_kernels::{self as kernels, Packed};
+pub(super) use signalbox_kernels::{Matrix, Then};
 
 /// A dense layer.
 pub(super) struct Linear {
