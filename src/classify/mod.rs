@@ -17,7 +17,6 @@ mod findings;
 mod golden;
 mod heads;
 mod hub;
-mod kernels;
 mod load_error;
 mod merge;
 mod model;

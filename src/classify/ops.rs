@@ -12,13 +12,13 @@ mod tensors;
 mod tests;
 
 use candle_core::{Result, Tensor, bail};
+use signalbox_kernels::{self as kernels, Packed};
 
 use super::device::Place;
-use super::kernels::{self, Packed};
 
-pub(super) use super::kernels::{Matrix, Then};
 pub(super) use rows::{Pooling, pool, softmax, with_neighbours};
-pub(super) use table::Table;
+pub(super) use signalbox_kernels::{Matrix, Then};
+pub(super) use table::{Table, floats};
 
 /// A dense layer.
 pub(super) enum Linear {

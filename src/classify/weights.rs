@@ -17,7 +17,7 @@ use safetensors::tensor::Metadata;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::load_error::LoadError;
-use super::ops::Matrix;
+use super::ops::{Matrix, floats};
 
 /// A safetensors header longer than this is refused.
 const MOST_HEADER: u64 = 64 << 20;
@@ -221,8 +221,8 @@ impl Weights {
                 (one, other) => {
                     let (rows, cols) = one.dims();
                     let rows = rows + other.dims().0;
-                    let mut data = one.into_floats();
-                    data.extend(other.into_floats());
+                    let mut data = floats(one);
+                    data.extend(floats(other));
                     Matrix::F32 { rows, cols, data }
                 }
             };

@@ -24,25 +24,26 @@ const NEVER: f32 = -1e30;
 
 /// What is asked of [`attend`].
 #[derive(Debug, Clone, Copy)]
-pub(in crate::classify) struct Attention<'a> {
+pub struct Attention<'a> {
     /// Rows of queries, keys and values side by side: (tokens, 3 · width).
-    pub(in crate::classify) qkv: &'a [f32],
+    pub qkv: &'a [f32],
     /// Where each text's rows begin, and where the last one's end.
-    pub(in crate::classify) starts: &'a [usize],
-    pub(in crate::classify) heads: usize,
+    pub starts: &'a [usize],
+    /// How many heads there are.
+    pub heads: usize,
     /// Columns of a head.
-    pub(in crate::classify) size: usize,
+    pub size: usize,
     /// Turns queries and keys by their position within the text.
-    pub(in crate::classify) rope: Option<&'a Rope>,
+    pub rope: Option<&'a Rope>,
     /// How many tokens away, either side, a token may look; all of the text when left out.
-    pub(in crate::classify) reach: Option<usize>,
+    pub reach: Option<usize>,
 }
 
 /// One head of one text.
 struct Head<'a, 'b> {
     asked: Attention<'a>,
     tokens: Range<usize>,
-    head: usize,
+    at: usize,
     /// The head's columns of the text's rows.
     out: Vec<&'b mut [f32]>,
 }
@@ -67,7 +68,7 @@ struct Run<'a, 'b, 'c> {
 /// Writes each head's mix of values to `out`: (tokens, width).
 ///
 /// Rows beyond the last start are left as they are.
-pub(in crate::classify) fn attend(asked: Attention<'_>, out: &mut [f32]) {
+pub fn attend(asked: Attention<'_>, out: &mut [f32]) {
     let width = asked.heads * asked.size;
     if width == 0 {
         return;
@@ -83,8 +84,8 @@ pub(in crate::classify) fn attend(asked: Attention<'_>, out: &mut [f32]) {
                 head.push(piece);
             }
         }
-        for (head, out) in heads.into_iter().enumerate() {
-            jobs.push(Head { asked, tokens: tokens.clone(), head, out });
+        for (at, out) in heads.into_iter().enumerate() {
+            jobs.push(Head { asked, tokens: tokens.clone(), at, out });
         }
     }
     if threads() > 1 {
@@ -104,7 +105,7 @@ impl Head<'_, '_> {
     #[inline(always)]
     fn part(&self, token: usize, which: usize) -> &[f32] {
         let Attention { qkv, heads, size, .. } = self.asked;
-        &qkv[((self.tokens.start + token) * 3 + which) * heads * size + self.head * size..][..size]
+        &qkv[((self.tokens.start + token) * 3 + which) * heads * size + self.at * size..][..size]
     }
 
     /// Writes a query or key to `into`, times `scale` and turned by its position.

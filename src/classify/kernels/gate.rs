@@ -9,7 +9,7 @@ use super::tile::{self, Then, load, store};
 /// Rows one job takes.
 const ROWS: usize = 16;
 
-struct Rows<'a> {
+struct Halves<'a> {
     rows: &'a [f32],
     out: &'a mut [f32],
     width: usize,
@@ -17,20 +17,20 @@ struct Rows<'a> {
 }
 
 /// Writes `then(left) · right` of each row's halves to `out`: (rows, 2 · width) to (rows, width).
-pub(in crate::classify) fn gate(rows: &[f32], width: usize, then: Then, out: &mut [f32]) {
+pub fn gate(rows: &[f32], width: usize, then: Then, out: &mut [f32]) {
     if width == 0 {
         return;
     }
     if threads() > 1 && out.len() > ROWS * width {
         rows.par_chunks(2 * ROWS * width)
             .zip(out.par_chunks_mut(ROWS * width))
-            .for_each(|(rows, out)| Arch::new().dispatch(Rows { rows, out, width, then }));
+            .for_each(|(rows, out)| Arch::new().dispatch(Halves { rows, out, width, then }));
     } else {
-        Arch::new().dispatch(Rows { rows, out, width, then });
+        Arch::new().dispatch(Halves { rows, out, width, then });
     }
 }
 
-impl WithSimd for Rows<'_> {
+impl WithSimd for Halves<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -13,13 +13,16 @@ const ALONE: usize = 1 << 15;
 
 /// Layer normalisation of rows as long as `gain`.
 #[derive(Debug, Clone)]
-pub(in crate::classify) struct Norm {
-    pub(in crate::classify) gain: Vec<f32>,
-    pub(in crate::classify) shift: Option<Vec<f32>>,
-    pub(in crate::classify) epsilon: f32,
+pub struct Norm {
+    /// What each column is multiplied by once its row has mean 0 and deviation 1.
+    pub gain: Vec<f32>,
+    /// What is added to each column after that.
+    pub shift: Option<Vec<f32>>,
+    /// What is added to the variance, so that rows of equal numbers stay finite.
+    pub epsilon: f32,
 }
 
-struct Rows<'a> {
+struct Job<'a> {
     norm: &'a Norm,
     rows: &'a mut [f32],
     residual: Option<&'a [f32]>,
@@ -27,27 +30,27 @@ struct Rows<'a> {
 
 impl Norm {
     /// Normalises each row in place.
-    pub(in crate::classify) fn normalize(&self, rows: &mut [f32]) {
+    pub fn normalize(&self, rows: &mut [f32]) {
         let width = self.gain.len();
         if threads() > 1 && rows.len() > ALONE {
             let part = part(rows.len(), width);
             rows.par_chunks_mut(part)
-                .for_each(|rows| Arch::new().dispatch(Rows { norm: self, rows, residual: None }));
+                .for_each(|rows| Arch::new().dispatch(Job { norm: self, rows, residual: None }));
         } else {
-            Arch::new().dispatch(Rows { norm: self, rows, residual: None });
+            Arch::new().dispatch(Job { norm: self, rows, residual: None });
         }
     }
 
     /// Adds the residual to each row and normalises the sum, in place.
-    pub(in crate::classify) fn add_normalize(&self, rows: &mut [f32], residual: &[f32]) {
+    pub fn add_normalize(&self, rows: &mut [f32], residual: &[f32]) {
         let width = self.gain.len();
         if threads() > 1 && rows.len() > ALONE {
             let part = part(rows.len(), width);
             rows.par_chunks_mut(part).zip(residual.par_chunks(part)).for_each(|(rows, residual)| {
-                Arch::new().dispatch(Rows { norm: self, rows, residual: Some(residual) });
+                Arch::new().dispatch(Job { norm: self, rows, residual: Some(residual) });
             });
         } else {
-            Arch::new().dispatch(Rows { norm: self, rows, residual: Some(residual) });
+            Arch::new().dispatch(Job { norm: self, rows, residual: Some(residual) });
         }
     }
 }
@@ -57,7 +60,7 @@ fn part(elements: usize, width: usize) -> usize {
     (elements / (4 * threads())).max(ALONE / 4).next_multiple_of(width)
 }
 
-impl WithSimd for Rows<'_> {
+impl WithSimd for Job<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -129,7 +132,7 @@ fn sum_of_squares(row: &[f32], mean: f32) -> f32 {
 }
 
 /// Writes the mean of each text's rows to `out`: (texts, width); a text without rows has a mean of zero.
-pub(in crate::classify) fn means(rows: &[f32], starts: &[usize], width: usize, out: &mut [f32]) {
+pub fn means(rows: &[f32], starts: &[usize], width: usize, out: &mut [f32]) {
     for (text, mean) in starts.windows(2).zip(out.chunks_exact_mut(width)) {
         mean.fill(0.0);
         for row in rows[text[0] * width..text[1] * width].chunks_exact(width) {

@@ -19,21 +19,34 @@ const TALL: usize = 192;
 /// Multiplications that are worth a job of their own.
 const LEAST: usize = 1 << 19;
 
-/// Enough for a panel of the widest vectors, `DEEP` long.
-const BUFFER: usize = DEEP * WIDE * 16;
-
 /// A weight matrix (out, in) as a file keeps it.
 #[derive(Debug, Clone)]
-pub(in crate::classify) enum Matrix {
+pub enum Matrix {
     /// Row by row.
-    F32 { rows: usize, cols: usize, data: Vec<f32> },
+    F32 {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// The weights.
+        data: Vec<f32>,
+    },
     /// Row by row, each with what it is to be multiplied by.
-    Int8 { rows: usize, cols: usize, data: Vec<i8>, scale: Vec<f32> },
+    Int8 {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// The weights before they are multiplied.
+        data: Vec<i8>,
+        /// The factor of each row.
+        scale: Vec<f32>,
+    },
 }
 
 /// A weight matrix laid out for products, with its bias.
 #[derive(Debug)]
-pub(in crate::classify) struct Packed {
+pub struct Packed {
     outputs: usize,
     inputs: usize,
     /// Columns of a panel.
@@ -46,7 +59,7 @@ pub(in crate::classify) struct Packed {
 
 impl Matrix {
     /// Returns (out, in).
-    pub(in crate::classify) fn dims(&self) -> (usize, usize) {
+    pub fn dims(&self) -> (usize, usize) {
         match self {
             Self::F32 { rows, cols, .. } | Self::Int8 { rows, cols, .. } => (*rows, *cols),
         }
@@ -68,10 +81,6 @@ struct Part<'a, 'b> {
     then: Then,
 }
 
-/// One panel widened, where a cache line begins.
-#[repr(align(64))]
-struct Widened([f32; BUFFER]);
-
 struct PanelWidth;
 
 impl WithSimd for PanelWidth {
@@ -84,7 +93,8 @@ impl WithSimd for PanelWidth {
 }
 
 impl Packed {
-    pub(in crate::classify) fn new(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
+    /// Packs a matrix and, where there is one, the bias of its outputs.
+    pub fn new(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
         let panel = Arch::new().dispatch(PanelWidth);
         let (outputs, inputs) = matrix.dims();
         let filled = outputs.next_multiple_of(panel);
@@ -109,16 +119,18 @@ impl Packed {
         Self { outputs, inputs, panel, weights, scale, bias: full_bias }
     }
 
-    pub(in crate::classify) fn outputs(&self) -> usize {
+    /// Counts the outputs.
+    pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    pub(in crate::classify) fn inputs(&self) -> usize {
+    /// Counts the inputs.
+    pub fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Writes `then(rows · weightsᵀ + bias)` to `out`: (rows, in) and (rows, out), row by row.
-    pub(in crate::classify) fn multiply(&self, rows: &[f32], out: &mut [f32], then: Then) {
+    pub fn multiply(&self, rows: &[f32], out: &mut [f32], then: Then) {
         if self.outputs == 0 {
             return;
         }
@@ -172,7 +184,7 @@ impl WithSimd for Part<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let mut widened = Widened([0.0; BUFFER]);
+        let mut widened = Lines::default();
         let inputs = self.packed.inputs;
         let steps = inputs.div_ceil(DEEP).max(1);
         let deep = inputs.div_ceil(steps);
@@ -186,7 +198,7 @@ impl WithSimd for Part<'_, '_> {
                 let mut column = 0;
                 while column < width {
                     let panel = self.first + column / self.packed.panel;
-                    let columns = self.packed.columns::<S>(panel, depth.clone(), &mut widened.0);
+                    let columns = self.packed.columns::<S>(panel, depth.clone(), &mut widened);
                     let mut row = top;
                     while row < bottom {
                         let block = Block { depth: depth.clone(), column, panel, last };
@@ -292,14 +304,15 @@ impl Packed {
         &'a self,
         panel: usize,
         depth: std::ops::Range<usize>,
-        widened: &'a mut [f32; BUFFER],
+        widened: &'a mut Lines,
     ) -> &'a [[S::f32s; WIDE]] {
         let from = (panel * self.inputs + depth.start) * self.panel;
         let len = depth.len() * self.panel;
         let floats = match &self.weights {
             Panels::F32(data) => &data.get()[from..][..len],
             Panels::Int8(data) => {
-                let widened = &mut widened[..len];
+                widened.resize(len);
+                let widened = widened.get_mut();
                 for (wide, narrow) in widened.iter_mut().zip(&data[from..][..len]) {
                     *wide = f32::from(*narrow);
                 }

@@ -2,7 +2,7 @@
 
 /// The angles' cosines and sines, for as many positions as a model has.
 #[derive(Debug, Clone)]
-pub(in crate::classify) struct Rope {
+pub struct Rope {
     /// (positions, half a head).
     cosines: Vec<f32>,
     sines: Vec<f32>,
@@ -11,7 +11,7 @@ pub(in crate::classify) struct Rope {
 
 impl Rope {
     /// Takes how fast each pair of columns turns, in radians a position; what is turned is also multiplied by `scale`.
-    pub(in crate::classify) fn new(frequencies: &[f32], positions: usize, scale: f32) -> Self {
+    pub fn new(frequencies: &[f32], positions: usize, scale: f32) -> Self {
         let angles = || {
             (0..positions).flat_map(|position| frequencies.iter().map(move |speed| position as f32 * speed))
         };
@@ -23,12 +23,12 @@ impl Rope {
     }
 
     /// Counts the positions there are angles for.
-    pub(in crate::classify) fn positions(&self) -> usize {
+    pub fn positions(&self) -> usize {
         self.cosines.len() / self.half.max(1)
     }
 
     /// Counts a head's columns.
-    pub(in crate::classify) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         2 * self.half
     }
 

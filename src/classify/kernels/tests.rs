@@ -179,7 +179,7 @@ proptest! {
     ) {
         let (size, starts) = (2 * half, starts(&lengths));
         let qkv: Vec<f32> = numbers(starts[lengths.len()] * 3 * heads * size, seed).iter().map(|x| 3.0 * x).collect();
-        let rope = Rope::new(&(0..half).map(|at| 0.5f32.powi(at as i32)).collect::<Vec<_>>(), 70, 1.1);
+        let rope = Rope::new(&(0..half).map(|at| 1.0 / (1.0 + at as f32)).collect::<Vec<_>>(), 70, 1.1);
         let rope = turned.then_some(&rope);
         let asked = Attention { qkv: &qkv, starts: &starts, heads, size, rope, reach };
         let out = within(threads, || attended(asked));
@@ -190,14 +190,11 @@ proptest! {
     fn a_norm_has_the_mean_and_deviation_that_it_says(
         count in 0usize..40, width in 1usize..70, added: bool, shifted: bool, threads in 0usize..3, seed: u64,
     ) {
-        let (rows, residual) = (numbers(count * width, seed), numbers(count * width, seed ^ 77));
+        let (rows, residual) = (numbers(count * width, seed), numbers(count * width, seed ^ 7));
         let shift = shifted.then(|| numbers(width, seed ^ 5));
         let norm = Norm { gain: numbers(width, seed ^ 3), shift, epsilon: 1e-5 };
         let mut out = rows.clone();
-        within(threads, || match added {
-            true => norm.add_normalize(&mut out, &residual),
-            false => norm.normalize(&mut out),
-        });
+        within(threads, || if added { norm.add_normalize(&mut out, &residual) } else { norm.normalize(&mut out) });
         let mut want = Vec::new();
         for (row, residual) in rows.chunks_exact(width).zip(residual.chunks_exact(width)) {
             let row: Vec<f64> = row
@@ -330,7 +327,7 @@ fn a_mean_is_that_of_its_own_texts_rows() {
     let rows: Vec<f32> = (0..12u8).map(f32::from).collect();
     let mut three = [f32::NAN; 9];
     means(&rows, &[0, 1, 1, 4], 3, &mut three);
-    assert_eq!(three, [0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 6.0, 7.0, 8.0]);
+    assert_near(&three, &[0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 6.0, 7.0, 8.0], 1e-6);
 }
 
 #[test]

@@ -7,13 +7,20 @@ use pulp::Simd;
 
 /// What follows a product element by element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::classify) enum Then {
+pub enum Then {
+    /// Leaves it as it is.
     Nothing,
+    /// `x · Φ(x)`.
     Gelu,
+    /// GELU through the hyperbolic tangent.
     GeluTanh,
+    /// The positive part.
     Relu,
+    /// `x · σ(x)`.
     Silu,
+    /// The hyperbolic tangent.
     Tanh,
+    /// `1 / (1 + e^-x)`.
     Sigmoid,
 }
 
@@ -109,7 +116,7 @@ pub(super) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// The approximation of GELU through the hyperbolic tangent: `x · σ(2 √(2/π) (x + 0.044715 x³))`.
 #[inline(always)]
 fn gelu_tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    const INNER: f32 = 2.0 * 0.797_884_56;
+    const INNER: f32 = 2.0 * 0.797_884_6;
     let square = simd.mul_f32s(x, x);
     let inner = simd.mul_add_e_f32s(square, simd.splat_f32s(INNER * 0.044_715), simd.splat_f32s(INNER));
     simd.mul_f32s(x, sigmoid(simd, simd.mul_f32s(x, inner)))
@@ -157,7 +164,8 @@ pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     /// Added and taken away, it rounds to an integer whose bits stand at the bottom of the mantissa.
     const ROUND: f32 = 12_582_912.0;
     /// `2^r` for `r` in [-½, ½].
-    const POWER: [f32; 6] = [1.326_472_4e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0];
+    const POWER: [f32; 6] =
+        [1.326_472_4e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, std::f32::consts::LN_2, 1.0];
     let x = simd.min_f32s(simd.splat_f32s(126.0), simd.max_f32s(simd.splat_f32s(-126.0), x));
     let round = simd.splat_f32s(ROUND);
     let shifted = simd.add_f32s(x, round);

@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
 
-use crate::classify::kernels::{self, Attention, Norm, Packed, Rope, Then};
+use signalbox_kernels::{self as kernels, Attention, Norm, Packed, Rope, Then};
 
 /// Returns `then(rows · weightsᵀ + bias)`: (rows, in) to (rows, out).
 pub(super) fn product(weights: &Packed, rows: &Tensor, then: Then) -> Result<Tensor> {

@@ -17,7 +17,7 @@ impl Table {
     pub(in crate::classify) fn new(rows: Matrix, place: &Place) -> Result<Self> {
         Ok(match place.device() {
             Device::Cpu => Self::Host(rows),
-            device => Self::Device(rows.into_tensor(device)?),
+            device => Self::Device(on_device(rows, device)?),
         })
     }
 
@@ -28,7 +28,7 @@ impl Table {
                 let width = matrix.dims().1;
                 let mut flat = vec![0f32; indices.len() * width];
                 for (row, index) in flat.chunks_exact_mut(width).zip(indices) {
-                    matrix.add_row(*index as usize, row)?;
+                    add_row(matrix, *index as usize, row)?;
                 }
                 Tensor::from_vec(flat, (indices.len(), width), &Device::Cpu)
             }
@@ -42,39 +42,39 @@ impl Table {
     }
 }
 
-impl Matrix {
-    pub(in crate::classify) fn into_floats(self) -> Vec<f32> {
-        match self {
-            Self::F32 { data, .. } => data,
-            Self::Int8 { cols, data, scale, .. } => {
-                let rows = data.chunks_exact(cols.max(1)).zip(&scale);
-                rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(*x) * scale)).collect()
-            }
+/// Returns a matrix's numbers row by row, int8 multiplied out.
+pub(in crate::classify) fn floats(matrix: Matrix) -> Vec<f32> {
+    match matrix {
+        Matrix::F32 { data, .. } => data,
+        Matrix::Int8 { cols, data, scale, .. } => {
+            let rows = data.chunks_exact(cols.max(1)).zip(&scale);
+            rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(*x) * scale)).collect()
         }
     }
+}
 
-    pub(super) fn into_tensor(self, device: &Device) -> Result<Tensor> {
-        let dims = self.dims();
-        Tensor::from_vec(self.into_floats(), dims, device)?.to_dtype(precision(device))
-    }
+/// Puts a matrix on a device, in the device's precision.
+pub(super) fn on_device(matrix: Matrix, device: &Device) -> Result<Tensor> {
+    let dims = matrix.dims();
+    Tensor::from_vec(floats(matrix), dims, device)?.to_dtype(precision(device))
+}
 
-    fn add_row(&self, index: usize, into: &mut [f32]) -> Result<()> {
-        let (rows, cols) = self.dims();
-        if index >= rows || into.len() != cols {
-            bail!("row {index} of a table of {rows} rows");
-        }
-        match self {
-            Self::F32 { data, .. } => {
-                for (x, value) in into.iter_mut().zip(&data[index * cols..]) {
-                    *x += value;
-                }
-            }
-            Self::Int8 { data, scale, .. } => {
-                for (x, value) in into.iter_mut().zip(&data[index * cols..]) {
-                    *x += f32::from(*value) * scale[index];
-                }
-            }
-        }
-        Ok(())
+fn add_row(matrix: &Matrix, index: usize, into: &mut [f32]) -> Result<()> {
+    let (rows, cols) = matrix.dims();
+    if index >= rows || into.len() != cols {
+        bail!("row {index} of a table of {rows} rows");
     }
+    match matrix {
+        Matrix::F32 { data, .. } => {
+            for (x, value) in into.iter_mut().zip(&data[index * cols..]) {
+                *x += value;
+            }
+        }
+        Matrix::Int8 { data, scale, .. } => {
+            for (x, value) in into.iter_mut().zip(&data[index * cols..]) {
+                *x += f32::from(*value) * scale[index];
+            }
+        }
+    }
+    Ok(())
 }

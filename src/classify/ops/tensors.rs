@@ -5,6 +5,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
 
+use super::table::on_device;
 use super::{Matrix, Then};
 use crate::classify::device::precision;
 
@@ -39,7 +40,7 @@ impl Linear {
         let rows = weight.dims().0;
         let bias =
             bias.map(|bias| Tensor::from_vec(bias, rows, device)?.to_dtype(precision(device))).transpose()?;
-        Ok(Self { weight: weight.into_tensor(device)?, bias })
+        Ok(Self { weight: on_device(weight, device)?, bias })
     }
 
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {

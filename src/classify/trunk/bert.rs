@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 
 use crate::classify::device::Place;
 use crate::classify::load_error::LoadError;
-use crate::classify::ops::{Linear, Matrix, Norm, Table, Then};
+use crate::classify::ops::{Linear, Matrix, Norm, Table, Then, floats};
 use crate::classify::reader::Reader;
 
 /// The dimensions and manners of a trunk.
@@ -195,8 +195,8 @@ fn positions(embeddings: &Reader<'_>, shape: &Shape) -> std::result::Result<Tabl
         return embeddings.table(name, (shape.positions, shape.width));
     };
     let weights = embeddings.weights;
-    let mut rows = weights.matrix(&embeddings.name(name), (shape.positions, shape.width))?.into_floats();
-    let types = weights.matrix(&embeddings.name(types), (kinds, shape.width))?.into_floats();
+    let mut rows = floats(weights.matrix(&embeddings.name(name), (shape.positions, shape.width))?);
+    let types = floats(weights.matrix(&embeddings.name(types), (kinds, shape.width))?);
     for row in rows.chunks_exact_mut(shape.width) {
         for (x, kind) in row.iter_mut().zip(&types) {
             *x += kind;
