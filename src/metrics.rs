@@ -2,11 +2,14 @@
 //!
 //! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
 
+use crate::classify::{Classifier, Findings, Forwards, Question, Unknown};
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Seconds: from a tenth of a millisecond, where a proxy lives, to ten minutes, where a long answer ends.
@@ -14,6 +17,17 @@ const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
     300.0, 600.0,
 ];
+
+/// Seconds: what goes on inside the classifier, from the reading of a short text to a whole deadline.
+const INNER_SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+];
+
+/// Windows in a forward.
+const WINDOWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Tokens of a text.
+const TOKENS: &[f64] = &[16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -24,9 +38,23 @@ pub struct Metrics {
     duration: HistogramVec,
     ttft: HistogramVec,
     tokens: IntCounterVec,
-    classifier: HistogramVec,
+    classifier: Classification,
     upstream: Upstream,
     state: State,
+}
+
+/// What is counted of the classifier.
+struct Classification {
+    duration: HistogramVec,
+    unknown: IntCounterVec,
+    stage: HistogramVec,
+    tokens: Histogram,
+    batch: Histogram,
+    forwards: IntCounterVec,
+    windows: IntCounterVec,
+    forward_tokens: IntCounter,
+    /// What was counted last, and of which classifier: another one starts at zero.
+    last: Mutex<(Weak<Classifier>, Forwards)>,
 }
 
 /// What is counted of upstreams.
@@ -82,11 +110,7 @@ impl Metrics {
                 "Tokens as the upstreams counted them; cached ones are part of the prompt's.",
                 &["model", "kind"],
             ),
-            classifier: families.histogram(
-                "classifier_duration_seconds",
-                "Time in the classifier, its queue included, by outcome.",
-                &["outcome"],
-            ),
+            classifier: Classification::new(&families),
             upstream: Upstream::new(&families),
             state: State::new(&families),
             registry,
@@ -128,9 +152,9 @@ impl Metrics {
         }
     }
 
-    /// Counts one question to the classifier; `outcome` is `ok` or why there was no answer.
-    pub fn classified(&self, outcome: &str, took: Duration) {
-        self.classifier.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    /// Counts one text that the classifier was asked about.
+    pub fn classified(&self, findings: &Findings, took: Duration) {
+        self.classifier.classified(findings, took);
     }
 
     /// Counts an attempt that is made again elsewhere.
@@ -154,6 +178,7 @@ impl Metrics {
         self.state.in_flight.set(signed(in_flight));
         self.state.buffered_bytes.set(signed(buffered_bytes));
         self.state.classifier_queue.set(signed(snapshot.classifier.queued()));
+        self.classifier.follow(&snapshot.classifier);
         self.state.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
         let now = Instant::now();
         self.upstream.in_flight.reset();
@@ -175,6 +200,95 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Classification {
+    fn new(families: &Families) -> Self {
+        let metrics = Self {
+            duration: families.histogram(
+                "classifier_duration_seconds",
+                "Time in the classifier, its queue included, by outcome: ok, or the first reason for no answer.",
+                &["outcome"],
+            ),
+            unknown: families.counter(
+                "classifier_unknown_total",
+                "Questions to the classifier that got no answer, by question and reason.",
+                &["question", "reason"],
+            ),
+            stage: families.histogram_of(
+                "classifier_stage_seconds",
+                "Time of a text in each stage of the classifier: queue, tokenize, compute.",
+                &["stage"],
+                INNER_SECONDS,
+            ),
+            tokens: families.plain_histogram(
+                "classifier_text_tokens",
+                "Tokens that the classifier read of a text.",
+                TOKENS,
+            ),
+            batch: families.plain_histogram(
+                "classifier_batch_windows",
+                "The most windows in a forward that a text had part in; texts known from the cache have none.",
+                WINDOWS,
+            ),
+            forwards: families.counter(
+                "classifier_forwards_total",
+                "Forwards of the classifier's models, by result.",
+                &["result"],
+            ),
+            windows: families.counter(
+                "classifier_windows_total",
+                "Windows of texts, by where their answers came from: computed or cached.",
+                &["source"],
+            ),
+            forward_tokens: families.plain_counter(
+                "classifier_forward_tokens_total",
+                "Tokens in the forwards of the classifier's models.",
+            ),
+            last: Mutex::default(),
+        };
+        for question in Question::ALL {
+            for reason in Unknown::ALL {
+                metrics.unknown.with_label_values(&[question.as_str(), reason.as_str()]);
+            }
+        }
+        metrics
+    }
+
+    fn classified(&self, findings: &Findings, took: Duration) {
+        self.duration.with_label_values(&[findings.outcome()]).observe(took.as_secs_f64());
+        for (question, reason) in findings.unknowns() {
+            self.unknown.with_label_values(&[question.as_str(), reason.as_str()]).inc();
+        }
+        let cost = findings.cost;
+        if cost.tokens == 0 {
+            return;
+        }
+        self.tokens.observe(cost.tokens as f64);
+        let stages = [("queue", cost.queued), ("tokenize", cost.tokenize), ("compute", cost.compute)];
+        for (stage, time) in stages {
+            self.stage.with_label_values(&[stage]).observe(time.as_secs_f64());
+        }
+        if cost.batch > 0 {
+            self.batch.observe(cost.batch as f64);
+        }
+    }
+
+    /// Counts what the classifier did since the last time.
+    fn follow(&self, classifier: &Arc<Classifier>) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::ptr::eq(last.0.as_ptr(), Arc::as_ptr(classifier)) {
+            *last = (Arc::downgrade(classifier), Forwards::default());
+        }
+        let (now, then) = (classifier.forwards(), last.1);
+        last.1 = now;
+        let failed = now.failed - then.failed;
+        self.forwards.with_label_values(&["failure"]).inc_by(failed);
+        self.forwards.with_label_values(&["success"]).inc_by(now.count - then.count - failed);
+        self.windows.with_label_values(&["computed"]).inc_by(now.windows - then.windows);
+        self.windows.with_label_values(&["cached"]).inc_by(now.cached - then.cached);
+        self.forward_tokens.inc_by(now.tokens - then.tokens);
     }
 }
 
@@ -249,9 +363,22 @@ impl Families<'_> {
         self.register(family)
     }
 
+    fn plain_counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(opts(name, help)).expect("the family is well-formed"))
+    }
+
     fn histogram(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        let opts = HistogramOpts { common_opts: opts(name, help), buckets: SECONDS.to_vec() };
+        self.histogram_of(name, help, labels, SECONDS)
+    }
+
+    fn histogram_of(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
         self.register(HistogramVec::new(opts, labels).expect("the family is well-formed"))
+    }
+
+    fn plain_histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
+        self.register(Histogram::with_opts(opts).expect("the family is well-formed"))
     }
 
     fn register<F: prometheus::core::Collector + Clone + 'static>(&self, family: F) -> F {

@@ -50,6 +50,9 @@ pub struct Chosen {
     /// How sure that is, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f32>,
+    /// The share of the prompt's tokens that this was judged from, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<f32>,
     /// The decision that chose the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
@@ -59,6 +62,18 @@ pub struct Chosen {
     /// Milliseconds in the classifier, its queue included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classify_ms: Option<f64>,
+    /// Milliseconds of these in the classifier's queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classify_queued_ms: Option<f64>,
+    /// Tokens of the prompt that the classifier read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classify_tokens: Option<usize>,
+    /// Windows that it cut them into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classify_windows: Option<usize>,
+    /// Windows of these whose answers it had from earlier requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classify_cached: Option<usize>,
     /// The pool that answered last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,

@@ -2,10 +2,10 @@
 //!
 //! Knows nothing of sockets or headers; calls the classifier only when the request leaves the choice to us.
 
-use crate::classify::{Label, Unknown};
+use crate::classify::{Findings, Label, Questions, Unknown};
 use crate::decide::decide;
 use crate::openai::{ChatRequest, Rejection};
-use crate::policy::{Model, ModelId, OnUnknown, Route};
+use crate::policy::{Model, ModelId, OnUnknown, Policy, Route};
 use crate::snapshot::Snapshot;
 use std::time::Instant;
 
@@ -46,6 +46,8 @@ impl Reason {
             Reason::Unclassified(Unknown::Late) => "default_classifier_late",
             Reason::Unclassified(Unknown::Failed) => "default_classifier_failed",
             Reason::Unclassified(Unknown::Empty) => "default_no_text",
+            Reason::Unclassified(Unknown::Unsupported) => "default_classifier_unsupported",
+            Reason::Unclassified(Unknown::TooLong) => "default_classifier_too_long",
         }
     }
 }
@@ -62,44 +64,65 @@ impl Plan {
     }
 }
 
-/// Plans a request: by the model it names, or by what its prompt is about.
-pub async fn plan(snapshot: &Snapshot, request: &ChatRequest) -> Result<Plan, Rejection> {
+/// Plans a request: by the model it names, or by what its prompt is about. Returns what was found out about it as
+/// well, where that was asked, whatever came of it.
+pub async fn plan(snapshot: &Snapshot, request: &ChatRequest) -> (Result<Plan, Rejection>, Option<Findings>) {
     let policy = &snapshot.policy;
-    if let Some(model) = policy.model(request.model()) {
-        return Ok(Plan { model, decision: None, label: None, reason: Reason::Named });
-    }
-    let default = match policy.default_model {
-        Some(default) if policy.is_virtual(request.model()) => default,
-        _ => return Err(Rejection::UnknownModel { name: request.model().to_owned() }),
+    let default = match aim(policy, request.model()) {
+        Ok(Aim::Named(model)) => return (Ok(named(model)), None),
+        Ok(Aim::Open { default }) => default,
+        Err(rejection) => return (Err(rejection), None),
     };
     let deadline = Instant::now() + policy.classifier.deadline;
-    match classify(snapshot, request, deadline).await {
-        Ok(label) => decided(snapshot, default, label),
-        Err(unknown) if policy.classifier.on_unknown == OnUnknown::Reject => {
-            Err(Rejection::Unclassified { reason: unknown.as_str() })
-        }
+    let findings = snapshot.classifier.classify(&request.prompt_text(), Questions::DOMAIN, deadline).await;
+    let domain = findings.domain.clone().unwrap_or(Err(Unknown::Failed));
+    (decided(policy, default, domain), Some(findings))
+}
+
+/// Plans a request for `model` whose domain is known, or known to be unknown: [`plan`] without the classifier.
+pub fn settle(policy: &Policy, model: &str, domain: Result<Label, Unknown>) -> Result<Plan, Rejection> {
+    match aim(policy, model)? {
+        Aim::Named(model) => Ok(named(model)),
+        Aim::Open { default } => decided(policy, default, domain),
+    }
+}
+
+/// What the name of a model leaves open.
+enum Aim {
+    Named(ModelId),
+    Open { default: ModelId },
+}
+
+fn aim(policy: &Policy, name: &str) -> Result<Aim, Rejection> {
+    if let Some(model) = policy.model(name) {
+        return Ok(Aim::Named(model));
+    }
+    match policy.default_model {
+        Some(default) if policy.is_virtual(name) => Ok(Aim::Open { default }),
+        _ => Err(Rejection::UnknownModel { name: name.to_owned() }),
+    }
+}
+
+fn named(model: ModelId) -> Plan {
+    Plan { model, decision: None, label: None, reason: Reason::Named }
+}
+
+fn decided(policy: &Policy, default: ModelId, domain: Result<Label, Unknown>) -> Result<Plan, Rejection> {
+    let rejects = policy.classifier.on_unknown == OnUnknown::Reject;
+    let label = match domain {
+        Ok(label) => label,
+        Err(unknown) if rejects => return Err(Rejection::Unclassified { reason: unknown.as_str() }),
         Err(unknown) => {
-            Ok(Plan { model: default, decision: None, label: None, reason: Reason::Unclassified(unknown) })
+            let reason = Reason::Unclassified(unknown);
+            return Ok(Plan { model: default, decision: None, label: None, reason });
         }
-    }
-}
-
-async fn classify(snapshot: &Snapshot, request: &ChatRequest, deadline: Instant) -> Result<Label, Unknown> {
-    let text = request.prompt_text();
-    if text.trim().is_empty() {
-        return Err(Unknown::Empty);
-    }
-    snapshot.classifier.domain(&text, deadline).await
-}
-
-fn decided(snapshot: &Snapshot, default: ModelId, label: Label) -> Result<Plan, Rejection> {
-    let policy = &snapshot.policy;
+    };
     if let Some(decision) = decide(policy, &label) {
         let (model, decision) = (decision.model, Some(decision.name.clone()));
         return Ok(Plan { model, decision, label: Some(label), reason: Reason::Decided });
     }
     let is_known = label.confidence >= policy.classifier.min_confidence.fraction();
-    if !is_known && policy.classifier.on_unknown == OnUnknown::Reject {
+    if !is_known && rejects {
         return Err(Rejection::Unclassified { reason: "unsure" });
     }
     Ok(Plan { model: default, decision: None, label: Some(label), reason: Reason::NoDecision })

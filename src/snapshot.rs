@@ -116,7 +116,13 @@ pub fn classifier_spec(policy: &Policy) -> classify::Spec {
         ClassifierModel::Builtin => classify::Source::Builtin,
         ClassifierModel::Folder(folder) => classify::Source::Folder(folder.clone()),
     };
-    classify::Spec { source, threads: wanted.threads, queue: wanted.queue, max_tokens: wanted.max_tokens }
+    classify::Spec {
+        model: source,
+        threads: wanted.threads,
+        queue: wanted.queue,
+        max_tokens: wanted.max_tokens,
+        ..classify::Spec::default()
+    }
 }
 
 fn strategy(balance: &Balance) -> Strategy {

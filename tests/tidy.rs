@@ -17,6 +17,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tokenizers", &["src/classify/"]),
     ("safetensors", &["src/classify/"]),
     ("rayon", &["src/classify/"]),
+    ("hf_hub", &["src/classify/hub.rs"]),
+    ("ureq", &["src/classify/hub/"]),
     ("saphyr_parser", &["src/policy/yaml.rs"]),
     ("notify", &["src/control/watch.rs"]),
     ("prometheus", &["src/metrics.rs"]),

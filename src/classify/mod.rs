@@ -1,131 +1,177 @@
-//! What a text is about: the only door to candle and tokenizers.
+//! What a text is about and what is in it: the only door to candle and tokenizers.
 //!
-//! A [`Classifier`] holds one model and the threads that run it, behind a bounded queue. Being late or busy is
-//! an answer ([`Unknown`]), not an error. Knows nothing of requests, policies or what follows from a label.
+//! A [`Classifier`] holds models and the threads that run them, behind a bounded queue. Whole texts are read, in
+//! windows; one forward answers every question, for windows of many texts at once; windows that were seen before are
+//! not computed again. Being late or busy is an answer ([`Unknown`]), not an error. Knows nothing of requests or of
+//! what follows from a finding.
 
-mod encoder;
-mod kernels;
-mod model;
+mod answer;
+mod batch;
+mod builtin;
+mod cache;
+mod checkpoint;
+mod device;
+mod files;
+mod findings;
 #[cfg(test)]
-mod oracle;
-mod queue;
+mod golden;
+mod heads;
+mod hub;
+mod load_error;
+mod merge;
+mod model;
+mod ops;
+mod patterns;
+mod pii;
+mod reader;
+mod reading;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod trunk;
+mod waiting;
 mod weights;
+mod window;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-pub use model::LoadError;
+pub use batch::Forwards;
+pub use findings::{Cost, Entity, EntitySource, Findings, Label, Question, Questions, Risk, Unknown};
+pub use hub::HubError;
+pub use load_error::LoadError;
+pub use pii::masked;
+pub use spec::{DeviceChoice, HubSpec, ModelInfo, Source, Spec, Thresholds};
 
-use model::Model;
-use queue::{Compute, Queue};
+use answer::Encoder;
+use batch::Queue;
+use model::{Model, Options};
+use reading::Library;
 
-/// What a text is about.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Label {
-    /// The most probable of the model's labels.
-    pub name: Arc<str>,
-    /// Its calibrated probability, from 0 to 1.
-    pub confidence: f32,
-    /// The time in the queue and computing.
-    pub latency: Duration,
-}
-
-/// Why it is not known what a text is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
-    /// The queue is full.
-    Busy,
-    /// The deadline has passed.
-    Late,
-    /// The computation failed.
-    Failed,
-    /// There is nothing but white space to classify.
-    Empty,
-}
-
-impl Unknown {
-    /// Returns the reason as one lowercase word, for logs, headers and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Late => "late",
-            Self::Failed => "failed",
-            Self::Empty => "empty",
-        }
-    }
-}
-
-/// Which model a classifier runs, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
-    /// Where the model comes from.
-    pub source: Source,
-    /// How many threads compute, each on its own text; 0 stands for half the cores, at least one.
-    pub threads: usize,
-    /// How many texts may wait; one more is [`Unknown::Busy`].
-    pub queue: usize,
-    /// How many tokens of a text are read, from its start; at most the model's own limit.
-    pub max_tokens: usize,
-}
-
-/// Where a model comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The model inside this binary.
-    Builtin,
-    /// A folder with `config.json`, `tokenizer.json` and `model.safetensors`.
-    Folder(PathBuf),
-}
-
-/// A loaded model and the threads that run it, which end when it is dropped.
+/// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
-    spec: Spec,
-    labels: Vec<Arc<str>>,
-    max_tokens: usize,
+    models: Vec<ModelInfo>,
     queue: Queue,
 }
 
 impl Classifier {
-    /// Loads a model and starts its threads; blocks for some hundred milliseconds.
+    /// Loads the models and starts the threads; blocks for some hundred milliseconds, for longer if models must be
+    /// fetched first.
     pub fn load(spec: &Spec) -> Result<Self, LoadError> {
-        let model = Model::load(&spec.source, spec.max_tokens)?;
-        let (labels, max_tokens) = (model.labels(), model.max_tokens());
-        let compute: Arc<Compute> = Arc::new(move |text: &str| best(&model.probabilities(text).ok()?));
-        let queue = Queue::start(threads(spec.threads), spec.queue, &compute).map_err(LoadError::Thread)?;
-        Ok(Self { spec: spec.clone(), labels, max_tokens, queue })
+        let device = spec.device.open();
+        let rest = Questions::ALL.without(spec.models.keys().copied().collect());
+        let default = (!rest.is_empty()).then_some((rest, None, &spec.model));
+        let others = spec.models.iter().map(|(question, source)| {
+            let only = std::iter::once(*question).collect();
+            (only, Some(*question), source)
+        });
+        let load = |(questions, placed, source): (Questions, Option<Question>, &Source)| {
+            let options = Options { questions, placed, device: &device, hub: &spec.hub };
+            Model::load(source, &options)
+        };
+        let models = default.into_iter().chain(others).map(load).collect::<Result<Vec<_>, _>>()?;
+        let models = Model::share(models);
+        let infos = models.iter().map(|model| model.info().clone()).collect();
+        Self::start(
+            spec,
+            models.into_iter().map(|model| Arc::new(model) as Arc<dyn Encoder>).collect(),
+            infos,
+        )
     }
 
-    /// Returns the labels that the model knows.
-    pub fn labels(&self) -> &[Arc<str>] {
-        &self.labels
+    fn start(spec: &Spec, models: Vec<Arc<dyn Encoder>>, infos: Vec<ModelInfo>) -> Result<Self, LoadError> {
+        let library = Library::new(spec, models);
+        let queue = Queue::start(threads(spec.threads), library).map_err(LoadError::Thread)?;
+        Ok(Self { models: infos, queue })
     }
 
-    /// Says what a text is about, or why that is unknown by `deadline`; dropping the future cancels the work.
-    pub async fn domain(&self, text: &str, deadline: Instant) -> Result<Label, Unknown> {
-        let text = model::cut(text, self.max_tokens);
-        if text.is_empty() {
-            return Err(Unknown::Empty);
+    /// Answers questions about a text as far as that is possible by `deadline`; dropping the future takes the text
+    /// out of the queue.
+    pub async fn classify(&self, text: &str, questions: Questions, deadline: Instant) -> Findings {
+        match self.at_once(text, questions) {
+            Some(findings) => findings,
+            None => match self.queue.submit([text], questions, deadline).pop() {
+                Some(ticket) => ticket.findings().await,
+                None => Findings::unknown(questions, Unknown::Failed, Cost::default()),
+            },
         }
-        let found = self.queue.ask(text.to_owned(), deadline).await?;
-        let name = self.labels.get(found.index).ok_or(Unknown::Failed)?;
-        Ok(Label { name: Arc::clone(name), confidence: found.confidence, latency: found.latency })
+    }
+
+    /// Says what a text is about, or why that is unknown by `deadline`; dropping the future takes it out of the queue.
+    pub async fn domain(&self, text: &str, deadline: Instant) -> Result<Label, Unknown> {
+        let findings = self.classify(text, Questions::DOMAIN, deadline).await;
+        findings.domain.unwrap_or(Err(Unknown::Failed))
+    }
+
+    /// Answers the same questions about several texts, in their order; they are queued together, as many at a time
+    /// as half the queue takes.
+    pub async fn classify_all(
+        &self,
+        texts: &[String],
+        questions: Questions,
+        deadline: Instant,
+    ) -> Vec<Findings> {
+        let mut all = Vec::with_capacity(texts.len());
+        for group in texts.chunks((self.spec().queue / 2).max(1)) {
+            let early: Vec<Option<Findings>> =
+                group.iter().map(|text| self.at_once(text, questions)).collect();
+            let asked = group.iter().zip(&early).filter(|(_, early)| early.is_none());
+            let tickets = self.queue.submit(asked.map(|(text, _)| text.as_str()), questions, deadline);
+            let found = futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await;
+            let mut found = found.into_iter();
+            all.extend(early.into_iter().filter_map(|early| early.or_else(|| found.next())));
+        }
+        all
+    }
+
+    /// Returns the domains that are told apart.
+    pub fn labels(&self) -> &[Arc<str>] {
+        self.queue.library().labels(Question::Domain)
+    }
+
+    /// Describes the loaded models.
+    pub fn models(&self) -> Vec<ModelInfo> {
+        self.models.clone()
     }
 
     /// Returns what the classifier was loaded from.
     pub fn spec(&self) -> &Spec {
-        &self.spec
+        &self.queue.library().spec
     }
 
     /// Counts the texts that wait for a thread.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
+
+    /// Sums up what was computed since the models were loaded.
+    pub fn forwards(&self) -> Forwards {
+        self.queue.forwards()
+    }
+
+    /// Answers what needs no thread: an empty text, and questions that no model answers.
+    fn at_once(&self, text: &str, questions: Questions) -> Option<Findings> {
+        if text.trim_start().is_empty() {
+            return Some(Findings::unknown(questions, Unknown::Empty, Cost::default()));
+        }
+        let answered = self.queue.library().questions().and(questions);
+        answered.is_empty().then(|| Findings::unknown(questions, Unknown::Unsupported, Cost::default()))
+    }
+}
+
+impl Spec {
+    /// Reads which domains will be told apart, without loading any weights; may fetch a file.
+    pub fn domains(&self) -> Result<Vec<String>, LoadError> {
+        match self.models.get(&Question::Domain) {
+            Some(source) => source.labels(&self.hub, Some(Question::Domain)),
+            None => self.model.labels(&self.hub, None),
+        }
+    }
 }
 
 impl std::fmt::Debug for Classifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Classifier").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("Classifier").field("spec", self.spec()).finish_non_exhaustive()
     }
 }
 
@@ -134,12 +180,4 @@ fn threads(wanted: usize) -> usize {
         0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
         wanted => wanted,
     }
-}
-
-/// Returns the index and value of the largest probability; none where one is not a number.
-fn best(probabilities: &[f32]) -> Option<(usize, f32)> {
-    if probabilities.iter().any(|p| p.is_nan()) {
-        return None;
-    }
-    probabilities.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))
 }

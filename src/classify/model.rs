@@ -1,225 +1,366 @@
-//! A whole model: its files, its tokenizer, its trunk and its head; text in, probabilities out.
+//! A whole model: its tokenizer, its trunk and its heads; windows of token ids in, answers out.
 //!
-//! Knows nothing of threads, queues or deadlines.
+//! Knows nothing of threads, queues, deadlines or how a text is cut into windows.
 
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
-use serde::Deserialize;
+use candle_core::bail;
 use tokenizers::Tokenizer;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::Source;
-use super::encoder::{Dense, Shape, Trunk};
-use super::weights::Weights;
+use super::answer::{Answer, Encoder, Fault, Tokens};
+use super::builtin;
+use super::checkpoint::{self, Modules, Wanted};
+use super::device::Place;
+use super::files::Files;
+use super::findings::{Question, Questions};
+use super::heads::Head;
+use super::load_error::LoadError;
+use super::reader::Reader;
+use super::spec::{HubSpec, ModelInfo, Source};
+use super::trunk::Trunk;
 
-/// A token spans fewer bytes than this on average, so that longer texts are cut before they are tokenised.
-const BYTES_A_TOKEN: usize = 8;
-
-/// A model could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// A file of the model's folder cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// `config.json` is not what this version understands.
-    #[error("config.json: {0}")]
-    Config(#[from] serde_json::Error),
-    /// `tokenizer.json` is not a tokenizer.
-    #[error("tokenizer.json: {0}")]
-    Tokenizer(#[source] tokenizers::Error),
-    /// `model.safetensors` lacks a tensor or has one of another shape.
-    #[error("model.safetensors: {0}")]
-    Weights(#[from] candle_core::Error),
-    /// `config.json` contradicts itself.
-    #[error("config.json: {0}")]
-    Contradiction(&'static str),
-    /// The operating system gave no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] std::io::Error),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    trunk: Shape,
-    domain: HeadConfig,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HeadConfig {
-    labels: Vec<String>,
-    /// Which mean-pooled states the head reads; 0 is the embedding.
-    states: Vec<usize>,
-    hidden: usize,
-    /// Divides the logits, so that confidence means accuracy.
-    temperature: f32,
+/// How a model is to be loaded.
+pub(super) struct Options<'a> {
+    /// The questions that it may answer; heads for others are left out.
+    pub(super) questions: Questions,
+    /// The one question that it was placed under by name, and must answer.
+    pub(super) placed: Option<Question>,
+    pub(super) device: &'a Place,
+    pub(super) hub: &'a HubSpec,
 }
 
 /// The loaded model.
 pub(super) struct Model {
     tokenizer: Tokenizer,
+    /// The special tokens before a window, and those after it.
+    frame: (Vec<u32>, Vec<u32>),
     trunk: Trunk,
-    head: Head,
-    max_tokens: usize,
+    answers: Vec<Asked>,
+    room: usize,
+    /// Equal for models that compute the same states of the same texts.
+    identity: Identity,
+    info: ModelInfo,
 }
 
-struct Head {
-    config: HeadConfig,
-    hidden: Dense,
-    output: Dense,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    trunk: u128,
+    tokenizer: u128,
+    manners: String,
+    room: usize,
 }
 
-/// The three files of a model, wherever they are.
-struct Files {
-    config: Cow<'static, [u8]>,
-    tokenizer: Cow<'static, [u8]>,
-    weights: Cow<'static, [u8]>,
+/// One question, and the head that answers it.
+pub(super) struct Asked {
+    pub(super) question: Question,
+    pub(super) head: Head,
+    pub(super) labels: Vec<Arc<str>>,
+    /// Which labels stand for what a guard looks for.
+    pub(super) positive: Vec<usize>,
+    pub(super) threshold: Option<f32>,
+}
+
+/// What the formats of checkpoints have in common once they are read.
+pub(super) struct Parts {
+    pub(super) family: &'static str,
+    pub(super) trunk: Trunk,
+    /// The trunk's configuration, as far as it bears on the numbers.
+    pub(super) manners: String,
+    /// A hash of the trunk's weights.
+    pub(super) digest: u128,
+    pub(super) answers: Vec<Asked>,
+}
+
+/// Either format of `config.json`.
+enum Config {
+    Builtin(builtin::Config),
+    Checkpoint(checkpoint::Config),
+}
+
+/// From which probability on something counts as found where a model does not say.
+const EVEN: f32 = 0.5;
+
+impl Model {
+    /// Loads a model from its files, fetching them from the hub where they are there.
+    pub(super) fn load(source: &Source, options: &Options<'_>) -> Result<Self, LoadError> {
+        let began = Instant::now();
+        let files = Files::of(source, options.hub)?;
+        let modules: Option<Modules> = files.json_if_any("modules.json")?;
+        let folder = modules.as_ref().map_or_else(String::new, Modules::trunk);
+        let config = Config::read(&files, &folder)?;
+        let name = if files.has(&format!("{folder}tokenizer.json"))? {
+            format!("{folder}tokenizer.json")
+        } else {
+            "tokenizer.json".to_owned()
+        };
+        let bytes = files.read(&name)?;
+        let tokenizer =
+            tokenizer(&bytes).map_err(|source| LoadError::Tokenizer { path: files.path(&name), source })?;
+        let frame =
+            frame(&tokenizer).map_err(|source| LoadError::Tokenizer { path: files.path(&name), source })?;
+        let weights = files.weights(&folder)?;
+        let reader = Reader::new(&weights, options.device);
+        let wanted = Wanted { questions: options.questions, placed: options.placed };
+        let parts = match config {
+            Config::Builtin(config) => config.load(&files.path("config.json"), &reader, wanted.questions)?,
+            Config::Checkpoint(config) => config.load(&files, modules.as_ref(), &reader, wanted)?,
+        };
+        let longest =
+            parts.trunk.positions().min(checkpoint::longest(&files, &folder)?.unwrap_or(usize::MAX));
+        let room = longest.saturating_sub(frame.0.len() + frame.1.len());
+        let identity =
+            Identity { trunk: parts.digest, tokenizer: xxh3_128(&bytes), manners: parts.manners, room };
+        let parameters = weights.parameters();
+        let info = ModelInfo {
+            source: source.to_string(),
+            family: parts.family,
+            questions: parts.answers.iter().map(|asked| asked.question).collect(),
+            labels: named_labels(&parts.answers),
+            parameters,
+            bytes: weights.bytes() * options.device.precision().size_in_bytes() / 4,
+            max_tokens: longest,
+            width: parts.trunk.width(),
+            device: options.device.name(),
+            dtype: options.device.precision().as_str(),
+            load_time: Duration::ZERO,
+        };
+        let mut model =
+            Self { tokenizer, frame, trunk: parts.trunk, answers: parts.answers, room, identity, info };
+        model.require(source, options.placed)?;
+        model.info.load_time = began.elapsed();
+        Ok(model)
+    }
+
+    /// Joins models whose trunks and tokenizers are equal, so that one forward serves all of their heads.
+    pub(super) fn share(models: Vec<Self>) -> Vec<Self> {
+        let mut shared: Vec<Self> = Vec::new();
+        for model in models {
+            match shared.iter_mut().find(|other| other.identity == model.identity) {
+                Some(other) => other.adopt(model),
+                None => shared.push(model),
+            }
+        }
+        shared
+    }
+
+    fn adopt(&mut self, other: Self) {
+        self.info.source = format!("{}, {}", self.info.source, other.info.source);
+        self.info.load_time += other.info.load_time;
+        self.answers.extend(other.answers);
+        self.info.questions = self.answers.iter().map(|asked| asked.question).collect();
+        self.info.labels = named_labels(&self.answers);
+    }
+
+    fn require(&self, source: &Source, placed: Option<Question>) -> Result<(), LoadError> {
+        match placed {
+            Some(question) if self.asked(question).is_none() => Err(LoadError::Misplaced {
+                model: source.to_string(),
+                question: question.as_str(),
+                reason: "it has no head for that",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns what is known of the model.
+    pub(super) fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn asked(&self, question: Question) -> Option<&Asked> {
+        self.answers.iter().find(|asked| asked.question == question)
+    }
+
+    /// Puts the special tokens around each window; returns all ids and where each text starts.
+    fn framed(&self, windows: &[&[u32]]) -> candle_core::Result<(Vec<u32>, Vec<usize>)> {
+        let special = self.frame.0.len() + self.frame.1.len();
+        let mut ids = Vec::with_capacity(windows.iter().map(|window| window.len() + special).sum());
+        let mut starts = vec![0];
+        for window in windows {
+            if window.len() > self.room {
+                bail!("a window of {} tokens, the model reads {}", window.len(), self.room);
+            }
+            ids.extend(&self.frame.0);
+            ids.extend(*window);
+            ids.extend(&self.frame.1);
+            starts.push(ids.len());
+        }
+        Ok((ids, starts))
+    }
+
+    fn forward(&self, windows: &[&[u32]], wanted: Questions) -> candle_core::Result<Vec<Answer>> {
+        let mut answers = vec![Answer::default(); windows.len()];
+        let asked: Vec<&Asked> = self.answers.iter().filter(|asked| wanted.has(asked.question)).collect();
+        if windows.is_empty() || asked.is_empty() {
+            return Ok(answers);
+        }
+        let (ids, starts) = self.framed(windows)?;
+        let keep: Vec<usize> = asked.iter().flat_map(|asked| &asked.head.states).copied().collect();
+        let states = self.trunk.forward(&ids, &starts, &keep)?;
+        for asked in asked {
+            let rows = asked.head.forward(&states, &starts)?;
+            if rows.iter().flatten().any(|value| !value.is_finite()) {
+                bail!("{}: a result is not a number", asked.question.as_str());
+            }
+            if asked.question == Question::Pii {
+                for ((answer, pair), window) in answers.iter_mut().zip(starts.windows(2)).zip(windows) {
+                    let first = pair[0] + self.frame.0.len();
+                    answer.pii =
+                        Some(rows[first..first + window.len()].iter().map(|row| best(row)).collect());
+                }
+                continue;
+            }
+            for (answer, row) in answers.iter_mut().zip(rows) {
+                match asked.question {
+                    Question::Domain => answer.domain = Some(row),
+                    Question::Jailbreak => answer.jailbreak = Some(asked.risk(&row)),
+                    _ => answer.embedding = Some(row),
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl Encoder for Model {
+    fn answers(&self) -> Questions {
+        self.info.questions
+    }
+
+    fn labels(&self, question: Question) -> Vec<Arc<str>> {
+        self.asked(question).map(|asked| asked.labels.clone()).unwrap_or_default()
+    }
+
+    fn threshold(&self, question: Question) -> f32 {
+        self.asked(question).and_then(|asked| asked.threshold).unwrap_or(EVEN)
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn at_once(&self) -> usize {
+        // A GPU computes one while the next is prepared.
+        if self.info.device == "cpu" { usize::MAX } else { 2 }
+    }
+
+    fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
+        let encoding = self.tokenizer.encode(text, false)?;
+        let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
+        Ok(Tokens { ids: encoding.get_ids().to_vec(), bytes })
+    }
+
+    fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault> {
+        Ok(self.forward(windows, wanted)?)
+    }
+}
+
+impl Asked {
+    /// Adds up the probabilities of the labels that a guard looks for.
+    fn risk(&self, row: &[f32]) -> f32 {
+        let of_each = self.positive.iter().filter_map(|at| row.get(*at));
+        if self.head.is_exclusive() {
+            of_each.sum::<f32>().min(1.0)
+        } else {
+            of_each.copied().fold(0.0, f32::max)
+        }
+    }
+}
+
+impl Config {
+    fn read(files: &Files, folder: &str) -> Result<Self, LoadError> {
+        let name = format!("{folder}config.json");
+        let value: serde_json::Value = files.json(&name)?;
+        let wrong = |source| LoadError::Config { path: files.path(&name), source };
+        if value.get("trunk").is_some() {
+            return serde_json::from_value(value).map(Self::Builtin).map_err(wrong);
+        }
+        serde_json::from_value(value).map(Self::Checkpoint).map_err(wrong)
+    }
 }
 
 impl Source {
-    /// Reads which domains a model tells apart, without its weights.
-    pub fn labels(&self) -> Result<Vec<String>, LoadError> {
-        let config: Config = serde_json::from_slice(&Files::config(self)?)?;
-        Ok(config.domain.labels)
+    /// Reads which domains a model would tell apart, without its weights.
+    pub fn labels(&self, hub: &HubSpec, placed: Option<Question>) -> Result<Vec<String>, LoadError> {
+        let files = Files::of(self, hub)?;
+        let modules: Option<Modules> = files.json_if_any("modules.json")?;
+        let folder = modules.as_ref().map_or_else(String::new, Modules::trunk);
+        Ok(match Config::read(&files, &folder)? {
+            Config::Builtin(config) => config.domains(),
+            Config::Checkpoint(config) => config.domains(Wanted { questions: Questions::ALL, placed }),
+        })
     }
 }
 
-impl Model {
-    pub(super) fn load(source: &Source, max_tokens: usize) -> Result<Self, LoadError> {
-        let files = Files::read(source)?;
-        let config: Config = serde_json::from_slice(&files.config)?;
-        let tokenizer = Tokenizer::from_bytes(&files.tokenizer).map_err(LoadError::Tokenizer)?;
-        let weights = Weights::new(&files.weights)?;
-        let trunk = Trunk::load(&weights, &config.trunk)?;
-        let max_tokens = max_tokens.clamp(3, config.trunk.positions.max(3));
-        let head = Head::load(&weights, config.domain, &config.trunk)?;
-        Ok(Self { tokenizer, trunk, head, max_tokens })
-    }
-
-    pub(super) fn labels(&self) -> Vec<Arc<str>> {
-        self.head.config.labels.iter().map(|label| Arc::from(label.as_str())).collect()
-    }
-
-    /// Returns how many tokens of a text are read.
-    pub(super) fn max_tokens(&self) -> usize {
-        self.max_tokens
-    }
-
-    /// Returns the probability of each label, in `labels` order, for a text that `cut` has shortened.
-    pub(super) fn probabilities(&self, text: &str) -> Result<Vec<f32>, candle_core::Error> {
-        let ids = self.tokens(text)?;
-        self.head.forward(&self.trunk.mean_states(&ids)?)
-    }
-
-    /// Returns token ids from `[CLS]` to `[SEP]`; what does not fit is left out before the `[SEP]`.
-    fn tokens(&self, text: &str) -> Result<Vec<u32>, candle_core::Error> {
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(candle_core::Error::msg)?;
-        let mut ids = encoding.get_ids().to_vec();
-        if ids.len() > self.max_tokens {
-            let last = ids[ids.len() - 1];
-            ids.truncate(self.max_tokens - 1);
-            ids.push(last);
-        }
-        Ok(ids)
-    }
+fn named_labels(answers: &[Asked]) -> Vec<(Question, Vec<String>)> {
+    let labels = |asked: &Asked| asked.labels.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let with_labels = answers.iter().filter(|asked| !asked.labels.is_empty());
+    with_labels.map(|asked| (asked.question, labels(asked))).collect()
 }
 
-impl Head {
-    fn load(weights: &Weights<'_>, config: HeadConfig, trunk: &Shape) -> Result<Self, LoadError> {
-        if config.labels.is_empty() || config.states.iter().any(|state| *state > trunk.layers) {
-            return Err(LoadError::Contradiction(
-                "the head has no labels or reads a state that is not there",
-            ));
-        }
-        if config.temperature.is_nan() || config.temperature <= 0.0 {
-            return Err(LoadError::Contradiction("the temperature is not above zero"));
-        }
-        let inputs = config.states.len() * trunk.width;
-        let hidden = Dense::load(weights, &["domain.hidden".to_owned()], (config.hidden, inputs))?;
-        let output =
-            Dense::load(weights, &["domain.output".to_owned()], (config.labels.len(), config.hidden))?;
-        Ok(Self { config, hidden, output })
-    }
-
-    fn forward(&self, states: &[Vec<f32>]) -> Result<Vec<f32>, candle_core::Error> {
-        let input: Vec<f32> = self.config.states.iter().flat_map(|state| &states[*state]).copied().collect();
-        let input = Tensor::from_slice(&input, (1, input.len()), &Device::Cpu)?;
-        let logits = self.output.forward(&self.hidden.forward_gelu(&input)?)?;
-        Ok(softmax(logits.get(0)?.to_vec1()?, self.config.temperature))
-    }
+fn tokenizer(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+    // Windows are cut by their reader, and nothing is padded.
+    tokenizer.with_truncation(None)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
-impl Files {
-    fn config(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
-        match source {
-            Source::Builtin => Ok(Cow::Borrowed(include_bytes!("../../models/builtin/config.json"))),
-            Source::Folder(folder) => read(folder, "config.json"),
-        }
-    }
-
-    fn read(source: &Source) -> Result<Self, LoadError> {
-        let config = Self::config(source)?;
-        match source {
-            Source::Builtin => Ok(Self {
-                config,
-                tokenizer: Cow::Borrowed(include_bytes!("../../models/builtin/tokenizer.json")),
-                weights: Cow::Borrowed(include_bytes!("../../models/builtin/model.safetensors")),
-            }),
-            Source::Folder(folder) => Ok(Self {
-                config,
-                tokenizer: read(folder, "tokenizer.json")?,
-                weights: read(folder, "model.safetensors")?,
-            }),
-        }
-    }
+/// Finds the special tokens that stand before and after a text.
+fn frame(tokenizer: &Tokenizer) -> tokenizers::Result<(Vec<u32>, Vec<u32>)> {
+    let encoding = tokenizer.encode("a", true)?;
+    let special = |(id, mask): (&u32, &u32)| (*mask == 1).then_some(*id);
+    let pairs = || encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
+    let before: Vec<u32> = pairs().map_while(special).collect();
+    let mut after: Vec<u32> = pairs().skip(before.len()).rev().map_while(special).collect();
+    after.reverse();
+    Ok((before, after))
 }
 
-fn read(folder: &Path, name: &str) -> Result<Cow<'static, [u8]>, LoadError> {
-    let path = folder.join(name);
-    std::fs::read(&path).map(Cow::Owned).map_err(|source| LoadError::Read { path, source })
-}
-
-/// Cuts a text, without the white space around it, to what `max_tokens` tokens can span.
-pub(super) fn cut(text: &str, max_tokens: usize) -> &str {
-    let text = text.trim();
-    &text[..text.floor_char_boundary(max_tokens.saturating_mul(BYTES_A_TOKEN))]
-}
-
-fn softmax(mut logits: Vec<f32>, temperature: f32) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for x in &mut logits {
-        *x = ((*x - max) / temperature).exp();
-    }
-    let sum: f32 = logits.iter().sum();
-    for x in &mut logits {
-        *x /= sum;
-    }
-    logits
+/// Returns the place and value of the largest probability.
+fn best(row: &[f32]) -> (u16, f32) {
+    let largest = row.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    largest.map_or((0, 0.0), |(at, probability)| (u16::try_from(at).unwrap_or(u16::MAX), probability))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use serde::Deserialize;
+
     use super::*;
+    use crate::classify::ops::{Pooling, pool};
 
     #[derive(Deserialize)]
     struct Golden {
         text: String,
+        /// Without the special tokens, cut to the window that was judged.
+        ids: Vec<u32>,
         middle: Vec<f32>,
         last: Vec<f32>,
         probabilities: Vec<f32>,
+        jailbreak: f32,
+        pii: Vec<(u16, f32)>,
+        embedding: Vec<f32>,
     }
 
-    fn builtin() -> Model {
-        Model::load(&Source::Builtin, 512).unwrap()
+    fn load(source: &Source) -> Result<Model, LoadError> {
+        let hub = HubSpec::default();
+        let options = Options { questions: Questions::ALL, placed: None, device: &Place::Kernels, hub: &hub };
+        Model::load(source, &options)
+    }
+
+    fn folder(path: &Path) -> Source {
+        Source::Folder(path.to_owned())
+    }
+
+    fn domain(model: &Model, text: &str) -> Vec<f32> {
+        let ids = model.tokens(text).unwrap().ids;
+        let window = &ids[..ids.len().min(model.room())];
+        model.run(&[window], Questions::DOMAIN).unwrap().remove(0).domain.unwrap()
     }
 
     fn assert_near(got: &[f32], want: &[f32]) {
@@ -233,88 +374,101 @@ mod tests {
     fn states_and_probabilities_are_those_of_training() {
         let golden: Vec<Golden> =
             serde_json::from_str(include_str!("../../tests/golden/classify.json")).unwrap();
-        let model = builtin();
+        let model = load(&Source::Builtin).unwrap();
         for case in golden {
-            let text = cut(&case.text, 512);
-            let states = model.trunk.mean_states(&model.tokens(text).unwrap()).unwrap();
-            assert_near(&states[3], &case.middle);
-            assert_near(&states[6], &case.last);
-            assert_near(&model.probabilities(text).unwrap(), &case.probabilities);
+            assert_eq!(model.tokens(&case.text).unwrap().ids[..case.ids.len()], case.ids);
+            let (ids, starts) = model.framed(&[&case.ids]).unwrap();
+            let states = model.trunk.forward(&ids, &starts, &[3, 6]).unwrap();
+            for (state, want) in [(3, &case.middle), (6, &case.last)] {
+                let mean = pool(states.get(state).unwrap(), &starts, Pooling::Mean).unwrap();
+                assert_near(&mean.to_vec2().unwrap()[0], want);
+            }
+            let answer = model.run(&[&case.ids], Questions::ALL).unwrap().remove(0);
+            assert_near(&answer.domain.unwrap(), &case.probabilities);
+            assert_near(&[answer.jailbreak.unwrap()], &[case.jailbreak]);
+            let vector = answer.embedding.unwrap();
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert_near(&vector.iter().map(|x| x / length).collect::<Vec<_>>(), &case.embedding);
+            for ((label, p), (wanted, wanted_p)) in answer.pii.unwrap().into_iter().zip(case.pii) {
+                assert_near(&[p], &[wanted_p]);
+                // Labels may change places where they are equally likely.
+                assert!(label == wanted || p < 0.51, "{label} against {wanted}");
+            }
         }
     }
 
     #[test]
-    fn the_guides_prompts_are_sure_and_right() {
-        let model = builtin();
-        let labels = model.labels();
-        for (text, want) in [
-            ("Linux is said to be an open source kernel because ", "computer science"),
-            ("2+2 is  ", "math"),
-            ("2+2 is ", "math"),
-            ("What is 2+2 * (5-1)?", "math"),
-            ("What is the derivative of f(x) = x^3 + 2x^2 - 5x + 7?", "math"),
-        ] {
-            let probabilities = model.probabilities(cut(text, 512)).unwrap();
-            let (index, confidence) = super::super::best(&probabilities).unwrap();
-            assert_eq!(&*labels[index], want, "{text}");
-            assert!(confidence >= 0.6, "{text}: {confidence}");
-            assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    fn windows_in_one_batch_get_the_answers_that_they_get_alone() {
+        let model = load(&Source::Builtin).unwrap();
+        let texts = ["What is 2+2?", "", "Who wrote the constitution, and why? ".repeat(20).leak(), "a"];
+        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| model.tokens(text).unwrap().ids).collect();
+        let windows: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let together = model.run(&windows, Questions::DOMAIN).unwrap();
+        for (window, together) in windows.iter().zip(together) {
+            let alone = model.run(&[window], Questions::DOMAIN).unwrap().remove(0);
+            for (a, b) in alone.domain.unwrap().iter().zip(together.domain.unwrap()) {
+                assert!((a - b).abs() < 1e-5, "{a} against {b}");
+            }
         }
+        assert!(model.run(&[], Questions::ALL).unwrap().is_empty());
+        let long = vec![2000; model.room() + 1];
+        assert!(model.run(&[&long], Questions::DOMAIN).is_err());
     }
 
     #[test]
-    fn a_text_is_cut_at_a_character_after_its_first_white_space() {
-        assert_eq!(cut("  \n\t ", 3), "");
-        assert_eq!(cut("  ab  ", 3), "ab");
-        let long = "é".repeat(100_000);
-        assert_eq!(cut(&format!(" a{long}"), 3).len(), 23);
-        assert_eq!(cut("whole", usize::MAX), "whole");
+    fn tokens_know_which_bytes_they_span() {
+        let model = load(&Source::Builtin).unwrap();
+        let text = "Ünïcödé 🦀 né à Zürich";
+        let tokens = model.tokens(text).unwrap();
+        assert_eq!(tokens.ids.len(), tokens.bytes.len());
+        assert!(tokens.bytes.iter().all(|span| text.get(span.clone()).is_some()));
+        assert_eq!(&text[tokens.bytes.last().unwrap().clone()], "Zürich");
     }
 
     #[test]
-    fn tokens_beyond_the_limit_leave_room_for_the_last_one() {
-        let mut model = builtin();
-        let whole = model.tokens("one two three four five six").unwrap();
-        model.max_tokens = 5;
-        let short = model.tokens("one two three four five six").unwrap();
-        assert_eq!(short[..4], whole[..4]);
-        assert_eq!(short[4], *whole.last().unwrap());
+    fn equal_trunks_are_shared() {
+        let here = folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin"));
+        let models = vec![load(&Source::Builtin).unwrap(), load(&here).unwrap()];
+        let text = "the force on a charge in a magnetic field";
+        assert_eq!(domain(&models[0], text), domain(&models[1], text));
+        let shared = Model::share(models);
+        assert_eq!(shared.len(), 1);
+        assert!(shared[0].info().source.contains("builtin, /"));
     }
 
     #[test]
     fn a_folder_without_a_model_is_named_in_the_error() {
-        let error = Model::load(&Source::Folder("/nowhere".into()), 512).err().unwrap();
+        let error = load(&folder(Path::new("/nowhere"))).err().unwrap();
         assert_eq!(error.to_string().split(": ").next(), Some("cannot read /nowhere/config.json"));
     }
 
     #[test]
-    fn a_broken_model_file_is_an_error_that_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files::read(&Source::Builtin).unwrap();
-        let load = |config: &[u8], tokenizer: &[u8], weights: &[u8]| {
-            std::fs::write(folder.path().join("config.json"), config).unwrap();
-            std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
-            std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
-            Model::load(&Source::Folder(folder.path().into()), 512).err().unwrap().to_string()
+    fn a_broken_model_file_is_an_error_that_names_it_and_the_tensor() {
+        let scratch = tempfile::tempdir().unwrap();
+        let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
+        let [config, tokenizer, weights] = ["config.json", "tokenizer.json", "model.safetensors"]
+            .map(|name| std::fs::read(builtin.join(name)).unwrap());
+        let fails = |config: &[u8], tokenizer: &[u8], weights: &[u8], wanted: &str| {
+            std::fs::write(scratch.path().join("config.json"), config).unwrap();
+            std::fs::write(scratch.path().join("tokenizer.json"), tokenizer).unwrap();
+            std::fs::write(scratch.path().join("model.safetensors"), weights).unwrap();
+            let error = load(&folder(scratch.path())).err().unwrap().to_string();
+            let at = format!("{}/", scratch.path().display());
+            let error = error.strip_prefix(&at).unwrap_or(&error);
+            assert!(error.starts_with(wanted), "{error}");
         };
-        let half = &files.weights[..files.weights.len() / 2];
-        assert!(load(&files.config, &files.tokenizer, half).starts_with("model.safetensors: "));
-        assert!(load(&files.config, b"{}", &files.weights).starts_with("tokenizer.json: "));
-        assert!(load(b"{}", &files.tokenizer, &files.weights).starts_with("config.json: "));
-        let config = String::from_utf8(files.config.to_vec()).unwrap();
+        fails(&config, &tokenizer, &weights[..weights.len() / 2], "model.safetensors: ");
+        fails(&config, &tokenizer, &weights[..4], "model.safetensors: not a safetensors file");
+        fails(&config, &tokenizer, &[255; 64], "model.safetensors: not a safetensors file");
+        fails(&config, b"{}", &weights, "tokenizer.json: ");
+        fails(b"{}", &tokenizer, &weights, "config.json: missing field `model_type`");
+        fails(b"{\"model_type\": \"gpt2\"}", &tokenizer, &weights, "config.json: model_type `gpt2`");
+        let config = String::from_utf8(config).unwrap();
         let narrower = config.replace("\"width\": 384", "\"width\": 372");
-        assert!(
-            load(narrower.as_bytes(), &files.tokenizer, &files.weights).starts_with("model.safetensors: ")
-        );
+        let wanted = "model.safetensors: embeddings.word_embeddings.weight: ";
+        fails(narrower.as_bytes(), &tokenizer, &weights, wanted);
         let deeper = config.replace("\"layers\": 6", "\"layers\": 7");
-        assert!(load(deeper.as_bytes(), &files.tokenizer, &files.weights).starts_with("model.safetensors: "));
-    }
-
-    #[test]
-    fn a_folder_holds_the_same_model_as_the_binary() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
-        let here = Model::load(&Source::Folder(folder), 512).unwrap();
-        let text = "the force on a charge in a magnetic field";
-        assert_eq!(here.probabilities(text).unwrap(), builtin().probabilities(text).unwrap());
+        let wanted = "model.safetensors: no tensor encoder.layer.6.";
+        fails(deeper.as_bytes(), &tokenizer, &weights, wanted);
     }
 }

@@ -1,97 +1,396 @@
-//! Tensors of a model file: plain f32 or int8 rows with a scale each, in one safetensors file.
+//! Tensors by name, read from their files one at a time: safetensors, in one file or several, or PyTorch's own.
 //!
-//! Knows nothing of what the tensors are for.
+//! A tensor is f32, f16, bf16, or int8 rows with a scale each beside it (`<name>.scale`). Knows nothing of what the
+//! tensors are for.
 
-use candle_core::safetensors::SliceSafetensors;
-use candle_core::{Device, Result, Tensor, bail};
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use candle_core::pickle::PthTensors;
+use candle_core::{DType, Device};
 use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use xxhash_rust::xxh3::Xxh3;
 
-/// One model file, borrowed while a model is built from it.
-pub(super) struct Weights<'a> {
-    file: SliceSafetensors<'a>,
+use super::load_error::LoadError;
+use super::ops::{Matrix, floats};
+
+/// A safetensors header longer than this is refused.
+const MOST_HEADER: u64 = 64 << 20;
+
+/// Files are read in pieces of so many bytes, so that no tensor is held twice for long.
+const PIECE: usize = 1 << 20;
+
+/// The open files of one model.
+pub(super) struct Weights {
+    /// Named in errors: the one file, or the index of several.
+    path: PathBuf,
+    parts: Vec<Part>,
+    entries: HashMap<String, Entry>,
+    /// Of all that was read, in order.
+    digest: RefCell<Xxh3>,
+    parameters: Cell<usize>,
+    bytes: Cell<usize>,
 }
 
-impl<'a> Weights<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self> {
-        Ok(Self { file: SliceSafetensors::new(bytes)? })
+enum Part {
+    Safetensors { path: PathBuf, bytes: Bytes, start: u64 },
+    Pickle { path: PathBuf, tensors: PthTensors },
+}
+
+enum Bytes {
+    Inside(&'static [u8]),
+    File(File),
+}
+
+struct Entry {
+    part: usize,
+    kind: Kind,
+    shape: Vec<usize>,
+    /// Bytes after the header; empty where PyTorch's reader knows the place.
+    span: (u64, u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    F32,
+    F16,
+    Bf16,
+    I8,
+    Other,
+}
+
+impl Weights {
+    /// Opens weights that are part of this binary.
+    pub(super) fn inside(path: &str, bytes: &'static [u8]) -> Result<Self, LoadError> {
+        let mut weights = Self::empty(Path::new(path));
+        weights.add_safetensors(Path::new(path), Bytes::Inside(bytes))?;
+        Ok(weights)
     }
 
-    /// Reads an f32 vector and checks its length.
-    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+    /// Opens `files`, which `path` names: itself, or what an index lists.
+    pub(super) fn open(path: &Path, files: &[PathBuf]) -> Result<Self, LoadError> {
+        let mut weights = Self::empty(path);
+        for file in files {
+            if file.extension().is_some_and(|extension| extension == "bin") {
+                weights.add_pickle(file)?;
+            } else {
+                let opened = File::open(file).map_err(|source| read_error(file, source))?;
+                weights.add_safetensors(file, Bytes::File(opened))?;
+            }
+        }
+        Ok(weights)
+    }
+
+    fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            parts: Vec::new(),
+            entries: HashMap::new(),
+            digest: RefCell::new(Xxh3::new()),
+            parameters: Cell::new(0),
+            bytes: Cell::new(0),
+        }
+    }
+
+    fn add_safetensors(&mut self, path: &Path, bytes: Bytes) -> Result<(), LoadError> {
+        let broken = |reason: String| LoadError::Weights { path: path.to_owned(), reason };
+        let all = bytes.len().map_err(|source| read_error(path, source))?;
+        let mut length = [0; 8];
+        if all < 8 {
+            return Err(broken("not a safetensors file: shorter than its header".into()));
+        }
+        bytes.read(0, &mut length).map_err(|source| read_error(path, source))?;
+        let length = u64::from_le_bytes(length);
+        if length > MOST_HEADER || length > all - 8 {
+            return Err(broken("not a safetensors file: its header does not fit".into()));
+        }
+        let mut header = vec![0; length as usize];
+        bytes.read(8, &mut header).map_err(|source| read_error(path, source))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| broken(error.to_string()))?;
+        let start = 8 + length;
+        if metadata.data_len() as u64 != all - start {
+            return Err(broken(format!(
+                "{} bytes of tensors, {} are announced: the file is damaged",
+                all - start,
+                metadata.data_len()
+            )));
+        }
+        let part = self.parts.len();
+        for (name, info) in metadata.tensors() {
+            let span = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+            let entry =
+                Entry { part, kind: Kind::of_safetensors(info.dtype), shape: info.shape.clone(), span };
+            self.entries.insert(name, entry);
+        }
+        self.parts.push(Part::Safetensors { path: path.to_owned(), bytes, start });
+        Ok(())
+    }
+
+    fn add_pickle(&mut self, path: &Path) -> Result<(), LoadError> {
+        File::open(path).map_err(|source| read_error(path, source))?;
+        let tensors = PthTensors::new(path, None)
+            .map_err(|error| LoadError::Weights { path: path.to_owned(), reason: error.to_string() })?;
+        let part = self.parts.len();
+        for (name, info) in tensors.tensor_infos() {
+            let shape = info.layout.shape().dims().to_vec();
+            let entry = Entry { part, kind: Kind::of_candle(info.dtype), shape, span: (0, 0) };
+            self.entries.insert(name.clone(), entry);
+        }
+        self.parts.push(Part::Pickle { path: path.to_owned(), tensors });
+        Ok(())
+    }
+
+    /// Returns the path that errors name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entry(name).map(|(_, entry)| entry.shape.as_slice())
+    }
+
+    /// Returns what stands before `name` in the names that end with it: nothing, or something that ends in a dot.
+    pub(super) fn prefixes(&self, name: &str) -> impl Iterator<Item = &str> {
+        let prefixes = self.entries.keys().filter_map(move |whole| whole.strip_suffix(name));
+        prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+    }
+
+    /// Returns how many numbers were read so far.
+    pub(super) fn parameters(&self) -> usize {
+        self.parameters.get()
+    }
+
+    /// Returns how much memory what was read so far takes: int8 as it is, the rest as f32.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Returns a hash of all tensors read so far, in their order.
+    pub(super) fn digest(&self) -> u128 {
+        self.digest.borrow().digest128()
+    }
+
+    /// Reads a vector and checks its length.
+    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         self.floats(name, &[len])
     }
 
-    /// Reads an int8 matrix (rows, columns) and the scale of each row.
-    pub(super) fn rows(&self, name: &str, shape: (usize, usize)) -> Result<(Vec<u8>, Vec<f32>)> {
-        let view = self.file.get(name)?;
-        if view.dtype() != Dtype::I8 || view.shape() != [shape.0, shape.1] {
-            bail!("{name}: int8 {shape:?} is needed, the file has {:?} {:?}", view.dtype(), view.shape());
-        }
-        Ok((view.data().to_vec(), self.vector(&format!("{name}.scale"), shape.0)?))
+    /// Reads a vector where there is one.
+    pub(super) fn vector_if_any(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
+        self.has(name).then(|| self.vector(name, len)).transpose()
     }
 
-    /// Reads a matrix (out, in), f32 or int8, as f32 (in, out); several stand side by side.
-    ///
-    /// In this order a product with row-major activations needs no packing of the weights.
-    pub(super) fn transposed(&self, names: &[String], shape: (usize, usize)) -> Result<Tensor> {
-        let (outputs, inputs) = shape;
-        let stride = outputs * names.len();
-        let mut flat = vec![0f32; inputs * stride];
-        for (part, name) in names.iter().enumerate() {
-            let rows = self.plain(name, shape)?;
-            for (output, row) in rows.chunks_exact(inputs).enumerate() {
-                let column = part * outputs + output;
-                for (x, value) in flat[column..].iter_mut().step_by(stride).zip(row) {
-                    *x = *value;
+    /// Reads a matrix (rows, columns), as f32 or as int8 with a scale for each row.
+    pub(super) fn matrix(&self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
+        let (rows, cols) = shape;
+        if self.entry(name).is_some_and(|(_, entry)| entry.kind == Kind::I8) {
+            let mut data = Vec::with_capacity(rows * cols);
+            self.read(name, &[rows, cols], &mut |bytes| {
+                data.extend(bytes.iter().map(|byte| byte.cast_signed()));
+            })?;
+            let scale = self.vector(&format!("{name}.scale"), rows)?;
+            return Ok(Matrix::Int8 { rows, cols, data, scale });
+        }
+        Ok(Matrix::F32 { rows, cols, data: self.floats(name, &[rows, cols])? })
+    }
+
+    /// Reads matrices of equal shape and puts their rows one after the other.
+    pub(super) fn stacked(&self, names: &[String], shape: (usize, usize)) -> Result<Matrix, LoadError> {
+        let mut parts = names.iter().map(|name| self.matrix(name, shape));
+        let mut all = parts.next().unwrap_or_else(|| Err(self.missing("a matrix to stack")))?;
+        for part in parts {
+            all = match (all, part?) {
+                (
+                    Matrix::Int8 { rows, cols, mut data, mut scale },
+                    Matrix::Int8 { rows: more_rows, data: more, scale: scales, .. },
+                ) => {
+                    data.extend(more);
+                    scale.extend(scales);
+                    Matrix::Int8 { rows: rows + more_rows, cols, data, scale }
+                }
+                (one, other) => {
+                    let (rows, cols) = one.dims();
+                    let rows = rows + other.dims().0;
+                    let mut data = floats(one);
+                    data.extend(floats(other));
+                    Matrix::F32 { rows, cols, data }
+                }
+            };
+        }
+        Ok(all)
+    }
+
+    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        let kind = self.entry(name).map(|(_, entry)| entry.kind);
+        let mut all = Vec::with_capacity(shape.iter().product());
+        match kind {
+            Some(Kind::F32) => self.read(name, shape, &mut |bytes| {
+                all.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
+            })?,
+            Some(Kind::Bf16) => self.read(name, shape, &mut |bytes| {
+                all.extend(halves(bytes).map(|half| f32::from_bits(u32::from(half) << 16)));
+            })?,
+            Some(Kind::F16) => self.read(name, shape, &mut |bytes| {
+                all.extend(halves(bytes).map(|half| half::f16::from_bits(half).to_f32()));
+            })?,
+            _ => return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}"))),
+        }
+        Ok(all)
+    }
+
+    /// Hands on a tensor's bytes, little-endian and row by row, a piece at a time.
+    fn read(&self, name: &str, shape: &[usize], take: &mut dyn FnMut(&[u8])) -> Result<(), LoadError> {
+        let (full, entry) = self.entry(name).ok_or_else(|| self.missing(name))?;
+        if entry.shape != shape {
+            return Err(self.differs(name, format!("{shape:?}")));
+        }
+        let mut digest = self.digest.borrow_mut();
+        for size in shape {
+            digest.update(&size.to_le_bytes());
+        }
+        let mut take = |bytes: &[u8]| {
+            digest.update(bytes);
+            take(bytes);
+        };
+        match &self.parts[entry.part] {
+            Part::Safetensors { path, bytes, start } => bytes
+                .pieces(start + entry.span.0, start + entry.span.1, &mut take)
+                .map_err(|source| read_error(path, source))?,
+            Part::Pickle { path, tensors } => {
+                for values in unpickled(path, tensors, &full)?.chunks(PIECE / 4) {
+                    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    take(&bytes);
                 }
             }
         }
-        Tensor::from_vec(flat, (inputs, stride), &Device::Cpu)
+        let count: usize = shape.iter().product();
+        self.parameters.set(self.parameters.get() + count);
+        self.bytes.set(self.bytes.get() + if entry.kind == Kind::I8 { count } else { count * 4 });
+        Ok(())
     }
 
-    /// Reads a matrix (rows, columns) as f32, whichever way it is kept.
-    fn plain(&self, name: &str, shape: (usize, usize)) -> Result<Vec<f32>> {
-        if self.file.get(name)?.dtype() == Dtype::F32 {
-            return self.floats(name, &[shape.0, shape.1]);
+    /// Finds a tensor under its name or the one it had in the first BERT checkpoints.
+    fn entry(&self, name: &str) -> Option<(Cow<'_, str>, &Entry)> {
+        if let Some((name, entry)) = self.entries.get_key_value(name) {
+            return Some((Cow::Borrowed(name), entry));
         }
-        let (rows, scales) = self.rows(name, shape)?;
-        let values = rows.chunks_exact(shape.1).zip(&scales).flat_map(|(row, scale)| {
-            row.iter().map(move |quantized| f32::from(quantized.cast_signed()) * scale)
-        });
-        Ok(values.collect())
-    }
-
-    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let view = self.file.get(name)?;
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            bail!("{name}: f32 {shape:?} is needed, the file has {:?} {:?}", view.dtype(), view.shape());
-        }
-        Ok(view.data().as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect())
-    }
-}
-
-/// A matrix kept as int8 and read a row at a time.
-pub(super) struct Table {
-    rows: Vec<u8>,
-    scales: Vec<f32>,
-    width: usize,
-}
-
-impl Table {
-    pub(super) fn load(weights: &Weights<'_>, name: &str, shape: (usize, usize)) -> Result<Self> {
-        let (rows, scales) = weights.rows(name, shape)?;
-        Ok(Self { rows, scales, width: shape.1 })
-    }
-
-    /// Adds row `index` to `into`; fails when there is no such row.
-    pub(super) fn add_row(&self, index: usize, into: &mut [f32]) -> Result<()> {
-        let Some(scale) = self.scales.get(index) else {
-            bail!("row {index} of a table of {}", self.scales.len());
+        let old = if let Some(norm) = name.strip_suffix("LayerNorm.weight") {
+            format!("{norm}LayerNorm.gamma")
+        } else {
+            format!("{}LayerNorm.beta", name.strip_suffix("LayerNorm.bias")?)
         };
-        let row = &self.rows[index * self.width..][..self.width];
-        for (x, quantized) in into.iter_mut().zip(row) {
-            *x += f32::from(quantized.cast_signed()) * scale;
+        let entry = self.entries.get(&old)?;
+        Some((Cow::Owned(old), entry))
+    }
+
+    fn missing(&self, tensor: &str) -> LoadError {
+        LoadError::Missing { path: self.path.clone(), tensor: tensor.to_owned() }
+    }
+
+    fn differs(&self, tensor: &str, wanted: String) -> LoadError {
+        let Some((_, entry)) = self.entry(tensor) else { return self.missing(tensor) };
+        let path = match &self.parts[entry.part] {
+            Part::Safetensors { path, .. } | Part::Pickle { path, .. } => path.clone(),
+        };
+        let found = format!("{:?} {:?}", entry.kind, entry.shape);
+        LoadError::Tensor { path, tensor: tensor.to_owned(), wanted, found }
+    }
+}
+
+impl Bytes {
+    fn len(&self) -> std::io::Result<u64> {
+        match self {
+            Self::Inside(bytes) => Ok(bytes.len() as u64),
+            Self::File(file) => Ok(file.metadata()?.len()),
+        }
+    }
+
+    fn read(&self, start: u64, into: &mut [u8]) -> std::io::Result<()> {
+        match self {
+            Self::Inside(bytes) => {
+                let bytes = bytes.get(start as usize..start as usize + into.len());
+                into.copy_from_slice(bytes.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Self::File(file) => file.read_exact_at(into, start),
+        }
+    }
+
+    fn pieces(&self, start: u64, end: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+        if let Self::Inside(bytes) = self {
+            take(bytes.get(start as usize..end as usize).ok_or(std::io::ErrorKind::UnexpectedEof)?);
+            return Ok(());
+        }
+        let mut piece = vec![0; PIECE.min((end - start) as usize)];
+        for at in (start..end).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min((end - at) as usize)];
+            self.read(at, piece)?;
+            take(piece);
         }
         Ok(())
     }
+}
+
+impl Kind {
+    fn of_safetensors(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            Dtype::I8 => Self::I8,
+            _ => Self::Other,
+        }
+    }
+
+    fn of_candle(dtype: DType) -> Self {
+        match dtype {
+            // Unpickled tensors are handed on as f32.
+            DType::F32 | DType::F16 | DType::BF16 => Self::F32,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn unpickled(path: &Path, tensors: &PthTensors, name: &str) -> Result<Vec<f32>, LoadError> {
+    let broken = |error: candle_core::Error| LoadError::Weights {
+        path: path.to_owned(),
+        reason: format!("{name}: {error}"),
+    };
+    let tensor = tensors
+        .get(name)
+        .map_err(broken)?
+        .ok_or_else(|| LoadError::Missing { path: path.to_owned(), tensor: name.to_owned() })?;
+    let flat = tensor.to_device(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all());
+    flat.and_then(|tensor| tensor.to_vec1()).map_err(broken)
+}
+
+fn halves(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    bytes.as_chunks::<2>().0.iter().map(|half| u16::from_le_bytes(*half))
+}
+
+/// Returns the files that an index of sharded weights lists, each once.
+pub(super) fn shards(path: &Path) -> Result<BTreeSet<String>, LoadError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let bytes = std::fs::read(path).map_err(|source| read_error(path, source))?;
+    let index: Index = serde_json::from_slice(&bytes)
+        .map_err(|source| LoadError::Config { path: path.to_owned(), source })?;
+    Ok(index.weight_map.into_values().collect())
+}
+
+/// Says that a file cannot be read.
+pub(super) fn read_error(path: &Path, source: std::io::Error) -> LoadError {
+    LoadError::Read { path: path.to_owned(), source }
 }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use super::json;
 use super::unescape::{spells, text as decoded};
 
-/// How much text is returned, in bytes; classifiers look at far less.
-pub(super) const MAX_TEXT: usize = 64 * 1024;
+/// How much text is returned, in bytes. Classifiers read less, but of both ends: a question may stand after its matter.
+pub(super) const MAX_TEXT: usize = 1024 * 1024;
 
 /// Returns the text of `messages`, `prompt` or `input`: a string, strings, or the last user message that has
 /// text, failing that the last message that has any.

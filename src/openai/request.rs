@@ -82,7 +82,7 @@ impl ChatRequest {
         }
     }
 
-    /// Returns what is to be classified, at most 64 KiB: the last user message that has text, or the prompt,
+    /// Returns what is to be classified, at most 1 MiB: the last user message that has text, or the prompt,
     /// the input or the query; empty if there is none.
     pub fn prompt_text(&self) -> Cow<'_, str> {
         let value = TEXTS.iter().find_map(|name| self.member(name));

@@ -5,6 +5,7 @@
 use super::deadline::Deadline;
 use super::replay::ReplayHandle;
 use crate::balance::{Lease, hash_key};
+use crate::classify::Findings;
 use crate::metrics::Metrics;
 use crate::openai::{ChatRequest, Rejection, UsageReader};
 use crate::policy::{Balance, HashKey, PoolId, PoolSpec, Retry, Route};
@@ -143,8 +144,20 @@ impl Exchange {
         if let Some(label) = &plan.label {
             chosen.category = Some(label.name.to_string());
             chosen.confidence = Some(label.confidence);
-            chosen.classify_ms = Some(millis(label.latency));
         }
+    }
+
+    /// Notes what the classifier found and what that cost.
+    pub(super) fn note_findings(&mut self, findings: &Findings, took: Duration) {
+        let label = findings.domain.as_ref().and_then(|found| found.as_ref().ok());
+        let cost = findings.cost;
+        let chosen = &mut self.record.chosen;
+        chosen.coverage = label.map(|label| label.coverage);
+        chosen.classify_ms = Some(millis(took));
+        chosen.classify_queued_ms = Some(millis(cost.queued));
+        chosen.classify_tokens = Some(cost.tokens);
+        chosen.classify_windows = Some(cost.windows);
+        chosen.classify_cached = Some(cost.cached);
     }
 
     /// The pool, its id and the endpoint of the current attempt.

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::openai::{ChatRequest, Format, Operation, Rejection, UsageReader};
 use crate::policy::{Limits, PoolSpec};
 use crate::record::bounded;
-use crate::route::{self, Plan, Reason};
+use crate::route::{self, Plan};
 use crate::snapshot::Live;
 use crate::vitals::Vitals;
 use async_trait::async_trait;
@@ -105,24 +105,21 @@ impl Gateway {
     async fn plan(
         &self,
         session: &mut Session,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         request: &ChatRequest,
     ) -> Result<Plan, Refusal> {
         let began = Instant::now();
-        let planned = tokio::select! {
+        let (plan, findings) = tokio::select! {
             biased;
-            plan = route::plan(&exchange.live, request) => plan,
+            planned = route::plan(&exchange.live, request) => planned,
             _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Refusal::Gone),
         };
-        match &planned {
-            Ok(Plan { label: Some(label), .. }) => self.metrics.classified("ok", label.latency),
-            Ok(Plan { reason: Reason::Unclassified(unknown), .. }) => {
-                self.metrics.classified(unknown.as_str(), began.elapsed());
-            }
-            Err(Rejection::Unclassified { reason }) => self.metrics.classified(reason, began.elapsed()),
-            Ok(_) | Err(_) => {}
+        if let Some(findings) = findings {
+            let took = began.elapsed();
+            self.metrics.classified(&findings, took);
+            exchange.note_findings(&findings, took);
         }
-        Ok(planned?)
+        Ok(plan?)
     }
 
     /// Whether an answer's status is one that another endpoint may better, and there is one.

@@ -68,32 +68,37 @@ async fn a_client_that_leaves_while_its_text_is_classified_asks_no_upstream() {
     let policy = policy_of(&[sim.addr()], "")
         + "virtual_models: [auto]\ndefault_model: m\nclassifier: {threads: 1, deadline: 60s}\n";
     let gateway = Launch::new(policy).start().await;
-    let text = "the mitochondrion is the powerhouse of the cell and every one knows it ".repeat(100);
-    let body = json!({"model": "auto", "messages": [{"role": "user", "content": text}]}).to_string();
-    let ask = |client: reqwest::Client, id: &str| {
+    // Texts of one length, of which no window is known from another.
+    let body = |at: usize| {
+        let text =
+            format!("number {at:02} is the powerhouse of the cell and every one knows it ").repeat(100);
+        json!({"model": "auto", "messages": [{"role": "user", "content": text}]}).to_string()
+    };
+    let len = body(0).len();
+    let ask = |client: reqwest::Client, id: &str, at: usize| {
         let request = client.post(gateway.url("/v1/chat/completions")).header("x-request-id", id);
-        request.header("content-type", "application/json").body(body.clone()).send()
+        request.header("content-type", "application/json").body(body(at)).send()
     };
     let mut before = tokio::task::JoinSet::new();
     for at in 0..BEFORE_IT {
-        before.spawn(ask(client(), &format!("before-{at}")));
+        before.spawn(ask(client(), &format!("before-{at}"), at));
     }
     // A request whose body is held has nothing left to do but to be classified.
     let read = async |many: usize| {
         let finished = gateway.metric("signalbox_requests_total", &[]).await;
-        let held = gateway.metric("signalbox_buffered_bytes", &[]).await / body.len() as f64;
+        let held = gateway.metric("signalbox_buffered_bytes", &[]).await / len as f64;
         (finished + held.floor() >= many as f64).then_some(())
     };
     until("those before it", async || read(BEFORE_IT).await).await;
     for (at, (version, client)) in clients().into_iter().enumerate() {
         tokio::select! {
-            response = ask(client, version) => panic!("{response:?}"),
+            response = ask(client, version, BEFORE_IT + at) => panic!("{response:?}"),
             () = until("the request", async || read(BEFORE_IT + at + 1).await) => {}
         }
         let line = gateway.line(version).await;
         let queued = gateway.metric("signalbox_classifier_queue", &[]).await;
         assert_eq!((&line["status"], &line["error"]), (&json!(499), &json!("client_closed")), "{line}");
-        assert_eq!(line["request_bytes"], body.len());
+        assert_eq!(line["request_bytes"], len);
         assert!(queued > 0.0, "its turn had not come yet");
     }
     before.abort_all();
@@ -101,6 +106,7 @@ async fn a_client_that_leaves_while_its_text_is_classified_asks_no_upstream() {
         (gateway.metric("signalbox_requests_in_flight", &[]).await == 0.0).then_some(())
     })
     .await;
+    assert_eq!(gateway.metric("signalbox_classifier_queue", &[]).await, 0.0, "nothing is left of them");
     let ids: Vec<_> = asked(&sim).iter().map(|seen| seen.headers["x-request-id"].clone()).collect();
     assert!(!ids.iter().any(|id| id == "h1" || id == "h2"), "{ids:?}");
     assert!(ids.len() < BEFORE_IT, "most of those before it left as well: {ids:?}");

@@ -47,6 +47,11 @@ async fn the_operators_port_says_alive_ready_and_what_was_counted() {
         "requests_in_flight",
         "buffered_bytes",
         "classifier_queue",
+        "classifier_unknown_total",
+        "classifier_forwards_total",
+        "classifier_windows_total",
+        "classifier_text_tokens",
+        "classifier_batch_windows",
         "policy_reloads_total",
         "policy_generation",
     ] {

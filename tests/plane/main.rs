@@ -14,6 +14,7 @@ mod upstream;
 
 mod balancing;
 mod bodies;
+mod classifying;
 mod commands;
 mod demo;
 mod framing;

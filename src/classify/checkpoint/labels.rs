@@ -1,0 +1,118 @@
+//! Labels: what a checkpoint calls its classes, and what that says about the question it answers.
+//!
+//! Knows nothing of weights.
+
+use super::Config;
+use crate::classify::findings::Question;
+
+/// Words in the name of a label that stands for an attack.
+const ATTACK: [&str; 8] =
+    ["jailbreak", "injection", "malicious", "unsafe", "attack", "harmful", "adversarial", "hacking"];
+
+/// Words that turn the meaning of one of those round.
+const NOT: [&str; 4] = ["not", "no", "non", "benign"];
+
+/// Names of the positive one of two labels that are otherwise without meaning.
+const POSITIVE: [&str; 5] = ["1", "label 1", "true", "yes", "positive"];
+
+/// Returns the names of `count` labels, by their index.
+pub(super) fn of(config: &Config, count: usize) -> Vec<String> {
+    let by_id: Vec<(usize, &String)> =
+        config.id2label.iter().flatten().filter_map(|(id, label)| Some((id.parse().ok()?, label))).collect();
+    let by_label = config.label2id.iter().flatten().map(|(label, id)| (*id, label));
+    let named: Vec<(usize, &String)> = if by_id.is_empty() { by_label.collect() } else { by_id };
+    let count = named.iter().map(|(id, _)| id + 1).max().unwrap_or(count);
+    let name = |id: usize| named.iter().find(|(named, _)| *named == id).map(|(_, label)| (*label).clone());
+    // No real checkpoint has more; a wrong id must not become a large allocation.
+    (0..count.min(65_536)).map(|id| name(id).unwrap_or_else(|| format!("LABEL_{id}"))).collect()
+}
+
+/// Says what a classifier of texts with these labels answers.
+pub(super) fn question(labels: &[String], placed: Option<Question>) -> Question {
+    match placed {
+        Some(question) => question,
+        None if labels.len() <= 4 && labels.iter().any(|label| is_attack(label)) => Question::Jailbreak,
+        None => Question::Domain,
+    }
+}
+
+/// Returns which labels stand for an attack; none where the names do not say.
+pub(super) fn positive(labels: &[String]) -> Vec<usize> {
+    let with = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..labels.len()).filter(|at| is(&labels[*at])).collect()
+    };
+    let attacks = with(&is_attack);
+    match (attacks.is_empty(), labels.len()) {
+        (false, _) => attacks,
+        (true, 1) => vec![0],
+        (true, 2) => with(&|label| POSITIVE.contains(&words(label).join(" ").as_str())),
+        (true, _) => Vec::new(),
+    }
+}
+
+fn is_attack(label: &str) -> bool {
+    let words = words(label);
+    let names_one = words.iter().any(|word| ATTACK.iter().any(|attack| word.starts_with(attack)));
+    names_one && !words.iter().any(|word| NOT.contains(&word.as_str()))
+}
+
+fn words(label: &str) -> Vec<String> {
+    let parts = label.split(|c: char| !c.is_alphanumeric());
+    parts.filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn labels_are_in_the_order_of_their_ids() {
+        let config: Config = serde_json::from_str(
+            r#"{"model_type": "bert", "id2label": {"10": "k", "2": "c", "0": "a", "1": "b"}}"#,
+        )
+        .unwrap();
+        let names = of(&config, 2);
+        assert_eq!((names.len(), &names[..4]), (11, &labels(&["a", "b", "c", "LABEL_3"])[..]));
+        assert_eq!(names[10], "k");
+        let config: Config =
+            serde_json::from_str(r#"{"model_type": "bert", "label2id": {"yes": 1, "no": 0}}"#).unwrap();
+        assert_eq!(of(&config, 7), ["no", "yes"]);
+        let config: Config = serde_json::from_str(r#"{"model_type": "bert"}"#).unwrap();
+        assert_eq!(of(&config, 3), ["LABEL_0", "LABEL_1", "LABEL_2"]);
+    }
+
+    #[test]
+    fn the_label_of_an_attack_is_known_by_its_name() {
+        for (names, want) in [
+            (&["benign", "jailbreak"][..], &[1][..]),
+            (&["INJECTION", "SAFE"], &[0]),
+            (&["LEGIT", "INJECTION"], &[1]),
+            (&["BENIGN", "INJECTION", "JAILBREAK"], &[1, 2]),
+            (&["not_jailbreak", "jailbreak"], &[1]),
+            (&["safe", "unsafe"], &[1]),
+            (&["no attack", "Malicious prompt"], &[1]),
+            (&["LABEL_0", "LABEL_1"], &[1]),
+            (&["0", "1"], &[1]),
+            (&["jailbreak"], &[0]),
+            (&["cats", "dogs"], &[]),
+            (&["LABEL_0", "LABEL_1", "LABEL_2"], &[]),
+        ] {
+            assert_eq!(positive(&labels(names)), want, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_attacks_name_makes_a_classifier_a_guard_unasked() {
+        assert_eq!(question(&labels(&["benign", "jailbreak"]), None), Question::Jailbreak);
+        assert_eq!(question(&labels(&["LABEL_0", "LABEL_1"]), None), Question::Domain);
+        assert_eq!(
+            question(&labels(&["LABEL_0", "LABEL_1"]), Some(Question::Jailbreak)),
+            Question::Jailbreak
+        );
+        assert_eq!(question(&labels(&["law", "math", "other"]), None), Question::Domain);
+    }
+}

@@ -1,0 +1,175 @@
+//! Folders of `sentence-transformers`: the modules that follow the trunk, and how its states become one vector.
+//!
+//! Knows nothing of trunks' insides.
+
+use serde::Deserialize;
+
+use crate::classify::device::Place;
+use crate::classify::files::Files;
+use crate::classify::findings::Question;
+use crate::classify::heads::{Dense, Head, Reads, Scores};
+use crate::classify::load_error::LoadError;
+use crate::classify::model::Asked;
+use crate::classify::ops::{Pooling, Then};
+use crate::classify::reader::Reader;
+use crate::classify::trunk::Trunk;
+
+/// `modules.json`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::classify) struct Modules(Vec<Module>);
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    r#type: String,
+}
+
+/// `config.json` of a pooling: `pooling_mode` with one way or several, or a key for each way.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct PoolingConfig(serde_json::Map<String, serde_json::Value>);
+
+/// The ways of pooling in the order in which several stand side by side, each with its older key.
+const POOLINGS: [(&str, &str, Pooling); 6] = [
+    ("cls", "pooling_mode_cls_token", Pooling::First),
+    ("max", "pooling_mode_max_tokens", Pooling::Max),
+    ("mean", "pooling_mode_mean_tokens", Pooling::Mean),
+    ("mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", Pooling::MeanSqrt),
+    ("weightedmean", "pooling_mode_weightedmean_tokens", Pooling::Weighted),
+    ("lasttoken", "pooling_mode_lasttoken", Pooling::Last),
+];
+
+#[derive(Deserialize)]
+struct DenseConfig {
+    in_features: usize,
+    out_features: usize,
+    #[serde(default)]
+    activation_function: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TransformerConfig {
+    #[serde(default)]
+    max_seq_length: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    #[serde(default)]
+    model_max_length: Option<f64>,
+}
+
+impl Modules {
+    /// Returns the folder of the trunk, empty or with a slash at its end.
+    pub(in crate::classify) fn trunk(&self) -> String {
+        self.0.first().map_or_else(String::new, Module::folder)
+    }
+}
+
+impl Module {
+    fn folder(&self) -> String {
+        match self.path.trim_end_matches('/') {
+            "" => String::new(),
+            path => format!("{path}/"),
+        }
+    }
+
+    fn kind(&self) -> &str {
+        self.r#type.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// Reads how states become an embedding; without modules it is the mean over the tokens.
+pub(super) fn embedding(
+    files: &Files,
+    modules: Option<&Modules>,
+    trunk: &Trunk,
+    place: &Place,
+) -> Result<Asked, LoadError> {
+    let mut poolings = vec![Pooling::Mean];
+    let mut layers = Vec::new();
+    for module in modules.map_or(&[][..], |modules| &modules.0) {
+        let folder = module.folder();
+        let name = format!("{folder}config.json");
+        match module.kind() {
+            "Pooling" => poolings = files.json::<PoolingConfig>(&name)?.poolings(files, &name)?,
+            "Dense" => {
+                let config: DenseConfig = files.json(&name)?;
+                let weights = files.weights(&folder)?;
+                let linear = Reader::new(&weights, place)
+                    .linear("linear", (config.out_features, config.in_features))?;
+                let then = config.activation(files, &name)?;
+                layers.push(Dense { linear, then, norm: None });
+            }
+            // The vector of a whole text is made one long once its windows are joined.
+            "Transformer" | "Normalize" | "Dropout" => {}
+            other => {
+                let reason = format!("module `{other}`; Transformer, Pooling, Dense and Normalize are known");
+                return Err(LoadError::Unsupported { path: files.path("modules.json"), reason });
+            }
+        }
+    }
+    let head =
+        Head { states: vec![trunk.layers()], reads: Reads::Text(poolings), layers, scores: Scores::Raw };
+    Ok(Asked {
+        question: Question::Embedding,
+        head,
+        labels: Vec::new(),
+        positive: Vec::new(),
+        threshold: None,
+    })
+}
+
+/// Returns how many tokens a text may have by what its trainers say, which may be fewer than there are positions.
+pub(in crate::classify) fn longest(files: &Files, folder: &str) -> Result<Option<usize>, LoadError> {
+    let own: Option<TransformerConfig> = files.json_if_any(&format!("{folder}sentence_bert_config.json"))?;
+    if let Some(longest) = own.and_then(|config| config.max_seq_length) {
+        return Ok(Some(longest));
+    }
+    let tokenizer: Option<TokenizerConfig> = files.json_if_any(&format!("{folder}tokenizer_config.json"))?;
+    // Tokenizers without a limit write 1e30.
+    let longest = tokenizer.and_then(|config| config.model_max_length).filter(|longest| *longest < 1e9);
+    Ok(longest.map(|longest| longest as usize))
+}
+
+impl PoolingConfig {
+    fn poolings(self, files: &Files, name: &str) -> Result<Vec<Pooling>, LoadError> {
+        let unsupported = |reason: String| LoadError::Unsupported { path: files.path(name), reason };
+        let named = |mode: &serde_json::Value| {
+            let mode = mode.as_str().unwrap_or_default();
+            let known = POOLINGS.iter().find(|(name, ..)| *name == mode);
+            known.map(|(.., pooling)| *pooling).ok_or_else(|| unsupported(format!("pooling `{mode}`")))
+        };
+        let poolings: Vec<Pooling> = match self.0.get("pooling_mode") {
+            Some(serde_json::Value::Array(modes)) => modes.iter().map(named).collect::<Result<_, _>>()?,
+            Some(mode) => vec![named(mode)?],
+            None => {
+                let is_on = |key: &str| self.0.get(key).and_then(serde_json::Value::as_bool).unwrap_or(false);
+                POOLINGS.iter().filter(|(_, key, _)| is_on(key)).map(|(.., pooling)| *pooling).collect()
+            }
+        };
+        if poolings.is_empty() {
+            return Err(unsupported("no pooling is on".to_owned()));
+        }
+        Ok(poolings)
+    }
+}
+
+impl DenseConfig {
+    fn activation(&self, files: &Files, name: &str) -> Result<Then, LoadError> {
+        let whole = self.activation_function.as_deref().unwrap_or("torch.nn.modules.activation.Tanh");
+        match whole.rsplit('.').next().unwrap_or_default() {
+            "Identity" => Ok(Then::Nothing),
+            "Tanh" => Ok(Then::Tanh),
+            "ReLU" => Ok(Then::Relu),
+            "GELU" => Ok(Then::Gelu),
+            "Sigmoid" => Ok(Then::Sigmoid),
+            "SiLU" => Ok(Then::Silu),
+            other => Err(LoadError::Unsupported {
+                path: files.path(name),
+                reason: format!("activation `{other}`"),
+            }),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where the files of a model are: inside this binary, in a folder, or on the hub, from which they are fetched when
+//! they are first asked for.
+//!
+//! Knows file names, and nothing of what is in the files.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::hub::Snapshot;
+use super::load_error::LoadError;
+use super::spec::{HubSpec, Source};
+use super::weights::{Weights, read_error, shards};
+
+/// Weights by falling preference, each with the index of several files in its stead.
+const WEIGHTS: [(&str, &str); 2] = [
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+];
+
+/// The files of one model.
+pub(super) enum Files {
+    Builtin,
+    Folder(PathBuf),
+    Hub(Box<Snapshot>),
+}
+
+impl Files {
+    pub(super) fn of(source: &Source, hub: &HubSpec) -> Result<Self, LoadError> {
+        Ok(match source {
+            Source::Builtin => Self::Builtin,
+            Source::Folder(folder) => Self::Folder(folder.clone()),
+            Source::Hub { repo, revision } => Self::Hub(Box::new(Snapshot::open(hub, repo, revision)?)),
+        })
+    }
+
+    /// Reads a file that must be there.
+    pub(super) fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, LoadError> {
+        if let Some(bytes) = self.read_if_any(name)? {
+            return Ok(bytes);
+        }
+        match self {
+            Self::Hub(snapshot) => Err(snapshot.absent(name).into()),
+            _ => Err(read_error(&self.path(name), std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    pub(super) fn read_if_any(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
+        if matches!(self, Self::Builtin) {
+            return Ok(inside(name).map(Cow::Borrowed));
+        }
+        let Some(path) = self.find(name)? else { return Ok(None) };
+        std::fs::read(&path).map(|bytes| Some(Cow::Owned(bytes))).map_err(|source| read_error(&path, source))
+    }
+
+    pub(super) fn has(&self, name: &str) -> Result<bool, LoadError> {
+        Ok(if matches!(self, Self::Builtin) { inside(name).is_some() } else { self.find(name)?.is_some() })
+    }
+
+    /// Reads and parses a JSON file that must be there.
+    pub(super) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, LoadError> {
+        self.parse(name, &self.read(name)?)
+    }
+
+    pub(super) fn json_if_any<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, LoadError> {
+        self.read_if_any(name)?.map(|bytes| self.parse(name, &bytes)).transpose()
+    }
+
+    /// Opens the weights in `folder`, which is empty or ends in a slash.
+    pub(super) fn weights(&self, folder: &str) -> Result<Weights, LoadError> {
+        if matches!(self, Self::Builtin) {
+            let bytes = inside(WEIGHTS[0].0).unwrap_or_default();
+            return Weights::inside("builtin/model.safetensors", bytes);
+        }
+        for (single, index) in WEIGHTS {
+            if let Some(path) = self.find(&format!("{folder}{single}"))? {
+                return Weights::open(&path, std::slice::from_ref(&path));
+            }
+            if let Some(path) = self.find(&format!("{folder}{index}"))? {
+                let parts = shards(&path)?
+                    .into_iter()
+                    .map(|part| self.must_find(&format!("{folder}{part}")))
+                    .collect::<Result<Vec<_>, _>>()?;
+                return Weights::open(&path, &parts);
+            }
+        }
+        self.must_find(&format!("{folder}{}", WEIGHTS[0].0)).and_then(|path| Weights::open(&path, &[]))
+    }
+
+    /// Returns what errors call a file.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Builtin => Path::new("builtin").join(name),
+            Self::Folder(folder) => folder.join(name),
+            Self::Hub(snapshot) => snapshot.path(name),
+        }
+    }
+
+    fn must_find(&self, name: &str) -> Result<PathBuf, LoadError> {
+        match (self.find(name)?, self) {
+            (Some(path), _) => Ok(path),
+            (None, Self::Hub(snapshot)) => Err(snapshot.absent(name).into()),
+            (None, _) => Err(read_error(&self.path(name), std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<PathBuf>, LoadError> {
+        match self {
+            Self::Builtin => Ok(None),
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                match path.try_exists() {
+                    Ok(exists) => Ok(exists.then_some(path)),
+                    Err(source) => Err(read_error(&path, source)),
+                }
+            }
+            Self::Hub(snapshot) => Ok(snapshot.get(name)?),
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<T, LoadError> {
+        serde_json::from_slice(bytes).map_err(|source| LoadError::Config { path: self.path(name), source })
+    }
+}
+
+/// The model that this binary holds.
+fn inside(name: &str) -> Option<&'static [u8]> {
+    match name {
+        "config.json" => Some(include_bytes!("../../models/builtin/config.json")),
+        "tokenizer.json" => Some(include_bytes!("../../models/builtin/tokenizer.json")),
+        "model.safetensors" => Some(include_bytes!("../../models/builtin/model.safetensors")),
+        _ => None,
+    }
+}

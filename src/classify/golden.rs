@@ -1,0 +1,172 @@
+//! Holds every family to what `transformers` computes with the same files; tests only. `tests/golden/make.py` made them.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde::Deserialize;
+
+use super::answer::{Answer, Encoder};
+use super::device::Place;
+use super::findings::{Question, Questions};
+use super::model::{Model, Options};
+use super::spec::{HubSpec, Source};
+
+const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
+
+/// The furthest that any number may be from that of `transformers`.
+const NEAR: f32 = 1e-4;
+
+#[derive(Deserialize)]
+struct Set {
+    model: String,
+    question: String,
+    /// The pooling to put in place of the one in the folder.
+    pooling: Option<serde_json::Value>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    /// With the special ones, cut to what the model reads.
+    ids: Vec<u32>,
+    values: serde_json::Value,
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+        }
+    }
+}
+
+fn load(folder: &Path, place: &Place) -> Model {
+    let hub = HubSpec::default();
+    let options = Options { questions: Questions::ALL, placed: None, device: place, hub: &hub };
+    Model::load(&Source::Folder(folder.to_owned()), &options).unwrap()
+}
+
+fn numbers(values: &serde_json::Value) -> Vec<f32> {
+    serde_json::from_value(values.clone()).unwrap()
+}
+
+/// Returns how far the answer is from what it should be.
+fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_json::Value) -> f32 {
+    let furthest = |got: &[f32], want: &[f32]| {
+        assert_eq!(got.len(), want.len());
+        got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max)
+    };
+    match question {
+        Question::Domain => furthest(answer.domain.as_deref().unwrap(), &numbers(values)),
+        Question::Jailbreak => {
+            // All labels but the first stand for an attack, or the only one does; SAFE and BENIGN come first.
+            let want: f32 = numbers(values).iter().skip(usize::from(labels > 1)).sum();
+            (answer.jailbreak.unwrap() - want).abs()
+        }
+        Question::Pii => {
+            let want: Vec<(u16, f32)> = serde_json::from_value(values.clone()).unwrap();
+            let got = answer.pii.as_deref().unwrap();
+            assert!(got.iter().map(|(label, _)| label).eq(want.iter().map(|(label, _)| label)));
+            let probabilities = |tokens: &[(u16, f32)]| tokens.iter().map(|(_, p)| *p).collect::<Vec<_>>();
+            furthest(&probabilities(got), &probabilities(&want))
+        }
+        Question::Embedding => {
+            let (got, want) = (answer.embedding.clone().unwrap(), numbers(values));
+            // Vectors that were made one long there are made so here too.
+            let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            let is_unit = (length(&want) - 1.0).abs() < 1e-4;
+            let share = if is_unit { 1.0 / length(&got) } else { 1.0 };
+            furthest(&got.iter().map(|x| x * share).collect::<Vec<_>>(), &want)
+        }
+    }
+}
+
+#[test]
+fn every_family_computes_what_transformers_computes() {
+    compare(&Place::Kernels);
+}
+
+#[test]
+fn tensor_operations_compute_what_transformers_computes() {
+    compare(&Place::Tensors(Device::Cpu));
+}
+
+/// A setting that were ignored would go unnoticed if the numbers did not depend on it.
+#[test]
+fn each_setting_of_a_trunk_matters_to_the_numbers() {
+    for (name, key, value) in [
+        ("modernbert-domain", "local_attention", serde_json::json!(10)),
+        ("modernbert-domain", "layer_types", vec!["full_attention"; 4].into()),
+        ("modernbert-domain", "norm_eps", serde_json::json!(0.01)),
+        ("modernbert-domain", "hidden_activation", serde_json::json!("relu")),
+        ("modernbert-domain", "classifier_pooling", serde_json::json!("mean")),
+        ("modernbert-domain", "classifier_activation", serde_json::json!("relu")),
+        ("mmbert-tokens-yarn", "rope_scaling", serde_json::json!(null)),
+        ("mmbert-tokens-yarn", "global_rope_theta", serde_json::json!(10000.0)),
+        ("mmbert-tokens-yarn", "local_rope_theta", serde_json::json!(10000.0)),
+        ("roberta-guard-shards", "pad_token_id", serde_json::json!(0)),
+        ("bert-tokens-bin", "hidden_act", serde_json::json!("relu")),
+        ("bert-domain", "num_attention_heads", serde_json::json!(2)),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        copy(&models().join(name), scratch.path());
+        let file = scratch.path().join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        config[key] = value;
+        std::fs::write(&file, config.to_string()).unwrap();
+        let [as_is, changed] = [&models().join(name), scratch.path()].map(|folder| {
+            let model = load(folder, &Place::Kernels);
+            let ids =
+                model.tokens("What is the derivative of x^3, and who wrote to the system?").unwrap().ids;
+            model.run(&[&ids], model.answers()).unwrap().remove(0)
+        });
+        let numbers = |answer: &Answer| match (&answer.domain, answer.jailbreak, &answer.pii) {
+            (Some(domain), ..) => domain.clone(),
+            (_, Some(risk), _) => vec![risk],
+            (_, _, pii) => pii.iter().flatten().map(|(label, p)| f32::from(*label) + p).collect(),
+        };
+        let differs = numbers(&as_is).iter().zip(numbers(&changed)).any(|(a, b)| (a - b).abs() > NEAR);
+        assert!(differs, "{name}: {key} changes nothing");
+    }
+}
+
+fn compare(place: &Place) {
+    let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
+    assert!(sets.len() >= 19);
+    for set in sets {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut folder = models().join(&set.model);
+        if let Some(pooling) = &set.pooling {
+            copy(&folder, scratch.path());
+            folder = scratch.path().to_owned();
+            std::fs::write(folder.join("1_Pooling/config.json"), pooling.to_string()).unwrap();
+        }
+        let model = load(&folder, place);
+        let question = Question::ALL.into_iter().find(|question| question.as_str() == set.question).unwrap();
+        assert_eq!(model.answers().iter().collect::<Vec<_>>(), [question], "{}", set.model);
+        let tokens: Vec<Vec<u32>> =
+            set.cases.iter().map(|case| model.tokens(&case.text).unwrap().ids).collect();
+        let windows: Vec<&[u32]> = tokens.iter().map(|ids| &ids[..ids.len().min(model.room())]).collect();
+        for (window, case) in windows.iter().zip(&set.cases) {
+            assert_eq!(*window, &case.ids[1..case.ids.len() - 1], "{}: {}", set.model, case.text);
+        }
+        let labels = model.labels(question).len();
+        let answers = model.run(&windows, model.answers()).unwrap();
+        for (answer, case) in answers.iter().zip(&set.cases) {
+            let distance = distance(question, labels, answer, &case.values);
+            assert!(distance < NEAR, "{}: {}: off by {distance}", set.model, case.text);
+        }
+        let cut = tokens.iter().zip(&windows).filter(|(all, window)| all.len() > window.len()).count();
+        assert!(cut > 0, "{}: no text was cut", set.model);
+    }
+}

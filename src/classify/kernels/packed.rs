@@ -1,0 +1,324 @@
+//! Matrix products with weights that are packed once: f32, or int8 that is widened to f32 on the way.
+//!
+//! Weights lie in panels of as many columns (outputs) as a tile is wide, each panel by rising input, so that a tile
+//! reads them in order. The products of one panel with a block of rows stay within the first two caches.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::lines::Lines;
+use super::threads;
+use super::tile::{self, Then, Tile, WIDE, load, store};
+
+/// Inputs taken in one go, so that a panel of them stays in the first cache.
+const DEEP: usize = 384;
+
+/// Rows taken in one go, so that their part of the inputs stays in the second cache.
+const TALL: usize = 192;
+
+/// Multiplications that are worth a job of their own.
+const LEAST: usize = 1 << 19;
+
+/// A weight matrix (out, in) as a file keeps it.
+#[derive(Debug, Clone)]
+pub enum Matrix {
+    /// Row by row.
+    F32 {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// The weights.
+        data: Vec<f32>,
+    },
+    /// Row by row, each with what it is to be multiplied by.
+    Int8 {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// The weights before they are multiplied.
+        data: Vec<i8>,
+        /// The factor of each row.
+        scale: Vec<f32>,
+    },
+}
+
+/// A weight matrix laid out for products, with its bias.
+#[derive(Debug)]
+pub struct Packed {
+    outputs: usize,
+    inputs: usize,
+    /// Columns of a panel.
+    panel: usize,
+    weights: Panels,
+    /// Of each output, filled up to whole panels; ones where the weights are f32.
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Matrix {
+    /// Returns (out, in).
+    pub fn dims(&self) -> (usize, usize) {
+        match self {
+            Self::F32 { rows, cols, .. } | Self::Int8 { rows, cols, .. } => (*rows, *cols),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Panels {
+    F32(Lines),
+    Int8(Vec<i8>),
+}
+
+/// Part of a product: all of `rows` times the panels that `out` has room for, from panel `first` on.
+struct Part<'a, 'b> {
+    packed: &'a Packed,
+    first: usize,
+    rows: &'a [f32],
+    out: &'a mut [&'b mut [f32]],
+    then: Then,
+}
+
+struct PanelWidth;
+
+impl WithSimd for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        WIDE * S::F32_LANES
+    }
+}
+
+impl Packed {
+    /// Packs a matrix and, where there is one, the bias of its outputs.
+    pub fn new(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
+        let panel = Arch::new().dispatch(PanelWidth);
+        let (outputs, inputs) = matrix.dims();
+        let filled = outputs.next_multiple_of(panel);
+        let mut scale = vec![1.0; filled];
+        let mut full_bias = vec![0.0; filled];
+        if let Some(bias) = bias {
+            full_bias[..outputs].copy_from_slice(bias);
+        }
+        let weights = match matrix {
+            Matrix::F32 { data, .. } => {
+                let mut all = Lines::zeros(filled * inputs);
+                pack(data, inputs, panel, all.get_mut());
+                Panels::F32(all)
+            }
+            Matrix::Int8 { data, scale: each, .. } => {
+                scale[..outputs].copy_from_slice(each);
+                let mut all = vec![0; filled * inputs];
+                pack(data, inputs, panel, &mut all);
+                Panels::Int8(all)
+            }
+        };
+        Self { outputs, inputs, panel, weights, scale, bias: full_bias }
+    }
+
+    /// Counts the outputs.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Counts the inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Writes `then(rows · weightsᵀ + bias)` to `out`: (rows, in) and (rows, out), row by row.
+    pub fn multiply(&self, rows: &[f32], out: &mut [f32], then: Then) {
+        if self.outputs == 0 {
+            return;
+        }
+        let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(self.outputs).collect();
+        let columns = self.columns_of_a_job(out.len());
+        if columns >= self.outputs && out.len() <= TALL || threads() == 1 {
+            Arch::new().dispatch(Part { packed: self, first: 0, rows, out: &mut out, then });
+            return;
+        }
+        let mut jobs = Vec::new();
+        for (rows, out) in rows.chunks(TALL * self.inputs).zip(out.chunks_mut(TALL)) {
+            let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
+            parts.resize_with(self.outputs.div_ceil(columns), || Vec::with_capacity(out.len()));
+            for row in out {
+                for (part, piece) in parts.iter_mut().zip(std::mem::take(row).chunks_mut(columns)) {
+                    part.push(piece);
+                }
+            }
+            jobs.extend(
+                parts.into_iter().enumerate().map(|(at, out)| (at * columns / self.panel, rows, out)),
+            );
+        }
+        jobs.into_par_iter().for_each(|(first, rows, mut out)| {
+            Arch::new().dispatch(Part { packed: self, first, rows, out: &mut out, then });
+        });
+    }
+
+    /// Returns how many columns one of several threads takes at a time: whole panels, and work for some ten microseconds.
+    fn columns_of_a_job(&self, rows: usize) -> usize {
+        let jobs = (4 * threads()).div_ceil(rows.div_ceil(TALL).max(1));
+        let least = LEAST.div_ceil(self.inputs.max(1) * rows.clamp(1, TALL));
+        (self.outputs / jobs).max(least).max(1).next_multiple_of(self.panel)
+    }
+}
+
+/// Lays the rows of a matrix out as columns of panels; what `into` has beyond the last row stays as it is.
+fn pack<T: Copy>(data: &[T], inputs: usize, panel: usize, into: &mut [T]) {
+    if inputs == 0 {
+        return;
+    }
+    for (output, row) in data.chunks_exact(inputs).enumerate() {
+        let at = output / panel * panel * inputs + output % panel;
+        for (to, value) in into[at..].iter_mut().step_by(panel).zip(row) {
+            *to = *value;
+        }
+    }
+}
+
+impl WithSimd for Part<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let mut widened = Lines::default();
+        let inputs = self.packed.inputs;
+        let steps = inputs.div_ceil(DEEP).max(1);
+        let deep = inputs.div_ceil(steps);
+        let mut top = 0;
+        while top < self.out.len() {
+            let bottom = (top + TALL).min(self.out.len());
+            for step in 0..steps {
+                let depth = step * deep..((step + 1) * deep).min(inputs);
+                let last = step + 1 == steps;
+                let width = self.out[top].len();
+                let mut column = 0;
+                while column < width {
+                    let panel = self.first + column / self.packed.panel;
+                    let columns = self.packed.columns::<S>(panel, depth.clone(), &mut widened);
+                    let mut row = top;
+                    while row < bottom {
+                        let block = Block { depth: depth.clone(), column, panel, last };
+                        row += self.tiles(simd, row, bottom, &block, columns);
+                    }
+                    column += self.packed.panel;
+                }
+            }
+            top = bottom;
+        }
+    }
+}
+
+/// Which part of the inputs and of the outputs a tile stands for.
+struct Block {
+    depth: std::ops::Range<usize>,
+    column: usize,
+    panel: usize,
+    last: bool,
+}
+
+impl Part<'_, '_> {
+    /// Computes the tile of as many rows as registers and `bottom` allow; returns how many.
+    #[inline(always)]
+    fn tiles<S: Simd>(
+        &mut self,
+        simd: S,
+        row: usize,
+        bottom: usize,
+        block: &Block,
+        columns: &[[S::f32s; WIDE]],
+    ) -> usize {
+        let left = bottom - row;
+        if S::REGISTER_COUNT >= 32 {
+            if left >= 12 {
+                self.tile::<S, 12>(simd, row, block, columns);
+                return 12;
+            }
+            if left >= 8 {
+                self.tile::<S, 8>(simd, row, block, columns);
+                return 8;
+            }
+        }
+        match left {
+            1 => self.tile::<S, 1>(simd, row, block, columns),
+            2 => self.tile::<S, 2>(simd, row, block, columns),
+            3 => self.tile::<S, 3>(simd, row, block, columns),
+            4 => self.tile::<S, 4>(simd, row, block, columns),
+            5 => self.tile::<S, 5>(simd, row, block, columns),
+            _ => self.tile::<S, 6>(simd, row, block, columns),
+        }
+        left.min(6)
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        block: &Block,
+        columns: &[[S::f32s; WIDE]],
+    ) {
+        let Block { depth, column, panel, last } = block;
+        let inputs = self.packed.inputs;
+        let mut sums: Tile<S, R, WIDE> = [[simd.splat_f32s(0.0); WIDE]; R];
+        if depth.start > 0 {
+            for r in 0..R {
+                let sofar = &self.out[row + r][*column..];
+                for v in 0..WIDE {
+                    sums[r][v] = load(simd, sofar, v);
+                }
+            }
+        }
+        let mut rows = [[].as_slice(); R];
+        for r in 0..R {
+            rows[r] = &self.rows[(row + r) * inputs..][depth.clone()];
+        }
+        sums = tile::multiply(simd, sums, rows, columns);
+        if *last {
+            let from = panel * self.packed.panel;
+            for v in 0..WIDE {
+                let scale = load(simd, &self.packed.scale[from..], v);
+                let bias = load(simd, &self.packed.bias[from..], v);
+                for r in 0..R {
+                    sums[r][v] = simd.mul_add_e_f32s(sums[r][v], scale, bias);
+                }
+            }
+            tile::apply(simd, &mut sums, self.then);
+        }
+        for r in 0..R {
+            let out = &mut self.out[row + r][*column..];
+            for v in 0..WIDE {
+                store(simd, out, v, sums[r][v]);
+            }
+        }
+    }
+}
+
+impl Packed {
+    /// Returns the panel's columns for some of the inputs, in `widened` where they have to be.
+    #[inline(always)]
+    fn columns<'a, S: Simd>(
+        &'a self,
+        panel: usize,
+        depth: std::ops::Range<usize>,
+        widened: &'a mut Lines,
+    ) -> &'a [[S::f32s; WIDE]] {
+        let from = (panel * self.inputs + depth.start) * self.panel;
+        let len = depth.len() * self.panel;
+        let floats = match &self.weights {
+            Panels::F32(data) => &data.get()[from..][..len],
+            Panels::Int8(data) => {
+                widened.resize(len);
+                let widened = widened.get_mut();
+                for (wide, narrow) in widened.iter_mut().zip(&data[from..][..len]) {
+                    *wide = f32::from(*narrow);
+                }
+                widened
+            }
+        };
+        S::as_simd_f32s(floats).0.as_chunks::<WIDE>().0
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a model could not be loaded, naming the file and the tensor.
+//!
+//! Knows nothing of how files are read.
+
+use std::path::PathBuf;
+
+use super::hub::HubError;
+
+/// A model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file of the model cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A JSON file is not what this version understands.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+    /// A configuration contradicts itself or asks for what this version does not compute.
+    #[error("{}: {reason}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        reason: String,
+    },
+    /// `tokenizer.json` is not a tokenizer.
+    #[error("{}: {source}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What the tokenizer's library said.
+        source: tokenizers::Error,
+    },
+    /// A file of weights is damaged or of an unknown format.
+    #[error("{}: {reason}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The weights lack a tensor.
+    #[error("{}: no tensor {tensor}", path.display())]
+    Missing {
+        /// The file, or the index of several.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape or type than its configuration says.
+    #[error("{}: {tensor}: {wanted} is needed, the file has {found}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What the configuration says.
+        wanted: String,
+        /// What the file has.
+        found: String,
+    },
+    /// A model cannot answer the question that it was placed under.
+    #[error("{model} cannot answer `{question}`: {reason}")]
+    Misplaced {
+        /// Where the model comes from.
+        model: String,
+        /// The question.
+        question: &'static str,
+        /// What the model lacks.
+        reason: &'static str,
+    },
+    /// The hub did not give a file.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The device refused the weights.
+    #[error("cannot place the weights on the device: {0}")]
+    Device(#[from] candle_core::Error),
+    /// The operating system gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}

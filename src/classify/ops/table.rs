@@ -1,0 +1,80 @@
+//! Tables of which single rows are looked up: vocabularies and positions.
+//!
+//! Knows nothing of what the rows mean.
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::Matrix;
+use crate::classify::device::{Place, precision};
+
+/// A table, on the CPU as its file keeps it.
+pub(in crate::classify) enum Table {
+    Host(Matrix),
+    Device(Tensor),
+}
+
+impl Table {
+    pub(in crate::classify) fn new(rows: Matrix, place: &Place) -> Result<Self> {
+        Ok(match place.device() {
+            Device::Cpu => Self::Host(rows),
+            device => Self::Device(on_device(rows, device)?),
+        })
+    }
+
+    /// Returns the rows of these indices; fails where one is outside.
+    pub(in crate::classify) fn gather(&self, indices: &[u32]) -> Result<Tensor> {
+        match self {
+            Self::Host(matrix) => {
+                let width = matrix.dims().1;
+                let mut flat = vec![0f32; indices.len() * width];
+                for (row, index) in flat.chunks_exact_mut(width).zip(indices) {
+                    add_row(matrix, *index as usize, row)?;
+                }
+                Tensor::from_vec(flat, (indices.len(), width), &Device::Cpu)
+            }
+            Self::Device(table) => {
+                if let Some(index) = indices.iter().find(|index| **index as usize >= table.dims()[0]) {
+                    bail!("row {index} of a table of {} rows", table.dims()[0]);
+                }
+                table.index_select(&Tensor::from_slice(indices, indices.len(), table.device())?, 0)
+            }
+        }
+    }
+}
+
+/// Returns a matrix's numbers row by row, int8 multiplied out.
+pub(in crate::classify) fn floats(matrix: Matrix) -> Vec<f32> {
+    match matrix {
+        Matrix::F32 { data, .. } => data,
+        Matrix::Int8 { cols, data, scale, .. } => {
+            let rows = data.chunks_exact(cols.max(1)).zip(&scale);
+            rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(*x) * scale)).collect()
+        }
+    }
+}
+
+/// Puts a matrix on a device, in the device's precision.
+pub(super) fn on_device(matrix: Matrix, device: &Device) -> Result<Tensor> {
+    let dims = matrix.dims();
+    Tensor::from_vec(floats(matrix), dims, device)?.to_dtype(precision(device))
+}
+
+fn add_row(matrix: &Matrix, index: usize, into: &mut [f32]) -> Result<()> {
+    let (rows, cols) = matrix.dims();
+    if index >= rows || into.len() != cols {
+        bail!("row {index} of a table of {rows} rows");
+    }
+    match matrix {
+        Matrix::F32 { data, .. } => {
+            for (x, value) in into.iter_mut().zip(&data[index * cols..]) {
+                *x += value;
+            }
+        }
+        Matrix::Int8 { data, scale, .. } => {
+            for (x, value) in into.iter_mut().zip(&data[index * cols..]) {
+                *x += f32::from(*value) * scale[index];
+            }
+        }
+    }
+    Ok(())
+}

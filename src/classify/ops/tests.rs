@@ -1,0 +1,113 @@
+//! The kernels and the tensor operations must give the same numbers.
+
+use candle_core::{Device, Tensor};
+
+use super::*;
+
+const TENSORS: Place = Place::Tensors(Device::Cpu);
+
+/// Numbers between -1 and 1 without a pattern.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn rows(count: usize, width: usize, seed: u32) -> Tensor {
+    Tensor::from_vec(numbers(count * width, seed), (count, width), &Device::Cpu).unwrap()
+}
+
+fn assert_same(of: impl Fn(&Place) -> Tensor, what: &str) {
+    let [one, other] =
+        [&Place::Kernels, &TENSORS].map(|place| of(place).flatten_all().unwrap().to_vec1().unwrap());
+    assert_eq!(one.len(), other.len(), "{what}");
+    for (a, b) in one.iter().zip::<&Vec<f32>>(&other) {
+        assert!((a - b).abs() < 1e-5 * a.abs().max(1.0), "{what}: {a} against {b}");
+    }
+}
+
+#[test]
+fn attention_is_the_same_for_any_lengths_with_and_without_angles_and_reach() {
+    for (starts, heads, size) in [
+        (&[0, 1][..], 1, 2),
+        (&[0, 7, 8, 41, 50, 52], 4, 8),
+        (&[0, 200, 233], 2, 16),
+        (&[0, 16, 32, 48], 3, 4),
+    ] {
+        let qkv = rows(*starts.last().unwrap(), 3 * heads * size, 3);
+        let inverse: Vec<f32> = (0..size / 2).map(|pair| 0.3_f32.powf(pair as f32)).collect();
+        for reach in [None, Some(0), Some(3), Some(64), Some(1000)] {
+            for turns in [false, true] {
+                assert_same(
+                    |place| {
+                        let rope = Rope::new(&inverse, 256, 1.2, place).unwrap();
+                        place.attention(&qkv, starts, heads, turns.then_some(&rope), reach).unwrap()
+                    },
+                    &format!("{starts:?} reach {reach:?} angles {turns}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn layers_are_the_same() {
+    let input = rows(9, 24, 1);
+    let residual = rows(9, 10, 2);
+    for then in [Then::Nothing, Then::Gelu, Then::GeluTanh, Then::Relu, Then::Silu, Then::Tanh, Then::Sigmoid]
+    {
+        for is_int8 in [false, true] {
+            let of = |place: &Place| {
+                let data = numbers(240, 5);
+                let weight = if is_int8 {
+                    let data = data.iter().map(|x| (x * 127.0) as i8).collect();
+                    let scale = numbers(10, 6).iter().map(|x| x / 127.0).collect();
+                    Matrix::Int8 { rows: 10, cols: 24, data, scale }
+                } else {
+                    Matrix::F32 { rows: 10, cols: 24, data }
+                };
+                Linear::new(weight, Some(numbers(10, 7)), place).unwrap()
+            };
+            assert_same(
+                |place| of(place).forward_then(&input, then).unwrap(),
+                &format!("{then:?} {is_int8}"),
+            );
+            for shift in [None, Some(numbers(10, 9))] {
+                assert_same(
+                    |place| {
+                        let norm = Norm::new(numbers(10, 8), shift.clone(), 1e-5, place).unwrap();
+                        let sum = of(place).forward_add_norm(&input, &residual, &norm).unwrap();
+                        (norm.forward(&sum).unwrap() + of(place).forward_add(&input, &residual).unwrap())
+                            .unwrap()
+                    },
+                    "norm",
+                );
+            }
+        }
+        assert_same(|place| place.gated(&input, then).unwrap(), &format!("gated {then:?}"));
+    }
+}
+
+#[test]
+fn rows_are_pooled_within_their_text() {
+    let states = Tensor::new(&[[1f32, 8.0], [3.0, 4.0], [5.0, 0.0], [-1.0, -2.0]], &Device::Cpu).unwrap();
+    let pooled = |pooling| pool(&states, &[0, 3, 4], pooling).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(pooled(Pooling::First), [[1.0, 8.0], [-1.0, -2.0]]);
+    assert_eq!(pooled(Pooling::Last), [[5.0, 0.0], [-1.0, -2.0]]);
+    assert_eq!(pooled(Pooling::Mean), [[3.0, 4.0], [-1.0, -2.0]]);
+    assert_eq!(pooled(Pooling::Max), [[5.0, 8.0], [-1.0, -2.0]]);
+    let near = with_neighbours(&states, &[0, 3, 4], 1).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(near[0], [0.0, 0.0, 1.0, 8.0, 3.0, 4.0]);
+    assert_eq!(near[2], [3.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
+    assert_eq!(near[3], [0.0, 0.0, -1.0, -2.0, 0.0, 0.0]);
+}
+
+#[test]
+fn an_index_outside_a_table_is_an_error() {
+    let table = Table::new(Matrix::F32 { rows: 2, cols: 1, data: vec![1.0, 2.0] }, &Place::Kernels).unwrap();
+    assert_eq!(table.gather(&[1, 0]).unwrap().to_vec2::<f32>().unwrap(), [[2.0], [1.0]]);
+    assert!(table.gather(&[2]).is_err());
+}

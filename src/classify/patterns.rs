@@ -1,0 +1,104 @@
+//! Personal data that a rule can recognise: cards, IBANs, social security numbers, addresses of the net, telephones.
+//!
+//! A match counts only after its check (checksum, issuer, allotted range, neighbours), so that a hit may overrule a
+//! model. Every scan is linear in the text. Knows nothing of models, tokens or what follows from a hit.
+
+mod digits;
+mod iban;
+mod ip;
+mod mail;
+mod phone;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A match that has stood its check.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Hit {
+    /// The type of entity, as the models' labels name it.
+    pub(super) kind: &'static str,
+    /// Which bytes of the text it spans.
+    pub(super) bytes: Range<usize>,
+    /// The probability that it is one.
+    pub(super) confidence: f32,
+}
+
+/// Finds what the patterns recognise; the hits are in the text's order and share no byte.
+pub(super) fn hits(text: &str) -> Vec<Hit> {
+    let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
+    let mut found = Vec::new();
+    // The surer come first: what they claim is theirs.
+    mail::addresses(text, &mut found);
+    if has_digit {
+        iban::accounts(text, &mut found);
+        digits::cards_and_security_numbers(text, &mut found);
+    }
+    ip::addresses(text, &mut found);
+    if has_digit {
+        phone::numbers(text, &mut found);
+    }
+    mail::domains(text, &mut found);
+    let mut kept: BTreeMap<usize, Hit> = BTreeMap::new();
+    for hit in found {
+        let before = kept.range(..hit.bytes.end).next_back();
+        if before.is_none_or(|(_, other)| other.bytes.end <= hit.bytes.start) {
+            kept.insert(hit.bytes.start, hit);
+        }
+    }
+    kept.into_values().collect()
+}
+
+/// The character before a byte.
+fn before(text: &str, at: usize) -> Option<char> {
+    text[..at].chars().next_back()
+}
+
+/// The character after a byte.
+fn after(text: &str, at: usize) -> Option<char> {
+    text[at..].chars().next()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn is_digit(c: char) -> bool {
+    c.is_ascii_digit()
+}
+
+/// Whether a run of digits stands for itself: no letter or digit touches it, and no point or sign ties it to more.
+fn stands_alone(text: &str, bytes: &Range<usize>) -> bool {
+    let ties = |c: char| matches!(c, '.' | ',' | '-' | '/' | ':' | '\u{2010}'..='\u{2013}');
+    let left = before(text, bytes.start).is_some_and(|c| {
+        let further = || before(text, bytes.start - c.len_utf8()).is_some_and(is_digit);
+        is_word(c) || (ties(c) && further())
+    });
+    let right = after(text, bytes.end).is_some_and(|c| {
+        let further = || after(text, bytes.end + c.len_utf8()).is_some_and(is_digit);
+        is_word(c) || (ties(c) && further())
+    });
+    !left && !right
+}
+
+/// The lowercase ASCII of at most `reach` bytes before a place, cut to whole characters.
+fn lead(text: &str, at: usize, reach: usize) -> String {
+    text[text.floor_char_boundary(at.saturating_sub(reach))..at].to_ascii_lowercase()
+}
+
+/// The lowercase ASCII of at most `reach` bytes after a place, cut to whole characters.
+fn trail(text: &str, at: usize, reach: usize) -> String {
+    text[at..text.floor_char_boundary(text.len().min(at + reach))].to_ascii_lowercase()
+}
+
+/// Gives where the last of the words stands in a piece of text, as a whole word.
+fn last_word(piece: &str, words: &[&str]) -> Option<usize> {
+    let whole = |at: usize, word: &str| {
+        !before(piece, at).is_some_and(char::is_alphanumeric)
+            && !after(piece, at + word.len()).is_some_and(char::is_alphanumeric)
+    };
+    let places = words.iter().flat_map(|word| piece.match_indices(word));
+    places.filter(|(at, word)| whole(*at, word)).map(|(at, _)| at).max()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,608 @@
+//! The classifier over a model made for tests: what is computed, when, together with what, and what comes out.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::answer::{Answer, Encoder, Fault, Tokens};
+use super::*;
+
+/// A model whose tokens are words; holds every forward until it is opened, and remembers them.
+///
+/// Words that start with `m` are maths, the others are not; `attack` is an attack; `@…` is a person; `fail`,
+/// `panic` and `nan` do what they say.
+struct Words {
+    answers: Questions,
+    at_once: usize,
+    known: Mutex<Vec<String>>,
+    forwards: Mutex<Vec<(Vec<usize>, Questions)>>,
+    entered: AtomicUsize,
+    left: AtomicUsize,
+    busiest: AtomicUsize,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Words {
+    fn new(answers: Questions) -> Arc<Self> {
+        Arc::new(Self {
+            answers,
+            at_once: usize::MAX,
+            known: Mutex::default(),
+            forwards: Mutex::default(),
+            entered: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            busiest: AtomicUsize::new(0),
+            open: Mutex::new(true),
+            opened: Condvar::new(),
+        })
+    }
+
+    fn shut(&self) {
+        *self.open.lock().unwrap() = false;
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    async fn entered(&self, times: usize) {
+        until(|| self.entered.load(Ordering::SeqCst) >= times).await;
+    }
+
+    /// The lengths of the windows of each forward so far.
+    fn batches(&self) -> Vec<Vec<usize>> {
+        self.forwards.lock().unwrap().iter().map(|(lengths, _)| lengths.clone()).collect()
+    }
+
+    fn answer(&self, window: &[u32], wanted: Questions) -> Result<Answer, Fault> {
+        let words = self.known.lock().unwrap().clone();
+        let words: Vec<&str> = window.iter().map(|id| words[*id as usize].as_str()).collect();
+        assert!(!words.contains(&"panic"), "as asked");
+        if words.contains(&"fail") {
+            return Err("as asked".into());
+        }
+        let maths = words.iter().filter(|word| word.starts_with('m')).count() as f32 / words.len() as f32;
+        let maths = if words.contains(&"nan") { f32::NAN } else { maths };
+        let risk = if words.contains(&"attack") { 0.95 } else { 0.05 };
+        let person = |word: &&str| (u16::from(word.starts_with('@')), 0.9);
+        Ok(Answer {
+            domain: wanted.domain.then(|| vec![maths, 1.0 - maths]),
+            jailbreak: wanted.jailbreak.then_some(risk),
+            pii: wanted.pii.then(|| words.iter().map(person).collect()),
+            embedding: wanted.embedding.then(|| vec![3.0 * maths, 4.0 * maths]),
+        })
+    }
+}
+
+impl Encoder for Words {
+    fn answers(&self) -> Questions {
+        self.answers
+    }
+
+    fn labels(&self, question: Question) -> Vec<Arc<str>> {
+        let labels: &[&str] = match question {
+            Question::Domain => &["maths", "other"],
+            Question::Pii => &["O", "B-PERSON"],
+            Question::Jailbreak | Question::Embedding => &[],
+        };
+        labels.iter().copied().map(Arc::from).collect()
+    }
+
+    fn threshold(&self, _: Question) -> f32 {
+        0.5
+    }
+
+    fn room(&self) -> usize {
+        64
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
+        assert!(!text.contains("unreadable"), "as asked");
+        let mut words = self.known.lock().unwrap();
+        let mut tokens = Tokens::default();
+        for word in text.split_whitespace() {
+            let start = word.as_ptr() as usize - text.as_ptr() as usize;
+            let known = words.iter().position(|known| known == word);
+            tokens.ids.push(known.unwrap_or(words.len()) as u32);
+            if known.is_none() {
+                words.push(word.to_owned());
+            }
+            tokens.bytes.push(start..start + word.len());
+        }
+        Ok(tokens)
+    }
+
+    fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault> {
+        let lengths = windows.iter().map(|window| window.len()).collect();
+        self.forwards.lock().unwrap().push((lengths, wanted));
+        let entered = self.entered.fetch_add(1, Ordering::SeqCst) + 1;
+        self.busiest.fetch_max(entered - self.left.load(Ordering::SeqCst), Ordering::SeqCst);
+        drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+        self.left.fetch_add(1, Ordering::SeqCst);
+        windows.iter().map(|window| self.answer(window, wanted)).collect()
+    }
+}
+
+async fn until(met: impl Fn() -> bool) {
+    let limit = soon();
+    while !met() {
+        assert!(Instant::now() < limit, "waited in vain");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+fn in_a_moment() -> Instant {
+    Instant::now() + Duration::from_millis(30)
+}
+
+fn spec() -> Spec {
+    Spec { threads: 1, queue: 8, window: 8, overlap: 2, ..Spec::default() }
+}
+
+fn start(spec: &Spec, models: &[&Arc<Words>]) -> Arc<Classifier> {
+    let models = models.iter().map(|model| Arc::clone(model) as Arc<dyn Encoder>).collect();
+    Arc::new(Classifier::start(spec, models, Vec::new()).unwrap())
+}
+
+fn one(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
+    let model = Words::new(Questions::ALL);
+    let classifier = start(spec, &[&model]);
+    (model, classifier)
+}
+
+fn ask(
+    classifier: &Arc<Classifier>,
+    text: &str,
+    questions: Questions,
+    deadline: Instant,
+) -> tokio::task::JoinHandle<Findings> {
+    let (classifier, text) = (Arc::clone(classifier), text.to_owned());
+    tokio::spawn(async move { classifier.classify(&text, questions, deadline).await })
+}
+
+/// So many different words.
+fn words(from: usize, count: usize) -> String {
+    (from..from + count).map(|at| format!("word{at}")).collect::<Vec<_>>().join(" ")
+}
+
+fn name(found: &Findings) -> Result<&str, Unknown> {
+    found.domain.as_ref().unwrap().as_ref().map(|label| &*label.name).map_err(|reason| *reason)
+}
+
+const JAILBREAK: Questions = Questions { jailbreak: true, ..Questions::NONE };
+const PII: Questions = Questions { pii: true, ..Questions::NONE };
+
+#[tokio::test]
+async fn one_forward_answers_every_question() {
+    let (model, classifier) = one(&spec());
+    let found = classifier.classify(" m1 m2 über @ada m4", Questions::ALL, soon()).await;
+    let label = found.domain.as_ref().unwrap().as_ref().unwrap();
+    assert_eq!((&*label.name, label.confidence, label.coverage), ("maths", 0.6, 1.0));
+    assert_eq!(*label.probabilities, [0.6, 1.0 - 0.6]);
+    let risk = found.jailbreak.as_ref().unwrap().as_ref().unwrap();
+    assert_eq!((risk.score, risk.is_jailbreak(), risk.at.clone()), (0.05, false, 1..20));
+    let entities = found.pii.as_ref().unwrap().as_ref().unwrap();
+    assert_eq!((&*entities[0].kind, entities[0].bytes.clone()), ("PERSON", 13..17));
+    assert_eq!((entities.len(), entities[0].chars.clone()), (1, 12..16));
+    let embedding = found.embedding.as_ref().unwrap().as_ref().unwrap();
+    assert!((embedding[0] - 0.6).abs() < 1e-6 && (embedding[1] - 0.8).abs() < 1e-6, "{embedding:?}");
+    assert_eq!((found.cost.tokens, found.cost.windows, found.cost.cached, found.cost.batch), (5, 1, 0, 1));
+    assert_eq!(*model.forwards.lock().unwrap(), [(vec![5], Questions::ALL)]);
+}
+
+#[tokio::test]
+async fn what_is_not_asked_is_not_computed() {
+    let (model, classifier) = one(&spec());
+    let found = classifier.classify("m1", PII, soon()).await;
+    assert_eq!((found.domain, found.jailbreak, found.embedding), (None, None, None));
+    assert_eq!(model.forwards.lock().unwrap()[0].1, PII);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (model, classifier) = one(&Spec { queue: 1, ..spec() });
+    model.shut();
+    let first = ask(&classifier, "m1", Questions::DOMAIN, soon());
+    model.entered(1).await;
+    let second = ask(&classifier, "o2", Questions::DOMAIN, soon());
+    until(|| classifier.queued() == 1).await;
+    let refused = classifier.classify("o3", Questions::ALL, soon()).await;
+    assert_eq!(refused.unknowns().map(|(_, reason)| reason).collect::<Vec<_>>(), [Unknown::Busy; 4]);
+    model.open();
+    assert_eq!(name(&first.await.unwrap()), Ok("maths"));
+    assert_eq!(name(&second.await.unwrap()), Ok("other"));
+}
+
+#[tokio::test]
+async fn a_text_nobody_waits_for_is_never_computed() {
+    let (model, classifier) = one(&spec());
+    model.shut();
+    let first = ask(&classifier, "m1", Questions::DOMAIN, soon());
+    model.entered(1).await;
+    let left = ask(&classifier, &words(0, 60), Questions::ALL, soon());
+    let last = ask(&classifier, "o3", Questions::DOMAIN, soon());
+    until(|| classifier.queued() == 2).await;
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    assert_eq!(classifier.queued(), 1, "it left the queue as it left");
+    model.open();
+    assert_eq!(name(&first.await.unwrap()), Ok("maths"));
+    assert_eq!(name(&last.await.unwrap()), Ok("other"));
+    assert_eq!(model.batches(), [[1], [1]]);
+}
+
+#[tokio::test]
+async fn a_passed_deadline_is_late_whether_queued_or_computing() {
+    let (model, classifier) = one(&spec());
+    model.shut();
+    let deadline = in_a_moment();
+    let computing = ask(&classifier, "m1", Questions::DOMAIN, deadline);
+    model.entered(1).await;
+    assert_eq!(classifier.domain("m2", deadline).await.err(), Some(Unknown::Late));
+    assert_eq!(name(&computing.await.unwrap()), Err(Unknown::Late));
+    assert_eq!(classifier.queued(), 0);
+    model.open();
+    assert!(classifier.domain("m3", soon()).await.is_ok());
+    assert_eq!(model.batches(), [[1], [1]], "what was late was not computed");
+}
+
+#[tokio::test]
+async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
+    let (model, classifier) = one(&Spec { queue: 64, ..spec() });
+    model.shut();
+    let first = ask(&classifier, "m0", Questions::DOMAIN, soon());
+    model.entered(1).await;
+    let others: Vec<_> = (0..32)
+        .map(|at| {
+            let questions = if at % 2 == 0 { Questions::DOMAIN } else { JAILBREAK };
+            ask(&classifier, &format!("m{at} x{at}"), questions, soon())
+        })
+        .collect();
+    until(|| classifier.queued() == 32).await;
+    model.open();
+    assert_eq!(first.await.unwrap().cost.batch, 1);
+    for other in others {
+        assert_eq!(other.await.unwrap().cost.batch, 32);
+    }
+    let forwards = model.forwards.lock().unwrap().clone();
+    assert_eq!(forwards.len(), 2);
+    assert_eq!(forwards[1], (vec![2; 32], Questions { domain: true, ..JAILBREAK }));
+    let sum = classifier.forwards();
+    assert_eq!((sum.count, sum.windows, sum.tokens, sum.failed), (2, 33, 65, 0));
+}
+
+#[tokio::test]
+async fn several_texts_at_once_are_answered_in_their_order() {
+    let (model, classifier) = one(&spec());
+    let texts: Vec<String> = ["m1", "", "o2", "m3", "fail", "o5"].map(str::to_owned).to_vec();
+    let found = classifier.classify_all(&texts, Questions::DOMAIN, soon()).await;
+    let names: Vec<_> = found.iter().map(name).collect();
+    let failed = Err(Unknown::Failed);
+    assert_eq!(names, [Ok("maths"), Err(Unknown::Empty), Ok("other"), Ok("maths"), failed, Ok("other")]);
+    assert!(model.batches().iter().any(|batch| batch.len() > 1));
+}
+
+#[tokio::test]
+async fn more_texts_than_the_queue_takes_are_answered_all_the_same() {
+    let (_, classifier) = one(&Spec { queue: 4, ..spec() });
+    let texts: Vec<String> = (0..33).map(|at| format!("m{at}")).collect();
+    let found = classifier.classify_all(&texts, Questions::DOMAIN, soon()).await;
+    assert_eq!(found.len(), 33);
+    assert!(found.iter().all(|found| name(found) == Ok("maths")));
+}
+
+#[tokio::test]
+async fn a_fault_stays_with_the_text_that_has_it() {
+    for fault in ["panic", "fail", "nan", "unreadable"] {
+        let (model, classifier) = one(&spec());
+        model.shut();
+        let first = ask(&classifier, "m0", Questions::DOMAIN, soon());
+        model.entered(1).await;
+        let bad = ask(&classifier, fault, Questions::DOMAIN, soon());
+        let good = ask(&classifier, "m1", Questions::DOMAIN, soon());
+        until(|| classifier.queued() == 2).await;
+        model.open();
+        assert_eq!(name(&first.await.unwrap()), Ok("maths"), "{fault}");
+        assert_eq!(name(&bad.await.unwrap()), Err(Unknown::Failed), "{fault}");
+        assert_eq!(name(&good.await.unwrap()), Ok("maths"), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_classifier_ends_its_threads() {
+    let (model, classifier) = one(&Spec { threads: 3, ..spec() });
+    drop(classifier);
+    until(|| Arc::strong_count(&model) == 1).await;
+}
+
+#[tokio::test]
+async fn white_space_is_empty_and_a_question_without_a_model_is_unsupported() {
+    let model = Words::new(Questions::DOMAIN);
+    let classifier = start(&spec(), &[&model]);
+    assert_eq!(classifier.domain(" \n\t", soon()).await.err(), Some(Unknown::Empty));
+    let found = classifier.classify("m1", Questions::ALL, soon()).await;
+    assert_eq!(name(&found), Ok("maths"));
+    let unknowns: Vec<_> = found.unknowns().collect();
+    assert_eq!(
+        unknowns,
+        [Question::Jailbreak, Question::Pii, Question::Embedding].map(|q| (q, Unknown::Unsupported))
+    );
+    let found = classifier.classify("m1", PII, soon()).await;
+    assert_eq!(found.pii, Some(Err(Unknown::Unsupported)));
+}
+
+#[tokio::test]
+async fn questions_go_to_the_models_that_answer_them_side_by_side() {
+    let about = Words::new(Questions { domain: true, embedding: true, ..Questions::NONE });
+    let guard = Words::new(Questions { jailbreak: true, pii: true, ..Questions::NONE });
+    let classifier = start(&Spec { threads: 2, ..spec() }, &[&about, &guard]);
+    about.shut();
+    guard.shut();
+    let asked = ask(&classifier, "m1 attack", Questions::ALL, soon());
+    about.entered(1).await;
+    guard.entered(1).await;
+    about.open();
+    guard.open();
+    let found = asked.await.unwrap();
+    assert_eq!(found.unknowns().count(), 0);
+    assert!(found.jailbreak.unwrap().unwrap().is_jailbreak());
+    assert_eq!(found.cost.windows, 2);
+}
+
+#[tokio::test]
+async fn all_of_a_long_text_is_read_and_its_worst_window_counts() {
+    let (model, classifier) = one(&Spec { batch_tokens: 1, ..spec() });
+    let text = format!("{} attack now", words(0, 40));
+    let found = classifier.classify(&text, Questions::ALL, soon()).await;
+    let risk = found.jailbreak.unwrap().unwrap();
+    assert!(risk.is_jailbreak());
+    assert_eq!(&text[risk.at], "word36 word37 word38 word39 attack now");
+    assert_eq!(
+        (found.domain.unwrap().unwrap().coverage, found.cost.tokens, found.cost.windows),
+        (1.0, 42, 7)
+    );
+    assert_eq!(model.batches(), [[8], [6], [8], [8], [8], [8], [8]], "the first, the last, then the rest");
+}
+
+#[tokio::test]
+async fn an_entity_where_windows_overlap_is_found_once() {
+    let (_, classifier) = one(&spec());
+    let text = "ö ".repeat(7) + "@ada " + &words(0, 20) + " @bob";
+    let found = classifier.classify(&text, PII, soon()).await.pii.unwrap().unwrap();
+    let spans: Vec<&str> = found.iter().map(|entity| &text[entity.bytes.clone()]).collect();
+    assert_eq!(spans, ["@ada", "@bob"]);
+    assert_eq!((found[0].bytes.clone(), found[0].chars.clone()), (21..25, 14..18));
+}
+
+#[tokio::test]
+async fn a_follow_up_turn_computes_only_new_windows() {
+    let (model, classifier) = one(&spec());
+    let first = words(0, 50);
+    let found = classifier.classify(&first, Questions::ALL, soon()).await;
+    assert_eq!((found.cost.windows, found.cost.cached), (8, 0));
+    let before: usize = model.batches().iter().map(Vec::len).sum();
+    let second = format!("{first} {}", words(100, 12));
+    let found = classifier.classify(&second, Questions::ALL, soon()).await;
+    assert_eq!((found.cost.windows, found.cost.cached), (10, 8));
+    let after: usize = model.batches().iter().map(Vec::len).sum();
+    assert_eq!((before, after), (8, 10));
+    assert_eq!((found.domain.unwrap().unwrap().coverage, found.cost.tokens), (1.0, 62));
+    let again = classifier.classify(&second, Questions::ALL, soon()).await;
+    assert_eq!((again.cost.cached, again.cost.compute, again.cost.batch), (10, Duration::ZERO, 0));
+}
+
+#[tokio::test]
+async fn another_question_about_a_known_text_computes_only_that() {
+    let (model, classifier) = one(&spec());
+    classifier.classify("m1 m2", Questions::DOMAIN, soon()).await;
+    let found = classifier.classify("m1 m2", Questions { domain: true, ..JAILBREAK }, soon()).await;
+    assert_eq!(name(&found), Ok("maths"));
+    assert!(found.jailbreak.unwrap().is_ok());
+    let wanted: Vec<Questions> = model.forwards.lock().unwrap().iter().map(|(_, wanted)| *wanted).collect();
+    assert_eq!(wanted, [Questions::DOMAIN, JAILBREAK]);
+    assert_eq!(found.cost.cached, 0);
+}
+
+#[tokio::test]
+async fn no_more_windows_are_kept_than_the_cache_takes() {
+    let (model, classifier) = one(&Spec { cache: 2, ..spec() });
+    for text in ["m1", "m2", "m3", "m1"] {
+        classifier.domain(text, soon()).await.unwrap();
+    }
+    assert_eq!(model.batches().len(), 4);
+    classifier.domain("m3", soon()).await.unwrap();
+    assert_eq!(model.batches().len(), 4);
+}
+
+/// Asks about a text of three windows, of which the first is computed and the rest is late.
+async fn after_one_window(text: &str, questions: Questions) -> Findings {
+    let (model, classifier) = one(&Spec { batch_tokens: 1, ..spec() });
+    let deadline = Instant::now() + Duration::from_millis(300);
+    // The first window's answer comes from the cache.
+    let first: Vec<&str> = text.split_whitespace().take(8).collect();
+    classifier.classify(&first.join(" "), questions, soon()).await;
+    model.shut();
+    let found = classifier.classify(text, questions, deadline).await;
+    model.open();
+    found
+}
+
+#[tokio::test]
+async fn at_the_deadline_a_domain_is_judged_from_what_was_read_and_guards_are_late() {
+    let text = format!("m1 m2 m3 m4 m5 m6 m7 x8 {}", words(0, 12));
+    let found = after_one_window(&text, Questions::ALL).await;
+    let label = found.domain.unwrap().unwrap();
+    assert_eq!((&*label.name, label.confidence, label.coverage), ("maths", 0.875, 0.4));
+    assert_eq!(found.jailbreak, Some(Err(Unknown::Late)));
+    assert_eq!(found.pii, Some(Err(Unknown::Late)));
+    assert_eq!(found.embedding, Some(Err(Unknown::Late)));
+}
+
+#[tokio::test]
+async fn an_attack_found_in_time_is_an_answer_whatever_the_rest_says() {
+    let text = format!("attack m2 m3 m4 m5 m6 m7 x8 {}", words(0, 12));
+    let found = after_one_window(&text, Questions { domain: true, ..JAILBREAK }).await;
+    assert!(found.jailbreak.unwrap().unwrap().is_jailbreak());
+}
+
+#[tokio::test]
+async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
+    let (_, classifier) = one(&Spec { max_tokens: 24, domain_tokens: 24, ..spec() });
+    let text = format!("{} m {}", words(0, 40), "m ".repeat(20));
+    let found = classifier.classify(&text, Questions::ALL, soon()).await;
+    let label = found.domain.unwrap().unwrap();
+    assert!(label.coverage < 0.5 && label.probabilities[0] > 0.3, "{label:?}");
+    assert!(found.embedding.unwrap().is_ok());
+    assert_eq!(found.jailbreak, Some(Err(Unknown::TooLong)));
+    assert_eq!(found.pii, Some(Err(Unknown::TooLong)));
+    let text = format!("{} attack", words(0, 100));
+    let found = classifier.classify(&text, JAILBREAK, soon()).await;
+    assert!(found.jailbreak.unwrap().unwrap().is_jailbreak());
+}
+
+#[tokio::test]
+async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
+    let (model, classifier) = one(&Spec { max_tokens: 24, domain_tokens: 24, ..spec() });
+    let text = format!("m1 {} m2", "x ".repeat(100_000));
+    let found = classifier.classify(&text, Questions::DOMAIN, soon()).await;
+    let label = found.domain.unwrap().unwrap();
+    assert!(label.coverage < 0.001, "{label:?}");
+    assert!(label.probabilities[0] > 0.05, "both ends were read: {label:?}");
+    assert!(model.batches().iter().flatten().sum::<usize>() < 48);
+}
+
+#[tokio::test]
+async fn a_domain_is_judged_from_both_ends() {
+    let (model, classifier) = one(&Spec { domain_tokens: 16, ..spec() });
+    let text = format!("{} m1 m2 m3 m4 m5 m6 m7 m8", words(0, 192));
+    let label = classifier.domain(&text, soon()).await.unwrap();
+    assert!(label.probabilities[0] > 0.3, "{label:?}");
+    assert_eq!((label.coverage, model.batches().concat()), (14.0 / 200.0, vec![8, 8]));
+}
+
+#[tokio::test]
+async fn threads_with_nothing_to_do_take_their_share() {
+    let (model, classifier) = one(&Spec { threads: 8, ..spec() });
+    // The second thread may still be starting, or be busy with the text before.
+    let limit = soon();
+    for at in 0.. {
+        let found = classifier.classify(&words(at * 100, 50), Questions::DOMAIN, soon()).await;
+        assert_eq!(found.cost.windows, 8);
+        if model.batches().iter().any(|batch| batch.len() == 4) {
+            break;
+        }
+        assert!(Instant::now() < limit, "{:?}", model.batches());
+    }
+}
+
+#[tokio::test]
+async fn a_model_on_a_gpu_computes_no_more_forwards_at_once_than_it_likes() {
+    let model = Arc::new(Words { at_once: 2, ..Arc::into_inner(Words::new(Questions::ALL)).unwrap() });
+    let classifier = start(&Spec { threads: 16, queue: 64, ..spec() }, &[&model]);
+    model.shut();
+    let mut asked = Vec::new();
+    for at in 0..2 {
+        asked.push(ask(&classifier, &format!("m{at}"), Questions::DOMAIN, soon()));
+        model.entered(at + 1).await;
+    }
+    asked.extend((2..20).map(|at| ask(&classifier, &format!("m{at}"), Questions::DOMAIN, soon())));
+    until(|| classifier.queued() >= 6).await;
+    model.open();
+    for asked in asked {
+        assert_eq!(name(&asked.await.unwrap()), Ok("maths"));
+    }
+    assert_eq!(model.busiest.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_left_behind_by_clients_that_come_go_and_are_late() {
+    let (model, classifier) = one(&Spec { threads: 6, queue: 16, batch_tokens: 24, cache: 8, ..spec() });
+    let client = |at: u64| {
+        let last = ["fail", "m", "panic", "attack"][at as usize % 4];
+        let text = format!("m{at} {} {last}", words(0, (at * 7 % 50) as usize));
+        let deadline = Instant::now() + Duration::from_millis(at % 23);
+        let asked = ask(&classifier, &text, Questions::ALL, deadline);
+        tokio::spawn(async move {
+            if at.is_multiple_of(5) {
+                tokio::time::sleep(Duration::from_millis(at % 7)).await;
+                asked.abort();
+            }
+            asked.await.ok()
+        })
+    };
+    let clients: Vec<_> = (0..400).map(client).collect();
+    for client in clients {
+        if let Some(found) = client.await.unwrap() {
+            let reasons = [Unknown::Busy, Unknown::Late, Unknown::Failed];
+            assert!(found.unknowns().all(|(_, reason)| reasons.contains(&reason)), "{found:?}");
+        }
+    }
+    assert_eq!(classifier.queued(), 0);
+    let found = classifier.classify("m1 m2", Questions::ALL, soon()).await;
+    assert_eq!(found.unknowns().count(), 0);
+    drop(classifier);
+    until(|| Arc::strong_count(&model) == 1).await;
+}
+
+fn texts() -> impl Strategy<Value = String> {
+    proptest::collection::vec("[a-zA-Zäöß€😀 ,.@\\n\u{0301}0-9]{0,12}", 0..60)
+        .prop_map(|parts| parts.concat())
+}
+
+fn builtin() -> Model {
+    let (device, hub) = (DeviceChoice::Cpu.open(), HubSpec::default());
+    let options = Options { questions: Questions::DOMAIN, placed: None, device: &device, hub: &hub };
+    Model::load(&Source::Builtin, &options).unwrap()
+}
+
+/// The spans of bytes that the windows of a text cover, and those of its tokens.
+fn spans(text: &str, window: usize, overlap: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    thread_local!(static MODEL: Model = builtin());
+    let tokens = MODEL.with(|model| model.tokens(text)).unwrap();
+    let windows = window::Grid::new(window, overlap, 510).lay(0..tokens.ids.len());
+    let bytes = |window: window::Window| {
+        tokens.bytes[window.tokens.start].start..tokens.bytes[window.tokens.end - 1].end
+    };
+    (windows.into_iter().map(bytes).collect(), tokens.bytes.clone())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn windows_cover_every_token_of_any_text_and_map_back_to_its_characters(
+        text in texts(), window in 1..40_usize, overlap in 0..40_usize,
+    ) {
+        let (windows, tokens) = spans(&text, window, overlap);
+        for span in windows.iter().chain(&tokens) {
+            prop_assert!(text.get(span.clone()).is_some(), "{span:?} in {text:?}");
+        }
+        for token in &tokens {
+            let inside = |window: &Range<usize>| window.start <= token.start && token.end <= window.end;
+            prop_assert!(windows.iter().any(inside));
+        }
+    }
+
+    #[test]
+    fn an_appended_turn_leaves_earlier_windows_where_they_were(
+        text in texts(), more in texts(), window in 1..40_usize, overlap in 0..40_usize,
+    ) {
+        let (before, tokens) = spans(&text, window, overlap);
+        let (after, _) = spans(&format!("{text}\n{more}"), window, overlap);
+        let full = if tokens.len() < window { 0 } else { before.len() - 1 };
+        prop_assert_eq!(&before[..full], &after[..full]);
+    }
+}

@@ -1,0 +1,83 @@
+//! The trunks: encoders that turn a padding-free batch of token ids into states.
+//!
+//! Knows nothing of text, labels or what the states are used for.
+
+pub(super) mod bert;
+pub(super) mod modernbert;
+pub(super) mod rope;
+
+use candle_core::{Result, Tensor, bail};
+
+use bert::Bert;
+use modernbert::ModernBert;
+
+/// A loaded trunk.
+pub(super) enum Trunk {
+    Bert(Box<Bert>),
+    ModernBert(Box<ModernBert>),
+}
+
+/// The states that were asked for; 0 is the embedding, the last one what the trunk returns.
+pub(super) struct States(Vec<Option<Tensor>>);
+
+impl Trunk {
+    /// Computes the states in `keep`, each (tokens, width), for texts whose ids stand one after the other.
+    ///
+    /// Fails on an empty text, on one of more tokens than there are positions, and on an id outside the vocabulary.
+    pub(super) fn forward(&self, ids: &[u32], starts: &[usize], keep: &[usize]) -> Result<States> {
+        for pair in starts.windows(2) {
+            let length = pair[1].saturating_sub(pair[0]);
+            if length == 0 || length > self.positions() {
+                bail!("{length} tokens, between 1 and {} are needed", self.positions());
+            }
+        }
+        let mut states = States(vec![None; self.layers() + 1]);
+        match self {
+            Self::Bert(trunk) => {
+                trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?;
+            }
+            Self::ModernBert(trunk) => {
+                trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?;
+            }
+        }
+        Ok(states)
+    }
+
+    pub(super) fn layers(&self) -> usize {
+        match self {
+            Self::Bert(trunk) => trunk.shape.layers,
+            Self::ModernBert(trunk) => trunk.shape.layers,
+        }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Bert(trunk) => trunk.shape.width,
+            Self::ModernBert(trunk) => trunk.shape.width,
+        }
+    }
+
+    /// Returns how many tokens a text may have, special ones included.
+    pub(super) fn positions(&self) -> usize {
+        match self {
+            Self::Bert(trunk) => trunk.shape.longest(),
+            Self::ModernBert(trunk) => trunk.shape.positions,
+        }
+    }
+}
+
+impl States {
+    fn offer(&mut self, at: usize, state: &Tensor, keep: &[usize]) {
+        if keep.contains(&at) {
+            self.0[at] = Some(state.clone());
+        }
+    }
+
+    /// Returns a state that was asked for.
+    pub(super) fn get(&self, at: usize) -> Result<&Tensor> {
+        match self.0.get(at) {
+            Some(Some(state)) => Ok(state),
+            _ => bail!("state {at} was not computed"),
+        }
+    }
+}

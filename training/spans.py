@@ -1,0 +1,102 @@
+"""From tokens' labels to entities, the validated patterns beside them, and span scores.
+
+The decoding and the patterns follow what the gateway does, so that the figures hold for it.
+"""
+
+import re
+
+import numpy as np
+
+CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
+IBAN = re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?!\w)")
+SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
+MAIL = re.compile(r"(?<![\w.+-])[\w.+%-]+@(?:[\w-]+\.)+[A-Za-z]{2,}(?![\w-])")
+IPV4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.]*\d)")
+IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])|(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){1,6}(?::[0-9A-Fa-f]{1,4}){1,6}(?![\w:])")
+IBAN_LENGTHS = {"AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20, "ES": 24, "FI": 18, "FR": 27, "GB": 22,
+                "GR": 27, "HR": 21, "HU": 28, "IE": 22, "IS": 26, "IT": 27, "LT": 20, "LU": 20, "LV": 21, "MT": 31, "NL": 18, "NO": 15, "PL": 28, "PT": 25, "RO": 24,
+                "SE": 24, "SI": 19, "SK": 24, "TR": 26}
+
+
+def luhn(digits):
+    """Tells whether a card number's check digit is right."""
+    total = sum(d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(int(c) for c in reversed(digits)))
+    return total % 10 == 0
+
+
+def mod97(text):
+    """Tells whether an IBAN's check digits and length are right."""
+    text = text.replace(" ", "").upper()
+    if IBAN_LENGTHS.get(text[:2], len(text)) != len(text) or not 15 <= len(text) <= 34:
+        return False
+    return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
+
+
+def patterns(text):
+    """Entities that a validated pattern finds: (start, end, kind)."""
+    found = [(m.start(), m.end(), "EMAIL_ADDRESS") for m in MAIL.finditer(text)]
+    found += [(m.start(), m.end(), "IBAN_CODE") for m in IBAN.finditer(text) if mod97(m.group())]
+    found += [(m.start(), m.end(), "CREDIT_CARD") for m in CARD.finditer(text) if luhn(re.sub(r"\D", "", m.group()))]
+    found += [(m.start(), m.end(), "US_SSN") for m in SSN.finditer(text)]
+    found += [(m.start(), m.end(), "IP_ADDRESS") for p in (IPV4, IPV6) for m in p.finditer(text)]
+    kept = []
+    for span in sorted(found, key=lambda s: s[0] - s[1]):  # the longest first
+        if all(span[1] <= a or b <= span[0] for a, b, _ in kept):
+            kept.append(span)
+    return kept
+
+
+def encode(offsets, spans, labels):
+    """The label of each token."""
+    place = {name: i for i, name in enumerate(labels)}
+    found = np.zeros(len(offsets), np.int64)
+    for start, end, kind in spans:
+        if "B-" + kind in place:
+            inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
+            found[inside] = place["I-" + kind]
+            found[inside[:1]] = place["B-" + kind]
+    return found
+
+
+def decode(offsets, best, sure, labels, least=0.0):
+    """Entities of one window: (start, end, kind, confidence).
+
+    A token continues the entity before it when its kind is the same and it is an I-, or touches it without a gap.
+    """
+    found = []
+    for (start, end), label, share in zip(offsets, best, sure):
+        name = labels[label]
+        if name == "O":
+            open_ = False
+            continue
+        kind = name[2:]
+        if found and open_ and found[-1][2] == kind and (name[0] == "I" or start == found[-1][1]):
+            found[-1][1] = end
+            found[-1][3].append(share)
+        else:
+            found.append([start, end, kind, [share]])
+        open_ = True
+    return [(a, b, kind, float(np.mean(shares))) for a, b, kind, shares in found if np.mean(shares) >= least]
+
+
+def join(learnt, matched):
+    """Patterns win over what the head says about the same characters."""
+    free = [s for s in learnt if all(s[1] <= a or b <= s[0] for a, b, _ in matched)]
+    return [s[:3] for s in free] + list(matched)
+
+
+def score(truth, found):
+    """Span counts by kind: {kind: [right, found, true]}; a span is right when its kind and both ends are."""
+    counts = {}
+    for true, guess in zip(truth, found):
+        true, guess = {tuple(s) for s in true}, {tuple(s) for s in guess}
+        for at, spans in ((0, true & guess), (1, guess), (2, true)):
+            for span in spans:
+                counts.setdefault(span[2], [0, 0, 0])[at] += 1
+    return counts
+
+
+def f1(counts):
+    """Micro-averaged precision, recall and F1."""
+    right, found, true = (sum(c[i] for c in counts.values()) for i in range(3))
+    return right / max(found, 1), right / max(true, 1), 2 * right / max(found + true, 1)
