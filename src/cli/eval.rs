@@ -24,7 +24,7 @@ pub(super) struct EvalArgs {
     /// What the texts are labelled with; told by the labels, when left out.
     #[arg(long, value_enum)]
     signal: Option<Which>,
-    /// Judge this model instead of the policy's: `builtin`, a folder, or hf://owner/name[@revision].
+    /// Judge this model instead of the policy's: `builtin`, a folder, or `hf://owner/name[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     model: Option<String>,
     #[command(flatten)]
@@ -66,8 +66,10 @@ impl EvalArgs {
         let domains: Vec<String> = trial.classifier.labels().iter().map(ToString::to_string).collect();
         let samples = evaluation::read(&text, self.signal.map(Which::signal), &domains)
             .map_err(|bad| format!("{file}: {bad}"))?;
-        let report = runtime()?.block_on(judged(&trial, &samples, self.batch.get()))?;
-        let evaluation = Evaluation { model: answering(&trial, samples.signal), file, report };
+        let model = answering(&trial, samples.signal)
+            .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;
+        let report = runtime()?.block_on(judged(&trial, &samples, self.batch.get()));
+        let evaluation = Evaluation { model, file, report };
         let text = if self.json { serde_json::to_string(&evaluation)? } else { table::of(&evaluation) };
         is_heard(&text)?;
         Ok(())
@@ -86,10 +88,12 @@ impl Which {
 
 /// Reads where a model comes from, as policies write it.
 fn source(text: &str) -> Source {
-    match text {
-        "builtin" => Source::Builtin,
-        folder => Source::Folder(folder.into()),
+    if text == "builtin" {
+        return Source::Builtin;
     }
+    let Some(name) = text.strip_prefix("hf://") else { return Source::Folder(text.into()) };
+    let (repo, revision) = name.split_once('@').unwrap_or((name, "main"));
+    Source::Hub { repo: repo.to_owned(), revision: revision.to_owned() }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -110,13 +114,13 @@ fn questions(signal: Signal) -> Questions {
 }
 
 /// The source of the model that answers.
-fn answering(trial: &Trial, signal: Signal) -> String {
+fn answering(trial: &Trial, signal: Signal) -> Option<String> {
     let models = trial.classifier.models();
     let answers = models.iter().find(|model| !model.questions.and(questions(signal)).is_empty());
-    answers.map_or_else(String::new, |model| model.source.clone())
+    answers.map(|model| model.source.clone())
 }
 
-async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Result<Report, Failure> {
+async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
         Signal::Domain => f64::from(trial.policy.classifier.min_confidence.fraction()),
@@ -138,10 +142,7 @@ async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Result<Report
     }
     let took = began.elapsed();
     bar.finish_and_clear();
-    if outcomes.iter().all(|outcome| *outcome == Outcome::Unknown("unsupported")) {
-        return Err(format!("no loaded model answers `{}`", samples.signal.as_str()).into());
-    }
-    Ok(evaluation::report(samples, &outcomes, threshold, Latency::of(each, took, batch)))
+    evaluation::report(samples, &outcomes, threshold, Latency::of(each, took, batch))
 }
 
 /// The one answer that was asked for.
@@ -154,14 +155,14 @@ fn outcome(findings: Findings, labels: &[String]) -> Outcome {
         })
     });
     let jailbreak = jailbreak.map(|found| found.map(|risk| Outcome::Score(f64::from(risk.score))));
-    let pii = pii.map(|found| found.map(|found| Outcome::Entities(found.into_iter().map(span).collect())));
+    let pii = pii.map(|found| found.map(|found| Outcome::Entities(found.iter().map(span).collect())));
     let answer = domain.or(jailbreak).or(pii);
     answer.map_or(Outcome::Unknown("unsupported"), |answer| {
         answer.unwrap_or_else(|unknown| Outcome::Unknown(unknown.as_str()))
     })
 }
 
-fn span(entity: Entity) -> (Span, f64) {
+fn span(entity: &Entity) -> (Span, f64) {
     let kind = entity.kind.to_string();
     (Span { start: entity.chars.start, end: entity.chars.end, kind }, f64::from(entity.confidence))
 }

@@ -44,8 +44,8 @@ pub fn auroc(answers: &[(f64, bool)]) -> Option<f64> {
     sorted.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     // Equal scores share the mean of their ranks, which start at 1.
     let (mut before, mut ranks) = (0, 0.0);
-    for equals in sorted.chunk_by(|(a, _), (b, _)| a == b) {
-        let rank = before as f64 + (equals.len() as f64 + 1.0) / 2.0;
+    for equals in sorted.chunk_by(|(a, _), (b, _)| a.total_cmp(b).is_eq()) {
+        let rank = before as f64 + f64::midpoint(equals.len() as f64, 1.0);
         ranks += rank * equals.iter().filter(|(_, is_positive)| *is_positive).count() as f64;
         before += equals.len();
     }

@@ -62,7 +62,8 @@ struct Domain {
 struct Jailbreak {
     score: f32,
     threshold: f32,
-    is_jailbreak: bool,
+    #[serde(rename = "is_jailbreak")]
+    flagged: bool,
     /// Which bytes of the prompt have that score.
     at: [usize; 2],
 }
@@ -205,12 +206,12 @@ impl Signals {
                 coverage: label.coverage,
             }),
             jailbreak: Heard::of(findings.jailbreak, |risk: Risk| Jailbreak {
-                is_jailbreak: risk.is_jailbreak(),
+                flagged: risk.is_jailbreak(),
                 score: risk.score,
                 threshold: risk.threshold,
                 at: [risk.at.start, risk.at.end],
             }),
-            pii: Heard::of(findings.pii, |found| found.into_iter().map(Found::of).collect()),
+            pii: Heard::of(findings.pii, |found: Vec<Entity>| found.iter().map(Found::of).collect()),
             embedding: Heard::of(findings.embedding, |vector: Arc<[f32]>| Embedding {
                 width: vector.len(),
                 norm: vector.iter().map(|value| value * value).sum::<f32>().sqrt(),
@@ -220,7 +221,7 @@ impl Signals {
 }
 
 impl Found {
-    fn of(entity: Entity) -> Self {
+    fn of(entity: &Entity) -> Self {
         Self {
             kind: entity.kind.to_string(),
             start: entity.chars.start,
@@ -263,7 +264,7 @@ impl fmt::Display for Explanation {
                 (false, true) => " +",
                 (false, false) => " -",
             };
-            writeln!(f, "{title:<8} {mark} {} (priority {}): {}", tried.name, tried.priority, tried.why)?;
+            writeln!(f, "{title:<9} {mark} {} (priority {}): {}", tried.name, tried.priority, tried.why)?;
         }
         writeln!(f, "plan       {}", self.plan)?;
         self.time.fmt(f)
@@ -285,9 +286,9 @@ impl fmt::Display for Signals {
             }
         })?;
         show(f, "jailbreak", self.jailbreak.as_ref(), |f, risk: &Jailbreak| {
-            let (verdict, order) = if risk.is_jailbreak { ("yes", ">=") } else { ("no", "<") };
+            let (verdict, order) = if risk.flagged { ("yes", ">=") } else { ("no", "<") };
             write!(f, "{verdict}: {:.4} {order} {}", risk.score, risk.threshold)?;
-            if risk.is_jailbreak { write!(f, ", bytes {}..{}", risk.at[0], risk.at[1]) } else { Ok(()) }
+            if risk.flagged { write!(f, ", bytes {}..{}", risk.at[0], risk.at[1]) } else { Ok(()) }
         })?;
         show(f, "pii", self.pii.as_ref(), |f, found: &Vec<Found>| {
             let each = found.iter().map(|entity| {

@@ -131,9 +131,10 @@ fn result(
         }
         Task::Security => {
             let risk = findings.jailbreak.unwrap_or(Err(Unknown::Unsupported))?;
-            Ok(match risk.is_jailbreak() {
-                true => plain("jailbreak".to_owned(), risk.score),
-                false => plain("safe".to_owned(), 1.0 - risk.score),
+            Ok(if risk.is_jailbreak() {
+                plain("jailbreak".to_owned(), risk.score)
+            } else {
+                plain("safe".to_owned(), 1.0 - risk.score)
             })
         }
         Task::Pii => {

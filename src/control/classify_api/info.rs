@@ -43,7 +43,8 @@ struct Model {
     #[serde(rename = "type")]
     kind: &'static str,
     loaded: bool,
-    model_path: String,
+    #[serde(rename = "model_path")]
+    path: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     categories: Vec<String>,
     metadata: BTreeMap<&'static str, String>,
@@ -92,7 +93,7 @@ fn describe(model: &ModelInfo, question: Question) -> Model {
         ("load_time_ms", model.load_time.as_millis().to_string()),
     ]);
     let categories = labels(model, question);
-    Model { name, kind, loaded: true, model_path: model.source.clone(), categories, metadata }
+    Model { name, kind, loaded: true, path: model.source.clone(), categories, metadata }
 }
 
 pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {

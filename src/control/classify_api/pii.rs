@@ -91,22 +91,22 @@ impl Wanted {
         Self::among(&options.entity_types, &pii_types(classifier))
     }
 
-    fn among(named: &[String], known: &BTreeSet<String>) -> Result<Self, Fault> {
+    fn among(asked: &[String], known: &BTreeSet<String>) -> Result<Self, Fault> {
         let mut wanted = BTreeSet::new();
-        for name in named {
+        for name in asked {
             let name = name.to_ascii_uppercase();
             if name == "ALL" {
                 return Ok(Self(None));
             }
             let short = SHORT.iter().find(|(short, _)| *short == name);
-            let names = short.map_or(vec![name.as_str()], |(_, names)| names.to_vec());
+            let kinds = short.map_or(vec![name.as_str()], |(_, kinds)| kinds.to_vec());
             // Where no model finds any, that is what there is to say.
-            if !known.is_empty() && !names.iter().any(|name| known.contains(*name)) {
+            if !known.is_empty() && !kinds.iter().any(|kind| known.contains(*kind)) {
                 let known: Vec<_> = known.iter().map(String::as_str).collect();
                 let message = format!("entity type {name:?} is none of {}", known.join(", "));
                 return Err(Fault::invalid(message));
             }
-            wanted.extend(names.into_iter().map(str::to_owned));
+            wanted.extend(kinds.into_iter().map(str::to_owned));
         }
         Ok(Self(Some(wanted).filter(|wanted| !wanted.is_empty())))
     }
