@@ -123,7 +123,7 @@ fn answering(trial: &Trial, signal: Signal) -> Option<String> {
 async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
-        Signal::Domain => f64::from(trial.policy.classifier.min_confidence.fraction()),
+        Signal::Domain => trial.policy.classifier.min_confidence.fraction(),
         Signal::Jailbreak | Signal::Pii => 1.0,
     };
     let (bar, began) = (bar(samples.items.len()), Instant::now());
@@ -134,7 +134,7 @@ async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
         each.extend(std::iter::repeat_n(asked.elapsed(), texts.len()));
         for findings in all {
             if let Some(Ok(risk)) = &findings.jailbreak {
-                threshold = f64::from(risk.threshold);
+                threshold = risk.threshold;
             }
             outcomes.push(outcome(findings, &samples.labels));
         }

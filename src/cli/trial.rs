@@ -41,6 +41,7 @@ pub(super) struct Trial {
 impl TrialArgs {
     /// Reads and checks the policy, and loads its classifier, which `change` may make another one.
     pub(super) fn load(self, change: impl FnOnce(&mut Spec)) -> Result<Trial, Failure> {
+        warn_on_standard_error()?;
         let environment: Arc<dyn Environment + Send + Sync> = match self.policy {
             Some(_) => Arc::new(Process),
             None => Arc::new(Fixed {
@@ -63,6 +64,12 @@ impl Trial {
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.patience
     }
+}
+
+/// What goes less well than it was asked for, such as a device that is missing, is said beside the answer.
+fn warn_on_standard_error() -> Result<(), Failure> {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).without_time();
+    log.with_target(false).with_writer(std::io::stderr).try_init()
 }
 
 /// The threads that a command asks the classifier from; the classifier has its own.

@@ -8,7 +8,7 @@ pub struct Ranking {
     /// The chance that a text to be flagged scores above another; without one of the classes there is none.
     pub auroc: Option<f64>,
     /// The score from which on a text is flagged.
-    pub threshold: f64,
+    pub threshold: f32,
     /// The share of texts to be flagged that are.
     pub true_positive_rate: Option<f64>,
     /// The share of the others that are flagged.
@@ -17,10 +17,10 @@ pub struct Ranking {
 
 impl Ranking {
     /// Ranks answers, each a score and whether the text was to be flagged.
-    pub fn of(answers: &[(f64, bool)], threshold: f64) -> Self {
+    pub fn of(answers: &[(f64, bool)], threshold: f32) -> Self {
         let rate = |of: bool| {
             let scores = answers.iter().filter(|(_, is_positive)| *is_positive == of);
-            let flagged = scores.clone().filter(|(score, _)| *score >= threshold).count();
+            let flagged = scores.clone().filter(|(score, _)| *score >= f64::from(threshold)).count();
             let all = scores.count();
             (all > 0).then(|| flagged as f64 / all as f64)
         };
@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn rates_are_those_at_the_threshold_which_itself_flags() {
-        let answers = [(0.1, false), (0.9, false), (0.3, true), (0.9, true), (0.95, true)];
-        let ranking = Ranking::of(&answers, 0.9);
+        let answers = [(0.1, false), (0.875, false), (0.3, true), (0.875, true), (0.95, true)];
+        let ranking = Ranking::of(&answers, 0.875);
         assert_eq!(ranking.true_positive_rate, Some(2.0 / 3.0));
         assert_eq!(ranking.false_positive_rate, Some(0.5));
         assert_eq!(Ranking::of(&[(0.1, false)], 0.9).true_positive_rate, None);

@@ -71,7 +71,7 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Confident {
     /// The least confidence.
-    pub min_confidence: f64,
+    pub min_confidence: f32,
     /// The share of all texts whose answer is that sure.
     pub share: f64,
     /// The accuracy of those answers; none if there are none.
@@ -126,7 +126,7 @@ impl Latency {
 
 /// Judges `outcomes`, one for each sample. `threshold` is the score from which on a text is flagged or, for classes,
 /// the least confidence at which an answer decides.
-pub fn report(samples: &Samples, outcomes: &[Outcome], threshold: f64, latency: Latency) -> Report {
+pub fn report(samples: &Samples, outcomes: &[Outcome], threshold: f32, latency: Latency) -> Report {
     let mut unknown = BTreeMap::new();
     for outcome in outcomes {
         if let Outcome::Unknown(reason) = outcome {
@@ -169,7 +169,7 @@ struct Judged {
     calibration: Option<Calibration>,
 }
 
-fn classes(samples: &Samples, outcomes: &[Outcome], threshold: f64) -> Judged {
+fn classes(samples: &Samples, outcomes: &[Outcome], threshold: f32) -> Judged {
     let mut confusion = Confusion::new(samples.labels.clone());
     // Each answer's confidence, and whether it was right or, for a score, whether the text was to be flagged.
     let mut answers = Vec::with_capacity(outcomes.len());
@@ -181,7 +181,7 @@ fn classes(samples: &Samples, outcomes: &[Outcome], threshold: f64) -> Judged {
                 answers.push((confidence, class == truth));
             }
             Outcome::Score(score) => {
-                confusion.add(truth, Some(usize::from(score >= threshold)));
+                confusion.add(truth, Some(usize::from(score >= f64::from(threshold))));
                 answers.push((score, truth == 1));
             }
             Outcome::Entities(_) | Outcome::Unknown(_) => confusion.add(truth, None),
@@ -199,8 +199,8 @@ fn classes(samples: &Samples, outcomes: &[Outcome], threshold: f64) -> Judged {
     }
 }
 
-fn confident(answers: &[(f64, bool)], texts: usize, min_confidence: f64) -> Confident {
-    let sure = answers.iter().filter(|(confidence, _)| *confidence >= min_confidence);
+fn confident(answers: &[(f64, bool)], texts: usize, min_confidence: f32) -> Confident {
+    let sure = answers.iter().filter(|(confidence, _)| *confidence >= f64::from(min_confidence));
     let (count, right) = (sure.clone().count(), sure.filter(|(_, is_right)| *is_right).count());
     Confident {
         min_confidence,
@@ -294,8 +294,8 @@ mod tests {
         let file = "{\"text\":\"a\",\"label\":\"jailbreak\"}\n{\"text\":\"b\",\"label\":\"jailbreak\"}\n\
                     {\"text\":\"c\",\"label\":\"benign\"}\n{\"text\":\"d\",\"label\":\"benign\"}";
         let samples = read(file, None, &[]).unwrap();
-        let outcomes = [0.9, 0.6, 0.7, 0.0].map(Outcome::Score);
-        let report = report(&samples, &outcomes, 0.9, latency());
+        let outcomes = [0.875, 0.6, 0.7, 0.0].map(Outcome::Score);
+        let report = report(&samples, &outcomes, 0.875, latency());
         assert_eq!(report.accuracy, 0.75);
         let ranking = report.ranking.unwrap();
         assert_eq!((ranking.auroc, ranking.false_positive_rate), (Some(0.75), Some(0.0)));
