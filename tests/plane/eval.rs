@@ -94,3 +94,24 @@ fn bad_lines_are_all_named() {
     assert!(printed(&empty.stderr).contains("-: no labelled text in it"));
     assert_eq!(command(&["eval", "/no/such.jsonl"], "").status.code(), Some(1));
 }
+
+#[test]
+fn any_checkpoint_is_judged_on_attacks_and_on_personal_data() {
+    // Their weights are random: what they say is meaningless, how it is judged is not.
+    let guard = report(&["tests/eval/guard.jsonl", "--model", "tests/golden/models/distilbert-guard"]);
+    assert_eq!((&guard["signal"], &guard["texts"]), (&"jailbreak".into(), &16.into()), "{guard}");
+    let ranking = &guard["ranking"];
+    for rate in ["auroc", "true_positive_rate", "false_positive_rate"] {
+        assert!((0.0..=1.0).contains(&ranking[rate].as_f64().unwrap()), "{rate}: {guard}");
+    }
+    assert!(ranking["threshold"].is_number() && guard.get("confident").is_none(), "{guard}");
+    let personal = report(&["tests/eval/pii.jsonl", "--model", "tests/golden/models/distilbert-tokens-f16"]);
+    assert_eq!(personal["signal"], "pii");
+    let (spans, texts) = (&personal["spans"], personal["texts"].as_u64().unwrap());
+    assert!((0.0..=1.0).contains(&spans["f1"].as_f64().unwrap()) && texts == 12, "{personal}");
+    assert!(personal["classes"].as_array().unwrap().iter().any(|one| one["label"] == "EMAIL_ADDRESS"));
+    let wrong =
+        command(&["eval", "tests/eval/pii.jsonl", "--model", "tests/golden/models/distilbert-guard"], "");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(printed(&wrong.stderr).contains("no loaded model answers `pii`"), "{}", printed(&wrong.stderr));
+}
