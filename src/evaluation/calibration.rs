@@ -57,6 +57,7 @@ impl Calibration {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

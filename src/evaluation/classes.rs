@@ -130,6 +130,7 @@ impl Confusion {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -40,6 +40,7 @@ impl Share {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
     use super::*;
 

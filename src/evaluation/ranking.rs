@@ -54,6 +54,7 @@ pub fn auroc(answers: &[(f64, bool)]) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

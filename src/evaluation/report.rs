@@ -252,6 +252,7 @@ fn scores(by_kind: ByKind) -> Vec<ClassScore> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
     use super::super::sample::read;
     use super::*;

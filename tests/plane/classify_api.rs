@@ -316,3 +316,74 @@ async fn every_path_of_the_index_answers_and_the_models_are_described() {
     assert!(info["decisions"].as_array().unwrap().iter().any(|one| one["name"] == "math_decision"), "{info}");
     assert!(info["capabilities"].as_array().unwrap().contains(&"intent_classification".into()));
 }
+
+/// A gateway that runs one of the small checkpoints with random weights.
+async fn running(checkpoint: &str) -> Gateway {
+    let folder = format!("{}/tests/golden/models/{checkpoint}", env!("CARGO_MANIFEST_DIR"));
+    let policy = policy_of(&["127.0.0.1:1".parse().unwrap()], "");
+    Launch::new(format!("{policy}classifier: {{deadline: 30s, model: {folder}}}\n")).start().await
+}
+
+async fn refusal(gateway: &Gateway, path: &str, body: Value) -> (u16, String) {
+    let answer = post(gateway, path, body.to_string()).await;
+    (answer.status, answer.json()["error"]["code"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn what_no_loaded_model_answers_is_said_and_the_rest_is_answered() {
+    // Their weights are random: what they say is meaningless, its shape is not.
+    let missing = (503, "MODEL_NOT_LOADED".to_owned());
+    let guard = running("distilbert-guard").await;
+    let verdict = ask(&guard, "/api/v1/classify/security", json!({"text": "hello there"})).await;
+    let score = verdict["risk_score"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&score) && verdict["is_jailbreak"].is_boolean(), "{verdict}");
+    let batch = json!({"texts": ["hello there", "good night"], "task_type": "security"});
+    let batch = ask(&guard, "/api/v1/classify/batch", batch).await;
+    assert_eq!((batch["results"].as_array().unwrap().len(), &batch["total_count"]), (2, &2.into()));
+    for path in ["intent", "pii", "combined"] {
+        let path = format!("/api/v1/classify/{path}");
+        assert_eq!(refusal(&guard, &path, json!({"text": "hello"})).await, missing, "{path}");
+    }
+    let models = guard.admin("/info/models").await.json();
+    assert_eq!(models["models"][0]["type"], "security_detection", "{models}");
+
+    let personal = running("distilbert-tokens-f16").await;
+    let text = "hello there, good night";
+    let options = json!({"return_positions": true, "mask_entities": true});
+    let found = ask(&personal, "/api/v1/classify/pii", json!({"text": text, "options": options})).await;
+    for entity in found["entities"].as_array().unwrap() {
+        let (start, end) =
+            (entity["start_position"].as_u64().unwrap(), entity["end_position"].as_u64().unwrap());
+        assert!(start < end && end as usize <= text.len() && entity["value"] == "[DETECTED]", "{found}");
+    }
+    let types = personal.admin("/info/classifier").await.json()["pii_types"].clone();
+    assert!(types.as_array().unwrap().contains(&"EMAIL_ADDRESS".into()), "{types}");
+    let unknown = json!({"text": text, "options": {"entity_types": ["SHOE_SIZE"]}});
+    assert_eq!(refusal(&personal, "/api/v1/classify/pii", unknown).await, (400, "INVALID_INPUT".to_owned()));
+}
+
+#[tokio::test]
+async fn any_embedder_gives_vectors_of_unit_length() {
+    let gateway = running("sentence-bert-dense").await;
+    let texts = json!({"texts": ["hello there", "good night"]});
+    let answer = ask(&gateway, "/api/v1/embeddings", texts).await;
+    let first = &answer["embeddings"][0];
+    let vector: Vec<f64> =
+        first["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    assert!((vector.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-3, "{first}");
+    assert_eq!((&first["dimension"], &first["text"]), (&vector.len().into(), &"hello there".into()));
+    let width = json!({"texts": ["hello"], "dimension": vector.len()});
+    assert_eq!(ask(&gateway, "/api/v1/embeddings", width).await["total_count"], 1);
+    let narrow = json!({"texts": ["hello"], "dimension": vector.len() - 1});
+    assert_eq!(refusal(&gateway, "/api/v1/embeddings", narrow).await, (400, "INVALID_DIMENSION".to_owned()));
+    let same = json!({"text1": "hello there", "text2": "hello there"});
+    let same = ask(&gateway, "/api/v1/similarity", same).await;
+    assert!(same["similarity"].as_f64().unwrap() > 0.999, "{same}");
+    let body = json!({"query": "good night", "candidates": ["hello there", "good night"], "top_k": 1});
+    let batch = ask(&gateway, "/api/v1/similarity/batch", body).await;
+    assert_eq!(
+        (&batch["matches"][0]["index"], &batch["total_candidates"]),
+        (&1.into(), &2.into()),
+        "{batch}"
+    );
+}

@@ -162,6 +162,7 @@ fn statistics(results: &[BatchResult], least: f32) -> Statistics {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
     use super::*;
 

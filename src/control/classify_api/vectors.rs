@@ -105,6 +105,7 @@ pub(super) async fn embeddings(
     ensure_texts("texts", &request.texts)?;
     let model = request.choice.model(&live)?;
     let vectors = embed(&live, &request.texts, |place| ("texts", place)).await?;
+    ensure_dimension(request.choice.dimension, &vectors)?;
     let (took, count) = (millis_since(began), request.texts.len());
     let each = request.texts.into_iter().zip(vectors).map(|(text, vector)| EmbeddingResult {
         text,
@@ -133,6 +134,7 @@ pub(super) async fn similarity(
     }
     let model = request.choice.model(&live)?;
     let vectors = embed(&live, &texts, |place| ("texts", place)).await?;
+    ensure_dimension(request.choice.dimension, &vectors)?;
     Ok(Json(SimilarityResponse {
         model_used: model.source,
         similarity: closeness(&vectors[0], &vectors[1]),
@@ -155,6 +157,7 @@ pub(super) async fn similarity_batch(
     texts.push(request.query);
     let place = |place| if place == total_candidates { ("query", 0) } else { ("candidates", place) };
     let vectors = embed(&live, &texts, place).await?;
+    ensure_dimension(request.choice.dimension, &vectors)?;
     let query = &vectors[total_candidates];
     let compared = texts.into_iter().zip(&vectors).take(total_candidates).enumerate();
     let compared = compared.map(|(index, (text, vector))| {
@@ -186,15 +189,22 @@ impl Choice {
                 format!("model {:?} is not loaded; it is \"auto\" or {:?}", self.model, model.source);
             return refused("INVALID_MODEL", message);
         }
-        if self.dimension != 0 && self.dimension != model.width {
-            let message = format!("dimension is {} with this model, not {}", model.width, self.dimension);
-            return refused("INVALID_DIMENSION", message);
-        }
         if self.target_layer != 0 {
             let message = "target_layer cannot be chosen with this model".to_owned();
             return refused("INVALID_PARAMETER", message);
         }
         Ok(model.clone())
+    }
+}
+
+/// Refuses a length that the vectors do not have: cut off, they would mean something else.
+fn ensure_dimension(asked: usize, vectors: &[Arc<[f32]>]) -> Result<(), Fault> {
+    match vectors.first().map(|vector| vector.len()) {
+        Some(length) if asked != 0 && asked != length => {
+            let message = format!("dimension is {length} with this model, not {asked}");
+            Err(Fault::new(StatusCode::BAD_REQUEST, "INVALID_DIMENSION", message))
+        }
+        _ => Ok(()),
     }
 }
 
