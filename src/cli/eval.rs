@@ -69,7 +69,7 @@ impl EvalArgs {
         let model = answering(&trial, samples.signal)
             .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;
         let report = runtime()?.block_on(judged(&trial, &samples, self.batch.get()));
-        let evaluation = Evaluation { model, file, report };
+        let evaluation = Evaluation { file, model, report };
         let text = if self.json { serde_json::to_string(&evaluation)? } else { table::of(&evaluation) };
         is_heard(&text)?;
         Ok(())

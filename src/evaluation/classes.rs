@@ -156,7 +156,7 @@ mod tests {
         assert_eq!((first.support, first.precision, first.recall, first.f1), (3, 2. / 3., 2. / 3., 4. / 6.));
         let second = &classes[1];
         assert_eq!((second.support, second.precision, second.recall, second.f1), (3, 0.5, 1. / 3., 0.4));
-        assert!((macro_f1(&classes) - (2. / 3. + 0.4) / 2.).abs() < 1e-12);
+        assert!((macro_f1(&classes) - f64::midpoint(2. / 3., 0.4)).abs() < 1e-12);
     }
 
     #[test]

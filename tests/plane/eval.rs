@@ -47,7 +47,7 @@ fn batches_change_the_time_and_not_the_answers() {
 #[test]
 fn people_get_tables() {
     let file = std::fs::read_to_string("tests/eval/domain.jsonl").unwrap();
-    let few: String = file.lines().take(6).map(|line| format!("{line}\n")).collect();
+    let few = file.lines().take(6).collect::<Vec<_>>().join("\n");
     let output = command(&["eval", "-"], &few);
     let said = printed(&output.stdout);
     for part in [
