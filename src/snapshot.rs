@@ -4,8 +4,8 @@
 //! pool keeps its [`Endpoint`] with in-flight count and health. Knows nothing of files, sockets or requests.
 
 use crate::balance::{Ejection, Endpoint, Member, Pool, RetryBudget, Strategy};
-use crate::classify::{self, Classifier, LoadError};
-use crate::policy::{self, Balance, ClassifierModel, Policy, PoolId, PoolSpec};
+use crate::classify::{self, Classifier, DeviceChoice, LoadError, Question};
+use crate::policy::{self, Balance, ClassifierDevice, ClassifierModel, Policy, PoolId, PoolSpec};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -112,16 +112,48 @@ fn build_pool(spec: &PoolSpec, addresses: &Addresses, previous: Option<&Snapshot
 /// The classifier that a policy asks for.
 pub fn classifier_spec(policy: &Policy) -> classify::Spec {
     let wanted = &policy.classifier;
-    let source = match &wanted.model {
-        ClassifierModel::Builtin => classify::Source::Builtin,
-        ClassifierModel::Folder(folder) => classify::Source::Folder(folder.clone()),
-    };
+    let placed = [
+        (Question::Domain, &wanted.models.domain),
+        (Question::Jailbreak, &wanted.models.jailbreak),
+        (Question::Pii, &wanted.models.pii),
+        (Question::Embedding, &wanted.models.embedding),
+    ];
+    let placed = placed.into_iter().filter_map(|(question, model)| Some((question, source(model.as_ref()?))));
     classify::Spec {
-        model: source,
+        model: source(&wanted.model),
+        models: placed.collect(),
+        device: match wanted.device {
+            ClassifierDevice::Cpu => DeviceChoice::Cpu,
+            ClassifierDevice::Cuda => DeviceChoice::Cuda,
+            ClassifierDevice::Auto => DeviceChoice::Auto,
+        },
+        thresholds: classify::Thresholds {
+            jailbreak: wanted.thresholds.jailbreak.map(policy::BasisPoints::fraction),
+            pii: wanted.thresholds.pii.map(policy::BasisPoints::fraction),
+        },
         threads: wanted.threads,
         queue: wanted.queue,
         max_tokens: wanted.max_tokens,
-        ..classify::Spec::default()
+        domain_tokens: wanted.domain_tokens,
+        window: wanted.window,
+        overlap: wanted.overlap,
+        batch_tokens: wanted.batch_tokens,
+        cache: wanted.cache,
+        hub: classify::HubSpec {
+            endpoint: wanted.hub.endpoint.clone(),
+            cache: wanted.hub.cache.clone(),
+            token: wanted.hub.token.clone(),
+        },
+    }
+}
+
+fn source(model: &ClassifierModel) -> classify::Source {
+    match model {
+        ClassifierModel::Builtin => classify::Source::Builtin,
+        ClassifierModel::Folder(folder) => classify::Source::Folder(folder.clone()),
+        ClassifierModel::Hub { repo, revision } => {
+            classify::Source::Hub { repo: repo.clone(), revision: revision.clone() }
+        }
     }
 }
 

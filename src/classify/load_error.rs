@@ -90,3 +90,10 @@ pub enum LoadError {
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
 }
+
+impl LoadError {
+    /// Says whether the hub could not be reached, so that nothing is known of the model.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Hub(HubError::Failed { .. }))
+    }
+}

@@ -6,17 +6,13 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
+use super::check_classifier::classifier;
 use super::check_pool::pool;
 use super::checker::Checker;
 use super::issue::Path;
-use super::raw::{
-    RawClassifier, RawDecision, RawModel, RawOnUnknown, RawPolicy, RawRetry, RawRetryCause, RawRoute,
-};
+use super::raw::{RawDecision, RawModel, RawPolicy, RawRetry, RawRetryCause, RawRoute};
 use super::raw_pool::RawPool;
-use super::{
-    BasisPoints, ClassifierModel, ClassifierSpec, Decision, Model, ModelId, OnUnknown, Policy, PoolId, Retry,
-    Route,
-};
+use super::{BasisPoints, Decision, Model, ModelId, Policy, PoolId, Retry, Route};
 
 /// Turns the raw policy into the final one; what is wrong goes to the checker, and then the result is of no use.
 pub(super) fn policy(raw: &RawPolicy, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
@@ -25,7 +21,6 @@ pub(super) fn policy(raw: &RawPolicy, domains: Option<&[&str]>, checker: &mut Ch
     virtual_models(raw, &names, checker);
     let default_model = default_model(raw, &names, checker);
     let classifier = classifier(&raw.classifier, &root.key("classifier"), checker);
-    // Another model brings its own labels, which are known only once it is loaded.
     let decisions = decisions(raw, domains, &names, checker);
     let models = models(raw, checker);
     let pools_path = root.key("pools");
@@ -105,31 +100,6 @@ fn model(
         checker.unknown(path, "model", name, names.keys().map(String::as_str));
     }
     found
-}
-
-fn classifier(raw: &RawClassifier, path: &Path, checker: &mut Checker<'_>) -> ClassifierSpec {
-    let model = match raw.model.as_str() {
-        "builtin" => ClassifierModel::Builtin,
-        folder => {
-            if !folder.contains(['/', '\\', '.']) {
-                let message = format!("`{folder}` is not `builtin`; write `./{folder}` for a folder");
-                checker.issue(&path.key("model"), message);
-            }
-            ClassifierModel::Folder(checker.resolve(folder))
-        }
-    };
-    ClassifierSpec {
-        model,
-        min_confidence: BasisPoints::from_fraction(raw.min_confidence),
-        deadline: checker.positive(&path.key("deadline"), raw.deadline),
-        threads: raw.threads,
-        queue: raw.queue,
-        max_tokens: raw.max_tokens,
-        on_unknown: match raw.on_unknown {
-            RawOnUnknown::Default => OnUnknown::Default,
-            RawOnUnknown::Reject => OnUnknown::Reject,
-        },
-    }
 }
 
 fn decisions(

@@ -1,5 +1,6 @@
 //! Owns what one pool's settings mean together. Refuses to know the other pools and the models.
 
+use super::check_secret::secret;
 use super::checker::{Checker, is_host, parse_address};
 use super::issue::Path;
 use super::raw_pool::{
@@ -167,47 +168,9 @@ fn path_prefix(raw: Option<&str>, path: &Path, checker: &mut Checker<'_>) -> Str
     prefix.to_owned()
 }
 
-/// Why a secret could not be had; never says what it is.
-#[derive(Debug, thiserror::Error)]
-enum SecretFault {
-    #[error("the variable `{0}` is not set")]
-    Unset(String),
-    #[error("cannot read `{file}`: {error}")]
-    Unread { file: String, error: std::io::Error },
-    #[error("`{0}` is not UTF-8")]
-    Encoding(String),
-    #[error("the secret is empty")]
-    Empty,
-}
-
-impl SecretFault {
-    /// Whether there is no secret, as opposed to one that is out of reach or broken.
-    fn is_absence(&self) -> bool {
-        match self {
-            Self::Unset(_) | Self::Empty => true,
-            Self::Unread { error, .. } => error.kind() == std::io::ErrorKind::NotFound,
-            Self::Encoding(_) => false,
-        }
-    }
-}
-
 fn credential(raw: &RawCredential, path: &Path, checker: &mut Checker<'_>) -> Option<Credential> {
     let header = header_name(&raw.header, &path.key("header"), checker);
-    let path = path.key("value");
-    let (secret, path) = match (&raw.value.env, &raw.value.file) {
-        (Some(name), None) => {
-            (checker.var(name).ok_or_else(|| SecretFault::Unset(name.clone())), path.key("env"))
-        }
-        (None, Some(file)) => (secret_file(file, checker), path.key("file")),
-        _ => {
-            checker.issue(&path, "needs exactly one of `env` and `file`");
-            return None;
-        }
-    };
-    let secret = secret.and_then(|secret| match secret.trim_end_matches(['\r', '\n']) {
-        blank if blank.trim().is_empty() => Err(SecretFault::Empty),
-        secret => Ok(secret.to_owned()),
-    });
+    let (path, secret) = secret(&raw.value, &path.key("value"), checker);
     let secret = match secret {
         Ok(secret) => secret,
         Err(fault) => {
@@ -224,12 +187,6 @@ fn credential(raw: &RawCredential, path: &Path, checker: &mut Checker<'_>) -> Op
         return None;
     }
     Some(Credential { header: header?, value: Secret::new(value) })
-}
-
-fn secret_file(file: &str, checker: &mut Checker<'_>) -> Result<String, SecretFault> {
-    let unread = |error| SecretFault::Unread { file: file.to_owned(), error };
-    let bytes = checker.read(file).map_err(unread)?;
-    String::from_utf8(bytes).map_err(|_| SecretFault::Encoding(file.to_owned()))
 }
 
 fn header_name(raw: &str, path: &Path, checker: &mut Checker<'_>) -> Option<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::duration::RawDuration;
 use super::environment::Environment;
 use super::issue::{Issue, MAX_ISSUES, Path, near_miss};
-use super::yaml::Node;
+use super::yaml::{Node, Style};
 
 /// The longest name of a model, a pool or a decision.
 const MAX_NAME_BYTES: usize = 256;
@@ -63,6 +63,11 @@ impl<'a> Checker<'a> {
     /// Gives an environment variable.
     pub(super) fn var(&self, name: &str) -> Option<String> {
         self.environment.var(name)
+    }
+
+    /// Says whether a value is what a variable expanded to, and nothing else.
+    pub(super) fn is_expanded(&self, path: &Path) -> bool {
+        self.tree.scalar(path).is_some_and(|scalar| scalar.style == Style::Expanded)
     }
 
     /// Joins a file reference to the configuration's folder.

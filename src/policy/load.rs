@@ -105,7 +105,8 @@ mod tests {
 
     use super::super::raw_pool::{RawBalance, RawEjection, RawHealth, RawTimeouts};
     use super::super::{
-        Alpn, Balance, BasisPoints, Fixed, HashKey, HostRule, ModelId, PoolId, Secret, Transport, raw,
+        Alpn, Balance, BasisPoints, ClassifierDevice, ClassifierModel, Fixed, HashKey, HostRule, ModelId,
+        PoolId, Secret, Thresholds, Transport, raw, raw_classifier,
     };
     use super::*;
 
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(expand(&mut tree, &Fixed::default()), []);
         let (value, _) = validate(&tree, &schema());
         let raw: raw::RawPolicy = serde_json::from_value(value.unwrap()).unwrap();
-        assert_eq!(raw.classifier, raw::RawClassifier::default());
+        assert_eq!(raw.classifier, raw_classifier::RawClassifier::default());
         assert_eq!(raw.retry, raw::RawRetry::default());
         assert_eq!(raw.pools["openai"].timeouts, RawTimeouts::default());
         assert_eq!(raw.pools["llama"].ejection, RawEjection::default());
@@ -343,6 +344,57 @@ mod tests {
         let changed = load(&text, Path::new("/etc/signalbox"), &changed, Some(&DOMAINS)).unwrap();
         assert_eq!(fixture("tls"), fixture("tls"));
         assert_ne!(changed, fixture("tls"));
+    }
+
+    #[test]
+    fn the_classifier_is_complete_after_the_check() {
+        let policy = fixture("classifier");
+        let hub = |repo: &str, revision: &str| ClassifierModel::Hub {
+            repo: repo.to_owned(),
+            revision: revision.to_owned(),
+        };
+        let wanted = &policy.classifier;
+        assert_eq!(wanted.model, hub("owner/name", "main"));
+        let folder = PathBuf::from("/etc/signalbox/./models/intent");
+        assert_eq!(wanted.models.domain, Some(ClassifierModel::Folder(folder)));
+        assert_eq!(wanted.models.jailbreak, Some(hub("owner/guard", "refs/pr/1")));
+        assert_eq!(wanted.models.pii, Some(ClassifierModel::Builtin));
+        assert_eq!(wanted.models.embedding, None);
+        assert_eq!(wanted.device, ClassifierDevice::Auto);
+        let thresholds = Thresholds { jailbreak: Some(BasisPoints(9500)), pii: Some(BasisPoints(0)) };
+        assert_eq!(wanted.thresholds, thresholds);
+        // Never more than is read at all.
+        assert_eq!((wanted.max_tokens, wanted.domain_tokens), (512, 512));
+        assert_eq!((wanted.window, wanted.overlap, wanted.batch_tokens, wanted.cache), (128, 64, 1024, 0));
+        assert_eq!(wanted.hub.endpoint, "http://127.0.0.1:8080/hf");
+        assert_eq!(wanted.hub.cache, Some(PathBuf::from("/etc/signalbox/hub")));
+        assert_eq!(wanted.hub.token, Some(Secret::new("sk-secret".to_owned())));
+        assert_eq!(policy.files, [PathBuf::from("/run/secrets/key")]);
+        assert!(!format!("{policy:?}").contains("sk-secret"));
+    }
+
+    #[test]
+    fn the_environment_speaks_for_the_hub_where_the_policy_fetches_and_says_nothing() {
+        let mut environment = Fixed::default();
+        let with = |classifier: &str, environment: &Fixed| {
+            let text = format!(
+                "version: 1\nmodels: {{a: {{pools: [p]}}}}\npools: {{p: {{endpoints: [\"h:1\"]}}}}\n\
+                 classifier: {classifier}\n"
+            );
+            load(&text, Path::new("/"), environment, None).map(|policy| policy.classifier.hub)
+        };
+        let fetched = "{model: \"hf://a/b\"}";
+        let plain = with(fetched, &environment).unwrap();
+        assert_eq!((&*plain.endpoint, &plain.cache, &plain.token), ("https://huggingface.co", &None, &None));
+        environment.vars.insert("HF_ENDPOINT".to_owned(), "http://mirror/".to_owned());
+        environment.vars.insert("HF_TOKEN".to_owned(), "hf_1\n".to_owned());
+        let mirrored = with(fetched, &environment).unwrap();
+        assert_eq!(mirrored.endpoint, "http://mirror");
+        assert_eq!(mirrored.token, Some(Secret::new("hf_1".to_owned())));
+        assert_eq!(with("{}", &environment).unwrap(), plain);
+        let own = "{model: \"hf://a/b\", hub: {endpoint: \"https://own\", token: \"${T:-hf_2}\"}}";
+        let own = with(own, &environment).unwrap();
+        assert_eq!((&*own.endpoint, own.token), ("https://own", Some(Secret::new("hf_2".to_owned()))));
     }
 
     #[test]

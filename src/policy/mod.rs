@@ -6,8 +6,11 @@
 //! checked again: a [`Policy`] holds ids instead of names and values within their bounds.
 
 mod check;
+mod check_classifier;
 mod check_pool;
+mod check_secret;
 mod checker;
+mod classifier;
 mod duration;
 mod environment;
 mod expand;
@@ -15,6 +18,7 @@ mod issue;
 mod load;
 mod pool;
 mod raw;
+mod raw_classifier;
 mod raw_pool;
 mod secret;
 mod server;
@@ -24,8 +28,10 @@ mod yaml;
 use std::collections::HashMap;
 use std::ops::Index;
 use std::path::PathBuf;
-use std::time::Duration;
 
+pub use classifier::{
+    ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierSpec, HubSpec, OnUnknown, Thresholds,
+};
 pub use environment::{Environment, Fixed, Process};
 pub use issue::{Issue, Issues};
 pub use load::{load, load_server, schema, server_schema};
@@ -108,43 +114,6 @@ impl BasisPoints {
     pub fn fraction(self) -> f32 {
         f32::from(self.0) / 10_000.0
     }
-}
-
-/// The classifier and its bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClassifierSpec {
-    /// Whose weights.
-    pub model: ClassifierModel,
-    /// The least confidence at which a domain counts as known.
-    pub min_confidence: BasisPoints,
-    /// How long a request waits for its domain.
-    pub deadline: Duration,
-    /// Threads; 0 means half of the cores, at least one.
-    pub threads: usize,
-    /// How many texts may wait.
-    pub queue: usize,
-    /// How many tokens of a text are read.
-    pub max_tokens: usize,
-    /// What happens to a request whose domain is unknown.
-    pub on_unknown: OnUnknown,
-}
-
-/// Whose weights the classifier runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClassifierModel {
-    /// Those in the binary.
-    Builtin,
-    /// Those in a folder.
-    Folder(PathBuf),
-}
-
-/// What happens to a request whose domain is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnUnknown {
-    /// It goes to the default model.
-    Default,
-    /// It is rejected.
-    Reject,
 }
 
 /// One rule: texts of these domains go to this model.

@@ -1,13 +1,11 @@
 //! Owns the policy file's shape, one type a mapping and one field a key; its docs become the JSON Schema's
 //! descriptions. Refuses to know what the values mean together: `check` does.
 
-use std::time::Duration;
-
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::duration::RawDuration;
+use super::raw_classifier::RawClassifier;
 use super::raw_pool::RawPool;
 
 /// What the operator wants: who may be asked for, how a model is chosen, and where requests go.
@@ -41,57 +39,6 @@ pub(super) struct RawPolicy {
     /// When a request is tried again on another endpoint.
     #[serde(default)]
     pub(super) retry: RawRetry,
-}
-
-/// The classifier and its bounds.
-#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(rename = "Classifier")]
-pub(super) struct RawClassifier {
-    /// `builtin`, or a folder with a model's weights, tokenizer and labels.
-    #[schemars(length(min = 1))]
-    pub(super) model: String,
-    /// The least confidence at which a domain counts as known, from 0 to 1.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub(super) min_confidence: f64,
-    /// How long a request waits for its domain before it goes on without.
-    pub(super) deadline: RawDuration,
-    /// Threads for classification; 0 means half of the cores, at least one.
-    #[schemars(range(max = 1024))]
-    pub(super) threads: usize,
-    /// How many texts may wait; beyond that a request goes on without its domain.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub(super) queue: usize,
-    /// How many tokens of a text are read.
-    #[schemars(range(min = 8, max = 32_768))]
-    pub(super) max_tokens: usize,
-    /// What happens to a request whose domain is unknown.
-    pub(super) on_unknown: RawOnUnknown,
-}
-
-impl Default for RawClassifier {
-    fn default() -> Self {
-        Self {
-            model: "builtin".to_owned(),
-            min_confidence: 0.5,
-            deadline: RawDuration(Duration::from_millis(500)),
-            threads: 0,
-            queue: 256,
-            max_tokens: 512,
-            on_unknown: RawOnUnknown::Default,
-        }
-    }
-}
-
-/// What happens to a request whose domain is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "OnUnknown")]
-pub(super) enum RawOnUnknown {
-    /// It goes to `default_model`.
-    Default,
-    /// It is rejected.
-    Reject,
 }
 
 /// One rule: texts of these domains go to this model.

@@ -162,7 +162,7 @@ fn authorization() -> String {
 }
 
 /// Where a secret is: exactly one of the keys; the secret itself never stands in the policy.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Secret", extend("x-expected" = "`{env: NAME}` or `{file: PATH}`"))]
 pub(super) struct RawSecret {

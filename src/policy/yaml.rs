@@ -77,6 +77,21 @@ impl Node {
         }
         mark
     }
+
+    /// Finds the scalar that stands exactly at a path.
+    pub(super) fn scalar(&self, path: &Path) -> Option<&Scalar> {
+        let node = path.segments().iter().try_fold(self, |node, segment| match (segment, &node.kind) {
+            (Segment::Key(key), Kind::Map(entries)) => {
+                entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.value)
+            }
+            (Segment::Index(index), Kind::List(items)) => items.get(*index),
+            _ => None,
+        })?;
+        match &node.kind {
+            Kind::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
 }
 
 /// Parses the single document of a text; the error says where the text stops being acceptable.

@@ -125,6 +125,19 @@ fn a_domain_that_the_classifier_does_not_know_is_an_issue() {
 }
 
 #[test]
+fn a_policy_can_be_checked_while_its_hub_is_out_of_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.yaml");
+    let quickstart = std::fs::read_to_string(repository("conf/quickstart.yaml")).unwrap();
+    let classifier =
+        "classifier: {model: \"hf://owner/name\", hub: {endpoint: \"http://127.0.0.1:1\", cache: hub}}\n";
+    std::fs::write(&file, quickstart.replace("domains: [math]", "domains: [anything]") + classifier).unwrap();
+    let output = signalbox().arg("check").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(": ok ("));
+}
+
+#[test]
 fn a_bad_server_file_is_told_all_its_issues() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.yaml");
