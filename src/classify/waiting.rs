@@ -132,9 +132,9 @@ impl<T, W> Waiting<T, W> {
             self.texts.remove(&number);
         }
         let in_time = |(_, job): &(&Turn, &Job<W>)| now < job.deadline;
-        let oldest = self.windows.iter().filter(in_time).map(|(_, job)| job);
+        let mut oldest = self.windows.iter().filter(in_time).map(|(_, job)| job);
         let (limit, model, longest) =
-            oldest.filter_map(|job| Some((limit(job)?, job.model, job.tokens.next_power_of_two()))).next()?;
+            oldest.find_map(|job| Some((limit(job)?, job.model, job.tokens.next_power_of_two())))?;
         let mut room = limit.min(self.batch_tokens);
         let mut chosen = Vec::new();
         for (turn, job) in self.windows.iter().filter(in_time) {
