@@ -35,6 +35,16 @@ fn the_built_in_model_is_judged_on_a_small_file_of_domains() {
 }
 
 #[test]
+fn the_built_in_model_is_judged_on_attacks_and_on_personal_data() {
+    let guard = report(&["tests/eval/guard.jsonl"]);
+    assert!(guard["ranking"]["auroc"].as_f64().unwrap() > 0.9, "{guard}");
+    assert_eq!(guard["ranking"]["false_positive_rate"], 0.0, "{guard}");
+    let personal = report(&["tests/eval/pii.jsonl"]);
+    assert!(personal["accuracy"].as_f64().unwrap() > 0.8, "{personal}");
+    assert!(personal["spans"]["f1"].as_f64().unwrap() > 0.8, "{personal}");
+}
+
+#[test]
 fn batches_change_the_time_and_not_the_answers() {
     let (single, batched) = (
         report(&["tests/eval/domain.jsonl", "--model", "builtin"]),
