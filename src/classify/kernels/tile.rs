@@ -107,9 +107,11 @@ pub(super) fn apply<S: Simd, const R: usize, const V: usize>(simd: S, sums: &mut
 
 /// `x · Φ(x)` with the exact error function to about 1e-6.
 #[inline(always)]
-pub(super) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
+fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let erf = erf(simd, simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2)));
+    // Far below zero only the last bit of `1 + erf` is left, which must not grow with `x`.
+    let x = simd.max_f32s(simd.splat_f32s(-6.0), x);
+    let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
     simd.mul_add_e_f32s(half, erf, half)
 }
 
