@@ -272,7 +272,7 @@ impl Run<'_, '_, '_> {
             let mut sum = [simd.splat_f32s(0.0); WIDE];
             for x in &mut *row {
                 for v in 0..WIDE {
-                    x[v] = tile::exp2(simd, simd.add_f32s(x[v], minus));
+                    x[v] = tile::exp2_down(simd, simd.add_f32s(x[v], minus));
                     sum[v] = simd.add_f32s(sum[v], x[v]);
                 }
             }

@@ -15,7 +15,7 @@ use super::tile::{self, Then, Tile, WIDE, load, store};
 const DEEP: usize = 384;
 
 /// Rows taken in one go, so that their part of the inputs stays in the second cache.
-const TALL: usize = 192;
+const TALL: usize = 96;
 
 /// Multiplications that are worth a job of their own.
 const LEAST: usize = 1 << 19;
