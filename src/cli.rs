@@ -2,9 +2,12 @@
 
 mod check;
 mod demo;
+mod eval;
+mod explain;
 mod schema;
 mod serve;
 mod sim;
+mod trial;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +30,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the JSON Schema of the policy or server file, for editors.
     Schema(schema::SchemaArgs),
+    /// Say where prompts would go, and why: every signal, the decisions, the plan and the time.
+    Explain(explain::ExplainArgs),
+    /// Judge the classifier on labelled texts: accuracy, F1, calibration, latency.
+    Eval(eval::EvalArgs),
     /// Stand in for a vLLM server.
     Sim(Box<sim::SimArgs>),
 }
@@ -39,6 +46,8 @@ impl Cli {
             Command::Demo(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Schema(args) => args.run(),
+            Command::Explain(args) => args.run(),
+            Command::Eval(args) => args.run(),
             Command::Sim(args) => sim_to_end(*args),
         };
         match outcome {

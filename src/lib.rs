@@ -42,6 +42,7 @@
 //! The modules below stand in groups, ground first. A module may use the groups before its own, not its neighbours;
 //! `tests/tidy.rs` holds the code to that and to one door for each heavy dependency.
 
+pub mod evaluation;
 pub mod openai;
 pub mod policy;
 

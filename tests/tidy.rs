@@ -23,11 +23,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["src/control/watch.rs"]),
     ("prometheus", &["src/metrics.rs"]),
     ("arc_swap", &["src/snapshot.rs"]),
-    ("axum", &["src/sim/", "src/control/admin.rs"]),
+    (
+        "axum",
+        &["src/sim/", "src/control/admin.rs", "src/control/classify_api.rs", "src/control/classify_api/"],
+    ),
     ("hyper", &["src/sim/", "src/control/admin.rs"]),
     ("hyper_util", &["src/sim/", "src/control/admin.rs"]),
     ("rcgen", &["src/sim/tls.rs"]),
     ("clap", &["src/main.rs", "src/cli.rs", "src/cli/"]),
+    ("indicatif", &["src/cli/", "src/classify/hub/transfer.rs"]),
 ];
 
 /// Modules that only these modules may use, whatever the layers say.

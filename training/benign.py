@@ -136,8 +136,18 @@ class Writer:
         return self.fill(self.random.choice(("Summarise this:\n\n{{}}", "{{}}\n\nWhat is this text about?", "Translate into {lang}:\n{{}}", "<document>\n{{}}\n</document>\nAnswer from the document only: who is it about?", "Tool result (search):\n{{}}",
                                              "Rewrite the text for {who}:\n\n{{}}", "Log from the server:\n{{}}", "Here is the web page you asked for:\n{{}}\n\nWhat does it say?"))).replace("{{}}", "{}").replace("{}", text)
 
+    def brief(self):
+        """A very long prompt of many sections."""
+        pick = self.random.choice
+        sections = [lambda: self.fill(pick(("You are {role}. {task2}.", "I am preparing something for {who}: {task}.", "## Goal\n{task2}."))), lambda: pick(("## Rules\n", "Requirements:\n", "Please note:\n")) + "\n".join(f"{i + 1}. {r}" for i, r in enumerate(self.some(RULES, 5, 14))),
+                    lambda: "Background: " + " ".join(self.some(CONTEXT, 3, 8)), lambda: "Example:\n" + pick(self.texts)[:500], lambda: "Characters:\n" + "\n".join(self.fill("- {role}, who is afraid of {thing} and lies to {who}") for _ in range(self.random.randint(2, 5))),
+                    lambda: "```python\n" + "\n".join(f"def {pick(('load', 'parse', 'check', 'send', 'merge'))}_{i}(rows, limit={self.random.randint(1, 99)}):\n    # {self.fill(pick(RULES))}\n    return [r for r in rows if r > limit]" for i in range(self.random.randint(2, 6))) + "\n```",
+                    lambda: "| id | item | amount |\n" + "\n".join(f"| {i} | {pick(THINGS)} | {self.random.randint(10, 9999)} |" for i in range(self.random.randint(5, 15))), lambda: "Transcript:\n" + self.dialogue(), lambda: "E-mail from the customer:\n" + self.fill(pick(MAILS)),
+                    lambda: "System settings of the product: " + self.system(), lambda: "Text to work on:\n" + " ".join(pick(self.texts)[:700] for _ in range(2)), lambda: "Output format: " + " ".join(self.some(RULES, 2, 5)), lambda: "Scene: " + self.fill("a {role} argues with {who} about {thing}; there is a fight, someone lies, a secret about {thing2} comes out, and nobody is hurt in the end.")]
+        return pick(("\n\n", "\n")).join(part() for part in self.random.sample(sections, self.random.randint(5, 9)))
 
-KINDS = {"instructions": 1100, "system": 250, "security": 500, "plain": 500, "mail": 150, "foreign": 350, "coded": 150, "dialogue": 250, "documents": 250}
+
+KINDS = {"instructions": 700, "system": 250, "security": 500, "plain": 500, "mail": 150, "foreign": 350, "coded": 150, "dialogue": 250, "documents": 150}
 
 
 def rows(seed, texts):
@@ -148,3 +158,9 @@ def rows(seed, texts):
         for _ in range(count):
             made.setdefault(getattr(writer, kind)(), kind)
     return [{"text": text, "label": "benign", "source": f"ours/benign_{kind}"} for text, kind in made.items()]
+
+
+def briefs(seed, texts, count=260):
+    """Returns very long benign prompts."""
+    writer = Writer(seed + 1, texts)
+    return [{"text": writer.brief(), "label": "benign", "source": "ours/benign_briefs"} for _ in range(count)]

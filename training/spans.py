@@ -12,15 +12,52 @@ IBAN = re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z
 SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
 MAIL = re.compile(r"(?<![\w.+-])[\w.+%-]+@(?:[\w-]+\.)+[A-Za-z]{2,}(?![\w-])")
 IPV4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.]*\d)")
-IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])|(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){1,6}(?::[0-9A-Fa-f]{1,4}){1,6}(?![\w:])")
-IBAN_LENGTHS = {"AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20, "ES": 24, "FI": 18, "FR": 27, "GB": 22,
-                "GR": 27, "HR": 21, "HU": 28, "IE": 22, "IS": 26, "IT": 27, "LT": 20, "LU": 20, "LV": 21, "MT": 31, "NL": 18, "NO": 15, "PL": 28, "PT": 25, "RO": 24,
-                "SE": 24, "SI": 19, "SK": 24, "TR": 26}
+IPV6 = re.compile(
+    r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])|(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){1,6}(?::[0-9A-Fa-f]{1,4}){1,6}(?![\w:])"
+)
+IBAN_LENGTHS = {
+    "AD": 24,
+    "AE": 23,
+    "AT": 20,
+    "BE": 16,
+    "BG": 22,
+    "CH": 21,
+    "CY": 28,
+    "CZ": 24,
+    "DE": 22,
+    "DK": 18,
+    "EE": 20,
+    "ES": 24,
+    "FI": 18,
+    "FR": 27,
+    "GB": 22,
+    "GR": 27,
+    "HR": 21,
+    "HU": 28,
+    "IE": 22,
+    "IS": 26,
+    "IT": 27,
+    "LT": 20,
+    "LU": 20,
+    "LV": 21,
+    "MT": 31,
+    "NL": 18,
+    "NO": 15,
+    "PL": 28,
+    "PT": 25,
+    "RO": 24,
+    "SE": 24,
+    "SI": 19,
+    "SK": 24,
+    "TR": 26,
+}
 
 
 def luhn(digits):
     """Tells whether a card number's check digit is right."""
-    total = sum(d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(int(c) for c in reversed(digits)))
+    total = sum(
+        d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(int(c) for c in reversed(digits))
+    )
     return total % 10 == 0
 
 
@@ -58,25 +95,56 @@ def encode(offsets, spans, labels):
     return found
 
 
-def decode(offsets, best, sure, labels, least=0.0):
-    """Entities of one window: (start, end, kind, confidence).
-
-    A token continues the entity before it when its kind is the same and it is an I-, or touches it without a gap.
-    """
+def words(text, offsets, best, sure, labels):
+    """Tokens put together to words: [start, end, kind or None, begins, confidence]; the kind with the most weight counts."""
     found = []
     for (start, end), label, share in zip(offsets, best, sure):
         name = labels[label]
-        if name == "O":
-            open_ = False
+        vote = (None if name == "O" else name[2:], name[0] == "B", float(share))
+        if found and (
+            start < found[-1][1] or (start == found[-1][1] and text[start - 1].isalnum() and text[start].isalnum())
+        ):
+            found[-1][1] = max(found[-1][1], end)
+            found[-1][2].append(vote)
+        else:
+            found.append([start, end, [vote]])
+    for word in found:
+        weights = {}
+        for kind, _, share in word[2]:
+            weights[kind] = weights.get(kind, 0.0) + share
+        kind = max(weights, key=weights.get)
+        word[2:] = [kind, next(begins for k, begins, _ in word[2] if k == kind), weights[kind] / len(word[2])]
+    return found
+
+
+MARKS = " \t\n\r,;:!?\"'`“”‘’«»…|*"
+
+
+def decode(text, offsets, best, sure, labels, least=0.0):
+    """Entities of one window: (start, end, kind, confidence).
+
+    A word goes on with the entity before it when its kind is the same and it does not begin one, or touches it without a gap.
+    """
+    found, before = [], None
+    for start, end, kind, begins, share in words(text, offsets, best, sure, labels):
+        if kind is None:
+            before = None
             continue
-        kind = name[2:]
-        if found and open_ and found[-1][2] == kind and (name[0] == "I" or start == found[-1][1]):
+        if before == kind and (not begins or found[-1][1] == start):
             found[-1][1] = end
             found[-1][3].append(share)
         else:
             found.append([start, end, kind, [share]])
-        open_ = True
-    return [(a, b, kind, float(np.mean(shares))) for a, b, kind, shares in found if np.mean(shares) >= least]
+        before = kind
+    kept = []
+    for start, end, kind, shares in found:
+        while start < end and text[start] in MARKS:
+            start += 1
+        while start < end and text[end - 1] in MARKS:
+            end -= 1
+        if start < end and np.mean(shares) >= least:
+            kept.append((start, end, kind, float(np.mean(shares))))
+    return kept
 
 
 def join(learnt, matched):

@@ -1,4 +1,4 @@
-"""States of texts, computed once and kept on disk: pooled ones of every layer, and tokens' where they are needed.
+"""States of windows, computed once and kept on disk in pieces, so that a stopped run goes on where it was.
 
 Knows nothing of labels.
 """
@@ -11,51 +11,59 @@ import torch
 
 import trunk
 
-
-def digest(windows, tag):
-    """A name for these windows under this trunk."""
-    hashed = hashlib.sha256(tag.encode())
-    for window in windows:
-        hashed.update(np.array(window, np.int32).tobytes() + b"/")
-    return hashed.hexdigest()[:16]
+PIECE = 1024  # windows that are computed and written together
 
 
-def pooled(texts, named, work, tag, at=4):
-    """Mean (layers 0-6) and maximum (1-6) over each window's tokens, f16; and every token's state after layer `at`.
-
-    Returns (means, maxima, tokens, begin): the tokens of window i are rows begin[i] .. begin[i] + size + 2.
-    """
-    name = digest(texts.windows, tag)
-    paths = [work / f"{name}.{part}.npy" for part in ("mean", "max", f"tokens{at}")]
-    begin = np.concatenate([[0], np.cumsum(texts.size + 2)])
-    if not paths[2].exists():
-        count = len(texts.windows)
-        mean = np.zeros((count, trunk.LAYERS + 1, trunk.WIDTH), np.float16)
-        most = np.zeros((count, trunk.LAYERS, trunk.WIDTH), np.float16)
-        partial = paths[2].with_suffix(".part.npy")
-        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), trunk.WIDTH))
-        done, since = 0, time.time()
-        for chunk, found, keep in trunk.states(texts.windows, named):
-            share = (keep / keep.sum(1, keepdim=True)).unsqueeze(-1)
-            mean[chunk] = torch.stack([(x * share).sum(1) for x in found], 1).numpy()
-            hidden = ~keep.unsqueeze(-1)
-            most[chunk] = torch.stack([x.masked_fill(hidden, -1e4).amax(1) for x in found[1:]], 1).numpy()
-            half = found[at].to(torch.float16).numpy()
-            for row, i in enumerate(chunk):
-                tokens[begin[i] : begin[i + 1]] = half[row, : texts.size[i] + 2]
-            done += int(keep.sum())
-        print(f"{count} windows, {done} tokens in {time.time() - since:.0f} s", flush=True)
-        tokens.flush()
-        np.save(paths[0], mean)
-        np.save(paths[1], most)
-        partial.rename(paths[2])
-    mean, most, tokens = (np.load(p, mmap_mode="r") for p in paths)
-    return mean, most, tokens, begin
+def key(window):
+    """A window's name."""
+    return hashlib.sha256(np.array(window, np.int32).tobytes()).digest()[:12]
 
 
-def every(texts, named, work, tag):
-    """Every token's states after all layers, f16 (tokens with the special ones, layers + 1, width)."""
-    path = work / f"{digest(texts.windows, tag)}.every.npy"
+class Store:
+    """Mean (layers 0-6) and maximum (1-6) over each window's tokens, f16, by the window's name."""
+
+    def __init__(self, named, work):
+        self.named, self.folder, self.known, self.pieces = named, work, {}, []
+        for path in sorted(work.glob("windows-*.npz")):
+            self.take(np.load(path))
+
+    def take(self, piece):
+        """Adds one written piece."""
+        names, self.pieces = piece["names"], [*self.pieces, (piece["mean"], piece["most"])]
+        for row, name in enumerate(names):
+            self.known[name.tobytes()] = (len(self.pieces) - 1, row)
+
+    def compute(self, windows):
+        """Computes and writes what is not there yet."""
+        fresh = list({name: w for w in windows if (name := key(w)) not in self.known}.values())
+        fresh.sort(key=len)
+        for at in range(0, len(fresh), PIECE):
+            part, since = fresh[at : at + PIECE], time.time()
+            mean = np.zeros((len(part), trunk.LAYERS + 1, trunk.WIDTH), np.float16)
+            most = np.zeros((len(part), trunk.LAYERS, trunk.WIDTH), np.float16)
+            for chunk, found, keep in trunk.states(part, self.named):
+                share, hidden = (keep / keep.sum(1, keepdim=True)).unsqueeze(-1), ~keep.unsqueeze(-1)
+                mean[chunk] = torch.stack([(x * share).sum(1) for x in found], 1).numpy()
+                most[chunk] = torch.stack([x.masked_fill(hidden, -1e4).amax(1) for x in found[1:]], 1).numpy()
+            names = np.array([np.frombuffer(key(w), np.uint8) for w in part])
+            piece = {"names": names, "mean": mean, "most": most}
+            np.savez(self.folder / f"windows-{hashlib.sha256(names.tobytes()).hexdigest()[:16]}.npz", **piece)
+            self.take(piece)
+            print(
+                f"{at + len(part)} of {len(fresh)} windows, {sum(map(len, part))} tokens in {time.time() - since:.0f} s",
+                flush=True,
+            )
+
+    def pooled(self, windows):
+        """Returns (means, maxima) of these windows."""
+        self.compute(windows)
+        places = [self.known[key(w)] for w in windows]
+        return tuple(np.stack([self.pieces[piece][part][row] for piece, row in places]) for part in (0, 1))
+
+
+def every(texts, named, work):
+    """Every token's states after all layers, f16 (tokens with the special ones, layers + 1, width), and where each window's begin."""
+    path = work / f"tokens-{hashlib.sha256(b''.join(map(key, texts.windows))).hexdigest()[:16]}.npy"
     begin = np.concatenate([[0], np.cumsum(texts.size + 2)])
     if not path.exists():
         partial = path.with_suffix(".part.npy")

@@ -78,8 +78,11 @@ def pack(named):
 
 def unpack(packed):
     """Multiplies every int8 matrix out again."""
-    return {name: value.astype(np.float32) * packed[name + ".scale"][:, None] if value.dtype == np.int8 else value
-            for name, value in packed.items() if not name.endswith(".scale")}
+    return {
+        name: value.astype(np.float32) * packed[name + ".scale"][:, None] if value.dtype == np.int8 else value
+        for name, value in packed.items()
+        if not name.endswith(".scale")
+    }
 
 
 def write(packed, path):
@@ -100,21 +103,31 @@ def starts(tokens, room=ROOM, overlap=OVERLAP):
 def embed(ids, named):
     """State 0 of a padded batch of token ids."""
     x = named["embeddings.word_embeddings.weight"][ids] + named["embeddings.position_embeddings.weight"][: ids.shape[1]]
-    return functional.layer_norm(x, (WIDTH,), named["embeddings.LayerNorm.weight"], named["embeddings.LayerNorm.bias"], EPSILON)
+    return functional.layer_norm(
+        x, (WIDTH,), named["embeddings.LayerNorm.weight"], named["embeddings.LayerNorm.bias"], EPSILON
+    )
 
 
 def layer(x, keep, named, number):
     """One encoder layer over a padded batch; `keep` marks the tokens that are not padding, or is None."""
     prefix = f"encoder.layer.{number}"
-    dense = lambda value, name: functional.linear(value, named[f"{prefix}.{name}.weight"], named[f"{prefix}.{name}.bias"])
+    dense = lambda value, name: functional.linear(
+        value, named[f"{prefix}.{name}.weight"], named[f"{prefix}.{name}.bias"]
+    )
     norm = lambda value, name: functional.layer_norm(
-        value, (WIDTH,), named[f"{prefix}.{name}.weight"], named[f"{prefix}.{name}.bias"], EPSILON)
+        value, (WIDTH,), named[f"{prefix}.{name}.weight"], named[f"{prefix}.{name}.bias"], EPSILON
+    )
     batch, tokens, _ = x.shape
-    query, key, value = (dense(x, f"attention.self.{part}").view(batch, tokens, HEADS, -1).transpose(1, 2)
-                         for part in ("query", "key", "value"))
+    query, key, value = (
+        dense(x, f"attention.self.{part}").view(batch, tokens, HEADS, -1).transpose(1, 2)
+        for part in ("query", "key", "value")
+    )
     mask = None if keep is None else keep[:, None, None, :]
     mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    x = norm(dense(mixed.transpose(1, 2).reshape(batch, tokens, WIDTH), "attention.output.dense") + x, "attention.output.LayerNorm")
+    x = norm(
+        dense(mixed.transpose(1, 2).reshape(batch, tokens, WIDTH), "attention.output.dense") + x,
+        "attention.output.LayerNorm",
+    )
     wide = functional.gelu(dense(x, "intermediate.dense"))
     return norm(dense(wide, "output.dense") + x, "output.LayerNorm")
 
@@ -170,5 +183,5 @@ class Texts:
                 self.windows.append(code.ids[begin : begin + room])
                 self.offsets.append(code.offsets[begin : begin + room])
                 self.text.append(number)
-        self.text = np.array(self.text)
-        self.size = np.array([len(w) for w in self.windows])
+        self.text = np.array(self.text, int)
+        self.size = np.array([len(w) for w in self.windows], int)

@@ -190,7 +190,18 @@ fn within(text: &str, bytes: &Range<usize>) -> Range<usize> {
 
 /// Whether a token that starts there goes on with the word that ended there.
 fn is_one_word(text: &str, end: usize, start: usize) -> bool {
-    start < end || (start == end && is_within_word(text, end))
+    start < end || (start == end && (is_within_word(text, end) || is_beside_hyphen(text, end)))
+}
+
+/// Whether a place lies beside a hyphen that ties two letters.
+fn is_beside_hyphen(text: &str, at: usize) -> bool {
+    let (mut left, mut right) = (text[..at].chars().rev(), text[at..].chars());
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+    match (left.next(), right.next()) {
+        (Some('-'), next) => is_letter(next) && is_letter(left.next()),
+        (next, Some('-')) => is_letter(next) && is_letter(right.next()),
+        _ => false,
+    }
 }
 
 /// Whether a place lies between two letters or digits of a script that separates its words.
@@ -228,6 +239,7 @@ fn decode(words: &[Word], threshold: f32) -> Vec<Span<usize>> {
     for run in words.chunk_by(goes_on) {
         let (first, last) = (&run[0], &run[run.len() - 1]);
         let Some(kind) = first.tag.kind else { continue };
+        // Measured: the first word's or the least probability parts right from wrong less well than the mean.
         let confidence = run.iter().map(|word| word.confidence).sum::<f32>() / run.len() as f32;
         if confidence >= threshold {
             spans.push(Span { bytes: first.bytes.start..last.bytes.end, kind, confidence });
@@ -256,14 +268,15 @@ fn whole_words(text: &str, bytes: Range<usize>) -> Range<usize> {
 
 /// Leaves out the marks around an entity: white space, quotes, commas, and brackets that have no partner within.
 fn trimmed(text: &str, bytes: Range<usize>) -> Range<usize> {
-    const MARKS: &str = ",;:!?\"'`“”‘’«»…|*";
+    const MARKS: &str = ",;:!?\"'`“”‘’«»…|*=\\–—";
     let whole = &text[bytes.clone()];
     let is_paired = |open: char, close: char| whole.contains(open) && whole.contains(close);
     let pairs = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')];
     let lone = pairs.map(|(open, close)| if is_paired(open, close) { [' '; 2] } else { [open, close] });
     let is_loose = |c: char| c.is_whitespace() || MARKS.contains(c) || lone.as_flattened().contains(&c);
-    let start = bytes.end - whole.trim_start_matches(is_loose).len();
-    start..start + text[start..bytes.end].trim_end_matches(is_loose).len()
+    // A point may end an abbreviation and a slash an address of the web, but neither begins anything.
+    let start = bytes.end - whole.trim_start_matches(|c| is_loose(c) || "./-".contains(c)).len();
+    start..start + text[start..bytes.end].trim_end_matches(|c| is_loose(c) || c == '-').len()
 }
 
 /// Joins overlapping spans of the same kind, which several windows saw.

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
+/// The quick start's policy.
+pub(super) const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
 /// The key that the simulated OpenAI insists on; it opens nothing else.
 const DEMO_KEY: &str = "sk-demo-only-inside-this-process";

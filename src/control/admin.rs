@@ -1,4 +1,4 @@
-//! Owns the operator's port: is it alive, is it ready, what does it count.
+//! Owns the operator's port: is it alive, is it ready, what does it count; the classify API is served beside.
 //!
 //! Answers from the live state; changes nothing.
 
@@ -36,6 +36,7 @@ impl Admin {
             .route("/livez", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .merge(super::classify_api::routes())
             .with_state(self);
         let until = async move { handed_over.notified().await };
         axum::serve(listener, routes).with_graceful_shutdown(until).await

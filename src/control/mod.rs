@@ -3,6 +3,7 @@
 //! Writes the live snapshot, and never sees a request.
 
 mod admin;
+mod classify_api;
 mod probe;
 mod reload;
 mod resolve;

@@ -2,8 +2,6 @@
 //!
 //! Owns the bounded tail and the search in it. Refuses to check the answer and to hold more of it.
 
-use memchr::memmem;
-
 /// How much of an answer's end is kept, in bytes. Servers write `usage` behind the choices.
 const KEPT: usize = 256 * 1024;
 
@@ -11,6 +9,9 @@ const KEPT: usize = 256 * 1024;
 const TRIES: usize = 16;
 
 const KEY: &[u8] = b"\"usage\"";
+
+/// Where the `g` stands in [`KEY`].
+const KEY_G: usize = 4;
 
 /// The last [`KEPT`] bytes of what was fed, however it was cut into chunks.
 #[derive(Debug, Default)]
@@ -33,7 +34,10 @@ impl Tail {
     /// Returns the value of the top level's last `usage`; empty if there is none, or the answer is not whole.
     pub(super) fn usage(&self) -> &[u8] {
         let tail = self.bytes[self.bytes.len().saturating_sub(KEPT)..].trim_ascii_end();
-        let found = memmem::rfind_iter(tail, KEY).take(TRIES).find_map(|at| top_level_value(tail, at));
+        // `g` is rare in what follows a usage, so that the whole key is seldom compared.
+        let ends = memchr::memrchr_iter(b'g', tail).filter_map(|at| at.checked_sub(KEY_G));
+        let keys = ends.filter(|at| tail[*at..].starts_with(KEY));
+        let found = keys.take(TRIES).find_map(|at| top_level_value(tail, at));
         found.unwrap_or_default()
     }
 }

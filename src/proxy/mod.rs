@@ -27,6 +27,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use peer::Wardrobe;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -154,13 +155,17 @@ impl From<Rejection> for Refusal {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    /// Boxed: Pingora's futures move it along, a pointer is moved faster.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::open(self.live.load(), self.vitals.enter())
+    /// None: answers are never compressed here, and a module costs something for every chunk.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(Exchange::open(self.live.load(), self.vitals.enter()))
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         note(session, exchange);
         self.bound(session);
         match self.admit(session, exchange).await {
@@ -183,7 +188,7 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         let Some((pool, address)) = exchange.attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
@@ -195,7 +200,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.await_first_byte();
         peer::dress(request, exchange).map_err(|rejection| {
@@ -209,7 +214,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         // `None` would end the body; what the replay sent is the client's own, the attempt's goes out.
         let attempt = exchange.course.as_ref().filter(|_| end_of_stream);
@@ -221,7 +226,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         if response.status.is_informational() {
             return Ok(());
@@ -242,7 +247,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         if response.status.is_informational() {
             return Ok(());
@@ -260,7 +265,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         exchange.received(body.as_deref().unwrap_or_default());
         Ok(None)
@@ -270,7 +275,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         trailers: &mut HeaderMap,
-        _exchange: &mut Exchange,
+        _exchange: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
         for name in peer::forged(trailers) {
             trailers.remove(name);
@@ -282,7 +287,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         exchange.failed(&self.metrics);
@@ -302,7 +307,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
         if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
@@ -335,7 +340,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> FailToProxy {
         if let Some(handle) = exchange.replay.take() {
             replay::uninstall(session, &handle);
@@ -363,7 +368,7 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Self::CTX) {
         if let Some(handle) = exchange.replay.take() {
             replay::uninstall(session, &handle);
         }
@@ -372,7 +377,7 @@ impl ProxyHttp for Gateway {
         self.log.write(&exchange.record);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Self::CTX, _error: &Error) -> bool {
         // Our own line says it, in our own words.
         true
     }

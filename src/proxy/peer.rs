@@ -5,7 +5,7 @@
 use super::exchange::Exchange;
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HostRule, PoolSpec, Transport};
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Uri};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
@@ -122,16 +122,9 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
     let course = exchange.course.as_ref().ok_or(Rejection::Internal)?;
     let spec = course.spec(&exchange.live);
-    for name in forged(&request.headers) {
+    for name in named(&request.headers, |name| stays_here(name, spec.forward_authorization)) {
         request.remove_header(&name);
     }
-    if !spec.forward_authorization {
-        for name in CLIENT_CREDENTIALS {
-            request.remove_header(name);
-        }
-    }
-    request.remove_header(&EXPECT);
-    request.remove_header(&TRANSFER_ENCODING);
     if !spec.path_prefix.is_empty() || request.uri.authority().is_some() {
         let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
         request.set_uri(uri);
@@ -140,25 +133,46 @@ pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<
         HostRule::Fixed(host) => host.as_str(),
         HostRule::Endpoint => course.authority().unwrap_or_default(),
     };
-    let length = course.body.len();
-    let mut set = |name: HeaderName, value: &[u8]| {
-        request.insert_header(name, value).map(|_previous| ()).map_err(|_invalid| Rejection::Internal)
-    };
-    set(HOST, host.as_bytes())?;
-    set(CONTENT_LENGTH, length.to_string().as_bytes())?;
+    let length = course.body.len().to_string();
     // Usage is read on the way by, and chunks pass as they come: both need them uncompressed.
-    set(ACCEPT_ENCODING, b"identity")?;
-    set(HeaderName::from_static("x-request-id"), exchange.record.request_id.as_bytes())?;
+    let encoding = request.headers.contains_key(ACCEPT_ENCODING).then_some("identity");
+    let fields = [
+        ("Host", Some(host)),
+        ("Content-Length", Some(length.as_str())),
+        ("Accept-Encoding", encoding),
+        ("x-request-id", Some(exchange.record.request_id.as_str())),
+    ];
+    for (name, value) in fields {
+        let Some(value) = value else { continue };
+        let mut known = request.headers.get_all(name).iter();
+        if known.next().is_none_or(|known| known != value) || known.next().is_some() {
+            request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
+        }
+    }
     if let Some(credential) = &spec.credential {
         let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
-        set(name, credential.value.expose().as_bytes())?;
+        let value = credential.value.expose().as_bytes();
+        request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
     }
     Ok(())
 }
 
 /// The headers by which a request pretends to be decided, or an upstream's answer to be ours.
 pub(super) fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers.keys().filter(|name| is_steering(name)).cloned().collect()
+    named(headers, is_steering)
+}
+
+/// The names that are wanted; no heap for the usual none.
+fn named(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| wanted(name)).cloned().collect()
+}
+
+/// Tells whether a request's header ends here: it steers, is the client's secret, or frames what is framed anew.
+fn stays_here(name: &HeaderName, forward_authorization: bool) -> bool {
+    is_steering(name)
+        || name == EXPECT
+        || name == TRANSFER_ENCODING
+        || (!forward_authorization && CLIENT_CREDENTIALS.contains(&name.as_str()))
 }
 
 /// Tells whether a header is one that only this gateway may set.

@@ -22,7 +22,6 @@ use pingora_proxy::Session;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::time::{Sleep, sleep_until};
 
 type Slot = Arc<Mutex<Option<Box<ServerSession>>>>;
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
@@ -36,8 +35,27 @@ struct Replay {
     body: Bytes,
     deadline: Arc<Deadline>,
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Option<Alarm>,
     slot: Slot,
+}
+
+/// A wait that ends when it is time to look at the deadline again.
+///
+/// Pingora's coarse timers (10 ms, shared by all that end together) cost a fraction of the runtime's, and leave
+/// its event loop without a timeout to arm at every turn.
+struct Alarm {
+    at: Instant,
+    rings: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
+
+impl Alarm {
+    /// The longest wait: abandoned timers stay in memory until they end.
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    fn set(now: Instant, due: Instant) -> Self {
+        let wait = due.saturating_duration_since(now).min(Self::LONGEST);
+        Self { at: now + wait, rings: Box::pin(pingora_timeout::sleep(wait)) }
+    }
 }
 
 /// Replaces the session's downstream by one that replays `body` and watches `deadline`.
@@ -105,18 +123,20 @@ impl CustomSession for Replay {
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
         let Some(due) = self.deadline.due() else { return inner.read_body_or_idle(true).await };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
-        if alarm.deadline() > due.into() {
-            alarm.as_mut().reset(due.into());
+        let now = Instant::now();
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::set(now, due));
+        if alarm.at > due {
+            *alarm = Alarm::set(now, due);
         }
         loop {
             tokio::select! {
                 biased;
                 left = inner.read_body_or_idle(true) => return left,
-                () = alarm.as_mut() => {}
+                () = alarm.rings.as_mut() => {}
             }
+            let now = Instant::now();
             match self.deadline.due() {
-                Some(due) if due > Instant::now() => alarm.as_mut().reset(due.into()),
+                Some(due) if due > now => *alarm = Alarm::set(now, due),
                 _ => return Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed"),
             }
         }

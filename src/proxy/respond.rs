@@ -9,8 +9,8 @@ use crate::openai::Rejection;
 use crate::policy::Model;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
@@ -55,7 +55,7 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     for (name, value) in stamps {
         if let Some(value) = value {
             // A name of the policy that is no header value is left out; the log still has it.
-            let _ = response.insert_header(HeaderName::from_static(name), value);
+            let _ = response.insert_header(name, value);
         }
     }
 }

@@ -3,10 +3,10 @@
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use signalbox::sim::{Faults, Options, Seen, Sim};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -312,4 +312,20 @@ fn follow(stream: impl Read + Send + 'static) -> Lines {
 
 fn find(lines: &Lines, part: &str) -> Option<String> {
     lines.lock().unwrap().iter().find(|line| line.contains(part)).cloned()
+}
+
+/// Runs a subcommand to its end with this on its standard input.
+pub fn command(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("SIGNALBOX_POLICY");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that reads nothing may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// What a process printed.
+pub fn printed(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
 }

@@ -14,9 +14,12 @@ mod upstream;
 
 mod balancing;
 mod bodies;
+mod classify_api;
 mod classifying;
 mod commands;
 mod demo;
+mod eval;
+mod explain;
 mod framing;
 mod guides;
 mod leaving;

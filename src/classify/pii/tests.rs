@@ -100,6 +100,26 @@ fn the_tokens_of_a_word_have_one_label_by_their_weight() {
 }
 
 #[test]
+fn a_hyphen_between_letters_parts_no_word() {
+    let text = "Ann Parker-Jones, 5-7";
+    let window = Tokens::new(
+        text,
+        0,
+        &[
+            ("Ann", "B-PERSON", 0.9),
+            ("Parker", "I-PERSON", 0.9),
+            ("-", "O", 0.5),
+            ("Jones", "B-GPE", 0.6),
+            (",", "O", 0.9),
+            ("5", "B-GPE", 0.9),
+            ("-", "B-PERSON", 0.9),
+            ("7", "O", 0.9),
+        ],
+    );
+    assert_eq!(found(text, &[window], 0.5), [person("Ann Parker-Jones"), gpe("5")]);
+}
+
+#[test]
 fn labels_without_letters_and_other_letters_are_read_too() {
     let labels = ["NO_PII", "PERSON", "E-PERSON", "S-GPE", "B-NO_PII"].map(Arc::from);
     let text = "x Ann Lee Rome Bonn y";

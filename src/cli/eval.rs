@@ -1,0 +1,168 @@
+//! Owns `signalbox eval`: a classifier judged on texts whose labels are known.
+//!
+//! The arithmetic is `evaluation`'s.
+
+mod table;
+
+use super::Failure;
+use super::trial::{Trial, TrialArgs, bar, is_heard, runtime};
+use crate::classify::{Entity, Findings, Questions, Source};
+use crate::evaluation::{self, Latency, Outcome, Report, Samples, Signal, Span};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Arguments of `signalbox eval`.
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    /// JSON lines, each a `text` with a `label` (a domain, or `jailbreak` and `benign`) or, for personal data, with
+    /// `types` or `spans` ([[start, end, type], …] in characters); `-` stands for standard input.
+    file: PathBuf,
+    /// What the texts are labelled with; told by the labels, when left out.
+    #[arg(long, value_enum)]
+    signal: Option<Which>,
+    /// Judge this model instead of the policy's: `builtin`, a folder, or `hf://owner/name[@revision]`.
+    #[arg(long, value_name = "SOURCE")]
+    model: Option<String>,
+    #[command(flatten)]
+    trial: TrialArgs,
+    /// How many texts are asked at once; one by one shows how long a single request waits on an idle machine.
+    #[arg(long, value_name = "TEXTS", default_value = "1")]
+    batch: NonZeroUsize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Which {
+    Domain,
+    Jailbreak,
+    Pii,
+}
+
+/// A report, and of what.
+#[derive(Serialize)]
+struct Evaluation {
+    file: String,
+    model: String,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl EvalArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let text = read(&self.file)?;
+        let trial = self.trial.load(|spec| {
+            if let Some(model) = &self.model {
+                spec.model = source(model);
+                spec.models.clear();
+            }
+        })?;
+        let file = self.file.display().to_string();
+        let domains: Vec<String> = trial.classifier.labels().iter().map(ToString::to_string).collect();
+        let samples = evaluation::read(&text, self.signal.map(Which::signal), &domains)
+            .map_err(|bad| format!("{file}: {bad}"))?;
+        let model = answering(&trial, samples.signal)
+            .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;
+        let report = runtime()?.block_on(judged(&trial, &samples, self.batch.get()));
+        let evaluation = Evaluation { file, model, report };
+        let text = if self.json { serde_json::to_string(&evaluation)? } else { table::of(&evaluation) };
+        is_heard(&text)?;
+        Ok(())
+    }
+}
+
+impl Which {
+    fn signal(self) -> Signal {
+        match self {
+            Self::Domain => Signal::Domain,
+            Self::Jailbreak => Signal::Jailbreak,
+            Self::Pii => Signal::Pii,
+        }
+    }
+}
+
+/// Reads where a model comes from, as policies write it.
+fn source(text: &str) -> Source {
+    if text == "builtin" {
+        return Source::Builtin;
+    }
+    let Some(name) = text.strip_prefix("hf://") else { return Source::Folder(text.into()) };
+    let (repo, revision) = name.split_once('@').unwrap_or((name, "main"));
+    Source::Hub { repo: repo.to_owned(), revision: revision.to_owned() }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+fn questions(signal: Signal) -> Questions {
+    match signal {
+        Signal::Domain => Questions { domain: true, ..Questions::NONE },
+        Signal::Jailbreak => Questions { jailbreak: true, ..Questions::NONE },
+        Signal::Pii => Questions { pii: true, ..Questions::NONE },
+    }
+}
+
+/// The source of the model that answers.
+fn answering(trial: &Trial, signal: Signal) -> Option<String> {
+    let models = trial.classifier.models();
+    let answers = models.iter().find(|model| !model.questions.and(questions(signal)).is_empty());
+    answers.map(|model| model.source.clone())
+}
+
+async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
+    let (mut outcomes, mut each) = (Vec::new(), Vec::new());
+    let mut threshold = match samples.signal {
+        Signal::Domain => trial.policy.classifier.min_confidence.fraction(),
+        Signal::Jailbreak | Signal::Pii => 1.0,
+    };
+    let (bar, began) = (bar(samples.items.len()), Instant::now());
+    for items in samples.items.chunks(batch) {
+        let texts: Vec<String> = items.iter().map(|item| item.text.clone()).collect();
+        let asked = Instant::now();
+        let all = trial.classifier.classify_all(&texts, questions(samples.signal), trial.deadline()).await;
+        each.extend(std::iter::repeat_n(asked.elapsed(), texts.len()));
+        for findings in all {
+            if let Some(Ok(risk)) = &findings.jailbreak {
+                threshold = risk.threshold;
+            }
+            outcomes.push(outcome(findings, &samples.labels));
+        }
+        bar.inc(texts.len() as u64);
+    }
+    let took = began.elapsed();
+    bar.finish_and_clear();
+    evaluation::report(samples, &outcomes, threshold, Latency::of(each, took, batch))
+}
+
+/// The one answer that was asked for.
+fn outcome(findings: Findings, labels: &[String]) -> Outcome {
+    let Findings { domain, jailbreak, pii, .. } = findings;
+    let domain = domain.map(|found| {
+        found.map(|label| {
+            let class = labels.iter().position(|known| **known == *label.name).unwrap_or(labels.len());
+            Outcome::Class { class, confidence: f64::from(label.confidence) }
+        })
+    });
+    let jailbreak = jailbreak.map(|found| found.map(|risk| Outcome::Score(f64::from(risk.score))));
+    let pii = pii.map(|found| found.map(|found| Outcome::Entities(found.iter().map(span).collect())));
+    let answer = domain.or(jailbreak).or(pii);
+    answer.map_or(Outcome::Unknown("unsupported"), |answer| {
+        answer.unwrap_or_else(|unknown| Outcome::Unknown(unknown.as_str()))
+    })
+}
+
+fn span(entity: &Entity) -> (Span, f64) {
+    let kind = entity.kind.to_string();
+    (Span { start: entity.chars.start, end: entity.chars.end, kind }, f64::from(entity.confidence))
+}

@@ -1,0 +1,66 @@
+//! Owns `signalbox explain`: where prompts would go, and why.
+//!
+//! Decides nothing itself: it shows what the classifier and the same plan as the proxy's say.
+
+mod explanation;
+mod prompts;
+
+use super::Failure;
+use super::trial::{Trial, TrialArgs, bar, is_heard, runtime};
+use crate::classify::Questions;
+use crate::openai::ChatRequest;
+use clap::Args;
+use explanation::Explanation;
+use prompts::Prompt;
+use std::path::PathBuf;
+
+/// Arguments of `signalbox explain`.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// Prompts, each an argument; `-` reads them from standard input as --file does.
+    #[arg(required_unless_present = "file")]
+    prompts: Vec<String>,
+    /// A file of prompts: one a line, or JSON lines with a `text`, or with a whole chat request (an object with
+    /// `messages`, by itself or as `body`).
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    trial: TrialArgs,
+    /// The model that the client names; the policy's first virtual model, when left out.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Ask for the embedding too, and say how wide and how long it is.
+    #[arg(long)]
+    embedding: bool,
+    /// Print a JSON object for each prompt, on a line of its own.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ExplainArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let trial = self.trial.load(|_as_it_is| {})?;
+        let virtual_model = trial.policy.virtual_models.first().map_or("auto", String::as_str);
+        let model = self.model.as_deref().unwrap_or(virtual_model);
+        let prompts = prompts::read(&self.prompts, self.file.as_deref(), model)?;
+        let questions = Questions { embedding: self.embedding, ..Questions::ALL };
+        let (runtime, bar) = (runtime()?, bar(prompts.len()));
+        for prompt in prompts {
+            let explanation = runtime.block_on(explain(&trial, &prompt, questions));
+            let text = if self.json { serde_json::to_string(&explanation)? } else { explanation.to_string() };
+            bar.inc(1);
+            if !bar.suspend(|| is_heard(&text))? {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+}
+
+async fn explain<'a>(trial: &'a Trial, prompt: &'a Prompt, questions: Questions) -> Explanation {
+    let request: &ChatRequest = &prompt.request;
+    let text = request.prompt_text();
+    let findings = trial.classifier.classify(&text, questions, trial.deadline()).await;
+    Explanation::new(trial, prompt, &text, findings)
+}

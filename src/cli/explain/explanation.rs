@@ -1,0 +1,353 @@
+//! Owns how one explanation reads, for people and as JSON.
+
+use super::super::trial::Trial;
+use super::prompts::Prompt;
+use crate::classify::{Cost, Entity, EntitySource, Findings, Label, Risk, Unknown};
+use crate::decide::{Verdict, trace};
+use crate::openai::Rejection;
+use crate::policy::Policy;
+use crate::route::{Plan, settle};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How much of a prompt people are shown, in characters.
+const SHOWN_CHARS: usize = 100;
+
+/// How many domains people are shown, and from which probability on.
+const SHOWN_DOMAINS: (usize, f32) = (4, 0.005);
+
+/// Where one prompt would go, and why.
+#[derive(Debug, Serialize)]
+pub(super) struct Explanation {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    prompt: String,
+    requested_model: String,
+    signals: Signals,
+    decisions: Vec<Tried>,
+    plan: Outcome,
+    time: Time,
+}
+
+/// What was found; a signal that was not asked for is not there.
+#[derive(Debug, Serialize)]
+struct Signals {
+    domain: Option<Heard<Domain>>,
+    jailbreak: Option<Heard<Jailbreak>>,
+    pii: Option<Heard<Vec<Found>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<Heard<Embedding>>,
+}
+
+/// An answer, or why there is none.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Heard<T> {
+    Known(T),
+    Unknown { unknown: &'static str },
+}
+
+#[derive(Debug, Serialize)]
+struct Domain {
+    label: String,
+    confidence: f32,
+    coverage: f32,
+    probabilities: BTreeMap<String, f32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Jailbreak {
+    score: f32,
+    threshold: f32,
+    #[serde(rename = "is_jailbreak")]
+    flagged: bool,
+    /// Which bytes of the prompt have that score.
+    at: [usize; 2],
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    #[serde(rename = "type")]
+    kind: String,
+    /// Its first character and the one after its last.
+    start: usize,
+    end: usize,
+    confidence: f32,
+    by: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Embedding {
+    width: usize,
+    norm: f32,
+}
+
+/// A decision that was tried.
+#[derive(Debug, Serialize)]
+struct Tried {
+    name: String,
+    priority: i32,
+    model: String,
+    matched: bool,
+    chosen: bool,
+    why: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Plan { model: String, pools: Vec<Pool>, decision: Option<String>, reason: &'static str },
+    Rejection { rejected: &'static str, status: u16, message: String },
+}
+
+#[derive(Debug, Serialize)]
+struct Pool {
+    pool: String,
+    upstream_model: String,
+}
+
+/// Where the time went.
+#[derive(Debug, Serialize)]
+struct Time {
+    tokenize_ms: f64,
+    queue_ms: f64,
+    compute_ms: f64,
+    decide_ms: f64,
+    tokens: usize,
+    windows: usize,
+    cached: usize,
+    /// How long the policy lets a request wait for its domain.
+    policy_deadline_ms: f64,
+}
+
+impl Explanation {
+    /// Plans what was found, with the very code that plans requests.
+    pub(super) fn new(trial: &Trial, prompt: &Prompt, text: &str, findings: Findings) -> Self {
+        let (policy, model) = (&trial.policy, prompt.request.model());
+        let domain = findings.domain.clone().unwrap_or(Err(Unknown::Unsupported));
+        let began = Instant::now();
+        let plan = settle(policy, model, domain.clone());
+        let decide = began.elapsed();
+        let decisions = match (&domain, policy.is_virtual(model)) {
+            (Ok(label), true) => tried(policy, label, &plan),
+            _ => Vec::new(),
+        };
+        Self {
+            line: prompt.line,
+            prompt: text.to_owned(),
+            requested_model: model.to_owned(),
+            decisions,
+            plan: outcome(policy, plan),
+            time: Time::of(findings.cost, decide, policy.classifier.deadline),
+            signals: Signals::of(findings, trial.classifier.labels()),
+        }
+    }
+}
+
+fn tried(policy: &Policy, label: &Label, plan: &Result<Plan, Rejection>) -> Vec<Tried> {
+    let chosen = plan.as_ref().ok().and_then(|plan| plan.decision.as_deref());
+    let steps = trace(policy, label).map(|step| Tried {
+        name: step.decision.name.clone(),
+        priority: step.decision.priority,
+        model: policy[step.decision.model].name.clone(),
+        matched: step.verdict == Verdict::Matched,
+        chosen: chosen == Some(step.decision.name.as_str()),
+        why: step.to_string(),
+    });
+    steps.collect()
+}
+
+fn outcome(policy: &Policy, plan: Result<Plan, Rejection>) -> Outcome {
+    match plan {
+        Ok(plan) => {
+            let model = &policy[plan.model];
+            let pools = model.routes.iter().map(|route| Pool {
+                pool: policy[route.pool].name.clone(),
+                upstream_model: route.upstream_model.clone(),
+            });
+            Outcome::Plan {
+                model: model.name.clone(),
+                pools: pools.collect(),
+                decision: plan.decision,
+                reason: plan.reason.as_str(),
+            }
+        }
+        Err(rejection) => Outcome::Rejection {
+            rejected: rejection.reason(),
+            status: rejection.status().as_u16(),
+            message: rejection.to_string(),
+        },
+    }
+}
+
+impl<T> Heard<T> {
+    fn of<U>(answer: Option<Result<U, Unknown>>, known: impl FnOnce(U) -> T) -> Option<Self> {
+        Some(match answer? {
+            Ok(answer) => Self::Known(known(answer)),
+            Err(unknown) => Self::Unknown { unknown: unknown.as_str() },
+        })
+    }
+}
+
+impl Signals {
+    fn of(findings: Findings, labels: &[Arc<str>]) -> Self {
+        Self {
+            domain: Heard::of(findings.domain, |label: Label| Domain {
+                probabilities: labels
+                    .iter()
+                    .map(ToString::to_string)
+                    .zip(label.probabilities.iter().copied())
+                    .collect(),
+                label: label.name.to_string(),
+                confidence: label.confidence,
+                coverage: label.coverage,
+            }),
+            jailbreak: Heard::of(findings.jailbreak, |risk: Risk| Jailbreak {
+                flagged: risk.is_jailbreak(),
+                score: risk.score,
+                threshold: risk.threshold,
+                at: [risk.at.start, risk.at.end],
+            }),
+            pii: Heard::of(findings.pii, |found: Vec<Entity>| found.iter().map(Found::of).collect()),
+            embedding: Heard::of(findings.embedding, |vector: Arc<[f32]>| Embedding {
+                width: vector.len(),
+                norm: vector.iter().map(|value| value * value).sum::<f32>().sqrt(),
+            }),
+        }
+    }
+}
+
+impl Found {
+    fn of(entity: &Entity) -> Self {
+        Self {
+            kind: entity.kind.to_string(),
+            start: entity.chars.start,
+            end: entity.chars.end,
+            confidence: entity.confidence,
+            by: match entity.by {
+                EntitySource::Model => "model",
+                EntitySource::Pattern => "pattern",
+            },
+        }
+    }
+}
+
+impl Time {
+    fn of(cost: Cost, decide: Duration, deadline: Duration) -> Self {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        Self {
+            tokenize_ms: ms(cost.tokenize),
+            queue_ms: ms(cost.queued),
+            compute_ms: ms(cost.compute),
+            decide_ms: ms(decide),
+            tokens: cost.tokens,
+            windows: cost.windows,
+            cached: cost.cached,
+            policy_deadline_ms: ms(deadline),
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = self.prompt.chars().take(SHOWN_CHARS).collect();
+        let more = if start.len() < self.prompt.len() { " …" } else { "" };
+        writeln!(f, "prompt     {start:?}{more}, for `{}`", self.requested_model)?;
+        self.signals.fmt(f)?;
+        for (place, tried) in self.decisions.iter().enumerate() {
+            let title = if place == 0 { "decisions" } else { "" };
+            let mark = match (tried.chosen, tried.matched) {
+                (true, _) => "=>",
+                (false, true) => " +",
+                (false, false) => " -",
+            };
+            writeln!(f, "{title:<9} {mark} {} (priority {}): {}", tried.name, tried.priority, tried.why)?;
+        }
+        writeln!(f, "plan       {}", self.plan)?;
+        self.time.fmt(f)
+    }
+}
+
+impl fmt::Display for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, "domain", self.domain.as_ref(), |f, domain: &Domain| {
+            let mut likely: Vec<_> = domain.probabilities.iter().collect();
+            likely.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+            let shown = likely.iter().take(SHOWN_DOMAINS.0).filter(|(_, p)| **p >= SHOWN_DOMAINS.1);
+            let shown: Vec<_> = shown.map(|(label, p)| format!("{label} {p:.3}")).collect();
+            write!(f, "{}", shown.join(", "))?;
+            if domain.coverage < 1.0 {
+                write!(f, " (from {:.0} % of the text)", domain.coverage * 100.0)
+            } else {
+                Ok(())
+            }
+        })?;
+        show(f, "jailbreak", self.jailbreak.as_ref(), |f, risk: &Jailbreak| {
+            let (verdict, order) = if risk.flagged { ("yes", ">=") } else { ("no", "<") };
+            write!(f, "{verdict}: {:.4} {order} {}", risk.score, risk.threshold)?;
+            if risk.flagged { write!(f, ", bytes {}..{}", risk.at[0], risk.at[1]) } else { Ok(()) }
+        })?;
+        show(f, "pii", self.pii.as_ref(), |f, found: &Vec<Found>| {
+            let each = found.iter().map(|entity| {
+                let Found { kind, start, end, confidence, by } = entity;
+                format!("{kind} at {start}..{end} ({confidence:.3}, {by})")
+            });
+            let each: Vec<_> = each.collect();
+            f.write_str(if each.is_empty() { "none" } else { "" })?;
+            f.write_str(&each.join(", "))
+        })?;
+        show(f, "embedding", self.embedding.as_ref(), |f, vector: &Embedding| {
+            write!(f, "{} wide, norm {:.4}", vector.width, vector.norm)
+        })
+    }
+}
+
+fn show<T>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    heard: Option<&Heard<T>>,
+    known: impl FnOnce(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    let Some(heard) = heard else { return Ok(()) };
+    write!(f, "{name:<10} ")?;
+    match heard {
+        Heard::Known(answer) => known(f, answer)?,
+        Heard::Unknown { unknown } => write!(f, "unknown: {unknown}")?,
+    }
+    writeln!(f)
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan { model, pools, decision, reason } => {
+                let pools = pools.iter().map(|pool| format!("{} (as {})", pool.pool, pool.upstream_model));
+                let pools: Vec<_> = pools.collect();
+                write!(f, "{model} by {reason}")?;
+                if let Some(decision) = decision {
+                    write!(f, " ({decision})")?;
+                }
+                write!(f, "; pools: {}", pools.join(", then "))
+            }
+            Self::Rejection { status, message, .. } => write!(f, "rejected with {status}: {message}"),
+        }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tokenize_ms, queue_ms, compute_ms, decide_ms, .. } = self;
+        write!(
+            f,
+            "time       tokenize {tokenize_ms:.2} ms, queue {queue_ms:.2} ms, compute {compute_ms:.2} ms, decide {decide_ms:.3} ms"
+        )?;
+        write!(f, "; {} tokens in {} windows, {} cached", self.tokens, self.windows, self.cached)?;
+        if tokenize_ms + queue_ms + compute_ms > self.policy_deadline_ms {
+            write!(f, "\n           longer than the {} ms that the policy waits", self.policy_deadline_ms)?;
+        }
+        writeln!(f)
+    }
+}

@@ -1,0 +1,116 @@
+//! Owns the classify API on the operator's port, in the shapes of vLLM Semantic Router's, so that its clients, scripts
+//! and dashboards find what they know.
+//!
+//! Answers from the live snapshot: its classifier, and its policy by the same plan as the proxy's. Changes nothing.
+
+mod batch;
+mod combined;
+mod envelope;
+mod info;
+mod intent;
+mod pii;
+mod security;
+mod vectors;
+
+use super::Admin;
+use crate::classify::{Findings, Questions};
+use crate::snapshot::Snapshot;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use envelope::Fault;
+use std::time::{Duration, Instant};
+
+/// The longest body, in bytes.
+const MAX_BODY: usize = 10 << 20;
+
+/// The most texts that one request may hold.
+const MAX_TEXTS: usize = 100;
+
+/// What a path is for.
+struct Endpoint {
+    method: &'static str,
+    path: &'static str,
+    description: &'static str,
+}
+
+/// Every path, for the index.
+const ENDPOINTS: &[Endpoint] = &[
+    endpoint("GET", "/health", "Whether the API answers"),
+    endpoint("GET", "/api/v1", "This list"),
+    endpoint("POST", "/api/v1/classify/intent", "What a text is about, and where the policy sends it"),
+    endpoint("POST", "/api/v1/classify/pii", "Which personal data a text holds"),
+    endpoint("POST", "/api/v1/classify/security", "Whether a text attacks the model that reads it"),
+    endpoint("POST", "/api/v1/classify/combined", "All of these in one pass"),
+    endpoint("POST", "/api/v1/classify/batch", "One of these for up to 100 texts, as one tensor batch"),
+    endpoint("POST", "/api/v1/embeddings", "Texts as vectors of unit length"),
+    endpoint("POST", "/api/v1/similarity", "How alike two texts are"),
+    endpoint("POST", "/api/v1/similarity/batch", "Which candidates are most like a query"),
+    endpoint("GET", "/info/models", "The models in memory"),
+    endpoint("GET", "/info/classifier", "What the classifier can do, by the policy in force"),
+];
+
+const fn endpoint(method: &'static str, path: &'static str, description: &'static str) -> Endpoint {
+    Endpoint { method, path, description }
+}
+
+/// The API's paths.
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/health", get(info::health))
+        .route("/api/v1", get(info::index))
+        .route("/api/v1/classify/intent", post(intent::intent))
+        .route("/api/v1/classify/pii", post(pii::pii))
+        .route("/api/v1/classify/security", post(security::security))
+        .route("/api/v1/classify/combined", post(combined::combined))
+        .route("/api/v1/classify/batch", post(batch::batch))
+        .route("/api/v1/embeddings", post(vectors::embeddings))
+        .route("/api/v1/similarity", post(vectors::similarity))
+        .route("/api/v1/similarity/batch", post(vectors::similarity_batch))
+        .route("/info/models", get(info::models))
+        .route("/info/classifier", get(info::classifier))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+/// Asks about one text within the policy's deadline.
+async fn ask(live: &Snapshot, text: &str, questions: Questions) -> Findings {
+    live.classifier.classify(text, questions, deadline(live, 1)).await
+}
+
+/// Asks about several texts at once, as one batch.
+async fn ask_all(live: &Snapshot, texts: &[String], questions: Questions) -> Vec<Findings> {
+    live.classifier.classify_all(texts, questions, deadline(live, texts.len())).await
+}
+
+/// The policy's deadline is one text's; a batch has as many of them as texts.
+fn deadline(live: &Snapshot, texts: usize) -> Instant {
+    Instant::now() + live.policy.classifier.deadline * u32::try_from(texts).unwrap_or(u32::MAX)
+}
+
+/// Refuses texts that are too many, or without anything in them.
+fn ensure_texts(name: &str, texts: &[String]) -> Result<(), Fault> {
+    if texts.is_empty() {
+        return Err(Fault::invalid(format!("{name} array cannot be empty")));
+    }
+    if texts.len() > MAX_TEXTS {
+        return Err(Fault::invalid(format!(
+            "{name} holds {} texts; at most {MAX_TEXTS} are taken",
+            texts.len()
+        )));
+    }
+    match texts.iter().position(|text| text.trim().is_empty()) {
+        Some(place) => Err(Fault::invalid(format!("{name}[{place}] cannot be empty"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a text without anything in it.
+fn ensure_text(text: &str) -> Result<(), Fault> {
+    if text.trim().is_empty() { Err(Fault::invalid("text cannot be empty")) } else { Ok(()) }
+}
+
+/// Whole milliseconds since then, as the API counts them.
+fn millis_since(began: Instant) -> u64 {
+    let elapsed: Duration = began.elapsed();
+    elapsed.as_millis() as u64
+}

@@ -1,0 +1,164 @@
+//! Owns what the API says of itself: its paths, the models in memory, and what the policy in force makes of them.
+
+use super::{Admin, ENDPOINTS};
+use crate::classify::{Classifier, ModelInfo, Question};
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({"status": "healthy", "service": "classification-api"}))
+}
+
+pub(super) async fn index() -> Json<Value> {
+    let endpoints: Vec<Value> = ENDPOINTS
+        .iter()
+        .map(|one| json!({"path": one.path, "method": one.method, "description": one.description}))
+        .collect();
+    Json(json!({
+        "service": "Signalbox classification API",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "What the classifier in this process says of a text, in the shapes of vLLM Semantic Router's API",
+        "endpoints": endpoints,
+        "task_types": [
+            {"name": "intent", "description": "What a text is about"},
+            {"name": "pii", "description": "Which personal data it holds"},
+            {"name": "security", "description": "Whether it attacks the model that reads it"},
+        ],
+        "links": {"models": "/info/models", "classifier": "/info/classifier", "metrics": "/metrics"},
+    }))
+}
+
+#[derive(Serialize)]
+pub(super) struct Models {
+    models: Vec<Model>,
+    system: System,
+}
+
+#[derive(Serialize)]
+struct Model {
+    name: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    loaded: bool,
+    #[serde(rename = "model_path")]
+    path: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    categories: Vec<String>,
+    metadata: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct System {
+    version: &'static str,
+    architecture: &'static str,
+    os: &'static str,
+    memory_usage: String,
+    gpu_available: bool,
+}
+
+pub(super) async fn models(State(admin): State<Admin>) -> Json<Models> {
+    let loaded = admin.live.load().classifier.models();
+    let system = System {
+        version: env!("CARGO_PKG_VERSION"),
+        architecture: std::env::consts::ARCH,
+        os: std::env::consts::OS,
+        memory_usage: format!("{:.2} MB", loaded.iter().map(|model| model.bytes).sum::<usize>() as f64 / 1e6),
+        gpu_available: loaded.iter().any(|model| model.device.starts_with("cuda")),
+    };
+    let models = Question::ALL.into_iter().filter_map(|question| {
+        let model = answering(&loaded, question)?;
+        Some(describe(model, question))
+    });
+    Json(Models { models: models.collect(), system })
+}
+
+fn describe(model: &ModelInfo, question: Question) -> Model {
+    let (name, kind) = match question {
+        Question::Domain => ("category_classifier", "intent_classification"),
+        Question::Jailbreak => ("jailbreak_classifier", "security_detection"),
+        Question::Pii => ("pii_classifier", "pii_detection"),
+        Question::Embedding => ("similarity_model", "similarity"),
+    };
+    let metadata = BTreeMap::from([
+        ("model_type", model.family.to_owned()),
+        ("device", model.device.clone()),
+        ("dtype", model.dtype.to_owned()),
+        ("parameters", model.parameters.to_string()),
+        ("bytes", model.bytes.to_string()),
+        ("max_tokens", model.max_tokens.to_string()),
+        ("width", model.width.to_string()),
+        ("load_time_ms", model.load_time.as_millis().to_string()),
+    ]);
+    let categories = labels(model, question);
+    Model { name, kind, loaded: true, path: model.source.clone(), categories, metadata }
+}
+
+pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
+    let live = admin.live.load();
+    let (policy, loaded) = (&live.policy, live.classifier.models());
+    let can = |question| answering(&loaded, question).is_some();
+    let capabilities = [
+        (Question::Domain, "intent_classification"),
+        (Question::Pii, "pii_detection"),
+        (Question::Jailbreak, "security_detection"),
+        (Question::Embedding, "similarity_matching"),
+    ];
+    let capabilities: Vec<&str> =
+        capabilities.into_iter().filter(|(question, _)| can(*question)).map(|(_, name)| name).collect();
+    let least = policy.classifier.min_confidence.fraction();
+    let categories: Vec<Value> =
+        live.classifier.labels().iter().map(|label| json!({"name": &**label, "threshold": least})).collect();
+    let decisions = policy.decisions.iter().map(|decision| {
+        json!({
+            "name": decision.name,
+            "description": decision.description,
+            "priority": decision.priority,
+            "domains": decision.domains,
+            "min_confidence": decision.min_confidence.fraction(),
+            "model": policy[decision.model].name,
+        })
+    });
+    Json(json!({
+        "status": "active",
+        "capabilities": capabilities,
+        "categories": categories,
+        "decisions": decisions.collect::<Vec<Value>>(),
+        "pii_types": pii_types(&live.classifier),
+        "security": {"jailbreak_detection": can(Question::Jailbreak), "enabled": can(Question::Jailbreak)},
+        "performance": {"queued": live.classifier.queued()},
+        "configuration": {
+            "category_threshold": least,
+            "deadline_ms": policy.classifier.deadline.as_millis() as u64,
+            "policy_generation": live.generation,
+        },
+    }))
+}
+
+/// The model that answers a question.
+pub(super) fn answering(models: &[ModelInfo], question: Question) -> Option<&ModelInfo> {
+    models.iter().find(|model| model.questions.has(question))
+}
+
+/// The types of personal data that the loaded model tells apart.
+pub(super) fn pii_types(classifier: &Classifier) -> BTreeSet<String> {
+    let models = classifier.models();
+    let model = answering(&models, Question::Pii);
+    model.map_or_else(BTreeSet::new, |model| labels(model, Question::Pii).into_iter().collect())
+}
+
+/// A head's labels; those that mark tokens as types, without `O` and without what tells a type's start.
+fn labels(model: &ModelInfo, question: Question) -> Vec<String> {
+    let labels = model.labels.iter().find(|(of, _)| *of == question).map_or(&[][..], |(_, labels)| labels);
+    if question != Question::Pii {
+        return labels.to_vec();
+    }
+    let types = labels.iter().filter(|label| *label != "O");
+    let bare = types.map(|label| {
+        let kind = label.strip_prefix("B-").or_else(|| label.strip_prefix("I-"));
+        kind.unwrap_or(label).to_owned()
+    });
+    bare.collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,270 @@
+//! Owns the file of labelled texts: JSON lines, with every bad line named at once.
+
+use super::spans::Span;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// How many bad lines are named; the rest is counted.
+const MOST_NAMED: usize = 20;
+
+/// The classes that tell a guard's file from one of domains, in the order of their indices.
+const GUARD: [&str; 2] = ["benign", "jailbreak"];
+
+/// The type by which some data sets say that a text has none.
+const NO_PII: &str = "NO_PII";
+
+/// What is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signal {
+    /// What a text is about.
+    Domain,
+    /// Whether a text attacks the model that reads it.
+    Jailbreak,
+    /// Which personal data a text holds.
+    Pii,
+}
+
+impl Signal {
+    /// The signal's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Domain => "domain",
+            Self::Jailbreak => "jailbreak",
+            Self::Pii => "pii",
+        }
+    }
+}
+
+/// The labelled texts of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples {
+    /// What they are labelled with.
+    pub signal: Signal,
+    /// The classes that [`Truth::Class`] counts; empty for personal data.
+    pub labels: Vec<String>,
+    /// The texts, in the file's order; never empty.
+    pub items: Vec<Sample>,
+}
+
+/// One labelled text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The text.
+    pub text: String,
+    /// What it is.
+    pub truth: Truth,
+}
+
+/// What people say that a text is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Truth {
+    /// Of the class with that index.
+    Class(usize),
+    /// One that holds personal data of these types.
+    Types(BTreeSet<String>),
+    /// One that holds personal data exactly there.
+    Spans(BTreeSet<Span>),
+}
+
+/// A line that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub fault: String,
+}
+
+/// Why a file of labelled texts cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLines {
+    /// The first of them; none where the file has no lines at all.
+    pub first: Vec<BadLine>,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl fmt::Display for BadLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count == 0 {
+            return f.write_str("no labelled text in it");
+        }
+        write!(f, "{} bad line(s):", self.count)?;
+        for bad in &self.first {
+            write!(f, "\n  line {}: {}", bad.line, bad.fault)?;
+        }
+        match self.count - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for BadLines {}
+
+/// A line as it is written; what else is in it is the writer's.
+#[derive(Deserialize)]
+struct Raw {
+    text: String,
+    label: Option<String>,
+    types: Option<Vec<String>>,
+    spans: Option<Vec<(usize, usize, String)>>,
+}
+
+/// Reads a file; what it is labelled with is `signal`, or what its lines tell. Labels of domains must be in `domains`.
+pub fn read(file: &str, signal: Option<Signal>, domains: &[String]) -> Result<Samples, BadLines> {
+    let lines = file.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let (mut raws, mut bad) = (Vec::new(), Vec::new());
+    for (at, line) in lines {
+        match serde_json::from_str::<Raw>(line) {
+            Ok(raw) => raws.push((at + 1, raw)),
+            Err(error) => bad.push(BadLine { line: at + 1, fault: explained(&error) }),
+        }
+    }
+    let signal = signal.unwrap_or_else(|| told_by(&raws));
+    let labels = match signal {
+        Signal::Domain => domains.to_vec(),
+        Signal::Jailbreak => GUARD.map(str::to_owned).to_vec(),
+        Signal::Pii => Vec::new(),
+    };
+    let mut items = Vec::with_capacity(raws.len());
+    for (line, raw) in raws {
+        match truth(&raw, signal, &labels) {
+            Ok(truth) => items.push(Sample { text: raw.text, truth }),
+            Err(fault) => bad.push(BadLine { line, fault }),
+        }
+    }
+    if !bad.is_empty() || items.is_empty() {
+        bad.sort_by_key(|bad| bad.line);
+        let count = bad.len();
+        bad.truncate(MOST_NAMED);
+        return Err(BadLines { first: bad, count });
+    }
+    Ok(Samples { signal, labels, items })
+}
+
+/// A parser's complaint without its place: the line is known, and is always its first.
+fn explained(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((fault, _)) => format!("{fault} at column {}", error.column()),
+        None => text,
+    }
+}
+
+fn told_by(raws: &[(usize, Raw)]) -> Signal {
+    let mut labels = raws.iter().filter_map(|(_, raw)| raw.label.as_deref()).peekable();
+    if labels.peek().is_none() && raws.iter().any(|(_, raw)| raw.types.is_some() || raw.spans.is_some()) {
+        return Signal::Pii;
+    }
+    // A domain's labels never are those of a guard, so that one typing error does not turn the meaning of a file.
+    if labels.any(|label| GUARD.contains(&label)) { Signal::Jailbreak } else { Signal::Domain }
+}
+
+fn truth(raw: &Raw, signal: Signal, labels: &[String]) -> Result<Truth, String> {
+    if raw.text.trim().is_empty() {
+        return Err("`text` is empty".to_owned());
+    }
+    if signal == Signal::Pii {
+        return personal_data(raw);
+    }
+    let label = raw.label.as_deref().ok_or("`label` is missing")?;
+    let class = labels.iter().position(|known| known == label);
+    class.map(Truth::Class).ok_or_else(|| unknown_label(label, labels))
+}
+
+fn unknown_label(label: &str, labels: &[String]) -> String {
+    let near = labels.iter().map(|known| (strsim::damerau_levenshtein(label, known), known)).min();
+    match near {
+        Some((distance, known)) if distance <= 2 => {
+            format!("label `{label}` is not known; did you mean `{known}`?")
+        }
+        _ => format!("label `{label}` is none of {}", labels.join(", ")),
+    }
+}
+
+fn personal_data(raw: &Raw) -> Result<Truth, String> {
+    let Some(spans) = &raw.spans else {
+        let types = raw.types.as_ref().ok_or("neither `types` nor `spans` is there")?;
+        return Ok(Truth::Types(types.iter().filter(|kind| *kind != NO_PII).cloned().collect()));
+    };
+    let length = raw.text.chars().count();
+    let mut truth = BTreeSet::new();
+    for (start, end, kind) in spans {
+        if start >= end || *end > length {
+            return Err(format!("span {start}..{end} is not within the text's {length} characters"));
+        }
+        truth.insert(Span { start: *start, end: *end, kind: kind.clone() });
+    }
+    Ok(Truth::Spans(truth))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domains() -> Vec<String> {
+        ["law", "math"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn the_labels_tell_what_a_file_is_about() {
+        let told = |file: &str| read(file, None, &domains()).map(|samples| (samples.signal, samples.items));
+        let (signal, items) = told("{\"text\":\"2+2\",\"label\":\"math\",\"source\":1}\n\n").unwrap();
+        assert_eq!(
+            (signal, &items[0].truth, items[0].text.as_str()),
+            (Signal::Domain, &Truth::Class(1), "2+2")
+        );
+        let guard = "{\"text\":\"a\",\"label\":\"jailbreak\"}\r\n{\"text\":\"b\",\"label\":\"benign\"}";
+        let (signal, items) = told(guard).unwrap();
+        assert_eq!(signal, Signal::Jailbreak);
+        assert_eq!([&items[0].truth, &items[1].truth], [&Truth::Class(1), &Truth::Class(0)]);
+        let (signal, items) = told("{\"text\":\"a\",\"types\":[\"AGE\",\"NO_PII\"]}").unwrap();
+        assert_eq!(
+            (signal, &items[0].truth),
+            (Signal::Pii, &Truth::Types(BTreeSet::from(["AGE".to_owned()])))
+        );
+        let (_, items) = told("{\"text\":\"ä b\",\"spans\":[[2,3,\"AGE\"]],\"types\":[]}").unwrap();
+        let span = Span { start: 2, end: 3, kind: "AGE".to_owned() };
+        assert_eq!(items[0].truth, Truth::Spans(BTreeSet::from([span])));
+    }
+
+    #[test]
+    fn a_signal_that_is_asked_for_is_not_guessed() {
+        let both = "{\"text\":\"a\",\"label\":\"math\",\"types\":[]}";
+        assert_eq!(read(both, None, &domains()).unwrap().signal, Signal::Domain);
+        assert_eq!(read(both, Some(Signal::Pii), &domains()).unwrap().signal, Signal::Pii);
+        let bad = read(both, Some(Signal::Jailbreak), &domains()).unwrap_err();
+        assert_eq!(bad.first[0].fault, "label `math` is none of benign, jailbreak");
+    }
+
+    #[test]
+    fn all_bad_lines_are_named_in_their_order() {
+        let file = "{\"text\":\"a\",\"label\":\"math\"}\n{\"text\":\"a\",\"label\":\"mat\"}\nnonsense\n{\"text\":\" \",\"label\":\"law\"}\n{\"text\":\"a\"}\n{\"label\":\"law\"}\n";
+        let bad = read(file, None, &domains()).unwrap_err();
+        let faults: Vec<_> = bad.first.iter().map(|bad| (bad.line, bad.fault.as_str())).collect();
+        assert_eq!(
+            faults,
+            [
+                (2, "label `mat` is not known; did you mean `math`?"),
+                (3, "expected ident at column 2"),
+                (4, "`text` is empty"),
+                (5, "`label` is missing"),
+                (6, "missing field `text` at column 15"),
+            ]
+        );
+        assert!(bad.to_string().starts_with("5 bad line(s):\n  line 2: label"), "{bad}");
+    }
+
+    #[test]
+    fn spans_outside_the_text_are_bad_and_many_bad_lines_are_counted() {
+        let bad = read("{\"text\":\"äö\",\"spans\":[[0,3,\"AGE\"]]}", None, &[]).unwrap_err();
+        assert_eq!(bad.first[0].fault, "span 0..3 is not within the text's 2 characters");
+        let bad = read(&"?\n".repeat(25), None, &[]).unwrap_err();
+        assert_eq!((bad.count, bad.first.len()), (25, MOST_NAMED));
+        assert!(bad.to_string().ends_with("and 5 more"), "{bad}");
+        assert_eq!(read("\n \n", None, &[]).unwrap_err().to_string(), "no labelled text in it");
+    }
+}

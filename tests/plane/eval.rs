@@ -1,0 +1,117 @@
+//! `signalbox eval`: the classifier judged on labelled texts.
+
+use crate::harness::*;
+use serde_json::Value;
+
+fn report(arguments: &[&str]) -> Value {
+    let output = command(&[&["eval", "--json"], arguments].concat(), "");
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_built_in_model_is_judged_on_a_small_file_of_domains() {
+    let report = report(&["tests/eval/domain.jsonl"]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert_eq!((&report["signal"], &report["texts"]), (&"domain".into(), &42.into()));
+    let accuracy = number(&report["accuracy"]);
+    assert!(accuracy > 0.8, "{report}");
+    let interval = &report["accuracy_interval"];
+    assert!(number(&interval[0]) < accuracy && accuracy <= number(&interval[1]), "{interval}");
+    assert!(number(&report["macro_f1"]) > 0.75, "{report}");
+    let classes = report["classes"].as_array().unwrap();
+    assert_eq!((classes.len(), &classes[0]["support"]), (14, &3.into()));
+    // The diagonal of the confusion matrix is what is right.
+    let rows = report["confusion"]["rows"].as_array().unwrap();
+    let right: u64 = rows.iter().enumerate().map(|(class, row)| row[class].as_u64().unwrap()).sum();
+    assert!((right as f64 / 42.0 - accuracy).abs() < 1e-9);
+    let bins = report["calibration"]["bins"].as_array().unwrap();
+    assert_eq!(bins.iter().map(|bin| bin["count"].as_u64().unwrap()).sum::<u64>(), 42);
+    assert!(number(&report["calibration"]["ece"]) < 0.3);
+    assert_eq!(report["unknown"], serde_json::json!({}));
+    let latency = &report["latency"];
+    assert!(0.0 < number(&latency["p50_ms"]) && number(&latency["p50_ms"]) <= number(&latency["p99_ms"]));
+    assert!(number(&latency["texts_per_second"]) > 0.0);
+}
+
+#[test]
+fn batches_change_the_time_and_not_the_answers() {
+    let (single, batched) = (
+        report(&["tests/eval/domain.jsonl", "--model", "builtin"]),
+        report(&["tests/eval/domain.jsonl", "--batch", "16"]),
+    );
+    assert_eq!(single["confusion"], batched["confusion"]);
+    assert_eq!((&single["latency"]["batch"], &batched["latency"]["batch"]), (&1.into(), &16.into()));
+}
+
+#[test]
+fn people_get_tables() {
+    let file = std::fs::read_to_string("tests/eval/domain.jsonl").unwrap();
+    let few = file.lines().take(6).collect::<Vec<_>>().join("\n");
+    let output = command(&["eval", "-"], &few);
+    let said = printed(&output.stdout);
+    for part in [
+        "domain: 6 texts of -, answered by builtin\n",
+        "accuracy     ",
+        "macro F1     ",
+        "sure enough  ",
+        "calibration  error (ECE) ",
+        "texts/s, asked 1 at once\n",
+        "no answer    none\n",
+        "class                 texts  precision   recall       F1\n",
+        "biology                   1 ",
+        "confusion, answered:        1 ",
+        "confidence            texts       said    right\n",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    assert!(output.stderr.is_empty(), "no bar where nobody looks");
+}
+
+#[test]
+fn texts_without_an_answer_are_counted_by_reason() {
+    let report = report(&["tests/eval/domain.jsonl", "--deadline", "1us"]);
+    assert_eq!((&report["accuracy"], &report["unknown"]["late"]), (&0.0.into(), &42.into()), "{report}");
+    assert_eq!(report["accuracy_of_answered"], Value::Null);
+}
+
+#[test]
+fn bad_lines_are_all_named() {
+    let file = "{\"text\":\"a\",\"label\":\"math\"}\nnot json\n{\"text\":\"a\",\"label\":\"maths\"}\n{\"text\":\"a\"}\n";
+    let output = command(&["eval", "-", "--json"], file);
+    assert_eq!(output.status.code(), Some(1));
+    let said = printed(&output.stderr);
+    for part in [
+        "-: 3 bad line(s):\n",
+        "line 2: expected ident",
+        "line 3: label `maths` is not known; did you mean `math`?",
+        "line 4: `label` is missing",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    assert!(output.stdout.is_empty());
+    let empty = command(&["eval", "-"], "\n");
+    assert!(printed(&empty.stderr).contains("-: no labelled text in it"));
+    assert_eq!(command(&["eval", "/no/such.jsonl"], "").status.code(), Some(1));
+}
+
+#[test]
+fn any_checkpoint_is_judged_on_attacks_and_on_personal_data() {
+    // Their weights are random: what they say is meaningless, how it is judged is not.
+    let guard = report(&["tests/eval/guard.jsonl", "--model", "tests/golden/models/distilbert-guard"]);
+    assert_eq!((&guard["signal"], &guard["texts"]), (&"jailbreak".into(), &16.into()), "{guard}");
+    let ranking = &guard["ranking"];
+    for rate in ["auroc", "true_positive_rate", "false_positive_rate"] {
+        assert!((0.0..=1.0).contains(&ranking[rate].as_f64().unwrap()), "{rate}: {guard}");
+    }
+    assert!(ranking["threshold"].is_number() && guard.get("confident").is_none(), "{guard}");
+    let personal = report(&["tests/eval/pii.jsonl", "--model", "tests/golden/models/distilbert-tokens-f16"]);
+    assert_eq!(personal["signal"], "pii");
+    let (spans, texts) = (&personal["spans"], personal["texts"].as_u64().unwrap());
+    assert!((0.0..=1.0).contains(&spans["f1"].as_f64().unwrap()) && texts == 12, "{personal}");
+    assert!(personal["classes"].as_array().unwrap().iter().any(|one| one["label"] == "EMAIL_ADDRESS"));
+    let wrong =
+        command(&["eval", "tests/eval/pii.jsonl", "--model", "tests/golden/models/distilbert-guard"], "");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(printed(&wrong.stderr).contains("no loaded model answers `pii`"), "{}", printed(&wrong.stderr));
+}
