@@ -1,4 +1,6 @@
-//! Classification through the public API, one text at a time, at several lengths; and loading the model.
+//! Classification through the public API: one text at a time, at several lengths; sixteen at once; loading the model.
+//!
+//! `benches/classify_ort` compares the same with ONNX Runtime.
 
 #![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
 
@@ -6,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use signalbox::classify::{Classifier, Spec};
+use signalbox::classify::{Classifier, Questions, Spec};
 
 /// Texts of plain words, each one token; two more tokens frame them.
 const TOKENS: [usize; 4] = [16, 64, 256, 512];
@@ -55,6 +57,14 @@ fn classify(c: &mut Criterion) {
             });
         });
     }
+    // No two alike: a window is computed once, however many texts have it.
+    let texts: Vec<String> = (0..16).map(|at| format!("{at} {}", text(63))).collect();
+    group.bench_function("texts/16x64", |bench| {
+        bench.iter(|| {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            runtime.block_on(classifier.classify_all(black_box(&texts), Questions::DOMAIN, deadline))
+        });
+    });
     group.finish();
 }
 

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::level::{dispatch, is_tall};
 use super::lines::Lines;
 use super::rope::Rope;
 use super::threads;
@@ -90,12 +91,12 @@ pub fn attend(asked: Attention<'_>, out: &mut [f32]) {
     }
     if threads() > 1 {
         jobs.into_par_iter().for_each_init(Scratch::default, |scratch, head| {
-            Arch::new().dispatch(Run { head, scratch });
+            dispatch(Run { head, scratch });
         });
     } else {
         let mut scratch = Scratch::default();
         for head in jobs {
-            Arch::new().dispatch(Run { head, scratch: &mut scratch });
+            dispatch(Run { head, scratch: &mut scratch });
         }
     }
 }
@@ -271,7 +272,7 @@ impl Run<'_, '_, '_> {
             let mut sum = [simd.splat_f32s(0.0); WIDE];
             for x in &mut *row {
                 for v in 0..WIDE {
-                    x[v] = tile::exp2(simd, simd.add_f32s(x[v], minus));
+                    x[v] = tile::exp2_down(simd, simd.add_f32s(x[v], minus));
                     sum[v] = simd.add_f32s(sum[v], x[v]);
                 }
             }
@@ -327,7 +328,7 @@ fn product<S: Simd>(
     add: bool,
 ) -> usize {
     let left = rows.len().div_ceil(stride);
-    if S::REGISTER_COUNT >= 32 && left >= 12 {
+    if is_tall::<S>() && left >= 12 {
         sums::<S, 12>(simd, rows, stride, depth, packed, into, into_stride, add);
         return 12;
     }

@@ -1,8 +1,9 @@
 //! Gated units: one half of a row, activated, times the other half.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::level::dispatch;
 use super::threads;
 use super::tile::{self, Then, load, store};
 
@@ -24,9 +25,9 @@ pub fn gate(rows: &[f32], width: usize, then: Then, out: &mut [f32]) {
     if threads() > 1 && out.len() > ROWS * width {
         rows.par_chunks(2 * ROWS * width)
             .zip(out.par_chunks_mut(ROWS * width))
-            .for_each(|(rows, out)| Arch::new().dispatch(Halves { rows, out, width, then }));
+            .for_each(|(rows, out)| dispatch(Halves { rows, out, width, then }));
     } else {
-        Arch::new().dispatch(Halves { rows, out, width, then });
+        dispatch(Halves { rows, out, width, then });
     }
 }
 

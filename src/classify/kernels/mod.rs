@@ -14,6 +14,7 @@
 
 mod attend;
 mod gate;
+mod level;
 mod lines;
 mod norm;
 mod packed;

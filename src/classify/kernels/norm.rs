@@ -1,8 +1,9 @@
 //! What is done to whole rows between the products: residuals, layer normalisation and means.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::level::dispatch;
 use super::threads;
 
 /// Lanes of a sum: one running sum cannot be vectorised.
@@ -34,10 +35,9 @@ impl Norm {
         let width = self.gain.len();
         if threads() > 1 && rows.len() > ALONE {
             let part = part(rows.len(), width);
-            rows.par_chunks_mut(part)
-                .for_each(|rows| Arch::new().dispatch(Job { norm: self, rows, residual: None }));
+            rows.par_chunks_mut(part).for_each(|rows| dispatch(Job { norm: self, rows, residual: None }));
         } else {
-            Arch::new().dispatch(Job { norm: self, rows, residual: None });
+            dispatch(Job { norm: self, rows, residual: None });
         }
     }
 
@@ -47,10 +47,10 @@ impl Norm {
         if threads() > 1 && rows.len() > ALONE {
             let part = part(rows.len(), width);
             rows.par_chunks_mut(part).zip(residual.par_chunks(part)).for_each(|(rows, residual)| {
-                Arch::new().dispatch(Job { norm: self, rows, residual: Some(residual) });
+                dispatch(Job { norm: self, rows, residual: Some(residual) });
             });
         } else {
-            Arch::new().dispatch(Job { norm: self, rows, residual: Some(residual) });
+            dispatch(Job { norm: self, rows, residual: Some(residual) });
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Weights lie in panels of as many columns (outputs) as a tile is wide, each panel by rising input, so that a tile
 //! reads them in order. The products of one panel with a block of rows stay within the first two caches.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::level::{dispatch, is_tall};
 use super::lines::Lines;
 use super::threads;
 use super::tile::{self, Then, Tile, WIDE, load, store};
@@ -14,7 +15,7 @@ use super::tile::{self, Then, Tile, WIDE, load, store};
 const DEEP: usize = 384;
 
 /// Rows taken in one go, so that their part of the inputs stays in the second cache.
-const TALL: usize = 192;
+const TALL: usize = 96;
 
 /// Multiplications that are worth a job of their own.
 const LEAST: usize = 1 << 19;
@@ -95,7 +96,7 @@ impl WithSimd for PanelWidth {
 impl Packed {
     /// Packs a matrix and, where there is one, the bias of its outputs.
     pub fn new(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
-        let panel = Arch::new().dispatch(PanelWidth);
+        let panel = dispatch(PanelWidth);
         let (outputs, inputs) = matrix.dims();
         let filled = outputs.next_multiple_of(panel);
         let mut scale = vec![1.0; filled];
@@ -137,7 +138,7 @@ impl Packed {
         let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(self.outputs).collect();
         let columns = self.columns_of_a_job(out.len());
         if columns >= self.outputs && out.len() <= TALL || threads() == 1 {
-            Arch::new().dispatch(Part { packed: self, first: 0, rows, out: &mut out, then });
+            dispatch(Part { packed: self, first: 0, rows, out: &mut out, then });
             return;
         }
         let mut jobs = Vec::new();
@@ -154,7 +155,7 @@ impl Packed {
             );
         }
         jobs.into_par_iter().for_each(|(first, rows, mut out)| {
-            Arch::new().dispatch(Part { packed: self, first, rows, out: &mut out, then });
+            dispatch(Part { packed: self, first, rows, out: &mut out, then });
         });
     }
 
@@ -232,7 +233,7 @@ impl Part<'_, '_> {
         columns: &[[S::f32s; WIDE]],
     ) -> usize {
         let left = bottom - row;
-        if S::REGISTER_COUNT >= 32 {
+        if is_tall::<S>() {
             if left >= 12 {
                 self.tile::<S, 12>(simd, row, block, columns);
                 return 12;

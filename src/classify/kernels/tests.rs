@@ -2,7 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::level::forced::{self, Width};
 use super::*;
+
+/// Stand for a number of threads: vectors of four or sixteen numbers.
+const FOUR: usize = 4;
+const SIXTEEN: usize = 16;
 
 /// Numbers between -1 and 1, from a seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -146,12 +151,23 @@ fn attended(asked: Attention<'_>) -> Vec<f32> {
     out
 }
 
-/// Runs in a pool of several threads, or in none.
+/// Runs in a pool of several threads, or in none, or with vectors of another width.
 fn within<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    forced::set(Width::Native);
     match threads {
         0 => work(),
+        FOUR | SIXTEEN => {
+            forced::set(if threads == FOUR { Width::Four } else { Width::Sixteen });
+            let done = work();
+            forced::set(Width::Native);
+            done
+        }
         threads => rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work),
     }
+}
+
+fn ways() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![0, 1, 2, FOUR, SIXTEEN])
 }
 
 proptest! {
@@ -160,7 +176,7 @@ proptest! {
     #[test]
     fn a_product_is_the_sum_of_products_whatever_the_shape(
         count in 0usize..70, inputs in 1usize..100, outputs in 1usize..90, is_float: bool, with_bias: bool,
-        then in thens(), threads in 0usize..3, seed: u64,
+        then in thens(), threads in ways(), seed: u64,
     ) {
         let seed = seed >> 1;
         let (matrix, plain) = matrix(outputs, inputs, is_float, seed);
@@ -175,7 +191,7 @@ proptest! {
     #[test]
     fn attention_is_the_softmax_of_each_texts_own_scores(
         lengths in prop::collection::vec(0usize..70, 1..4), heads in 1usize..4, half in 1usize..20,
-        turned: bool, reach in prop::option::of(0usize..40), threads in 0usize..3, seed: u64,
+        turned: bool, reach in prop::option::of(0usize..40), threads in ways(), seed: u64,
     ) {
         let (size, starts) = (2 * half, starts(&lengths));
         let qkv: Vec<f32> = numbers(starts[lengths.len()] * 3 * heads * size, seed).iter().map(|x| 3.0 * x).collect();
@@ -188,7 +204,7 @@ proptest! {
 
     #[test]
     fn a_norm_has_the_mean_and_deviation_that_it_says(
-        count in 0usize..40, width in 1usize..70, added: bool, shifted: bool, threads in 0usize..3, seed: u64,
+        count in 0usize..40, width in 1usize..70, added: bool, shifted: bool, threads in ways(), seed: u64,
     ) {
         let (rows, residual) = (numbers(count * width, seed), numbers(count * width, seed ^ 7));
         let shift = shifted.then(|| numbers(width, seed ^ 5));
@@ -214,7 +230,7 @@ proptest! {
 
     #[test]
     fn a_gate_multiplies_what_is_activated_by_the_rest(
-        count in 0usize..40, width in 1usize..50, then in thens(), threads in 0usize..3, seed: u64,
+        count in 0usize..40, width in 1usize..50, then in thens(), threads in ways(), seed: u64,
     ) {
         let rows: Vec<f32> = numbers(2 * count * width, seed).iter().map(|x| 6.0 * x).collect();
         let mut out = vec![f32::NAN; count * width];
@@ -230,7 +246,8 @@ proptest! {
 #[test]
 fn a_product_taller_and_deeper_than_one_block_is_still_the_sum() {
     let (count, inputs, outputs) = (397, 801, 37);
-    for (is_float, threads) in [(false, 0), (true, 0), (false, 3), (true, 3)] {
+    for (is_float, threads) in [(false, 0), (true, 0), (false, 3), (true, 3), (false, FOUR), (true, SIXTEEN)]
+    {
         let (matrix, plain) = matrix(outputs, inputs, is_float, 9);
         let (rows, bias) = (numbers(count * inputs, 4), numbers(outputs, 5));
         let mut out = vec![f32::NAN; count * outputs];
@@ -253,7 +270,9 @@ fn attention_over_more_keys_than_a_block_is_the_same_softmax() {
     let rope = Rope::new(&[1.0, 0.3, 0.1, 0.01], 700, 1.0);
     for (rope, reach) in [(None, None), (None, Some(64)), (Some(&rope), Some(300)), (Some(&rope), None)] {
         let asked = Attention { qkv: &qkv, starts: &starts, heads, size, rope, reach };
-        assert_near(&attended(asked), &mixed(&asked), 1e-4);
+        for threads in [0, 3, FOUR, SIXTEEN] {
+            assert_near(&within(threads, || attended(asked)), &mixed(&asked), 1e-4);
+        }
     }
 }
 
@@ -312,6 +331,7 @@ fn activations_hold_over_the_whole_range() {
         let rows = [xs.clone(), ones.clone()].concat();
         let mut out = vec![0.0; xs.len()];
         gate(&rows, xs.len(), then, &mut out);
+        assert!(out[0].abs() < 1e-6 || then == Then::Nothing || then == Then::Tanh);
         for (x, got) in xs.iter().zip(out) {
             let want = activated(f64::from(*x), then);
             assert!(

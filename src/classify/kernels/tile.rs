@@ -107,9 +107,11 @@ pub(super) fn apply<S: Simd, const R: usize, const V: usize>(simd: S, sums: &mut
 
 /// `x · Φ(x)` with the exact error function to about 1e-6.
 #[inline(always)]
-pub(super) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
+fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let erf = erf(simd, simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2)));
+    // Far below zero only the last bit of `1 + erf` is left, which must not grow with `x`.
+    let x = simd.max_f32s(simd.splat_f32s(-6.0), x);
+    let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
     simd.mul_add_e_f32s(half, erf, half)
 }
 
@@ -158,15 +160,22 @@ fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(one, simd.add_f32s(one, power))
 }
 
-/// `2^x` to about 1e-7 relative, held to 2^±126: 2^n by the exponent's bits times a polynomial for the rest.
+/// `2^x` to about 1e-7 relative, held to 2^±126.
 #[inline(always)]
-pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    exp2_down(simd, simd.min_f32s(simd.splat_f32s(126.0), x))
+}
+
+/// `2^x` for `x < 127` to about 1e-7 relative, at least 2^-126: 2^n by the exponent's bits times a polynomial for the
+/// rest.
+#[inline(always)]
+pub(super) fn exp2_down<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     /// Added and taken away, it rounds to an integer whose bits stand at the bottom of the mantissa.
     const ROUND: f32 = 12_582_912.0;
     /// `2^r` for `r` in [-½, ½].
     const POWER: [f32; 6] =
         [1.326_472_4e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, std::f32::consts::LN_2, 1.0];
-    let x = simd.min_f32s(simd.splat_f32s(126.0), simd.max_f32s(simd.splat_f32s(-126.0), x));
+    let x = simd.max_f32s(simd.splat_f32s(-126.0), x);
     let round = simd.splat_f32s(ROUND);
     let shifted = simd.add_f32s(x, round);
     let rest = simd.sub_f32s(x, simd.sub_f32s(shifted, round));
