@@ -2,7 +2,7 @@
 """What a forward of the built-in model costs: Signalbox against ONNX Runtime, on the same weights.
 
     cargo build --release --example classify_forward
-    benches/classify_ort/run.py                        # everything, some minutes
+    benches/classify_ort/run.py                        # everything, about six minutes
     benches/classify_ort/run.py --quick                # a look
 
 Needs Linux, Python 3.11 or newer with venv, and PyPI for ONNX Runtime. The contestants take turns within each round, in
@@ -188,14 +188,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=release.parent / "classify_ort.json")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--tokens", type=int, default=4_096, help="how many tokens a contestant computes a round")
+    parser.add_argument("--tokens", type=int, default=2_048, help="how many tokens a contestant computes a round")
     parser.add_argument(
         "--plain", action="store_true", help="give ONNX Runtime a plain export, without fused operators"
     )
-    parser.add_argument("--quick", action="store_true", help="five rounds of a quarter of the tokens")
+    parser.add_argument("--quick", action="store_true", help="five rounds of half the tokens")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.tokens = 5, options.tokens // 4
+        options.rounds, options.tokens = 5, options.tokens // 2
     return options
 
 
