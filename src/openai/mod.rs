@@ -3,9 +3,13 @@
 //! Owns the API's paths, the reading and rewriting of request bodies, usage in answers, and rejections.
 //! Refuses to know sockets, policies, pools and time.
 
+pub mod assemble;
 mod json;
+mod object;
 mod prompt;
 pub mod rejection;
+pub mod replay_stream;
+pub mod reply;
 pub mod request;
 pub mod splice;
 pub mod sse;
@@ -13,7 +17,10 @@ mod tail;
 mod unescape;
 pub mod usage;
 
+pub use assemble::Assembler;
 pub use rejection::{Fault, Rejection};
+pub use replay_stream::stream_of;
+pub use reply::{Finish, Reply};
 pub use request::ChatRequest;
 pub use splice::{Edit, splice};
 pub use usage::{Format, Usage, UsageReader};
