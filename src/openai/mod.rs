@@ -11,6 +11,7 @@ pub mod rejection;
 pub mod replay_stream;
 pub mod reply;
 pub mod request;
+pub mod revise;
 pub mod splice;
 pub mod sse;
 mod tail;
@@ -22,6 +23,7 @@ pub use rejection::{Fault, Rejection};
 pub use replay_stream::stream_of;
 pub use reply::{Finish, Reply};
 pub use request::ChatRequest;
+pub use revise::{Channel, Pending, Place, ReviseLimits, Reviser};
 pub use splice::{Edit, splice};
 pub use usage::{Format, Usage, UsageReader};
 

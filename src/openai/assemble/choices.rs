@@ -14,7 +14,7 @@ pub(super) struct Choices {
     /// The members beside `choices`.
     top: Gathered,
     /// The choices by index: their members beside the message.
-    choices: Vec<(u64, Gathered)>,
+    each: Vec<(u64, Gathered)>,
     /// Their messages, by the same index.
     messages: Vec<(u64, Gathered)>,
     is_done: bool,
@@ -36,7 +36,7 @@ impl Choices {
         Self {
             object,
             top: Gathered::default(),
-            choices: Vec::new(),
+            each: Vec::new(),
             messages: Vec::new(),
             is_done: false,
             room: Room::default(),
@@ -67,11 +67,11 @@ impl Choices {
 
     /// Writes the whole answer; nothing if the stream or one of its choices did not come to its end.
     pub(super) fn whole(&self) -> Option<Vec<u8>> {
-        let is_over = self.choices.iter().all(|(_, choice)| choice.has("finish_reason"));
-        if !self.is_done || self.choices.is_empty() || !is_over {
+        let is_over = self.each.iter().all(|(_, choice)| choice.has("finish_reason"));
+        if !self.is_done || self.each.is_empty() || !is_over {
             return None;
         }
-        let choices = self.choices.iter().map(|(index, choice)| {
+        let choices = self.each.iter().map(|(index, choice)| {
             let written = Object::default().number("index", *index);
             let message = self.messages.iter().find(|(of, _)| of == index);
             let written = match message {
@@ -98,7 +98,7 @@ impl Choices {
     fn choice(&mut self, choice: &[u8]) -> Result<(), Unfit> {
         let room = &mut self.room;
         let index = number_in(choice, "index").unwrap_or(0);
-        let gathered = indexed(&mut self.choices, index, room)?;
+        let gathered = indexed(&mut self.each, index, room)?;
         for (key, value) in entries(choice) {
             match (&*key, value.first()) {
                 ("index", _) => {}

@@ -186,6 +186,9 @@ impl Gathered {
             place
         } else {
             room.take(key.len() + OVERHEAD)?;
+            if self.members.len() >= MOST_ENTRIES {
+                return Err(Unfit);
+            }
             self.members.push((key.to_owned(), Part::Raw(Vec::new())));
             self.members.len() - 1
         };
@@ -195,6 +198,9 @@ impl Gathered {
 
 /// What a member or an element costs beside its text.
 const OVERHEAD: usize = 4;
+
+/// The most members of an object, choices, calls or blocks; no model's answer has nearly as many.
+const MOST_ENTRIES: usize = 1024;
 
 /// Returns the object under an index, a new one if there was none.
 pub(super) fn indexed<'a>(
@@ -206,6 +212,9 @@ pub(super) fn indexed<'a>(
         Ok(place) => place,
         Err(place) => {
             room.take(OVERHEAD)?;
+            if known.len() >= MOST_ENTRIES {
+                return Err(Unfit);
+            }
             known.insert(place, (index, Gathered::default()));
             place
         }

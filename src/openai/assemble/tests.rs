@@ -18,7 +18,7 @@ fn fed(mut assembler: Assembler, body: &[u8], cuts: &[usize]) -> Option<Value> {
 }
 
 fn events(data: &[Value]) -> String {
-    data.iter().map(|data| format!("data: {data}\n\n")).collect()
+    data.iter().fold(String::new(), |stream, data| stream + &format!("data: {data}\n\n"))
 }
 
 fn chunk(index: u64, delta: &Value, finish: &Value) -> Value {
@@ -206,7 +206,7 @@ proptest! {
         "{\"type\":\"message_start\",\"message\":{\"content\":1}}", "{\"type\":\"message_stop\"}",
         "{\"type\":\"content_block_delta\",\"index\":3,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"[\"}}",
     ]), 0..12)) {
-        let stream: String = data.iter().map(|data| format!("data: {data}\n\n")).collect();
+        let stream = data.iter().fold(String::new(), |stream, data| stream + &format!("data: {data}\n\n"));
         for api in [Api::Chat, Api::Completions, Api::Messages, Api::Responses] {
             assembled(api, &stream, &[]);
         }

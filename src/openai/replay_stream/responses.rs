@@ -7,22 +7,27 @@ use crate::openai::object::{Object, elements, entries, given, named_event, said_
 use super::pieces;
 
 /// A stream under construction; every event has a number.
-struct Sequence {
-    out: Vec<u8>,
-    next: u64,
+#[derive(Debug, Default)]
+pub(in crate::openai) struct Sequence {
+    pub(in crate::openai) out: Vec<u8>,
+    /// The number of the next event.
+    pub(in crate::openai) next: u64,
 }
 
 /// What an event is about: an item, and perhaps a part of it.
-struct About<'a> {
-    id: &'a str,
-    output: u64,
-    part: Option<(&'static str, u64)>,
+#[derive(Debug)]
+pub(in crate::openai) struct About<'a> {
+    pub(in crate::openai) id: &'a str,
+    /// The item's index.
+    pub(in crate::openai) output: u64,
+    /// What the part's index is called, and the index.
+    pub(in crate::openai) part: Option<(&'static str, u64)>,
 }
 
 /// Writes a response as a stream.
 pub(super) fn stream(response: &[u8]) -> Option<Vec<u8>> {
     let output = given(response, "output").filter(|output| output.starts_with(b"["))?;
-    let mut sequence = Sequence { out: Vec::new(), next: 0 };
+    let mut sequence = Sequence::default();
     let mut begun = Object::default();
     for (key, value) in entries(response) {
         begun = match &*key {
@@ -49,13 +54,15 @@ pub(super) fn stream(response: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Sequence {
-    fn send(&mut self, name: &str, members: impl FnOnce(Object) -> Object) {
+    /// Writes one event.
+    pub(in crate::openai) fn send(&mut self, name: &str, members: impl FnOnce(Object) -> Object) {
         let event = Object::default().text("type", name).number("sequence_number", self.next);
         self.next += 1;
         named_event(&mut self.out, name, &members(event).end());
     }
 
-    fn item(&mut self, index: u64, item: &[u8]) {
+    /// Writes every event of a finished item.
+    pub(in crate::openai) fn item(&mut self, index: u64, item: &[u8]) {
         let mut begun = Object::default();
         for (key, value) in entries(item) {
             begun = match (&*key, value.first()) {
@@ -122,7 +129,8 @@ impl Sequence {
 }
 
 impl About<'_> {
-    fn write(&self, event: Object) -> Object {
+    /// Adds to an event what it is about.
+    pub(in crate::openai) fn write(&self, event: Object) -> Object {
         let event = event.text("item_id", self.id).number("output_index", self.output);
         match self.part {
             Some((name, place)) => event.number(name, place),
