@@ -418,6 +418,9 @@ proptest! {
                 reviser.take();
             }
             reviser.cut(Finish::Length, Some("n"));
+            let body = pieces.concat().into_bytes();
+            let out = through(Reviser::new(format, api, ROOMY), &body, 5, release_all);
+            prop_assert_eq!(out, body);
         }
     }
 }
