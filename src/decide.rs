@@ -1,112 +1,349 @@
 //! Owns the choice of a decision: what is known about a request against the operator's rules, pure and total.
 //!
-//! Knows nothing of how a label came about, nor of what becomes of the decision.
+//! Knows nothing of how a signal came about, nor of what becomes of the decision.
 
-use crate::classify::Label;
-use crate::policy::{Decision, Policy};
+use crate::classify::Unknown;
+use crate::policy::{
+    AppliesTo, BasisPoints, Decision, OnUnknownSignal, Policy, Recipe, Rule, SignalId, Strategy,
+};
+use crate::signals::Signals;
 use std::fmt;
 
-/// The first decision, by priority, that wants the label's domain and is content with its confidence.
-pub fn decide<'policy>(policy: &'policy Policy, label: &Label) -> Option<&'policy Decision> {
-    policy.decisions.iter().find(|decision| judge(decision, label) == Verdict::Matched)
+/// Whether a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Truth {
+    /// It does, with this score: a signal's own, the mean of all, the greatest of any, 1 for not.
+    Holds(f32),
+    /// It does not.
+    Fails,
+    /// A signal that matters has no answer, for this reason.
+    Unknown(Unknown),
 }
 
-/// Every decision in the order in which they are tried, each with what it makes of the label; the first that matched
-/// is the one that [`decide`] gives.
-pub fn trace<'a>(policy: &'a Policy, label: &'a Label) -> impl Iterator<Item = Step<'a>> {
-    policy.decisions.iter().map(|decision| Step { decision, label, verdict: judge(decision, label) })
+/// What became of a list of decisions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Choice<'policy> {
+    /// This one, with this score.
+    Decision(&'policy Decision, f32),
+    /// None; where one could not be told, the first reason why.
+    Nothing(Option<Unknown>),
+    /// This one could not be told, and wants the request refused then.
+    Refused(&'policy Decision, Unknown),
 }
 
-/// What a decision makes of a label.
+/// Whom a list of decisions is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It wants the domain, and the label is sure enough.
-    Matched,
-    /// It wants other domains.
-    OtherDomain,
-    /// It wants the domain, but the label is not sure enough.
-    Unsure,
+pub enum Audience {
+    /// A request that leaves the model open.
+    Open,
+    /// A request that names its model.
+    Named,
 }
 
-/// One decision held against a label; displayed, it says why.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// The decision.
-    pub decision: &'a Decision,
-    /// The label.
-    pub label: &'a Label,
-    /// What came of it.
-    pub verdict: Verdict,
-}
-
-impl fmt::Display for Step<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Label { name, confidence, .. } = self.label;
-        let (domains, least) = (self.decision.domains.join(", "), self.decision.min_confidence.fraction());
-        match self.verdict {
-            Verdict::OtherDomain => write!(f, "domain {name} is not in [{domains}]"),
-            Verdict::Unsure => write!(f, "confidence {confidence:.4} < {least}"),
-            Verdict::Matched => {
-                write!(f, "domain {name} is in [{domains}], confidence {confidence:.4} >= {least}")
+/// Chooses the decision for a request: of the lowest tier with one that holds the first, or the one with the highest
+/// score, as the recipe says.
+pub fn decide<'policy>(recipe: &'policy Recipe, audience: Audience, signals: &Signals) -> Choice<'policy> {
+    let mut best: Option<(&Decision, f32)> = None;
+    let mut unknown = None;
+    for decision in recipe.decisions.iter().filter(|decision| is_for(decision, audience)) {
+        if best.is_some_and(|(best, _)| best.tier < decision.tier || recipe.strategy == Strategy::Priority) {
+            break;
+        }
+        match held(decision, signals) {
+            Held::Yes(score) if best.is_none_or(|(_, best)| best < score) => best = Some((decision, score)),
+            Held::Refuses(reason) if best.is_none() => return Choice::Refused(decision, reason),
+            Held::Yes(_) | Held::Refuses(_) | Held::No => {}
+            Held::Unknown(reason) => {
+                unknown.get_or_insert(reason);
             }
+        }
+    }
+    best.map_or(Choice::Nothing(unknown), |(decision, score)| Choice::Decision(decision, score))
+}
+
+/// Says whether a decision is for such a request.
+pub fn is_for(decision: &Decision, audience: Audience) -> bool {
+    audience == Audience::Open || decision.applies_to == AppliesTo::All
+}
+
+/// What a decision makes of what is known.
+enum Held {
+    Yes(f32),
+    No,
+    Unknown(Unknown),
+    Refuses(Unknown),
+}
+
+fn held(decision: &Decision, signals: &Signals) -> Held {
+    match (judge(&decision.rule, signals), decision.on_unknown) {
+        (Truth::Holds(score), _) => Held::Yes(score),
+        (Truth::Fails, _) => Held::No,
+        (Truth::Unknown(reason), OnUnknownSignal::Skip) => Held::Unknown(reason),
+        (Truth::Unknown(_), OnUnknownSignal::Match) => Held::Yes(0.0),
+        (Truth::Unknown(reason), OnUnknownSignal::Reject) => Held::Refuses(reason),
+    }
+}
+
+/// Holds a rule against what is known: what is unknown only matters where it could turn the result.
+pub fn judge(rule: &Rule, signals: &Signals) -> Truth {
+    match rule {
+        Rule::Signal { id, min_score } => signal(*id, *min_score, signals),
+        Rule::Not(part) => match judge(part, signals) {
+            Truth::Holds(_) => Truth::Fails,
+            Truth::Fails => Truth::Holds(1.0),
+            unknown => unknown,
+        },
+        Rule::All(parts) => all(parts, signals),
+        Rule::Any(parts) => any(parts, signals),
+    }
+}
+
+fn signal(id: SignalId, min_score: Option<BasisPoints>, signals: &Signals) -> Truth {
+    let Some(told) = signals.get(id) else { return Truth::Unknown(Unknown::Unsupported) };
+    match &told.reading {
+        Err(unknown) => Truth::Unknown(*unknown),
+        Ok(reading) => {
+            let holds = min_score.map_or(reading.matches, |least| reading.score >= least.fraction());
+            if holds { Truth::Holds(reading.score) } else { Truth::Fails }
         }
     }
 }
 
-fn judge(decision: &Decision, label: &Label) -> Verdict {
-    if decision.domains.iter().all(|domain| **domain != *label.name) {
-        Verdict::OtherDomain
-    } else if label.confidence < decision.min_confidence.fraction() {
-        Verdict::Unsure
-    } else {
-        Verdict::Matched
+/// Of no parts, holds with the score 0: a rule without a condition yields to every other.
+fn all(parts: &[Rule], signals: &Signals) -> Truth {
+    let (mut sum, mut unknown) = (0.0, None);
+    for part in parts {
+        match judge(part, signals) {
+            Truth::Holds(score) => sum += score,
+            Truth::Fails => return Truth::Fails,
+            Truth::Unknown(reason) => {
+                unknown.get_or_insert(reason);
+            }
+        }
+    }
+    unknown.map_or(Truth::Holds(sum / parts.len().max(1) as f32), Truth::Unknown)
+}
+
+fn any(parts: &[Rule], signals: &Signals) -> Truth {
+    let (mut best, mut unknown) = (None::<f32>, None);
+    for part in parts {
+        match judge(part, signals) {
+            Truth::Holds(score) => best = Some(best.map_or(score, |best| best.max(score))),
+            Truth::Fails => {}
+            Truth::Unknown(reason) => {
+                unknown.get_or_insert(reason);
+            }
+        }
+    }
+    match (best, unknown) {
+        (Some(best), _) => Truth::Holds(best),
+        (None, Some(reason)) => Truth::Unknown(reason),
+        (None, None) => Truth::Fails,
+    }
+}
+
+/// One decision held against what is known; displayed, it says why.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    policy: &'a Policy,
+    signals: &'a Signals,
+    /// The decision.
+    pub decision: &'a Decision,
+    /// What came of it.
+    pub truth: Truth,
+}
+
+impl Step<'_> {
+    /// Says whether the decision holds.
+    pub fn matched(&self) -> bool {
+        matches!(held(self.decision, self.signals), Held::Yes(_))
+    }
+}
+
+/// Every decision for such a request in the order in which they are tried, each with what it makes of what is known.
+pub fn trace<'a>(
+    policy: &'a Policy,
+    recipe: &'a Recipe,
+    audience: Audience,
+    signals: &'a Signals,
+) -> impl Iterator<Item = Step<'a>> {
+    let decisions = recipe.decisions.iter().filter(move |decision| is_for(decision, audience));
+    decisions.map(move |decision| Step { policy, signals, decision, truth: judge(&decision.rule, signals) })
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rule(f, &self.decision.rule)
+    }
+}
+
+impl Step<'_> {
+    fn rule(&self, f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
+        let (word, parts) = match rule {
+            Rule::Signal { id, min_score } => return self.signal(f, *id, *min_score),
+            Rule::Not(part) => {
+                f.write_str("not (")?;
+                self.rule(f, part)?;
+                return f.write_str(")");
+            }
+            Rule::All(parts) if parts.is_empty() => return f.write_str("always"),
+            Rule::All(parts) => (" and ", parts),
+            Rule::Any(parts) => (" or ", parts),
+        };
+        f.write_str("(")?;
+        for (place, part) in parts.iter().enumerate() {
+            f.write_str(if place == 0 { "" } else { word })?;
+            self.rule(f, part)?;
+        }
+        f.write_str(")")
+    }
+
+    fn signal(&self, f: &mut fmt::Formatter<'_>, id: SignalId, least: Option<BasisPoints>) -> fmt::Result {
+        write!(f, "{} ", self.policy[id].name)?;
+        let told = self.signals.get(id).map(|told| &told.reading);
+        match told {
+            None => return f.write_str("was not asked"),
+            Some(Err(unknown)) => return write!(f, "unknown: {}", unknown.as_str()),
+            Some(Ok(reading)) => {
+                let holds = least.map_or(reading.matches, |least| reading.score >= least.fraction());
+                write!(f, "{} [{}", if holds { "yes" } else { "no" }, reading.why)?;
+            }
+        }
+        match least {
+            Some(least) => write!(f, ", wants {}]", least.fraction()),
+            None => f.write_str("]"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::Label;
     use crate::policy::{Fixed, load};
     use std::path::Path;
     use std::time::Duration;
 
-    fn policy() -> Policy {
-        let text = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}}\n\
-                    pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\ndecisions:\n\
-                    - {name: sure, priority: 3, domains: [math], min_confidence: 0.9, model: m}\n\
-                    - {name: laws, priority: 2, domains: [law, history], model: m}\n\
-                    - {name: maths, priority: 1, domains: [math], model: m}\n";
-        load(text, Path::new("."), &Fixed::default(), None).unwrap()
+    fn policy(decisions: &str) -> Policy {
+        let text = format!(
+            "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {{m: {{pools: [p]}}}}\n\
+             pools: {{p: {{endpoints: [\"127.0.0.1:1\"]}}}}\nsignals: {{words: {{keyword: {{any: [x]}}}}}}\n\
+             decisions:\n{decisions}"
+        );
+        load(&text, Path::new("."), &Fixed::default(), None).unwrap()
     }
 
-    fn label(name: &str, confidence: f32) -> Label {
+    fn rules() -> Policy {
+        policy(
+            "- {name: sure, priority: 3, domains: [math], min_confidence: 0.9, model: m}\n\
+             - {name: laws, priority: 2, domains: [law, history], model: m}\n\
+             - {name: maths, priority: 1, domains: [math], model: m}\n",
+        )
+    }
+
+    fn about(name: &str, confidence: f32) -> Result<Label, Unknown> {
         let latency = Duration::ZERO;
-        Label { name: name.into(), confidence, probabilities: [confidence].into(), coverage: 1.0, latency }
+        Ok(Label {
+            name: name.into(),
+            confidence,
+            probabilities: [confidence].into(),
+            coverage: 1.0,
+            latency,
+        })
+    }
+
+    fn chosen(policy: &Policy, domain: &Result<Label, Unknown>) -> Option<String> {
+        match decide(&policy.recipes[0], Audience::Open, &Signals::of_domain(policy, domain)) {
+            Choice::Decision(decision, _) => Some(decision.name.clone()),
+            Choice::Nothing(_) => None,
+            Choice::Refused(decision, unknown) => Some(format!("{} {}", decision.name, unknown.as_str())),
+        }
     }
 
     #[test]
     fn a_trace_says_of_each_decision_why_and_its_first_match_is_the_choice() {
-        let (policy, label) = (policy(), label("math", 0.8));
-        let steps: Vec<_> = trace(&policy, &label).collect();
+        let policy = rules();
+        let signals = Signals::of_domain(&policy, &about("math", 0.8));
+        let steps: Vec<_> = trace(&policy, &policy.recipes[0], Audience::Open, &signals).collect();
         let why: Vec<_> = steps.iter().map(ToString::to_string).collect();
         assert_eq!(
             why,
             [
-                "confidence 0.8000 < 0.9",
-                "domain math is not in [law, history]",
-                "domain math is in [math], confidence 0.8000 >= 0.5"
+                "domain:math no [math 0.8000]",
+                "domain:law|history no [math 0.8000]",
+                "domain:math yes [math 0.8000]"
             ]
         );
-        let first = steps.iter().find(|step| step.verdict == Verdict::Matched).unwrap();
-        assert_eq!(decide(&policy, &label).unwrap().name, first.decision.name);
+        assert_eq!(steps.iter().find(|step| step.matched()).unwrap().decision.name, "maths");
+        assert_eq!(chosen(&policy, &about("math", 0.8)).as_deref(), Some("maths"));
     }
 
     #[test]
     fn confidence_at_the_least_is_enough() {
-        let policy = policy();
-        assert_eq!(decide(&policy, &label("math", 0.9)).unwrap().name, "sure");
-        assert_eq!(decide(&policy, &label("history", 0.5)).unwrap().name, "laws");
-        assert_eq!(decide(&policy, &label("history", 0.49)), None);
-        assert_eq!(decide(&policy, &label("biology", 1.0)), None);
+        let policy = rules();
+        assert_eq!(chosen(&policy, &about("math", 0.9)).as_deref(), Some("sure"));
+        assert_eq!(chosen(&policy, &about("history", 0.5)).as_deref(), Some("laws"));
+        assert_eq!(chosen(&policy, &about("history", 0.49)), None);
+        assert_eq!(chosen(&policy, &about("biology", 1.0)), None);
+    }
+
+    #[test]
+    fn what_is_unknown_matters_only_where_it_could_turn_the_result() {
+        let policy = policy(
+            "- {name: both, when: {all: [words, {domain: math}]}, model: m}\n\
+             - {name: either, when: {any: [words, {domain: math}]}, model: m}\n\
+             - {name: other, when: {not: {domain: math}}, model: m}\n",
+        );
+        // The words were not asked here, so that they are unknown.
+        assert_eq!(chosen(&policy, &about("math", 0.8)).as_deref(), Some("either"));
+        assert_eq!(chosen(&policy, &about("law", 0.8)).as_deref(), Some("other"));
+        assert_eq!(chosen(&policy, &Err(Unknown::Late)), None);
+    }
+
+    #[test]
+    fn a_decision_says_what_becomes_of_it_when_it_cannot_be_told() {
+        let of = |word: &str| {
+            policy(&format!(
+                "- {{name: a, when: words, on_unknown: {word}, model: m}}\n- {{name: b, model: m}}\n"
+            ))
+        };
+        let math = about("math", 1.0);
+        assert_eq!(chosen(&of("skip"), &math).as_deref(), Some("b"));
+        assert_eq!(chosen(&of("match"), &math).as_deref(), Some("a"));
+        assert_eq!(chosen(&of("reject"), &math).as_deref(), Some("a unsupported"));
+    }
+
+    #[test]
+    fn confidence_chooses_the_highest_score_of_the_lowest_tier() {
+        let with = |tiers: [u32; 3]| {
+            let [a, b, c] = tiers;
+            let mut policy = policy(&format!(
+                "- {{name: sum, tier: {a}, priority: 9, when: {{all: [{{domain: math}}, {{not: {{domain: law}}}}]}}, model: m}}\n\
+                 - {{name: plain, tier: {b}, priority: 5, domains: [math], model: m}}\n\
+                 - {{name: always, tier: {c}, model: m}}\n"
+            ));
+            policy.recipes[0].strategy = Strategy::Confidence;
+            chosen(&policy, &about("math", 0.6))
+        };
+        // (0.6 + 1) / 2 = 0.8 is more than 0.6.
+        assert_eq!(with([0, 0, 0]).as_deref(), Some("sum"));
+        assert_eq!(with([1, 0, 0]).as_deref(), Some("plain"));
+        assert_eq!(with([1, 1, 0]).as_deref(), Some("always"));
+    }
+
+    #[test]
+    fn a_request_that_names_its_model_meets_only_the_decisions_for_all() {
+        let policy = policy(
+            "- {name: route, model: m}\n- {name: guard, plugins: {respond: {text: no}}}\n\
+             - {name: masks, model: m, plugins: {pii: {action: mask}}}\n",
+        );
+        let signals = Signals::of_domain(&policy, &about("math", 1.0));
+        let names = |audience| -> Vec<String> {
+            trace(&policy, &policy.recipes[0], audience, &signals)
+                .map(|step| step.decision.name.clone())
+                .collect()
+        };
+        assert_eq!(names(Audience::Open), ["route", "guard", "masks"]);
+        assert_eq!(names(Audience::Named), ["guard", "masks"]);
     }
 }

@@ -49,6 +49,8 @@ pub mod policy;
 pub mod balance;
 pub mod classify;
 
+pub mod signals;
+
 pub mod decide;
 
 pub mod snapshot;

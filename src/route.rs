@@ -3,9 +3,10 @@
 //! Knows nothing of sockets or headers; calls the classifier only when the request leaves the choice to us.
 
 use crate::classify::{Findings, Label, Questions, Unknown};
-use crate::decide::decide;
+use crate::decide::{Audience, Choice, decide};
 use crate::openai::{ChatRequest, Rejection};
-use crate::policy::{Model, ModelId, OnUnknown, Policy, Route};
+use crate::policy::{Model, ModelId, OnUnknown, Policy, Recipe, Route};
+use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use std::time::Instant;
 
@@ -68,57 +69,59 @@ impl Plan {
 /// well, where that was asked, whatever came of it.
 pub async fn plan(snapshot: &Snapshot, request: &ChatRequest) -> (Result<Plan, Rejection>, Option<Findings>) {
     let policy = &snapshot.policy;
-    let default = match aim(policy, request.model()) {
+    let recipe = match aim(policy, request.model()) {
         Ok(Aim::Named(model)) => return (Ok(named(model)), None),
-        Ok(Aim::Open { default }) => default,
+        Ok(Aim::Open(recipe)) => recipe,
         Err(rejection) => return (Err(rejection), None),
     };
     let deadline = Instant::now() + policy.classifier.deadline;
     let findings = snapshot.classifier.classify(&request.prompt_text(), Questions::DOMAIN, deadline).await;
     let domain = findings.domain.clone().unwrap_or(Err(Unknown::Failed));
-    (decided(policy, default, domain), Some(findings))
+    (decided(policy, recipe, &domain), Some(findings))
 }
 
 /// Plans a request for `model` whose domain is known, or known to be unknown: [`plan`] without the classifier.
-pub fn settle(policy: &Policy, model: &str, domain: Result<Label, Unknown>) -> Result<Plan, Rejection> {
+pub fn settle(policy: &Policy, model: &str, domain: &Result<Label, Unknown>) -> Result<Plan, Rejection> {
     match aim(policy, model)? {
         Aim::Named(model) => Ok(named(model)),
-        Aim::Open { default } => decided(policy, default, domain),
+        Aim::Open(recipe) => decided(policy, recipe, domain),
     }
 }
 
 /// What the name of a model leaves open.
-enum Aim {
+enum Aim<'a> {
     Named(ModelId),
-    Open { default: ModelId },
+    Open(&'a Recipe),
 }
 
-fn aim(policy: &Policy, name: &str) -> Result<Aim, Rejection> {
+fn aim<'a>(policy: &'a Policy, name: &str) -> Result<Aim<'a>, Rejection> {
     if let Some(model) = policy.model(name) {
         return Ok(Aim::Named(model));
     }
-    match policy.default_model {
-        Some(default) if policy.is_virtual(name) => Ok(Aim::Open { default }),
-        _ => Err(Rejection::UnknownModel { name: name.to_owned() }),
-    }
+    policy.recipe(name).map(Aim::Open).ok_or_else(|| Rejection::UnknownModel { name: name.to_owned() })
 }
 
 fn named(model: ModelId) -> Plan {
     Plan { model, decision: None, label: None, reason: Reason::Named }
 }
 
-fn decided(policy: &Policy, default: ModelId, domain: Result<Label, Unknown>) -> Result<Plan, Rejection> {
+fn decided(policy: &Policy, recipe: &Recipe, domain: &Result<Label, Unknown>) -> Result<Plan, Rejection> {
     let rejects = policy.classifier.on_unknown == OnUnknown::Reject;
+    let unknown_model = || Rejection::UnknownModel { name: recipe.virtual_models.join(", ") };
+    let default = recipe.default_model.ok_or_else(unknown_model)?;
     let label = match domain {
-        Ok(label) => label,
+        Ok(label) => label.clone(),
         Err(unknown) if rejects => return Err(Rejection::Unclassified { reason: unknown.as_str() }),
         Err(unknown) => {
-            let reason = Reason::Unclassified(unknown);
+            let reason = Reason::Unclassified(*unknown);
             return Ok(Plan { model: default, decision: None, label: None, reason });
         }
     };
-    if let Some(decision) = decide(policy, &label) {
-        let (model, decision) = (decision.model, Some(decision.name.clone()));
+    let choice = decide(recipe, Audience::Open, &Signals::of_domain(policy, domain));
+    if let Choice::Decision(decision, _) = choice
+        && let Some(chosen) = decision.models.first()
+    {
+        let (model, decision) = (chosen.model, Some(decision.name.clone()));
         return Ok(Plan { model, decision, label: Some(label), reason: Reason::Decided });
     }
     let is_known = label.confidence >= policy.classifier.min_confidence.fraction();

@@ -24,7 +24,7 @@ impl CheckArgs {
             let file = PolicyFile { path, environment: Arc::new(Process) };
             let policy = file.load()?;
             let (models, pools, decisions) =
-                (policy.models.len(), policy.pools.len(), policy.decisions.len());
+                (policy.models.len(), policy.pools.len(), policy.decisions().count());
             say(&format!(
                 "{}: ok ({models} models, {pools} pools, {decisions} decisions)",
                 file.path.display()

@@ -40,7 +40,7 @@ pub(super) struct ExplainArgs {
 impl ExplainArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let trial = self.trial.load(|_as_it_is| {})?;
-        let virtual_model = trial.policy.virtual_models.first().map_or("auto", String::as_str);
+        let virtual_model = trial.policy.virtual_models().next().unwrap_or("auto");
         let model = self.model.as_deref().unwrap_or(virtual_model);
         let prompts = prompts::read(&self.prompts, self.file.as_deref(), model)?;
         let questions = Questions { embedding: self.embedding, ..Questions::ALL };

@@ -1,41 +1,177 @@
 //! Owns what the policy's parts mean together: names become ids, and everything that cannot be meant is an issue.
 //! Refuses to know the text: paths name places, the checker finds them.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
 use super::check_classifier::classifier;
+use super::check_decision::recipes;
+use super::check_identity::{cache, family, identity, price};
+use super::check_plugins::guards;
 use super::check_pool::pool;
+use super::check_signals::signals;
 use super::checker::Checker;
 use super::issue::Path;
-use super::raw::{RawDecision, RawModel, RawPolicy, RawRetry, RawRetryCause, RawRoute};
+use super::raw::{RawBlockStyle, RawModel, RawPolicy, RawRetry, RawRetryCause, RawRoute};
+use super::raw_plugins::RawReasoning;
 use super::raw_pool::RawPool;
-use super::{BasisPoints, Decision, Model, ModelId, Policy, PoolId, Retry, Route};
+use super::{BasisPoints, BlockStyle, ClassifierModel, Effort, Model, ModelId, Policy, PoolId, Retry, Route};
+
+/// The kinds of personal data that the built-in model and the patterns tell apart.
+const PII_KINDS: [&str; 16] = [
+    "AGE",
+    "CREDIT_CARD",
+    "DATE_TIME",
+    "DOMAIN_NAME",
+    "EMAIL_ADDRESS",
+    "GPE",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "NRP",
+    "ORGANIZATION",
+    "PERSON",
+    "PHONE_NUMBER",
+    "STREET_ADDRESS",
+    "US_DRIVER_LICENSE",
+    "US_SSN",
+    "ZIP_CODE",
+];
+
+/// What the parts of a policy are checked against.
+pub(super) struct Known<'a> {
+    models: &'a IndexMap<String, RawModel>,
+    names: &'a HashMap<String, ModelId>,
+    domains: Option<&'a [&'a str]>,
+    /// Whether the kinds of personal data are those of the built-in model.
+    builtin_pii: bool,
+    pub(super) min_confidence: BasisPoints,
+    pub(super) effort: Effort,
+    pub(super) has_identity: bool,
+}
+
+impl Known<'_> {
+    /// Finds a model by a name that the operator wrote.
+    pub(super) fn model(&self, name: &str, path: &Path, checker: &mut Checker<'_>) -> Option<ModelId> {
+        let found = self.names.get(name).copied();
+        if found.is_none() {
+            checker.unknown(path, "model", name, self.names.keys().map(String::as_str));
+        }
+        found
+    }
+
+    /// Says whether clients may name a model so.
+    pub(super) fn is_model(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+            || self.models.values().any(|model| model.loras.iter().any(|lora| lora == name))
+    }
+
+    /// Says whether a model has an adapter.
+    pub(super) fn has_lora(&self, model: ModelId, name: &str) -> bool {
+        self.loras(model).any(|lora| lora == name)
+    }
+
+    /// Gives the adapters of a model.
+    pub(super) fn loras(&self, ModelId(model): ModelId) -> impl Iterator<Item = &str> {
+        self.models.get_index(model).into_iter().flat_map(|(_, model)| model.loras.iter().map(String::as_str))
+    }
+
+    /// Checks names of domains, where they are known.
+    pub(super) fn check_domains(&self, domains: &[String], path: &Path, checker: &mut Checker<'_>) {
+        for (index, domain) in domains.iter().enumerate() {
+            if let Some(known) = self.domains.filter(|known| !known.contains(&domain.as_str())) {
+                checker.unknown(&path.index(index), "domain", domain, known.iter().copied());
+            }
+            if domains[..index].contains(domain) {
+                checker.issue(&path.index(index), format!("`{domain}` stands twice"));
+            }
+        }
+    }
+
+    /// Checks kinds of personal data, where they are known.
+    pub(super) fn check_pii(&self, kinds: &[String], path: &Path, checker: &mut Checker<'_>) {
+        for (index, kind) in kinds.iter().enumerate() {
+            if self.builtin_pii && !PII_KINDS.contains(&kind.as_str()) {
+                checker.unknown(&path.index(index), "kind of personal data", kind, PII_KINDS);
+            }
+        }
+    }
+}
 
 /// Turns the raw policy into the final one; what is wrong goes to the checker, and then the result is of no use.
 pub(super) fn policy(raw: &RawPolicy, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
     let root = Path::default();
     let names = names(&raw.models, checker);
-    virtual_models(raw, &names, checker);
-    let default_model = default_model(raw, &names, checker);
+    let loras = loras(&raw.models, &names, checker);
     let classifier = classifier(&raw.classifier, &root.key("classifier"), checker);
-    let decisions = decisions(raw, domains, &names, checker);
-    let models = models(raw, checker);
+    let identity = identity(&raw.identity, &root.key("identity"), checker);
+    let pii_model = classifier.models.pii.as_ref().unwrap_or(&classifier.model);
+    let known = Known {
+        models: &raw.models,
+        names: &names,
+        domains,
+        builtin_pii: *pii_model == ClassifierModel::Builtin,
+        min_confidence: classifier.min_confidence,
+        effort: default_effort(raw, checker),
+        has_identity: identity.is_used(),
+    };
+    let mut signals = signals(&raw.signals, &root.key("signals"), &known, checker);
+    let recipes = recipes(raw, &known, &mut signals, checker);
+    let models = models(raw, &known, checker);
+    let guards = guards(&raw.guards, &root.key("guards"), &known, checker);
     let pools_path = root.key("pools");
     let pools = raw.pools.iter().map(|(name, raw)| pool(name, raw, &pools_path.key(name), checker)).collect();
     Policy {
-        virtual_models: raw.virtual_models.clone(),
-        default_model,
+        block_style: match raw.block_style {
+            RawBlockStyle::Error => BlockStyle::Error,
+            RawBlockStyle::Vsr => BlockStyle::Vsr,
+        },
+        identity,
         classifier,
-        decisions,
+        signals: signals.all,
+        guards,
+        recipes,
+        cache: cache(&raw.cache, &root.key("cache"), checker),
         models,
         pools,
         retry: retry(&raw.retry, &root.key("retry"), checker),
         files: std::mem::take(&mut checker.files),
         names,
+        loras,
     }
+}
+
+fn default_effort(raw: &RawPolicy, checker: &mut Checker<'_>) -> Effort {
+    match raw.default_effort {
+        RawReasoning::Low => Effort::Low,
+        RawReasoning::Medium => Effort::Medium,
+        RawReasoning::High => Effort::High,
+        RawReasoning::On | RawReasoning::Off => {
+            checker.issue(&Path::default().key("default_effort"), "must be `low`, `medium` or `high`");
+            Effort::Medium
+        }
+    }
+}
+
+/// Gives every adapter the first model that has it.
+fn loras(
+    models: &IndexMap<String, RawModel>,
+    names: &HashMap<String, ModelId>,
+    checker: &mut Checker<'_>,
+) -> HashMap<String, ModelId> {
+    let path = Path::default().key("models");
+    let mut loras = HashMap::new();
+    for (id, (name, model)) in models.iter().enumerate() {
+        for (index, lora) in model.loras.iter().enumerate() {
+            let path = path.key(name).key("loras").index(index);
+            checker.name(&path, lora);
+            if names.contains_key(lora) {
+                checker.issue(&path, format!("`{lora}` names a model already"));
+            }
+            loras.entry(lora.clone()).or_insert(ModelId(id));
+        }
+    }
+    loras
 }
 
 /// Gives every name and alias its model.
@@ -60,96 +196,7 @@ fn names(models: &IndexMap<String, RawModel>, checker: &mut Checker<'_>) -> Hash
     names
 }
 
-fn virtual_models(raw: &RawPolicy, names: &HashMap<String, ModelId>, checker: &mut Checker<'_>) {
-    let path = Path::default().key("virtual_models");
-    for (index, name) in raw.virtual_models.iter().enumerate() {
-        if names.contains_key(name) {
-            checker.issue(&path.index(index), format!("`{name}` names a model already"));
-        }
-        if raw.virtual_models[..index].contains(name) {
-            checker.issue(&path.index(index), format!("`{name}` stands twice"));
-        }
-    }
-}
-
-fn default_model(
-    raw: &RawPolicy,
-    names: &HashMap<String, ModelId>,
-    checker: &mut Checker<'_>,
-) -> Option<ModelId> {
-    let path = Path::default().key("default_model");
-    match &raw.default_model {
-        Some(name) => model(name, &path, names, checker),
-        None if raw.virtual_models.is_empty() => None,
-        None => {
-            checker.issue(&path, "the key is missing; `virtual_models` need a model for unknown texts");
-            None
-        }
-    }
-}
-
-/// Finds a model by a name that the operator wrote.
-fn model(
-    name: &str,
-    path: &Path,
-    names: &HashMap<String, ModelId>,
-    checker: &mut Checker<'_>,
-) -> Option<ModelId> {
-    let found = names.get(name).copied();
-    if found.is_none() {
-        checker.unknown(path, "model", name, names.keys().map(String::as_str));
-    }
-    found
-}
-
-fn decisions(
-    raw: &RawPolicy,
-    domains: Option<&[&str]>,
-    names: &HashMap<String, ModelId>,
-    checker: &mut Checker<'_>,
-) -> Vec<Decision> {
-    let path = Path::default().key("decisions");
-    if raw.virtual_models.is_empty() && !raw.decisions.is_empty() {
-        checker.issue(&path, "without `virtual_models` no request asks for a decision");
-    }
-    let mut decisions = Vec::new();
-    for (index, decision) in raw.decisions.iter().enumerate() {
-        let path = path.index(index);
-        if raw.decisions[..index].iter().any(|other| other.name == decision.name) {
-            checker
-                .issue(&path.key("name"), format!("another decision is named `{}` already", decision.name));
-        }
-        checker.name(&path.key("name"), &decision.name);
-        check_domains(decision, &path.key("domains"), domains, checker);
-        let Some(model) = model(&decision.model, &path.key("model"), names, checker) else { continue };
-        decisions.push(Decision {
-            name: decision.name.clone(),
-            description: decision.description.clone().unwrap_or_default(),
-            priority: decision.priority,
-            domains: decision.domains.clone(),
-            min_confidence: BasisPoints::from_fraction(
-                decision.min_confidence.unwrap_or(raw.classifier.min_confidence),
-            ),
-            model,
-        });
-    }
-    // The sort is stable, so ties keep the order of the file.
-    decisions.sort_by_key(|decision| Reverse(decision.priority));
-    decisions
-}
-
-fn check_domains(decision: &RawDecision, path: &Path, known: Option<&[&str]>, checker: &mut Checker<'_>) {
-    for (index, domain) in decision.domains.iter().enumerate() {
-        if let Some(known) = known.filter(|known| !known.contains(&domain.as_str())) {
-            checker.unknown(&path.index(index), "domain", domain, known.iter().copied());
-        }
-        if decision.domains[..index].contains(domain) {
-            checker.issue(&path.index(index), format!("`{domain}` stands twice"));
-        }
-    }
-}
-
-fn models(raw: &RawPolicy, checker: &mut Checker<'_>) -> Vec<Model> {
+fn models(raw: &RawPolicy, known: &Known<'_>, checker: &mut Checker<'_>) -> Vec<Model> {
     let path = Path::default().key("models");
     let mut models = Vec::with_capacity(raw.models.len());
     for (name, model) in &raw.models {
@@ -163,6 +210,13 @@ fn models(raw: &RawPolicy, checker: &mut Checker<'_>) -> Vec<Model> {
             aliases: model.aliases.clone(),
             routes: routes(&model.pools, upstream, &path.key("pools"), &raw.pools, checker),
             owned_by: model.owned_by.clone(),
+            loras: model.loras.clone(),
+            reasoning: model.reasoning_family.as_ref().and_then(|family_name| {
+                family(family_name, &raw.reasoning_families, &path.key("reasoning_family"), checker)
+            }),
+            price: model.price.as_ref().map(price),
+            quality: BasisPoints::from_fraction(model.quality),
+            guards: guards(&model.guards, &path.key("guards"), known, checker),
         });
     }
     models

@@ -105,8 +105,8 @@ mod tests {
 
     use super::super::raw_pool::{RawBalance, RawEjection, RawHealth, RawTimeouts};
     use super::super::{
-        Alpn, Balance, BasisPoints, ClassifierDevice, ClassifierModel, Fixed, HashKey, HostRule, ModelId,
-        PoolId, Secret, Thresholds, Transport, raw, raw_classifier,
+        Alpn, Balance, BasisPoints, ClassifierDevice, ClassifierModel, Decision, Fixed, HashKey, HostRule,
+        ModelId, PoolId, Rule, Secret, SignalKind, Thresholds, Transport, raw, raw_classifier,
     };
     use super::*;
 
@@ -165,6 +165,12 @@ mod tests {
         paths
     }
 
+    fn domain_of<'a>(policy: &'a Policy, decision: &Decision) -> &'a str {
+        let Rule::Signal { id, .. } = decision.rule else { panic!("one signal") };
+        let SignalKind::Domain { any, .. } = &policy[id].kind else { panic!("a domain") };
+        &any[0]
+    }
+
     fn fixture(name: &str) -> Policy {
         loaded(&text(&format!("tests/policies/valid/{name}.yaml"))).unwrap()
     }
@@ -209,14 +215,15 @@ mod tests {
         let mut environment = Fixed::default();
         let quickstart = text("conf/quickstart.yaml");
         let policy = load(&quickstart, Path::new("/"), &environment, Some(&DOMAINS)).unwrap();
-        let mut covered: Vec<&str> = policy.decisions.iter().map(|decision| &*decision.domains[0]).collect();
+        let mut covered: Vec<&str> =
+            policy.decisions().map(|decision| domain_of(&policy, decision)).collect();
         covered.sort_unstable();
         assert_eq!(covered, DOMAINS);
-        for decision in &policy.decisions {
-            let model = if decision.domains == ["math"] { "phi4-mini" } else { "llama3-8b" };
-            assert_eq!(policy[decision.model].name, model);
+        for decision in policy.decisions() {
+            let model = if domain_of(&policy, decision) == "math" { "phi4-mini" } else { "llama3-8b" };
+            assert_eq!(policy[decision.models[0].model].name, model);
         }
-        assert_eq!(policy.decisions.last().map(|decision| &*decision.name), Some("other_decision"));
+        assert_eq!(policy.decisions().last().map(|decision| &*decision.name), Some("other_decision"));
         let route = &policy[policy.model("TheBloke/Llama-2-13B-chat-GPTQ").unwrap()].routes[0];
         assert_eq!((&*policy[route.pool].name, &*route.upstream_model), ("llama", "llama3-8b"));
         let openai = policy.pools.iter().find(|pool| pool.name == "openai").unwrap();
@@ -242,8 +249,8 @@ mod tests {
             for shape in types.chain([&schema]) {
                 for key in shape["properties"].as_object().into_iter().flat_map(|keys| keys.keys()) {
                     let shown = text
-                        .lines()
-                        .any(|line| line.trim_start_matches([' ', '#', '-']).starts_with(&format!("{key}:")));
+                        .match_indices(&format!("{key}:"))
+                        .any(|(at, _)| text[..at].ends_with([' ', '{', '\n']));
                     assert!(shown, "`{key}` is not shown");
                 }
             }
@@ -277,8 +284,8 @@ mod tests {
     #[test]
     fn variables_take_the_type_of_their_place() {
         let policy = fixture("variables");
-        assert_eq!(policy.decisions[0].name, "$money");
-        assert_eq!(policy.decisions[0].priority, 7);
+        assert_eq!(policy.recipes[0].decisions[0].name, "$money");
+        assert_eq!(policy.recipes[0].decisions[0].priority, 7);
         assert_eq!(policy.models[0].routes[0].upstream_model, "8");
         let pool = &policy.pools[0];
         assert_eq!(pool.endpoints[0].authority(), "vllm.example.com:8001");
@@ -332,7 +339,7 @@ mod tests {
              pools: {{p: {{endpoints: [\"h:1\"]}}}}\ndecisions:\n{decisions}"
         );
         let policy = loaded(&text).unwrap();
-        let names: Vec<&str> = policy.decisions.iter().map(|decision| &*decision.name).collect();
+        let names: Vec<&str> = policy.decisions().map(|decision| &*decision.name).collect();
         assert_eq!(names, ["top", "first", "second", "low"]);
     }
 
@@ -489,7 +496,7 @@ mod tests {
             let pool = &policy.pools[0];
             let found: Vec<(u16, u32)> = pool.endpoints.iter().map(|e| (e.port, e.weight)).collect();
             prop_assert_eq!(found, expected);
-            prop_assert_eq!(policy.decisions[0].priority, priority);
+            prop_assert_eq!(policy.recipes[0].decisions[0].priority, priority);
             prop_assert_eq!(pool.timeouts.idle, Duration::from_millis(millis));
         }
     }

@@ -7,21 +7,33 @@
 
 mod check;
 mod check_classifier;
+mod check_decision;
+mod check_identity;
+mod check_plugins;
 mod check_pool;
 mod check_secret;
+mod check_signals;
 mod checker;
 mod classifier;
+mod decision;
 mod duration;
 mod environment;
 mod expand;
+mod identity;
 mod issue;
 mod load;
+mod plugins;
 mod pool;
 mod raw;
 mod raw_classifier;
+mod raw_decision;
+mod raw_identity;
+mod raw_plugins;
 mod raw_pool;
+mod raw_signals;
 mod secret;
 mod server;
+mod signal;
 mod validate;
 mod yaml;
 
@@ -32,27 +44,48 @@ use std::path::PathBuf;
 pub use classifier::{
     ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierSpec, HubSpec, OnUnknown, Thresholds,
 };
+pub use decision::{
+    AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, ModelRef, OnUnknownSignal, Recipe, Rule, Shadow,
+    Sticky, StickyOn, Strategy,
+};
 pub use environment::{Environment, Fixed, Process};
+pub use identity::{CacheSpec, CacheStore, Identity, Key, Person, Price};
 pub use issue::{Issue, Issues};
 pub use load::{load, load_server, schema, server_schema};
+pub use plugins::{
+    AnswerAction, AnswerGuard, CacheScope, CacheUse, Effort, GuardOnUnknown, Guards, HeaderChanges,
+    PiiAction, PiiGuard, Plugins, PromptAction, PromptGuard, Reasoning, ReasoningFamily, ReasoningKind,
+    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
+};
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, HashKey, Health, HostRule, PoolSpec,
     Timeouts, Transport,
 };
 pub use secret::Secret;
 pub use server::{Limits, Listener, ListenerTls, LogSpec, ServerSpec};
+pub use signal::{
+    Aggregate, Case, Feature, Feedback, Keywords, Level, Measure, MetadataTest, Modality, Need, PiiKinds,
+    Scope, Signal, SignalId, SignalKind,
+};
 
 /// What the operator wanted; two equal ones mean the same, contents of referenced files included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// The names that ask for a decision.
-    pub virtual_models: Vec<String>,
-    /// The model without a matching decision; present whenever there are virtual models.
-    pub default_model: Option<ModelId>,
+    /// How a request that a guard blocks is answered.
+    pub block_style: BlockStyle,
+    /// Who clients are.
+    pub identity: Identity,
     /// The classifier and its bounds.
     pub classifier: ClassifierSpec,
-    /// The rules, in the order in which they are tried.
-    pub decisions: Vec<Decision>,
+    /// What is to be known about requests; a [`SignalId`] is a place in here. Those that decisions say in place stand
+    /// after those with a name.
+    pub signals: Vec<Signal>,
+    /// What is held against every request.
+    pub guards: Guards,
+    /// The lists of decisions; the first is the policy's own.
+    pub recipes: Vec<Recipe>,
+    /// Where answers are kept that are given again.
+    pub cache: CacheSpec,
     /// The models, in the order of the file; a [`ModelId`] is a place in here.
     pub models: Vec<Model>,
     /// The pools, in the order of the file; a [`PoolId`] is a place in here.
@@ -62,6 +95,7 @@ pub struct Policy {
     /// The files that were read or would have been, for whoever watches them.
     pub files: Vec<PathBuf>,
     names: HashMap<String, ModelId>,
+    loras: HashMap<String, ModelId>,
 }
 
 impl Policy {
@@ -70,9 +104,32 @@ impl Policy {
         self.names.get(name).copied()
     }
 
-    /// Says whether a name asks for a decision.
-    pub fn is_virtual(&self, name: &str) -> bool {
-        self.virtual_models.iter().any(|known| known == name)
+    /// Finds the model that has an adapter of this name.
+    pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
+        self.loras.get(name).copied()
+    }
+
+    /// Finds the list of decisions that a name asks for.
+    pub fn recipe(&self, name: &str) -> Option<&Recipe> {
+        self.recipes.iter().find(|recipe| recipe.virtual_models.iter().any(|known| known == name))
+    }
+
+    /// Gives the names that ask for a decision, the policy's own first.
+    pub fn virtual_models(&self) -> impl Iterator<Item = &str> {
+        self.recipes.iter().flat_map(|recipe| recipe.virtual_models.iter().map(String::as_str))
+    }
+
+    /// Gives the decisions of every list.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.recipes.iter().flat_map(|recipe| &recipe.decisions)
+    }
+}
+
+impl Index<SignalId> for Policy {
+    type Output = Signal;
+
+    fn index(&self, SignalId(id): SignalId) -> &Signal {
+        &self.signals[id]
     }
 }
 
@@ -116,21 +173,13 @@ impl BasisPoints {
     }
 }
 
-/// One rule: texts of these domains go to this model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// The name that responses, logs and metrics show.
-    pub name: String,
-    /// What the rule is for; empty when the operator said nothing.
-    pub description: String,
-    /// The rank; the highest matching rule wins.
-    pub priority: i32,
-    /// The domains of which one must be the text's.
-    pub domains: Vec<String>,
-    /// The least confidence for this rule.
-    pub min_confidence: BasisPoints,
-    /// The model.
-    pub model: ModelId,
+/// How a request that a guard blocks is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockStyle {
+    /// With status 400 and the code `content_filter`.
+    Error,
+    /// With status 200 and an answer that says so, as vLLM Semantic Router does.
+    Vsr,
 }
 
 /// One model that clients may name.
@@ -144,6 +193,16 @@ pub struct Model {
     pub routes: Vec<Route>,
     /// The owner that `/v1/models` shows.
     pub owned_by: Option<String>,
+    /// The adapters that its upstreams have loaded.
+    pub loras: Vec<String>,
+    /// How it is told to reason.
+    pub reasoning: Option<ReasoningFamily>,
+    /// What it costs.
+    pub price: Option<Price>,
+    /// How good it is, in the operator's judgement.
+    pub quality: BasisPoints,
+    /// What is held against every request for it.
+    pub guards: Guards,
 }
 
 /// A pool that serves a model, and the model's name there.

@@ -6,7 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::raw_classifier::RawClassifier;
+use super::raw_decision::{RawDecision, RawRecipes, RawStrategy};
+use super::raw_identity::{RawCache, RawIdentity, RawPrice, RawReasoningFamilies};
+use super::raw_plugins::{RawGuards, RawReasoning};
 use super::raw_pool::RawPool;
+use super::raw_signals::RawSignal;
 
 /// What the operator wants: who may be asked for, how a model is chosen, and where requests go.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,10 +30,40 @@ pub(super) struct RawPolicy {
     /// What tells the domain of a request's text.
     #[serde(default)]
     pub(super) classifier: RawClassifier,
+    /// Which of several matching decisions wins.
+    #[serde(default)]
+    pub(super) strategy: RawStrategy,
+    /// How a request that a guard blocks is answered.
+    #[serde(default)]
+    pub(super) block_style: RawBlockStyle,
+    /// How hard a model reasons where it is only said that it does: `low`, `medium` or `high`.
+    #[serde(default = "medium")]
+    pub(super) default_effort: RawReasoning,
+    /// Who clients are.
+    #[serde(default)]
+    pub(super) identity: RawIdentity,
+    /// What is to be known about requests, by name.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 1_000))]
+    pub(super) signals: IndexMap<String, RawSignal>,
+    /// What is held against every request, those that name a model included.
+    #[serde(default)]
+    pub(super) guards: RawGuards,
     /// The rules that choose a model; the highest priority first, ties in the order of the file.
     #[serde(default)]
     #[schemars(length(max = 1000))]
     pub(super) decisions: Vec<RawDecision>,
+    /// Further lists of rules, each behind names of its own.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub(super) recipes: RawRecipes,
+    /// Where answers are kept that are given again.
+    #[serde(default)]
+    pub(super) cache: RawCache,
+    /// How families of models are told to reason, by name, beside the known `qwen3`, `deepseek`, `gpt-oss` and `gpt`.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub(super) reasoning_families: RawReasoningFamilies,
     /// What clients may name in `model`, by name.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 10_000))]
     pub(super) models: IndexMap<String, RawModel>,
@@ -41,30 +75,20 @@ pub(super) struct RawPolicy {
     pub(super) retry: RawRetry,
 }
 
-/// One rule: texts of these domains go to this model.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Decision")]
-pub(super) struct RawDecision {
-    /// The name that responses, logs and metrics show.
-    #[schemars(length(min = 1, max = 128))]
-    pub(super) name: String,
-    /// What the rule is for, in the operator's words.
-    #[serde(default)]
-    pub(super) description: Option<String>,
-    /// The rank; the highest matching rule wins.
-    #[serde(default)]
-    #[schemars(range(min = -1_000_000, max = 1_000_000))]
-    pub(super) priority: i32,
-    /// The domains of which one must be the text's.
-    #[schemars(length(min = 1, max = 1000))]
-    pub(super) domains: Vec<String>,
-    /// The least confidence for this rule, from 0 to 1; the classifier's when absent.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub(super) min_confidence: Option<f64>,
-    /// The model, by name or alias.
-    pub(super) model: String,
+fn medium() -> RawReasoning {
+    RawReasoning::Medium
+}
+
+/// How a request that a guard blocks is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "BlockStyle")]
+pub(super) enum RawBlockStyle {
+    /// With status 400 and the code `content_filter`.
+    #[default]
+    Error,
+    /// With status 200 and an answer that says so, as vLLM Semantic Router does.
+    Vsr,
 }
 
 /// One model that clients may name.
@@ -85,6 +109,28 @@ pub(super) struct RawModel {
     /// The owner that `/v1/models` shows.
     #[serde(default)]
     pub(super) owned_by: Option<String>,
+    /// The adapters that its upstreams have loaded; clients may name them too.
+    #[serde(default)]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 256)))]
+    pub(super) loras: Vec<String>,
+    /// How it is told to reason: a name of `reasoning_families`, or a known one.
+    #[serde(default)]
+    pub(super) reasoning_family: Option<String>,
+    /// What it costs for a million tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawPrice")]
+    pub(super) price: Option<RawPrice>,
+    /// How good it is, from 0 to 1, in the operator's judgement.
+    #[serde(default = "half")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) quality: f64,
+    /// What is held against every request for it.
+    #[serde(default)]
+    pub(super) guards: RawGuards,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// A pool that serves a model: its name, or a mapping.

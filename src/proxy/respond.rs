@@ -101,7 +101,7 @@ pub(super) async fn break_off(session: &mut ServerSession, rejection: &Rejection
 /// Answers `GET /v1/models`.
 pub(super) async fn models(session: &mut ServerSession, exchange: &mut Exchange) -> pingora::Result<()> {
     let live = &exchange.live;
-    let own = live.policy.virtual_models.iter().map(|name| Card::new(live, name, "signalbox"));
+    let own = live.policy.virtual_models().map(|name| Card::new(live, name, "signalbox"));
     let named = live.policy.models.iter().map(|model| Card::new(live, &model.name, owner(model)));
     let list = List { object: "list", data: own.chain(named).collect() };
     let text = serde_json::to_vec(&list).unwrap_or_default();
@@ -117,7 +117,7 @@ pub(super) async fn model(
     let policy = &exchange.live.policy;
     let owner = match policy.model(&name) {
         Some(id) => Some(owner(&policy[id])),
-        None => policy.is_virtual(&name).then_some("signalbox"),
+        None => policy.recipe(&name).is_some().then_some("signalbox"),
     };
     let Some(owner) = owner else {
         return reject(session, exchange, Rejection::UnknownModel { name }).await;

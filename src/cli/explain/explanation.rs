@@ -3,9 +3,9 @@
 use super::super::trial::Trial;
 use super::prompts::Prompt;
 use crate::classify::{Cost, Entity, EntitySource, Findings, Label, Risk, Unknown};
-use crate::decide::{Verdict, trace};
+use crate::decide::{Audience, trace};
 use crate::openai::Rejection;
-use crate::policy::Policy;
+use crate::policy::{Policy, Recipe};
 use crate::route::{Plan, settle};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ struct Embedding {
 struct Tried {
     name: String,
     priority: i32,
-    model: String,
+    models: Vec<String>,
     matched: bool,
     chosen: bool,
     why: String,
@@ -129,12 +129,10 @@ impl Explanation {
         let (policy, model) = (&trial.policy, prompt.request.model());
         let domain = findings.domain.clone().unwrap_or(Err(Unknown::Unsupported));
         let began = Instant::now();
-        let plan = settle(policy, model, domain.clone());
+        let plan = settle(policy, model, &domain);
         let decide = began.elapsed();
-        let decisions = match (&domain, policy.is_virtual(model)) {
-            (Ok(label), true) => tried(policy, label, &plan),
-            _ => Vec::new(),
-        };
+        let decisions =
+            policy.recipe(model).map(|recipe| tried(policy, recipe, &domain, &plan)).unwrap_or_default();
         Self {
             line: prompt.line,
             prompt: text.to_owned(),
@@ -147,13 +145,19 @@ impl Explanation {
     }
 }
 
-fn tried(policy: &Policy, label: &Label, plan: &Result<Plan, Rejection>) -> Vec<Tried> {
+fn tried(
+    policy: &Policy,
+    recipe: &Recipe,
+    domain: &Result<Label, Unknown>,
+    plan: &Result<Plan, Rejection>,
+) -> Vec<Tried> {
     let chosen = plan.as_ref().ok().and_then(|plan| plan.decision.as_deref());
-    let steps = trace(policy, label).map(|step| Tried {
+    let signals = crate::signals::Signals::of_domain(policy, domain);
+    let steps = trace(policy, recipe, Audience::Open, &signals).map(|step| Tried {
         name: step.decision.name.clone(),
         priority: step.decision.priority,
-        model: policy[step.decision.model].name.clone(),
-        matched: step.verdict == Verdict::Matched,
+        models: step.decision.models.iter().map(|one| policy[one.model].name.clone()).collect(),
+        matched: step.matched(),
         chosen: chosen == Some(step.decision.name.as_str()),
         why: step.to_string(),
     });

@@ -2,6 +2,7 @@
 
 use super::{Admin, ENDPOINTS};
 use crate::classify::{Classifier, ModelInfo, Question};
+use crate::policy::{Policy, Rule, SignalKind};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -111,14 +112,13 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
     let least = policy.classifier.min_confidence.fraction();
     let categories: Vec<Value> =
         live.classifier.labels().iter().map(|label| json!({"name": &**label, "threshold": least})).collect();
-    let decisions = policy.decisions.iter().map(|decision| {
+    let decisions = policy.decisions().map(|decision| {
         json!({
             "name": decision.name,
             "description": decision.description,
             "priority": decision.priority,
-            "domains": decision.domains,
-            "min_confidence": decision.min_confidence.fraction(),
-            "model": policy[decision.model].name,
+            "domains": domains(policy, &decision.rule),
+            "models": decision.models.iter().map(|one| policy[one.model].name.as_str()).collect::<Vec<&str>>(),
         })
     });
     Json(json!({
@@ -135,6 +135,17 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
             "policy_generation": live.generation,
         },
     }))
+}
+
+/// The domains that a rule names.
+fn domains<'a>(policy: &'a Policy, rule: &Rule) -> Vec<&'a str> {
+    let mut domains = Vec::new();
+    rule.signals(&mut |id| {
+        if let SignalKind::Domain { any, .. } = &policy[id].kind {
+            domains.extend(any.iter().map(String::as_str));
+        }
+    });
+    domains
 }
 
 /// The model that answers a question.

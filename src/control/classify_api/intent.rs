@@ -3,10 +3,11 @@
 use super::envelope::{Body, Fault};
 use super::{Admin, ask, millis_since};
 use crate::classify::{Findings, Label, Questions, Unknown};
-use crate::decide::{Verdict, trace};
+use crate::decide::{Audience, trace};
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::Policy;
 use crate::route::settle;
+use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use axum::Json;
 use axum::extract::State;
@@ -177,16 +178,16 @@ fn routing(
 ) -> Result<Routing, Fault> {
     let without =
         |model: Option<String>, word: &str| Routing { model, decision: None, word: word.to_owned() };
-    let Some(asked) = model.or_else(|| policy.virtual_models.first().map(String::as_str)) else {
+    let Some(asked) = model.or_else(|| policy.virtual_models().next()) else {
         // Every request names its model.
         return Ok(without(None, "named"));
     };
     let is_unsure = options.confidence_threshold.is_some_and(|least| label.confidence < least);
-    if is_unsure && policy.is_virtual(asked) {
-        let default = policy.default_model.map(|id| policy[id].name.clone());
+    if let Some(recipe) = policy.recipe(asked).filter(|_| is_unsure) {
+        let default = recipe.default_model.map(|id| policy[id].name.clone());
         return Ok(without(default, "low_confidence_general"));
     }
-    match settle(policy, asked, Ok(label.clone())) {
+    match settle(policy, asked, &Ok(label.clone())) {
         Ok(plan) => {
             let word = plan.decision.clone().unwrap_or_else(|| plan.reason.as_str().to_owned());
             Ok(Routing { model: Some(policy[plan.model].name.clone()), decision: plan.decision, word })
@@ -199,9 +200,10 @@ fn routing(
 }
 
 fn tried(policy: &Policy, label: &Label) -> Vec<Tried> {
-    let steps = trace(policy, label).map(|step| Tried {
+    let signals = Signals::of_domain(policy, &Ok(label.clone()));
+    let steps = trace(policy, &policy.recipes[0], Audience::Open, &signals).map(|step| Tried {
         decision: step.decision.name.clone(),
-        matched: step.verdict == Verdict::Matched,
+        matched: step.matched(),
         why: step.to_string(),
     });
     steps.collect()
