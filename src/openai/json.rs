@@ -65,6 +65,42 @@ pub(super) fn member<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     Some(&object[found.value])
 }
 
+/// Says where in `whole` a part stands that was found in it.
+pub(super) fn span(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// Returns what stands between a string's quotes; nothing if the value is no string.
+pub(super) fn string(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// Returns the elements of a value, none if it is no array.
+pub(super) fn array(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let items = value.starts_with(b"[").then(|| elements(value, 0));
+    items.into_iter().flatten().map_while(Result::ok).map(|item| &value[item.value])
+}
+
+/// Returns keys, as written between their quotes, and values; none if it is no object.
+pub(super) fn object(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let items = value.starts_with(b"{").then(|| members(value, 0));
+    items.into_iter().flatten().map_while(Result::ok).map(|item| (&value[item.key], &value[item.value]))
+}
+
+/// Writes a string with its quotes.
+pub(super) fn quoted(text: &str) -> Vec<u8> {
+    serde_json::to_vec(text).expect("a string always serialises")
+}
+
+/// Writes a string without its quotes.
+pub(super) fn escaped(text: &str) -> Vec<u8> {
+    let mut inside = quoted(text);
+    inside.pop();
+    inside.remove(0);
+    inside
+}
+
 impl Items<'_> {
     /// Requires that nothing but white space follows; call it when the items are over.
     pub(super) fn end(mut self) -> Result<(), Flaw> {
@@ -112,13 +148,14 @@ impl Iterator for Items<'_> {
 }
 
 /// A place in the text.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+pub(super) struct Reader<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
 }
 
 impl Reader<'_> {
-    fn peek(&self) -> Option<u8> {
+    /// Returns the byte that stands here.
+    pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
@@ -132,7 +169,8 @@ impl Reader<'_> {
         if self.at == self.bytes.len() { Ok(()) } else { self.flaw("trailing characters") }
     }
 
-    fn eat(&mut self, byte: u8) -> bool {
+    /// Passes this byte if it stands here, and says whether it did.
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
         there
@@ -142,7 +180,8 @@ impl Reader<'_> {
         if self.eat(byte) { Ok(()) } else { self.flaw(detail) }
     }
 
-    fn white_space(&mut self) {
+    /// Passes white space.
+    pub(super) fn white_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
@@ -219,7 +258,8 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    fn scalar(&mut self) -> Result<(), Flaw> {
+    /// Passes a string, number, boolean or null.
+    pub(super) fn scalar(&mut self) -> Result<(), Flaw> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -265,7 +305,7 @@ impl Reader<'_> {
     }
 
     /// Passes the string that starts here and returns what stands between its quotes.
-    fn string(&mut self) -> Result<Range<usize>, Flaw> {
+    pub(super) fn string(&mut self) -> Result<Range<usize>, Flaw> {
         let start = self.at + 1;
         self.at = start;
         loop {

@@ -3,20 +3,35 @@
 //! Owns the API's paths, the reading and rewriting of request bodies, usage in answers, and rejections.
 //! Refuses to know sockets, policies, pools and time.
 
+mod canonical;
+pub mod change;
+pub mod conversation;
+pub mod fingerprint;
 mod json;
+mod message;
 mod prompt;
+mod redact;
 pub mod rejection;
 pub mod request;
 pub mod splice;
 pub mod sse;
 mod tail;
+pub mod tools;
 mod unescape;
 pub mod usage;
+pub mod utterance;
 
+pub use change::{Change, SystemMode};
+pub use conversation::Conversation;
+pub use fingerprint::Fingerprint;
+pub use message::Role;
+pub use redact::Replacement;
 pub use rejection::{Fault, Rejection};
 pub use request::ChatRequest;
 pub use splice::{Edit, splice};
+pub use tools::Tool;
 pub use usage::{Format, Usage, UsageReader};
+pub use utterance::Utterance;
 
 use http::Method;
 

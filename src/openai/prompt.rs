@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 
 use super::json;
-use super::unescape::{spells, text as decoded};
+use super::message::{Message, Part, Role, parts};
+use super::unescape::text as decoded;
 
 /// How much text is returned, in bytes. Classifiers read less, but of both ends: a question may stand after its matter.
 pub(super) const MAX_TEXT: usize = 1024 * 1024;
@@ -14,93 +15,51 @@ pub(super) const MAX_TEXT: usize = 1024 * 1024;
 /// Returns the text of `messages`, `prompt` or `input`: a string, strings, or the last user message that has
 /// text, failing that the last message that has any.
 pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
-    if let Some(inside) = string(value) {
+    if let Some(inside) = json::string(value) {
         return decoded(inside, MAX_TEXT);
     }
     let (mut by_user, mut by_anyone) = (None, None);
-    for element in elements(value) {
-        if !element.starts_with(b"{") {
-            continue;
-        }
+    for element in json::array(value).filter(|element| element.starts_with(b"{")) {
         let message = Message::read(element);
         if message.content.is_some_and(has_text) {
             by_anyone = message.content;
-            if message.is_users {
+            if message.role == Role::User {
                 by_user = message.content;
             }
         }
     }
-    by_user.or(by_anyone).map_or_else(|| Cow::Owned(strings(value)), content_text)
-}
-
-#[derive(Default)]
-struct Message<'a> {
-    content: Option<&'a [u8]>,
-    is_users: bool,
-}
-
-impl<'a> Message<'a> {
-    fn read(object: &'a [u8]) -> Self {
-        let mut message = Self::default();
-        for item in json::members(object, 0).map_while(Result::ok) {
-            let (key, value) = (&object[item.key], &object[item.value]);
-            if spells(key, "content") {
-                message.content = Some(value);
-            } else if spells(key, "role") {
-                message.is_users = string(value).is_some_and(|role| spells(role, "user"));
-            }
-        }
-        message
-    }
-}
-
-fn string(value: &[u8]) -> Option<&[u8]> {
-    value.strip_prefix(b"\"")?.strip_suffix(b"\"")
-}
-
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let items = value.starts_with(b"[").then(|| json::elements(value, 0));
-    items.into_iter().flatten().map_while(Result::ok).map(|item| &value[item.value])
+    let strings = || joined(json::array(value).filter_map(json::string));
+    by_user.or(by_anyone).map_or_else(strings, content_text)
 }
 
 fn has_text(content: &[u8]) -> bool {
-    string(content).is_some_and(|inside| !inside.is_empty())
-        || elements(content).filter_map(part_text).any(|inside| !inside.is_empty())
+    json::string(content).is_some_and(|inside| !inside.is_empty())
+        || parts(content).filter_map(Part::text).any(|inside| !inside.is_empty())
 }
 
 /// Decodes a message's `content`: a string, or parts whose texts are joined by line ends.
 fn content_text(content: &[u8]) -> Cow<'_, str> {
-    match string(content) {
+    match json::string(content) {
         Some(inside) => decoded(inside, MAX_TEXT),
-        None => Cow::Owned(joined(elements(content).filter_map(part_text))),
+        None => joined(parts(content).filter_map(Part::text)),
     }
 }
 
-/// Finds the text of a part, which some servers also take as a bare string.
-fn part_text(part: &[u8]) -> Option<&[u8]> {
-    if !part.starts_with(b"{") {
-        return string(part);
-    }
-    let kind = json::member(part, "type").and_then(string)?;
-    let known = ["text", "input_text", "output_text"].iter().any(|known| spells(kind, known));
-    if known { json::member(part, "text").and_then(string) } else { None }
-}
-
-/// Joins the strings of an array.
-fn strings(value: &[u8]) -> String {
-    joined(elements(value).filter_map(string))
-}
-
-fn joined<'a>(insides: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut text = String::new();
+/// Decodes strings and joins them by line ends, at most [`MAX_TEXT`] bytes of them; a string after nothing but
+/// empty ones is not set off.
+pub(super) fn joined<'a>(insides: impl Iterator<Item = &'a [u8]>) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed("");
     for inside in insides {
-        if !text.is_empty() {
-            text.push('\n');
+        if text.is_empty() {
+            text = decoded(inside, MAX_TEXT);
+            continue;
         }
-        text.push_str(&decoded(inside, MAX_TEXT.saturating_sub(text.len())));
+        let text = text.to_mut();
         if text.len() >= MAX_TEXT {
             break;
         }
+        text.push('\n');
+        text.push_str(&decoded(inside, MAX_TEXT - text.len()));
     }
     text
 }

@@ -18,11 +18,31 @@ const MAX_MEMBERS: usize = 1024;
 
 /// The members that steer a request, `model` first. Each may stand there once: of two, two readers could take
 /// different ones.
-const STEERING: [&str; 8] =
-    ["model", "stream", "stream_options", "messages", "prompt", "input", "query", "text_1"];
+const STEERING: [&str; 11] = [
+    "model",
+    "stream",
+    "stream_options",
+    "messages",
+    "prompt",
+    "input",
+    "query",
+    "text_1",
+    "instructions",
+    "system",
+    "tools",
+];
 
 /// The members that hold what the request is about, most telling first.
 const TEXTS: [&str; 5] = ["messages", "prompt", "input", "query", "text_1"];
+
+/// How many members of `metadata` are looked at.
+const MAX_METADATA: usize = 32;
+
+/// How long a key of `metadata` may be, in bytes.
+const MAX_METADATA_KEY: usize = 128;
+
+/// How long a value of `metadata` may be, in bytes.
+const MAX_METADATA_VALUE: usize = 1024;
 
 /// A parsed request: its bytes, its model, and where its members stand.
 #[derive(Debug, Clone)]
@@ -43,7 +63,7 @@ impl ChatRequest {
         let members = top_level(&body)?;
         let model_at = steering(&body, &members)?.ok_or(Rejection::MissingModel)?;
         let model_span = members[model_at].value.clone();
-        let inside = inside_string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
+        let inside = json::string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
         if inside.is_empty() {
             return Err(Rejection::MissingModel);
         }
@@ -74,19 +94,25 @@ impl ChatRequest {
 
     /// Returns a scalar member of the top level as text: a string decoded, a number or boolean as written.
     pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
-        let value = self.member(name)?;
-        match value.first()? {
-            b'{' | b'[' | b'n' => None,
-            b'"' => Some(decoded(inside_string(value)?, usize::MAX)),
-            _ => Some(decoded(value, usize::MAX)),
+        scalar(self.member(name)?)
+    }
+
+    /// Returns a scalar of the first 32 members of `metadata` as text, of several with that key the last one;
+    /// nothing if the key is longer than 128 bytes or the value than 1024.
+    pub fn metadata(&self, key: &str) -> Option<Cow<'_, str>> {
+        let object = self.member("metadata").filter(|value| value.starts_with(b"{"))?;
+        if key.len() > MAX_METADATA_KEY {
+            return None;
         }
+        let items = json::members(object, 0).map_while(Result::ok).take(MAX_METADATA);
+        let found = items.filter(|item| spells(&object[item.key.clone()], key)).last()?;
+        scalar(&object[found.value]).filter(|text| text.len() <= MAX_METADATA_VALUE)
     }
 
     /// Returns what is to be classified, at most 1 MiB: the last user message that has text, or the prompt,
     /// the input or the query; empty if there is none.
     pub fn prompt_text(&self) -> Cow<'_, str> {
-        let value = TEXTS.iter().find_map(|name| self.member(name));
-        value.map_or(Cow::Borrowed(""), prompt::text)
+        self.texts().next().map_or(Cow::Borrowed(""), prompt::text)
     }
 
     /// Returns the body with another model's name and every other byte as it was.
@@ -99,12 +125,22 @@ impl ChatRequest {
         if *self.model == *model {
             return None;
         }
-        let with = serde_json::to_vec(model).expect("a string always serialises");
-        Some(Edit { span: self.model_span.clone(), with })
+        Some(Edit { span: self.model_span.clone(), with: json::quoted(model) })
+    }
+
+    /// Returns the values that hold what the request is about and can hold text, most telling first.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        let values = TEXTS.iter().filter_map(|name| self.member(name));
+        values.filter(|value| matches!(value.first(), Some(b'"' | b'[')))
+    }
+
+    /// Returns where the members of the top level stand, in order; there is at least one.
+    pub(super) fn members(&self) -> &[Item] {
+        &self.members
     }
 
     /// Returns the value of a member; of several the last one, as most readers have it.
-    fn member(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn member(&self, name: &str) -> Option<&[u8]> {
         let item = self.members.iter().rev().find(|item| spells(&self.body[item.key.clone()], name))?;
         Some(&self.body[item.value.clone()])
     }
@@ -150,8 +186,13 @@ fn steering(body: &[u8], members: &[Item]) -> Result<Option<usize>, Rejection> {
     Ok(places[0])
 }
 
-fn inside_string(value: &[u8]) -> Option<&[u8]> {
-    value.strip_prefix(b"\"")?.strip_suffix(b"\"")
+/// Returns a scalar other than null as text: a string decoded, a number or boolean as written.
+fn scalar(value: &[u8]) -> Option<Cow<'_, str>> {
+    match value.first()? {
+        b'{' | b'[' | b'n' => None,
+        b'"' => Some(decoded(json::string(value)?, usize::MAX)),
+        _ => Some(decoded(value, usize::MAX)),
+    }
 }
 
 /// Turns an offset into a line and a column in characters.
@@ -220,6 +261,7 @@ mod tests {
             (r#"{"model":"a","mod\u0065l":"a"}"#, "model"),
             (r#"{"model":"a","messages":[],"\u006dessages":[]}"#, "messages"),
             (r#"{"stream":true,"model":"a","stream":false}"#, "stream"),
+            (r#"{"model":"a","system":"b","system":"c"}"#, "system"),
         ] {
             assert_eq!(parse(body).unwrap_err(), Rejection::DuplicateField { name });
         }
@@ -242,6 +284,30 @@ mod tests {
         assert_eq!(position(&b"[".repeat(1 << 20)).3, "nested too deeply");
         let many = format!("{{\"model\":\"m\"{}}}", ",\"\":0".repeat(MAX_MEMBERS));
         assert_eq!(position(many.as_bytes()).3, "too many members");
+    }
+
+    #[test]
+    fn metadata_is_read_within_its_limits() {
+        let request = parsed(
+            r#"{"model":"m","metadata":{"plan":"silver","pl\u0061n":"g\u006fld","seats":3,"on":true,"none":null,"deep":{}}}"#,
+        );
+        assert_eq!(request.metadata("plan").as_deref(), Some("gold"));
+        assert_eq!(request.metadata("seats").as_deref(), Some("3"));
+        assert_eq!(request.metadata("on").as_deref(), Some("true"));
+        for none in ["none", "deep", "nothing"] {
+            assert_eq!(request.metadata(none), None);
+        }
+        let many = (0..40).map(|key| format!("\"k{key}\":\"v\"")).collect::<Vec<_>>().join(",");
+        let request = parsed(&format!("{{\"model\":\"m\",\"metadata\":{{{many}}}}}"));
+        assert!(request.metadata("k31").is_some() && request.metadata("k32").is_none());
+        let (key, value) = ("k".repeat(129), "v".repeat(1025));
+        let request = parsed(&format!(
+            "{{\"model\":\"m\",\"metadata\":{{\"{key}\":\"a\",\"a\":\"{value}\",\"b\":\"{}\"}}}}",
+            &value[1..]
+        ));
+        assert!(request.metadata(&key).is_none() && request.metadata("a").is_none());
+        assert_eq!(request.metadata("b").map(|text| text.len()), Some(1024));
+        assert_eq!(parsed(r#"{"model":"m","metadata":["plan"]}"#).metadata("plan"), None);
     }
 
     #[test]

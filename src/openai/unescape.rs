@@ -35,6 +35,24 @@ pub(super) fn text(inside: &[u8], limit: usize) -> Cow<'_, str> {
     bounded(Cow::Owned(said), limit)
 }
 
+/// Finds where in a string's insides the character starts that stands at byte `at` of what they say, or their end;
+/// the insides are UTF-8.
+pub(super) fn place(inside: &[u8], at: usize) -> usize {
+    let (mut written, mut said) = (0, 0);
+    while said < at && written < inside.len() {
+        let plain = memchr::memchr(b'\\', &inside[written..]).unwrap_or(inside.len() - written);
+        if plain >= at - said {
+            return written + (at - said);
+        }
+        (written, said) = (written + plain, said + plain);
+        if written < inside.len() {
+            let (c, used) = unescape(&inside[written..]);
+            (written, said) = (written + used, said + c.len_utf8());
+        }
+    }
+    written.min(inside.len())
+}
+
 /// Cuts at the last character that ends within `limit` bytes.
 fn bounded(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     let mut end = text.len().min(limit);
@@ -102,6 +120,23 @@ mod tests {
         assert_eq!(text("\\n\\n\\n".as_bytes(), 2), "\n\n");
     }
 
+    /// What may stand in a string as one character or two.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-zé😀]{1,2}",
+            prop::sample::select(vec![
+                r"\n",
+                r#"\""#,
+                r"\\",
+                r"\u00e9",
+                r"\ud83d\ude00",
+                r"\ud83d",
+                r"\ude00"
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
     proptest! {
         #[test]
         fn any_string_comes_back(said in ".{0,40}", limit in 0_usize..40) {
@@ -110,6 +145,17 @@ mod tests {
             prop_assert_eq!(text(inside, usize::MAX), said.as_str());
             let cut = text(inside, limit);
             prop_assert!(said.starts_with(&*cut) && cut.len() <= limit && cut.len() + 4 > limit.min(said.len()));
+        }
+
+        #[test]
+        fn every_character_has_its_place(pieces in prop::collection::vec(piece(), 0..8)) {
+            let inside = pieces.concat();
+            let said = text(inside.as_bytes(), usize::MAX);
+            for (at, _) in said.char_indices().chain([(said.len(), ' ')]) {
+                let (before, after) = inside.as_bytes().split_at(place(inside.as_bytes(), at));
+                prop_assert_eq!(text(before, usize::MAX), &said[..at]);
+                prop_assert_eq!(text(after, usize::MAX), &said[at..]);
+            }
         }
 
         #[test]

@@ -1,0 +1,82 @@
+//! Which tools the model is offered.
+//!
+//! Owns what else speaks of a tool that is gone. Refuses to choose the tools.
+
+use std::borrow::Cow;
+
+use super::super::tools::shaped;
+use super::super::unescape::{spells, text as decoded};
+use super::super::{Api, ChatRequest, Edit, Tool, json};
+use super::list::List;
+use super::member::{remove, set};
+
+/// What speaks of tools at the top level; `functions` and `function_call` are how it was before `tools`.
+const SPEAKS: [&str; 5] = ["tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"];
+
+/// How much of a chosen tool's name is read, in bytes; as much as of a tool's.
+const MAX_NAME: usize = 256;
+
+/// Keeps elements of `tools` by index, and `tool_choice` only if it speaks of none that is gone.
+pub(super) fn keep(request: &ChatRequest, kept: &[usize]) -> Vec<Edit> {
+    let Some(list) = List::array(request, "tools") else {
+        return if kept.is_empty() { remove(request, &SPEAKS) } else { Vec::new() };
+    };
+    let is_kept = |index: usize| kept.contains(&index);
+    if !(0..list.items.len()).any(is_kept) {
+        return remove(request, &SPEAKS);
+    }
+    let mut edits = list.remove(|index| !is_kept(index));
+    if edits.is_empty() {
+        return edits;
+    }
+    let names: Vec<_> = request.tools().enumerate().filter(|(index, _)| is_kept(*index)).collect();
+    let offered = |name: &str| names.iter().any(|(_, tool)| tool.name == name);
+    if request.member("tool_choice").is_some_and(|choice| !chosen(choice).iter().all(|name| offered(name))) {
+        edits.extend(remove(request, &["tool_choice"]));
+    }
+    edits
+}
+
+/// Adds tools that are not offered yet.
+pub(super) fn add(request: &ChatRequest, api: Api, tools: &[Vec<u8>]) -> Vec<Edit> {
+    let mut names: Vec<Cow<'_, str>> = request.tools().map(|tool| tool.name).collect();
+    let mut added = Vec::new();
+    for raw in tools {
+        let name = Tool::read(raw).name;
+        if !names.contains(&name) {
+            names.push(name);
+            added.push(shaped(raw, api));
+        }
+    }
+    if added.is_empty() {
+        return Vec::new();
+    }
+    let added = added.join(&b","[..]);
+    match List::array(request, "tools") {
+        Some(list) => vec![list.append(added)],
+        None => set(request, &["tools"], &[b"[", &added[..], b"]"].concat()),
+    }
+}
+
+/// Returns the names of the tools that `tool_choice` speaks of.
+fn chosen(choice: &[u8]) -> Vec<Cow<'_, str>> {
+    let (mut kind, mut names, mut is_named) = (None, Vec::new(), false);
+    for (key, value) in json::object(choice) {
+        if spells(key, "type") {
+            kind = json::string(value);
+        } else if spells(key, "name") || spells(key, "function") || spells(key, "custom") {
+            is_named = true;
+            let name = json::string(value).or_else(|| json::member(value, "name").and_then(json::string));
+            names.extend(name.map(|inside| decoded(inside, MAX_NAME)));
+        } else if spells(key, "tools") || spells(key, "allowed_tools") {
+            is_named = true;
+            let tools = if value.starts_with(b"{") { json::member(value, "tools") } else { Some(value) };
+            let tools = tools.into_iter().flat_map(json::array);
+            names.extend(tools.map(|tool| Tool::read(tool).name));
+        }
+    }
+    // A server's own tool is chosen by its type; these types choose no tool of their own.
+    let kind = kind.map(|inside| decoded(inside, MAX_NAME)).filter(|_| !is_named);
+    names.extend(kind.filter(|kind| !matches!(&**kind, "auto" | "any" | "none" | "required")));
+    names
+}

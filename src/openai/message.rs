@@ -1,0 +1,205 @@
+//! One message or item of a conversation: who speaks, the words, and what stands beside the words.
+//!
+//! Owns the shapes of OpenAI's two conversations and of Anthropic's. Refuses to judge: an odd shape says nothing.
+//! Works on bytes that are known to be JSON.
+
+use super::json;
+use super::unescape::{spells, text as decoded};
+
+/// How much of a `type` is read, in bytes; every known one is shorter.
+const MAX_KIND: usize = 64;
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The operator of the application: `system`, `developer`, or the API's own place for it.
+    System,
+    /// The user, who also says what has no role: a prompt, an input, a query.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool that tells its result.
+    Tool,
+    /// Somebody of a role that no API names, or of none.
+    Other,
+}
+
+impl Role {
+    fn read(value: &[u8]) -> Self {
+        let Some(inside) = json::string(value) else {
+            return Self::Other;
+        };
+        match &*decoded(inside, MAX_KIND) {
+            "system" | "developer" => Self::System,
+            "user" => Self::User,
+            "assistant" => Self::Assistant,
+            "tool" | "function" => Self::Tool,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The members of a message or item that matter, each as written.
+pub(super) struct Message<'a> {
+    pub(super) role: Role,
+    pub(super) content: Option<&'a [u8]>,
+    /// What stands between the quotes of `type`.
+    pub(super) kind: &'a [u8],
+    /// What a tool gave back, in an item of its own.
+    pub(super) output: Option<&'a [u8]>,
+    pub(super) tool_calls: Option<&'a [u8]>,
+    /// The one call of the days before `tool_calls`.
+    pub(super) function_call: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a message; one that is no object has nothing.
+    pub(super) fn read(object: &'a [u8]) -> Self {
+        let mut message = Self {
+            role: Role::Other,
+            content: None,
+            kind: b"",
+            output: None,
+            tool_calls: None,
+            function_call: None,
+        };
+        for (key, value) in json::object(object) {
+            if spells(key, "content") {
+                message.content = Some(value);
+            } else if spells(key, "role") {
+                message.role = Role::read(value);
+            } else if spells(key, "type") {
+                message.kind = json::string(value).unwrap_or_default();
+            } else if spells(key, "output") {
+                message.output = Some(value);
+            } else if spells(key, "tool_calls") {
+                message.tool_calls = Some(value);
+            } else if spells(key, "function_call") {
+                message.function_call = Some(value);
+            }
+        }
+        message
+    }
+
+    /// Says what kind of item this is.
+    pub(super) fn item(&self) -> Item {
+        let kind = decoded(self.kind, MAX_KIND);
+        if kind.ends_with("_call_output") {
+            Item::ToolResult
+        } else if kind.ends_with("_call") {
+            Item::ToolCall
+        } else if is_image(&kind) {
+            Item::Image
+        } else {
+            Item::Message
+        }
+    }
+}
+
+/// The kinds of items of a Responses input; Chat's messages are all messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    /// Something said, if there is a role or a content.
+    Message,
+    /// The model calls a tool.
+    ToolCall,
+    /// A tool gives back `output`.
+    ToolResult,
+    /// An image outside any message.
+    Image,
+}
+
+/// One part of a message's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// Words, between their quotes.
+    Text(&'a [u8]),
+    Image,
+    /// Sound, video, a file.
+    Media,
+    ToolCall,
+    /// A tool's result with its own content, if any.
+    ToolResult(&'a [u8]),
+    Other,
+}
+
+impl<'a> Part<'a> {
+    /// Reads a part, which some servers also take as a bare string.
+    pub(super) fn read(part: &'a [u8]) -> Self {
+        if let Some(inside) = json::string(part) {
+            return Self::Text(inside);
+        }
+        let (mut kind, mut text, mut content) = (None, None, None);
+        for (key, value) in json::object(part) {
+            if spells(key, "type") {
+                kind = json::string(value);
+            } else if spells(key, "text") {
+                text = json::string(value);
+            } else if spells(key, "content") {
+                content = Some(value);
+            }
+        }
+        match &*decoded(kind.unwrap_or_default(), MAX_KIND) {
+            "text" | "input_text" | "output_text" => text.map_or(Self::Other, Self::Text),
+            "input_audio" | "audio" | "audio_url" | "video" | "video_url" | "input_video" | "file"
+            | "input_file" | "document" => Self::Media,
+            kind if is_image(kind) => Self::Image,
+            kind if kind.ends_with("tool_use") => Self::ToolCall,
+            kind if kind.ends_with("tool_result") => Self::ToolResult(content.unwrap_or_default()),
+            _ => Self::Other,
+        }
+    }
+
+    /// Says whether it is something other than text that a model looks at or listens to.
+    pub(super) fn is_media(self) -> bool {
+        matches!(self, Self::Image | Self::Media)
+    }
+
+    /// Returns the words, if it has some.
+    pub(super) fn text(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Text(inside) => Some(inside),
+            _ => None,
+        }
+    }
+}
+
+fn is_image(kind: &str) -> bool {
+    matches!(kind, "image_url" | "input_image" | "image")
+}
+
+/// Returns the parts of a content; none if it is no array.
+pub(super) fn parts(content: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    json::array(content).map(Part::read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_what_the_apis_call_them() {
+        let role = |word: &str| Message::read(format!("{{\"role\":{word}}}").as_bytes()).role;
+        assert_eq!(role("\"developer\""), Role::System);
+        assert_eq!(role(r#""us\u0065r""#), Role::User);
+        assert_eq!(role("\"assistant\""), Role::Assistant);
+        assert_eq!(role("\"function\""), Role::Tool);
+        assert_eq!(role("\"User\""), Role::Other);
+        assert_eq!(role("1"), Role::Other);
+        assert_eq!(Message::read(b"{}").role, Role::Other);
+    }
+
+    #[test]
+    fn parts_are_told_apart() {
+        let part = |json: &'static str| Part::read(json.as_bytes());
+        assert_eq!(part("\"a\""), Part::Text(b"a"));
+        assert_eq!(part(r#"{"text":"a","type":"input_text"}"#), Part::Text(b"a"));
+        assert_eq!(part(r#"{"text":"a"}"#), Part::Other);
+        assert_eq!(part(r#"{"type":"text","text":1}"#), Part::Other);
+        assert_eq!(part(r#"{"type":"image_url","text":"a"}"#), Part::Image);
+        assert_eq!(part(r#"{"type":"input_audio"}"#), Part::Media);
+        assert_eq!(part(r#"{"type":"server_tool_use"}"#), Part::ToolCall);
+        assert_eq!(part(r#"{"type":"tool_result","content":"4"}"#), Part::ToolResult(b"\"4\""));
+        assert_eq!(part("1"), Part::Other);
+    }
+}

@@ -1,0 +1,144 @@
+//! The tools that a request offers to the model.
+//!
+//! Owns their three shapes. Refuses to know which of them may stay.
+
+use std::borrow::Cow;
+
+use super::unescape::{spells, text as decoded};
+use super::{Api, ChatRequest, json};
+
+/// How much of a tool's name is read, in bytes.
+const MAX_NAME: usize = 256;
+
+/// How much of a tool's description is read, in bytes.
+const MAX_DESCRIPTION: usize = 16 * 1024;
+
+/// One tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool<'a> {
+    /// Its name, at most 256 bytes; a server's own tool, which has none, goes by its `type`.
+    pub name: Cow<'a, str>,
+    /// What it does, at most 16 KiB; empty if that is not said.
+    pub description: Cow<'a, str>,
+    /// Its JSON as the client wrote it.
+    pub raw: &'a [u8],
+}
+
+impl<'a> Tool<'a> {
+    /// Reads a tool out of valid JSON; one of odd shape has no name.
+    pub fn read(raw: &'a [u8]) -> Self {
+        let shape = Shape::read(raw);
+        let function = shape.function.map(Shape::read);
+        let told = function.as_ref().unwrap_or(&shape);
+        let name = told.name.or(shape.kind).unwrap_or_default();
+        Self {
+            name: decoded(name, MAX_NAME),
+            description: decoded(told.description.unwrap_or_default(), MAX_DESCRIPTION),
+            raw,
+        }
+    }
+}
+
+impl ChatRequest {
+    /// Returns the elements of `tools` in their order.
+    pub fn tools(&self) -> impl Iterator<Item = Tool<'_>> {
+        self.member("tools").into_iter().flat_map(json::array).map(Tool::read)
+    }
+}
+
+/// The members of a tool, or of the function in it.
+#[derive(Default)]
+struct Shape<'a> {
+    /// `type`, `name` and `description`, between their quotes.
+    kind: Option<&'a [u8]>,
+    name: Option<&'a [u8]>,
+    description: Option<&'a [u8]>,
+    function: Option<&'a [u8]>,
+    /// `parameters` or, as Anthropic calls it, `input_schema`.
+    parameters: Option<&'a [u8]>,
+}
+
+impl<'a> Shape<'a> {
+    fn read(raw: &'a [u8]) -> Self {
+        let mut shape = Self::default();
+        for (key, value) in json::object(raw) {
+            if spells(key, "type") {
+                shape.kind = json::string(value);
+            } else if spells(key, "name") {
+                shape.name = json::string(value);
+            } else if spells(key, "description") {
+                shape.description = json::string(value);
+            } else if spells(key, "function") {
+                shape.function = value.starts_with(b"{").then_some(value);
+            } else if spells(key, "parameters") || spells(key, "input_schema") {
+                shape.parameters = Some(value);
+            }
+        }
+        shape
+    }
+}
+
+/// Writes a tool in an API's own shape if it is in Chat's; any other shape stays as it is.
+pub(super) fn shaped(raw: &[u8], api: Api) -> Cow<'_, [u8]> {
+    let Some(function) = Shape::read(raw).function else {
+        return Cow::Borrowed(raw);
+    };
+    let members = function[1..function.len() - 1].trim_ascii();
+    match api {
+        Api::Responses if members.is_empty() => Cow::Borrowed(raw),
+        Api::Responses => Cow::Owned([b"{\"type\":\"function\",", members, b"}"].concat()),
+        Api::Messages | Api::CountTokens => Cow::Owned(anthropics(&Shape::read(function))),
+        _ => Cow::Borrowed(raw),
+    }
+}
+
+fn anthropics(function: &Shape<'_>) -> Vec<u8> {
+    let string = |inside: &[u8]| [b"\"", inside, b"\""].concat();
+    let mut out = [&b"{\"name\":"[..], &string(function.name.unwrap_or_default())].concat();
+    if let Some(description) = function.description {
+        out.extend_from_slice(b",\"description\":");
+        out.extend_from_slice(&string(description));
+    }
+    out.extend_from_slice(b",\"input_schema\":");
+    out.extend_from_slice(function.parameters.unwrap_or(b"{\"type\":\"object\"}"));
+    out.push(b'}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn tools_are_known_in_all_their_shapes() {
+        let body = r#"{"model":"m","tools":[ {"type":"function","function":{"name":"a","description":"d\u00e9"}} ,
+            {"type":"function","name":"b","description":"e"},{"name":"c","input_schema":{}},{"type":"web_search"},7]}"#;
+        let request = ChatRequest::parse(Bytes::from(body)).unwrap();
+        let tools: Vec<_> = request.tools().collect();
+        let shown: Vec<_> = tools.iter().map(|tool| (&*tool.name, &*tool.description)).collect();
+        assert_eq!(shown, [("a", "dé"), ("b", "e"), ("c", ""), ("web_search", ""), ("", "")]);
+        assert_eq!(tools[3].raw, br#"{"type":"web_search"}"#);
+        let none = ChatRequest::parse(Bytes::from(r#"{"model":"m","tools":{"a":1}}"#)).unwrap();
+        assert_eq!(none.tools().count(), 0);
+    }
+
+    #[test]
+    fn a_tool_takes_the_shape_of_the_api() {
+        let chat =
+            br#"{"type":"function","function":{"name":"a","description":"d\u00e9","parameters":{"x":1.0}}}"#;
+        let shape = |api| String::from_utf8(shaped(chat, api).into_owned()).unwrap();
+        assert_eq!(shape(Api::Chat).as_bytes(), chat);
+        assert_eq!(
+            shape(Api::Responses),
+            r#"{"type":"function","name":"a","description":"d\u00e9","parameters":{"x":1.0}}"#
+        );
+        assert_eq!(shape(Api::Messages), r#"{"name":"a","description":"d\u00e9","input_schema":{"x":1.0}}"#);
+        assert_eq!(
+            shaped(br#"{"function":{"name":"a"}}"#, Api::Messages),
+            &br#"{"name":"a","input_schema":{"type":"object"}}"#[..]
+        );
+        assert_eq!(shaped(b"{\"name\":\"b\"}", Api::Responses), &b"{\"name\":\"b\"}"[..]);
+    }
+}
