@@ -51,6 +51,7 @@ pub mod classify;
 
 pub mod signals;
 
+pub mod choose;
 pub mod decide;
 
 pub mod snapshot;
