@@ -153,7 +153,7 @@ mod tests {
                 let name = ["a", "b", "c"][model];
                 conversations.hold(key, name, now, MINUTE);
                 last.insert(key, (name, now));
-                prop_assert_eq!(held(&conversations, key, now).as_deref(), Some(name));
+                prop_assert_eq!(held(&conversations, key, now), Some(name.to_owned()));
                 prop_assert!(conversations.len() <= 32);
                 for (key, (name, since)) in &last {
                     if let Some(found) = held(&conversations, *key, now) {

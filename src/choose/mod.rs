@@ -257,3 +257,6 @@ fn by_measure<'a>(candidates: &[Candidate<'a>], gate: &Gate<'_>, ask: &Ask) -> (
         _ => (index, measures.why(&candidates[index])),
     }
 }
+
+#[cfg(test)]
+mod tests;
