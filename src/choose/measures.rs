@@ -2,7 +2,7 @@
 //! considered, and what becomes of the best.
 
 use super::{Ask, Candidate, Why};
-use crate::policy::{Choose, ChooseBy};
+use crate::policy::{Choose, ChooseBy, Price};
 use std::time::Duration;
 
 /// The least share of requests that a model is taken to answer, so that its expected time stays finite.
@@ -15,27 +15,21 @@ const TOO_MANY_FAILURES: f32 = 0.5;
 #[derive(Debug, Clone, Copy)]
 pub struct Measures<'a> {
     how: &'a Choose,
-    prompt_tokens: u64,
-    expected_tokens: u64,
+    prompt_tokens: f64,
+    expected_tokens: f64,
     /// The seconds that one of unknown speed counts as taking while nobody else tries it.
     trial: f64,
-    most_cost: f64,
-    most_time: f64,
-    most_load: f64,
-    most_quality: f64,
+    /// The greatest measures; only the score asks for them.
+    most: Most,
 }
 
-/// How early a model comes: the least measure first, of equal measures the least load.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rank {
-    measure: f64,
+/// The greatest of each measure that is known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Most {
+    cost: f64,
+    time: f64,
     load: f64,
-}
-
-impl Rank {
-    pub(super) fn is_before(&self, other: &Self) -> bool {
-        self.measure < other.measure || (self.measure <= other.measure && self.load < other.load)
-    }
+    quality: f64,
 }
 
 impl<'a> Measures<'a> {
@@ -46,29 +40,22 @@ impl<'a> Measures<'a> {
         how: &'a Choose,
         ask: &Ask,
     ) -> Self {
-        let mut measures = Self {
-            how,
-            prompt_tokens: ask.prompt_tokens,
-            expected_tokens: ask.expected_tokens,
-            trial: 0.0,
-            most_cost: 0.0,
-            most_time: 0.0,
-            most_load: 0.0,
-            most_quality: 0.0,
-        };
+        let (prompt_tokens, expected_tokens) = (ask.prompt_tokens as f64, ask.expected_tokens as f64);
+        let mut measures = Self { how, prompt_tokens, expected_tokens, trial: 0.0, most: Most::default() };
         measures.trial = held.and_then(|held| measures.known_time(held)).unwrap_or(0.0);
-        for candidate in considered {
-            let (cost, time) = (measures.known_cost(candidate), measures.known_time(candidate));
-            measures.most_cost = measures.most_cost.max(cost.unwrap_or(0.0));
-            measures.most_time = measures.most_time.max(time.unwrap_or(0.0));
-            measures.most_load = measures.most_load.max(Self::load(candidate));
-            measures.most_quality = measures.most_quality.max(quality(candidate));
+        if how.by == ChooseBy::Score {
+            measures.most = considered.fold(Most::default(), |most, candidate| Most {
+                cost: most.cost.max(measures.known_cost(candidate).unwrap_or(0.0)),
+                time: most.time.max(measures.known_time(candidate).unwrap_or(0.0)),
+                load: most.load.max(Self::load(candidate)),
+                quality: most.quality.max(quality(candidate)),
+            });
         }
         measures
     }
 
-    /// The price of the request, in the currency: `prompt tokens × prompt price + expected tokens × completion
-    /// price`; infinite where the price is unknown.
+    /// The price of the request, in 10⁻¹² of the currency: `prompt tokens × prompt price + expected tokens ×
+    /// completion price`; infinite where the price is unknown.
     ///
     /// Prices are compared as numbers: the operator states all of a decision's models in one currency.
     pub fn cost(&self, candidate: &Candidate<'_>) -> f64 {
@@ -107,28 +94,33 @@ impl<'a> Measures<'a> {
     pub fn score(&self, candidate: &Candidate<'_>) -> f64 {
         let weights = &self.how.weights;
         let terms = [
-            (weights.quality, share(quality(candidate), self.most_quality).unwrap_or(1.0)),
-            (weights.cost, 1.0 - share(self.cost(candidate), self.most_cost).unwrap_or(0.0)),
-            (weights.latency, 1.0 - share(self.time(candidate), self.most_time).unwrap_or(0.0)),
-            (weights.load, 1.0 - share(Self::load(candidate), self.most_load).unwrap_or(0.0)),
+            (weights.quality, share(quality(candidate), self.most.quality).unwrap_or(1.0)),
+            (weights.cost, 1.0 - share(self.cost(candidate), self.most.cost).unwrap_or(0.0)),
+            (weights.latency, 1.0 - share(self.time(candidate), self.most.time).unwrap_or(0.0)),
+            (weights.load, 1.0 - share(Self::load(candidate), self.most.load).unwrap_or(0.0)),
         ];
         let all: f64 = terms.iter().map(|(weight, _)| f64::from(*weight)).sum();
         let sum: f64 = terms.iter().map(|(weight, term)| f64::from(*weight) * term).sum();
         if all > 0.0 { sum / all } else { 0.0 }
     }
 
-    /// How early a model comes by the policy's measure.
-    pub(super) fn rank(&self, candidate: &Candidate<'_>) -> Rank {
+    /// The policy's measure of a model; the least is the best.
+    pub(super) fn of(&self, candidate: &Candidate<'_>) -> f64 {
         match self.how.by {
-            ChooseBy::Latency => Rank { measure: self.time(candidate), load: Self::load(candidate) },
-            ChooseBy::Score => Rank { measure: -self.score(candidate), load: 0.0 },
-            _ => Rank { measure: self.cost(candidate), load: 0.0 },
+            ChooseBy::Latency => self.time(candidate),
+            ChooseBy::Score => -self.score(candidate),
+            _ => self.cost(candidate),
         }
     }
 
-    /// By how much `other` is better than `held`, from 0 to 1: the difference of scores, or the share that is saved.
-    pub(super) fn gain(&self, held: &Rank, other: &Rank) -> f64 {
-        let (held, other) = (held.measure, other.measure);
+    /// Whether the first of two models of the same measure is better all the same: only one that takes as long and
+    /// has less to do.
+    pub(super) fn is_freer(&self, one: &Candidate<'_>, other: &Candidate<'_>) -> bool {
+        self.how.by == ChooseBy::Latency && Self::load(one) < Self::load(other)
+    }
+
+    /// By how much one measure is better than the held model's, from 0 to 1: the difference of scores, or the share that is saved.
+    pub(super) fn gain(&self, held: f64, other: f64) -> f64 {
         match self.how.by {
             ChooseBy::Score => held - other,
             _ if held.is_infinite() => f64::from(u8::from(other.is_finite())),
@@ -148,13 +140,17 @@ impl<'a> Measures<'a> {
     }
 
     fn known_cost(&self, candidate: &Candidate<'_>) -> Option<f64> {
-        candidate.price.map(|price| price.cost(self.prompt_tokens, 0, self.expected_tokens))
+        let of = |tokens: f64, micros: u64| tokens * micros as f64;
+        let cost = |price: &Price| {
+            of(self.prompt_tokens, price.prompt_micros) + of(self.expected_tokens, price.completion_micros)
+        };
+        candidate.price.map(cost)
     }
 
     fn known_time(&self, candidate: &Candidate<'_>) -> Option<f64> {
         let reading = &candidate.reading;
         let of = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64());
-        let further = self.expected_tokens.saturating_sub(1) as f64;
+        let further = (self.expected_tokens - 1.0).max(0.0);
         let success = (1.0 - f64::from(reading.failures)).max(LEAST_SUCCESS);
         let is_known = reading.ttft.is_some() || reading.per_token.is_some();
         is_known.then(|| (of(reading.ttft) + of(reading.per_token) * further) / success)
@@ -162,7 +158,7 @@ impl<'a> Measures<'a> {
 }
 
 fn quality(candidate: &Candidate<'_>) -> f64 {
-    f64::from(candidate.quality.fraction())
+    f64::from(candidate.quality.0)
 }
 
 /// A value as a share of the highest, which an infinite one counts as; `None` where the highest is 0.

@@ -19,7 +19,8 @@
 //! | score | the highest score | the difference of the scores, from 0 to 1 |
 //!
 //! A conversation leaves its model when another is better by more than the margin, or when its own is no longer among
-//! those who are considered. [`Measures`] has the formulas. Of equals the first in the list is chosen.
+//! those who are considered. [`Measures`] has the formulas. Of equals the first in the list is chosen; of equally quick
+//! ones, such as those of which nothing is known yet, the one with the least load.
 //!
 //! # Where the state of replicas comes in
 //!
@@ -243,15 +244,18 @@ fn by_measure<'a>(candidates: &[Candidate<'a>], gate: &Gate<'_>, ask: &Ask) -> (
     let measures = Measures::among(considered, held.as_ref().map(|(_, held)| held), gate.how, ask);
     let mut best = None;
     for (index, candidate) in admitted() {
-        let rank = measures.rank(candidate);
-        if best.is_none_or(|(_, least)| rank.is_before(&least)) {
-            best = Some((index, rank));
+        let measure = measures.of(candidate);
+        let is_better = |(best, least): (usize, f64)| {
+            measure < least || measure <= least && measures.is_freer(candidate, &candidates[best])
+        };
+        if best.is_none_or(is_better) {
+            best = Some((index, measure));
         }
     }
-    let Some((index, rank)) = best else { return (0, Why::First) };
+    let Some((index, measure)) = best else { return (0, Why::First) };
     let margin = f64::from(ask.margin).max(0.0);
     match held {
-        Some((held, state)) if held != index && measures.gain(&measures.rank(&state), &rank) <= margin => {
+        Some((held, state)) if held != index && measures.gain(measures.of(&state), measure) <= margin => {
             (held, Why::Held)
         }
         _ => (index, measures.why(&candidates[index])),
