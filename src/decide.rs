@@ -3,11 +3,11 @@
 //! Knows nothing of how a signal came about, nor of what becomes of the decision.
 
 use crate::classify::Unknown;
-use crate::policy::{
-    AppliesTo, BasisPoints, Decision, OnUnknownSignal, Policy, Recipe, Rule, SignalId, Strategy,
-};
+use crate::policy::{BasisPoints, Decision, OnUnknownSignal, Policy, Recipe, Rule, SignalId, Strategy};
 use crate::signals::Signals;
 use std::fmt;
+
+pub use crate::signals::Audience;
 
 /// Whether a rule holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,21 +31,12 @@ pub enum Choice<'policy> {
     Refused(&'policy Decision, Unknown),
 }
 
-/// Whom a list of decisions is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// A request that leaves the model open.
-    Open,
-    /// A request that names its model.
-    Named,
-}
-
 /// Chooses the decision for a request: of the lowest tier with one that holds the first, or the one with the highest
 /// score, as the recipe says.
 pub fn decide<'policy>(recipe: &'policy Recipe, audience: Audience, signals: &Signals) -> Choice<'policy> {
     let mut best: Option<(&Decision, f32)> = None;
     let mut unknown = None;
-    for decision in recipe.decisions.iter().filter(|decision| is_for(decision, audience)) {
+    for decision in recipe.decisions.iter().filter(|decision| audience.meets(decision)) {
         if best.is_some_and(|(best, _)| best.tier < decision.tier || recipe.strategy == Strategy::Priority) {
             break;
         }
@@ -59,11 +50,6 @@ pub fn decide<'policy>(recipe: &'policy Recipe, audience: Audience, signals: &Si
         }
     }
     best.map_or(Choice::Nothing(unknown), |(decision, score)| Choice::Decision(decision, score))
-}
-
-/// Says whether a decision is for such a request.
-pub fn is_for(decision: &Decision, audience: Audience) -> bool {
-    audience == Audience::Open || decision.applies_to == AppliesTo::All
 }
 
 /// What a decision makes of what is known.
@@ -167,7 +153,7 @@ pub fn trace<'a>(
     audience: Audience,
     signals: &'a Signals,
 ) -> impl Iterator<Item = Step<'a>> {
-    let decisions = recipe.decisions.iter().filter(move |decision| is_for(decision, audience));
+    let decisions = recipe.decisions.iter().filter(move |decision| audience.meets(decision));
     decisions.map(move |decision| Step { policy, signals, decision, truth: judge(&decision.rule, signals) })
 }
 

@@ -41,6 +41,7 @@ use std::collections::HashMap;
 use std::ops::Index;
 use std::path::PathBuf;
 
+pub use check_signals::MAX_PATTERN_BYTES;
 pub use classifier::{
     ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierSpec, HubSpec, OnUnknown, Thresholds,
 };

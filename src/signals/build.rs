@@ -1,0 +1,193 @@
+//! What is compiled and embedded once for a policy, so that a request pays for nothing that does not depend on it.
+//!
+//! Refuses to know requests.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::keyword::Lexicon;
+use super::learned::Vector;
+use super::structure::Patterns;
+use crate::classify::{Classifier, Question, Questions, Unknown};
+use crate::policy::{Policy, Signal, SignalId, SignalKind, ToolSpec, Tools};
+
+/// How long all examples of a policy may take.
+const MOST: Duration = Duration::from_secs(300);
+
+/// How many examples are put to the classifier at once: requests want their turn.
+const AT_ONCE: usize = 32;
+
+/// How long to wait where requests take all the room.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What the signals of a policy are read with: patterns, keyword machines, meanings of examples and tools.
+#[derive(Debug)]
+pub struct Detectors {
+    pub(super) signals: Vec<Signal>,
+    /// What each signal needs beside its own values.
+    pub(super) details: Vec<Detail>,
+    pub(super) lexicons: Vec<Lexicon>,
+    tools: HashMap<Box<str>, Vector>,
+}
+
+/// What a signal needs beside its own values.
+#[derive(Debug)]
+pub(super) enum Detail {
+    /// Nothing.
+    Plain,
+    /// Patterns.
+    Patterns(Patterns),
+    /// Meanings of examples.
+    Examples(Vec<Vector>),
+    /// Meanings of examples of two sides, hard and easy.
+    Sides(Vec<Vector>, Vec<Vector>),
+}
+
+/// Why a policy's signals cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectorError {
+    /// A pattern does not compile.
+    #[error("signal {signal}: {source}")]
+    Pattern {
+        /// The signal.
+        signal: String,
+        /// Why not.
+        source: regex::Error,
+    },
+    /// The meaning of an example is not known.
+    #[error("{user}: an example has no embedding ({}): {example:?}", reason.as_str())]
+    Example {
+        /// What needs it.
+        user: String,
+        /// The example.
+        example: String,
+        /// Why not.
+        reason: Unknown,
+    },
+    /// The classifier could not be asked.
+    #[error("the classifier cannot be asked: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Detectors {
+    /// Compiles the patterns and keywords of a policy and embeds its examples; blocks for about as long as the
+    /// classifier takes for them, and is called where that holds nobody up.
+    pub fn build(policy: &Policy, classifier: &Classifier) -> Result<Self, DetectorError> {
+        let meanings = Meanings::of(policy, classifier)?;
+        let details = policy.signals.iter().map(|signal| detail(signal, &meanings));
+        let details = details.collect::<Result<_, _>>()?;
+        let lists = policy.signals.iter().enumerate().filter_map(|(id, signal)| match &signal.kind {
+            SignalKind::Keyword(keywords) => Some((SignalId(id), keywords)),
+            _ => None,
+        });
+        let tools = tools(policy).map(|spec| (meant(spec).into(), meanings.get(meant(spec))));
+        let tools = tools.collect();
+        Ok(Self { signals: policy.signals.clone(), details, lexicons: Lexicon::all(lists), tools })
+    }
+
+    /// Says whether these are what [`Self::build`] would make of a policy with the same classifier.
+    pub fn fit(&self, policy: &Policy) -> bool {
+        let wanted: HashSet<&str> = tools(policy).map(meant).collect();
+        let has_all = wanted.iter().all(|text| self.tools.contains_key(*text));
+        self.signals == policy.signals && has_all && wanted.len() == self.tools.len()
+    }
+
+    /// Returns the meaning of what a tool of the policy is for, as a vector of unit length.
+    pub fn tool_embedding(&self, spec: &ToolSpec) -> Option<&[f32]> {
+        self.tools.get(meant(spec)).map(AsRef::as_ref)
+    }
+}
+
+/// Gives the tools that are picked by what they are for.
+fn tools(policy: &Policy) -> impl Iterator<Item = &ToolSpec> {
+    let lists = policy.decisions().filter_map(|decision| match &decision.plugins.tools {
+        Some(Tools::Select(_, list) | Tools::Add(_, list)) => Some(list),
+        Some(Tools::None | Tools::Filter { .. } | Tools::Rank(_)) | None => None,
+    });
+    lists.flatten()
+}
+
+/// Returns what says what a tool is for.
+fn meant(spec: &ToolSpec) -> &str {
+    if spec.description.trim().is_empty() { &spec.name } else { &spec.description }
+}
+
+fn detail(signal: &Signal, meanings: &Meanings<'_>) -> Result<Detail, DetectorError> {
+    let all = |examples: &[String]| examples.iter().map(|example| meanings.get(example)).collect();
+    Ok(match &signal.kind {
+        SignalKind::Structure { measure, .. } => {
+            let failed = |source| DetectorError::Pattern { signal: signal.name.clone(), source };
+            Detail::Patterns(Patterns::of(measure).map_err(failed)?)
+        }
+        SignalKind::Similarity { to, .. } => Detail::Examples(all(to)),
+        SignalKind::Complexity { hard, easy, .. } => Detail::Sides(all(hard), all(easy)),
+        _ => Detail::Plain,
+    })
+}
+
+/// The meanings of all examples of a policy.
+struct Meanings<'p>(HashMap<&'p str, Vector>);
+
+impl<'p> Meanings<'p> {
+    fn of(policy: &'p Policy, classifier: &Classifier) -> Result<Self, DetectorError> {
+        let mut examples: Vec<(&str, &str)> = Vec::new();
+        for signal in &policy.signals {
+            let (first, second): (&[String], &[String]) = match &signal.kind {
+                SignalKind::Similarity { to, .. } => (to, &[]),
+                SignalKind::Complexity { hard, easy, .. } => (hard, easy),
+                _ => continue,
+            };
+            examples.extend(first.iter().chain(second).map(|example| (example.as_str(), &*signal.name)));
+        }
+        examples.extend(tools(policy).map(|spec| (meant(spec), &*spec.name)));
+        let mut seen = HashSet::new();
+        examples.retain(|(example, _)| seen.insert(*example));
+        if examples.is_empty() {
+            return Ok(Self(HashMap::new()));
+        }
+        // Whoever builds may or may not stand in a runtime; the classifier's clock needs one.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let asked = || runtime.block_on(embed(&examples, classifier));
+        let joined = std::thread::scope(|scope| scope.spawn(asked).join());
+        joined.unwrap_or_else(|_| Err(std::io::Error::other("a panic").into())).map(Self)
+    }
+
+    /// Returns the meaning of an example of the policy.
+    fn get(&self, example: &str) -> Vector {
+        Vector::clone(self.0.get(example).expect("every example of the policy was embedded"))
+    }
+}
+
+async fn embed<'p>(
+    examples: &[(&'p str, &str)],
+    classifier: &Classifier,
+) -> Result<HashMap<&'p str, Vector>, DetectorError> {
+    let questions: Questions = std::iter::once(Question::Embedding).collect();
+    let deadline = Instant::now() + MOST;
+    let mut meanings = HashMap::with_capacity(examples.len());
+    for group in examples.chunks(AT_ONCE) {
+        let mut open: Vec<(&str, &str)> = group.to_vec();
+        while !open.is_empty() {
+            let asked: Vec<_> = open.iter().map(|(example, _)| (*example, questions)).collect();
+            let found = classifier.classify_each(&asked, deadline).await;
+            let mut busy = Vec::new();
+            for ((example, user), findings) in open.into_iter().zip(found) {
+                match findings.embedding.unwrap_or(Err(Unknown::Unsupported)) {
+                    Ok(meaning) => {
+                        meanings.insert(example, meaning);
+                    }
+                    Err(Unknown::Busy) if Instant::now() < deadline => busy.push((example, user)),
+                    Err(reason) => {
+                        let (user, example) = (user.to_owned(), example.to_owned());
+                        return Err(DetectorError::Example { user, example, reason });
+                    }
+                }
+            }
+            if !busy.is_empty() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            open = busy;
+        }
+    }
+    Ok(meanings)
+}
