@@ -2,9 +2,11 @@
 //!
 //! Refuses to know requests.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::examples::{Bank, Judgement};
 use super::keyword::Lexicon;
 use super::learned::Vector;
 use super::structure::Patterns;
@@ -27,6 +29,7 @@ pub struct Detectors {
     /// What each signal needs beside its own values.
     pub(super) details: Vec<Detail>,
     pub(super) lexicons: Vec<Lexicon>,
+    pub(super) banks: BTreeMap<Judgement, Bank>,
     tools: HashMap<Box<str>, Vector>,
 }
 
@@ -82,7 +85,14 @@ impl Detectors {
         });
         let tools = tools(policy).map(|spec| (meant(spec).into(), meanings.get(meant(spec))));
         let tools = tools.collect();
-        Ok(Self { signals: policy.signals.clone(), details, lexicons: Lexicon::all(lists), tools })
+        let bank = |judgement| (judgement, Bank::new(judgement, |example| meanings.get(example)));
+        Ok(Self {
+            signals: policy.signals.clone(),
+            details,
+            lexicons: Lexicon::all(lists),
+            banks: judgements(policy).into_iter().map(bank).collect(),
+            tools,
+        })
     }
 
     /// Says whether these are what [`Self::build`] would make of a policy with the same classifier.
@@ -96,6 +106,11 @@ impl Detectors {
     pub fn tool_embedding(&self, spec: &ToolSpec) -> Option<&[f32]> {
         self.tools.get(meant(spec)).map(AsRef::as_ref)
     }
+}
+
+/// Gives what the policy's signals have judged by the examples that come with the code.
+fn judgements(policy: &Policy) -> BTreeSet<Judgement> {
+    policy.signals.iter().filter_map(|signal| Judgement::of(&signal.kind)).collect()
 }
 
 /// Gives the tools that are picked by what they are for.
@@ -125,29 +140,23 @@ fn detail(signal: &Signal, meanings: &Meanings<'_>) -> Result<Detail, DetectorEr
     })
 }
 
+/// An example, and what needs it.
+type Example<'p> = (Cow<'p, str>, &'p str);
+
 /// The meanings of all examples of a policy.
-struct Meanings<'p>(HashMap<&'p str, Vector>);
+struct Meanings<'p>(HashMap<Cow<'p, str>, Vector>);
 
 impl<'p> Meanings<'p> {
     fn of(policy: &'p Policy, classifier: &Classifier) -> Result<Self, DetectorError> {
-        let mut examples: Vec<(&str, &str)> = Vec::new();
-        for signal in &policy.signals {
-            let (first, second): (&[String], &[String]) = match &signal.kind {
-                SignalKind::Similarity { to, .. } => (to, &[]),
-                SignalKind::Complexity { hard, easy, .. } => (hard, easy),
-                _ => continue,
-            };
-            examples.extend(first.iter().chain(second).map(|example| (example.as_str(), &*signal.name)));
-        }
-        examples.extend(tools(policy).map(|spec| (meant(spec), &*spec.name)));
-        let mut seen = HashSet::new();
-        examples.retain(|(example, _)| seen.insert(*example));
+        let examples = examples(policy);
         if examples.is_empty() {
             return Ok(Self(HashMap::new()));
         }
-        // Whoever builds may or may not stand in a runtime; the classifier's clock needs one.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let asked = || runtime.block_on(embed(&examples, classifier));
+        // The classifier's clock needs a runtime, and whoever builds may stand in one that must not be blocked on.
+        let asked = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            runtime.block_on(embed(&examples, classifier))
+        };
         let joined = std::thread::scope(|scope| scope.spawn(asked).join());
         joined.unwrap_or_else(|_| Err(std::io::Error::other("a panic").into())).map(Self)
     }
@@ -158,29 +167,47 @@ impl<'p> Meanings<'p> {
     }
 }
 
+/// Gathers every example once.
+fn examples(policy: &Policy) -> Vec<Example<'_>> {
+    let mut examples: Vec<Example<'_>> = Vec::new();
+    for signal in &policy.signals {
+        let (first, second): (&[String], &[String]) = match &signal.kind {
+            SignalKind::Similarity { to, .. } => (to, &[]),
+            SignalKind::Complexity { hard, easy, .. } => (hard, easy),
+            _ => continue,
+        };
+        let both = first.iter().chain(second);
+        examples.extend(both.map(|example| (Cow::Borrowed(example.as_str()), &*signal.name)));
+    }
+    for judgement in judgements(policy) {
+        examples.extend(judgement.examples().map(|example| (example, judgement.as_str())));
+    }
+    examples.extend(tools(policy).map(|spec| (Cow::Borrowed(meant(spec)), &*spec.name)));
+    let mut seen = HashSet::new();
+    examples.retain(|(example, _)| seen.insert(example.clone()));
+    examples
+}
+
 async fn embed<'p>(
-    examples: &[(&'p str, &str)],
+    examples: &[Example<'p>],
     classifier: &Classifier,
-) -> Result<HashMap<&'p str, Vector>, DetectorError> {
+) -> Result<HashMap<Cow<'p, str>, Vector>, DetectorError> {
     let questions: Questions = std::iter::once(Question::Embedding).collect();
     let deadline = Instant::now() + MOST;
     let mut meanings = HashMap::with_capacity(examples.len());
     for group in examples.chunks(AT_ONCE) {
-        let mut open: Vec<(&str, &str)> = group.to_vec();
+        let mut open: Vec<&Example<'p>> = group.iter().collect();
         while !open.is_empty() {
-            let asked: Vec<_> = open.iter().map(|(example, _)| (*example, questions)).collect();
+            let asked: Vec<_> = open.iter().map(|(example, _)| (&**example, questions)).collect();
             let found = classifier.classify_each(&asked, deadline).await;
             let mut busy = Vec::new();
-            for ((example, user), findings) in open.into_iter().zip(found) {
+            for (example, findings) in open.into_iter().zip(found) {
                 match findings.embedding.unwrap_or(Err(Unknown::Unsupported)) {
                     Ok(meaning) => {
-                        meanings.insert(example, meaning);
+                        meanings.insert(example.0.clone(), meaning);
                     }
-                    Err(Unknown::Busy) if Instant::now() < deadline => busy.push((example, user)),
-                    Err(reason) => {
-                        let (user, example) = (user.to_owned(), example.to_owned());
-                        return Err(DetectorError::Example { user, example, reason });
-                    }
+                    Err(Unknown::Busy) if Instant::now() < deadline => busy.push(example),
+                    Err(reason) => return Err(unembedded(example, reason)),
                 }
             }
             if !busy.is_empty() {
@@ -190,4 +217,8 @@ async fn embed<'p>(
         }
     }
     Ok(meanings)
+}
+
+fn unembedded((example, user): &Example<'_>, reason: Unknown) -> DetectorError {
+    DetectorError::Example { user: (*user).to_owned(), example: example.clone().into_owned(), reason }
 }

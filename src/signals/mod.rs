@@ -5,6 +5,7 @@
 //! [`Known`]. Refuses to know what follows from it.
 
 mod build;
+mod examples;
 mod facts;
 mod keyword;
 mod language;
@@ -13,6 +14,8 @@ mod length;
 mod read;
 mod reading;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 pub use build::{DetectorError, Detectors};

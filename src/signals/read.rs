@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use super::build::{Detail, Detectors};
+use super::examples::Judgement;
 use super::learned::{self, Heard};
 use super::length::Tokens;
 use super::reading::{self, Reading, Signals, Told};
@@ -158,7 +159,8 @@ impl Detectors {
         signals: &mut Signals,
     ) {
         let Some(prompt) = prompt else { return };
-        let heard = Heard { prompt, others, earlier: &texts.earlier };
+        let follows_answer = texts.follows_an_answer();
+        let heard = Heard { prompt, others, earlier: &texts.earlier, follows_answer };
         for id in wanted.signals().filter(|SignalId(id)| *id < self.signals.len()) {
             if signals.get(id).is_none() {
                 let began = Instant::now();
@@ -190,7 +192,10 @@ impl Detectors {
             (SignalKind::Reask { min_score, lookback }, _) => {
                 learned::reask(heard, min_score.fraction(), *lookback)
             }
-            _ => Err(Unknown::Unsupported),
+            (kind, _) => {
+                let bank = Judgement::of(kind).and_then(|judgement| self.banks.get(&judgement));
+                learned::judged(heard, bank.ok_or(Unknown::Unsupported)?, kind)
+            }
         }
     }
 }

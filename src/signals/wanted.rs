@@ -232,3 +232,94 @@ impl Wanted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::policy::{Fixed, load};
+
+    fn policy(rest: &str) -> Policy {
+        let text = format!(
+            "version: 1\nvirtual_models: [auto]\ndefault_model: m\npools: {{p: {{endpoints: [\"127.0.0.1:1\"]}}}}\n{rest}"
+        );
+        load(&text, Path::new("."), &Fixed::default(), None).unwrap()
+    }
+
+    fn wanted(rest: &str, audience: Audience) -> Wanted {
+        let policy = policy(rest);
+        Wanted::of(&policy, &policy.recipes[0], audience)
+    }
+
+    const PLAIN: &str = "models: {m: {pools: [p]}, n: {pools: [p]}}\n";
+
+    #[test]
+    fn only_signals_of_decisions_for_the_audience_are_wanted() {
+        let rest = format!(
+            "{PLAIN}signals: {{words: {{keyword: {{any: [x]}}}}, unused: {{reask: {{}}}}, long: {{context: {{min_tokens: 9}}}}}}\n\
+             decisions:\n- {{name: a, when: {{any: [words, {{domain: math}}]}}, model: n}}\n\
+             - {{name: b, when: long, plugins: {{respond: {{text: no}}}}}}\n"
+        );
+        let open = wanted(&rest, Audience::Open);
+        assert_eq!(open.signals().collect::<Vec<_>>(), [SignalId(0), SignalId(2), SignalId(3)]);
+        assert_eq!((open.prompt(), open.others()), (Questions::DOMAIN, Questions::NONE));
+        let named = wanted(&rest, Audience::Named);
+        assert_eq!(named.signals().collect::<Vec<_>>(), [SignalId(2)]);
+        assert!(named.prompt().is_empty() && named.has(SignalId(2)) && !named.has(SignalId(99)));
+        assert!(wanted(PLAIN, Audience::Named).is_empty() && Wanted::nothing().is_empty());
+    }
+
+    #[test]
+    fn guards_are_those_of_the_decision_then_the_model_then_the_policy() {
+        let guards = "guards: {prompt: {action: block, scope: conversation}}\n";
+        let base = wanted(&format!("{PLAIN}{guards}"), Audience::Named);
+        assert_eq!((base.prompt(), base.others()), (JAILBREAK, JAILBREAK));
+        let off = "decisions: [{name: a, model: m, plugins: {prompt: {action: off}}}]\n";
+        let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
+        let policy = policy(&format!("{model}{guards}{off}"));
+        let of = |model| Wanted::named(&policy, &policy.recipes[0], ModelId(model)).prompt();
+        assert_eq!(of(0), Questions::NONE);
+        assert_eq!(of(1), JAILBREAK.or(PII));
+        assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Open).prompt(), Questions::NONE);
+        assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Named).prompt(), JAILBREAK.or(PII));
+    }
+
+    #[test]
+    fn models_that_a_guard_or_a_failure_leads_to_bring_their_guards() {
+        let models = "models: {m: {pools: [p]}, n: {pools: [p], guards: {pii: {action: block}}}}\n";
+        let by_guard = format!("{models}guards: {{prompt: {{action: route, model: n}}}}\n");
+        assert_eq!(wanted(&by_guard, Audience::Open).prompt(), JAILBREAK.or(PII));
+        let by_failure = format!("{models}decisions: [{{name: a, model: m, fallback: [n]}}]\n");
+        assert_eq!(wanted(&by_failure, Audience::Open).prompt(), PII);
+    }
+
+    #[test]
+    fn a_semantic_cache_wants_a_meaning_where_the_model_is_open() {
+        let rest = |with: &str| {
+            format!(
+                "{PLAIN}cache: {{store: memory}}\ndecisions: [{{name: a, applies_to: all, model: m, plugins: {{cache: {{{with}}}}}}}]\n"
+            )
+        };
+        let semantic = rest("match: semantic, min_score: 0.9");
+        assert_eq!(wanted(&semantic, Audience::Open).prompt(), EMBEDDING);
+        assert!(wanted(&semantic, Audience::Named).is_empty());
+        assert!(wanted(&rest("match: exact"), Audience::Open).is_empty());
+    }
+
+    #[test]
+    fn what_is_wanted_can_be_joined() {
+        let policy = policy(&format!(
+            "{PLAIN}signals: {{a: {{reask: {{lookback: 2}}}}, b: {{jailbreak: {{scope: conversation}}}}}}\n"
+        ));
+        let a = Wanted::nothing().and_signal(&policy, SignalId(0));
+        let b = Wanted::nothing().and_signal(&policy, SignalId(1)).and_questions(PII, Scope::Prompt);
+        let both = a.clone().or(b.clone());
+        assert_eq!(both, b.or(a));
+        assert_eq!(
+            (both.prompt(), both.others(), both.lookback),
+            (JAILBREAK.or(PII).or(EMBEDDING), JAILBREAK, 2)
+        );
+        assert_eq!(Wanted::everything(&policy).signals().count(), 2);
+    }
+}
