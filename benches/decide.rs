@@ -40,18 +40,23 @@ fn trees(decisions: usize, signals: usize) -> String {
     }
     text.push_str("decisions:\n");
     for at in 0..decisions {
-        let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|more| (at * 3 + more) % signals);
+        let of = |more: usize| (at * 3 + more) % signals;
         let _ = writeln!(
             text,
-            "- {{name: d{at}, priority: {at}, model: m, when: {{all: [{{any: [s{a}, {{signal: s{b}, min_score: 0.9}}]}}, \
-             {{any: [s{c}, s{d}]}}, {{not: s{e}}}]}}}}"
+            "- {{name: d{at}, priority: {at}, model: m, when: {{all: [{{any: [s{}, {{signal: s{}, min_score: 0.9}}]}}, \
+             {{any: [s{}, s{}]}}, {{not: s{}}}]}}}}",
+            of(0),
+            of(1),
+            of(2),
+            of(3),
+            of(4)
         );
     }
     text
 }
 
-fn decisions(c: &mut Criterion) {
-    let mut group = c.benchmark_group("decide");
+fn decisions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decide");
     for count in [50, 1000] {
         let policy = policy(&trees(count, 40));
         // Half of each tree holds, so that none ends early and none matches.
@@ -93,8 +98,10 @@ fn cheap(c: &mut Criterion) {
     let keywords = |rest: &str| format!("  a: {{keyword: {{any: [refund, {}]{rest}}}}}\n", words.join(", "));
     read(c, "keywords: 1000 words, 8 KB", &keywords(""), &text(8 << 10));
     read(c, "keywords: 1000 words, 1 edit, 8 KB", &keywords(", max_edits: 1"), &text(8 << 10));
-    let many: String =
-        (0..50).map(|at| format!("  s{at}: {{keyword: {{any: [word{at}, \"step by {at}\"]}}}}\n")).collect();
+    let many = (0..50).fold(String::new(), |mut all, at| {
+        let _ = writeln!(all, "  s{at}: {{keyword: {{any: [word{at}, \"step by {at}\"]}}}}");
+        all
+    });
     read(c, "keywords: 50 signals, 8 KB", &many, &text(8 << 10));
     for kilobytes in [10, 100] {
         let signals = "  a: {structure: {count: '\\?', min: 3}}\n  b: {structure: {sequence: [explain, because], min: 1}}\n";

@@ -77,7 +77,7 @@ pub fn judge(rule: &Rule, signals: &Signals) -> Truth {
         Rule::Not(part) => match judge(part, signals) {
             Truth::Holds(_) => Truth::Fails,
             Truth::Fails => Truth::Holds(1.0),
-            unknown => unknown,
+            unknown @ Truth::Unknown(_) => unknown,
         },
         Rule::All(parts) => all(parts, signals),
         Rule::Any(parts) => any(parts, signals),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::examples::{Bank, Judgement};
 use super::keyword::Lexicon;
-use super::learned::Vector;
+use super::learned::{Sides, Vector};
 use super::structure::Patterns;
 use crate::classify::{Classifier, Question, Questions, Unknown};
 use crate::policy::{Policy, Signal, SignalId, SignalKind, ToolSpec, Tools};
@@ -42,8 +42,8 @@ pub(super) enum Detail {
     Patterns(Patterns),
     /// Meanings of examples.
     Examples(Vec<Vector>),
-    /// Meanings of examples of two sides, hard and easy.
-    Sides(Vec<Vector>, Vec<Vector>),
+    /// Meanings of examples of two sides.
+    Sides(Sides),
 }
 
 /// Why a policy's signals cannot be read.
@@ -135,7 +135,9 @@ fn detail(signal: &Signal, meanings: &Meanings<'_>) -> Result<Detail, DetectorEr
             Detail::Patterns(Patterns::of(measure).map_err(failed)?)
         }
         SignalKind::Similarity { to, .. } => Detail::Examples(all(to)),
-        SignalKind::Complexity { hard, easy, .. } => Detail::Sides(all(hard), all(easy)),
+        SignalKind::Complexity { hard, easy, .. } => {
+            Detail::Sides(Sides { hard: all(hard), easy: all(easy) })
+        }
         _ => Detail::Plain,
     })
 }

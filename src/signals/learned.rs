@@ -12,6 +12,15 @@ use crate::policy::{Aggregate, Level, PiiKinds, Scope, SignalKind};
 /// A meaning: a vector of unit length.
 pub(super) type Vector = Arc<[f32]>;
 
+/// The meanings of examples of two sides.
+#[derive(Debug)]
+pub(super) struct Sides {
+    /// Of hard prompts.
+    pub(super) hard: Vec<Vector>,
+    /// Of easy ones.
+    pub(super) easy: Vec<Vector>,
+}
+
 /// What was found in the texts of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heard<'a> {
@@ -79,10 +88,10 @@ impl<'a, T> Gathered<&'a T> {
 pub(super) fn jailbreak(heard: Heard<'_>, scope: Scope, least: Option<f32>) -> Result<Reading, Unknown> {
     let risks = Gathered::of(heard.over(scope).map(|found| found.jailbreak.as_ref()));
     let worst = risks.known.iter().max_by(|a, b| a.score.total_cmp(&b.score));
-    let (score, threshold) = worst.map_or((0.0, f32::MAX), |risk| (risk.score, risk.threshold));
-    let why = Why::Measured { what: "risk", value: f64::from(score) };
-    let matches = worst.is_some() && score >= least.unwrap_or(threshold);
-    risks.settle(Reading { score, matches, why })
+    let highest = worst.map_or(0.0, |risk| risk.score);
+    let matches = worst.is_some_and(|risk| highest >= least.unwrap_or(risk.threshold));
+    let why = Why::Measured { what: "risk", value: f64::from(highest) };
+    risks.settle(Reading { score: highest, matches, why })
 }
 
 /// Reads a signal of personal data: the surest piece of a kind that counts.
@@ -131,13 +140,8 @@ pub(super) fn similarity(prompt: &[f32], examples: &[Vector], aggregate: Aggrega
 }
 
 /// Reads a signal of how hard a prompt is: by how much the most alike hard example is more alike than the easy one.
-pub(super) fn complexity(
-    prompt: &[f32],
-    (hard, easy): (&[Vector], &[Vector]),
-    margin: f32,
-    level: Level,
-) -> Reading {
-    let lead = greatest(prompt, hard) - greatest(prompt, easy);
+pub(super) fn complexity(prompt: &[f32], sides: &Sides, margin: f32, level: Level) -> Reading {
+    let lead = greatest(prompt, &sides.hard) - greatest(prompt, &sides.easy);
     let (matches, score) = match level {
         Level::Hard => (lead > margin, 0.5 + 0.5 * lead.abs().min(1.0)),
         Level::Easy => (lead < -margin, 0.5 + 0.5 * lead.abs().min(1.0)),
@@ -220,7 +224,7 @@ mod tests {
         assert_eq!(unknown, Err(Unknown::TooLong));
         assert!(!jailbreak(heard(&good, &missing, &[]), Scope::Prompt, None).unwrap().matches);
         let empty = no_risk(Unknown::Empty);
-        assert_eq!(jailbreak(heard(&empty, &[], &[]), Scope::Prompt, None).unwrap().score, 0.0);
+        assert!(!jailbreak(heard(&empty, &[], &[]), Scope::Prompt, None).unwrap().matches);
         let unasked = Findings::default();
         let unknown = jailbreak(heard(&unasked, &[], &[]), Scope::Prompt, None);
         assert_eq!(unknown, Err(Unknown::Unsupported));
@@ -247,18 +251,20 @@ mod tests {
         assert_eq!(read(Aggregate::Max, 0.8), read(Aggregate::Any, 0.8));
         assert!(read(Aggregate::Max, 0.8).matches && !read(Aggregate::Mean, 0.8).matches);
         assert!((read(Aggregate::Mean, 0.8).score - 0.7).abs() < 1e-6);
-        assert_eq!(similarity(&[-1.0, 0.0], &examples[..1], Aggregate::Max, 0.0).score, 0.0);
+        let opposite = similarity(&[-1.0, 0.0], &examples[..1], Aggregate::Max, 0.1);
+        assert_eq!((opposite.score, opposite.matches), (0.0, false));
     }
 
     #[test]
     fn a_prompt_is_hard_easy_or_neither() {
-        let (hard, easy) = ([Vector::from([1.0, 0.0])], [Vector::from([0.0, 1.0])]);
-        let read = |prompt: [f32; 2], level| complexity(&prompt, (&hard, &easy), 0.3, level);
+        let sides = Sides { hard: vec![Vector::from([1.0, 0.0])], easy: vec![Vector::from([0.0, 1.0])] };
+        let read = |prompt: [f32; 2], level| complexity(&prompt, &sides, 0.3, level);
         assert!(read([0.8, 0.6], Level::Medium).matches);
         assert!(read([1.0, 0.0], Level::Hard).matches && read([0.0, 1.0], Level::Easy).matches);
         let hard = read([1.0, 0.0], Level::Hard);
         assert_eq!((hard.score, read([0.0, 1.0], Level::Hard).score), (1.0, 0.0));
-        assert_eq!(read([0.7, 0.7], Level::Medium).score, 1.0);
+        let medium = read([0.7, 0.7], Level::Medium);
+        assert_eq!((medium.score, medium.matches), (1.0, true));
     }
 
     #[test]

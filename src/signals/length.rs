@@ -50,13 +50,13 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    fn words(text: &str) -> Option<usize> {
-        Some(text.split_whitespace().count())
+    fn words(text: &str) -> usize {
+        text.split_whitespace().count()
     }
 
     #[test]
     fn what_is_short_is_counted_whole() {
-        let tokens = Tokens::of(["one two", "", "drei vier fünf"].into_iter(), words);
+        let tokens = Tokens::of(["one two", "", "drei vier fünf"].into_iter(), |text| Some(words(text)));
         assert_eq!(tokens, Some(Tokens { count: 5, is_exact: true }));
         let reading = |bounds| Tokens::read(tokens, bounds).unwrap();
         assert!(reading((5, 5)).matches && !reading((6, u64::MAX)).matches && !reading((0, 4)).matches);
@@ -69,7 +69,7 @@ mod tests {
         let counted = Cell::new(0);
         let count = |text: &str| {
             counted.set(counted.get() + text.len());
-            words(text)
+            Some(words(text))
         };
         let tokens = Tokens::of([long.as_str(), short.as_str()].into_iter(), count).unwrap();
         assert!(!tokens.is_exact && counted.get() <= COUNTED + 8, "{}", counted.get());
@@ -81,6 +81,6 @@ mod tests {
     fn what_cannot_be_counted_is_unknown() {
         let tokens = Tokens::of(["x"].into_iter(), |_| None);
         assert_eq!(Tokens::read(tokens, (0, 1)), Err(Unknown::Failed));
-        assert_eq!(Tokens::of([].into_iter(), words), Some(Tokens { count: 0, is_exact: true }));
+        assert_eq!(Tokens::of([].into_iter(), |_| None), Some(Tokens { count: 0, is_exact: true }));
     }
 }

@@ -14,7 +14,7 @@ use super::wanted::Wanted;
 use super::{facts, language, structure};
 use crate::classify::{Classifier, Cost, Findings, Questions, Unknown};
 use crate::openai::{ChatRequest, Conversation, Role, Utterance};
-use crate::policy::{Person, Scope, SignalId, SignalKind};
+use crate::policy::{BasisPoints, Person, Scope, SignalId, SignalKind};
 
 /// A request of which something is to be known.
 #[derive(Debug, Clone, Copy)]
@@ -178,16 +178,16 @@ impl Detectors {
                 Ok(reading::about(any, min_score.fraction(), label))
             }
             (SignalKind::Jailbreak { min_score, scope }, _) => {
-                learned::jailbreak(heard, *scope, min_score.map(|score| score.fraction()))
+                learned::jailbreak(heard, *scope, min_score.map(BasisPoints::fraction))
             }
             (SignalKind::Pii { kinds, min_score, scope }, _) => {
-                learned::pii(heard, kinds, *scope, min_score.map(|score| score.fraction()))
+                learned::pii(heard, kinds, *scope, min_score.map(BasisPoints::fraction))
             }
             (SignalKind::Similarity { aggregate, min_score, .. }, Detail::Examples(examples)) => {
                 Ok(learned::similarity(heard.meaning()?, examples, *aggregate, min_score.fraction()))
             }
-            (SignalKind::Complexity { margin, level, .. }, Detail::Sides(hard, easy)) => {
-                Ok(learned::complexity(heard.meaning()?, (hard, easy), margin.fraction(), *level))
+            (SignalKind::Complexity { margin, level, .. }, Detail::Sides(sides)) => {
+                Ok(learned::complexity(heard.meaning()?, sides, margin.fraction(), *level))
             }
             (SignalKind::Reask { min_score, lookback }, _) => {
                 learned::reask(heard, min_score.fraction(), *lookback)
@@ -217,7 +217,7 @@ impl Source<'_> {
             (SignalKind::Language { any, min_score }, _) => {
                 Ok(language::read(prompt, any, min_score.fraction()))
             }
-            (SignalKind::Context { min, max }, _) => Tokens::read(*self.tokens(), (*min, *max)),
+            (SignalKind::Context { min, max }, _) => Tokens::read(self.tokens(), (*min, *max)),
             (SignalKind::Structure { min_milli, max_milli, .. }, Detail::Patterns(patterns)) => {
                 let deadline = Instant::now() + structure::BUDGET;
                 patterns.read(prompt, (*min_milli, *max_milli), deadline)
@@ -234,8 +234,8 @@ impl Source<'_> {
         })
     }
 
-    fn tokens(&self) -> &Option<Tokens> {
-        self.tokens.get_or_init(|| {
+    fn tokens(&self) -> Option<Tokens> {
+        *self.tokens.get_or_init(|| {
             let all = self.texts.all.iter().map(|said| &*said.text);
             Tokens::of(all, |text| self.classifier.count_tokens(text))
         })

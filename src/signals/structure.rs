@@ -113,16 +113,17 @@ mod tests {
         Instant::now() + Duration::from_secs(20)
     }
 
-    fn value(measure: &Measure, text: &str) -> f64 {
+    /// Measures in thousandths.
+    fn milli(measure: &Measure, text: &str) -> u64 {
         let patterns = Patterns::of(measure).unwrap();
         match patterns.read(text, (0, u64::MAX), soon()).unwrap().why {
-            Why::Measured { value, .. } => value,
+            Why::Measured { value, .. } => (value * 1000.0).round() as u64,
             other => panic!("{other}"),
         }
     }
 
-    fn counted(pattern: &str, text: &str) -> f64 {
-        value(&Measure::Count(pattern.into()), text)
+    fn counted(pattern: &str, text: &str) -> u64 {
+        milli(&Measure::Count(pattern.into()), text) / 1000
     }
 
     fn sequence(patterns: &[&str]) -> Measure {
@@ -131,21 +132,21 @@ mod tests {
 
     #[test]
     fn matches_are_counted_per_text_or_per_thousand_characters() {
-        assert_eq!(counted(r"\?", "why? how? é?"), 3.0);
-        assert_eq!(counted(r"\b\w+\b", "two words"), 2.0);
-        assert_eq!(counted("(?i)CODE", "Code, code"), 2.0);
-        assert_eq!(counted("", "ab"), 3.0);
-        assert_eq!(value(&Measure::Density("é".into()), "éaaaaaaaaa"), 100.0);
-        assert_eq!(value(&Measure::Density("a".into()), ""), 0.0);
+        assert_eq!(counted(r"\?", "why? how? é?"), 3);
+        assert_eq!(counted(r"\b\w+\b", "two words"), 2);
+        assert_eq!(counted("(?i)CODE", "Code, code"), 2);
+        assert_eq!(counted("", "ab"), 3);
+        assert_eq!(milli(&Measure::Density("é".into()), "éaaaaaaaaa"), 100_000);
+        assert_eq!(milli(&Measure::Density("a".into()), ""), 0);
     }
 
     #[test]
     fn a_sequence_counts_how_often_all_its_patterns_follow_one_another() {
         let steps = sequence(&["first", "then", "finally"]);
-        assert_eq!(value(&steps, "first a then b finally c"), 1.0);
-        assert_eq!(value(&steps, "then first finally"), 0.0);
-        assert_eq!(value(&steps, "first then then finally first then finally then"), 2.0);
-        assert_eq!(value(&sequence(&["", ""]), "añb"), 4.0);
+        assert_eq!(milli(&steps, "first a then b finally c"), 1_000);
+        assert_eq!(milli(&steps, "then first finally"), 0);
+        assert_eq!(milli(&steps, "first then then finally first then finally then"), 2_000);
+        assert_eq!(milli(&sequence(&["", ""]), "añb"), 4_000);
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_count_is_what_the_naive_reader_counts(text in "[ab?é ]{0,60}") {
-            prop_assert_eq!(counted("ab", &text), text.matches("ab").count() as f64);
+            prop_assert_eq!(counted("ab", &text), text.matches("ab").count() as u64);
             // Every round takes the next "ab" and the next "é" behind it.
             let mut rounds = 0;
             let mut rest = text.as_str();
@@ -179,7 +180,7 @@ mod tests {
                 rest = &rest[at + 'é'.len_utf8()..];
                 rounds += 1;
             }
-            prop_assert_eq!(value(&sequence(&["ab", "é"]), &text), f64::from(rounds));
+            prop_assert_eq!(milli(&sequence(&["ab", "é"]), &text), rounds * 1000);
         }
     }
 }

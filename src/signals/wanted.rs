@@ -62,8 +62,7 @@ impl Wanted {
             Audience::Open => Self::open(policy, recipe),
             Audience::Named => (0..policy.models.len())
                 .map(|model| Self::named(policy, recipe, ModelId(model)))
-                .reduce(Self::or)
-                .unwrap_or_default(),
+                .fold(Self::default(), |all, one| all.or(&one)),
         }
     }
 
@@ -98,7 +97,7 @@ impl Wanted {
 
     /// Wants everything that either wants.
     #[must_use]
-    pub fn or(mut self, other: Self) -> Self {
+    pub fn or(mut self, other: &Self) -> Self {
         for (place, bits) in other.signals.iter().enumerate() {
             self.grow(place + 1);
             self.signals[place] |= bits;
@@ -314,8 +313,8 @@ mod tests {
         ));
         let a = Wanted::nothing().and_signal(&policy, SignalId(0));
         let b = Wanted::nothing().and_signal(&policy, SignalId(1)).and_questions(PII, Scope::Prompt);
-        let both = a.clone().or(b.clone());
-        assert_eq!(both, b.or(a));
+        let both = a.clone().or(&b);
+        assert_eq!(both, b.or(&a));
         assert_eq!(
             (both.prompt(), both.others(), both.lookback),
             (JAILBREAK.or(PII).or(EMBEDDING), JAILBREAK, 2)
