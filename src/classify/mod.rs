@@ -131,7 +131,7 @@ impl Classifier {
     }
 
     /// Counts the tokens of a text as the first model reads it, on the thread that asks; nothing if that fails. It
-    /// takes about a microsecond for each token: whoever asks bounds the text.
+    /// takes some microseconds for each token: whoever asks bounds the text.
     pub fn count_tokens(&self, text: &str) -> Option<usize> {
         let model = self.queue.library().models.first()?;
         batch::caught(|| model.tokens(text)).ok().map(|tokens| tokens.ids.len())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::build::{Detail, Detectors};
 use super::examples::Judgement;
 use super::learned::{self, Heard};
-use super::length::Tokens;
+use super::length::Length;
 use super::reading::{self, Reading, Signals, Told};
 use super::wanted::Wanted;
 use super::{facts, language, structure};
@@ -119,7 +119,7 @@ impl Detectors {
     fn cheap(&self, asked: Asked<'_>, texts: &Texts<'_>, classifier: &Classifier) -> Signals {
         let mut signals = Signals::none(self.signals.len());
         self.keywords(asked.wanted, texts, &mut signals);
-        let source = Source { asked, texts, classifier, tokens: OnceCell::new(), holds: OnceCell::new() };
+        let source = Source { asked, texts, classifier, length: OnceCell::new(), holds: OnceCell::new() };
         for id in asked.wanted.signals().filter(|SignalId(id)| *id < self.signals.len()) {
             let began = Instant::now();
             if let Some(reading) = source.read(&self.signals[id.0].kind, &self.details[id.0]) {
@@ -138,13 +138,14 @@ impl Detectors {
             let began = Instant::now();
             let mut hits = lexicon.nothing();
             lexicon.search(texts.prompt(), &mut hits);
-            let mut read: Vec<_> = lexicon.read(Scope::Prompt, &hits).collect();
+            let is_wanted = |id| wanted.has(id);
+            let mut read: Vec<_> = lexicon.read(Scope::Prompt, &hits, is_wanted).collect();
             if lexicon.signals().any(|(id, scope)| scope == Scope::Conversation && wanted.has(id)) {
                 texts.others().for_each(|(_, text)| lexicon.search(text, &mut hits));
-                read.extend(lexicon.read(Scope::Conversation, &hits));
+                read.extend(lexicon.read(Scope::Conversation, &hits, is_wanted));
             }
             let took = began.elapsed() / count as u32;
-            for (id, reading) in read.into_iter().filter(|(id, _)| wanted.has(*id)) {
+            for (id, reading) in read {
                 signals.tell(id, Told { reading: Ok(reading), took });
             }
         }
@@ -205,7 +206,7 @@ struct Source<'a> {
     asked: Asked<'a>,
     texts: &'a Texts<'a>,
     classifier: &'a Classifier,
-    tokens: OnceCell<Option<Tokens>>,
+    length: OnceCell<Length<'a>>,
     holds: OnceCell<Conversation>,
 }
 
@@ -217,7 +218,11 @@ impl Source<'_> {
             (SignalKind::Language { any, min_score }, _) => {
                 Ok(language::read(prompt, any, min_score.fraction()))
             }
-            (SignalKind::Context { min, max }, _) => Tokens::read(self.tokens(), (*min, *max)),
+            (SignalKind::Context { min, max }, _) => {
+                let all = || Length::of(self.texts.all.iter().map(|said| &*said.text));
+                let length = self.length.get_or_init(all);
+                length.read((*min, *max), |text| self.classifier.count_tokens(text))
+            }
             (SignalKind::Structure { min_milli, max_milli, .. }, Detail::Patterns(patterns)) => {
                 let deadline = Instant::now() + structure::BUDGET;
                 patterns.read(prompt, (*min_milli, *max_milli), deadline)
@@ -231,13 +236,6 @@ impl Source<'_> {
                 Ok(facts::identity(self.asked.person, users, groups, tenants))
             }
             _ => return None,
-        })
-    }
-
-    fn tokens(&self) -> Option<Tokens> {
-        *self.tokens.get_or_init(|| {
-            let all = self.texts.all.iter().map(|said| &*said.text);
-            Tokens::of(all, |text| self.classifier.count_tokens(text))
         })
     }
 }

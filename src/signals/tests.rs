@@ -48,7 +48,12 @@ impl Reader {
         Self { policy, detectors }
     }
 
-    async fn known(&self, request: &ChatRequest, wanted: &Wanted) -> Known {
+    /// Reads on whichever thread goes on with it.
+    fn known(&self, request: &ChatRequest, wanted: &Wanted) -> impl Future<Output = Known> + Send {
+        async move { self.known_on_one(request, wanted).await }
+    }
+
+    async fn known_on_one(&self, request: &ChatRequest, wanted: &Wanted) -> Known {
         let deadline = Instant::now() + Duration::from_secs(60);
         let alice = Person { user: "alice".into(), ..Person::default() };
         let asked = Asked { request, person: Some(&alice), wanted, deadline };

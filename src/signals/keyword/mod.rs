@@ -153,9 +153,14 @@ impl Lexicon {
         }
     }
 
-    /// Reads the signals of one scope from what was found.
-    pub(super) fn read(&self, scope: Scope, hits: &Hits) -> impl Iterator<Item = (SignalId, Reading)> {
-        let lists = self.lists.iter().filter(move |list| list.scope == scope);
+    /// Reads the wanted signals of one scope from what was found.
+    pub(super) fn read(
+        &self,
+        scope: Scope,
+        hits: &Hits,
+        wanted: impl Fn(SignalId) -> bool,
+    ) -> impl Iterator<Item = (SignalId, Reading)> {
+        let lists = self.lists.iter().filter(move |list| list.scope == scope && wanted(list.signal));
         lists.map(|list| (list.signal, list.reading(hits)))
     }
 }
@@ -173,7 +178,8 @@ impl Walk<'_, '_> {
     /// Walks over a text whose first `near` bytes are searched for words that differ too.
     fn both(&mut self, text: &str, near: usize) {
         let lexicon = self.lexicon;
-        let mut like: HashMap<Box<str>, Box<[u32]>, Hash> = HashMap::default();
+        // The keys are the client's, so that their hashes must not be foreseen.
+        let mut like: HashMap<Box<str>, Box<[u32]>> = HashMap::new();
         each_word(text, lexicon.case, |word| {
             let known = lexicon.vocabulary.get(word.spelling).copied();
             if word.end > near {
@@ -212,8 +218,15 @@ impl Walk<'_, '_> {
 
 impl Hits {
     fn count(&self, list: &List) -> usize {
-        let is_hit = |keyword: &u32| self.bits[*keyword as usize / 64] >> (keyword % 64) & 1 == 1;
-        (list.first..list.first + list.count).filter(is_hit).count()
+        let (first, end) = (list.first as usize, (list.first + list.count) as usize);
+        let within = |place: usize| {
+            // The bits of this word that belong to the list.
+            let (from, to) = (first.saturating_sub(place * 64), (end - place * 64).min(64));
+            let above = u64::MAX.checked_shl(from as u32).unwrap_or(0);
+            let below = if to == 64 { u64::MAX } else { (1 << to) - 1 };
+            (self.bits[place] & above & below).count_ones() as usize
+        };
+        (first / 64..end.div_ceil(64)).map(within).sum()
     }
 }
 

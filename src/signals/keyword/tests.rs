@@ -18,7 +18,7 @@ fn read(list: &Keywords, text: &str) -> Reading {
     let lexicons = Lexicon::all(std::iter::once((SignalId(0), list)));
     let mut hits = lexicons[0].nothing();
     lexicons[0].search(text, &mut hits);
-    lexicons[0].read(list.scope, &hits).next().unwrap().1
+    lexicons[0].read(list.scope, &hits, |_| true).next().unwrap().1
 }
 
 fn finds(keyword: &str, text: &str) -> bool {
@@ -104,11 +104,26 @@ fn lists_that_are_read_alike_share_one_walk() {
     let mut hits = lexicons[0].nothing();
     lexicons[0].search("b c", &mut hits);
     let of = |scope| {
-        let read = lexicons[0].read(scope, &hits);
+        let read = lexicons[0].read(scope, &hits, |_| true);
         read.map(|(id, reading)| (id.0, reading.score)).collect::<Vec<_>>()
     };
     assert_eq!(of(Scope::Prompt), [(0, 0.75), (1, 1.0)]);
     assert_eq!(of(Scope::Conversation), [(2, 1.0)]);
+}
+
+#[test]
+fn long_lists_beside_each_other_keep_their_hits() {
+    let list = |name: &str, count: usize| {
+        let words = (0..count).map(|at| format!("{name}{at}")).collect();
+        Keywords { words, ..keywords(&[]) }
+    };
+    let lists = [list("a", 3), list("b", 200), list("c", 61), list("d", 64), list("e", 1)];
+    let lexicons = Lexicon::all(lists.iter().enumerate().map(|(id, list)| (SignalId(id), list)));
+    let mut hits = lexicons[0].nothing();
+    lexicons[0].search("a0 a2 b0 b60 b61 b124 b125 b199 c0 c60 d0 d63 e0", &mut hits);
+    let read = lexicons[0].read(Scope::Prompt, &hits, |id| id.0 != 2);
+    let found: Vec<String> = read.map(|(id, reading)| format!("{} {}", id.0, reading.why)).collect();
+    assert_eq!(found, ["0 2 of 3", "1 6 of 200", "3 2 of 64", "4 1 of 1"]);
 }
 
 #[test]
