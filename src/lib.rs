@@ -47,6 +47,7 @@ pub mod openai;
 pub mod policy;
 
 pub mod balance;
+pub mod cache;
 pub mod classify;
 
 pub mod decide;

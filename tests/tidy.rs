@@ -30,6 +30,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["src/sim/", "src/control/admin.rs"]),
     ("hyper_util", &["src/sim/", "src/control/admin.rs"]),
     ("rcgen", &["src/sim/tls.rs"]),
+    ("redis", &["src/cache/"]),
     ("clap", &["src/main.rs", "src/cli.rs", "src/cli/"]),
     ("indicatif", &["src/cli/", "src/classify/hub/transfer.rs"]),
 ];
