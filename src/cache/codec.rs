@@ -123,7 +123,12 @@ impl<'a> Reader<'a> {
     fn numbers(&mut self) -> Option<Vec<f32>> {
         let count = u32::from_le_bytes(self.array()?) as usize;
         let bytes = self.take(count.checked_mul(size_of::<f32>())?)?;
-        Some(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
+        Some(
+            bytes
+                .chunks_exact(4)
+                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+                .collect(),
+        )
     }
 }
 
@@ -136,18 +141,23 @@ mod tests {
         let meta = (".{0,9}", ".{0,9}", prop::option::of(".{0,9}"));
         let numbers = prop::option::of(prop::collection::vec(-1.0_f32..1.0, 1..20));
         let answer = prop::collection::vec(any::<u8>(), 0..99);
-        (any::<[u8; 32]>(), any::<[u8; 32]>(), ".{0,40}", numbers, answer, meta, any::<(u64, u64)>()).prop_map(
-            |(scope, exact, text, numbers, answer, (model, decision, tenant), (stored, expires))| Entry {
-                key: Key { scope, exact },
-                text: text.into(),
-                embedding: numbers.map(Vec::into_boxed_slice),
-                answer: answer.into(),
-                meta: Meta { model: model.into(), decision: decision.into(), tenant: tenant.map(Arc::from) },
-                stored: Moment(stored),
-                expires: Moment(expires),
-                used: AtomicU64::new(0),
-            },
-        )
+        (any::<[u8; 32]>(), any::<[u8; 32]>(), ".{0,40}", numbers, answer, meta, any::<(u64, u64)>())
+            .prop_map(
+                |(scope, exact, text, numbers, answer, (model, decision, tenant), (stored, expires))| Entry {
+                    key: Key { scope, exact },
+                    text: text.into(),
+                    embedding: numbers.map(Vec::into_boxed_slice),
+                    answer: answer.into(),
+                    meta: Meta {
+                        model: model.into(),
+                        decision: decision.into(),
+                        tenant: tenant.map(Arc::from),
+                    },
+                    stored: Moment(stored),
+                    expires: Moment(expires),
+                    used: AtomicU64::new(0),
+                },
+            )
     }
 
     proptest! {

@@ -12,6 +12,7 @@
 //!
 //! Quoted words, code, paths, addresses and file names are compared letter by letter.
 
+mod phrases;
 mod reading;
 mod tables;
 #[cfg(test)]

@@ -197,7 +197,8 @@ impl Cache {
 
     /// Writes the entries to the spec's file, if it names one, and returns how many; blocks on the disk.
     pub fn save(&self) -> Result<usize, CacheError> {
-        let (Backend::Memory(memory), Store::Memory { persist: Some(path) }) = (&self.backend, &self.spec.store)
+        let (Backend::Memory(memory), Store::Memory { persist: Some(path) }) =
+            (&self.backend, &self.spec.store)
         else {
             return Ok(0);
         };

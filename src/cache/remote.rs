@@ -203,8 +203,7 @@ impl Remote {
     /// Takes the right to read on in a scope's stream, unless another look-up has it.
     fn read_on(&self, scope: [u8; 32]) -> Option<Reading<'_>> {
         let mut cursors = self.cursors();
-        let cursor =
-            cursors.get_or_insert_mut(scope, || Cursor { last: START.to_owned(), is_busy: false });
+        let cursor = cursors.get_or_insert_mut(scope, || Cursor { last: START.to_owned(), is_busy: false });
         if cursor.is_busy {
             return None;
         }
@@ -235,7 +234,12 @@ impl Remote {
     }
 
     /// Removes the keys of a pattern, only those that the filter means where there is one.
-    async fn sweep(&self, pattern: &str, filter: Option<&Filter>, tally: &Tally) -> Result<usize, CacheError> {
+    async fn sweep(
+        &self,
+        pattern: &str,
+        filter: Option<&Filter>,
+        tally: &Tally,
+    ) -> Result<usize, CacheError> {
         let (mut cursor, mut removed) = (0_u64, 0);
         for _ in 0..MOST_STEPS {
             let mut pipe = redis::pipe();

@@ -1,7 +1,8 @@
 //! Owns what of a text must agree: its terms in order, what stands behind prepositions, negations, time and person.
 //! Refuses to know the other text.
 
-use super::tables::{Meaning, PHRASES, meaning, stem};
+use super::phrases::phrase;
+use super::tables::{Meaning, meaning, stem};
 use super::tokens::{Token, tokens};
 
 /// The most words between a verb and its particle, as in "turn the lights off".
@@ -31,8 +32,8 @@ pub(super) enum Role {
 
 /// Words that tell what the next thing is to the others; an owner is what "of" would tell.
 const PREPOSITIONS: &[&str] = &[
-    "of", "from", "to", "into", "than", "before", "after", "by", "about", "over", "under", "in", "on", "at", "for",
-    "with", "against", "above", "below", "minus", "as", "via", "onto", "behind", "instead",
+    "of", "from", "to", "into", "than", "before", "after", "by", "about", "over", "under", "in", "on", "at",
+    "for", "with", "against", "above", "below", "minus", "as", "via", "onto", "behind", "instead",
 ];
 
 const ASKING: &[&str] =
@@ -48,9 +49,38 @@ const CLOSED: &[(&str, u8)] = &[
 
 /// What "can you" asks for as a favour.
 const FAVOURS: &[&str] = &[
-    "please", "kindly", "help", "tell", "explain", "show", "give", "describe", "list", "write", "name", "provide",
-    "suggest", "recommend", "make", "create", "generate", "summarize", "summarise", "translate", "convert", "compute",
-    "calculate", "find", "solve", "fix", "define", "compare", "teach", "walk", "outline", "draft",
+    "please",
+    "kindly",
+    "help",
+    "tell",
+    "explain",
+    "show",
+    "give",
+    "describe",
+    "list",
+    "write",
+    "name",
+    "provide",
+    "suggest",
+    "recommend",
+    "make",
+    "create",
+    "generate",
+    "summarize",
+    "summarise",
+    "translate",
+    "convert",
+    "compute",
+    "calculate",
+    "find",
+    "solve",
+    "fix",
+    "define",
+    "compare",
+    "teach",
+    "walk",
+    "outline",
+    "draft",
 ];
 
 const GREETINGS: &[&str] = &["hi", "hello", "hey", "dear", "ok", "okay", "thanks", "cheers", "greetings"];
@@ -144,21 +174,17 @@ fn speaks_of_the_asked(sentence: &[Token]) -> bool {
 
 /// Puts what a phrase stands for in its place.
 fn phrases(sentence: &[Token]) -> Vec<Token> {
+    let words: Vec<Option<&str>> = sentence.iter().map(plain).collect();
     let mut out = Vec::with_capacity(sentence.len());
-    let mut rest = sentence;
-    'tokens: while let Some(first) = rest.first() {
-        for (phrase, instead) in PHRASES {
-            let length = phrase.split(' ').count();
-            let fits = length <= rest.len()
-                && phrase.split(' ').zip(rest).all(|(word, token)| plain(token) == Some(word));
-            if fits {
-                out.extend(instead.split_whitespace().map(|word| Token::Word(word.to_owned())));
-                rest = &rest[length..];
-                continue 'tokens;
-            }
+    let mut at = 0;
+    while at < sentence.len() {
+        if let Some((length, instead)) = words[at].and_then(|first| phrase(first, &words[at + 1..])) {
+            out.extend(instead.split_whitespace().map(|word| Token::Word(word.to_owned())));
+            at += length;
+        } else {
+            out.push(sentence[at].clone());
+            at += 1;
         }
-        out.push(first.clone());
-        rest = &rest[1..];
     }
     out
 }
@@ -171,16 +197,17 @@ fn particles(mut sentence: Vec<Token>) -> Vec<Token> {
             .is_some_and(|word| ["turn", "switch", "power", "toggle"].contains(&stem(word).as_str()));
         if is_verb {
             let behind = sentence.iter().enumerate().skip(at + 1).take(PARTICLE_REACH);
-            let particle = behind.filter_map(|(at, token)| Some((at, plain(token)?))).find_map(|(at, word)| {
-                let verb = match word {
-                    "on" => "enable",
-                    "off" => "disable",
-                    "up" => "increase",
-                    "down" => "decrease",
-                    _ => return None,
-                };
-                Some((at, verb))
-            });
+            let particle =
+                behind.filter_map(|(at, token)| Some((at, plain(token)?))).find_map(|(at, word)| {
+                    let verb = match word {
+                        "on" => "enable",
+                        "off" => "disable",
+                        "up" => "increase",
+                        "down" => "decrease",
+                        _ => return None,
+                    };
+                    Some((at, verb))
+                });
             if let Some((particle, verb)) = particle {
                 sentence.remove(particle);
                 sentence[at] = Token::Word(verb.to_owned());

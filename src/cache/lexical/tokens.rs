@@ -23,15 +23,15 @@ const QUOTES: &[(char, char)] = &[('"', '"'), ('“', '”'), ('„', '“'), ('
 
 /// Words whose `'s` is a verb.
 const WITH_VERB: &[&str] = &[
-    "what", "who", "how", "where", "when", "why", "which", "that", "it", "there", "here", "he", "she", "this",
-    "let",
+    "what", "who", "how", "where", "when", "why", "which", "that", "it", "there", "here", "he", "she",
+    "this", "let",
 ];
 
 /// What may follow digits without a space and stays a word of its own.
 const SUFFIXES: &[&str] = &[
     "km", "m", "cm", "mm", "mi", "ft", "kg", "g", "mg", "lb", "lbs", "oz", "l", "ml", "gb", "mb", "kb", "tb",
-    "ghz", "mhz", "hz", "s", "ms", "min", "h", "hr", "hrs", "am", "pm", "k", "bn", "px", "mph", "kmh", "kw", "w",
-    "v", "c", "f", "x", "usd", "eur",
+    "ghz", "mhz", "hz", "s", "ms", "min", "h", "hr", "hrs", "am", "pm", "k", "bn", "px", "mph", "kmh", "kw",
+    "w", "v", "c", "f", "x", "usd", "eur",
 ];
 
 /// Splits a text.
@@ -113,12 +113,14 @@ fn sign(rest: &str, sign: char, after_space: bool, out: &mut Vec<Token>) {
         '%' => "percent",
         '°' => "degree",
         '-' | '–' | '−' | '/' if after_space && is_operand(rest, sign, out) => "-",
-        '+' | '*' | '=' | '<' | '>' | '^' | '&' | '|' | '~' | '≤' | '≥' | '≠' | '×' | '÷' | '→' | '←' | '@' | '#' => {
+        '+' | '*' | '=' | '<' | '>' | '^' | '&' | '|' | '~' | '≤' | '≥' | '≠' | '×' | '÷' | '→' | '←'
+        | '@' | '#' => {
             out.push(Token::Exact(sign.to_string()));
             return;
         }
         // Signs of other kinds, emoji among them, carry meaning too.
-        other if !other.is_whitespace() && !other.is_ascii() && !"’‘“”…–—，、。」»".contains(other) => {
+        other if !other.is_whitespace() && !other.is_ascii() && !"’‘“”…–—，、。」»".contains(other) =>
+        {
             out.push(Token::Exact(other.to_string()));
             return;
         }
