@@ -76,7 +76,7 @@ pub(super) struct Moment(pub(super) u64);
 
 impl Moment {
     pub(super) fn of(time: SystemTime) -> Self {
-        Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| millis(since)))
+        Self(time.duration_since(UNIX_EPOCH).map_or(0, millis))
     }
 
     pub(super) fn after(self, duration: Duration) -> Self {

@@ -164,7 +164,7 @@ impl State {
     fn insert(&mut self, entry: Arc<Entry>, sketch: Option<Sketch>, tick: u64) {
         self.bytes += entry.weight();
         let row = sketch
-            .map(|sketch| self.scopes.entry(entry.key.scope).or_default().push(sketch, Arc::clone(&entry)));
+            .map(|sketch| self.scopes.entry(entry.key.scope).or_default().push(&sketch, Arc::clone(&entry)));
         self.order.insert(tick, entry.key);
         self.held.insert(entry.key, Held { entry, row, tick });
     }

@@ -52,7 +52,7 @@ pub struct Cache {
 #[derive(Debug)]
 enum Backend {
     Memory(Memory),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A request that looks for an answer.
@@ -147,7 +147,8 @@ impl Cache {
                 Backend::Memory(memory)
             }
             Store::Redis { address, password, prefix, timeout } => {
-                Backend::Remote(Remote::new(address, password.as_ref(), prefix, *timeout, memory)?)
+                let remote = Remote::new(address, password.as_ref(), prefix, *timeout, memory)?;
+                Backend::Remote(Box::new(remote))
             }
         };
         Ok(Self { spec: spec.clone(), backend, flights: Flights::default(), tally })

@@ -166,7 +166,7 @@ impl Remote {
     /// Throws away what the filter means, here and in the server.
     pub(super) async fn invalidate(&self, filter: &Filter, tally: &Tally) -> Result<usize, CacheError> {
         self.mirror.invalidate(filter);
-        let removed = match filter {
+        match filter {
             Filter::All => {
                 self.sweep(&self.names.all_streams(), None, tally).await?;
                 self.sweep(&self.names.all_answers(), None, tally).await
@@ -179,8 +179,7 @@ impl Remote {
             Filter::Model(_) | Filter::Decision(_) | Filter::Tenant(_) => {
                 self.sweep(&self.names.all_answers(), Some(filter), tally).await
             }
-        };
-        removed
+        }
     }
 
     /// Looks for a similar entry in the mirror and fetches its answer.

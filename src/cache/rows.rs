@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::entry::{Entry, Key};
-use super::sketch::{Sketch, WORDS, most_disagreements};
+use super::sketch::{HEAD, Most, Sketch, disagreements, many_disagreements};
 
 /// The rows of a block.
 const BLOCK: usize = 512;
@@ -15,11 +15,45 @@ const BLOCK: usize = 512;
 /// The most rows that are compared number by number.
 const CANDIDATES: usize = 32;
 
+/// A sketch in halves.
+type Row = ([u64; HEAD], [u64; HEAD]);
+
 /// A run of rows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
-    sketches: Vec<[u64; WORDS]>,
+    /// The first words of all sketches, then the second ones, and so on.
+    heads: [Vec<u64>; HEAD],
+    tails: Vec<[u64; HEAD]>,
     entries: Vec<Arc<Entry>>,
+}
+
+impl Block {
+    fn push(&mut self, sketch: &Sketch, entry: Arc<Entry>) {
+        let (head, tail) = sketch.halves();
+        for (words, word) in self.heads.iter_mut().zip(head) {
+            words.push(word);
+        }
+        self.tails.push(tail);
+        self.entries.push(entry);
+    }
+
+    /// Takes the last row out.
+    fn pop(&mut self) -> Option<(Row, Arc<Entry>)> {
+        let mut head = [0; HEAD];
+        for (words, word) in self.heads.iter_mut().zip(&mut head) {
+            *word = words.pop()?;
+        }
+        Some(((head, self.tails.pop()?), self.entries.pop()?))
+    }
+
+    fn set(&mut self, row: usize, (head, tail): Row, entry: Arc<Entry>) -> Option<()> {
+        for (words, word) in self.heads.iter_mut().zip(head) {
+            *words.get_mut(row)? = word;
+        }
+        *self.tails.get_mut(row)? = tail;
+        *self.entries.get_mut(row)? = entry;
+        Some(())
+    }
 }
 
 #[cfg(test)]
@@ -47,21 +81,20 @@ impl Rows {
     }
 
     /// Puts an entry at the end and returns its row.
-    pub(super) fn push(&mut self, sketch: Sketch, entry: Arc<Entry>) -> usize {
+    pub(super) fn push(&mut self, sketch: &Sketch, entry: Arc<Entry>) -> usize {
         if self.blocks.last().is_none_or(|last| last.entries.len() == BLOCK) {
             self.blocks.push(Arc::default());
         }
         let full = self.blocks.len() - 1;
         let Some(last) = self.blocks.last_mut().map(Arc::make_mut) else { return 0 };
-        last.sketches.push(sketch.0);
-        last.entries.push(entry);
+        last.push(sketch, entry);
         full * BLOCK + last.entries.len() - 1
     }
 
     /// Takes a row out; the last one moves into its place, and its key is returned unless it is the one taken.
     pub(super) fn remove(&mut self, row: usize) -> Option<Key> {
         let last = Arc::make_mut(self.blocks.last_mut()?);
-        let (sketch, entry) = (last.sketches.pop()?, last.entries.pop()?);
+        let (sketch, entry) = last.pop()?;
         let end = last.entries.len();
         if end == 0 {
             self.blocks.pop();
@@ -71,8 +104,7 @@ impl Rows {
         }
         let block = Arc::make_mut(self.blocks.get_mut(row / BLOCK)?);
         let key = entry.key;
-        *block.sketches.get_mut(row % BLOCK)? = sketch;
-        *block.entries.get_mut(row % BLOCK)? = entry;
+        block.set(row % BLOCK, sketch, entry)?;
         Some(key)
     }
 }
@@ -80,7 +112,7 @@ impl Rows {
 /// Finds the rows nearest to an embedding, nearest first, none below the least score.
 pub(super) fn nearest(blocks: &[Arc<Block>], embedding: &[f32], min_score: f32) -> Vec<(f32, Arc<Entry>)> {
     let Some(sketch) = Sketch::of(embedding) else { return Vec::new() };
-    let mut found: Vec<(f32, Arc<Entry>)> = candidates(blocks, &sketch, most_disagreements(min_score))
+    let mut found: Vec<(f32, Arc<Entry>)> = candidates(blocks, &sketch, Most::of(min_score))
         .into_iter()
         .filter_map(|(_, block, row)| {
             let entry = blocks.get(block)?.entries.get(row)?;
@@ -94,24 +126,26 @@ pub(super) fn nearest(blocks: &[Arc<Block>], embedding: &[f32], min_score: f32) 
 }
 
 /// Finds the rows whose sketches disagree least, each with its disagreements, its block and its place in it.
-fn candidates(blocks: &[Arc<Block>], sketch: &Sketch, mut most: u32) -> Vec<(u32, usize, usize)> {
+fn candidates(blocks: &[Arc<Block>], sketch: &Sketch, mut most: Most) -> Vec<(u32, usize, usize)> {
+    let (head, tail) = sketch.halves();
     let mut best: Vec<(u32, usize, usize)> = Vec::with_capacity(CANDIDATES + 1);
-    let mut distances = [0_u32; BLOCK];
+    let mut firsts = [0_u32; BLOCK];
     for (number, block) in blocks.iter().enumerate() {
-        let distances = &mut distances[..block.sketches.len().min(BLOCK)];
-        for (distance, row) in distances.iter_mut().zip(&block.sketches) {
-            *distance = sketch.distance(row);
-        }
-        for (row, &distance) in distances.iter().enumerate() {
-            if distance > most {
+        many_disagreements(&head, &block.heads, &mut firsts);
+        for (row, (first, theirs)) in firsts.iter().zip(&block.tails).enumerate() {
+            if *first > most.head {
                 continue;
             }
-            let at = best.partition_point(|(other, ..)| *other <= distance);
-            best.insert(at, (distance, number, row));
+            let all = first + disagreements(&tail, theirs);
+            if all > most.all {
+                continue;
+            }
+            let at = best.partition_point(|(other, ..)| *other <= all);
+            best.insert(at, (all, number, row));
             best.truncate(CANDIDATES);
             if best.len() == CANDIDATES {
                 // One more that is only as near as the last would not be kept.
-                most = best[CANDIDATES - 1].0.saturating_sub(1);
+                most.all = best[CANDIDATES - 1].0.saturating_sub(1);
             }
         }
     }

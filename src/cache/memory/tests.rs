@@ -118,11 +118,10 @@ proptest! {
             prop_assert_eq!(state.order.len(), state.held.len());
             let rows: usize = state.scopes.values().flat_map(Rows::blocks).map(|block| block.len()).sum();
             prop_assert_eq!(rows, state.held.len());
-            drop(state);
-            for found in memory.entries() {
-                let near = memory.near(&found.key.scope, found.embedding.as_ref().unwrap(), 0.99, Moment(0), &tally);
-                prop_assert!(near.iter().any(|(_, entry)| entry.key == found.key));
-            }
+        }
+        for found in memory.entries() {
+            let near = memory.near(&found.key.scope, found.embedding.as_ref().unwrap(), 0.99, Moment(0), &tally);
+            prop_assert!(near.iter().any(|(_, entry)| entry.key == found.key));
         }
     }
 }
