@@ -38,7 +38,7 @@ use tally::Tally;
 
 /// The most bytes of a text that is compared; a longer one is found only by an equal request, since an embedding
 /// does not see its end.
-pub const MOST_TEXT_BYTES: usize = 4096;
+pub const MOST_TEXT_BYTES: usize = 2048;
 
 /// Answers kept in one place.
 #[derive(Debug)]

@@ -168,7 +168,7 @@ mod tests {
     fn near_vectors_pass_and_far_ones_do_not() {
         let mut random = SmallRng::seed_from_u64(7);
         let most = Most::of(0.9);
-        let passes = |a: &[f32], b: &[f32]| {
+        let is_near = |a: &[f32], b: &[f32]| {
             let (a, b) = (Sketch::of(a).unwrap().halves(), Sketch::of(b).unwrap().halves());
             let head = disagreements(&a.0, &b.0);
             head <= most.head && head + disagreements(&a.1, &b.1) <= most.all
@@ -177,9 +177,9 @@ mod tests {
             let (mut lost, mut passed) = (0, 0);
             for _ in 0..300 {
                 let (a, near) = pair(&mut random, dimensions, 0.9);
-                lost += u32::from(!passes(&a, &near));
+                lost += u32::from(!is_near(&a, &near));
                 let (a, far) = pair(&mut random, dimensions, 0.0);
-                passed += u32::from(passes(&a, &far));
+                passed += u32::from(is_near(&a, &far));
             }
             assert!(lost <= 1 && passed == 0, "{dimensions}: {lost} lost, {passed} passed");
         }

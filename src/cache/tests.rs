@@ -168,7 +168,8 @@ async fn a_broken_file_is_an_empty_cache() {
     flipped[40] ^= 1;
     let mut newer = good.clone();
     newer[11] = b'9';
-    for bad in [&good[..good.len() - 1], &flipped, &newer, b"", b"signalbox-c1", &[7; 3_000_000]] {
+    let long = vec![7; 3_000_000];
+    for bad in [&good[..good.len() - 1], &flipped, &newer, b"", b"signalbox-c1", &long] {
         fs::write(&path, bad).unwrap();
         assert_eq!(Cache::open(&spec(Some(path.clone()))).unwrap().stats().entries, 0);
     }
