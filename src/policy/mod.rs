@@ -20,6 +20,7 @@ mod duration;
 mod environment;
 mod expand;
 mod identity;
+pub mod import;
 mod issue;
 mod load;
 mod plugins;

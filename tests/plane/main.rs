@@ -22,6 +22,7 @@ mod eval;
 mod explain;
 mod framing;
 mod guides;
+mod importing;
 mod leaving;
 mod lifecycle;
 mod rejections;
