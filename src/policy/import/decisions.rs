@@ -131,15 +131,11 @@ fn models(item: &View<'_>, plugins: &Plugins, setting: &Setting, draft: &mut Dra
         found.extend(out);
     }
     match found.as_slice() {
-        [] => match draft.default_model.clone() {
-            Some(default) => {
-                decision.put("model", default).remark("The original names no model here: the default one.");
-            }
-            None => {
-                decision.put("model", "default");
-                draft.model("default");
-            }
-        },
+        [] => {
+            let default = draft.default_model.clone().unwrap_or_else(|| "default".to_owned());
+            draft.model(&default);
+            decision.put("model", default).remark("The original names no model here: the default one.");
+        }
         [Out::Text(only)] => {
             decision.put("model", only.clone());
         }

@@ -17,7 +17,7 @@ impl Files<'_> {
         match found {
             Some(given) => path.mapped(&format!("tools.file: {given}")),
             None => {
-                path.unsupported("the file was not given to the import, so no tools are picked; give it too")
+                path.unsupported("the file was not given to the import, so no tools are picked; give it too");
             }
         }
         found.map(|given| (*given).to_owned())

@@ -116,7 +116,7 @@ fn endpoints(root: &View<'_>, draft: &mut Draft) {
         let name = item.take("name", "pools").unwrap_or_else(|| endpoint.address.clone());
         for model in item.take_list("models", "models") {
             draft.model(&model);
-            serve(&model, &[name.clone()], &[endpoint.clone()], draft);
+            serve(&model, std::slice::from_ref(&name), std::slice::from_ref(&endpoint), draft);
         }
         known.push((name, endpoint));
     }
@@ -164,7 +164,9 @@ fn endpoint(item: &View<'_>) -> Option<Endpoint> {
 fn serve(model: &str, names: &[String], endpoints: &[Endpoint], draft: &mut Draft) {
     let mut endpoints = endpoints.to_vec();
     if endpoints.len() == 1 || endpoints.iter().all(|endpoint| endpoint.weight == endpoints[0].weight) {
-        endpoints.iter_mut().for_each(|endpoint| endpoint.weight = None);
+        for endpoint in &mut endpoints {
+            endpoint.weight = None;
+        }
     }
     let equal =
         draft.pools.iter().find(|(_, pool)| pool.endpoints == endpoints).map(|(name, _)| name.clone());

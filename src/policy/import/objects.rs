@@ -29,7 +29,7 @@ pub(super) struct Service<'a> {
     pub(super) view: View<'a>,
 }
 
-/// An InferencePool of either version.
+/// An `InferencePool` of either version.
 pub(super) struct InferencePool<'a> {
     pub(super) name: String,
     pub(super) namespace: String,

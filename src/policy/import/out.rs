@@ -237,7 +237,9 @@ fn write_item(text: &mut String, item: &Out, indent: usize, level: usize) {
         }
         (Out::List(items), _) => {
             let _ = writeln!(text, "{:indent$}-", "");
-            items.iter().for_each(|item| write_item(text, item, indent + 2, level + 1));
+            for item in items {
+                write_item(text, item, indent + 2, level + 1);
+            }
         }
         (_, line) => {
             let _ = writeln!(text, "{:indent$}- {}", "", line.unwrap_or_default());

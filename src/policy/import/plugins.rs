@@ -27,8 +27,8 @@ pub(super) struct Plugins {
     pub(super) responds: bool,
     /// Whether the decision holds something against requests.
     pub(super) guards: bool,
-    has_cache: bool,
-    has_tools: bool,
+    /// The parts that the decision has settled, be it by turning them off.
+    settled: Vec<&'static str>,
 }
 
 /// Reads the plugins of a decision, and adds what holds for every decision.
@@ -40,10 +40,12 @@ pub(super) fn read(list: &[View<'_>], setting: &Setting, draft: &mut Draft) -> P
         let is_on = configuration.flag("enabled", "decisions[].plugins");
         plugins.one(&kind, (item, &configuration, is_on), setting, draft);
     }
-    if let Some((least, ttl)) = setting.cache.filter(|_| setting.caches_all && !plugins.has_cache) {
+    if let Some((least, ttl)) =
+        setting.cache.filter(|_| setting.caches_all && !plugins.settled.contains(&"cache"))
+    {
         plugins.out.put("cache", semantic(least, ttl, "tenant"));
     }
-    if let Some(tools) = setting.tools.as_ref().filter(|_| !plugins.has_tools) {
+    if let Some(tools) = setting.tools.as_ref().filter(|_| !plugins.settled.contains(&"tools")) {
         plugins.out.put("tools", tools.clone());
     }
     plugins
@@ -92,7 +94,7 @@ impl Plugins {
         setting: &Setting,
         draft: &mut Draft,
     ) {
-        self.has_cache = true;
+        self.settled.push("cache");
         let Some((least, ttl)) = setting.cache else {
             item.ignored("off, since the cache as a whole is off");
             return;
@@ -242,7 +244,7 @@ impl Plugins {
 
     fn tools(&mut self, configuration: &View<'_>) {
         let to = "decisions[].plugins.tools";
-        self.has_tools = true;
+        self.settled.push("tools");
         let (allow, block) =
             (configuration.take_list("allow_tools", to), configuration.take_list("block_tools", to));
         let mut tools = Mapping::default();
@@ -267,7 +269,7 @@ impl Plugins {
 
     fn tool_selection(&mut self, configuration: &View<'_>, setting: &Setting) {
         let to = "decisions[].plugins.tools";
-        self.has_tools = true;
+        self.settled.push("tools");
         let mut tools = Mapping::default();
         if configuration.take("mode", to).as_deref() == Some("filter") {
             tools.put("mode", "rank");

@@ -204,9 +204,10 @@ fn with_defaults(text: &str) -> String {
         out.push_str(&rest[..at]);
         let inner = &rest[at + 2..at + end];
         let default = if out.ends_with(':') { "80" } else { "localhost" };
-        match inner.split_once(":-").or_else(|| inner.split_once('-')) {
-            Some((name, default)) => out.push_str(&format!("${{{name}:-{default}}}")),
-            None => out.push_str(&format!("${{{inner}:-{default}}}")),
+        let said = inner.split_once(":-").or_else(|| inner.split_once('-'));
+        let (name, default) = said.unwrap_or((inner, default));
+        for part in ["${", name, ":-", default, "}"] {
+            out.push_str(part);
         }
         rest = &rest[at + end + 1..];
     }

@@ -27,7 +27,7 @@ fn read_rule(rule: &View<'_>, namespace: &str, objects: &Objects<'_>, draft: &mu
         if let Some(path) = matched.get("path") {
             match path.peek("value") {
                 None | Some("/" | "/v1" | "/v1/") => {
-                    path.ignored("requests go by their model, whatever their path")
+                    path.ignored("requests go by their model, whatever their path");
                 }
                 Some(_) => path.unsupported("requests go by their model, whatever their path"),
             }
@@ -210,27 +210,22 @@ fn service((name, namespace, port): (&str, &str, Option<u64>), objects: &Objects
     let found =
         objects.services.iter().find(|service| service.name == name && service.namespace == namespace);
     let port = port.or_else(|| found.and_then(|service| service.ports.first().copied())).unwrap_or(80);
-    match found.and_then(|service| service.external.as_ref().map(|host| (service, host))) {
-        Some((service, host)) => {
-            if let Some(view) = service.view.get("externalName") {
-                view.mapped("pools.*.endpoints");
-            }
-            let said = objects.rules.iter().rev().find(|(of, _)| of == host).map(|(_, tls)| *tls);
-            target.is_tls |= said.map_or(port == 443, |tls| tls == Tls::On);
-            let address = format!("{host}:{port}");
-            let address = format!("${{{}:-{address}}}", variable(host, "ADDRESS"));
-            target.endpoints.push(Endpoint { address, weight: None });
-            target.host.get_or_insert_with(|| host.clone());
+    let external = found.and_then(|service| service.external.as_ref().map(|host| (service, host)));
+    let address = if let Some((service, host)) = external {
+        if let Some(view) = service.view.get("externalName") {
+            view.mapped("pools.*.endpoints");
         }
-        None => {
-            let address = format!("{name}.{namespace}.svc.cluster.local:{port}");
-            target.is_tls |= objects
-                .rules
-                .iter()
-                .any(|(of, tls)| *tls == Tls::On && (of == name || address.starts_with(&format!("{of}:"))));
-            target.endpoints.push(Endpoint { address, weight: None });
-        }
-    }
+        let said = objects.rules.iter().rev().find(|(of, _)| of == host).map(|(_, tls)| *tls);
+        target.is_tls |= said.map_or(port == 443, |tls| tls == Tls::On);
+        target.host.get_or_insert_with(|| host.clone());
+        format!("${{{}:-{host}:{port}}}", variable(host, "ADDRESS"))
+    } else {
+        let address = format!("{name}.{namespace}.svc.cluster.local:{port}");
+        let is_meant = |of: &str| of == name || address.starts_with(&format!("{of}:"));
+        target.is_tls |= objects.rules.iter().any(|(of, tls)| *tls == Tls::On && is_meant(of));
+        address
+    };
+    target.endpoints.push(Endpoint { address, weight: None });
     if let Some(service) = found {
         served_by(service, objects, target);
     }
