@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use signalbox::openai::{ChatRequest, Format, UsageReader};
+use signalbox::openai::{Api, Change, ChatRequest, Format, SystemMode, UsageReader};
 
 /// What the user says.
 #[derive(Clone, Copy)]
@@ -63,6 +63,23 @@ fn requests(c: &mut Criterion) {
         let request = ChatRequest::parse(body).expect("a valid request");
         group.bench_function(BenchmarkId::new("prompt text", name), |b| {
             b.iter(|| black_box(black_box(&request).prompt_text().len()));
+        });
+        group.bench_function(BenchmarkId::new("conversation", name), |b| {
+            b.iter(|| black_box(&request).conversation());
+        });
+        group.bench_function(BenchmarkId::new("utterances", name), |b| {
+            b.iter(|| black_box(&request).utterances().len());
+        });
+        group.bench_function(BenchmarkId::new("redact", name), |b| {
+            b.iter(|| black_box(&request).redacted(3, &[(40..60, "[PERSON]")]));
+        });
+        group.bench_function(BenchmarkId::new("change", name), |b| {
+            let words = "Answer as a kind expert would.".to_owned();
+            let change = Change::SystemPrompt { text: words, mode: SystemMode::Insert };
+            b.iter(|| black_box(&request).changed(Api::Chat, &change));
+        });
+        group.bench_function(BenchmarkId::new("fingerprint", name), |b| {
+            b.iter(|| black_box(&request).fingerprint(Api::Chat));
         });
     }
     group.finish();

@@ -9,7 +9,7 @@ use super::json::{Flaw, Reader, quoted};
 use super::unescape::{spells, text as decoded};
 
 /// Writes an object canonically, without these members of its top level and with these strings empty: what stands
-/// between their quotes, in the object's bytes.
+/// between their quotes, in the object's bytes, in order.
 pub(super) fn canonical(object: &[u8], without: &[&str], blank: &[Range<usize>]) -> Result<Vec<u8>, Flaw> {
     let reader = Reader { bytes: object, at: 0 };
     let mut writer = Writer { reader, without, blank, depth: 0, out: Vec::with_capacity(object.len()) };
@@ -128,17 +128,16 @@ impl Writer<'_> {
     fn string(&mut self) -> Result<(), Flaw> {
         let span = self.reader.string()?;
         let inside = &self.reader.bytes[span.clone()];
-        if self.blank.contains(&span) {
+        if self.blank.binary_search_by_key(&span.start, |blank| blank.start).is_ok() {
             self.out.extend_from_slice(b"\"\"");
             return Ok(());
         }
-        let said = decoded(inside, usize::MAX);
         // Without an escape it is written as it must be. A lone surrogate says U+FFFD whichever it is, but not every
         // reader takes it so.
-        if !inside.contains(&b'\\') || said.contains('\u{fffd}') {
-            self.out.extend_from_slice(&self.reader.bytes[span.start - 1..=span.end]);
-        } else {
-            self.out.extend_from_slice(&quoted(&said));
+        let said = inside.contains(&b'\\').then(|| decoded(inside, usize::MAX));
+        match said.filter(|said| !said.contains('\u{fffd}')) {
+            Some(said) => self.out.extend_from_slice(&quoted(&said)),
+            None => self.out.extend_from_slice(&self.reader.bytes[span.start - 1..=span.end]),
         }
         Ok(())
     }

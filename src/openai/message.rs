@@ -112,7 +112,7 @@ pub(super) enum Item {
 /// One part of a message's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// Words, between their quotes.
+    /// Words, between their quotes; refusals and thoughts are some, which servers show the model like any text.
     Text(&'a [u8]),
     Image,
     /// Sound, video, a file.
@@ -130,19 +130,26 @@ impl<'a> Part<'a> {
             return Self::Text(inside);
         }
         let (mut kind, mut text, mut content) = (None, None, None);
+        let (mut refusal, mut thinking) = (None, None);
         for (key, value) in json::object(part) {
             if spells(key, "type") {
                 kind = json::string(value);
             } else if spells(key, "text") {
                 text = json::string(value);
+            } else if spells(key, "refusal") {
+                refusal = json::string(value);
+            } else if spells(key, "thinking") {
+                thinking = json::string(value);
             } else if spells(key, "content") {
                 content = Some(value);
             }
         }
         match &*decoded(kind.unwrap_or_default(), MAX_KIND) {
             "text" | "input_text" | "output_text" => text.map_or(Self::Other, Self::Text),
-            "input_audio" | "audio" | "audio_url" | "video" | "video_url" | "input_video" | "file"
-            | "input_file" | "document" => Self::Media,
+            "refusal" => refusal.map_or(Self::Other, Self::Text),
+            "thinking" => thinking.map_or(Self::Other, Self::Text),
+            "input_audio" | "audio" | "audio_url" | "audio_embeds" | "prompt_embeds" | "video"
+            | "video_url" | "input_video" | "file" | "input_file" | "document" => Self::Media,
             kind if is_image(kind) => Self::Image,
             kind if kind.ends_with("tool_use") => Self::ToolCall,
             kind if kind.ends_with("tool_result") => Self::ToolResult(content.unwrap_or_default()),
@@ -165,7 +172,7 @@ impl<'a> Part<'a> {
 }
 
 fn is_image(kind: &str) -> bool {
-    matches!(kind, "image_url" | "input_image" | "image")
+    matches!(kind, "image_url" | "input_image" | "image" | "image_embeds" | "image_pil")
 }
 
 /// Returns the parts of a content; none if it is no array.
@@ -194,6 +201,8 @@ mod tests {
         let part = |json: &'static str| Part::read(json.as_bytes());
         assert_eq!(part("\"a\""), Part::Text(b"a"));
         assert_eq!(part(r#"{"text":"a","type":"input_text"}"#), Part::Text(b"a"));
+        assert_eq!(part(r#"{"type":"refusal","refusal":"no"}"#), Part::Text(b"no"));
+        assert_eq!(part(r#"{"thinking":"hm","text":"a","type":"thinking"}"#), Part::Text(b"hm"));
         assert_eq!(part(r#"{"text":"a"}"#), Part::Other);
         assert_eq!(part(r#"{"type":"text","text":1}"#), Part::Other);
         assert_eq!(part(r#"{"type":"image_url","text":"a"}"#), Part::Image);

@@ -79,7 +79,9 @@ fn rewritten(inside: &[u8], said: &str, start: usize, pieces: &[Replacement<'_>]
     let touched = |range: &Range<usize>| {
         range.start <= end && (range.end > start || (range.start == range.end && range.start >= start))
     };
-    let mut pieces = pieces.iter().filter(|(range, _)| touched(range)).peekable();
+    let first = pieces.partition_point(|(range, _)| range.end < start);
+    let near = pieces[first..].iter().take_while(|(range, _)| range.start <= end);
+    let mut pieces = near.filter(|(range, _)| touched(range)).peekable();
     pieces.peek()?;
     let mut out = Vec::with_capacity(inside.len());
     let (mut read, mut kept) = (0, 0);
@@ -206,7 +208,9 @@ mod tests {
             let (prefix, suffix) = ("{\"model\" :\"m\",\n\"messages\":[{\"content\": \"", "\" ,\"role\":\"user\"}], \"x\":1.0 }");
             let request = request(&format!("{prefix}{inside}{suffix}"));
             let said = request.prompt_text().into_owned();
-            prop_assume!(!said.is_empty());
+            if said.is_empty() {
+                return Ok(());
+            }
             // The same by hand: pieces at whole characters, from the end to the start, those that overlap left out.
             let (mut expected, mut pieces) = (said.clone(), Vec::<Replacement<'_>>::new());
             let mut sorted: Vec<_> = replaced.iter().filter(|(range, _)| range.end <= said.len()).collect();
@@ -232,14 +236,16 @@ mod tests {
             let list = insides.iter().map(|inside| format!("\"{inside}\"")).collect::<Vec<_>>().join(" , ");
             let request = request(&format!("{{\"model\":\"m\",\"prompt\":[{list}]}}"));
             let said = request.prompt_text().into_owned();
-            prop_assume!(!said.is_empty());
+            if said.is_empty() {
+                return Ok(());
+            }
             let start = start % said.len();
             let (from, to) = (said.floor_char_boundary(start), said.ceil_char_boundary(start + length));
             let masked = request.redacted(0, &[(start..start + length, "#")]);
             let bare = |text: &str| text.replace('\n', "");
             let expected = bare(&format!("{}#{}", &said[..from], &said[to..]));
             prop_assert_eq!(bare(&masked.prompt_text()), expected);
-            prop_assert_eq!(masked.body().iter().filter(|byte| **byte == b',').count(), insides.len());
+            prop_assert_eq!(memchr::memchr_iter(b',', masked.body()).count(), insides.len());
         }
 
         #[test]

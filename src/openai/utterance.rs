@@ -1,7 +1,7 @@
 //! Every text of a request in order, who says it, and in which strings of the body it stands.
 //!
 //! Owns what counts as said: system prompts, messages, tools' results, prompts, inputs, queries and documents;
-//! arguments of tool calls, thoughts and files do not. Refuses to judge and to change any of it.
+//! arguments of tool calls and files do not. Refuses to judge and to change any of it.
 
 use std::borrow::Cow;
 

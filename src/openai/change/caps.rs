@@ -28,7 +28,7 @@ pub(super) fn cap_tokens(request: &ChatRequest, api: Api, most: u64) -> Vec<Edit
         let Some((&last, earlier)) = places.split_last() else {
             continue;
         };
-        edits.extend(top.remove(|index| earlier.contains(&index)));
+        edits.extend(top.remove(earlier));
         // `null` is no limit; it may stand beside the other name's number.
         if top.value(last) != b"null" {
             is_set = true;

@@ -47,7 +47,7 @@ impl<'a> List<'a> {
         &self.body[self.items[index].value.clone()]
     }
 
-    /// Returns the indices of the members of this name.
+    /// Returns the indices of the members of this name, in order.
     pub(super) fn places(&self, name: &str) -> Vec<usize> {
         let spelt = |index: &usize| spells(&self.body[self.items[*index].key.clone()], name);
         (0..self.items.len()).filter(spelt).collect()
@@ -70,8 +70,9 @@ impl<'a> List<'a> {
         Edit { span: self.open..self.open, with }
     }
 
-    /// Removes items, each with one comma, and leaves every byte around them.
-    pub(super) fn remove(&self, gone: impl Fn(usize) -> bool) -> Vec<Edit> {
+    /// Removes the items at these indices, in order, each with one comma, and leaves every byte around them.
+    pub(super) fn remove(&self, gone: &[usize]) -> Vec<Edit> {
+        let gone = |index: usize| gone.binary_search(&index).is_ok();
         let mut edits = Vec::new();
         let count = self.items.len();
         let mut index = 0;

@@ -16,7 +16,7 @@ pub(super) fn set(request: &ChatRequest, path: &[&str], value: &[u8]) -> Vec<Edi
             edits.push(object.append(member(name, &nested(below, value))));
             return edits;
         };
-        edits.extend(object.remove(|index| earlier.contains(&index)));
+        edits.extend(object.remove(earlier));
         let (span, old) = (object.items[last].value.clone(), object.value(last));
         let inner = List::at(request.body(), &span).filter(|_| old.starts_with(b"{"));
         match inner {
@@ -37,8 +37,9 @@ pub(super) fn set(request: &ChatRequest, path: &[&str], value: &[u8]) -> Vec<Edi
 /// Removes members of the top level.
 pub(super) fn remove(request: &ChatRequest, names: &[&str]) -> Vec<Edit> {
     let top = List::top(request);
-    let gone: Vec<usize> = names.iter().flat_map(|name| top.places(name)).collect();
-    top.remove(|index| gone.contains(&index))
+    let mut gone: Vec<usize> = names.iter().flat_map(|name| top.places(name)).collect();
+    gone.sort_unstable();
+    top.remove(&gone)
 }
 
 /// Writes a member of an object.

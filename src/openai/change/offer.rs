@@ -3,6 +3,7 @@
 //! Owns what else speaks of a tool that is gone. Refuses to choose the tools.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::super::tools::shaped;
 use super::super::unescape::{spells, text as decoded};
@@ -21,17 +22,19 @@ pub(super) fn keep(request: &ChatRequest, kept: &[usize]) -> Vec<Edit> {
     let Some(list) = List::array(request, "tools") else {
         return if kept.is_empty() { remove(request, &SPEAKS) } else { Vec::new() };
     };
-    let is_kept = |index: usize| kept.contains(&index);
-    if !(0..list.items.len()).any(is_kept) {
+    let kept: HashSet<usize> = kept.iter().copied().collect();
+    let gone: Vec<usize> = (0..list.items.len()).filter(|index| !kept.contains(index)).collect();
+    if gone.len() == list.items.len() {
         return remove(request, &SPEAKS);
     }
-    let mut edits = list.remove(|index| !is_kept(index));
+    let mut edits = list.remove(&gone);
     if edits.is_empty() {
         return edits;
     }
-    let names: Vec<_> = request.tools().enumerate().filter(|(index, _)| is_kept(*index)).collect();
-    let offered = |name: &str| names.iter().any(|(_, tool)| tool.name == name);
-    if request.member("tool_choice").is_some_and(|choice| !chosen(choice).iter().all(|name| offered(name))) {
+    let tools = request.tools().enumerate().filter(|(index, _)| kept.contains(index));
+    let offered: HashSet<Cow<'_, str>> = tools.map(|(_, tool)| tool.name).collect();
+    let speaks_of_gone = |choice| !chosen(choice).iter().all(|name| offered.contains(name));
+    if request.member("tool_choice").is_some_and(speaks_of_gone) {
         edits.extend(remove(request, &["tool_choice"]));
     }
     edits
@@ -39,12 +42,10 @@ pub(super) fn keep(request: &ChatRequest, kept: &[usize]) -> Vec<Edit> {
 
 /// Adds tools that are not offered yet.
 pub(super) fn add(request: &ChatRequest, api: Api, tools: &[Vec<u8>]) -> Vec<Edit> {
-    let mut names: Vec<Cow<'_, str>> = request.tools().map(|tool| tool.name).collect();
+    let mut names: HashSet<Cow<'_, str>> = request.tools().map(|tool| tool.name).collect();
     let mut added = Vec::new();
     for raw in tools {
-        let name = Tool::read(raw).name;
-        if !names.contains(&name) {
-            names.push(name);
+        if names.insert(Tool::read(raw).name) {
             added.push(shaped(raw, api));
         }
     }

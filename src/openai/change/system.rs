@@ -43,14 +43,14 @@ fn replace_message(list: &List<'_>, text: &str) -> Vec<Edit> {
         let role = gone.first().map_or(&b"\"system\""[..], |first| role(list.value(*first)));
         edits.push(list.prepend(message(role, text), gone.len() < list.items.len()));
     }
-    edits.extend(list.remove(|index| gone.contains(&index)));
+    edits.extend(list.remove(&gone));
     edits
 }
 
 /// Removes the system's messages where the prompt has its own place, unless nothing else would stay.
 fn remove_messages(list: &List<'_>) -> Vec<Edit> {
     let gone = systems(list);
-    if gone.len() == list.items.len() { Vec::new() } else { list.remove(|index| gone.contains(&index)) }
+    if gone.len() == list.items.len() { Vec::new() } else { list.remove(&gone) }
 }
 
 /// Puts our words before those of the system's first message, or in a message of their own.
@@ -88,7 +88,7 @@ fn put_before(request: &ChatRequest, content: &[u8], text: &str) -> Option<Edit>
     Some(list.prepend(part, !list.items.is_empty()))
 }
 
-/// Returns the indices of the system's messages.
+/// Returns the indices of the system's messages, in order.
 fn systems(list: &List<'_>) -> Vec<usize> {
     (0..list.items.len()).filter(|index| Message::read(list.value(*index)).role == Role::System).collect()
 }
