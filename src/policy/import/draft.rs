@@ -31,6 +31,8 @@ pub(super) struct Draft {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) pools: Vec<String>,
+    /// The model whose servers have this one as an adapter.
+    pub(super) base: Option<String>,
     pub(super) upstream: Option<String>,
     pub(super) aliases: Vec<String>,
     pub(super) loras: Vec<String>,
@@ -83,6 +85,7 @@ impl Draft {
         known.loras.retain(|name| name != lora);
         let model = Model {
             pools: known.pools.clone(),
+            base: Some(base.clone()),
             family: known.family.clone(),
             remarks: vec![format!("An adapter of `{base}`; a model of its own, since it is the default.")],
             ..Model::default()
@@ -136,7 +139,7 @@ impl Draft {
 
     fn complete(&mut self) {
         for (name, model) in &mut self.models {
-            if !model.pools.is_empty() {
+            if !model.pools.is_empty() || model.base.is_some() {
                 continue;
             }
             let short = pool_name(name);
@@ -152,6 +155,15 @@ impl Draft {
                 )],
                 ..Pool::default()
             });
+        }
+        for index in 0..self.models.len() {
+            let base = self.models.get_index(index).and_then(|(_, model)| model.base.clone());
+            let pools = base.and_then(|base| self.models.get(&base)).map(|base| base.pools.clone());
+            if let Some((_, model)) =
+                self.models.get_index_mut(index).filter(|(_, model)| model.pools.is_empty())
+            {
+                model.pools.extend(pools.unwrap_or_default());
+            }
         }
         let mut taken: Vec<String> = self.models.keys().cloned().collect();
         taken.extend(self.models.values().flat_map(|model| model.loras.iter().cloned()));

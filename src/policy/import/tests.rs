@@ -277,6 +277,7 @@ fn a_default_that_is_an_adapter_becomes_a_model() {
     let of = |name: &str| &recipe.decisions.iter().find(|decision| decision.name == name).unwrap().models[0];
     assert_eq!((of("rest").model, &of("rest").lora), (default, &None));
     assert_eq!(of("numbers").lora.as_deref(), Some("numbers"));
+    assert_eq!(policy[default].routes[0].pool, policy[policy.model("base").unwrap()].routes[0].pool);
 }
 
 #[test]
