@@ -117,11 +117,12 @@ F1 by kind, with patterns (spans in brackets):
 """
 LOOKS = """What was looked at, and when: an earlier model of this make was measured on all of these sets, `guard_benign` three times, and its figures (which share of which
 set was taken for an attack, which kinds of personal data were missed) were known when the long benign texts of `training/scenes.py` and the forms of `training/forms.py` were written and the threshold's
-rule was made stricter; no text of these sets was read for it, and no recipe or threshold was tried on them. The figures below are of one run that came after all choices. An earlier model's misses among
+rule was made stricter; no text of these sets was read for it, and no recipe or threshold was tried on them. The figures below are of one run that came after all choices
+(the rule of the threshold was settled on the texts of sources left out, which other languages had spoilt in the run before). An earlier model's misses among
 the hand-written prompts were known to whoever wrote `training/topics.py`, and the pool has templates of their style: take that figure as optimistic.
 
-One attack source (jackhhao's) is left out of training and calibration: of a random sample of it, nearly all are plain role play or plain tasks. Its rows are measured, but stand apart
-in the figures below, and in no mean."""
+One attack source (jackhhao's) is left out of training and calibration: of a random sample of it, nearly all are plain role play or plain tasks. Its rows are measured; means are given
+with and without it, the held-out split's recall counts it."""
 TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers was out of reach of the machine it was made on.
 
 | head | what | validation |
@@ -132,16 +133,23 @@ TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers w
 | jailbreak | 5 epochs, no very long benign texts | unseen AUROC .973 Gandalf, .962 LLMail, .922 safeguard; held-out .989 |
 | jailbreak | 7 epochs, long benign texts | .988, .977, .936; held-out .991 |
 | jailbreak | 9 epochs, less smoothing, jackhhao's rows (mostly plain tasks labelled jailbreak) left out | .989, .990, .891; mean over sources .960 instead of .962; not taken |
+| jailbreak | the 7-epoch head on the long prompts of `scenes.py`, of which it saw none, at its threshold of .847 | false: 10.8 % in other languages, 1.1 % of the rest; recall of attacks within such prompts .17 |
+| jailbreak | those prompts and attacks within them in training, jackhhao's rows out; the threshold that .5 % of the hard texts of unseen sources reach | recall over unseen sources .54 instead of .43 (jackhhao's apart); AUROC .958 instead of .962 |
+| jailbreak | the same, threshold by .3 % of hard and long texts, other languages counted | threshold .938, recall .25; a head that saw no long text in other languages takes 70 % of them for attacks at .5; not taken |
+| jailbreak | the same, other languages apart (the head above) | threshold .860, recall .43 |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
 | pii | the same, spans below .7 dropped | .754, .941 |
-| pii | more dropout, rare templates weighted up | .744, .931 |"""
-FAILURES = """- Jailbreak: false positives on `guard_benign` exceed the aim of 1 %, because of Arena-Hard v2 (long creative briefs and role play); on the other three sets they are below it. At .95 they are a third of a per cent
-  in all, for less than half of the recall. Recall is modest, lowest where an attack is one odd sentence in an innocent task (deepset, safeguard's "write a story that begins with ..."); most of
-  jackhhao's rows are plain tasks and are rightly not recognised. Lower the threshold where a false alarm is cheap: the line "At other thresholds" says what that costs.
-- Personal data in templates of a kind that training never saw falls short of the aim of .80: streets named like people, organisations named like places, nationalities, links, ZIP codes alone, dates in
-  chat. Multi-line addresses come out in pieces. The gateway's patterns for telephones and links, which these figures are without, help further."""
+| pii | more dropout, rare templates weighted up | .744, .931 |
+| pii | the forms of `forms.py`; half as wide; another, harder validation part: a quarter of the pool, templates that are alike kept together | .756 |
+| pii | those forms, hyphenated words whole, a B only where two entities touch, at most 25 rows of a template | .807, .939 |"""
+FAILURES = """- Jailbreak: at the shipped threshold, four attacks in ten of sources that training never saw are found; fewest where an attack is one odd sentence in an innocent task (deepset, safeguard's "write a story
+  that begins with ...") or is put into a long prompt of a kind that training never saw (`ours/buried_*` in `metrics.json`: 6.5 % of those in English). Lower the threshold where a false alarm is cheap: the table
+  above says what that costs. False alarms are most frequent on long creative or technical prompts (Arena-Hard v2, texts longer than a window), and will be on languages that training has no benign
+  prompts in. Against the head before it, AUROC on unseen sources is lower for safeguard (.896, was .936) and deepset (.814, was .894), higher or alike for the other six.
+- Personal data in templates of a kind that training never saw: streets named like people, organisations named like people or places (the weakest kind), lists of first names. Addresses of several
+  lines may come out in pieces. "Tomorrow" and "next week" are no dates here, weekdays are."""
 
 
 def triple(value):

@@ -44,9 +44,10 @@ HARD = (
     "selfinstruct_seed",
     "selfinstruct_user",
 )
+# Not those in other languages: a head that saw none of them takes them all for attacks, the shipped one saw them.
 LONG = tuple(
     f"ours/benign_{kind}"
-    for kind in ("story", "play", "operator", "code", "exam", "tools", "languages", "briefs", "documents", "instructions")
+    for kind in ("story", "play", "operator", "code", "exam", "tools", "briefs", "documents", "instructions")
 )
 MISLABELLED = ("promptarmor/jackhhao/jailbreak",)  # mostly plain role play and plain tasks: measured, never trained on
 FALSE_POSITIVES = 0.003  # of these two at the threshold
