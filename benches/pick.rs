@@ -1,9 +1,11 @@
 //! Owns the measurement of one choice: lease, report and drop, for each strategy and pool size, alone and
-//! contended.
-//! Refuses to know anything but the balance layer's public face.
+//! contended; and of the choice among models with what it reads.
+//! Refuses to know anything but the public faces of the layers that choose.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use signalbox::balance::{Ejection, Endpoint, Member, Pool, RetryBudget, Strategy};
+use signalbox::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
+use signalbox::choose::{Ask, Candidate, choose, identity};
+use signalbox::policy::{BasisPoints, Choose, ChooseBy, ChooseWeights, ModelId, Price};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,5 +82,70 @@ fn budget(criterion: &mut Criterion) {
     criterion.bench_function("budget", |bencher| bencher.iter(|| budget.request(black_box(now))));
 }
 
-criterion_group!(benches, alone, contended, budget);
+/// 16 models, all measured, priced and reachable.
+fn models(criterion: &mut Criterion) {
+    let now = Instant::now();
+    let price = |index: u64| Price {
+        currency: "USD".into(),
+        prompt_micros: 100_000 + index * 7_919 % 16 * 10_000,
+        completion_micros: 400_000,
+        cached_micros: 50_000,
+    };
+    let prices: Vec<_> = (0..16).map(price).collect();
+    let candidate = |index: usize| {
+        let pace = Pace::default();
+        let ttft = Duration::from_millis(100 + index as u64 * 7_919 % 16 * 10);
+        pace.observe(now, Some(ttft), 100, ttft * 10);
+        Candidate {
+            model: ModelId(index),
+            identity: identity(&format!("model-{index}"), None),
+            weight: index as u32 % 3 + 1,
+            price: prices.get(index),
+            quality: BasisPoints(5_000 + index as u16 * 100),
+            reading: pace.reading(now),
+            reachable: true,
+            in_flight: index as u32 % 5,
+            capacity: 4,
+        }
+    };
+    let candidates: Vec<_> = (0..16).map(candidate).collect();
+    let mut group = criterion.benchmark_group("choose-16");
+    for by in [ChooseBy::First, ChooseBy::Weight, ChooseBy::Cost, ChooseBy::Latency, ChooseBy::Score] {
+        let how = Choose {
+            by,
+            min_quality: BasisPoints(5_200),
+            max_ttft: Some(Duration::from_millis(220)),
+            max_time_per_token: Some(Duration::from_secs(1)),
+            weights: ChooseWeights { quality: 1_000, cost: 1_000, latency: 1_000, load: 1_000 },
+        };
+        for key in [None, Some(7)].into_iter().take(1 + usize::from(by == ChooseBy::Weight)) {
+            let name = format!("{}{}", by.as_str(), if key.is_some() { "-by-key" } else { "" });
+            let (prompt_tokens, expected_tokens) = (1_000, 500);
+            let ask = Ask { prompt_tokens, expected_tokens, random: 1 << 63, key, held: None, margin: 0.1 };
+            let pick = || choose(black_box(&candidates), black_box(&how), black_box(&ask));
+            group.bench_function(name, |bencher| bencher.iter(pick));
+        }
+    }
+}
+
+/// What a choice reads before and tells after.
+fn readings(criterion: &mut Criterion) {
+    let (pace, conversations, now) = (Pace::default(), Conversations::default(), Instant::now());
+    let (ttft, ttl) = (Duration::from_millis(100), Duration::from_secs(600));
+    criterion.bench_function("pace/observe", |bencher| {
+        bencher.iter(|| pace.observe(black_box(now), Some(ttft), 100, ttft * 10));
+    });
+    criterion.bench_function("pace/reading", |bencher| bencher.iter(|| pace.reading(black_box(now))));
+    (0..65_536).for_each(|key| conversations.hold(key, "model", now, ttl));
+    let mut key = 0_u64;
+    criterion.bench_function("conversations/held-and-hold", |bencher| {
+        bencher.iter(|| {
+            key = key.wrapping_add(7_919);
+            conversations.hold(key % 65_536, "model", now, ttl);
+            conversations.held(key % 65_536, now)
+        });
+    });
+}
+
+criterion_group!(benches, alone, contended, budget, models, readings);
 criterion_main!(benches);

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod eval;
 mod explain;
+mod import;
 mod schema;
 mod serve;
 mod sim;
@@ -28,6 +29,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Say everything that is wrong in a policy or server file; exits with 1 if anything is.
     Check(check::CheckArgs),
+    /// Turn another system's configuration and its Kubernetes manifests into a policy; exits with 2 if there is none.
+    Import(import::ImportArgs),
     /// Print the JSON Schema of the policy or server file, for editors.
     Schema(schema::SchemaArgs),
     /// Say where prompts would go, and why: every signal, the decisions, the plan and the time.
@@ -45,6 +48,7 @@ impl Cli {
             Command::Serve(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Check(args) => args.run(),
+            Command::Import(args) => return args.run(),
             Command::Schema(args) => args.run(),
             Command::Explain(args) => args.run(),
             Command::Eval(args) => args.run(),

@@ -4,9 +4,9 @@
 
 use crate::classify::Unknown;
 use crate::policy::{
-    AppliesTo, BasisPoints, Decision, OnUnknownSignal, Policy, Recipe, Rule, SignalId, Strategy,
+    BasisPoints, Decision, OnUnknownSignal, Policy, Recipe, Rule, SignalId, SignalKind, Strategy,
 };
-use crate::signals::Signals;
+use crate::signals::{Audience, Signals};
 use std::fmt;
 
 /// Whether a rule holds.
@@ -31,21 +31,12 @@ pub enum Choice<'policy> {
     Refused(&'policy Decision, Unknown),
 }
 
-/// Whom a list of decisions is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// A request that leaves the model open.
-    Open,
-    /// A request that names its model.
-    Named,
-}
-
 /// Chooses the decision for a request: of the lowest tier with one that holds the first, or the one with the highest
 /// score, as the recipe says.
 pub fn decide<'policy>(recipe: &'policy Recipe, audience: Audience, signals: &Signals) -> Choice<'policy> {
     let mut best: Option<(&Decision, f32)> = None;
     let mut unknown = None;
-    for decision in recipe.decisions.iter().filter(|decision| is_for(decision, audience)) {
+    for decision in recipe.decisions.iter().filter(|decision| audience.meets(decision)) {
         if best.is_some_and(|(best, _)| best.tier < decision.tier || recipe.strategy == Strategy::Priority) {
             break;
         }
@@ -59,11 +50,6 @@ pub fn decide<'policy>(recipe: &'policy Recipe, audience: Audience, signals: &Si
         }
     }
     best.map_or(Choice::Nothing(unknown), |(decision, score)| Choice::Decision(decision, score))
-}
-
-/// Says whether a decision is for such a request.
-pub fn is_for(decision: &Decision, audience: Audience) -> bool {
-    audience == Audience::Open || decision.applies_to == AppliesTo::All
 }
 
 /// What a decision makes of what is known.
@@ -91,7 +77,7 @@ pub fn judge(rule: &Rule, signals: &Signals) -> Truth {
         Rule::Not(part) => match judge(part, signals) {
             Truth::Holds(_) => Truth::Fails,
             Truth::Fails => Truth::Holds(1.0),
-            unknown => unknown,
+            unknown @ Truth::Unknown(_) => unknown,
         },
         Rule::All(parts) => all(parts, signals),
         Rule::Any(parts) => any(parts, signals),
@@ -167,7 +153,7 @@ pub fn trace<'a>(
     audience: Audience,
     signals: &'a Signals,
 ) -> impl Iterator<Item = Step<'a>> {
-    let decisions = recipe.decisions.iter().filter(move |decision| is_for(decision, audience));
+    let decisions = recipe.decisions.iter().filter(move |decision| audience.meets(decision));
     decisions.map(move |decision| Step { policy, signals, decision, truth: judge(&decision.rule, signals) })
 }
 
@@ -209,7 +195,11 @@ impl Step<'_> {
                 write!(f, "{} [{}", if holds { "yes" } else { "no" }, reading.why)?;
             }
         }
-        match least {
+        let own = match &self.policy[id].kind {
+            SignalKind::Domain { min_score, .. } => Some(*min_score),
+            _ => None,
+        };
+        match least.or(own) {
             Some(least) => write!(f, ", wants {}]", least.fraction()),
             None => f.write_str("]"),
         }
@@ -241,6 +231,7 @@ mod tests {
         )
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what is asked for is an answer that may be unknown")]
     fn about(name: &str, confidence: f32) -> Result<Label, Unknown> {
         let latency = Duration::ZERO;
         Ok(Label {
@@ -269,9 +260,9 @@ mod tests {
         assert_eq!(
             why,
             [
-                "domain:math no [math 0.8000]",
-                "domain:law|history no [math 0.8000]",
-                "domain:math yes [math 0.8000]"
+                "domain:math no [math 0.8000, wants 0.9]",
+                "domain:law|history no [math 0.8000, wants 0.5]",
+                "domain:math yes [math 0.8000, wants 0.5]"
             ]
         );
         assert_eq!(steps.iter().find(|step| step.matched()).unwrap().decision.name, "maths");

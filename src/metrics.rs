@@ -2,13 +2,16 @@
 //!
 //! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
 
+mod rules;
+
 use crate::classify::{Classifier, Findings, Forwards, Question, Unknown};
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use rules::Rules;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,7 @@ pub struct Metrics {
     duration: HistogramVec,
     ttft: HistogramVec,
     tokens: IntCounterVec,
+    rules: Rules,
     classifier: Classification,
     upstream: Upstream,
     state: State,
@@ -110,6 +114,7 @@ impl Metrics {
                 "Tokens as the upstreams counted them; cached ones are part of the prompt's.",
                 &["model", "kind"],
             ),
+            rules: Rules::new(&families),
             classifier: Classification::new(&families),
             upstream: Upstream::new(&families),
             state: State::new(&families),
@@ -129,9 +134,15 @@ impl Metrics {
         let reason = chosen.reason.unwrap_or("none");
         let pool = chosen.pool.as_deref().unwrap_or("");
         self.requests.with_label_values(&[model, pool, status.as_str(), reason]).inc();
+        let decision = chosen.decision.as_deref().unwrap_or("");
         if let Some(category) = &chosen.category {
-            let decision = chosen.decision.as_deref().unwrap_or("");
             self.decisions.with_label_values(&[category.as_str(), decision, model]).inc();
+        }
+        if let Some(beside) = &chosen.beside {
+            self.rules.finished(beside, model);
+            if let Some(result) = beside.cache {
+                self.rules.cache.with_label_values(&[decision, result]).inc();
+            }
         }
         if let Some(code) = answered.error {
             self.rejections.with_label_values(&[code]).inc();
@@ -155,6 +166,15 @@ impl Metrics {
     /// Counts one text that the classifier was asked about.
     pub fn classified(&self, findings: &Findings, took: Duration) {
         self.classifier.classified(findings, took);
+    }
+
+    /// Counts a copy of a request for another model, and what came of it: `ok`, `failed` or `dropped`.
+    pub fn shadowed(&self, model: &str, result: &str, took: Duration, tokens: Option<u64>) {
+        self.rules.shadows.with_label_values(&[model, result]).inc();
+        if result == "ok" {
+            self.rules.shadow_duration.with_label_values(&[model]).observe(took.as_secs_f64());
+            self.rules.shadow_tokens.with_label_values(&[model]).inc_by(tokens.unwrap_or_default());
+        }
     }
 
     /// Counts an attempt that is made again elsewhere.
@@ -350,6 +370,11 @@ struct Families<'registry>(&'registry Registry);
 impl Families<'_> {
     fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         let family = IntCounterVec::new(opts(name, help), labels).expect("the family is well-formed");
+        self.register(family)
+    }
+
+    fn float_counter(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        let family = CounterVec::new(opts(name, help), labels).expect("the family is well-formed");
         self.register(family)
     }
 

@@ -82,6 +82,82 @@ pub struct Chosen {
     pub endpoint: Option<SocketAddr>,
     /// The attempts made.
     pub tries: u32,
+    /// What else there is to say, where there is anything.
+    #[serde(flatten)]
+    pub beside: Option<Box<Beside>>,
+}
+
+/// What is said of requests that meet more than a model's name: none of it is there for the others.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Beside {
+    /// The user, as verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The list of decisions, if it is not the policy's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// The decision's score, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
+    /// The signals that matched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Matched>,
+    /// By what one of several models was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<&'static str>,
+    /// Why this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm_reason: Option<&'static str>,
+    /// Whether, and how hard, the model was told to reason: `off`, `low`, `medium` or `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<&'static str>,
+    /// Whether the operator's system prompt went in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<bool>,
+    /// What a guard refused the request for: `jailbreak` or `personal_data`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<&'static str>,
+    /// How probable an attack is that a guard noticed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jailbreak: Option<f32>,
+    /// The kinds of personal data that a guard noticed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pii: Vec<String>,
+    /// The guards that had no answer, each with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unjudged: Vec<(&'static str, &'static str)>,
+    /// What the guard of answers did: `masked` or `cut`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_guard: Option<&'static str>,
+    /// What the cache said: `hit`, `similar`, `followed`, `miss`, `bypass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
+    /// How like the kept prompt is, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_similarity: Option<f32>,
+    /// The model that got a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<String>,
+    /// What the answer cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+    /// In which currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+}
+
+/// A signal that matched.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Matched {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its score, from 0 to 1.
+    pub score: f32,
 }
 
 /// What came of it.
@@ -110,6 +186,13 @@ pub struct Answered {
     pub ttft_ms: Option<f64>,
     /// Milliseconds to the end.
     pub duration_ms: f64,
+}
+
+impl Chosen {
+    /// What else there is to say, made where there was nothing yet.
+    pub fn beside(&mut self) -> &mut Beside {
+        self.beside.get_or_insert_default()
+    }
 }
 
 /// A duration in milliseconds, to the microsecond.

@@ -5,7 +5,9 @@
 mod listen;
 mod shutdown;
 
-use crate::control::{Admin, LoadFailure, PolicyFile, Prober, Reloader, Resolver, resolve_all};
+use crate::control::{
+    Admin, LoadFailure, PolicyFile, Prober, Reloader, Resolver, keep_answers, resolve_all, save_answers,
+};
 use crate::metrics::Metrics;
 use crate::policy::ServerSpec;
 use crate::proxy::{AccessLog, Gateway};
@@ -107,7 +109,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         setup.spec.limits,
         setup.access_log.clone(),
     );
-    control.spawn(Prober::new(live, Arc::new(gateway.peer_of())).run());
+    control.spawn(keep_answers(Arc::clone(&live)));
+    control.spawn(Prober::new(Arc::clone(&live), Arc::new(gateway.peer_of())).run());
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());
     let farewell =
@@ -131,6 +134,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     announce(&bound);
     // The sender lives in the server's thread: either it or the farewell speaks before both are gone.
     let _ = ended.recv();
+    save_answers(&live);
     control.shutdown_timeout(Duration::from_millis(100));
     Ok(())
 }

@@ -3,9 +3,14 @@
 //! What did not change is carried over: an equal classifier spec keeps its weights, an address that stays in its
 //! pool keeps its [`Endpoint`] with in-flight count and health. Knows nothing of files, sockets or requests.
 
-use crate::balance::{Ejection, Endpoint, Member, Pool, RetryBudget, Strategy};
+use crate::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
+use crate::cache::{self, Cache, CacheError};
 use crate::classify::{self, Classifier, DeviceChoice, LoadError, Question};
-use crate::policy::{self, Balance, ClassifierDevice, ClassifierModel, Policy, PoolId, PoolSpec};
+use crate::policy::{
+    self, Balance, CacheStore, ClassifierDevice, ClassifierModel, ModelId, Policy, PoolId, PoolSpec, Recipe,
+    StickyOn,
+};
+use crate::signals::{Audience, DetectorError, Detectors, Wanted};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +27,22 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// What the texts are about; shared by snapshots of an equal spec.
     pub classifier: Arc<Classifier>,
+    /// What reads the policy's signals; shared by snapshots of equal signals over the same classifier.
+    pub detectors: Arc<Detectors>,
+    /// How quick the models are, by [`ModelId`]; kept as long as a model keeps its name.
+    pub paces: Vec<Arc<Pace>>,
+    /// Whether a decision chooses by how quick models are, so that it has to be measured.
+    pub measures_pace: bool,
+    /// Which models conversations have; shared by all snapshots.
+    pub conversations: Arc<Conversations>,
+    /// The answers that are given again; none where no decision wants any.
+    pub cache: Option<Arc<Cache>>,
+    /// The headers that decisions keep conversations on their models by, in lower case.
+    pub sticky_headers: Vec<String>,
+    /// What is to be known about requests that leave the choice to a recipe, in the policy's order.
+    wanted: Vec<Wanted>,
+    /// What is to be known about requests that name a model, by [`ModelId`].
+    wanted_named: Vec<Wanted>,
     /// The pools, by [`PoolId`].
     pub pools: Vec<Arc<Pool>>,
     /// The retries that all requests together may spend.
@@ -40,6 +61,12 @@ pub enum BuildError {
     /// The classifier's files are missing or wrong.
     #[error("the classifier cannot be loaded: {0}")]
     Classifier(#[from] LoadError),
+    /// The cache cannot be opened.
+    #[error("the cache cannot be opened: {0}")]
+    Cache(#[from] CacheError),
+    /// A signal cannot be read.
+    #[error("the signals cannot be read: {0}")]
+    Signals(#[from] DetectorError),
 }
 
 impl Snapshot {
@@ -54,6 +81,24 @@ impl Snapshot {
             Some(previous) if *previous.classifier.spec() == spec => Arc::clone(&previous.classifier),
             _ => Arc::new(Classifier::load(&spec)?),
         };
+        Self::around(classifier, policy, addresses, previous)
+    }
+
+    /// Builds a snapshot as [`Snapshot::build`] does, around a classifier that is there already.
+    pub fn around(
+        classifier: Arc<Classifier>,
+        policy: Arc<Policy>,
+        addresses: Arc<Addresses>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, BuildError> {
+        let detectors = match previous {
+            Some(previous)
+                if Arc::ptr_eq(&previous.classifier, &classifier) && previous.detectors.fit(&policy) =>
+            {
+                Arc::clone(&previous.detectors)
+            }
+            _ => Arc::new(Detectors::build(&policy, &classifier)?),
+        };
         let pools = policy.pools.iter().map(|pool| build_pool(pool, &addresses, previous)).collect();
         let (share, least) = (policy.retry.budget_share.0, policy.retry.budget_min_per_second);
         let budget = match previous {
@@ -62,7 +107,45 @@ impl Snapshot {
         };
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let built_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Ok(Snapshot { policy, classifier, pools, budget, addresses, generation, built_at })
+        let measures_pace = policy.decisions().any(|decision| decision.models.len() > 1);
+        let wanted =
+            policy.recipes.iter().map(|recipe| Wanted::of(&policy, recipe, Audience::Open)).collect();
+        let named = |model| Wanted::named(&policy, &policy.recipes[0], ModelId(model));
+        let wanted_named = (0..policy.models.len()).map(named).collect();
+        Ok(Snapshot {
+            detectors,
+            paces: paces(&policy, previous),
+            measures_pace,
+            conversations: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.conversations)),
+            cache: cache(&policy, previous)?,
+            sticky_headers: sticky_headers(&policy),
+            wanted,
+            wanted_named,
+            policy,
+            classifier,
+            pools,
+            budget,
+            addresses,
+            generation,
+            built_at,
+        })
+    }
+
+    /// What is to be known about a request that leaves the choice to a recipe of this policy.
+    pub fn wanted_for(&self, recipe: &Recipe) -> &Wanted {
+        let is_it = |known: &Recipe| std::ptr::eq(known, recipe);
+        let at = self.policy.recipes.iter().position(is_it).expect("the recipe is one of this policy's");
+        &self.wanted[at]
+    }
+
+    /// What is to be known about a request that names its model.
+    pub fn wanted_of(&self, ModelId(model): ModelId) -> &Wanted {
+        &self.wanted_named[model]
+    }
+
+    /// How quick a model is.
+    pub fn pace(&self, ModelId(id): ModelId) -> &Arc<Pace> {
+        &self.paces[id]
     }
 
     /// The live pool of that id.
@@ -85,6 +168,52 @@ impl Snapshot {
         let at = self.policy.pools.iter().position(|pool| pool.name == name)?;
         self.pools.get(at)
     }
+}
+
+fn paces(policy: &Policy, previous: Option<&Snapshot>) -> Vec<Arc<Pace>> {
+    let kept = |name: &str| {
+        let previous = previous?;
+        let at = previous.policy.models.iter().position(|model| model.name == name)?;
+        Some(Arc::clone(&previous.paces[at]))
+    };
+    policy.models.iter().map(|model| kept(&model.name).unwrap_or_default()).collect()
+}
+
+fn cache(policy: &Policy, previous: Option<&Snapshot>) -> Result<Option<Arc<Cache>>, CacheError> {
+    if policy.decisions().all(|decision| decision.plugins.cache.is_none()) {
+        return Ok(None);
+    }
+    let wanted = &policy.cache;
+    let spec = cache::Spec {
+        store: match &wanted.store {
+            CacheStore::Memory { persist } => cache::Store::Memory { persist: persist.clone() },
+            CacheStore::Redis { address, password, prefix, timeout } => cache::Store::Redis {
+                address: address.clone(),
+                password: password.clone(),
+                prefix: prefix.clone(),
+                timeout: *timeout,
+            },
+        },
+        max_entries: wanted.max_entries,
+        max_bytes: wanted.max_bytes,
+        max_answer_bytes: wanted.max_answer_bytes,
+    };
+    match previous.and_then(|previous| previous.cache.as_ref()) {
+        Some(known) if *known.spec() == spec => Ok(Some(Arc::clone(known))),
+        _ => Ok(Some(Arc::new(Cache::open(&spec)?))),
+    }
+}
+
+fn sticky_headers(policy: &Policy) -> Vec<String> {
+    let mut names = Vec::new();
+    for sticky in policy.decisions().filter_map(|decision| decision.sticky.as_ref()) {
+        if let StickyOn::Header(name) = &sticky.on
+            && !names.contains(name)
+        {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 fn build_pool(spec: &PoolSpec, addresses: &Addresses, previous: Option<&Snapshot>) -> Arc<Pool> {

@@ -21,7 +21,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ureq", &["src/classify/hub/"]),
     ("saphyr_parser", &["src/policy/yaml.rs"]),
     ("notify", &["src/control/watch.rs"]),
-    ("prometheus", &["src/metrics.rs"]),
+    ("prometheus", &["src/metrics.rs", "src/metrics/"]),
     ("arc_swap", &["src/snapshot.rs"]),
     (
         "axum",
@@ -30,6 +30,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["src/sim/", "src/control/admin.rs"]),
     ("hyper_util", &["src/sim/", "src/control/admin.rs"]),
     ("rcgen", &["src/sim/tls.rs"]),
+    ("redis", &["src/cache/"]),
     ("clap", &["src/main.rs", "src/cli.rs", "src/cli/"]),
     ("indicatif", &["src/cli/", "src/classify/hub/transfer.rs"]),
 ];

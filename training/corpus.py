@@ -9,6 +9,7 @@ import attacks
 import benign
 import data
 import personal
+import scenes
 import synthetic
 
 CARRYING = (
@@ -66,6 +67,8 @@ def read(folder, seed):
     parts["own_attacks"] = attacks.rows(seed, texts)
     parts["own_benign"] = benign.rows(seed, texts)
     parts["own_briefs"] = benign.briefs(seed, texts)
+    parts["own_scenes"] = scenes.rows(seed, texts)
+    parts["own_buried"] = attacks.buried(seed, parts["own_scenes"])
     parts["more_benign"] = exams(parts["domain"])
     parts["own_pii"] = personal.rows(seed)
     return parts

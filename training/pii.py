@@ -3,6 +3,7 @@
 Knows nothing of files. The data folder's TITLE spans (Mr., Dr.) are no entity here.
 """
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional
 import heads
 import measure
 import spans
+import store
 
 KINDS = (
     "AGE",
@@ -31,21 +33,21 @@ KINDS = (
     "US_SSN",
     "ZIP_CODE",
 )
+MOST = 25
 LABELS = ["O"] + [f"{mark}-{kind}" for kind in KINDS for mark in "BI"]
-RECIPES = (
-    heads.Recipe(
-        states=(1, 4),
-        context=2,
-        hidden=256,
-        dropout=0.2,
-        blank=0.05,
-        decay=0.01,
-        smoothing=0.02,
-        epochs=3,
-        batch=512,
-        rate=1.5e-3,
-    ),
+RECIPE = heads.Recipe(
+    states=(1, 4),
+    context=2,
+    hidden=256,
+    dropout=0.2,
+    blank=0.05,
+    decay=0.01,
+    smoothing=0.02,
+    epochs=3,
+    batch=512,
+    rate=1.5e-3,
 )
+RECIPES = (RECIPE, dataclasses.replace(RECIPE, states=(1, 3, 5)))
 
 
 def template(row):
@@ -63,7 +65,10 @@ def truth(row):
 
 
 def sides(rows):
-    """Returns the split of each row: train, templates (unseen ones, for choosing and calibrating), synthetic (seen templates, unseen values) or a test."""
+    """Returns the split of each row: train, templates (unseen ones, for choosing and calibrating), synthetic (seen templates, unseen values), a test, or dropped.
+
+    Beyond MOST rows of one template, no more are trained on.
+    """
     found = []
     for number, row in enumerate(rows):
         if row["use"] != "train":
@@ -72,15 +77,21 @@ def sides(rows):
             found.append("templates")
         else:
             found.append("synthetic" if zlib.crc32(row["text"].encode()) % 100 < 7 and not row.get("form") else "train")
-    known = {row["text"] for row, side in zip(rows, found) if side != "train"}
-    return np.array(["dropped" if side == "train" and row["text"] in known else side for row, side in zip(rows, found)])
+    known, seen = {row["text"] for row, side in zip(rows, found) if side != "train"}, {}
+    for number, (row, side) in enumerate(zip(rows, found)):
+        if side == "train" and not row.get("form"):
+            seen[template(row)] = count = seen.get(template(row), 0) + 1
+            side = "dropped" if count > MOST else side
+        found[number] = "dropped" if side == "train" and row["text"] in known else side
+    return np.array(found)
 
 
 class Pii:
     """All rows of the task with their tokens' states; every row is one window at most."""
 
-    def __init__(self, rows, windows, states, begin, seed):
-        """`windows`: the texts' windows (trunk.Texts); `states`: pieces of (tokens, layers + 1, width), framed by special tokens."""
+    def __init__(self, rows, windows, states, begin, seed, work=None):
+        """`windows`: the texts' windows (trunk.Texts); `states`: pieces of (tokens, layers + 1, width), framed by special tokens; `work`: where heads are kept."""
+        self.work = work
         self.rows, self.states, self.begin, self.seed = rows, states, begin, seed
         self.edges = np.cumsum([0] + [len(s) for s in states])
         first = np.unique(windows.text, return_index=True)[1]
@@ -105,15 +116,20 @@ class Pii:
     def fit(self, recipe):
         """Trains on the training rows."""
         numbers = np.nonzero(self.side == "train")[0]
-        x = torch.from_numpy(self.inputs(numbers, recipe))
-        y = torch.from_numpy(np.concatenate([self.labels[n] for n in numbers]))
-        torch.manual_seed(self.seed)
-        head = heads.Head(x[:: max(1, len(x) // 20000)].float(), len(LABELS), recipe)
+        inputs, labels = self.inputs(numbers, recipe), np.concatenate([self.labels[n] for n in numbers])
+        x, y = torch.from_numpy(inputs), torch.from_numpy(labels)
 
-        def loss(pick):
-            return functional.cross_entropy(head(x[pick].float()), y[pick], label_smoothing=recipe.smoothing)
+        def one(seed):
+            torch.manual_seed(seed)
+            head = heads.Head(x[:: max(1, len(x) // 20000)].float(), len(LABELS), recipe)
 
-        return heads.loop(head, recipe, len(x), loss, self.seed).named("pii")
+            def loss(pick):
+                return functional.cross_entropy(head(x[pick].float()), y[pick], label_smoothing=recipe.smoothing)
+
+            return heads.loop(head, recipe, len(x), loss, seed).named("pii")
+
+        fit = lambda: heads.merged([one(self.seed + copy) for copy in range(recipe.copies)], "pii")
+        return store.kept(self.work, (inputs, labels, recipe, self.seed), fit)
 
     def logits(self, numbers, named, recipe):
         """The logits of each of these rows' tokens."""

@@ -15,6 +15,11 @@ IPV4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[
 IPV6 = re.compile(
     r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])|(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){1,6}(?::[0-9A-Fa-f]{1,4}){1,6}(?![\w:])"
 )
+LINK = re.compile(r"(?<!\w)[Hh][Tt][Tt][Pp][Ss]?://[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}(?:/(?![\w#%~@:{$/-]|[?.]\w))?")
+BARE = re.compile(r"(?<![\w@./:-])[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|mil|biz|de|fr|nl|uk|ch|au|jp|cn|ru|br|eu|dk|cz|kr|nz|za)(?![\w@(-]|\.\w)", re.I)
+TELEPHONE = re.compile(
+    r"(?<![\w.+-])(?:\+[1-9]\d{0,3}(?:[ .-]?(?:\(\d{1,4}\)|\d{1,11})){1,6}|(?:(?:001|1)[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[ .-]\d{4})(?: ?(?:x|ext\.?) ?\d{1,5})?(?![\w]|[./-]\d)"
+)
 IBAN_LENGTHS = {
     "AD": 24,
     "AE": 23,
@@ -76,6 +81,12 @@ def patterns(text):
     found += [(m.start(), m.end(), "CREDIT_CARD") for m in CARD.finditer(text) if luhn(re.sub(r"\D", "", m.group()))]
     found += [(m.start(), m.end(), "US_SSN") for m in SSN.finditer(text)]
     found += [(m.start(), m.end(), "IP_ADDRESS") for p in (IPV4, IPV6) for m in p.finditer(text)]
+    found += [(m.start(), m.end(), "DOMAIN_NAME") for p in (LINK, BARE) for m in p.finditer(text)]
+    found += [
+        (m.start(), m.end(), "PHONE_NUMBER")
+        for m in TELEPHONE.finditer(text)
+        if 8 <= len(re.sub(r"\D", "", re.split("[xe]", m.group())[0])) <= 15
+    ]
     kept = []
     for span in sorted(found, key=lambda s: s[0] - s[1]):  # the longest first
         if all(span[1] <= a or b <= span[0] for a, b, _ in kept):
@@ -84,15 +95,30 @@ def patterns(text):
 
 
 def encode(offsets, spans, labels):
-    """The label of each token."""
+    """The label of each token; only an entity that touches one of its kind needs a B at its beginning."""
     place = {name: i for i, name in enumerate(labels)}
     found = np.zeros(len(offsets), np.int64)
-    for start, end, kind in spans:
+    for start, end, kind in sorted(spans):
         if "B-" + kind in place:
             inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
+            touches = inside and inside[0] > 0 and found[inside[0] - 1] in (place["B-" + kind], place["I-" + kind])
             found[inside] = place["I-" + kind]
-            found[inside[:1]] = place["B-" + kind]
+            if touches:
+                found[inside[:1]] = place["B-" + kind]
     return found
+
+
+def one_word(text, end, start):
+    """Whether a token that starts there goes on with the word that ended there; a hyphen ties two letters."""
+    if start != end:
+        return start < end
+    left, right = text[end - 1 : end], text[end : end + 1]
+    if left == "-":
+        left = text[end - 2 : end - 1]
+        return left.isalpha() and right.isalpha()
+    if right == "-":
+        return left.isalpha() and text[end + 1 : end + 2].isalpha()
+    return left.isalnum() and right.isalnum()
 
 
 def words(text, offsets, best, sure, labels):
@@ -101,9 +127,7 @@ def words(text, offsets, best, sure, labels):
     for (start, end), label, share in zip(offsets, best, sure):
         name = labels[label]
         vote = (None if name == "O" else name[2:], name[0] == "B", float(share))
-        if found and (
-            start < found[-1][1] or (start == found[-1][1] and text[start - 1].isalnum() and text[start].isalnum())
-        ):
+        if found and one_word(text, found[-1][1], start):
             found[-1][1] = max(found[-1][1], end)
             found[-1][2].append(vote)
         else:

@@ -4,6 +4,7 @@ Knows nothing of labels.
 """
 
 import hashlib
+import pathlib
 import time
 
 import numpy as np
@@ -75,3 +76,18 @@ def every(texts, named, work):
         tokens.flush()
         partial.rename(path)
     return np.load(path, mmap_mode="r"), begin
+
+
+def kept(work, parts, fit):
+    """The arrays that `fit` makes of these parts, computed once; with no folder, always."""
+    if work is None:
+        return fit()
+    name = hashlib.sha256((pathlib.Path(__file__).parent / "heads.py").read_bytes())
+    for part in parts:
+        name.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else repr(part).encode())
+    path = work / f"head-{name.hexdigest()[:16]}.npz"
+    if not path.exists():
+        partial = path.with_suffix(".part.npz")
+        np.savez(partial, **fit())
+        partial.rename(path)
+    return dict(np.load(path))

@@ -6,6 +6,7 @@ measures once on the test sets, and writes the model's files, its golden answers
 
 import argparse
 import json
+import multiprocessing
 import pathlib
 
 import numpy as np
@@ -32,6 +33,8 @@ WINDOWS = {
     "own_attacks": 3,
     "own_benign": 3,
     "own_briefs": 3,
+    "own_scenes": 3,
+    "own_buried": 3,
     "more_benign": 2,
     "guard_benign": 12,
 }
@@ -115,7 +118,7 @@ def make_domain(bench):
     rows, text, size, mean, most = bench.states("domain", "own_domain")
     first = np.unique(text, return_index=True)[1]
     near = data.near_any(np.float32(mean[first][:, -1]), np.float32(free[3][:, -1]))
-    task = domain.Domain(rows, text, size, mean, most, SEED, near)
+    task = domain.Domain(rows, text, size, mean, most, SEED, near, bench.work)
 
     def attempt(recipe):
         x = heads.inputs(mean, most, recipe)
@@ -169,7 +172,7 @@ def make_domain(bench):
         "labels": labels,
         "states": list(recipe.states),
         "pooling": recipe.pooling,
-        "hidden": recipe.hidden,
+        "hidden": recipe.hidden * recipe.copies,
         "temperature": cooled,
     }
     return named, spec, metrics
@@ -178,10 +181,11 @@ def make_domain(bench):
 def make_guard(bench):
     """Trains and measures the jailbreak head; returns (arrays, configuration, metrics)."""
     calm = bench.states("guard_benign")
-    rows, text, _, mean, most = bench.states("guard", "more_benign", "own_attacks", "own_benign", "own_briefs")
+    parts = ("guard", "more_benign", "own_attacks", "own_benign", "own_briefs", "own_scenes", "own_buried")
+    rows, text, _, mean, most = bench.states(*parts)
     first, calm_first = (np.unique(t, return_index=True)[1] for t in (text, calm[1]))
     near = data.near_any(np.float32(mean[first][:, -1]), np.float32(calm[3][calm_first][:, -1]))
-    task = guard.Guard(rows, text, mean, most, SEED, near)
+    task = guard.Guard(rows, text, mean, most, SEED, near, bench.work)
 
     def attempt(recipe):
         _, found = task.cross(heads.inputs(mean, most, recipe), recipe, guard.FOLDS[::2])
@@ -193,11 +197,12 @@ def make_guard(bench):
     x = heads.inputs(mean, most, recipe)
     apart, unseen = task.cross(x, recipe)
     _, bare = task.cross(x, recipe, own=False)
-    named = stored(task.fit(x, task.side == data.TRAIN, recipe))
+    named = stored(task.fit(x, (task.side == data.TRAIN) & task.sound, recipe))
     margins = task.margins(x, named)
     cooled, shift = task.calibrate(margins, apart)
     score = lambda margin: 1 / (1 + np.exp(-np.clip(margin / cooled + shift, -40, 40)))
-    hard = np.isin(task.source, guard.HARD) & ~np.isnan(apart)
+    np.savez(bench.work / "jailbreak.npz", y=task.y, side=task.side, source=task.source, margins=margins, apart=apart)
+    hard = np.isin(task.source, guard.HARD + guard.LONG) & ~np.isnan(apart)
     least = guard.threshold(score(apart[hard]))
     calm_found = heads.logits(heads.inputs(*calm[3:], recipe), named, "jailbreak")
     calm_score = score(heads.worst(calm_found[:, 1] - calm_found[:, 0], calm[1], len(calm[0])))
@@ -210,15 +215,17 @@ def make_guard(bench):
     ]
     test, said, apart_said = task.side == data.TEST, score(margins) >= least, score(apart) >= least
     two = lambda p: np.stack([1 - p, p], 1)
-    scored = ~np.isnan(apart)
+    scored = ~np.isnan(apart) & task.sound
     metrics = {
         "recipe": str(recipe),
         "temperature": cooled,
         "bias": shift,
         "threshold": least,
+        "allowed": guard.FALSE_POSITIVES,
         "scores": scores,
         "splits": {n: int((task.side == s).sum()) for s, n in enumerate(("train", "validation", "test", "dropped"))},
-        "auroc_test": measure.auroc_interval(margins[test], task.y[test], SEED),
+        "auroc_test": measure.auroc_interval(margins[test & task.sound], task.y[test & task.sound], SEED),
+        "auroc_test_with_mislabelled": measure.auroc_interval(margins[test], task.y[test], SEED),
         "auroc_unseen": {k: measure.auroc_interval(*v, SEED) for k, v in unseen.items()},
         "auroc_unseen_without_own_texts": {k: measure.auroc_interval(*v, SEED) for k, v in bare.items()},
         "ece_test": measure.ece(task.y[test], two(score(margins[test]))),
@@ -230,15 +237,24 @@ def make_guard(bench):
             s: share(said[test & (task.source == s)]) for s in np.unique(task.source[test & (task.y == 0)])
         },
         "recall_unseen": {
-            s: share(apart_said[task.source == s]) for s in np.unique(task.source[~np.isnan(apart) & (task.y == 1)])
+            s: share(apart_said[task.source == s])
+            for s in np.unique(task.source[~np.isnan(apart) & (task.y == 1)])
         },
         "false_positives_unseen": {
             s: share(apart_said[task.source == s]) for s in np.unique(task.source[scored & (task.y == 0)])
         },
         "false_positives": {s: share(calm_score[calm_source == s] >= least) for s in np.unique(calm_source)}
         | {"all": share(calm_score >= least), "longer than a window": share(calm_score[calm_size > 1] >= least)},
-        "false_positives_at": {str(t): share(calm_score >= t) for t in (0.5, 0.7, 0.9, 0.95)},
-        "recall_test_at": {str(t): share(score(margins[test & (task.y == 1)]) >= t) for t in (0.5, 0.7, 0.9, 0.95)},
+        "curve": {
+            str(round(t, 3)): [
+                share(calm_score >= t),
+                share(calm_score[calm_size > 1] >= t),
+                share(score(apart[hard]) >= t),
+                share(score(margins[test & (task.y == 1)]) >= t),
+                float(np.mean([(score(apart[task.source == s]) >= t).mean() for s in unseen if s not in guard.MISLABELLED])),
+            ]
+            for t in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, least)
+        },
         "auroc_against_guard_benign": measure.auroc_interval(
             np.concatenate([score(margins[test & (task.y == 1)]), calm_score]),
             np.repeat([1, 0], [(test & (task.y == 1)).sum(), len(calm_score)]),
@@ -249,7 +265,7 @@ def make_guard(bench):
         "labels": ["benign", "jailbreak"],
         "states": list(recipe.states),
         "pooling": recipe.pooling,
-        "hidden": recipe.hidden,
+        "hidden": recipe.hidden * recipe.copies,
         "temperature": cooled,
         "bias": shift,
         "threshold": least,
@@ -259,7 +275,7 @@ def make_guard(bench):
 
 def make_pii(bench):
     """Trains and measures the token head; returns (arrays, configuration, metrics)."""
-    task = pii.Pii(*bench.tokens(), SEED)
+    task = pii.Pii(*bench.tokens(), SEED, bench.work)
     numbers = {
         side: np.nonzero(task.side == side)[0]
         for side in ("templates", "synthetic", "test_presidio_tpl", "test_prompt_tpl", "test_neg")
@@ -300,29 +316,45 @@ def make_pii(bench):
         "labels": pii.LABELS,
         "states": list(recipe.states),
         "context": recipe.context,
-        "hidden": recipe.hidden,
+        "hidden": recipe.hidden * recipe.copies,
         "temperature": cooled,
         "threshold": least,
     }
     return named, spec, metrics
 
 
+MAKERS = {"domain": make_domain, "jailbreak": make_guard, "pii": make_pii}
+SHARED = {}
+
+
+def start(bench, threads):
+    """Prepares a process that makes heads."""
+    torch.set_num_threads(threads)
+    SHARED["bench"] = bench
+
+
+def made(name):
+    """One head, in a process of its own."""
+    return MAKERS[name](SHARED["bench"])
+
+
 def main():
-    """Runs the whole recipe."""
+    """Runs the whole recipe; the three heads are made side by side."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=pathlib.Path, help="folder with the labelled texts")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("work"))
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--golden", type=pathlib.Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each of the three processes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    bench = Bench(args.data, args.work)
+    bench, names = Bench(args.data, args.work), list(MAKERS)
     arrays, spec, metrics = {}, {}, {"seed": SEED}
-    for name, make in (("domain", make_domain), ("jailbreak", make_guard), ("pii", make_pii)):
-        named, spec[name], metrics[name] = make(bench)
-        arrays |= named
-        print(json.dumps({name: metrics[name]}, indent=1, default=float), flush=True)
+    with multiprocessing.get_context("fork").Pool(len(names), start, (bench, args.threads)) as pool:
+        for name, (named, *rest) in zip(names, pool.imap(made, names)):
+            spec[name], metrics[name] = rest
+            arrays |= named
+            print(json.dumps({name: metrics[name]}, indent=1, default=float), flush=True)
     export.write(args.out, args.golden, bench.tokenizer, bench.packed, arrays, spec)
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=1, default=float) + "\n")
     (args.out / "MODEL_CARD.md").write_text(card.render(metrics, trunk.WHEEL_SHA256))

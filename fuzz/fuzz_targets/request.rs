@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|body: &[u8]| {
         return;
     };
     serde_json::from_slice::<&RawValue>(body).expect("what is accepted is JSON");
-    assert!(request.prompt_text().len() <= 64 * 1024);
+    assert!(request.prompt_text().len() <= 1024 * 1024);
     let _ = (request.stream(), request.wants_usage(), request.field("user"));
     let model = format!("{}\"x", request.model());
     let renamed = ChatRequest::parse(request.with_model(&model)).expect("a renamed request is a request");

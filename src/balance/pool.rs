@@ -1,7 +1,7 @@
 //! Owns one upstream's members and who of them takes the next request.
 //! Refuses to know what a request is: it is a key, the addresses tried already and a moment.
 
-use super::choice::{Candidate, Odds, Turns, rendezvous};
+use super::choice::{Entrant, Odds, Turns, rendezvous};
 use super::ejection::{Ejection, Roster};
 use super::endpoint::Endpoint;
 use super::lease::Lease;
@@ -42,7 +42,7 @@ pub struct Pool {
     strategy: Strategy,
     members: Vec<Member>,
     weights: Vec<u32>,
-    candidates: Vec<Candidate>,
+    entrants: Vec<Entrant>,
     odds: Odds,
     turns: Mutex<Turns>,
     ejection: Ejection,
@@ -76,7 +76,7 @@ impl Pool {
             strategy,
             odds: Odds::new(&weights),
             turns: Mutex::new(Turns::new(credit(&members, previous))),
-            candidates: candidates(&members),
+            entrants: entrants(&members),
             members,
             weights,
             ejection,
@@ -121,7 +121,7 @@ impl Pool {
         };
         match (self.strategy, key) {
             (Strategy::RoundRobin, _) => lock(&self.turns).next(&self.weights, free),
-            (Strategy::Hash, Some(key)) => rendezvous(key, &self.candidates, free),
+            (Strategy::Hash, Some(key)) => rendezvous(key, &self.entrants, free),
             (Strategy::LeastRequest, _) | (Strategy::Hash, None) => {
                 self.odds.choose(rng, free, |index| self.members[index].endpoint.in_flight())
             }
@@ -159,8 +159,8 @@ fn serving(members: &[Member]) -> Vec<Arc<Endpoint>> {
     members.iter().filter(|member| member.weight > 0).map(|member| member.endpoint.clone()).collect()
 }
 
-fn candidates(members: &[Member]) -> Vec<Candidate> {
-    let seen = |member: &Member| Candidate { identity: member.endpoint.identity(), weight: member.weight };
+fn entrants(members: &[Member]) -> Vec<Entrant> {
+    let seen = |member: &Member| Entrant { identity: member.endpoint.identity(), weight: member.weight };
     members.iter().map(seen).collect()
 }
 

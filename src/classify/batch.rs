@@ -110,14 +110,13 @@ impl Queue {
     /// Queues texts, all in the same moment, as far as there is room.
     pub(super) fn submit<'t>(
         &self,
-        texts: impl IntoIterator<Item = &'t str>,
-        questions: Questions,
+        asked: impl IntoIterator<Item = (&'t str, Questions)>,
         deadline: Instant,
     ) -> Vec<Ticket<'_>> {
         let max_tokens = self.shared.library.spec.max_tokens;
-        let readings: Vec<_> = texts
+        let readings: Vec<_> = asked
             .into_iter()
-            .map(|text| Reading::new(Excerpt::new(text, max_tokens), questions, deadline))
+            .map(|(text, questions)| Reading::new(Excerpt::new(text, max_tokens), questions, deadline))
             .collect();
         let mut state = self.shared.lock();
         let admit = |(reading, findings): (Arc<Reading>, _)| {
@@ -354,7 +353,7 @@ fn serve(shared: &Shared) {
 }
 
 /// Turns a panic into an error: a fault in one text must not end the thread that the other texts need.
-fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned());

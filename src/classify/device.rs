@@ -27,7 +27,8 @@ impl DeviceChoice {
                 tracing::info!(device = %place.name(), dtype = place.precision().as_str(), "models run on a GPU");
                 return place;
             }
-            Some(Err(error)) => error.to_string(),
+            // A backtrace may follow.
+            Some(Err(error)) => error.to_string().lines().next().unwrap_or_default().to_owned(),
             None => "this binary was built without the cuda feature".to_owned(),
         };
         if self == Self::Cuda {

@@ -90,7 +90,7 @@ impl Classifier {
     pub async fn classify(&self, text: &str, questions: Questions, deadline: Instant) -> Findings {
         match self.at_once(text, questions) {
             Some(findings) => findings,
-            None => match self.queue.submit([text], questions, deadline).pop() {
+            None => match self.queue.submit([(text, questions)], deadline).pop() {
                 Some(ticket) => ticket.findings().await,
                 None => Findings::unknown(questions, Unknown::Failed, Cost::default()),
             },
@@ -111,17 +111,30 @@ impl Classifier {
         questions: Questions,
         deadline: Instant,
     ) -> Vec<Findings> {
-        let mut all = Vec::with_capacity(texts.len());
-        for group in texts.chunks((self.spec().queue / 2).max(1)) {
+        let asked: Vec<_> = texts.iter().map(|text| (text.as_str(), questions)).collect();
+        self.classify_each(&asked, deadline).await
+    }
+
+    /// Answers questions about several texts, to each its own; otherwise like [`Self::classify_all`].
+    pub async fn classify_each(&self, asked: &[(&str, Questions)], deadline: Instant) -> Vec<Findings> {
+        let mut all = Vec::with_capacity(asked.len());
+        for group in asked.chunks((self.spec().queue / 2).max(1)) {
             let early: Vec<Option<Findings>> =
-                group.iter().map(|text| self.at_once(text, questions)).collect();
-            let asked = group.iter().zip(&early).filter(|(_, early)| early.is_none());
-            let tickets = self.queue.submit(asked.map(|(text, _)| text.as_str()), questions, deadline);
+                group.iter().map(|(text, questions)| self.at_once(text, *questions)).collect();
+            let open = group.iter().zip(&early).filter(|(_, early)| early.is_none());
+            let tickets = self.queue.submit(open.map(|(asked, _)| *asked), deadline);
             let found = futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await;
             let mut found = found.into_iter();
             all.extend(early.into_iter().filter_map(|early| early.or_else(|| found.next())));
         }
         all
+    }
+
+    /// Counts the tokens of a text as the first model reads it, on the thread that asks; nothing if that fails. It
+    /// takes some microseconds for each token: whoever asks bounds the text.
+    pub fn count_tokens(&self, text: &str) -> Option<usize> {
+        let model = self.queue.library().models.first()?;
+        batch::caught(|| model.tokens(text)).ok().map(|tokens| tokens.ids.len())
     }
 
     /// Returns the domains that are told apart.

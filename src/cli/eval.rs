@@ -63,7 +63,7 @@ impl EvalArgs {
             }
         })?;
         let file = self.file.display().to_string();
-        let domains: Vec<String> = trial.classifier.labels().iter().map(ToString::to_string).collect();
+        let domains: Vec<String> = trial.live.classifier.labels().iter().map(ToString::to_string).collect();
         let samples = evaluation::read(&text, self.signal.map(Which::signal), &domains)
             .map_err(|bad| format!("{file}: {bad}"))?;
         let model = answering(&trial, samples.signal)
@@ -115,7 +115,7 @@ fn questions(signal: Signal) -> Questions {
 
 /// The source of the model that answers.
 fn answering(trial: &Trial, signal: Signal) -> Option<String> {
-    let models = trial.classifier.models();
+    let models = trial.live.classifier.models();
     let answers = models.iter().find(|model| !model.questions.and(questions(signal)).is_empty());
     answers.map(|model| model.source.clone())
 }
@@ -123,14 +123,15 @@ fn answering(trial: &Trial, signal: Signal) -> Option<String> {
 async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
-        Signal::Domain => trial.policy.classifier.min_confidence.fraction(),
+        Signal::Domain => trial.live.policy.classifier.min_confidence.fraction(),
         Signal::Jailbreak | Signal::Pii => 1.0,
     };
     let (bar, began) = (bar(samples.items.len()), Instant::now());
     for items in samples.items.chunks(batch) {
         let texts: Vec<String> = items.iter().map(|item| item.text.clone()).collect();
         let asked = Instant::now();
-        let all = trial.classifier.classify_all(&texts, questions(samples.signal), trial.deadline()).await;
+        let all =
+            trial.live.classifier.classify_all(&texts, questions(samples.signal), trial.deadline()).await;
         each.extend(std::iter::repeat_n(asked.elapsed(), texts.len()));
         for findings in all {
             if let Some(Ok(risk)) = &findings.jailbreak {

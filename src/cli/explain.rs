@@ -8,11 +8,13 @@ mod prompts;
 use super::Failure;
 use super::trial::{Trial, TrialArgs, bar, is_heard, runtime};
 use crate::classify::Questions;
-use crate::openai::ChatRequest;
+use crate::openai::{Api, ChatRequest};
+use crate::route::{Asking, plan};
 use clap::Args;
 use explanation::Explanation;
 use prompts::Prompt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Arguments of `signalbox explain`.
 #[derive(Debug, Args)]
@@ -40,7 +42,7 @@ pub(super) struct ExplainArgs {
 impl ExplainArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let trial = self.trial.load(|_as_it_is| {})?;
-        let virtual_model = trial.policy.virtual_models().next().unwrap_or("auto");
+        let virtual_model = trial.live.policy.virtual_models().next().unwrap_or("auto");
         let model = self.model.as_deref().unwrap_or(virtual_model);
         let prompts = prompts::read(&self.prompts, self.file.as_deref(), model)?;
         let questions = Questions { embedding: self.embedding, ..Questions::ALL };
@@ -61,6 +63,9 @@ impl ExplainArgs {
 async fn explain<'a>(trial: &'a Trial, prompt: &'a Prompt, questions: Questions) -> Explanation {
     let request: &ChatRequest = &prompt.request;
     let text = request.prompt_text();
-    let findings = trial.classifier.classify(&text, questions, trial.deadline()).await;
-    Explanation::new(trial, prompt, &text, findings)
+    let findings = trial.live.classifier.classify(&text, questions, trial.deadline()).await;
+    let asking = Asking { api: Api::Chat, request, person: None, sent: &[], deadline: trial.deadline() };
+    let began = Instant::now();
+    let planned = plan(&trial.live, asking).await;
+    Explanation::new(trial, prompt, &text, (findings, planned, began.elapsed()))
 }

@@ -6,11 +6,12 @@ use super::demo::QUICKSTART;
 use crate::classify::{Classifier, Spec};
 use crate::control::PolicyFile;
 use crate::policy::{Environment, Fixed, Policy, Process};
-use crate::snapshot::classifier_spec;
+use crate::snapshot::{Addresses, Snapshot, classifier_spec};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,12 +30,10 @@ pub(super) struct TrialArgs {
     deadline: Duration,
 }
 
-/// A policy with its classifier.
+/// A policy as it would be live, with its classifier; nothing is connected to.
 pub(super) struct Trial {
-    /// The policy.
-    pub(super) policy: Policy,
-    /// The classifier that it asks for.
-    pub(super) classifier: Classifier,
+    /// The policy and all it needs.
+    pub(super) live: Snapshot,
     patience: Duration,
 }
 
@@ -55,8 +54,17 @@ impl TrialArgs {
         change(&mut spec);
         let classifier =
             Classifier::load(&spec).map_err(|error| format!("the classifier cannot be loaded: {error}"))?;
-        Ok(Trial { policy, classifier, patience: self.deadline })
+        let addresses = Arc::new(taken_for_reachable(&policy));
+        let live = Snapshot::around(Arc::new(classifier), Arc::new(policy), addresses, None)?;
+        Ok(Trial { live, patience: self.deadline })
     }
+}
+
+/// An address for every endpoint: where a request would go is shown as if all could be reached.
+fn taken_for_reachable(policy: &Policy) -> Addresses {
+    let endpoints = policy.pools.iter().flat_map(|pool| &pool.endpoints);
+    let address = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    endpoints.map(|one| ((one.host.clone(), one.port), vec![address(one.port)])).collect()
 }
 
 impl Trial {

@@ -5,6 +5,7 @@
 use super::resolve::resolve_all;
 use super::watch::{Contents, FileWatch};
 use crate::metrics::Metrics;
+use crate::policy::import::{ImportError, native};
 use crate::policy::{self, Environment, Issues, Policy};
 use crate::snapshot::{self, BuildError, Live, Snapshot};
 use std::collections::BTreeSet;
@@ -39,6 +40,9 @@ pub enum LoadFailure {
         /// All of them.
         issues: Issues,
     },
+    /// The file is another system's and cannot become a policy.
+    #[error(transparent)]
+    Foreign(#[from] ImportError),
     /// The policy is right but cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -54,6 +58,7 @@ impl PolicyFile {
         let unreadable = |source| LoadFailure::Unreadable { path: self.path.clone(), source };
         let bytes = environment.read(&self.path).map_err(unreadable)?;
         let text = String::from_utf8_lossy(&bytes);
+        let text = native(&self.path.display().to_string(), &text)?;
         let base = self.path.parent().unwrap_or(Path::new("."));
         let wrong = |issues| LoadFailure::Wrong { path: self.path.clone(), issues };
         // The first pass tells whose labels the decisions may name, the second holds them to those.

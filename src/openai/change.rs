@@ -79,7 +79,7 @@ impl ChatRequest {
             return Ok(self.clone());
         }
         edits.sort_by_key(|edit| edit.span.start);
-        Self::parse(splice(self.body(), &edits))
+        self.again(splice(self.body(), &edits))
     }
 }
 

@@ -29,6 +29,24 @@ pub struct Conversation {
 }
 
 impl ChatRequest {
+    /// Returns how the conversation began, which stays as it goes on: the system prompt and the first message of a
+    /// user, each at most 1 MiB.
+    pub fn opening(&self) -> String {
+        let utterances = self.utterances();
+        let first = |role| utterances.iter().find(|utterance| utterance.role == role);
+        let opening = [first(Role::System), first(Role::User)];
+        let words: Vec<&str> = opening.into_iter().flatten().map(|utterance| &*utterance.text).collect();
+        words.join("\n")
+    }
+
+    /// Says whether the client leaves it to the model which tool it calls, if any.
+    pub fn lets_choose_tools(&self) -> bool {
+        match self.member("tool_choice") {
+            None => true,
+            Some(choice) => [b"\"auto\"".as_slice(), b"\"required\"", b"null"].contains(&choice),
+        }
+    }
+
     /// Counts what the request holds.
     pub fn conversation(&self) -> Conversation {
         let mut count = Count::default();

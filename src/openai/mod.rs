@@ -3,16 +3,21 @@
 //! Owns the API's paths, the reading and rewriting of request bodies, usage in answers, and rejections.
 //! Refuses to know sockets, policies, pools and time.
 
+pub mod assemble;
 mod canonical;
 pub mod change;
 pub mod conversation;
 pub mod fingerprint;
 mod json;
 mod message;
+mod object;
 mod prompt;
 mod redact;
 pub mod rejection;
+pub mod replay_stream;
+pub mod reply;
 pub mod request;
+pub mod revise;
 pub mod splice;
 pub mod sse;
 mod tail;
@@ -21,13 +26,17 @@ mod unescape;
 pub mod usage;
 pub mod utterance;
 
+pub use assemble::Assembler;
 pub use change::{Change, SystemMode};
 pub use conversation::Conversation;
 pub use fingerprint::Fingerprint;
 pub use message::Role;
 pub use redact::Replacement;
 pub use rejection::{Fault, Rejection};
+pub use replay_stream::stream_of;
+pub use reply::{Finish, Reply};
 pub use request::ChatRequest;
+pub use revise::{Channel, Pending, Place, ReviseLimits, Reviser};
 pub use splice::{Edit, splice};
 pub use tools::Tool;
 pub use usage::{Format, Usage, UsageReader};
@@ -137,6 +146,22 @@ impl Operation {
 }
 
 impl Api {
+    /// Returns the member of the body that says what a request is about.
+    fn text_member(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Messages | Self::CountTokens => "messages",
+            Self::Completions | Self::Images | Self::Tokenize | Self::Detokenize => "prompt",
+            Self::Responses | Self::Embeddings | Self::Speech | Self::Classify | Self::Pooling => "input",
+            Self::Rerank => "query",
+            Self::Score => "text_1",
+        }
+    }
+
+    /// Returns the path that asks for it.
+    pub fn path(self) -> &'static str {
+        PATHS.iter().find(|(_, api)| *api == self).map_or("/", |(path, _)| path)
+    }
+
     /// Returns the word for this kind in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {

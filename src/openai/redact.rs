@@ -52,7 +52,7 @@ impl ChatRequest {
         }
         edits.sort_by_key(|edit| edit.span.start);
         edits.dedup_by(|later, earlier| later.span.start < earlier.span.end);
-        Self::parse(splice(self.body(), &edits)).expect("only what strings say has changed")
+        self.again(splice(self.body(), &edits)).expect("only what strings say has changed")
     }
 }
 

@@ -84,6 +84,33 @@ pub enum Rejection {
         /// Why there is no label: a fixed word such as `timeout`.
         reason: &'static str,
     },
+    /// Nobody known sent it, and the policy serves nobody else.
+    #[error("Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`.")]
+    Unidentified,
+    /// A guard takes it for an attack on the model.
+    #[error(
+        "The request was refused: it appears to contain a jailbreak attempt or a prompt injection (confidence \
+         {:.3}).",
+        f64::from(*confidence_bp) / 10_000.0
+    )]
+    Jailbreak {
+        /// How probable that is, in basis points.
+        confidence_bp: u16,
+    },
+    /// A guard found personal data that must not be sent.
+    #[error("The request was refused: it contains personal data ({}) that the policy does not allow.", kinds.join(", "))]
+    PersonalData {
+        /// The kinds that were found, such as `EMAIL_ADDRESS`.
+        kinds: Vec<String>,
+    },
+    /// A guard could not judge it, and the policy lets nothing pass unjudged.
+    #[error(
+        "The request could not be judged by a guard ({reason}), and the policy does not allow it to pass without."
+    )]
+    Unjudged {
+        /// Why: a fixed word such as `late`.
+        reason: &'static str,
+    },
     /// A limit on buffered bytes or on requests in flight is reached.
     #[error("The service is overloaded. Please retry later.")]
     Overloaded {
@@ -182,6 +209,10 @@ impl Rejection {
             Self::SlowBody => line(S::REQUEST_TIMEOUT, Client, "slow_body", "request_timeout"),
             Self::BadFraming => line(S::BAD_REQUEST, Client, "bad_framing", "bad_framing"),
             Self::Unclassified { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "unclassified", "unclassified"),
+            Self::Unidentified => line(S::UNAUTHORIZED, Client, "unidentified", "invalid_api_key"),
+            Self::Jailbreak { .. } => line(S::BAD_REQUEST, Client, "jailbreak", "content_filter"),
+            Self::PersonalData { .. } => line(S::BAD_REQUEST, Client, "personal_data", "content_filter"),
+            Self::Unjudged { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "unjudged", "unclassified"),
             Self::Overloaded { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "overloaded", "overloaded"),
             Self::NoHealthyEndpoint { .. } => {
                 line(S::SERVICE_UNAVAILABLE, Upstream, "no_healthy_endpoint", "no_healthy_endpoint")
@@ -313,6 +344,10 @@ mod tests {
             Rejection::SlowBody,
             Rejection::BadFraming,
             Rejection::Unclassified { reason: "timeout" },
+            Rejection::Unidentified,
+            Rejection::Jailbreak { confidence_bp: 9876 },
+            Rejection::PersonalData { kinds: vec!["PERSON".to_owned()] },
+            Rejection::Unjudged { reason: "late" },
             Rejection::Overloaded { retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
             Rejection::UpstreamConnect,
@@ -334,7 +369,7 @@ mod tests {
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
             assert_eq!(rejection.fault() == Fault::Client, rejection.status().is_client_error());
             assert_eq!(rejection.status() == 503, {
-                rejection.retry_after().is_some() || rejection.reason() == "unclassified"
+                rejection.retry_after().is_some() || rejection.code() == "unclassified"
             });
         }
     }

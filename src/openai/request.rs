@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::json::{self, Flaw, Item};
 use super::prompt;
 use super::unescape::{spells, text as decoded};
-use super::{Edit, Rejection, splice};
+use super::{Api, Edit, Rejection, splice};
 
 /// How many members the top level may have; the APIs name fewer than a hundred.
 const MAX_MEMBERS: usize = 1024;
@@ -52,11 +52,27 @@ pub struct ChatRequest {
     model: Box<str>,
     /// The value of `model`, with its quotes.
     model_span: Range<usize>,
+    /// The member that tells what the request is about, if several do.
+    telling: &'static str,
 }
 
 impl ChatRequest {
     /// Reads a body; only its top level is looked at, the rest is checked to be JSON.
     pub fn parse(body: Bytes) -> Result<Self, Rejection> {
+        Self::read(body, TEXTS[0])
+    }
+
+    /// Reads a body for an API: of several members with a text, its own tells what the request is about.
+    pub fn of(api: Api, body: Bytes) -> Result<Self, Rejection> {
+        Self::read(body, api.text_member())
+    }
+
+    /// Reads this request's body with changes.
+    pub(super) fn again(&self, body: Bytes) -> Result<Self, Rejection> {
+        Self::read(body, self.telling)
+    }
+
+    fn read(body: Bytes, telling: &'static str) -> Result<Self, Rejection> {
         if let Err(error) = std::str::from_utf8(&body) {
             return Err(bad_json(&body, Flaw { at: error.valid_up_to(), detail: "not UTF-8" }));
         }
@@ -68,7 +84,7 @@ impl ChatRequest {
             return Err(Rejection::MissingModel);
         }
         let model = decoded(inside, usize::MAX).into();
-        Ok(Self { body, members, model, model_span })
+        Ok(Self { body, members, model, model_span, telling })
     }
 
     /// Returns the model's name, decoded.
@@ -130,7 +146,8 @@ impl ChatRequest {
 
     /// Returns the values that hold what the request is about and can hold text, most telling first.
     pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
-        let values = TEXTS.iter().filter_map(|name| self.member(name));
+        let others = TEXTS.iter().filter(|name| **name != self.telling);
+        let values = std::iter::once(&self.telling).chain(others).filter_map(|name| self.member(name));
         values.filter(|value| matches!(value.first(), Some(b'"' | b'[')))
     }
 
@@ -238,6 +255,18 @@ mod tests {
         }
         let request = parsed(r#"{"model":"m","stream":"true","stream_options":null}"#);
         assert!(!request.stream() && !request.wants_usage());
+    }
+
+    #[test]
+    fn of_several_texts_the_apis_own_tells_what_it_is_about() {
+        let body = Bytes::from_static(
+            br#"{"model":"m","messages":[{"role":"user","content":"harmless"}],"prompt":"the real one","input":"i"}"#,
+        );
+        let about = |api| ChatRequest::of(api, body.clone()).unwrap().prompt_text().into_owned();
+        assert_eq!(about(Api::Chat), "harmless");
+        assert_eq!(about(Api::Completions), "the real one");
+        assert_eq!(about(Api::Responses), "i");
+        assert_eq!(about(Api::Rerank), "harmless");
     }
 
     #[test]

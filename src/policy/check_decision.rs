@@ -324,13 +324,12 @@ fn models(raw: &RawDecision, path: &Path, known: &Known<'_>, checker: &mut Check
 fn choose(decision: &RawDecision, raw: &RawChoose, path: &Path, checker: &mut Checker<'_>) -> Choose {
     let is_weighted = |item: &RawModelRef| matches!(item, RawModelRef::Full(full) if full.weight != 100);
     let by = match raw.by {
-        Some(RawChooseBy::First) => ChooseBy::First,
         Some(RawChooseBy::Weight) => ChooseBy::Weight,
         Some(RawChooseBy::Cost) => ChooseBy::Cost,
         Some(RawChooseBy::Latency) => ChooseBy::Latency,
         Some(RawChooseBy::Score) => ChooseBy::Score,
         None if decision.models.iter().any(is_weighted) => ChooseBy::Weight,
-        None => ChooseBy::First,
+        Some(RawChooseBy::First) | None => ChooseBy::First,
     };
     let milli = |weight: f64| (weight * 1000.0).round() as u32;
     let weights = ChooseWeights {

@@ -1,13 +1,16 @@
 //! Owns what identities, the answer cache, prices and reasoning families mean together. Refuses to know requests.
 
+use std::collections::HashMap;
+
 use super::check_plugins::header_name;
 use super::check_secret::secret;
 use super::checker::Checker;
+use super::identity::digest;
 use super::issue::Path;
 use super::raw_identity::{
     RawCache, RawIdentity, RawKey, RawPrice, RawReasoningFamilies, RawReasoningKind, RawRedis, RawStore,
 };
-use super::{CacheSpec, CacheStore, Identity, Key, Person, Price, ReasoningFamily, ReasoningKind, Secret};
+use super::{CacheSpec, CacheStore, Identity, Person, Price, ReasoningFamily, ReasoningKind, Secret};
 
 /// The families that are known without a word.
 const FAMILIES: [(&str, ReasoningKind, &str); 4] = [
@@ -19,24 +22,22 @@ const FAMILIES: [(&str, ReasoningKind, &str); 4] = [
 
 /// Turns the raw identity into the final one.
 pub(super) fn identity(raw: &RawIdentity, path: &Path, checker: &mut Checker<'_>) -> Identity {
-    let mut keys: Vec<Key> = Vec::with_capacity(raw.keys.len());
+    let mut keys = HashMap::with_capacity(raw.keys.len());
     for (index, raw) in raw.keys.iter().enumerate() {
         let path = path.key("keys").index(index);
-        let Some(key) = key(raw, &path, checker) else { continue };
-        if keys.iter().any(|other| other.value == key.value) {
+        let Some((key, owner)) = key(raw, &path, checker) else { continue };
+        if keys.insert(digest(&key), owner).is_some() {
             checker.issue(&path.key("value"), "another key has the same value");
         }
-        keys.push(key);
     }
     let mut trusted_peers = Vec::with_capacity(raw.trusted_peers.len());
     for (index, text) in raw.trusted_peers.iter().enumerate() {
         let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
-        match network {
-            Ok(network) => trusted_peers.push(network),
-            Err(_) => {
-                let message = format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address");
-                checker.issue(&path.key("trusted_peers").index(index), message);
-            }
+        if let Ok(network) = network {
+            trusted_peers.push(network);
+        } else {
+            let message = format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address");
+            checker.issue(&path.key("trusted_peers").index(index), message);
         }
     }
     if raw.required && raw.keys.is_empty() && raw.trusted_peers.is_empty() {
@@ -51,17 +52,18 @@ pub(super) fn identity(raw: &RawIdentity, path: &Path, checker: &mut Checker<'_>
         required: raw.required,
         keys,
         trusted_peers,
+        debug_groups: raw.debug_groups.clone(),
         user_header: header("user", &raw.headers.user),
         groups_header: header("groups", &raw.headers.groups),
         tenant_header: header("tenant", &raw.headers.tenant),
     }
 }
 
-fn key(raw: &RawKey, path: &Path, checker: &mut Checker<'_>) -> Option<Key> {
+fn key(raw: &RawKey, path: &Path, checker: &mut Checker<'_>) -> Option<(String, Person)> {
     let (at, value) = secret(&raw.value, &path.key("value"), checker);
     let owner = Person { user: raw.user.clone(), groups: raw.groups.clone(), tenant: raw.tenant.clone() };
     match value {
-        Ok(value) => Some(Key { value: Secret::new(value), owner }),
+        Ok(value) => Some((value, owner)),
         Err(fault) => {
             checker.issue(&at, fault.to_string());
             None

@@ -227,15 +227,13 @@ fn prompt(raw: &RawPromptGuard, path: &Path, known: &Known<'_>, checker: &mut Ch
         RawPromptAction::Block => PromptAction::Block,
         RawPromptAction::Report => PromptAction::Report,
         RawPromptAction::Off => PromptAction::Off,
-        RawPromptAction::Route => match &raw.model {
-            Some(name) => known
-                .model(name, &path.key("model"), checker)
-                .map_or(PromptAction::Block, PromptAction::Route),
-            None => {
+        RawPromptAction::Route => {
+            if raw.model.is_none() {
                 checker.issue(path, "the key `model` is missing: `route` needs one");
-                PromptAction::Block
             }
-        },
+            let model = raw.model.as_ref().and_then(|name| known.model(name, &path.key("model"), checker));
+            model.map_or(PromptAction::Block, PromptAction::Route)
+        }
     };
     PromptGuard {
         action,

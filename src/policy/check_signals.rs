@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The largest program that a pattern may become, in bytes.
-pub(super) const MAX_PATTERN_BYTES: usize = 1 << 20;
+pub const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// The signals of a policy, which grow by what decisions say in place.
 pub(super) struct Signals {

@@ -1,6 +1,7 @@
 //! Owns who clients are and where answers are kept, as the operator wants it, checked and final. Refuses to know
 //! requests.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use super::Secret;
 pub struct Identity {
     /// Whether a request of nobody known is refused.
     pub required: bool,
-    /// The keys that clients show, and whose they are.
-    pub keys: Vec<Key>,
+    /// Whose the keys are that clients show, by the keys' SHA-256: a key that is looked up takes as long whatever
+    /// it is.
+    pub keys: HashMap<[u8; 32], Person>,
     /// The networks of peers whose identity headers are believed.
     pub trusted_peers: Vec<IpNet>,
+    /// The groups whose members may see which signals matched.
+    pub debug_groups: Vec<String>,
     /// The header with the user, in lower case.
     pub user_header: String,
     /// The header with the groups.
@@ -32,19 +36,21 @@ impl Identity {
         self.trusted_peers.iter().any(|network| network.contains(&peer.to_canonical()))
     }
 
+    /// Finds whose a key is.
+    pub fn owner(&self, key: &str) -> Option<&Person> {
+        self.keys.get(&digest(key))
+    }
+
     /// Whether anybody can be known at all.
     pub fn is_used(&self) -> bool {
         !self.keys.is_empty() || !self.trusted_peers.is_empty()
     }
 }
 
-/// A key and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// The key.
-    pub value: Secret,
-    /// Whose it is.
-    pub owner: Person,
+/// Gives a key's SHA-256.
+pub(super) fn digest(key: &str) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// Somebody who is known.

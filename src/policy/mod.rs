@@ -20,6 +20,7 @@ mod duration;
 mod environment;
 mod expand;
 mod identity;
+pub mod import;
 mod issue;
 mod load;
 mod plugins;
@@ -41,6 +42,7 @@ use std::collections::HashMap;
 use std::ops::Index;
 use std::path::PathBuf;
 
+pub use check_signals::MAX_PATTERN_BYTES;
 pub use classifier::{
     ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierSpec, HubSpec, OnUnknown, Thresholds,
 };
@@ -49,7 +51,7 @@ pub use decision::{
     Sticky, StickyOn, Strategy,
 };
 pub use environment::{Environment, Fixed, Process};
-pub use identity::{CacheSpec, CacheStore, Identity, Key, Person, Price};
+pub use identity::{CacheSpec, CacheStore, Identity, Person, Price};
 pub use issue::{Issue, Issues};
 pub use load::{load, load_server, schema, server_schema};
 pub use plugins::{

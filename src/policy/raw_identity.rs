@@ -23,6 +23,9 @@ pub(super) struct RawIdentity {
     /// The networks of peers whose identity headers are believed, such as `10.0.0.0/8`.
     #[schemars(length(max = 256))]
     pub(super) trusted_peers: Vec<String>,
+    /// The groups whose members, like trusted peers, see with `x-vsr-debug: true` which signals matched.
+    #[schemars(length(max = 256))]
+    pub(super) debug_groups: Vec<String>,
     /// The names of these headers.
     pub(super) headers: RawIdentityHeaders,
 }

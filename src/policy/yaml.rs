@@ -96,11 +96,31 @@ impl Node {
 
 /// Parses the single document of a text; the error says where the text stops being acceptable.
 pub(super) fn parse(text: &str) -> Result<Node, Issue> {
-    let start = Mark { line: 1, column: 1 };
+    let mut documents = documents(text, Documents::One)?;
+    documents.pop().ok_or_else(|| refused(START, "the document is empty".to_owned()))
+}
+
+/// Parses every document of a text, as Kubernetes manifests have several; the bounds are those of all together.
+pub(super) fn parse_all(text: &str) -> Result<Vec<Node>, Issue> {
+    documents(text, Documents::Many)
+}
+
+/// How many documents a text may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Documents {
+    #[default]
+    One,
+    Many,
+}
+
+const START: Mark = Mark { line: 1, column: 1 };
+
+fn documents(text: &str, allowed: Documents) -> Result<Vec<Node>, Issue> {
+    let start = START;
     if text.len() > MAX_TEXT_BYTES {
         return Err(refused(start, format!("the document is longer than {MAX_TEXT_BYTES} bytes")));
     }
-    let mut builder = Builder::default();
+    let mut builder = Builder { allowed, ..Builder::default() };
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| {
@@ -108,7 +128,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Issue> {
         })?;
         builder.event(event, span)?;
     }
-    builder.root.ok_or_else(|| refused(start, "the document is empty".to_owned()))
+    Ok(builder.roots)
 }
 
 /// A collection that is still open, with its anchor.
@@ -131,7 +151,8 @@ struct Builder {
     /// Each finished anchor with its count of nodes.
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
-    root: Option<Node>,
+    roots: Vec<Node>,
+    allowed: Documents,
 }
 
 impl Builder {
@@ -162,7 +183,7 @@ impl Builder {
                 let node = Node { mark, kind: node.kind.clone() };
                 self.finish(node, 0, count)
             }
-            Event::DocumentStart(_) if self.root.is_some() => {
+            Event::DocumentStart(_) if self.allowed == Documents::One && !self.roots.is_empty() => {
                 Err(refused(mark, "only one document is allowed".to_owned()))
             }
             Event::DocumentStart(_)
@@ -213,7 +234,7 @@ impl Builder {
             self.anchors.insert(anchor, (node.clone(), count));
         }
         match self.open.last_mut().map(|frame| &mut frame.content) {
-            None => self.root = Some(node),
+            None => self.roots.push(node),
             Some(Content::List(items)) => items.push(node),
             Some(Content::Map { entries, key }) => match (key.take(), node.kind) {
                 (Some((key, at)), kind) => {

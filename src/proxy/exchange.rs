@@ -3,20 +3,21 @@
 //! Knows nothing of how bytes come and go; `mod.rs` tells it what happened.
 
 use super::deadline::Deadline;
-use super::replay::ReplayHandle;
-use crate::balance::{Lease, hash_key};
-use crate::classify::Findings;
+use super::kept::Filing;
+use super::outflow::{Outflow, Watching};
+use super::replay::{OutflowSlot, ReplayHandle};
+use crate::balance::{Flight, Lease, hash_key};
 use crate::metrics::Metrics;
-use crate::openai::{ChatRequest, Rejection, UsageReader};
+use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader};
 use crate::policy::{Balance, HashKey, PoolId, PoolSpec, Retry, Route};
 use crate::record::{Record, bounded, millis};
-use crate::route::Plan;
+use crate::route::{Extras, Plan, Target, body_for};
 use crate::snapshot::Snapshot;
 use crate::vitals::InFlight;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a client is asked to wait when nothing can serve it.
@@ -32,17 +33,26 @@ pub struct Exchange {
     pub(super) course: Option<Course>,
     pub(super) deadline: Arc<Deadline>,
     pub(super) replay: Option<ReplayHandle>,
+    /// What stands between the answer and the client, where anything does.
+    pub(super) outflow: Option<OutflowSlot>,
+    /// What is needed to keep the answer.
+    pub(super) filing: Option<Box<Filing>>,
+    /// Whether the client may know which signals matched.
+    pub(super) debug: bool,
     pub(super) answer: Answer,
 }
 
 /// The way a planned request takes: which upstream now, and which were tried.
 pub(super) struct Course {
+    pub(super) api: Api,
     pub(super) request: ChatRequest,
     pub(super) plan: Plan,
-    route: usize,
+    target: usize,
     lease: Option<Lease>,
     tried: Vec<SocketAddr>,
     reconnected: bool,
+    /// The model's count of this request, where its pace is measured, and since when it has it.
+    flight: Option<(Flight, Instant)>,
     /// What goes upstream: the client's bytes, but for the model's name where the upstream has another.
     pub(super) body: Bytes,
 }
@@ -103,6 +113,9 @@ impl Exchange {
             course: None,
             deadline: Arc::new(Deadline::new(opened)),
             replay: None,
+            outflow: None,
+            filing: None,
+            debug: false,
             answer: Answer::default(),
         }
     }
@@ -110,54 +123,102 @@ impl Exchange {
     /// Takes the plan and a first endpoint for it.
     pub(super) fn set_out(
         &mut self,
+        api: Api,
         request: ChatRequest,
         plan: Plan,
         headers: &HeaderMap,
     ) -> Result<(), Rejection> {
-        self.note_plan(&plan);
         let mut course = Course {
+            api,
             request,
             plan,
-            route: 0,
+            target: 0,
             lease: None,
             tried: Vec::new(),
             reconnected: false,
+            flight: None,
             body: Bytes::new(),
         };
         let found = course.candidate(&self.live, headers, 0, Instant::now());
-        let model = course.plan.model(&self.live).name.clone();
         self.live.budget.request(self.opened);
-        let Some((route, lease)) = found else {
+        let Some((target, lease)) = found else {
+            let model = self.live.policy[course.target().model].name.clone();
             return Err(Rejection::NoHealthyEndpoint { model, retry_after: RETRY_AFTER });
         };
-        course.turn_to(&self.live, route, lease);
-        self.deadline.limit(course.spec(&self.live).timeouts.total);
+        course.turn_to(&self.live, target, lease);
+        let wanted = course.plan.extras.as_ref().and_then(|extras| extras.timeout);
+        self.deadline.limit(wanted.unwrap_or(course.spec(&self.live).timeouts.total));
+        let watches = |extras: &Extras| extras.answer.is_some() || !extras.unmask.is_empty();
+        if self.filing.is_some() || course.plan.extras.as_deref().is_some_and(watches) {
+            self.outflow = Some(OutflowSlot::default());
+        }
         self.course = Some(course);
         Ok(())
     }
 
-    fn note_plan(&mut self, plan: &Plan) {
-        let chosen = &mut self.record.chosen;
-        chosen.model = Some(plan.model(&self.live).name.clone());
-        chosen.decision.clone_from(&plan.decision);
-        chosen.reason = Some(plan.reason.as_str());
-        if let Some(label) = &plan.label {
-            chosen.category = Some(label.name.to_string());
-            chosen.confidence = Some(label.confidence);
+    /// Puts what the plan wants between the answer and the client; says whether the answer's length may change.
+    pub(super) fn open_outflow(&mut self, format: Format, status: StatusCode) -> bool {
+        let (Some(slot), Some(course)) = (&self.outflow, &self.course) else { return false };
+        let readable = matches!(format, Format::Json | Format::EventStream);
+        if status != StatusCode::OK || !readable {
+            self.filing = None;
+            return false;
+        }
+        let extras = course.plan.extras.as_deref();
+        let watching = extras.filter(|extras| extras.answer.is_some() || !extras.unmask.is_empty());
+        let watching = watching.map(|extras| Watching {
+            guard: extras.answer.clone().unwrap_or_default(),
+            unmask: extras.unmask.clone(),
+            classifier: Arc::clone(&self.live.classifier),
+            patience: self.live.policy.classifier.deadline,
+        });
+        let keep = self.filing.as_ref().map(|filing| filing.max_answer_bytes());
+        let outflow = Outflow::new(format, course.api, watching, keep);
+        let revises = outflow.revises();
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(outflow));
+        revises
+    }
+
+    /// Keeps what was sent, if it was whole, and notes what was done to it.
+    fn close_outflow(&mut self, whole: bool) {
+        let slot = self.outflow.take();
+        let outflow = slot.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(mut outflow) = outflow else { return };
+        if let Some(did) = outflow.did() {
+            self.record.chosen.beside().answer_guard = Some(did);
+        }
+        if let (true, Some(filing)) = (whole, self.filing.take())
+            && let Some(answer) = outflow.whole()
+        {
+            filing.keep(answer);
         }
     }
 
-    /// Notes what the classifier found and what that cost.
-    pub(super) fn note_findings(&mut self, findings: &Findings, took: Duration) {
-        let label = findings.domain.as_ref().and_then(|found| found.as_ref().ok());
-        let cost = findings.cost;
-        let chosen = &mut self.record.chosen;
-        chosen.coverage = label.map(|label| label.coverage);
-        chosen.classify_ms = Some(millis(took));
-        chosen.classify_queued_ms = Some(millis(cost.queued));
-        chosen.classify_tokens = Some(cost.tokens);
-        chosen.classify_windows = Some(cost.windows);
-        chosen.classify_cached = Some(cost.cached);
+    /// Notes what the answer cost, and how quick its model was.
+    fn settle_up(&mut self, whole: bool) {
+        let Some(course) = &mut self.course else { return };
+        if let Some((flight, since)) = course.flight.take() {
+            let (now, answered) = (Instant::now(), &self.record.answered);
+            let sent = since.saturating_duration_since(self.opened);
+            let ttft = self.answer.first_byte.filter(|_| self.answer.is_stream);
+            let ttft = ttft.map(|ttft| ttft.saturating_sub(sent));
+            if whole && (200..300).contains(&answered.status) {
+                let tokens = answered.completion_tokens.unwrap_or_default();
+                flight.pace().observe(now, ttft, tokens, now.saturating_duration_since(since));
+            } else if !self.answer.client_gone && (answered.status == 0 || answered.status >= 500) {
+                flight.pace().failed(now);
+            }
+        }
+        let model = &self.live.policy[course.target().model];
+        let answered = &self.record.answered;
+        let Some(price) = &model.price else { return };
+        let (Some(prompt), Some(completion)) = (answered.prompt_tokens, answered.completion_tokens) else {
+            return;
+        };
+        let cost = price.cost(prompt, answered.cached_tokens.unwrap_or_default(), completion);
+        let beside = self.record.chosen.beside();
+        beside.cost = Some(cost);
+        beside.currency = Some(price.currency.clone());
     }
 
     /// The pool, its id and the endpoint of the current attempt.
@@ -166,6 +227,9 @@ impl Exchange {
         let address = course.lease.as_ref()?.endpoint().addr();
         let chosen = &mut self.record.chosen;
         chosen.tries += 1;
+        if course.target > 0 {
+            chosen.model = Some(self.live.policy[course.target().model].name.clone());
+        }
         chosen.pool = Some(course.spec(&self.live).name.clone());
         chosen.endpoint = Some(address);
         Some((course.route(&self.live).pool, address))
@@ -183,11 +247,11 @@ impl Exchange {
         // The last try goes to the next fall-back pool, if there is one, rather than to the pool that failed.
         let last_try = self.record.chosen.tries + 1 == retry.attempts;
         let elsewhere =
-            last_try.then(|| course.candidate(&self.live, headers, course.route + 1, now)).flatten();
-        let found = elsewhere.or_else(|| course.candidate(&self.live, headers, course.route, now));
-        let Some((route, lease)) = found.filter(|_| self.live.budget.withdraw(now)) else { return false };
+            last_try.then(|| course.candidate(&self.live, headers, course.target + 1, now)).flatten();
+        let found = elsewhere.or_else(|| course.candidate(&self.live, headers, course.target, now));
+        let Some((target, lease)) = found.filter(|_| self.live.budget.withdraw(now)) else { return false };
         metrics.retried(&course.spec(&self.live).name, cause.as_str());
-        course.turn_to(&self.live, route, lease);
+        course.turn_to(&self.live, target, lease);
         true
     }
 
@@ -261,9 +325,14 @@ impl Exchange {
             answered.completion_tokens = Some(usage.completion_tokens);
             answered.cached_tokens = Some(usage.cached_tokens);
         }
+        self.settle_up(whole);
+        self.close_outflow(whole);
+        let answered = &mut self.record.answered;
         answered.error = match &self.answer.rejection {
             _ if self.answer.client_gone => Some("client_closed"),
-            rejection => rejection.as_ref().map(Rejection::reason),
+            Some(rejection) => Some(rejection.reason()),
+            // A refusal that is told as an answer has noted it already.
+            None => answered.error,
         };
         if answered.status == 0 {
             // As nginx has it: the client closed the connection before there was an answer.
@@ -277,9 +346,14 @@ impl Exchange {
 }
 
 impl Course {
+    /// The model of the current attempt, behind one of its pools.
+    pub(super) fn target(&self) -> &Target {
+        &self.plan.targets[self.target]
+    }
+
     /// The upstream of the current attempt.
     pub(super) fn route<'a>(&self, live: &'a Snapshot) -> &'a Route {
-        &self.plan.routes(live)[self.route]
+        self.target().route(&live.policy)
     }
 
     /// What the policy says of the current attempt's pool.
@@ -292,9 +366,11 @@ impl Course {
         Some(self.lease.as_ref()?.endpoint().host())
     }
 
-    fn turn_to(&mut self, live: &Snapshot, route: usize, lease: Lease) {
-        (self.route, self.lease, self.reconnected) = (route, Some(lease), false);
-        self.body = self.request.with_model(&self.route(live).upstream_model);
+    fn turn_to(&mut self, live: &Snapshot, target: usize, lease: Lease) {
+        (self.target, self.lease, self.reconnected) = (target, Some(lease), false);
+        self.flight = live.measures_pace.then(|| (live.pace(self.target().model).enter(), Instant::now()));
+        let changed = self.plan.extras.as_ref().and_then(|extras| extras.request.as_ref());
+        self.body = body_for(&live.policy, self.target(), self.api, changed.unwrap_or(&self.request));
     }
 
     fn candidate(
@@ -304,8 +380,9 @@ impl Course {
         from: usize,
         now: Instant,
     ) -> Option<(usize, Lease)> {
-        let mut routes = self.plan.routes(live).iter().enumerate().skip(from);
-        routes.find_map(|(at, route)| {
+        let mut targets = self.plan.targets.iter().enumerate().skip(from);
+        targets.find_map(|(at, target)| {
+            let route = target.route(&live.policy);
             let key = self.hash_key(live.pool_spec(route.pool), headers);
             Some((at, live.pool(route.pool).lease(key, &self.tried, now)?))
         })

@@ -3,27 +3,33 @@
 //! Reads the live snapshot, never writes it. The only door to `ProxyHttp`.
 
 mod access_log;
+mod admit;
 mod body;
 mod deadline;
 mod exchange;
+mod identity;
+mod kept;
+mod notes;
+mod outflow;
 mod peer;
 mod replay;
 mod respond;
+mod shadow;
 
 pub use access_log::{AccessLog, Flush};
 pub use exchange::Exchange;
 
 use crate::metrics::Metrics;
-use crate::openai::{ChatRequest, Format, Operation, Rejection, UsageReader};
+use crate::openai::{Format, Rejection, UsageReader};
 use crate::policy::{Limits, PoolSpec};
 use crate::record::bounded;
-use crate::route::{self, Plan};
 use crate::snapshot::Live;
 use crate::vitals::Vitals;
+use admit::{Admission, Refusal};
 use async_trait::async_trait;
 use bytes::Bytes;
-use exchange::{RETRY_AFTER, RetryCause};
-use http::header::CONTENT_TYPE;
+use exchange::RetryCause;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 use peer::Wardrobe;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -31,6 +37,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use shadow::Shadows;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +50,7 @@ pub struct Gateway {
     limits: Limits,
     log: AccessLog,
     wardrobe: Arc<Wardrobe>,
+    shadows: Arc<Shadows>,
 }
 
 impl Gateway {
@@ -54,7 +62,8 @@ impl Gateway {
         limits: Limits,
         log: AccessLog,
     ) -> Self {
-        Self { live, metrics, vitals, limits, log, wardrobe: Arc::default() }
+        let (wardrobe, shadows) = (Arc::default(), Shadows::new());
+        Self { live, metrics, vitals, limits, log, wardrobe, shadows }
     }
 
     /// Tells others how an endpoint of a pool is spoken to.
@@ -77,51 +86,6 @@ impl Gateway {
         downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
     }
 
-    /// Takes a request up to its first endpoint.
-    async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Admission, Refusal> {
-        let header = session.req_header();
-        let operation = Operation::of(&header.method, header.uri.path())?;
-        if self.vitals.in_flight() > self.limits.max_in_flight {
-            return Err(Rejection::Overloaded { retry_after: RETRY_AFTER }.into());
-        }
-        match operation {
-            Operation::ListModels => return Ok(Admission::ListModels),
-            Operation::GetModel(name) => return Ok(Admission::GetModel(name)),
-            Operation::Infer(_) => {}
-        }
-        let limits = body::Limits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
-        let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.in_flight).await;
-        let bytes = bytes.ok_or(Refusal::Gone)??;
-        exchange.record.asked.request_bytes = bytes.len();
-        let request = ChatRequest::parse(bytes)?;
-        exchange.note_request(&request);
-        let plan = self.plan(session, exchange, &request).await?;
-        let body = request.body().clone();
-        exchange.set_out(request, plan, &session.req_header().headers)?;
-        Ok(Admission::Forward(body))
-    }
-
-    /// Plans a request, unless its client leaves meanwhile.
-    async fn plan(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-        request: &ChatRequest,
-    ) -> Result<Plan, Refusal> {
-        let began = Instant::now();
-        let (plan, findings) = tokio::select! {
-            biased;
-            planned = route::plan(&exchange.live, request) => planned,
-            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Refusal::Gone),
-        };
-        if let Some(findings) = findings {
-            let took = began.elapsed();
-            self.metrics.classified(&findings, took);
-            exchange.note_findings(&findings, took);
-        }
-        Ok(plan?)
-    }
-
     /// Whether an answer's status is one that another endpoint may better, and there is one.
     fn retries_status(&self, status: StatusCode, session: &Session, exchange: &mut Exchange) -> bool {
         let failed = status.is_client_error() || status.is_server_error();
@@ -131,25 +95,6 @@ impl Gateway {
                 &session.req_header().headers,
                 &self.metrics,
             )
-    }
-}
-
-/// What is to be done with a request that nothing speaks against.
-enum Admission {
-    Forward(Bytes),
-    ListModels,
-    GetModel(String),
-}
-
-/// Why a request goes no further.
-enum Refusal {
-    Rejected(Rejection),
-    Gone,
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Self {
-        Refusal::Rejected(rejection)
     }
 }
 
@@ -170,12 +115,19 @@ impl ProxyHttp for Gateway {
         self.bound(session);
         match self.admit(session, exchange).await {
             Ok(Admission::Forward(body)) => {
-                exchange.replay = Some(replay::install(session, body, Arc::clone(&exchange.deadline)));
+                let (deadline, outflow) = (Arc::clone(&exchange.deadline), exchange.outflow.clone());
+                exchange.replay = Some(replay::install(session, body, deadline, outflow));
                 return Ok(false);
             }
             Ok(Admission::ListModels) => respond::models(session.as_downstream_mut(), exchange).await?,
             Ok(Admission::GetModel(name)) => {
                 respond::model(session.as_downstream_mut(), exchange, name).await?;
+            }
+            Ok(Admission::Say(api, request, answer)) => {
+                respond::say(session.as_downstream_mut(), exchange, (api, &request), answer).await?;
+            }
+            Ok(Admission::Again(api, request, answer)) => {
+                respond::again(session.as_downstream_mut(), exchange, (api, &request), answer).await?;
             }
             Err(Refusal::Rejected(rejection)) => {
                 respond::reject(session.as_downstream_mut(), exchange, rejection).await?;
@@ -256,6 +208,11 @@ impl ProxyHttp for Gateway {
         let format = Format::of(content_type);
         exchange.answer.is_stream = format == Format::EventStream;
         exchange.answer.usage = Some(UsageReader::new(format));
+        if exchange.open_outflow(format, response.status) {
+            // What is judged on the way may change its length.
+            response.remove_header(&CONTENT_LENGTH);
+            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
         respond::stamp(response, exchange, respond::Path::Upstream);
         Ok(())
     }
@@ -315,6 +272,9 @@ impl ProxyHttp for Gateway {
             return error;
         }
         error.set_retry(false);
+        if *error.etype() == replay::CUT {
+            return error;
+        }
         let unanswered = session.response_written().is_none_or(|written| written.status.is_informational());
         if exchange.deadline.is_past(Instant::now()) {
             exchange.failed(&self.metrics);
@@ -344,6 +304,9 @@ impl ProxyHttp for Gateway {
     ) -> FailToProxy {
         if let Some(handle) = exchange.replay.take() {
             replay::uninstall(session, &handle);
+        }
+        if *error.etype() == replay::CUT {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let gone = exchange.answer.client_gone
             || (exchange.answer.rejection.is_none() && *error.esource() == ErrorSource::Downstream);

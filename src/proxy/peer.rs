@@ -3,8 +3,9 @@
 //! Chooses nothing: the pool and the address were picked before.
 
 use super::exchange::Exchange;
+use super::identity::is_of_identity;
 use crate::openai::Rejection;
-use crate::policy::{Alpn, ClientCert, HostRule, PoolSpec, Transport};
+use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Uri};
 use pingora::http::RequestHeader;
@@ -21,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 const H2_STREAMS: usize = 100;
 
 /// How long an unused connection to an upstream is kept.
-const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+pub(super) const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Headers that carry a client's own credentials.
 const CLIENT_CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
@@ -122,8 +123,16 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
     let course = exchange.course.as_ref().ok_or(Rejection::Internal)?;
     let spec = course.spec(&exchange.live);
-    for name in named(&request.headers, |name| stays_here(name, spec.forward_authorization)) {
+    let identity = &exchange.live.policy.identity;
+    let is_used = identity.is_used();
+    let ends = |name: &HeaderName| {
+        stays_here(name, spec.forward_authorization) || (is_used && is_of_identity(identity, name.as_str()))
+    };
+    for name in named(&request.headers, ends) {
         request.remove_header(&name);
+    }
+    if let Some(extras) = &course.plan.extras {
+        mutate(request, &extras.headers)?;
     }
     if !spec.path_prefix.is_empty() || request.uri.authority().is_some() {
         let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
@@ -149,10 +158,58 @@ pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<
             request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
         }
     }
+    authorize(request, spec)
+}
+
+/// Makes a request of our own for an upstream, as [`dress`] makes a client's.
+pub(super) fn fresh(
+    spec: &PoolSpec,
+    authority: &str,
+    path: &str,
+    length: usize,
+    request_id: &str,
+) -> Result<RequestHeader, Rejection> {
+    let path = format!("{}{path}", spec.path_prefix);
+    let mut request =
+        RequestHeader::build("POST", path.as_bytes(), Some(6)).map_err(|_invalid| Rejection::Internal)?;
+    let host = match &spec.host {
+        HostRule::Fixed(host) => host.as_str(),
+        HostRule::Endpoint => authority,
+    };
+    let length = length.to_string();
+    let fields = [
+        ("Host", host),
+        ("Content-Type", "application/json"),
+        ("Content-Length", length.as_str()),
+        ("x-request-id", request_id),
+    ];
+    for (name, value) in fields {
+        request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
+    }
+    authorize(&mut request, spec)?;
+    Ok(request)
+}
+
+/// Adds the pool's credential.
+fn authorize(request: &mut RequestHeader, spec: &PoolSpec) -> Result<(), Rejection> {
     if let Some(credential) = &spec.credential {
         let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
         let value = credential.value.expose().as_bytes();
         request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
+    }
+    Ok(())
+}
+
+/// Changes headers as a decision's plugins say.
+fn mutate(request: &mut RequestHeader, changes: &HeaderChanges) -> Result<(), Rejection> {
+    for name in &changes.remove {
+        request.remove_header(name.as_str());
+    }
+    for (name, value) in &changes.set {
+        request.insert_header(name.clone(), value).map_err(|_invalid| Rejection::Internal)?;
+    }
+    for (name, value) in &changes.add {
+        request.append_header(name.clone(), value).map_err(|_invalid| Rejection::Internal)?;
     }
     Ok(())
 }

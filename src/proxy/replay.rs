@@ -7,6 +7,7 @@
 //! deadlines are kept here. Knows nothing of JSON, policies or pools.
 
 use super::deadline::Deadline;
+use super::outflow::Outflow;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -26,6 +27,9 @@ use std::time::{Duration, Instant};
 type Slot = Arc<Mutex<Option<Box<ServerSession>>>>;
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
+/// Ends an exchange whose answer was cut.
+pub(super) const CUT: ErrorType = ErrorType::Custom("AnswerCut");
+
 /// Gives the client's own session back after [`install`].
 pub(super) struct ReplayHandle(Slot);
 
@@ -37,7 +41,11 @@ struct Replay {
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
     alarm: Option<Alarm>,
     slot: Slot,
+    outflow: Option<OutflowSlot>,
 }
+
+/// Where what stands between answer and client is put, once the answer's header is there.
+pub(super) type OutflowSlot = Arc<Mutex<Option<Box<Outflow>>>>;
 
 /// A wait that ends when it is time to look at the deadline again.
 ///
@@ -59,10 +67,15 @@ impl Alarm {
 }
 
 /// Replaces the session's downstream by one that replays `body` and watches `deadline`.
-pub(super) fn install(session: &mut Session, body: Bytes, deadline: Arc<Deadline>) -> ReplayHandle {
+pub(super) fn install(
+    session: &mut Session,
+    body: Bytes,
+    deadline: Arc<Deadline>,
+    outflow: Option<OutflowSlot>,
+) -> ReplayHandle {
     let slot = Slot::default();
     let inner = std::mem::replace(&mut session.downstream_session, placeholder());
-    let replay = Replay { inner: Some(inner), body, deadline, alarm: None, slot: Arc::clone(&slot) };
+    let replay = Replay { inner: Some(inner), body, deadline, alarm: None, slot: Arc::clone(&slot), outflow };
     *session.downstream_session = ServerSession::new_custom(Box::new(replay));
     ReplayHandle(slot)
 }
@@ -90,9 +103,43 @@ impl Replay {
         self.inner.as_deref().expect("the inner session leaves only on drop")
     }
 
+    fn take_outflow(&self) -> Option<Box<Outflow>> {
+        self.outflow.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put_outflow(&self, outflow: Box<Outflow>) {
+        if let Some(slot) = &self.outflow {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outflow);
+        }
+    }
+
     fn inner_mut(&mut self) -> &mut ServerSession {
         self.inner.as_deref_mut().expect("the inner session leaves only on drop")
     }
+}
+
+/// Sends the pieces of an answer through what stands between it and the client.
+async fn through(outflow: &mut Outflow, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+    let mut passed = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let (data, end) = match task {
+            HttpTask::Body(data, end) => (data.unwrap_or_default(), end),
+            HttpTask::Trailer(_) | HttpTask::Done => (Bytes::new(), true),
+            other => {
+                passed.push(other);
+                continue;
+            }
+        };
+        if outflow.has_ended() {
+            continue;
+        }
+        let piece = outflow.pass(data, end).await;
+        // An empty piece would end a chunked body.
+        if !piece.bytes.is_empty() || piece.is_last {
+            passed.push(HttpTask::Body(Some(piece.bytes), piece.is_last));
+        }
+    }
+    passed
 }
 
 #[async_trait]
@@ -155,7 +202,12 @@ impl CustomSession for Replay {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.inner_mut().write_response_body(data, end).await
+        let Some(mut outflow) = self.take_outflow() else {
+            return self.inner_mut().write_response_body(data, end).await;
+        };
+        let passed = outflow.pass(data, end).await;
+        self.put_outflow(outflow);
+        self.inner_mut().write_response_body(passed.bytes, passed.is_last).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -163,7 +215,15 @@ impl CustomSession for Replay {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.inner_mut().response_duplex_vec(tasks).await
+        let Some(mut outflow) = self.take_outflow() else {
+            return self.inner_mut().response_duplex_vec(tasks).await;
+        };
+        let tasks = through(&mut outflow, tasks).await;
+        let is_cut = outflow.has_ended() && outflow.did() == Some("cut");
+        self.put_outflow(outflow);
+        let done = self.inner_mut().response_duplex_vec(tasks).await?;
+        // The client has a whole answer; nothing but an error ends an upstream that says on, or says nothing.
+        if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
     }
 
     async fn finish(&mut self) -> Result<()> {

@@ -5,8 +5,10 @@
 use super::body;
 use super::exchange::Exchange;
 use super::peer::forged;
-use crate::openai::Rejection;
-use crate::policy::Model;
+use crate::openai::{Api, ChatRequest, Rejection, Reply, stream_of};
+use crate::policy::{BlockStyle, Model};
+use crate::record::Beside;
+use crate::route::Answer;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,6 +16,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFT
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where an answer came from, as `x-vsr-response-path` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,12 @@ pub(super) enum Path {
     Upstream,
     /// An answer of our own that is no error.
     Local,
+    /// An answer that was kept.
+    Cache,
+    /// The operator's fixed words.
+    Fixed,
+    /// A refusal by a guard.
+    Blocked,
     /// A rejection.
     Error,
 }
@@ -31,6 +40,9 @@ impl Path {
         match self {
             Path::Upstream => "upstream",
             Path::Local => "local",
+            Path::Cache => "cache",
+            Path::Fixed => "fast_response",
+            Path::Blocked => "blocked",
             Path::Error => "error",
         }
     }
@@ -58,6 +70,126 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
             let _ = response.insert_header(name, value);
         }
     }
+    if let Some(beside) = &chosen.beside {
+        stamp_beside(response, beside, path);
+        if exchange.debug {
+            stamp_signals(response, beside);
+        }
+    }
+}
+
+/// Says what else there is to say of a request.
+fn stamp_beside(response: &mut ResponseHeader, beside: &Beside, path: Path) {
+    let score = beside.score.map(|score| format!("{score:.4}"));
+    let similarity = beside.cache_similarity.map(|score| format!("{score:.4}"));
+    let jailbreak = beside.jailbreak.map(|score| format!("{score:.3}"));
+    let pii = beside.pii.join(",");
+    let by = |guard: &str| beside.blocked == Some(guard);
+    let is_on = |reasoning: &str| if reasoning == "off" { "off" } else { "on" };
+    let stamps = [
+        ("x-vsr-selected-recipe", beside.recipe.as_deref()),
+        ("x-vsr-selected-confidence", score.as_deref()),
+        ("x-vsr-selected-algorithm", beside.algorithm),
+        ("x-vsr-selected-reasoning", beside.reasoning.map(is_on)),
+        ("x-vsr-injected-system-prompt", beside.system_prompt.map(|_| "true")),
+        ("x-vsr-cache-hit", (path == Path::Cache).then_some("true")),
+        ("x-vsr-cache-similarity", similarity.as_deref().filter(|_| path == Path::Cache)),
+        ("x-vsr-fast-response", (path == Path::Fixed).then_some("true")),
+        ("x-vsr-jailbreak-blocked", by("jailbreak").then_some("true")),
+        ("x-vsr-jailbreak-type", by("jailbreak").then_some("jailbreak")),
+        ("x-vsr-jailbreak-confidence", jailbreak.as_deref().filter(|_| by("jailbreak"))),
+        ("x-vsr-pii-violation", by("personal_data").then_some("true")),
+        ("x-vsr-pii-types", by("personal_data").then_some(pii.as_str())),
+    ];
+    for (name, value) in stamps {
+        if let Some(value) = value {
+            let _ = response.insert_header(name, value);
+        }
+    }
+}
+
+/// Says which signals matched, kind by kind, for callers who may know.
+fn stamp_signals(response: &mut ResponseHeader, beside: &Beside) {
+    let mut kinds: Vec<&'static str> = beside.signals.iter().map(|signal| signal.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        let matching = beside.signals.iter().filter(|signal| signal.kind == kind);
+        let names: Vec<String> =
+            matching.map(|signal| format!("{}={:.4}", signal.name, signal.score)).collect();
+        let name = format!("x-vsr-matched-{}", kind.replace('_', "-"));
+        let _ = response.insert_header(name, names.join(","));
+    }
+}
+
+/// Answers with words of our own, as the API and the client's wish for a stream have it.
+pub(super) async fn say(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    (api, request): (Api, &ChatRequest),
+    answer: Answer,
+) -> pingora::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if let Answer::Blocked(rejection) = &answer {
+        exchange.record.chosen.beside().blocked = Some(rejection.reason());
+    }
+    let (path, reply) = match (answer, exchange.live.policy.block_style) {
+        (Answer::Rejected(rejection), _) | (Answer::Blocked(rejection), BlockStyle::Error) => {
+            return reject(session, exchange, rejection).await;
+        }
+        (Answer::Fixed(text), _) => (Path::Fixed, Reply::fast(&text, request.model(), now)),
+        (Answer::Blocked(rejection), BlockStyle::Vsr) => {
+            exchange.record.answered.error = Some(rejection.reason());
+            (Path::Blocked, blocked(&rejection, exchange, now))
+        }
+    };
+    if request.stream() {
+        let text = reply.events(api, request.wants_usage());
+        return whole(session, exchange, path, ("text/event-stream", text)).await;
+    }
+    whole(session, exchange, path, ("application/json", reply.json(api))).await
+}
+
+/// Gives an answer that was given before: whole, or as a stream to whoever wants one.
+pub(super) async fn again(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    (api, request): (Api, &ChatRequest),
+    answer: Bytes,
+) -> pingora::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let stream = request.stream().then(|| stream_of(&answer, api, request.wants_usage(), now)).flatten();
+    let told = stream.map_or(("application/json", answer), |stream| ("text/event-stream", stream));
+    whole(session, exchange, Path::Cache, told).await
+}
+
+/// A refusal by a guard in the words of vLLM Semantic Router.
+fn blocked(rejection: &Rejection, exchange: &Exchange, now: u64) -> Reply {
+    match rejection {
+        Rejection::PersonalData { kinds } => {
+            let chosen = &exchange.record.chosen;
+            let named = chosen.decision.as_deref().or(chosen.model.as_deref()).unwrap_or_default();
+            Reply::pii(kinds, named, now)
+        }
+        Rejection::Jailbreak { confidence_bp } => {
+            Reply::jailbreak("jailbreak", f32::from(*confidence_bp) / 10_000.0, now)
+        }
+        other => Reply::fast(&other.to_string(), "router", now),
+    }
+}
+
+/// Answers with a whole text of a type, which no upstream gave.
+pub(super) async fn whole(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    path: Path,
+    (content_type, text): (&'static str, Bytes),
+) -> pingora::Result<()> {
+    let mut header = json_header(StatusCode::OK, text.len())?;
+    header.insert_header(CONTENT_TYPE, content_type)?;
+    stamp(&mut header, exchange, path);
+    exchange.answer.bytes += text.len();
+    send(session, header, text).await
 }
 
 /// Answers with a rejection; `Err` when the client cannot be reached any more.

@@ -5,7 +5,10 @@ use serde_json::json;
 
 fn policy(sim: &signalbox::sim::Sim, classifier: &str) -> String {
     policy_of(&[sim.addr()], "")
-        + &format!("virtual_models: [auto]\ndefault_model: m\nclassifier: {{deadline: 60s, {classifier}}}\n")
+        + &format!(
+            "virtual_models: [auto]\ndefault_model: m\nclassifier: {{deadline: 60s, {classifier}}}\n\
+                    decisions: [{{name: sums, domains: [math], model: m}}]\n"
+        )
 }
 
 #[tokio::test]

@@ -66,7 +66,8 @@ async fn a_client_that_leaves_while_its_text_is_classified_asks_no_upstream() {
     const BEFORE_IT: usize = 24;
     let sim = sim("m").await;
     let policy = policy_of(&[sim.addr()], "")
-        + "virtual_models: [auto]\ndefault_model: m\nclassifier: {threads: 1, deadline: 60s}\n";
+        + "virtual_models: [auto]\ndefault_model: m\nclassifier: {threads: 1, deadline: 60s}\n\
+           decisions: [{name: sums, domains: [math], model: m}]\n";
     let gateway = Launch::new(policy).start().await;
     // Texts of one length, of which no window is known from another.
     let body = |at: usize| {

@@ -307,7 +307,10 @@ async fn the_classifier_stays_loaded_unless_it_is_to_be_another() {
     let sim = sim("m").await;
     let policy = |idle: &str, threads: usize| {
         policy_of(&[sim.addr()], &format!("    timeouts: {{idle: {idle}}}\n"))
-            + &format!("virtual_models: [auto]\ndefault_model: m\nclassifier: {{threads: {threads}}}\n")
+            + &format!(
+                "virtual_models: [auto]\ndefault_model: m\nclassifier: {{threads: {threads}}}\n\
+                        decisions: [{{name: sums, domains: [math], model: m}}]\n"
+            )
     };
     let gateway = Launch::new(policy("10s", 1)).start().await;
     let threads = || classifier_threads(gateway.pid());

@@ -14,6 +14,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Call {
     stream: TcpStream,
     pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Upstream {
@@ -29,7 +30,7 @@ impl Upstream {
     pub(crate) async fn call(&self) -> Call {
         let (stream, _) = self.listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut call = Call { stream, head: String::new() };
+        let mut call = Call { stream, head: String::new(), body: String::new() };
         call.read().await;
         call
     }
@@ -63,6 +64,7 @@ impl Call {
         while bytes.len() < end + length {
             assert!(self.stream.read_buf(&mut bytes).await.unwrap() > 0, "the request's body broke off");
         }
+        self.body = String::from_utf8_lossy(&bytes[end..end + length]).into_owned();
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -6,6 +6,6 @@ mod rendezvous;
 mod turns;
 
 pub(super) use pair::Odds;
-pub use rendezvous::hash_key;
-pub(super) use rendezvous::{Candidate, identity, rendezvous};
+pub(super) use rendezvous::identity;
+pub use rendezvous::{Entrant, hash_key, rendezvous};
 pub(super) use turns::Turns;

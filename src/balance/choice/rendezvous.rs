@@ -1,6 +1,7 @@
 //! Owns the choice by key: the same key goes to the same member while it is free.
 //! Refuses to know what a key stands for.
 
+use std::borrow::Borrow;
 use std::net::{IpAddr, SocketAddr};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -18,11 +19,13 @@ pub(in super::super) fn identity(addr: SocketAddr) -> u64 {
     xxh3_64_with_seed(&ip.octets(), addr.port().into())
 }
 
-/// One member as the choice by key sees it.
+/// One member, whatever it is, as the choice by key sees it.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Candidate {
-    pub(in super::super) identity: u64,
-    pub(in super::super) weight: u32,
+pub struct Entrant {
+    /// What it is known by, the same in every process and on every machine; see [`hash_key`].
+    pub identity: u64,
+    /// Its share of the keys relative to the others'; 0 gets none.
+    pub weight: u32,
 }
 
 /// Chooses by weighted rendezvous hashing (Thaler and Ravishankar's highest random weight, weighted by
@@ -32,14 +35,15 @@ pub(in super::super) struct Candidate {
 /// Members get shares of the keys by weight. A member that leaves moves its own keys only, each to its next
 /// best; one that comes takes its share evenly from all. The cost is linear in the members, a hash each: `u`
 /// bounds the logarithm from below, so that few have to be taken.
-pub(in super::super) fn rendezvous(
+pub fn rendezvous(
     key: u64,
-    candidates: &[Candidate],
+    entrants: impl IntoIterator<Item = impl Borrow<Entrant>>,
     free: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let (mut least, mut chosen) = (f64::INFINITY, None);
-    for (index, Candidate { identity, weight }) in candidates.iter().enumerate() {
-        let weight = f64::from(*weight);
+    for (index, entrant) in entrants.into_iter().enumerate() {
+        let Entrant { identity, weight } = *entrant.borrow();
+        let weight = f64::from(weight);
         let u = unit(mixed(key ^ identity));
         if u > least * weight || weight == 0.0 {
             continue;
@@ -69,9 +73,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn candidates(weights: &[u32]) -> Vec<Candidate> {
+    fn entrants(weights: &[u32]) -> Vec<Entrant> {
         let port = |index| 8_000 + u16::try_from(index).expect("few");
-        let made = weights.iter().enumerate().map(|(index, weight)| Candidate {
+        let made = weights.iter().enumerate().map(|(index, weight)| Entrant {
             identity: identity(([10, 0, 0, 1], port(index)).into()),
             weight: *weight,
         });
@@ -94,7 +98,7 @@ mod tests {
     #[test]
     fn keys_are_shared_by_weight() {
         let weights = [1, 2, 3, 4];
-        let (members, mut counts) = (candidates(&weights), [0_i64; 4]);
+        let (members, mut counts) = (entrants(&weights), [0_i64; 4]);
         keys(20_000).for_each(|key| counts[rendezvous(key, &members, |_| true).expect("all are free")] += 1);
         for (count, weight) in counts.iter().zip(weights) {
             let fair = i64::from(weight) * 2_000;
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_heavier_member_only_gains_keys() {
-        let (before, after) = (candidates(&[1, 1, 1]), candidates(&[1, 2, 1]));
+        let (before, after) = (entrants(&[1, 1, 1]), entrants(&[1, 2, 1]));
         let gained = keys(2_000).filter(|key| {
             let (old, new) = (rendezvous(*key, &before, |_| true), rendezvous(*key, &after, |_| true));
             assert!(old == new || new == Some(1));
@@ -118,7 +122,7 @@ mod tests {
         fn a_member_that_leaves_moves_only_its_own_keys(
             weights in prop::collection::vec(1_u32..50, 2..24), gone in any::<prop::sample::Index>(),
         ) {
-            let (members, gone) = (candidates(&weights), gone.index(weights.len()));
+            let (members, gone) = (entrants(&weights), gone.index(weights.len()));
             for key in keys(300) {
                 let before = rendezvous(key, &members, |_| true).expect("all are free");
                 let after = rendezvous(key, &members, |index| index != gone).expect("others are free");
@@ -140,7 +144,7 @@ mod tests {
             };
             let best = members.iter().enumerate().filter(|(_, (_, weight, free))| *weight > 0 && *free);
             let best = best.min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
-            let seen = |&(identity, weight, _): &(u64, u32, bool)| Candidate { identity, weight };
+            let seen = |&(identity, weight, _): &(u64, u32, bool)| Entrant { identity, weight };
          let seen: Vec<_> = members.iter().map(seen).collect();
             let chosen = rendezvous(key, &seen, |index| members[index].2);
          prop_assert_eq!(chosen, best.map(|(index, _)| index));

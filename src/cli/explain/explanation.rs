@@ -3,15 +3,15 @@
 use super::super::trial::Trial;
 use super::prompts::Prompt;
 use crate::classify::{Cost, Entity, EntitySource, Findings, Label, Risk, Unknown};
-use crate::decide::{Audience, trace};
-use crate::openai::Rejection;
-use crate::policy::{Policy, Recipe};
-use crate::route::{Plan, settle};
+use crate::decide::trace;
+use crate::policy::{self, Policy};
+use crate::route::{Answer, Notice, Planned, Story};
+use crate::signals::{Audience, Told};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How much of a prompt people are shown, in characters.
 const SHOWN_CHARS: usize = 100;
@@ -27,6 +27,7 @@ pub(super) struct Explanation {
     prompt: String,
     requested_model: String,
     signals: Signals,
+    policy_signals: Vec<PolicySignal>,
     decisions: Vec<Tried>,
     plan: Outcome,
     time: Time,
@@ -85,6 +86,18 @@ struct Embedding {
     norm: f32,
 }
 
+/// A signal of the policy that somebody needed.
+#[derive(Debug, Serialize)]
+struct PolicySignal {
+    name: String,
+    kind: &'static str,
+    matches: bool,
+    score: Option<f32>,
+    why: String,
+    /// Microseconds beside the classifier's pass.
+    took_us: f64,
+}
+
 /// A decision that was tried.
 #[derive(Debug, Serialize)]
 struct Tried {
@@ -99,13 +112,32 @@ struct Tried {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Outcome {
-    Plan { model: String, pools: Vec<Pool>, decision: Option<String>, reason: &'static str },
-    Rejection { rejected: &'static str, status: u16, message: String },
+    Plan {
+        model: String,
+        pools: Vec<Pool>,
+        decision: Option<String>,
+        reason: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        chosen: Option<(&'static str, &'static str)>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        noticed: Vec<String>,
+    },
+    Answer {
+        decision: Option<String>,
+        answered: String,
+    },
+    Rejection {
+        rejected: &'static str,
+        status: u16,
+        message: String,
+    },
 }
 
 #[derive(Debug, Serialize)]
 struct Pool {
-    pool: String,
+    model: String,
+    #[serde(rename = "pool")]
+    name: String,
     upstream_model: String,
 }
 
@@ -125,65 +157,97 @@ struct Time {
 
 impl Explanation {
     /// Plans what was found, with the very code that plans requests.
-    pub(super) fn new(trial: &Trial, prompt: &Prompt, text: &str, findings: Findings) -> Self {
-        let (policy, model) = (&trial.policy, prompt.request.model());
-        let domain = findings.domain.clone().unwrap_or(Err(Unknown::Unsupported));
-        let began = Instant::now();
-        let plan = settle(policy, model, &domain);
-        let decide = began.elapsed();
-        let decisions =
-            policy.recipe(model).map(|recipe| tried(policy, recipe, &domain, &plan)).unwrap_or_default();
+    pub(super) fn new(
+        trial: &Trial,
+        prompt: &Prompt,
+        text: &str,
+        (findings, planned, decide): (Findings, Planned, Duration),
+    ) -> Self {
+        let (policy, model) = (&trial.live.policy, prompt.request.model());
+        let known = planned.known.as_ref().map(|known| known.signals.clone()).unwrap_or_default();
+        let audience = if policy.recipe(model).is_some() { Audience::Open } else { Audience::Named };
+        let recipe = policy.recipe(model).unwrap_or(&policy.recipes[0]);
+        let chosen = planned.story.as_ref().and_then(|story| story.decision.as_deref());
+        let decisions = trace(policy, recipe, audience, &known).map(|step| Tried {
+            name: step.decision.name.clone(),
+            priority: step.decision.priority,
+            models: step.decision.models.iter().map(|one| policy[one.model].name.clone()).collect(),
+            matched: step.matched(),
+            chosen: chosen == Some(step.decision.name.as_str()),
+            why: step.to_string(),
+        });
+        let decisions = decisions.collect();
+        let policy_signals = known.iter().map(|(id, told)| PolicySignal::new(&policy[id], told)).collect();
         Self {
             line: prompt.line,
             prompt: text.to_owned(),
             requested_model: model.to_owned(),
             decisions,
-            plan: outcome(policy, plan),
+            policy_signals,
+            plan: outcome(policy, planned),
             time: Time::of(findings.cost, decide, policy.classifier.deadline),
-            signals: Signals::of(findings, trial.classifier.labels()),
+            signals: Signals::of(findings, trial.live.classifier.labels()),
         }
     }
 }
 
-fn tried(
-    policy: &Policy,
-    recipe: &Recipe,
-    domain: &Result<Label, Unknown>,
-    plan: &Result<Plan, Rejection>,
-) -> Vec<Tried> {
-    let chosen = plan.as_ref().ok().and_then(|plan| plan.decision.as_deref());
-    let signals = crate::signals::Signals::of_domain(policy, domain);
-    let steps = trace(policy, recipe, Audience::Open, &signals).map(|step| Tried {
-        name: step.decision.name.clone(),
-        priority: step.decision.priority,
-        models: step.decision.models.iter().map(|one| policy[one.model].name.clone()).collect(),
-        matched: step.matched(),
-        chosen: chosen == Some(step.decision.name.as_str()),
-        why: step.to_string(),
-    });
-    steps.collect()
-}
-
-fn outcome(policy: &Policy, plan: Result<Plan, Rejection>) -> Outcome {
-    match plan {
+fn outcome(policy: &Policy, planned: Planned) -> Outcome {
+    let (decision, reason, chosen, notices) = match planned.story {
+        Some(Story { decision, reason, chosen, notices, .. }) => (decision, reason.as_str(), chosen, notices),
+        None => (None, "none", None, Vec::new()),
+    };
+    match planned.outcome {
         Ok(plan) => {
-            let model = &policy[plan.model];
-            let pools = model.routes.iter().map(|route| Pool {
-                pool: policy[route.pool].name.clone(),
-                upstream_model: route.upstream_model.clone(),
+            let first = plan.targets.first().map(|target| target.model);
+            let pools = plan.targets.iter().map(|target| Pool {
+                model: policy[target.model].name.clone(),
+                name: policy[target.route(policy).pool].name.clone(),
+                upstream_model: target.upstream_model(policy).to_owned(),
             });
             Outcome::Plan {
-                model: model.name.clone(),
+                model: first.map(|model| policy[model].name.clone()).unwrap_or_default(),
                 pools: pools.collect(),
-                decision: plan.decision,
-                reason: plan.reason.as_str(),
+                decision,
+                reason,
+                chosen,
+                noticed: notices.iter().map(noticed).collect(),
             }
         }
-        Err(rejection) => Outcome::Rejection {
+        Err(Answer::Fixed(text)) => Outcome::Answer { decision, answered: text },
+        Err(Answer::Rejected(rejection) | Answer::Blocked(rejection)) => Outcome::Rejection {
             rejected: rejection.reason(),
             status: rejection.status().as_u16(),
             message: rejection.to_string(),
         },
+    }
+}
+
+fn noticed(notice: &Notice) -> String {
+    match notice {
+        Notice::Jailbreak { score } => format!("jailbreak {score:.4}"),
+        Notice::Pii { kinds } => format!("pii {}", kinds.join(" ")),
+        Notice::Unjudged { guard, reason } => format!("{guard} unjudged: {}", reason.as_str()),
+    }
+}
+
+impl PolicySignal {
+    fn new(signal: &policy::Signal, told: &Told) -> Self {
+        let (name, kind) = (signal.name.clone(), signal.kind.as_str());
+        let took_us = told.took.as_secs_f64() * 1e6;
+        match &told.reading {
+            Ok(reading) => Self {
+                name,
+                kind,
+                matches: reading.matches,
+                score: Some(reading.score),
+                why: reading.why.to_string(),
+                took_us,
+            },
+            Err(unknown) => {
+                let why = format!("unknown: {}", unknown.as_str());
+                Self { name, kind, matches: false, score: None, why, took_us }
+            }
+        }
     }
 }
 
@@ -261,6 +325,12 @@ impl fmt::Display for Explanation {
         let more = if start.len() < self.prompt.len() { " …" } else { "" };
         writeln!(f, "prompt     {start:?}{more}, for `{}`", self.requested_model)?;
         self.signals.fmt(f)?;
+        for (place, signal) in self.policy_signals.iter().enumerate() {
+            let title = if place == 0 { "signals" } else { "" };
+            let mark = if signal.matches { "+" } else { "-" };
+            let score = signal.score.map(|score| format!(" {score:.4}")).unwrap_or_default();
+            writeln!(f, "{title:<9}  {mark} {} ({}){score}: {}", signal.name, signal.kind, signal.why)?;
+        }
         for (place, tried) in self.decisions.iter().enumerate() {
             let title = if place == 0 { "decisions" } else { "" };
             let mark = match (tried.chosen, tried.matched) {
@@ -327,15 +397,20 @@ fn show<T>(
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plan { model, pools, decision, reason } => {
-                let pools = pools.iter().map(|pool| format!("{} (as {})", pool.pool, pool.upstream_model));
+            Self::Plan { model, pools, decision, reason, chosen, noticed } => {
+                let pools = pools.iter().map(|pool| format!("{} (as {})", pool.name, pool.upstream_model));
                 let pools: Vec<_> = pools.collect();
                 write!(f, "{model} by {reason}")?;
                 if let Some(decision) = decision {
                     write!(f, " ({decision})")?;
                 }
-                write!(f, "; pools: {}", pools.join(", then "))
+                if let Some((by, why)) = chosen {
+                    write!(f, ", of several by {by}: {why}")?;
+                }
+                write!(f, "; pools: {}", pools.join(", then "))?;
+                noticed.iter().try_for_each(|noticed| write!(f, "; a guard noticed {noticed}"))
             }
+            Self::Answer { answered, .. } => write!(f, "answered here: {answered:?}"),
             Self::Rejection { status, message, .. } => write!(f, "rejected with {status}: {message}"),
         }
     }

@@ -3,10 +3,11 @@
 use super::envelope::{Body, Fault};
 use super::{Admin, ask, millis_since};
 use crate::classify::{Findings, Label, Questions, Unknown};
-use crate::decide::{Audience, trace};
+use crate::decide::trace;
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::Policy;
 use crate::route::settle;
+use crate::signals::Audience;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use axum::Json;
@@ -187,10 +188,13 @@ fn routing(
         let default = recipe.default_model.map(|id| policy[id].name.clone());
         return Ok(without(default, "low_confidence_general"));
     }
-    match settle(policy, asked, &Ok(label.clone())) {
-        Ok(plan) => {
-            let word = plan.decision.clone().unwrap_or_else(|| plan.reason.as_str().to_owned());
-            Ok(Routing { model: Some(policy[plan.model].name.clone()), decision: plan.decision, word })
+    let domain = Ok(label.clone());
+    match settle(policy, asked, &Signals::of_domain(policy, &domain), Some(&domain)) {
+        Ok(settled) => {
+            let story = settled.story;
+            let word = story.decision.clone().unwrap_or_else(|| story.reason.as_str().to_owned());
+            let model = story.model(policy).map(|model| model.name.clone());
+            Ok(Routing { model, decision: story.decision, word })
         }
         Err(Rejection::Unclassified { .. }) => Ok(without(None, "rejected")),
         Err(unknown) => {

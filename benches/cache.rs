@@ -1,0 +1,109 @@
+//! Owns the measurement of one look-up by an equal and by a similar request, of one answer kept in a full cache, and
+//! of the guard.
+//! Refuses to know anything but the cache's public face.
+
+use std::hint::black_box;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use signalbox::cache::{Answer, Ask, Cache, Found, Keep, Key, Meta, Spec, Store, asks_the_same};
+use tokio::runtime::{Builder, Runtime};
+
+const DIMENSIONS: usize = 384;
+const HOUR: Duration = Duration::from_secs(3600);
+const TEXT: &str = "How do I reset the password of my account?";
+const OTHER: &str = "What is the best way to reset my account's password?";
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().expect("a runtime is made")
+}
+
+fn key(number: u64) -> Key {
+    let mut exact = [0; 32];
+    exact[..8].copy_from_slice(&number.to_le_bytes());
+    Key { scope: [7; 32], exact }
+}
+
+/// A vector of unit length that leans to one side, as those of real texts do.
+fn embedding(random: &mut SmallRng) -> Vec<f32> {
+    let lean = 0.5;
+    let numbers: Vec<f32> = (0..DIMENSIONS).map(|_| random.random_range(-1.0_f32..1.0) + lean).collect();
+    unit(numbers)
+}
+
+fn unit(numbers: Vec<f32>) -> Vec<f32> {
+    let norm = numbers.iter().map(|number| number * number).sum::<f32>().sqrt();
+    numbers.into_iter().map(|number| number / norm).collect()
+}
+
+fn answer() -> Answer {
+    Answer { body: Bytes::from_static(&[b'a'; 1024]), meta: Meta::default() }
+}
+
+/// A full cache of one scope, and the embedding of its last entry, a little turned.
+fn full(runtime: &Runtime, entries: usize) -> (Cache, Vec<f32>) {
+    let store = Store::Memory { persist: None };
+    let spec = Spec { store, max_entries: entries, max_bytes: 1 << 30, max_answer_bytes: 1 << 20 };
+    let cache = Cache::open(&spec).expect("a cache in memory opens");
+    let mut random = SmallRng::seed_from_u64(1);
+    let (now, answer, mut last) = (SystemTime::now(), answer(), Vec::new());
+    for number in 0..entries {
+        last = embedding(&mut random);
+        let (key, embedding) = (key(number as u64), Some(&last[..]));
+        let keep = Keep { key: &key, text: OTHER, embedding, answer: &answer, ttl: HOUR, now };
+        runtime.block_on(cache.store(keep)).expect("the answer fits");
+    }
+    let turned = last.iter().map(|number| number + random.random_range(-0.01_f32..0.01)).collect();
+    (cache, unit(turned))
+}
+
+fn look_up(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = criterion.benchmark_group("look-up");
+    for entries in [10_000, 100_000] {
+        let (cache, near) = full(&runtime, entries);
+        let far = embedding(&mut SmallRng::seed_from_u64(2));
+        let (known, unknown) = (key(0), key(u64::MAX));
+        let ask = Ask { key: &unknown, text: TEXT, embedding: None, min_score: None, now: SystemTime::now() };
+        let similar = Ask { embedding: Some(&near), min_score: Some(0.92), ..ask };
+        let cases = [
+            ("exact", Ask { key: &known, ..ask }, true),
+            ("similar", similar, true),
+            ("similar-low", Ask { min_score: Some(0.8), ..similar }, true),
+            ("similar-miss", Ask { embedding: Some(&far), ..similar }, false),
+        ];
+        for (name, ask, hits) in cases {
+            let found = runtime.block_on(cache.look_up(ask));
+            assert_eq!(matches!(found, Found::Hit(_)), hits, "{name}");
+            group.bench_function(BenchmarkId::new(name, entries), |bencher| {
+                bencher.iter(|| runtime.block_on(cache.look_up(black_box(ask))));
+            });
+        }
+    }
+}
+
+fn store(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let (cache, near) = full(&runtime, 100_000);
+    let (answer, now, mut number) = (answer(), SystemTime::now(), 1 << 32);
+    criterion.bench_function("store/full", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            let (key, embedding) = (key(number), Some(&near[..]));
+            let keep = Keep { key: &key, text: TEXT, embedding, answer: &answer, ttl: HOUR, now };
+            runtime.block_on(cache.store(keep))
+        });
+    });
+}
+
+fn guard(criterion: &mut Criterion) {
+    criterion.bench_function("guard", |bencher| {
+        bencher.iter(|| asks_the_same(black_box(TEXT), black_box(OTHER)));
+    });
+}
+
+criterion_group!(benches, look_up, store, guard);
+criterion_main!(benches);

@@ -1,0 +1,135 @@
+//! How long it takes to know what is known without a classifier, to decide by it, and to make a new policy ready.
+//!
+//! `cargo bench --bench decide`
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures::FutureExt;
+use signalbox::classify::{Classifier, Spec};
+use signalbox::decide::decide;
+use signalbox::openai::ChatRequest;
+use signalbox::policy::{Fixed, Policy, SignalId, load};
+use signalbox::signals::{Asked, Audience, Detectors, Reading, Signals, Wanted, Why};
+
+const HEAD: &str = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}}\n\
+                    pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
+
+fn policy(text: &str) -> Policy {
+    load(text, Path::new("."), &Fixed::default(), None).expect("a valid policy")
+}
+
+fn classifier() -> Classifier {
+    Classifier::load(&Spec::default()).expect("the built-in model")
+}
+
+fn request(text: &str) -> ChatRequest {
+    let messages = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
+    ChatRequest::parse(Bytes::from(messages.to_string())).expect("a valid request")
+}
+
+/// A policy whose decisions each hold a tree of five signals against requests, of which there are `signals`.
+fn trees(decisions: usize, signals: usize) -> String {
+    let mut text = format!("{HEAD}signals:\n");
+    for at in 0..signals {
+        let _ = writeln!(text, "  s{at}: {{keyword: {{any: [word{at}, \"phrase {at}\"]}}}}");
+    }
+    text.push_str("decisions:\n");
+    for at in 0..decisions {
+        let of = |more: usize| (at * 3 + more) % signals;
+        let _ = writeln!(
+            text,
+            "- {{name: d{at}, priority: {at}, model: m, when: {{all: [{{any: [s{}, {{signal: s{}, min_score: 0.9}}]}}, \
+             {{any: [s{}, s{}]}}, {{not: s{}}}]}}}}",
+            of(0),
+            of(1),
+            of(2),
+            of(3),
+            of(4)
+        );
+    }
+    text
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decide");
+    for count in [50, 1000] {
+        let policy = policy(&trees(count, 40));
+        // Half of each tree holds, so that none ends early and none matches.
+        let signals = (0..40).fold(Signals::none(policy.signals.len()), |signals, at| {
+            let score = if at % 2 == 0 { 0.7 } else { 0.0 };
+            let reading = Reading { score, matches: score > 0.0, why: Why::Found { hits: at % 2, of: 2 } };
+            signals.reading(SignalId(at), Ok(reading))
+        });
+        group.bench_function(BenchmarkId::new("decisions", count), |b| {
+            b.iter(|| black_box(decide(&policy.recipes[0], Audience::Open, black_box(&signals))));
+        });
+    }
+    group.finish();
+}
+
+/// Reads what every signal of a policy says of a text; nothing here waits for a classifier.
+fn read(c: &mut Criterion, name: &str, signals: &str, text: &str) {
+    let policy = policy(&format!("{HEAD}signals:\n{signals}"));
+    let classifier = classifier();
+    let detectors = Detectors::build(&policy, &classifier).expect("detectors");
+    let wanted = Wanted::everything(&policy);
+    let request = request(text);
+    let mut group = c.benchmark_group("read");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            let deadline = Instant::now() + Duration::from_secs(1);
+            let asked = Asked { request: &request, person: None, wanted: &wanted, deadline };
+            detectors.read(asked, &classifier).now_or_never().expect("nothing to wait for")
+        });
+    });
+    group.finish();
+}
+
+fn cheap(c: &mut Criterion) {
+    let sentence = "Could you explain, step by step, why the refund of order 4711 was not booked yet? ";
+    let text = |bytes: usize| sentence.repeat(bytes / sentence.len() + 1)[..bytes].to_owned();
+    let words: Vec<String> = (0..1000).map(|at| format!("keyword{at}")).collect();
+    let keywords = |rest: &str| format!("  a: {{keyword: {{any: [refund, {}]{rest}}}}}\n", words.join(", "));
+    read(c, "keywords: 1000 words, 8 KB", &keywords(""), &text(8 << 10));
+    read(c, "keywords: 1000 words, 1 edit, 8 KB", &keywords(", max_edits: 1"), &text(8 << 10));
+    let many = (0..50).fold(String::new(), |mut all, at| {
+        let _ = writeln!(all, "  s{at}: {{keyword: {{any: [word{at}, \"step by {at}\"]}}}}");
+        all
+    });
+    read(c, "keywords: 50 signals, 8 KB", &many, &text(8 << 10));
+    for kilobytes in [10, 100] {
+        let signals = "  a: {structure: {count: '\\?', min: 3}}\n  b: {structure: {sequence: [explain, because], min: 1}}\n";
+        read(c, &format!("structure: 2 signals, {kilobytes} KB"), signals, &text(kilobytes * 1000));
+    }
+    read(c, "language, 8 KB", "  a: {language: {any: [fr]}}\n", &text(8 << 10));
+    read(c, "context, 8 KB", "  a: {context: {min_tokens: 2000}}\n", &text(8 << 10));
+    read(c, "context, 100 KB", "  a: {context: {min_tokens: 2000}}\n", &text(100_000));
+    let facts = "  a: {conversation: {feature: turns, min: 2}}\n  b: {metadata: {key: plan, exists: true}}\n\
+                 \x20 c: {identity: {groups: [staff]}}\n";
+    read(c, "facts, 1 KB", facts, &text(1 << 10));
+}
+
+fn reload(c: &mut Criterion) {
+    let classifier = classifier();
+    let mut group = c.benchmark_group("reload");
+    group.sample_size(20);
+    let text = trees(1000, 1000);
+    group.bench_function("load 1000 decisions over 1000 signals", |b| b.iter(|| policy(black_box(&text))));
+    let policy = policy(&text);
+    group.bench_function("build their detectors", |b| {
+        b.iter(|| Detectors::build(black_box(&policy), &classifier).expect("detectors"));
+    });
+    group.bench_function("gather what they want", |b| {
+        b.iter(|| Wanted::of(black_box(&policy), &policy.recipes[0], Audience::Open));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decisions, cheap, reload);
+criterion_main!(benches);

@@ -1,0 +1,128 @@
+//! Owns one kept answer: what it is found by, what it is worth and when it ends.
+//! Refuses to know where it is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+/// What the maps and lists around an entry take, roughly.
+const OVERHEAD_BYTES: usize = 512;
+
+/// What an answer is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// A hash of all that must be equal for two requests to share answers: who asks, decision, model, parameters.
+    pub scope: [u8; 32],
+    /// A hash of the request's own words.
+    pub exact: [u8; 32],
+}
+
+/// What is remembered about an answer's origin.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// The model that gave the answer.
+    pub model: Arc<str>,
+    /// The decision that led to it.
+    pub decision: Arc<str>,
+    /// The tenant that it belongs to.
+    pub tenant: Option<Arc<str>>,
+}
+
+/// An answer with its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer, as it was handed over.
+    pub body: Bytes,
+    /// Its origin.
+    pub meta: Meta,
+}
+
+/// Which entries are thrown away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// Every one.
+    All,
+    /// Those of a scope.
+    Scope([u8; 32]),
+    /// One alone.
+    Entry(Key),
+    /// Those that a model gave.
+    Model(String),
+    /// Those that a decision led to.
+    Decision(String),
+    /// Those of a tenant.
+    Tenant(String),
+}
+
+impl Filter {
+    /// Tells whether an entry of that key and origin is meant.
+    pub(super) fn matches(&self, key: &Key, meta: &Meta) -> bool {
+        match self {
+            Self::All => true,
+            Self::Scope(scope) => key.scope == *scope,
+            Self::Entry(one) => key == one,
+            Self::Model(model) => *meta.model == **model,
+            Self::Decision(decision) => *meta.decision == **decision,
+            Self::Tenant(tenant) => meta.tenant.as_deref() == Some(tenant.as_str()),
+        }
+    }
+}
+
+/// A time in milliseconds of the calendar, so that it outlives the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(pub(super) u64);
+
+impl Moment {
+    pub(super) fn of(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).map_or(0, millis))
+    }
+
+    pub(super) fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One kept answer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    /// What was asked, for the guard; empty where only equal requests may find the entry.
+    pub(super) text: Box<str>,
+    /// Of unit length.
+    pub(super) embedding: Option<Box<[f32]>>,
+    pub(super) answer: Bytes,
+    pub(super) meta: Meta,
+    pub(super) stored: Moment,
+    pub(super) expires: Moment,
+    /// The tick of the last use.
+    pub(super) used: AtomicU64,
+}
+
+impl Entry {
+    /// Returns the bytes that the entry takes.
+    pub(super) fn weight(&self) -> usize {
+        let numbers = self.embedding.as_ref().map_or(0, |numbers| size_of_val(&**numbers));
+        let names = self.meta.model.len()
+            + self.meta.decision.len()
+            + self.meta.tenant.as_ref().map_or(0, |tenant| tenant.len());
+        OVERHEAD_BYTES + self.text.len() + numbers + self.answer.len() + names
+    }
+
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        self.expires <= now
+    }
+
+    pub(super) fn touch(&self, tick: u64) {
+        self.used.fetch_max(tick, Ordering::Relaxed);
+    }
+}

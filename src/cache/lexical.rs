@@ -1,0 +1,103 @@
+//! Owns whether two texts that an embedding sees as near ask for the same.
+//! Refuses to guess: a word that it cannot account for on both sides is a difference, in any language.
+//!
+//! After function words, politeness and known synonyms are taken away, two texts must have the same words and the
+//! same numbers. Beyond that they must agree in
+//!
+//! - how often something is negated, and what;
+//! - which side of an opposition is meant (enable and disable, before and after, more than and less than);
+//! - what stands behind a direction ("from A to B", "bigger than B", "B's A");
+//! - the order of what does not stand beside each other ("dog bites man");
+//! - time (was, is, will be), person (my, your), and whether yes or no is the answer.
+//!
+//! Quoted words, code, paths, addresses and file names are compared letter by letter.
+
+mod phrases;
+mod reading;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use reading::{Facts, Term};
+
+/// One text, read once to be compared with several.
+#[derive(Debug)]
+pub(super) struct Guard {
+    facts: Facts,
+}
+
+impl Guard {
+    pub(super) fn new(text: &str) -> Self {
+        Self { facts: Facts::of(text) }
+    }
+
+    /// Tells whether an answer to the other text answers this one.
+    pub(super) fn passes(&self, other: &str) -> bool {
+        agree(&self.facts, &Facts::of(other))
+    }
+}
+
+/// Tells whether two texts ask for the same, as far as words tell.
+pub fn asks_the_same(one: &str, other: &str) -> bool {
+    Guard::new(one).passes(other)
+}
+
+fn agree(a: &Facts, b: &Facts) -> bool {
+    // A text without content has nothing that could be agreed on.
+    !a.terms.is_empty()
+        && a.terms.len() == b.terms.len()
+        && a.negations == b.negations
+        && a.tense == b.tense
+        && a.closed == b.closed
+        && !(a.person.is_opposed(b.person))
+        && numbers(a).eq(numbers(b))
+        && same_order(&a.terms, &b.terms)
+        && same_roles(a, b)
+}
+
+fn numbers(facts: &Facts) -> impl Iterator<Item = &Term> {
+    facts.terms.iter().filter(|term| matches!(term, Term::Number(_)))
+}
+
+/// Tells whether the terms are the same and in an order that says the same: equal, with a phrase moved from one end
+/// to the other, or with only such terms changed that stand beside each other in one of the texts.
+fn same_order(a: &[Term], b: &[Term]) -> bool {
+    if a == b {
+        return true;
+    }
+    let Some(places) = places(a, b) else { return false };
+    let count = places.len();
+    let is_rotation = (0..count).all(|at| places[(at + 1) % count] == (places[at] + 1) % count);
+    is_rotation
+        || (0..count).all(|one| {
+            // Terms beside each other in the first text may stand anywhere in the second.
+            (one + 2..count).all(|two| places[one] < places[two] || places[one] - places[two] == 1)
+        })
+}
+
+/// Returns where each term of `a` stands in `b`; `None` unless every one has its own place.
+fn places(a: &[Term], b: &[Term]) -> Option<Vec<usize>> {
+    let mut taken = vec![false; b.len()];
+    a.iter()
+        .map(|term| {
+            let place = (0..b.len()).find(|at| !taken[*at] && b[*at] == *term)?;
+            taken[place] = true;
+            Some(place)
+        })
+        .collect()
+}
+
+/// Tells whether what stands behind a preposition in both texts is the same, or more in one of them.
+fn same_roles(a: &Facts, b: &Facts) -> bool {
+    let of = |facts: &Facts, role| -> Vec<usize> {
+        facts.roles.iter().filter(|(other, _)| *other == role).map(|(_, term)| *term).collect()
+    };
+    a.roles.iter().all(|(role, _)| {
+        let (ours, theirs) = (of(a, *role), of(b, *role));
+        let within = |few: &[usize], facts: &Facts, many: &[usize], others: &Facts| {
+            few.iter().all(|term| many.iter().any(|other| facts.terms[*term] == others.terms[*other]))
+        };
+        theirs.is_empty() || within(&ours, a, &theirs, b) || within(&theirs, b, &ours, a)
+    })
+}

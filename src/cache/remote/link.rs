@@ -1,0 +1,129 @@
+//! Owns the connection to the server: made when it is first needed, bounded in time, left alone after a failure.
+//! Refuses to know what is asked, and shows the password nowhere.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{
+    Client, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult, ServerErrorKind,
+};
+
+use crate::cache::entry::Moment;
+use crate::cache::spec::CacheError;
+use crate::cache::tally::Tally;
+use crate::policy::Secret;
+
+/// How long a server is left alone after it failed, so that not every request waits for it.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection to one server, shared by all requests.
+pub(super) struct Link {
+    client: Client,
+    timeout: Duration,
+    connection: Mutex<Option<ConnectionManager>>,
+    /// Until when the server is left alone, in milliseconds of the calendar.
+    paused_until: AtomicU64,
+}
+
+impl fmt::Debug for Link {
+    /// The client knows the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn new(
+        address: &str,
+        password: Option<&Secret>,
+        timeout: Duration,
+    ) -> Result<Self, CacheError> {
+        let info = address.into_connection_info().map_err(|_| CacheError::Address)?;
+        if info.redis_settings().password().is_some() {
+            return Err(CacheError::PasswordInAddress);
+        }
+        if !info.addr().is_supported() {
+            return Err(CacheError::Address);
+        }
+        let mut settings = info.redis_settings().clone();
+        if let Some(password) = password {
+            settings = settings.set_password(password.expose());
+        }
+        let client = Client::open(info.set_redis_settings(settings)).map_err(|_| CacheError::Address)?;
+        Ok(Self { client, timeout, connection: Mutex::default(), paused_until: AtomicU64::new(0) })
+    }
+
+    /// Runs commands in one round trip. `None` where the server failed, which is counted, or is left alone; without a
+    /// time it is asked in any case.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        pipe: &Pipeline,
+        now: Option<Moment>,
+        tally: &Tally,
+    ) -> Option<T> {
+        if now.is_some_and(|now| now.0 < self.paused_until.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let answered = tokio::time::timeout(self.timeout, self.query(pipe)).await;
+        let reason = match answered {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) if is_refusal(&error) => Reason::Refused,
+            Ok(Err(error)) if error.kind() == ErrorKind::AuthenticationFailed => Reason::Password,
+            Ok(Err(_)) => Reason::Failed,
+            Err(_) => Reason::Late,
+        };
+        tally.error();
+        tracing::warn!(?reason, "the cache's server gave no answer");
+        if !matches!(reason, Reason::Refused) {
+            // A connection that could not be made stays so; the next one is new.
+            self.connection().take();
+            if let Some(now) = now {
+                self.paused_until.store(now.after(PAUSE).0, Ordering::Relaxed);
+            }
+        }
+        None
+    }
+
+    async fn query<T: FromRedisValue>(&self, pipe: &Pipeline) -> RedisResult<T> {
+        let mut connection = self.connect()?;
+        pipe.query_async(&mut connection).await
+    }
+
+    fn connect(&self) -> RedisResult<ConnectionManager> {
+        let mut slot = self.connection();
+        if let Some(connection) = &*slot {
+            return Ok(connection.clone());
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        *slot = Some(made.clone());
+        Ok(made)
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<ConnectionManager>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no answer, for the log; the library's own words may name what was asked.
+#[derive(Debug, Clone, Copy)]
+enum Reason {
+    Late,
+    Failed,
+    Refused,
+    Password,
+}
+
+/// Tells whether the server is well and only does not take this command, as when its memory is full.
+fn is_refusal(error: &RedisError) -> bool {
+    let kind = error.kind();
+    error.code() == Some("OOM")
+        || kind == ErrorKind::Server(ServerErrorKind::ResponseError)
+        || kind == ErrorKind::Server(ServerErrorKind::NoPerm)
+}

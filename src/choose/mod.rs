@@ -1,0 +1,266 @@
+//! Owns which of several models gets a request, and the word for why. Refuses to know where its numbers come from:
+//! what a model costs, how quick it has been and whether it can be reached are arguments, and so are chance and the
+//! model that the conversation has.
+//!
+//! # Who is considered
+//!
+//! Models that can be reached; of these, models of at least `min_quality`; of these, models within `max_ttft` and
+//! `max_time_per_token` by what was measured. A limit that nobody meets is passed over, so that somebody is chosen
+//! always. What is unknown is within every limit.
+//!
+//! # Who is chosen, and who is better by how much
+//!
+//! | by | chosen | better than the held model by |
+//! | --- | --- | --- |
+//! | first | the first | nothing: held as long as it can be reached |
+//! | weight | by chance or by key, with shares by weight | nothing: held as long as it can be reached |
+//! | cost | the least price for the tokens | the share of the held model's price that is saved |
+//! | latency | the least expected time for the answer | the share of the held model's time that is saved |
+//! | score | the highest score | the difference of the scores, from 0 to 1 |
+//!
+//! A conversation leaves its model when another is better by more than the margin, or when its own is no longer among
+//! those who are considered. [`Measures`] has the formulas. Of equals the first in the list is chosen; of equally quick
+//! ones, such as those of which nothing is known yet, the one with the least load.
+//!
+//! # Where the state of replicas comes in
+//!
+//! A candidate stands for all replicas of a model: [`Candidate::in_flight`] and [`Candidate::capacity`] are sums over
+//! its pools. Who knows replicas apart passes one candidate for each pair of model and replica instead, with that
+//! replica's numbers, and gives back the pair at [`Chosen::index`]; nothing here depends on models being different.
+//! A further term, such as the share of a prompt that the replica's cache holds or the depth of its queue, is a field
+//! of [`Candidate`], a weight of [`crate::policy::ChooseWeights`] and a line in [`Measures::score`]; a prefix that is
+//! cached also lowers [`Measures::cost`] and [`Measures::time`], which take it off the prompt.
+
+mod measures;
+
+pub use measures::Measures;
+
+use crate::balance::{Entrant, PaceReading, hash_key, rendezvous};
+use crate::policy::{BasisPoints, Choose, ChooseBy, ModelId, Price};
+use std::fmt;
+
+/// A model as the choice sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The model.
+    pub model: ModelId,
+    /// What the choice by key knows it by; see [`identity`].
+    pub identity: u64,
+    /// Its share relative to the others; 0 gets none unless all have 0.
+    pub weight: u32,
+    /// What it costs; unknown counts as more than all that is known.
+    pub price: Option<&'a Price>,
+    /// How good it is.
+    pub quality: BasisPoints,
+    /// How quick it has been.
+    pub reading: PaceReading,
+    /// Whether one of its pools has an endpoint for a request.
+    pub reachable: bool,
+    /// Requests that the endpoints of its pools have, those for other models too.
+    pub in_flight: u32,
+    /// How many requests its pools serve beside each other, in any unit that is the same for all candidates, such as
+    /// endpoints; 0 is read as 1.
+    pub capacity: u32,
+}
+
+/// One request, as the choice sees it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask {
+    /// Tokens of the prompt, estimated.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer, estimated.
+    pub expected_tokens: u64,
+    /// A number that is uniformly random.
+    pub random: u64,
+    /// What the requests of a conversation have in common, hashed: with [`ChooseBy::Weight`] it takes the place of
+    /// chance.
+    pub key: Option<u64>,
+    /// The place among the candidates of the model that the conversation has.
+    pub held: Option<usize>,
+    /// By how much another model must be better than the held one, from 0 to 1.
+    pub margin: f32,
+}
+
+/// Which model gets the request, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its place among the candidates; 0 where there are none.
+    pub index: usize,
+    /// Why it.
+    pub why: Why,
+}
+
+/// Why a model was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is the first that is considered.
+    First,
+    /// Chance fell on it.
+    Drawn,
+    /// The key belongs to it.
+    Keyed,
+    /// It costs least.
+    Cheapest,
+    /// It answers soonest.
+    Quickest,
+    /// Its speed is unknown, and this request measures it.
+    Untried,
+    /// Its score is the highest.
+    Best,
+    /// The conversation has it, and no other is better by more than the margin.
+    Held,
+    /// No model can be reached, and this one would be chosen if all could.
+    Unreachable,
+}
+
+impl Why {
+    /// Returns the word for it, as logs and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Drawn => "drawn",
+            Self::Keyed => "keyed",
+            Self::Cheapest => "cheapest",
+            Self::Quickest => "quickest",
+            Self::Untried => "untried",
+            Self::Best => "best",
+            Self::Held => "held",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Hashes what tells a candidate from the others, the same in every process and after every reload.
+pub fn identity(model: &str, lora: Option<&str>) -> u64 {
+    let of = |name: &str| hash_key(name.as_bytes());
+    of(model) ^ lora.map_or(0, |lora| of(lora).rotate_left(1))
+}
+
+/// Chooses a model for a request; without candidates, a place where none is.
+pub fn choose(candidates: &[Candidate<'_>], how: &Choose, ask: &Ask) -> Chosen {
+    let gate = Gate::for_all(candidates, how);
+    let is_held = |index: &usize| candidates.get(*index).is_some_and(|held| gate.reaches(held));
+    let held = ask.held.filter(is_held);
+    let (index, why) = match how.by {
+        ChooseBy::First => held.map_or_else(|| first(candidates, &gate), |index| (index, Why::Held)),
+        ChooseBy::Weight => {
+            held.map_or_else(|| by_weight(candidates, &gate, ask), |index| (index, Why::Held))
+        }
+        ChooseBy::Cost | ChooseBy::Latency | ChooseBy::Score => {
+            let held = held.filter(|index| gate.admits(&candidates[*index]));
+            by_measure(candidates, &gate, &Ask { held, ..*ask })
+        }
+    };
+    Chosen { index, why: if gate.reachable { why } else { Why::Unreachable } }
+}
+
+/// Who is considered: of the limits those that somebody meets.
+struct Gate<'a> {
+    how: &'a Choose,
+    reachable: bool,
+    quality: bool,
+    limits: bool,
+}
+
+impl<'a> Gate<'a> {
+    /// Closes one gate after the other, each only if somebody still passes.
+    fn for_all(candidates: &[Candidate<'_>], how: &'a Choose) -> Self {
+        let mut gate = Self { how, reachable: false, quality: false, limits: false };
+        let passes = |gate: &Self| candidates.iter().any(|candidate| gate.admits(candidate));
+        gate.reachable = passes(&Self { reachable: true, ..gate });
+        gate.quality = passes(&Self { quality: true, ..gate });
+        gate.limits = passes(&Self { limits: true, ..gate });
+        gate
+    }
+
+    fn admits(&self, candidate: &Candidate<'_>) -> bool {
+        let within =
+            |limit: Option<_>, read: Option<_>| limit.zip(read).is_none_or(|(limit, read)| read <= limit);
+        let reading = &candidate.reading;
+        self.reaches(candidate)
+            && (!self.quality || candidate.quality >= self.how.min_quality)
+            && (!self.limits
+                || within(self.how.max_ttft, reading.ttft)
+                    && within(self.how.max_time_per_token, reading.per_token))
+    }
+
+    fn reaches(&self, candidate: &Candidate<'_>) -> bool {
+        !self.reachable || candidate.reachable
+    }
+}
+
+fn first(candidates: &[Candidate<'_>], gate: &Gate<'_>) -> (usize, Why) {
+    (candidates.iter().position(|candidate| gate.admits(candidate)).unwrap_or(0), Why::First)
+}
+
+/// Chooses by weight: by key through [`rendezvous`], else the part of a line as long as all weights into which the
+/// random number falls.
+fn by_weight(candidates: &[Candidate<'_>], gate: &Gate<'_>, ask: &Ask) -> (usize, Why) {
+    let admitted = |candidate: &Candidate<'_>| if gate.admits(candidate) { candidate.weight } else { 0 };
+    let has_weights = candidates.iter().any(|candidate| admitted(candidate) > 0);
+    let weight = |candidate: &Candidate<'_>| {
+        if has_weights { admitted(candidate) } else { u32::from(gate.admits(candidate)) }
+    };
+    if let Some(key) = ask.key {
+        let entrants = candidates.iter().enumerate().map(|(index, candidate)| Entrant {
+            identity: distinct(candidates, index),
+            weight: weight(candidate),
+        });
+        return (rendezvous(key, entrants, |_| true).unwrap_or(0), Why::Keyed);
+    }
+    let total: u64 = candidates.iter().map(|candidate| u64::from(weight(candidate))).sum();
+    let mut left = ((u128::from(ask.random) * u128::from(total)) >> 64) as u64;
+    for (index, candidate) in candidates.iter().enumerate() {
+        let weight = u64::from(weight(candidate));
+        if left < weight {
+            return (index, Why::Drawn);
+        }
+        left -= weight;
+    }
+    (0, Why::Drawn)
+}
+
+/// Tells candidates apart that stand more than once in the list, by how often they stood before.
+fn distinct(candidates: &[Candidate<'_>], index: usize) -> u64 {
+    let identity = candidates[index].identity;
+    let before = candidates[..index].iter().filter(|candidate| candidate.identity == identity).count();
+    identity.wrapping_add((before as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Chooses the best by a measure, or stays with the held one when that is not worse by more than the margin.
+fn by_measure<'a>(candidates: &[Candidate<'a>], gate: &Gate<'_>, ask: &Ask) -> (usize, Why) {
+    let admitted = || candidates.iter().enumerate().filter(|(_, candidate)| gate.admits(candidate));
+    // Whoever else measures the held model is no reason to leave it.
+    let alone =
+        |held: &Candidate<'a>| Candidate { reading: PaceReading { in_flight: 0, ..held.reading }, ..*held };
+    let held = ask.held.map(|index| (index, alone(&candidates[index])));
+    let considered = admitted().map(|(_, candidate)| candidate);
+    let measures = Measures::among(considered, held.as_ref().map(|(_, held)| held), gate.how, ask);
+    let mut best = None;
+    for (index, candidate) in admitted() {
+        let measure = measures.of(candidate);
+        let is_better = |(best, least): (usize, f64)| {
+            measure < least || measure <= least && measures.is_freer(candidate, &candidates[best])
+        };
+        if best.is_none_or(is_better) {
+            best = Some((index, measure));
+        }
+    }
+    let Some((index, measure)) = best else { return (0, Why::First) };
+    let margin = f64::from(ask.margin).max(0.0);
+    match held {
+        Some((held, state)) if held != index && measures.gain(measures.of(&state), measure) <= margin => {
+            (held, Why::Held)
+        }
+        _ => (index, measures.why(&candidates[index])),
+    }
+}
+
+#[cfg(test)]
+mod tests;

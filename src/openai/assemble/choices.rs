@@ -1,0 +1,134 @@
+//! A stream of choices: chat completions, whose deltas grow, and completions, whose texts grow.
+//!
+//! Refuses to know other APIs' streams.
+
+use crate::openai::object::{Object, array, elements, entries, number_in, said};
+
+use super::Unfit;
+use super::gathered::{Gathered, Room, indexed};
+
+/// The choices so far, and what stands beside them.
+#[derive(Debug)]
+pub(super) struct Choices {
+    object: &'static str,
+    /// The members beside `choices`.
+    top: Gathered,
+    /// The choices by index: their members beside the message.
+    each: Vec<(u64, Gathered)>,
+    /// Their messages, by the same index.
+    messages: Vec<(u64, Gathered)>,
+    is_done: bool,
+    room: Room,
+}
+
+impl Choices {
+    /// Starts an answer of `/v1/chat/completions`.
+    pub(super) fn of_chat() -> Self {
+        Self::of("chat.completion")
+    }
+
+    /// Starts an answer of `/v1/completions`.
+    pub(super) fn of_completions() -> Self {
+        Self::of("text_completion")
+    }
+
+    fn of(object: &'static str) -> Self {
+        Self {
+            object,
+            top: Gathered::default(),
+            each: Vec::new(),
+            messages: Vec::new(),
+            is_done: false,
+            room: Room::default(),
+        }
+    }
+
+    /// Notes the stream's last word.
+    pub(super) fn done(&mut self) {
+        self.is_done = true;
+    }
+
+    /// Merges one event.
+    pub(super) fn take(&mut self, data: &[u8], max_bytes: usize) -> Result<(), Unfit> {
+        self.room.max = max_bytes;
+        if self.is_done {
+            return Ok(());
+        }
+        for (key, value) in entries(data) {
+            match &*key {
+                "choices" => elements(value).try_for_each(|choice| self.choice(choice))?,
+                // The second only hides how long a chunk is.
+                "object" | "obfuscation" => {}
+                key => self.top.last(key, value, &mut self.room)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the whole answer; nothing if the stream or one of its choices did not come to its end.
+    pub(super) fn whole(&self) -> Option<Vec<u8>> {
+        let is_over = self.each.iter().all(|(_, choice)| choice.has("finish_reason"));
+        if !self.is_done || self.each.is_empty() || !is_over {
+            return None;
+        }
+        let choices = self.each.iter().map(|(index, choice)| {
+            let written = Object::default().number("index", *index);
+            let message = self.messages.iter().find(|(of, _)| of == index);
+            let written = match message {
+                Some((_, message)) => written.raw("message", &whole_message(message)),
+                None if self.object == "chat.completion" => {
+                    written.raw("message", &whole_message(&Gathered::default()))
+                }
+                None => written,
+            };
+            written.all(choice.written()).end()
+        });
+        let mut answer = Object::default();
+        let mut usage = None;
+        for (key, value) in self.top.written() {
+            match key {
+                "usage" => usage = Some(value),
+                _ => answer = answer.raw(key, &value),
+            }
+        }
+        answer = answer.text("object", self.object).raw("choices", &array(choices));
+        Some(answer.all(usage.map(|usage| ("usage", usage))).end())
+    }
+
+    fn choice(&mut self, choice: &[u8]) -> Result<(), Unfit> {
+        let room = &mut self.room;
+        let index = number_in(choice, "index").unwrap_or(0);
+        let gathered = indexed(&mut self.each, index, room)?;
+        for (key, value) in entries(choice) {
+            match (&*key, value.first()) {
+                ("index", _) => {}
+                ("delta", Some(b'{')) => {
+                    indexed(&mut self.messages, index, room)?.merge_delta(value, room)?;
+                }
+                ("text", Some(b'"')) => {
+                    gathered.append("text", &said(value).unwrap_or_default(), room)?;
+                }
+                ("logprobs", Some(b'{')) => gathered.inner("logprobs", room)?.merge_lists(value, room)?,
+                (key, Some(b'[')) => gathered.extend(key, value, room)?,
+                (key, _) => gathered.last(key, value, room)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a message, with the members that every message has.
+fn whole_message(message: &Gathered) -> Vec<u8> {
+    let mut written = Object::default();
+    if !message.has("role") {
+        written = written.text("role", "assistant");
+    }
+    let mut has_content = false;
+    for (key, value) in message.written() {
+        has_content |= key == "content";
+        if key != "role" || message.has("role") {
+            written = written.raw(key, &value);
+        }
+    }
+    if has_content { written.end() } else { written.raw("content", b"null").end() }
+}

@@ -1,0 +1,151 @@
+//! JSON objects, read and written member by member, and the events that carry them.
+//!
+//! Owns the putting together of values that are already JSON with texts that are to become it. Refuses to know
+//! what any member means, and to turn numbers into anything.
+
+use std::borrow::Cow;
+
+use super::json;
+use super::unescape::text as decoded;
+
+/// What ends a stream of OpenAI's older APIs.
+pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// An object under construction.
+#[derive(Debug, Default)]
+pub(super) struct Object {
+    inside: Vec<u8>,
+}
+
+impl Object {
+    /// Adds a member whose value is JSON already.
+    pub(super) fn raw(mut self, key: &str, value: &[u8]) -> Self {
+        if !self.inside.is_empty() {
+            self.inside.push(b',');
+        }
+        self.inside.extend_from_slice(&quoted(key));
+        self.inside.push(b':');
+        self.inside.extend_from_slice(value);
+        self
+    }
+
+    /// Adds a string.
+    pub(super) fn text(self, key: &str, said: &str) -> Self {
+        self.raw(key, &quoted(said))
+    }
+
+    /// Adds a whole number.
+    pub(super) fn number(self, key: &str, value: u64) -> Self {
+        self.raw(key, value.to_string().as_bytes())
+    }
+
+    /// Adds every member that is given.
+    pub(super) fn all<'a, V: AsRef<[u8]>>(self, members: impl IntoIterator<Item = (&'a str, V)>) -> Self {
+        members.into_iter().fold(self, |object, (key, value)| object.raw(key, value.as_ref()))
+    }
+
+    /// Returns the object's bytes.
+    pub(super) fn end(self) -> Vec<u8> {
+        [b"{", self.inside.as_slice(), b"}"].concat()
+    }
+}
+
+/// Writes an array of values that are JSON already.
+pub(super) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Vec<u8> {
+    let mut written = vec![b'['];
+    for element in elements {
+        if written.len() > 1 {
+            written.push(b',');
+        }
+        written.extend_from_slice(element.as_ref());
+    }
+    written.push(b']');
+    written
+}
+
+/// Writes a JSON string.
+pub(super) fn quoted(said: &str) -> Vec<u8> {
+    serde_json::to_vec(said).expect("a string always serialises")
+}
+
+/// Reads an object's members, keys decoded; nothing if it is none.
+pub(super) fn entries(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+    let items = json::members(object, 0).map_while(Result::ok);
+    items.map(|item| (decoded(&object[item.key], usize::MAX), &object[item.value]))
+}
+
+/// Reads an array's elements; nothing if it is none.
+pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+    json::elements(array, 0).map_while(Result::ok).map(|item| &array[item.value])
+}
+
+/// Returns what a string says; nothing if the value is none.
+pub(super) fn said(value: &[u8]) -> Option<Cow<'_, str>> {
+    let inside = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(decoded(inside, usize::MAX))
+}
+
+/// Returns what a member says that is a string.
+pub(super) fn said_in<'a>(object: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
+    json::member(object, key).and_then(said)
+}
+
+/// Returns a member that is a whole number.
+pub(super) fn number_in(object: &[u8], key: &str) -> Option<u64> {
+    std::str::from_utf8(json::member(object, key)?).ok()?.parse().ok()
+}
+
+/// Returns a member that is there and not null.
+pub(super) fn given<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    json::member(object, key).filter(|value| *value != b"null")
+}
+
+/// Checks that bytes are one JSON object in UTF-8.
+pub(super) fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"{")
+        && json::document(bytes).is_ok()
+        && std::str::from_utf8(bytes).is_ok()
+}
+
+/// Writes an event without a name.
+pub(super) fn event(out: &mut Vec<u8>, data: &[u8]) {
+    out.extend_from_slice(b"data: ");
+    // A line end in JSON is white space, but in a stream it would end the data.
+    out.extend(data.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Writes an event under a name, which is its data's `type` too.
+pub(super) fn named_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'\n');
+    event(out, data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_written_as_they_are_and_read_back() {
+        let inner = array([b"1.50".as_slice(), b"null"]);
+        let object = Object::default().raw("a\"", &inner).text("b", "x\n\"").number("c", 7).end();
+        assert_eq!(object, br#"{"a\"":[1.50,null],"b":"x\n\"","c":7}"#);
+        assert_eq!(entries(&object).map(|(key, _)| key.into_owned()).collect::<Vec<_>>(), ["a\"", "b", "c"]);
+        assert_eq!(elements(&inner).count(), 2);
+        assert_eq!(said_in(&object, "b").as_deref(), Some("x\n\""));
+        assert_eq!((number_in(&object, "c"), number_in(&object, "b")), (Some(7), None));
+        assert_eq!(Object::default().end(), b"{}");
+        assert!(
+            is_object(b" {} ") && !is_object(b"[]") && !is_object(b"{") && !is_object(b"{\"a\":\"\xff\"}")
+        );
+    }
+
+    #[test]
+    fn data_stays_on_one_line() {
+        let mut out = Vec::new();
+        named_event(&mut out, "x", b"{\r\n\"a\": 1\n}");
+        assert_eq!(out, b"event: x\ndata: {  \"a\": 1 }\n\n");
+    }
+}

@@ -1,0 +1,387 @@
+//! Where in an event or a whole answer the model's texts stand, in each API's shape.
+//!
+//! Owns the names of the members that carry text. Refuses to know what is done with the texts.
+
+use std::ops::Range;
+
+use crate::openai::Api;
+use crate::openai::json::{self, Item};
+use crate::openai::object::{given, number_in, said, said_in};
+use crate::openai::unescape::{spells, text as decoded};
+
+use super::{Channel, Place};
+
+/// What an event or a whole answer says about its texts and the answer's course.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub(super) texts: Vec<Found>,
+    pub(super) seals: Vec<Seal>,
+    pub(super) marks: Vec<Mark>,
+    /// Where a whole answer says how it ended.
+    pub(super) ends: Vec<(Range<usize>, End)>,
+}
+
+/// One string that carries text.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) place: Place,
+    /// What stands between the quotes.
+    pub(super) span: Range<usize>,
+    /// It repeats what other events have said.
+    pub(super) is_echo: bool,
+}
+
+/// A member that tells of a text by other means, and what stands there if the text was changed.
+#[derive(Debug)]
+pub(super) struct Seal {
+    pub(super) choice: u32,
+    pub(super) span: Range<usize>,
+    pub(super) with: &'static [u8],
+}
+
+/// A step in the course of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A choice speaks, perhaps for the last time.
+    Choice { index: u32, is_over: bool },
+    /// The message or response has begun, as it describes itself.
+    Begun(Vec<u8>),
+    /// A block of a message opens.
+    BlockOpen(u32),
+    /// A block of a message closes.
+    BlockClosed(u32),
+    /// An item of a response opens, as it describes itself.
+    ItemOpen(u32, Vec<u8>),
+    /// An item of a response closes.
+    ItemClosed(u32),
+    /// A text part of a response's item opens.
+    PartOpen(u32, u32),
+    /// A text part of a response's item closes.
+    PartClosed(u32, u32),
+    /// An event of a response has this number.
+    Number(u64),
+    /// Nothing follows that matters.
+    Over,
+}
+
+/// How an answer's end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// `finish_reason`
+    FinishReason,
+    /// `stop_reason`
+    StopReason,
+    /// `status`
+    Status,
+    /// `incomplete_details`
+    Details,
+}
+
+/// Reads one event's data, which is JSON.
+pub(super) fn event(api: Api, data: &[u8]) -> Reading {
+    let mut reader = Reader { data, reading: Reading::default() };
+    match api {
+        Api::Messages => reader.message_event(),
+        Api::Responses => reader.response_event(),
+        _ => reader.choices(),
+    }
+    reader.reading
+}
+
+/// Reads a whole answer, which is JSON.
+pub(super) fn whole(api: Api, data: &[u8]) -> Reading {
+    let mut reader = Reader { data, reading: Reading::default() };
+    match api {
+        Api::Messages => {
+            reader.blocks(0);
+            reader.end(0, "stop_reason", End::StopReason);
+        }
+        Api::Responses => {
+            reader.output(0, false);
+            reader.end(0, "status", End::Status);
+            reader.end(0, "incomplete_details", End::Details);
+        }
+        _ => reader.choices(),
+    }
+    reader.reading.marks.push(Mark::Over);
+    reader.reading
+}
+
+/// The members of a text's part that are text.
+const TEXTS: [&str; 4] = ["text", "thinking", "summary", "content"];
+
+/// How deep a text's parts are looked for.
+const DEEPEST: u32 = 4;
+
+struct Reader<'a> {
+    data: &'a [u8],
+    reading: Reading,
+}
+
+impl Reader<'_> {
+    fn members(&self, at: usize) -> Vec<Item> {
+        json::members(self.data, at).map_while(Result::ok).collect()
+    }
+
+    fn elements(&self, at: usize) -> Vec<Range<usize>> {
+        json::elements(self.data, at).map_while(Result::ok).map(|item| item.value).collect()
+    }
+
+    fn named(&self, at: usize, name: &str) -> Option<Range<usize>> {
+        let items = self.members(at).into_iter();
+        items.rev().find(|item| spells(&self.data[item.key.clone()], name)).map(|item| item.value)
+    }
+
+    fn key(&self, item: &Item) -> String {
+        decoded(&self.data[item.key.clone()], usize::MAX).into_owned()
+    }
+
+    fn value(&self, span: &Range<usize>) -> &[u8] {
+        &self.data[span.clone()]
+    }
+
+    fn number(&self, at: &Range<usize>, name: &str) -> Option<u32> {
+        number_in(self.value(at), name).and_then(|number| number.try_into().ok())
+    }
+
+    /// Notes a text if the value is a string.
+    fn text(&mut self, place: Place, span: Range<usize>, is_echo: bool) {
+        if self.value(&span).starts_with(b"\"") {
+            let span = span.start + 1..span.end - 1;
+            self.reading.texts.push(Found { place, span, is_echo });
+        }
+    }
+
+    /// Notes every member of this name, of which a reader would take one.
+    fn texts(&mut self, at: usize, name: &str, place: Place, is_echo: bool) {
+        for item in self.members(at) {
+            if spells(&self.data[item.key.clone()], name) {
+                self.text(place, item.value, is_echo);
+            }
+        }
+    }
+
+    fn end(&mut self, at: usize, name: &str, end: End) {
+        if let Some(span) = self.named(at, name) {
+            self.reading.ends.push((span, end));
+        }
+    }
+
+    fn choices(&mut self) {
+        let Some(choices) = self.named(0, "choices") else {
+            return;
+        };
+        for (place, choice) in self.elements(choices.start).into_iter().enumerate() {
+            let index = self.number(&choice, "index").unwrap_or(place as u32);
+            for item in self.members(choice.start) {
+                let is_null = self.value(&item.value) == b"null";
+                match &*self.key(&item) {
+                    "delta" | "message" => self.message(index, item.value.start),
+                    "text" => self.text(
+                        Place { choice: index, channel: Channel::Content, part: 0 },
+                        item.value,
+                        false,
+                    ),
+                    "logprobs" | "token_ids" if !is_null => {
+                        self.reading.seals.push(Seal { choice: index, span: item.value, with: b"null" });
+                    }
+                    "finish_reason" => self.reading.ends.push((item.value, End::FinishReason)),
+                    _ => {}
+                }
+            }
+            let is_over = given(self.value(&choice), "finish_reason").is_some();
+            self.reading.marks.push(Mark::Choice { index, is_over });
+        }
+    }
+
+    /// Reads a chat message or a piece of one.
+    fn message(&mut self, choice: u32, at: usize) {
+        let place = |channel, part| Place { choice, channel, part };
+        for item in self.members(at) {
+            let span = item.value.clone();
+            match &*self.key(&item) {
+                "content" => self.deep(place(Channel::Content, 0), span, 0),
+                "reasoning_content" => self.text(place(Channel::Reasoning, 0), span, false),
+                // Some servers say the same under both names, and two texts must not become one.
+                "reasoning" => self.text(place(Channel::Reasoning, 1), span, false),
+                "refusal" => self.text(place(Channel::Refusal, 0), span, false),
+                "role" => {}
+                "tool_calls" => {
+                    for (order, call) in self.elements(span.start).into_iter().enumerate() {
+                        let index = self.number(&call, "index").unwrap_or(order as u32);
+                        if let Some(function) = self.named(call.start, "function") {
+                            self.texts(function.start, "arguments", place(Channel::Arguments, index), false);
+                        }
+                    }
+                }
+                "function_call" => self.texts(span.start, "arguments", place(Channel::Arguments, 0), false),
+                _ => self.deep(place(Channel::Other, 0), span, 0),
+            }
+        }
+    }
+
+    /// Notes a text, or the texts in the parts of one.
+    fn deep(&mut self, place: Place, span: Range<usize>, depth: u32) {
+        let inner: Vec<Range<usize>> = match self.value(&span).first() {
+            Some(b'"') => return self.text(place, span, false),
+            Some(b'[') => self.elements(span.start),
+            Some(b'{') => {
+                let items = self.members(span.start).into_iter();
+                let is_text = |item: &Item| {
+                    let is_string = self.value(&item.value).starts_with(b"\"");
+                    !is_string || TEXTS.iter().any(|name| spells(&self.data[item.key.clone()], name))
+                };
+                items.filter(is_text).map(|item| item.value).collect()
+            }
+            _ => return,
+        };
+        if depth < DEEPEST {
+            for span in inner {
+                self.deep(place, span, depth + 1);
+            }
+        }
+    }
+
+    fn message_event(&mut self) {
+        let index = self.number(&(0..self.data.len()), "index").unwrap_or(0);
+        match said_in(self.data, "type").as_deref() {
+            Some("message_start") => {
+                self.reading.marks.push(Mark::Begun(given(self.data, "message").unwrap_or(b"{}").to_vec()));
+                if let Some(message) = self.named(0, "message") {
+                    self.blocks(message.start);
+                }
+            }
+            Some("content_block_start") => {
+                self.reading.marks.push(Mark::BlockOpen(index));
+                if let Some(block) = self.named(0, "content_block") {
+                    self.block(index, block.start);
+                }
+            }
+            Some("content_block_delta") => {
+                if let Some(delta) = self.named(0, "delta") {
+                    self.block(index, delta.start);
+                }
+            }
+            Some("content_block_stop") => self.reading.marks.push(Mark::BlockClosed(index)),
+            Some("message_stop") => self.reading.marks.push(Mark::Over),
+            _ => {}
+        }
+    }
+
+    fn blocks(&mut self, at: usize) {
+        let content = self.named(at, "content").map(|content| self.elements(content.start));
+        for (index, block) in content.into_iter().flatten().enumerate() {
+            self.block(index as u32, block.start);
+        }
+    }
+
+    fn block(&mut self, part: u32, at: usize) {
+        for (name, channel) in [
+            ("text", Channel::Content),
+            ("thinking", Channel::Reasoning),
+            ("partial_json", Channel::Arguments),
+        ] {
+            self.texts(at, name, Place { choice: 0, channel, part }, false);
+        }
+    }
+
+    fn response_event(&mut self) {
+        let kind = said_in(self.data, "type").unwrap_or_default().into_owned();
+        let event = 0..self.data.len();
+        let output = self.number(&event, "output_index").unwrap_or(0);
+        let part = ["content_index", "summary_index"].iter().find_map(|name| self.number(&event, name));
+        let part = part.unwrap_or(0);
+        if let Some(number) = number_in(self.data, "sequence_number") {
+            self.reading.marks.push(Mark::Number(number));
+        }
+        self.course(&kind, output, part);
+        let is_echo = [".done", ".completed", ".incomplete", ".failed"].iter().any(|end| kind.ends_with(end));
+        let place = Place { choice: output, channel: channel_of(&kind), part };
+        for item in self.members(0) {
+            let span = item.value.clone();
+            match &*self.key(&item) {
+                "delta" | "text" | "refusal" | "arguments" | "input" | "code" => {
+                    self.text(place, span, is_echo);
+                }
+                "part" => self.part(output, part, span.start, is_echo),
+                "item" => self.item(output, span.start, is_echo),
+                "response" => self.output(span.start, is_echo),
+                "logprobs" => self.seal_list(output, span),
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes how far the response has come.
+    fn course(&mut self, kind: &str, output: u32, part: u32) {
+        let raw = |name| given(self.data, name).unwrap_or(b"{}").to_vec();
+        let mark = match kind {
+            "response.created" => Mark::Begun(raw("response")),
+            "response.output_item.added" => Mark::ItemOpen(output, raw("item")),
+            "response.output_item.done" => Mark::ItemClosed(output),
+            "response.content_part.added" => Mark::PartOpen(output, part),
+            "response.content_part.done" => Mark::PartClosed(output, part),
+            "response.completed" | "response.incomplete" | "response.failed" => Mark::Over,
+            _ => return,
+        };
+        self.reading.marks.push(mark);
+    }
+
+    fn output(&mut self, at: usize, is_echo: bool) {
+        let output = self.named(at, "output").map(|output| self.elements(output.start));
+        for (index, item) in output.into_iter().flatten().enumerate() {
+            self.item(index as u32, item.start, is_echo);
+        }
+    }
+
+    fn item(&mut self, output: u32, at: usize, is_echo: bool) {
+        for (name, channel) in
+            [("arguments", Channel::Arguments), ("input", Channel::Arguments), ("code", Channel::Other)]
+        {
+            let place = Place { choice: output, channel, part: 0 };
+            self.texts(at, name, place, is_echo);
+        }
+        for name in ["content", "summary"] {
+            let parts = self.named(at, name).map(|parts| self.elements(parts.start));
+            for (index, part) in parts.into_iter().flatten().enumerate() {
+                self.part(output, index as u32, part.start, is_echo);
+            }
+        }
+    }
+
+    fn part(&mut self, output: u32, part: u32, at: usize, is_echo: bool) {
+        let kind =
+            self.named(at, "type").and_then(|span| said(self.value(&span)).map(|kind| channel_of(&kind)));
+        let place = |channel| Place { choice: output, channel, part };
+        self.texts(at, "text", place(kind.unwrap_or(Channel::Content)), is_echo);
+        self.texts(at, "refusal", place(Channel::Refusal), is_echo);
+        if let Some(span) = self.named(at, "logprobs") {
+            self.seal_list(output, span);
+        }
+    }
+
+    fn seal_list(&mut self, choice: u32, span: Range<usize>) {
+        if self.value(&span).starts_with(b"[") {
+            self.reading.seals.push(Seal { choice, span, with: b"[]" });
+        }
+    }
+}
+
+/// Finds the kind of text in a Responses event's or part's name.
+fn channel_of(kind: &str) -> Channel {
+    let kinds = [
+        ("output_text", Channel::Content),
+        ("refusal", Channel::Refusal),
+        ("summary", Channel::Summary),
+        ("reasoning", Channel::Reasoning),
+        ("arguments", Channel::Arguments),
+        ("input", Channel::Arguments),
+    ];
+    kinds.iter().find(|(name, _)| kind.contains(name)).map_or(Channel::Other, |(_, channel)| *channel)
+}
+
+/// Takes bytes that are not JSON as one text.
+pub(super) fn raw(length: usize) -> Reading {
+    let place = Place { choice: 0, channel: Channel::Raw, part: 0 };
+    Reading { texts: vec![Found { place, span: 0..length, is_echo: false }], ..Reading::default() }
+}

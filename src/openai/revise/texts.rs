@@ -1,0 +1,204 @@
+//! The texts of an answer as far as they have come: what of each is not released, and what was made of it.
+//!
+//! Refuses to know events and bytes.
+
+use std::ops::Range;
+
+use super::held::Held;
+use super::reading::Mark;
+use super::{Pending, Place};
+
+/// What a text costs beside its bytes.
+const OVERHEAD: usize = 64;
+
+/// All texts, in the order of their first sight.
+#[derive(Debug)]
+pub(super) struct Texts {
+    known: Vec<Text>,
+    /// Later events repeat the texts, so that they are kept whole.
+    has_echoes: bool,
+    kept: usize,
+}
+
+#[derive(Debug)]
+struct Text {
+    place: Place,
+    pending: String,
+    is_complete: bool,
+    is_changed: bool,
+    /// What came, and what was made of it; empty without echoes.
+    came: String,
+    made: String,
+}
+
+/// A part of a text that becomes final, on its way through the events.
+pub(super) struct Release {
+    text: String,
+    replacements: Vec<(Range<usize>, String)>,
+    /// How much of the text has been passed, and which replacement is next.
+    at: usize,
+    next: usize,
+    /// Up to where the last replacement reaches.
+    gone: usize,
+    made: String,
+    is_changed: bool,
+}
+
+impl Texts {
+    pub(super) fn new(has_echoes: bool) -> Self {
+        Self { known: Vec::new(), has_echoes, kept: 0 }
+    }
+
+    /// Returns how many bytes are kept for good.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    pub(super) fn pending(&self) -> impl Iterator<Item = Pending<'_>> {
+        let waiting = self.known.iter().filter(|text| !text.pending.is_empty());
+        waiting.map(|text| Pending { place: text.place, text: &text.pending, is_complete: text.is_complete })
+    }
+
+    /// Takes more of a text.
+    pub(super) fn append(&mut self, place: Place, more: &str) {
+        let known = self.known.iter().position(|text| text.place == place);
+        let at = known.unwrap_or_else(|| {
+            self.kept += OVERHEAD;
+            let (pending, came, made) = Default::default();
+            self.known.push(Text { place, pending, is_complete: false, is_changed: false, came, made });
+            self.known.len() - 1
+        });
+        self.known[at].pending.push_str(more);
+    }
+
+    /// Says whether all that has come of a text is this, so that it need not be judged again.
+    pub(super) fn repeats(&self, place: Place, said: &str) -> bool {
+        self.find(place)
+            .is_some_and(|text| said.strip_prefix(text.came.as_str()) == Some(text.pending.as_str()))
+    }
+
+    /// Says whether all of a text that has come is released.
+    pub(super) fn is_released(&self, place: Place) -> bool {
+        self.find(place).is_none_or(|text| text.pending.is_empty())
+    }
+
+    /// Returns what has to stand where a text is repeated; nothing if it can stay as it is.
+    pub(super) fn echo(&self, place: Place) -> Option<&str> {
+        self.find(place).filter(|text| text.is_changed).map(|text| text.made.as_str())
+    }
+
+    /// Returns all texts with what was made of them, if that is kept.
+    pub(super) fn made(&self) -> impl Iterator<Item = (Place, &str)> {
+        self.known.iter().map(|text| (text.place, text.made.as_str()))
+    }
+
+    /// Notes which texts are complete.
+    pub(super) fn note(&mut self, mark: &Mark) {
+        let is_over = |place: Place| match *mark {
+            Mark::Choice { index, is_over } => is_over && place.choice == index,
+            Mark::BlockClosed(index) => place.part == index,
+            Mark::ItemClosed(output) => place.choice == output,
+            Mark::PartClosed(output, part) => place.choice == output && place.part == part,
+            Mark::Over => true,
+            _ => false,
+        };
+        self.known.iter_mut().filter(|text| is_over(text.place)).for_each(|text| text.is_complete = true);
+    }
+
+    /// Takes the first bytes of a pending text as final; nothing if there are none and none are to be put there.
+    pub(super) fn release(
+        &mut self,
+        place: Place,
+        upto: usize,
+        replacements: &[(Range<usize>, String)],
+    ) -> Option<Release> {
+        let text = self.known.iter_mut().find(|text| text.place == place)?;
+        let upto = text.pending.floor_char_boundary(upto);
+        let mut sound: Vec<(Range<usize>, String)> = Vec::with_capacity(replacements.len());
+        for (range, with) in replacements {
+            let after = sound.last().map_or(0, |(before, _)| before.end);
+            let start = text.pending.floor_char_boundary(range.start).max(after);
+            let end = text.pending.ceil_char_boundary(range.end).min(upto);
+            let has_start = start < upto || (start == upto && range.is_empty());
+            if has_start && (range.is_empty() || start < end) {
+                sound.push((start..end.max(start), with.clone()));
+            }
+        }
+        let released = text.pending.drain(..upto).collect();
+        let (at, next, gone, made) = Default::default();
+        Some(Release { text: released, replacements: sound, at, next, gone, made, is_changed: false })
+    }
+
+    /// Keeps what was made of a text.
+    pub(super) fn released(&mut self, place: Place, release: &Release) {
+        let has_echoes = self.has_echoes;
+        let Some(text) = self.known.iter_mut().find(|text| text.place == place) else {
+            return;
+        };
+        text.is_changed |= release.is_changed;
+        if has_echoes {
+            self.kept += release.text.len() + release.made.len();
+            text.came.push_str(&release.text);
+            text.made.push_str(&release.made);
+        }
+    }
+
+    /// Forgets what is pending: it will not go out.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    fn find(&self, place: Place) -> Option<&Text> {
+        self.known.iter().find(|text| text.place == place)
+    }
+}
+
+impl Release {
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    /// Passes at most `most` bytes, adds to `made` what stands in their place, and returns how many they were and
+    /// whether that is something else.
+    pub(super) fn pass(&mut self, most: usize, made: &mut String) -> (usize, bool) {
+        let start = self.at;
+        let end = self.text.len().min(start.saturating_add(most));
+        let before = made.len();
+        let mut is_changed = false;
+        while self.at < end {
+            if self.at < self.gone {
+                self.at = self.gone.min(end);
+                is_changed = true;
+                continue;
+            }
+            let next = self.replacements.get(self.next).filter(|(range, _)| range.start < end);
+            made.push_str(&self.text[self.at..next.map_or(end, |(range, _)| range.start)]);
+            let Some((range, with)) = next else {
+                self.at = end;
+                continue;
+            };
+            made.push_str(with);
+            is_changed = true;
+            (self.at, self.gone) = (range.start, range.end);
+            self.next += 1;
+        }
+        self.made.push_str(&made[before..]);
+        self.is_changed |= is_changed;
+        (end - start, is_changed)
+    }
+
+    /// Puts what is to stand behind the released text into an event that has some of it; true when nothing is left.
+    pub(super) fn insert_left(&mut self, held: &mut Held, place: Place) -> bool {
+        let left: String = self.replacements[self.next..].iter().map(|(_, with)| with.as_str()).collect();
+        if left.is_empty() {
+            return true;
+        }
+        let is_put = held.append(place, &left);
+        if is_put {
+            self.next = self.replacements.len();
+            self.made.push_str(&left);
+            self.is_changed = true;
+        }
+        is_put
+    }
+}

@@ -1,0 +1,193 @@
+//! Owns vLLM Semantic Router's canonical dialect and the short-lived one of its command line before it. Refuses to know
+//! upstreams, signals and plugins.
+
+use super::conditions::Conditions;
+use super::decisions::{self, Setting};
+use super::draft::{Draft, ascii};
+use super::files::Files;
+use super::globals;
+use super::out::{Mapping, Out};
+use super::providers;
+use super::shapes::shapes;
+use super::signals::{self, Building, Thresholds};
+use super::view::View;
+
+/// Reads a configuration of either dialect.
+pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
+    let providers = root.get("providers");
+    let defaults = providers.as_ref().map(|own| own.get("defaults").unwrap_or_else(|| own.clone()));
+    if let Some(defaults) = &defaults {
+        globals::families(defaults.get("reasoning_families").as_ref(), draft);
+        globals::effort(defaults, draft);
+    }
+    providers::read(providers.as_ref(), draft);
+    // The older dialect has at the top level what the newer has in `routing`.
+    let routing = root.get("routing").unwrap_or_else(|| root.clone());
+    cards(&routing.list("modelCards"), draft);
+    names(root, defaults.as_ref(), draft);
+    let global = root.get("global");
+    let at = |keys: &[&str]| global.as_ref().and_then(|global| global.at(keys));
+    let cache = globals::cache(at(&["stores", "response_cache"]).as_ref(), draft);
+    let tools = globals::tools(at(&["integrations", "tools"]).as_ref(), files);
+    if let Some(authz) = at(&["services", "authz"]) {
+        super::identity::read(&authz, draft);
+    }
+    let modules = at(&["model_catalog", "modules"]);
+    let thresholds = modules.as_ref().map(|modules| modules_of(modules, draft)).unwrap_or_default();
+    let setting = Setting {
+        is_canonical: true,
+        cache,
+        caches_all: false,
+        tools,
+        prompt_min: None,
+        pii_min: None,
+        files,
+    };
+    let strategy =
+        globals::strategy(&routing).or_else(|| at(&["router"]).and_then(|router| globals::strategy(&router)));
+    draft.strategy = strategy.filter(|strategy| strategy != "priority");
+    let conditions = conditions(&routing, &Conditions::default(), thresholds, draft);
+    draft.decisions = decisions::read(&routing.list("decisions"), &conditions, &setting, draft);
+    recipes(root, (&conditions, thresholds), &setting, draft);
+}
+
+/// Reads what else is known of models.
+fn cards(list: &[View<'_>], draft: &mut Draft) {
+    for card in list {
+        let Some(name) = card.take("name", "models") else { continue };
+        draft.model(&name);
+        globals::loras(card, &name, draft);
+        draft.model(&name).quality = card.share("quality_score", &format!("models.{name}.quality"));
+        signals::note_text(card);
+    }
+}
+
+/// Reads the default model and the names that ask for a decision.
+fn names(root: &View<'_>, defaults: Option<&View<'_>>, draft: &mut Draft) {
+    let default = defaults
+        .and_then(|defaults| defaults.take("default_model", "default_model"))
+        .or_else(|| root.take("default_model", "default_model"));
+    let default = default.unwrap_or_else(|| {
+        let first = draft.models.keys().next().cloned().unwrap_or_else(|| "default".to_owned());
+        draft.head.push(format!("The original names no default model; the first one, `{first}`, is taken."));
+        first
+    });
+    draft.promote(&default);
+    draft.model(&default);
+    draft.default_model = Some(default);
+    let router = root.at(&["global", "router"]);
+    let mut names = Vec::new();
+    if let Some(router) = &router {
+        names = router.take_list("auto_model_names", "virtual_models");
+        names.extend(router.take("auto_model_name", "virtual_models"));
+    }
+    if names.is_empty() {
+        names = ["auto", "MoM", "vllm-sr/auto"].map(str::to_owned).to_vec();
+    }
+    for entry in root.list("entrypoints") {
+        if entry.peek("recipe").is_none_or(|recipe| recipe == "default") {
+            entry.take("recipe", "virtual_models");
+            names.extend(entry.take_list("model_names", "virtual_models"));
+        }
+    }
+    for name in names {
+        let name = ascii(&name);
+        if !draft.virtual_models.contains(&name) && draft.virtual_models.len() < 64 {
+            draft.virtual_models.push(name);
+        }
+    }
+}
+
+/// Reads the classifier's thresholds.
+fn modules_of(modules: &View<'_>, draft: &mut Draft) -> Thresholds {
+    let share = |keys: &[&str], to: &str| modules.at(keys).and_then(|module| module.share("threshold", to));
+    draft.classifier.maybe("min_confidence", share(&["classifier", "domain"], "classifier.min_confidence"));
+    let mut least = Mapping::default();
+    least.maybe("jailbreak", share(&["prompt_guard"], "classifier.thresholds.jailbreak"));
+    least.maybe("pii", share(&["classifier", "pii"], "classifier.thresholds.pii"));
+    draft.classifier.filled("thresholds", least);
+    Thresholds {
+        fact_check: share(&["hallucination_mitigation", "fact_check"], "signals.*.fact_check.min_score"),
+        feedback: share(&["feedback_detector"], "signals.*.feedback.min_score"),
+    }
+}
+
+/// Reads the signals of one list of decisions, beside those of the list around it.
+fn conditions(
+    routing: &View<'_>,
+    outer: &Conditions,
+    thresholds: Thresholds,
+    draft: &mut Draft,
+) -> Conditions {
+    let mut conditions = outer.clone();
+    conditions.empty_holds = true;
+    let Some(signals) = routing.get("signals") else { return conditions };
+    let mut building = Building { draft, conditions: &mut conditions, thresholds };
+    signals::domains(&signals.list("domains"), &mut building);
+    signals::keywords(&signals.list("keywords"), &mut building);
+    signals::similar("embedding", &signals.list("embeddings"), &mut building);
+    signals::similar("preference", &signals.list("preferences"), &mut building);
+    signals::fact_checks(&signals.list("fact_check"), &mut building);
+    signals::reactions(&signals, &mut building);
+    signals::threats(&signals, &mut building);
+    shapes(&signals, &mut building);
+    let refused = [
+        ("kb", "kb", "there are no knowledge bases"),
+        ("events", "event", "requests carry no events"),
+        ("classifiers", "classifier", "there is one classifier, with its own questions"),
+    ];
+    for (list, kind, why) in refused {
+        for item in signals.list(list) {
+            if let Some(name) = item.peek("name") {
+                building.refuse(kind, name, why);
+            }
+            item.unsupported(why);
+        }
+    }
+    if let Some(projections) = routing.get("projections") {
+        let why = "signals are not weighed into scores and bands";
+        for mapping in projections.list("mappings") {
+            for output in mapping.list("outputs") {
+                if let Some(name) = output.peek("name") {
+                    building.refuse("projection", name, why);
+                }
+            }
+        }
+        projections.unsupported(why);
+    }
+    conditions
+}
+
+/// Reads further lists of decisions, behind the names that their entry points give them.
+fn recipes(
+    root: &View<'_>,
+    (outer, thresholds): (&Conditions, Thresholds),
+    setting: &Setting,
+    draft: &mut Draft,
+) {
+    for recipe in root.list("recipes") {
+        let Some(name) = recipe.take("name", "recipes") else { continue };
+        let mut names = Vec::new();
+        for entry in root.list("entrypoints") {
+            if entry.peek("recipe") == Some(name.as_str()) {
+                entry.take("recipe", &format!("recipes.{name}"));
+                names.extend(entry.take_list("model_names", &format!("recipes.{name}.virtual_models")));
+            }
+        }
+        names.retain(|name| !draft.virtual_models.contains(name) && !draft.models.contains_key(name));
+        signals::note_text(&recipe);
+        let Some(routing) = recipe.get("routing") else { continue };
+        if names.is_empty() {
+            recipe.broken("no entry point leads to this recipe", "left out");
+            continue;
+        }
+        let mut out = Mapping::default();
+        out.put("virtual_models", names);
+        // The policy's own strategy stands for the recipe too, unless it has one.
+        out.maybe("strategy", globals::strategy(&routing));
+        let conditions = conditions(&routing, outer, thresholds, draft);
+        let decisions = decisions::read(&routing.list("decisions"), &conditions, setting, draft);
+        out.put("decisions", Out::List(decisions));
+        draft.recipes.put(&ascii(&name), out);
+    }
+}

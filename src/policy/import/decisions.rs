@@ -1,0 +1,257 @@
+//! Owns the decisions of vLLM Semantic Router in every dialect that has some: one of theirs is one of ours. Refuses to
+//! know how conditions and plugins are read.
+
+use super::conditions::{Condition, Conditions};
+use super::draft::{Draft, ascii};
+use super::files::Files;
+use super::out::{Mapping, Out};
+use super::plugins::{self, Plugins};
+use super::view::View;
+
+/// What holds for all decisions of a source.
+pub(super) struct Setting<'a> {
+    /// Whether this is the canonical dialect, where requests that name a model pass every decision by.
+    pub(super) is_canonical: bool,
+    /// The least likeness and the seconds of kept answers, where any are kept.
+    pub(super) cache: Option<(f64, u64)>,
+    /// Whether decisions keep answers that do not ask for it.
+    pub(super) caches_all: bool,
+    /// What every decision offers of tools.
+    pub(super) tools: Option<Mapping>,
+    pub(super) prompt_min: Option<f64>,
+    pub(super) pii_min: Option<f64>,
+    pub(super) files: &'a Files<'a>,
+}
+
+/// Reads a list of decisions.
+pub(super) fn read(
+    list: &[View<'_>],
+    conditions: &Conditions,
+    setting: &Setting,
+    draft: &mut Draft,
+) -> Vec<Out> {
+    let mut names: Vec<String> = Vec::new();
+    let mut decisions = Vec::new();
+    for item in list {
+        let Some(name) = name(item, &mut names) else { continue };
+        let item = item.clone().within(&name);
+        decisions.extend(decision(&item, name, conditions, setting, draft).map(Out::Map));
+    }
+    decisions
+}
+
+fn name(item: &View<'_>, names: &mut Vec<String>) -> Option<String> {
+    let Some(said) = item.get("name") else {
+        item.broken("a decision without a name", "left out");
+        return None;
+    };
+    let wanted = ascii(said.text().unwrap_or_default());
+    let mut name = wanted.clone();
+    for count in 2.. {
+        if !names.contains(&name) {
+            break;
+        }
+        name = format!("{wanted}-{count}");
+    }
+    if name == wanted {
+        said.mapped(&format!("decisions.{name}"));
+    } else {
+        said.broken("two decisions have this name", &format!("the second is `{name}`"));
+    }
+    names.push(name.clone());
+    Some(name)
+}
+
+fn decision(
+    item: &View<'_>,
+    name: String,
+    conditions: &Conditions,
+    setting: &Setting,
+    draft: &mut Draft,
+) -> Option<Mapping> {
+    let condition = match item.get("rules").or_else(|| item.get("signals")) {
+        Some(rules) => conditions.read(&rules),
+        None if setting.is_canonical => Condition::Always,
+        None => Condition::Never("it has no rules".to_owned()),
+    };
+    match &condition {
+        Condition::Unsupported(why) => {
+            item.unsupported(&format!("left out: {why}"));
+            return None;
+        }
+        Condition::Never(why) => {
+            item.broken(&format!("this decision could never hold: {why}"), "left out");
+            return None;
+        }
+        _ => {}
+    }
+    let mut decision = Mapping::default();
+    decision.put("name", name);
+    decision.maybe("description", item.take("description", "decisions[].description"));
+    let priority = item.number("priority", "decisions[].priority").unwrap_or(0.0);
+    decision.put("priority", priority.clamp(-1e6, 1e6).round() as i64);
+    let tier = item.whole("tier", "decisions[].tier").filter(|tier| *tier > 0);
+    decision.maybe("tier", tier.map(|tier| tier.min(1000)));
+    condition.put(&mut decision);
+    let plugins = plugins::read(&item.list("plugins"), setting, draft);
+    audience(&plugins, setting, &mut decision);
+    models(item, &plugins, setting, draft, &mut decision);
+    decision.filled("plugins", plugins.out);
+    Some(decision)
+}
+
+/// Says which requests a decision is for that refuses or answers some.
+fn audience(plugins: &Plugins, setting: &Setting, decision: &mut Mapping) {
+    if setting.is_canonical && (plugins.guards || plugins.responds) {
+        decision.put("applies_to", "auto").remark(
+            "vSR lets requests that name a model pass every decision by. `all` holds this against them too.",
+        );
+    } else if plugins.guards {
+        decision.put("applies_to", "all");
+    }
+}
+
+fn models(item: &View<'_>, plugins: &Plugins, setting: &Setting, draft: &mut Draft, decision: &mut Mapping) {
+    let refs = item.list("modelRefs");
+    if plugins.responds {
+        if let Some(refs) = item.get("modelRefs") {
+            refs.ignored("a fixed answer needs no model");
+        }
+        return;
+    }
+    let mut choose = Mapping::default();
+    let is_weighted = if setting.is_canonical { algorithm(item, &mut choose) } else { false };
+    let count = if setting.is_canonical { refs.len() } else { 1 };
+    for rest in refs.iter().skip(count) {
+        rest.ignored("only the first model of a decision is used in this dialect");
+    }
+    let mut found: Vec<Out> = Vec::new();
+    for model in refs.iter().take(count) {
+        let out = model_ref(model, is_weighted, draft);
+        found.extend(out);
+    }
+    match found.as_slice() {
+        [] => {
+            let default = draft.default_model.clone().unwrap_or_else(|| "default".to_owned());
+            draft.model(&default);
+            decision.put("model", default).remark("The original names no model here: the default one.");
+        }
+        [Out::Text(only)] => {
+            decision.put("model", only.clone());
+        }
+        _ => {
+            decision.put("models", found);
+            decision.filled("choose", choose);
+        }
+    }
+}
+
+/// Reads one model of a decision.
+fn model_ref(item: &View<'_>, is_weighted: bool, draft: &mut Draft) -> Option<Out> {
+    let name = item.take("model", "decisions[].models")?;
+    let mut lora = item.take("lora_name", "decisions[].models[].lora");
+    let mut model = name.clone();
+    if !draft.models.contains_key(&name)
+        && let Some(base) = draft.base_of(&name)
+    {
+        (model, lora) = (base, Some(name));
+    }
+    if let Some(own) = lora.as_ref().filter(|lora| draft.models.contains_key(*lora)) {
+        model.clone_from(own);
+        lora = None;
+    }
+    if let Some(own) = &lora
+        && draft.base_of(own).as_deref() != Some(model.as_str())
+    {
+        draft.model(&model).loras.push(own.clone());
+        if let Some(view) = item.get("lora_name") {
+            view.broken("the model does not list this adapter", "added to its `loras`");
+        }
+    }
+    draft.model(&model);
+    let reasoning = reasoning(item, &model, draft);
+    if let Some(view) = item.get("reasoning_description") {
+        view.ignored("a description, for people");
+    }
+    let weight = item.number("weight", "decisions[].models[].weight").filter(|_| is_weighted);
+    if lora.is_none() && reasoning.is_none() && weight.is_none() {
+        return Some(Out::Text(model));
+    }
+    let mut out = Mapping::default();
+    out.put("model", model);
+    out.maybe("weight", weight.map(|weight| (weight * 100.0).clamp(0.0, 1e6).round() as u64));
+    out.maybe("lora", lora);
+    out.maybe("reasoning", reasoning);
+    Some(Out::Map(out))
+}
+
+/// Reads whether a model reasons, which only means something with a family.
+pub(super) fn reasoning(item: &View<'_>, model: &str, draft: &Draft) -> Option<String> {
+    let to = "decisions[].models[].reasoning";
+    let effort = item.take("reasoning_effort", to);
+    let is_on = item.flag("use_reasoning", to)?;
+    let view = item.get("use_reasoning")?;
+    match (is_on, draft.has_family(model)) {
+        (true, true) => {
+            let effort = effort.filter(|effort| ["low", "medium", "high"].contains(&effort.as_str()));
+            Some(effort.unwrap_or_else(|| "on".to_owned()))
+        }
+        (false, true) => {
+            view.mapped("decisions[].models[].reasoning: off, in so many words");
+            Some("off".to_owned())
+        }
+        (true, false) => {
+            let wrong = format!("`{model}` has no reasoning_family, so nothing ever made it reason");
+            view.broken(&wrong, "left out; give the model a `reasoning_family` to turn it on");
+            None
+        }
+        (false, false) => {
+            view.ignored("without a reasoning_family there is nothing to turn off");
+            None
+        }
+    }
+}
+
+/// Reads how one of several models is chosen; says whether their weights count.
+fn algorithm(item: &View<'_>, choose: &mut Mapping) -> bool {
+    let Some(algorithm) = item.get("algorithm") else { return true };
+    let to = "decisions[].choose";
+    let kind = algorithm.take("type", to).unwrap_or_default();
+    match kind.as_str() {
+        "static" => return true,
+        "latency_aware" => {
+            choose.put("by", "latency");
+            if let Some(view) = algorithm.get("latency_aware") {
+                view.ignored("means are compared, not percentiles");
+            }
+        }
+        "multi_factor" => {
+            choose.put("by", "score");
+            if let Some(factors) = algorithm.get("multi_factor") {
+                multi_factor(&factors, choose);
+            }
+        }
+        "confidence" | "ratings" | "remom" | "fusion" | "workflows" | "automix" => {
+            algorithm.unsupported("several calls for one request: the first model of the list answers alone");
+        }
+        _ => algorithm.unsupported("nothing is learned here: the first model of the list answers"),
+    }
+    false
+}
+
+fn multi_factor(factors: &View<'_>, choose: &mut Mapping) {
+    let mut weights = Mapping::default();
+    if let Some(view) = factors.get("weights") {
+        for key in ["quality", "cost", "latency", "load"] {
+            let weight = view.number(key, "decisions[].choose.weights").map(|weight| weight.max(0.0));
+            weights.maybe(key, weight);
+        }
+    }
+    if let Some(slo) = factors.get("slo") {
+        for (key, own) in [("max_ttft_ms", "max_ttft"), ("max_tpot_ms", "max_time_per_token")] {
+            let most = slo.whole(key, &format!("decisions[].choose.{own}")).filter(|most| *most > 0);
+            choose.maybe(own, most.map(|most| Out::Plain(format!("{most}ms"))));
+        }
+    }
+    choose.filled("weights", weights);
+}

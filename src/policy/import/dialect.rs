@@ -1,0 +1,135 @@
+//! Owns telling whose configuration a text is. Refuses to read more than that takes.
+
+use std::fmt;
+
+use super::super::yaml::{self, Entry, Kind, Node};
+
+/// Whose configuration a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Signalbox's own policy.
+    Signalbox,
+    /// vLLM Semantic Router's of autumn 2025, with models for each category.
+    Categories,
+    /// vLLM Semantic Router's of winter 2025, with `decisions` at the top level.
+    Decisions,
+    /// That of its command line in early 2026, `version: v0.1`.
+    CommandLine,
+    /// Its canonical one, `version: v0.3`.
+    Canonical,
+    /// The Helm values of the vLLM production stack.
+    ProductionStack,
+    /// Kubernetes manifests.
+    Manifests,
+    /// A list of tools for a model, in JSON.
+    Tools,
+    /// None of these.
+    Unknown,
+}
+
+impl Dialect {
+    /// Says whether this is one of vLLM Semantic Router's.
+    pub fn is_semantic_router(self) -> bool {
+        matches!(self, Self::Categories | Self::Decisions | Self::CommandLine | Self::Canonical)
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signalbox => "Signalbox's own policy",
+            Self::Categories => "models for each category, until November 2025",
+            Self::Decisions => "`decisions` at the top level, November 2025 to March 2026",
+            Self::CommandLine => "of the command line, `version: v0.1`",
+            Self::Canonical => "canonical, `version: v0.3`",
+            Self::ProductionStack => "Helm values of the vLLM production stack",
+            Self::Manifests => "Kubernetes manifests",
+            Self::Tools => "a list of tools",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// Says whose configuration a text is; one that is no YAML is nobody's.
+pub fn recognise(text: &str) -> Dialect {
+    let documents = parse(text).unwrap_or_default();
+    documents
+        .iter()
+        .map(|document| of(document).0)
+        .find(|dialect| *dialect != Dialect::Unknown)
+        .unwrap_or(Dialect::Unknown)
+}
+
+/// Parses the documents of a text. Where it is a template that is no YAML, its placeholders are taken for words; where
+/// the end of a list stands too far left, as Kubernetes' own reader allows, it is moved. Lines stay where they are.
+pub(super) fn parse(text: &str) -> Result<Vec<Node>, super::super::Issue> {
+    let documents = yaml::parse_all(text).or_else(|issue| {
+        let words = text.replace("{{", "((").replace("}}", "))");
+        let moved = yaml::parse_all(&indented(text)).or_else(|_| yaml::parse_all(&words));
+        moved.or_else(|_| yaml::parse_all(&indented(&words))).map_err(|_| issue)
+    })?;
+    let is_empty = |node: &Node| matches!(&node.kind, Kind::Scalar(scalar) if scalar.text.is_empty());
+    Ok(documents.into_iter().filter(|node| !is_empty(node)).collect())
+}
+
+/// Moves lines that only close a list or a mapping to the right.
+fn indented(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| {
+        let is_end = line.trim_start().starts_with([']', '}']);
+        if is_end { format!("        {line}") } else { line.to_owned() }
+    });
+    lines.collect()
+}
+
+/// Says whose one document is, and under which key its configuration stands.
+pub(super) fn of(root: &Node) -> (Dialect, Option<&'static str>) {
+    let entries = match &root.kind {
+        Kind::Map(entries) => entries,
+        Kind::List(items) if !items.is_empty() && items.iter().all(is_tool) => return (Dialect::Tools, None),
+        _ => return (Dialect::Unknown, None),
+    };
+    let dialect = of_mapping(entries);
+    // Helm charts hold the configuration in their values.
+    match value(entries, "config").map(|node| &node.kind) {
+        Some(Kind::Map(inner)) if dialect == Dialect::Unknown => (of_mapping(inner), Some("config")),
+        _ => (dialect, None),
+    }
+}
+
+fn of_mapping(entries: &[Entry]) -> Dialect {
+    let has = |key: &str| value(entries, key).is_some();
+    let text = |key: &str| match value(entries, key).map(|node| &node.kind) {
+        Some(Kind::Scalar(scalar)) => scalar.text.as_str(),
+        _ => "",
+    };
+    if has("apiVersion") && has("kind") {
+        return Dialect::Manifests;
+    }
+    match text("version") {
+        "1" => return Dialect::Signalbox,
+        "v0.1" => return Dialect::CommandLine,
+        _ => {}
+    }
+    let is_versioned = has("providers") && (has("routing") || has("listeners") || has("recipes"));
+    if has("routing") || text("version").starts_with("v0.") || is_versioned {
+        return if has("decisions") { Dialect::CommandLine } else { Dialect::Canonical };
+    }
+    if has("servingEngineSpec") || has("routerSpec") {
+        return Dialect::ProductionStack;
+    }
+    if has("decisions") && (has("default_model") || has("model_config") || has("categories")) {
+        return if has("pools") { Dialect::Signalbox } else { Dialect::Decisions };
+    }
+    if has("model_config") || has("vllm_endpoints") || (has("categories") && has("default_model")) {
+        return Dialect::Categories;
+    }
+    if has("pools") && has("models") { Dialect::Signalbox } else { Dialect::Unknown }
+}
+
+fn is_tool(item: &Node) -> bool {
+    matches!(&item.kind, Kind::Map(entries) if ["tool", "function"].iter().any(|key| value(entries, key).is_some()))
+}
+
+fn value<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+    entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+}

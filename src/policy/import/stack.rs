@@ -1,0 +1,83 @@
+//! Owns the Helm values of the vLLM production stack: its models and the Service before them. Refuses to know routes.
+
+use super::draft::{Draft, Endpoint, Pool, pool_name, variable};
+use super::objects::Arguments;
+use super::out::{Mapping, Out};
+use super::view::View;
+
+/// Reads the values of the chart.
+pub(super) fn read(root: &View<'_>, draft: &mut Draft) {
+    let router = root.get("routerSpec");
+    let balance = router.as_ref().and_then(balance);
+    let Some(engines) = root.get("servingEngineSpec") else { return };
+    let port = engines.whole("servicePort", "pools.*.endpoints").unwrap_or(80);
+    for item in engines.list("modelSpec") {
+        let Some(name) = item.take("name", "pools") else { continue };
+        let mut words = Vec::new();
+        if let Some(view) = item.at(&["vllmConfig", "extraArgs"]) {
+            view.mapped("models: the names that the server goes by");
+            words = view.texts();
+        }
+        let mut served = Arguments::of(&words).served;
+        let url = item.take("modelURL", "models.*.aliases");
+        if served.is_empty() {
+            served.extend(url);
+        } else {
+            served.extend(url.filter(|url| !served.contains(url)));
+        }
+        if served.is_empty() {
+            served.push(name.clone());
+        }
+        let known = served.iter().find(|name| draft.models.contains_key(*name)).cloned();
+        let model =
+            known.unwrap_or_else(|| if served.contains(&name) { name.clone() } else { served[0].clone() });
+        if let Some(count) = item.get("replicaCount") {
+            count.ignored("a Service leads to every replica there is");
+        }
+        let pool = pool_name(&name);
+        let variable = variable(&name, "ADDRESS");
+        let address = format!("${{{variable}:-vllm-{name}-engine-service.default.svc.cluster.local:{port}}}");
+        let mut settings = Mapping::default();
+        settings.maybe("balance", balance.clone());
+        draft.pools.entry(pool.clone()).or_insert_with(|| Pool {
+            endpoints: vec![Endpoint { address, weight: None }],
+            settings,
+            remarks: vec![format!(
+                "The production stack's servers of `{name}`, without its router. Their Service is named after the Helm \
+                 release, which is not in its values: `vllm` is taken for it. Set {variable} where it is another."
+            )],
+        });
+        let entry = draft.model(&model);
+        if !entry.pools.contains(&pool) {
+            entry.pools.push(pool);
+        }
+        entry.upstream = (!served.contains(&model)).then(|| served[0].clone());
+        entry.aliases.extend(served.into_iter().filter(|other| *other != model));
+    }
+}
+
+/// Reads how the chart's own router chooses among replicas.
+fn balance(router: &View<'_>) -> Option<Mapping> {
+    let logic = router.take("routingLogic", "pools.*.balance.strategy")?;
+    let key = router.get("sessionKey");
+    let mut balance = Mapping::default();
+    match logic.as_str() {
+        "session" => {
+            let header = key.as_ref().and_then(View::text).unwrap_or("x-user-id");
+            balance.put("strategy", "hash").put("hash_on", Out::of("header", header));
+            if let Some(key) = key {
+                key.mapped("pools.*.balance.hash_on.header");
+            }
+            return Some(balance);
+        }
+        "roundrobin" => balance.put("strategy", "round_robin"),
+        _ => balance.put("strategy", "least_request"),
+    };
+    if let Some(key) = key {
+        key.broken(
+            &format!("only `routingLogic: session` looks at it, not `{logic}`"),
+            "left out; `balance: {strategy: hash, hash_on: {header: ..}}` keeps sessions together",
+        );
+    }
+    Some(balance)
+}

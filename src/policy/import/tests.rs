@@ -1,0 +1,400 @@
+//! Tests of the import as a whole.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path as FilePath, PathBuf};
+
+use proptest::prelude::*;
+
+use super::super::issue::Path;
+use super::super::yaml::Kind;
+use super::super::{AppliesTo, Fixed, Policy, Rule, Transport, load};
+use super::*;
+
+fn repository(path: &str) -> PathBuf {
+    FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn source(path: &FilePath) -> Source {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    Source { name, text: fs::read_to_string(path).unwrap() }
+}
+
+/// Imports texts and loads what came of them, without any variable set.
+fn loaded(sources: &[Source]) -> (Imported, Policy) {
+    let imported = import(sources).unwrap_or_else(|error| panic!("{error}"));
+    let environment = Files(sources.to_vec());
+    let policy = load(&imported.policy, FilePath::new("."), &environment, Some(&conditions::DOMAINS));
+    let policy = policy.unwrap_or_else(|issues| panic!("{issues}\n{}", imported.policy));
+    (imported, policy)
+}
+
+/// An environment without variables, whose files are the sources.
+struct Files(Vec<Source>);
+
+impl super::super::Environment for Files {
+    fn var(&self, name: &str) -> Option<String> {
+        Fixed::default().var(name)
+    }
+
+    fn read(&self, path: &FilePath) -> std::io::Result<Vec<u8>> {
+        let found = self.0.iter().find(|source| path.ends_with(&source.name));
+        found
+            .map(|source| source.text.clone().into_bytes())
+            .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Other systems' own files, where they lie beside the repository.
+fn given(paths: &[&str]) -> Option<Vec<Source>> {
+    let folder = repository("../shared/configs");
+    if !folder.is_dir() {
+        eprintln!("skipped: {} is not here", folder.display());
+        return None;
+    }
+    Some(paths.iter().map(|path| source(&folder.join(path))).collect())
+}
+
+/// What the files of other systems are given to one import together: each list is one.
+const GROUPS: [&[&str]; 10] = [
+    &[
+        "vsr-istio/config.yaml",
+        "vsr-istio/vPhi4.yaml",
+        "vsr-istio/vLlama3.yaml",
+        "vsr-istio/httproute-phi4-mini.yaml",
+        "vsr-istio/httproute-llama3-8b.yaml",
+        "vsr-istio/gateway.yaml",
+        "vsr-istio/envoyfilter.yaml",
+        "vsr-istio/destinationrule.yaml",
+        "vsr-istio/tools_db.json",
+    ],
+    &[
+        "vsr-istio/config.yaml",
+        "vsr-llmd/dest-rule-epp-llama.yaml",
+        "vsr-llmd/dest-rule-epp-phi4.yaml",
+        "vsr-llmd/httproute-llama-pool.yaml",
+        "vsr-llmd/httproute-phi4-pool.yaml",
+        "vsr-llmd/inferencepool-llama.yaml",
+        "vsr-llmd/inferencepool-phi4.yaml",
+    ],
+    &[
+        "vsr-openai/config.yaml.openai",
+        "vsr-openai/dest-rule-openai.yaml",
+        "vsr-openai/httproute-openai.template",
+        "vsr-openai/svc-entry-openai.yaml",
+        "vsr-openai/svc-openai.yaml",
+        "vsr-llmd/inferencepool-llama.yaml",
+        "vsr-llmd/httproute-llama-pool.yaml",
+    ],
+    &["vsr-openai/config.yaml.local"],
+    &["vsr-ai-gateway/values.yaml", "vsr-ai-gateway/base-model.yaml", "vsr-ai-gateway/gwapi-resources.yaml"],
+    &["vsr-ai-gateway/base-model.yaml", "vsr-ai-gateway/gwapi-resources.yaml"],
+    &["vsr-canonical/config-2026-08-22.yaml"],
+    &["vsr-canonical/per-category-2025-10-24.yaml"],
+    &["production-stack/values-23-SR.yaml"],
+    &["vsr-llmd/httproute-llama-pool.yaml", "vsr-llmd/inferencepool-llama.yaml"],
+];
+
+/// Our own files of the same shapes, and what is given together.
+const OWN: [&[&str]; 9] = [
+    &["decisions.yaml", "tools.json", "manifests.yaml", "cloud.yaml", "cloud.template"],
+    &["decisions.yaml"],
+    &["categories.yaml"],
+    &["values.yaml"],
+    &["commandline.yaml"],
+    &["canonical.yaml"],
+    &["manifests.yaml", "cloud.yaml", "cloud.template"],
+    &["literal-key.yaml"],
+    &["stack.yaml"],
+];
+
+fn own(paths: &[&str]) -> Vec<Source> {
+    paths.iter().map(|path| source(&repository("tests/import").join(path))).collect()
+}
+
+/// The leaves of a node that have no note, neither themselves nor what they stand in.
+fn unmentioned(node: &Node, path: &Path, known: &HashSet<String>, found: &mut Vec<String>) {
+    if known.contains(&path.to_string()) {
+        return;
+    }
+    match &node.kind {
+        Kind::Map(entries) if !entries.is_empty() => {
+            for entry in entries {
+                unmentioned(&entry.value, &path.key(&entry.key), known, found);
+            }
+        }
+        Kind::List(items) if items.iter().any(|item| !matches!(item.kind, Kind::Scalar(_))) => {
+            for (index, item) in items.iter().enumerate() {
+                unmentioned(item, &path.index(index), known, found);
+            }
+        }
+        _ => found.push(path.to_string()),
+    }
+}
+
+/// Holds the account of an import to every key of its sources.
+fn assert_nothing_is_unmentioned(sources: &[Source], imported: &Imported) {
+    for document in documents(sources).unwrap() {
+        let file = &sources[document.source].name;
+        let notes = imported.notes.iter().filter(|note| note.file == *file);
+        let known: HashSet<String> = notes
+            .filter_map(|note| match document.label.as_str() {
+                "" => Some(note.path.clone()),
+                label if note.path == label => Some(String::new()),
+                label => Some(note.path.strip_prefix(label)?.strip_prefix(' ')?.to_owned()),
+            })
+            .collect();
+        let mut found = Vec::new();
+        unmentioned(&document.root, &Path::default(), &known, &mut found);
+        assert!(found.is_empty(), "{file} {}: {found:?}", document.label);
+    }
+    for note in &imported.notes {
+        let lines = sources.iter().find(|source| source.name == note.file).unwrap().text.lines().count();
+        assert!((1..=lines).contains(&note.line) && !note.fate.reason().is_empty(), "{note:?}");
+    }
+}
+
+fn note<'a>(imported: &'a Imported, path: &str) -> &'a Fate {
+    let found = imported.notes.iter().find(|note| note.path == path);
+    &found.unwrap_or_else(|| panic!("no note on {path}: {:#?}", imported.notes)).fate
+}
+
+fn is_broken(imported: &Imported, path: &str) -> bool {
+    matches!(note(imported, path), Fate::Broken { .. })
+}
+
+#[test]
+fn every_shape_becomes_a_policy_and_nothing_goes_unmentioned() {
+    for group in OWN {
+        let sources = own(group);
+        let (imported, _) = loaded(&sources);
+        assert_nothing_is_unmentioned(&sources, &imported);
+        let told = format!("{} {:?}", imported.policy, imported.notes);
+        assert!(!told.contains("sk-very-secret"), "{told}");
+    }
+}
+
+#[test]
+fn every_file_of_other_systems_becomes_a_policy_and_nothing_goes_unmentioned() {
+    for group in GROUPS {
+        let Some(sources) = given(group) else { return };
+        let (imported, _) = loaded(&sources);
+        assert_nothing_is_unmentioned(&sources, &imported);
+        for note in &imported.notes {
+            assert_ne!(note.fate.reason(), ledger::UNKNOWN, "{note:?}");
+        }
+    }
+}
+
+#[test]
+fn definitions_of_kinds_are_told_and_change_nothing() {
+    let folder = repository("../shared/configs/gie");
+    let Ok(entries) = fs::read_dir(&folder) else {
+        eprintln!("skipped: {} is not here", folder.display());
+        return;
+    };
+    let plain = loaded(&own(&["decisions.yaml"])).0.policy;
+    for entry in entries {
+        let definition = source(&entry.unwrap().path());
+        assert!(matches!(import(std::slice::from_ref(&definition)), Err(ImportError::Nothing(1))));
+        let sources = [own(&["decisions.yaml"]), vec![definition]].concat();
+        let (imported, _) = loaded(&sources);
+        assert_nothing_is_unmentioned(&sources, &imported);
+        assert_eq!(imported.policy, plain);
+    }
+}
+
+#[test]
+fn dialects_are_told_by_their_keys() {
+    let told = |file: &str| recognise(&own(&[file])[0].text);
+    assert_eq!(told("decisions.yaml"), Dialect::Decisions);
+    assert_eq!(told("categories.yaml"), Dialect::Categories);
+    assert_eq!(told("values.yaml"), Dialect::Decisions);
+    assert_eq!(told("commandline.yaml"), Dialect::CommandLine);
+    assert_eq!(told("canonical.yaml"), Dialect::Canonical);
+    assert_eq!(told("manifests.yaml"), Dialect::Manifests);
+    assert_eq!(told("cloud.template"), Dialect::Manifests);
+    assert_eq!(told("stack.yaml"), Dialect::ProductionStack);
+    assert_eq!(told("tools.json"), Dialect::Tools);
+    assert_eq!(recognise("version: 1\nmodels: {}\n"), Dialect::Signalbox);
+    assert_eq!(recognise("a: [1"), Dialect::Unknown);
+    assert_eq!(recognise("just text"), Dialect::Unknown);
+}
+
+#[test]
+fn the_shipped_typo_is_read_as_what_it_means_and_flagged() {
+    let (imported, policy) = loaded(&own(&["decisions.yaml"]));
+    assert!(is_broken(&imported, "keyword_rules[0].category"));
+    assert!(is_broken(&imported, "decisions[0].rules.conditions[0].rule_name"));
+    let decision = &policy.recipes[0].decisions[0];
+    assert_eq!(decision.name, "urgent_decision");
+    let Rule::Signal { id, .. } = decision.rule else { panic!("{:?}", decision.rule) };
+    assert_eq!(policy.signals[id.0].name, "urgent");
+}
+
+#[test]
+fn what_did_nothing_in_the_original_is_flagged() {
+    let (imported, _) = loaded(&own(&["decisions.yaml"]));
+    for path in [
+        "model_config.small.allow_by_default",
+        "vllm_endpoints[0].address",
+        "decisions[2].modelRefs[0].use_reasoning",
+        "decisions[2].rules.conditions[0].name",
+        "decisions[4]",
+        "classifier.category_model.threshold",
+    ] {
+        assert!(is_broken(&imported, path), "{path}: {:?}", note(&imported, path));
+    }
+    assert_eq!(note(&imported, "made_up_key").reason(), ledger::UNKNOWN);
+    assert!(matches!(note(&imported, "tools.tools_db_path"), Fate::Unsupported { .. }));
+    let (imported, _) = loaded(&own(&["manifests.yaml"]));
+    assert!(is_broken(&imported, "EnvoyFilter/router"));
+    assert!(is_broken(&imported, "DestinationRule/epp spec.trafficPolicy.tls.insecureSkipVerify"));
+}
+
+#[test]
+fn guards_of_the_older_dialects_hold_for_requests_that_name_a_model_too() {
+    let (_, policy) = loaded(&own(&["decisions.yaml"]));
+    let find =
+        |name: &str| policy.recipes[0].decisions.iter().find(|decision| decision.name == name).unwrap();
+    assert_eq!(find("math_decision").applies_to, AppliesTo::All);
+    assert_eq!(find("code_decision").applies_to, AppliesTo::Auto);
+    assert_eq!(find("math_decision").plugins.system_prompt.as_ref().unwrap().text, "Costs $5 or ${NOTHING}.");
+    assert_eq!(policy.recipes[0].virtual_models, ["auto", "pick"]);
+    let (_, policy) = loaded(&own(&["canonical.yaml"]));
+    assert_eq!(
+        policy.recipes[0].decisions.iter().find(|own| own.name == "guard").unwrap().applies_to,
+        AppliesTo::Auto
+    );
+}
+
+#[test]
+fn a_default_that_is_an_adapter_becomes_a_model() {
+    let (_, policy) = loaded(&own(&["values.yaml"]));
+    let recipe = &policy.recipes[0];
+    let default = recipe.default_model.unwrap();
+    assert_eq!(policy[default].name, "general");
+    let of = |name: &str| &recipe.decisions.iter().find(|decision| decision.name == name).unwrap().models[0];
+    assert_eq!((of("rest").model, &of("rest").lora), (default, &None));
+    assert_eq!(of("numbers").lora.as_deref(), Some("numbers"));
+    assert_eq!(policy[default].routes[0].pool, policy[policy.model("base").unwrap()].routes[0].pool);
+}
+
+#[test]
+fn signals_of_equal_names_stand_apart() {
+    let (imported, policy) = loaded(&own(&["canonical.yaml"]));
+    let names: Vec<&str> = policy.signals.iter().map(|signal| signal.name.as_str()).collect();
+    assert!(names.contains(&"steps") && names.contains(&"structure_steps"), "{names:?}");
+    assert!(matches!(note(&imported, "routing.decisions[2]"), Fate::Unsupported { .. }));
+    assert!(is_broken(&imported, "recipes[1]"), "{:?}", note(&imported, "recipes[1]"));
+}
+
+#[test]
+fn routes_and_services_become_pools() {
+    let (_, policy) = loaded(&own(&["decisions.yaml", "manifests.yaml", "cloud.yaml", "cloud.template"]));
+    let pool = |name: &str| policy.pools.iter().find(|pool| pool.name == name).unwrap();
+    let authority = |name: &str| pool(name).endpoints[0].authority();
+    assert_eq!(authority("small-svc"), "small-svc.llm.svc.cluster.local:80");
+    assert_eq!(pool("small-svc").timeouts.total.as_secs(), 90);
+    assert_eq!(authority("large-pool"), "large-headless.llm.svc.cluster.local:8000");
+    assert_eq!(authority("lonely-pool"), "lonely-pool.llm.svc.cluster.local:9000");
+    let cloud = pool("cloud-external");
+    assert_eq!(authority("cloud-external"), "api.openai.com:443");
+    assert!(
+        matches!(&cloud.transport, Transport::Tls { server_name, .. } if server_name == "api.openai.com")
+    );
+    assert_eq!(cloud.timeouts.total.as_secs(), 300);
+    let small = policy.model("small").unwrap();
+    assert_eq!(policy.model("org/Small-1B"), Some(small));
+}
+
+#[test]
+fn a_key_is_named_by_its_variable_and_never_taken_over() {
+    let imported = import(&own(&["cloud.yaml", "cloud.template"])).unwrap();
+    assert!(imported.policy.contains("{env: OPENAI_API_KEY}"), "{}", imported.policy);
+    let imported = import(&own(&["literal-key.yaml"])).unwrap();
+    assert!(imported.policy.contains("{env: UPSTREAM_API_KEY}"), "{}", imported.policy);
+}
+
+#[test]
+fn the_production_stack_s_names_become_one_model() {
+    let (_, policy) = loaded(&own(&["stack.yaml"]));
+    assert_eq!(policy.model("q8"), policy.model("org/Q-8B"));
+    assert_eq!(
+        policy.pools[0].endpoints[0].authority(),
+        "vllm-q-engine-service.default.svc.cluster.local:8080"
+    );
+}
+
+#[test]
+fn one_configuration_is_meant_and_our_own_passes_through() {
+    assert!(matches!(import(&[]), Err(ImportError::Nothing(0))));
+    let several = import(&own(&["decisions.yaml", "categories.yaml"]));
+    assert_eq!(
+        several,
+        Err(ImportError::Several(vec!["decisions.yaml".to_owned(), "categories.yaml".to_owned()]))
+    );
+    let ours = source(&repository("tests/policies/valid/everything.yaml"));
+    assert_eq!(import(std::slice::from_ref(&ours)).unwrap().policy, ours.text);
+    assert_eq!(native("x", &ours.text).unwrap(), ours.text);
+    assert!(native("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# Imported from x"));
+}
+
+fn yaml_value() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("math".to_owned()),
+        Just("domain".to_owned()),
+        Just("true".to_owned()),
+        Just("-1".to_owned()),
+        Just("1e400".to_owned()),
+        Just("[]".to_owned()),
+        Just("{}".to_owned()),
+        Just("~".to_owned()),
+        "[a-z$:{ /.]{0,8}".prop_map(|text| serde_json::Value::from(text).to_string()),
+    ];
+    let key = prop::sample::select(
+        own(&["decisions.yaml", "canonical.yaml", "categories.yaml", "manifests.yaml", "stack.yaml"])
+            .iter()
+            .flat_map(|source| source.text.split([' ', '{', ',', '\n', '-']))
+            .filter_map(|word| word.strip_suffix(':').map(str::to_owned))
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>(),
+    );
+    leaf.prop_recursive(6, 80, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            prop::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| {
+                let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+                format!("{{{}}}", pairs.join(", "))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_yaml_makes_the_import_panic(value in yaml_value(), head in prop::sample::select(vec![
+        "version: v0.3\nproviders: ", "decisions: [{rules: {}}]\nmodel_config: ", "model_config: {}\ncategories: ",
+        "apiVersion: v1\nkind: HTTPRoute\nspec: ", "servingEngineSpec: ", "version: v0.1\nsignals: ",
+    ])) {
+        let sources = [Source { name: "x".to_owned(), text: format!("{head}{value}\n") }];
+        if let Ok(imported) = import(&sources) {
+            assert_nothing_is_unmentioned(&sources, &imported);
+        }
+    }
+
+    #[test]
+    fn a_line_less_still_makes_a_policy_or_an_error(file in prop::sample::select(OWN.concat()), cut in 0usize..200) {
+        let whole = own(&[file]).remove(0);
+        let lines: Vec<&str> = whole.text.lines().collect();
+        let cut = cut % lines.len();
+        let text: Vec<&str> = lines.iter().enumerate().filter(|(at, _)| *at != cut).map(|(_, line)| *line).collect();
+        let sources = [Source { name: whole.name, text: text.join("\n") }];
+        if let Ok(imported) = import(&sources) {
+            let policy = load(&imported.policy, FilePath::new("."), &Fixed::default(), None);
+            prop_assert!(policy.is_ok() || imported.dialect == Dialect::Signalbox, "{}\n{}", policy.unwrap_err(), imported.policy);
+        }
+    }
+}

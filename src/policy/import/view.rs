@@ -1,0 +1,202 @@
+//! Owns reading a document key by key while it is written down what became of each. Refuses to know what keys mean.
+
+use std::rc::Rc;
+
+use super::super::issue::{Mark, Path};
+use super::super::yaml::{Kind, Node, Style};
+use super::ledger::{Document, Fate, Ledger};
+
+/// One node of a document, and where it stands.
+#[derive(Clone)]
+pub(super) struct View<'a> {
+    node: &'a Node,
+    mark: Mark,
+    path: Path,
+    document: usize,
+    ledger: &'a Ledger,
+    /// What takes the place of `decisions[]` in the notes.
+    within: Option<Rc<str>>,
+}
+
+impl<'a> View<'a> {
+    /// Starts at the root of a document.
+    pub(super) fn root(index: usize, document: &'a Document, ledger: &'a Ledger) -> Self {
+        let (node, path) = (&document.root, Path::default());
+        Self { node, mark: node.mark, path, document: index, ledger, within: None }
+    }
+
+    /// Has the notes from here on name the decision.
+    pub(super) fn within(mut self, name: &str) -> Self {
+        self.within = Some(format!("decisions.{name}").into());
+        self
+    }
+
+    fn child(&self, node: &'a Node, mark: Mark, path: Path) -> Self {
+        let (document, ledger) = (self.document, self.ledger);
+        Self { node, mark, path, document, ledger, within: self.within.clone() }
+    }
+
+    /// Gives the value of a key, unless it is missing or null.
+    pub(super) fn get(&self, key: &str) -> Option<Self> {
+        let Kind::Map(entries) = &self.node.kind else { return None };
+        let entry = entries.iter().find(|entry| entry.key == key)?;
+        let view = self.child(&entry.value, entry.mark, self.path.key(key));
+        if view.is_null() {
+            view.ignored("empty");
+            return None;
+        }
+        Some(view)
+    }
+
+    /// Follows several keys.
+    pub(super) fn at(&self, keys: &[&str]) -> Option<Self> {
+        keys.iter().try_fold(self.clone(), |view, key| view.get(key))
+    }
+
+    /// Says whether a key is there, with or without a value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|entry| entry.key == key))
+    }
+
+    /// Gives the keys of a mapping with their values.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Self)> {
+        let Kind::Map(entries) = &self.node.kind else { return Vec::new() };
+        let view = |entry: &'a super::super::yaml::Entry| {
+            let view = self.child(&entry.value, entry.mark, self.path.key(&entry.key));
+            (entry.key.as_str(), view)
+        };
+        entries.iter().map(view).collect()
+    }
+
+    /// Gives the items of a list.
+    pub(super) fn items(&self) -> Vec<Self> {
+        let Kind::List(items) = &self.node.kind else { return Vec::new() };
+        let view = |(index, node): (usize, &'a Node)| self.child(node, node.mark, self.path.index(index));
+        items.iter().enumerate().map(view).collect()
+    }
+
+    /// Gives the items of the list at a key.
+    pub(super) fn list(&self, key: &str) -> Vec<Self> {
+        self.get(key).map(|view| view.items()).unwrap_or_default()
+    }
+
+    /// Says whether this is a mapping.
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.node.kind, Kind::Map(_))
+    }
+
+    fn is_null(&self) -> bool {
+        matches!(&self.node.kind, Kind::Scalar(scalar)
+            if scalar.style == Style::Plain && ["", "~", "null", "Null", "NULL"].contains(&scalar.text.as_str()))
+    }
+
+    /// Gives the text of a scalar.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    /// Gives the scalar at a key without writing anything down.
+    pub(super) fn peek(&self, key: &str) -> Option<&'a str> {
+        self.get(key)?.text()
+    }
+
+    /// Gives the texts of a list of scalars; a scalar is a list of one.
+    pub(super) fn texts(&self) -> Vec<String> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) => vec![scalar.text.clone()],
+            _ => self.items().iter().filter_map(|item| item.text().map(str::to_owned)).collect(),
+        }
+    }
+
+    /// Takes the text at a key.
+    pub(super) fn take(&self, key: &str, to: &str) -> Option<String> {
+        let view = self.get(key)?;
+        let text = view.text().map(str::to_owned);
+        view.settle(text.is_some(), to, "a text");
+        text
+    }
+
+    /// Takes the texts at a key; an empty list where there are none.
+    pub(super) fn take_list(&self, key: &str, to: &str) -> Vec<String> {
+        let Some(view) = self.get(key) else { return Vec::new() };
+        view.mapped(to);
+        view.texts()
+    }
+
+    /// Takes the number at a key.
+    pub(super) fn number(&self, key: &str, to: &str) -> Option<f64> {
+        let view = self.get(key)?;
+        let number = view.text().and_then(|text| text.trim().parse::<f64>().ok()).filter(|n| n.is_finite());
+        view.settle(number.is_some(), to, "a number");
+        number
+    }
+
+    /// Takes the share at a key, held between 0 and 1.
+    pub(super) fn share(&self, key: &str, to: &str) -> Option<f64> {
+        let number = self.number(key, to)?;
+        let share = number.clamp(0.0, 1.0);
+        if (share - number).abs() > f64::EPSILON
+            && let Some(view) = self.get(key)
+        {
+            view.broken("not between 0 and 1", &format!("{share} in `{to}`"));
+        }
+        Some(share)
+    }
+
+    /// Takes the whole number at a key.
+    pub(super) fn whole(&self, key: &str, to: &str) -> Option<u64> {
+        let number = self.number(key, to)?;
+        Some(number.max(0.0).round() as u64)
+    }
+
+    /// Takes the truth value at a key.
+    pub(super) fn flag(&self, key: &str, to: &str) -> Option<bool> {
+        let view = self.get(key)?;
+        let flag = match view.text()?.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => Some(true),
+            "false" | "no" | "off" => Some(false),
+            _ => None,
+        };
+        view.settle(flag.is_some(), to, "true or false");
+        flag
+    }
+
+    fn settle(&self, is_right: bool, to: &str, wanted: &str) {
+        if is_right {
+            self.mapped(to);
+        } else {
+            self.broken(&format!("not {wanted}"), "left out");
+        }
+    }
+
+    /// Writes down that this says the same at a place of the policy.
+    pub(super) fn mapped(&self, to: &str) {
+        let to = match (&self.within, to.strip_prefix("decisions[]")) {
+            (Some(within), Some(rest)) => format!("{within}{rest}"),
+            _ => to.to_owned(),
+        };
+        self.record(Fate::Mapped { to });
+    }
+
+    /// Writes down that this is not needed.
+    pub(super) fn ignored(&self, why: &str) {
+        self.record(Fate::Ignored { why: why.to_owned() });
+    }
+
+    /// Writes down that this did not do what it says.
+    pub(super) fn broken(&self, wrong: &str, done: &str) {
+        self.record(Fate::Broken { wrong: wrong.to_owned(), done: done.to_owned() });
+    }
+
+    /// Writes down that Signalbox cannot do this.
+    pub(super) fn unsupported(&self, why: &str) {
+        self.record(Fate::Unsupported { why: why.to_owned() });
+    }
+
+    fn record(&self, fate: Fate) {
+        self.ledger.record(self.document, &self.path, self.mark, fate);
+    }
+}

@@ -1,0 +1,97 @@
+//! Owns who a client is: by a key it shows, or by what a trusted peer says of it.
+//!
+//! Whoever is neither is nobody, whatever its headers say. Decides nothing.
+
+use crate::policy::{Identity, Person};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use std::net::IpAddr;
+
+/// The longest list of groups that is read from a header.
+const MAX_GROUPS: usize = 256;
+
+/// Finds out who sends a request.
+pub(super) fn person(identity: &Identity, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Person> {
+    if !identity.is_used() {
+        return None;
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let bearer = text(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
+    if let Some((scheme, key)) = bearer
+        && scheme.eq_ignore_ascii_case("bearer")
+        && let Some(owner) = identity.owner(key.trim())
+    {
+        return Some(owner.clone());
+    }
+    peer.filter(|peer| identity.trusts(*peer))?;
+    let user = text(&identity.user_header).filter(|user| !user.is_empty())?;
+    let groups = text(&identity.groups_header).into_iter().flat_map(|groups| groups.split(','));
+    let groups = groups.map(|group| group.trim().to_owned()).filter(|group| !group.is_empty());
+    Some(Person {
+        user: user.to_owned(),
+        groups: groups.take(MAX_GROUPS).collect(),
+        tenant: text(&identity.tenant_header).filter(|tenant| !tenant.is_empty()).map(str::to_owned),
+    })
+}
+
+/// Whether a client that asks for it may know which signals matched: one of a trusted peer, or of a group that may.
+pub(super) fn may_debug(
+    identity: &Identity,
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    person: Option<&Person>,
+) -> bool {
+    let asks = headers.get("x-vsr-debug").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let groups = person.map(|person| person.groups.as_slice()).unwrap_or_default();
+    asks && (peer.is_some_and(|peer| identity.trusts(peer))
+        || groups.iter().any(|group| identity.debug_groups.contains(group)))
+}
+
+/// Whether a header says who a client is: such a one ends here.
+pub(super) fn is_of_identity(identity: &Identity, name: &str) -> bool {
+    [&identity.user_header, &identity.groups_header, &identity.tenant_header]
+        .into_iter()
+        .any(|known| known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Fixed, load};
+    use std::path::Path;
+
+    fn identity() -> Identity {
+        let text = "version: 1\nidentity:\n  trusted_peers: [10.0.0.0/8]\n  keys: [{value: {env: K}, user: alice, tenant: acme}]\n\
+                    models: {m: {pools: [p]}}\npools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
+        let mut environment = Fixed::default();
+        environment.vars.insert("K".to_owned(), "sk-alice".to_owned());
+        load(text, Path::new("."), &environment, None).unwrap().identity
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_key_says_who_its_owner_is_and_headers_say_nothing_beside_it() {
+        let sent = headers(&[("authorization", "bearer sk-alice"), ("x-authz-user-id", "root")]);
+        let person = person(&identity(), &sent, "192.0.2.1".parse().ok()).unwrap();
+        assert_eq!((person.user.as_str(), person.tenant.as_deref()), ("alice", Some("acme")));
+    }
+
+    #[test]
+    fn headers_are_believed_of_trusted_peers_alone() {
+        let sent = headers(&[
+            ("x-authz-user-id", "bob"),
+            ("x-authz-user-groups", "a, b,,"),
+            ("authorization", "Bearer x"),
+        ]);
+        assert_eq!(person(&identity(), &sent, "192.0.2.1".parse().ok()), None);
+        assert_eq!(person(&identity(), &sent, None), None);
+        let believed = person(&identity(), &sent, "::ffff:10.1.2.3".parse().ok()).unwrap();
+        assert_eq!(
+            (believed.user.as_str(), believed.groups.as_slice()),
+            ("bob", ["a".to_owned(), "b".to_owned()].as_slice())
+        );
+    }
+}

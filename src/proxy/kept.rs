@@ -1,0 +1,212 @@
+//! Owns answers that are given again: which requests count as the same, what is found for them, and what is kept.
+//!
+//! Knows nothing of sockets; how a kept answer is told is `respond`'s.
+
+use crate::cache::{Answer, Ask, Cache, Found, HitKind, Keep, Key, LeadGuard, Meta, Turn};
+use crate::openai::{Api, ChatRequest};
+use crate::policy::{CacheScope, CacheUse, Person};
+use crate::record::Chosen;
+use crate::route::Extras;
+use bytes::Bytes;
+use http::HeaderMap;
+use ring::digest::{Context, SHA256};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How long a request waits for the answer to an equal one that is under way.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client wants of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// Whatever the policy says.
+    Default,
+    /// A fresh answer, which may be kept.
+    NoCache,
+    /// A fresh answer, of which nothing is kept.
+    NoStore,
+}
+
+impl Control {
+    /// Reads the client's wish.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let said = ["x-vsr-cache-control", "cache-control"].into_iter().filter_map(|name| headers.get(name));
+        let said: Vec<String> =
+            said.filter_map(|value| Some(value.to_str().ok()?.to_ascii_lowercase())).collect();
+        let says = |word: &str| said.iter().any(|value| value.split(',').any(|part| part.trim() == word));
+        if says("no-store") {
+            Self::NoStore
+        } else if says("no-cache") {
+            Self::NoCache
+        } else {
+            Self::Default
+        }
+    }
+}
+
+/// What the cache says of a request.
+pub(super) enum Sought {
+    /// An answer, how it was found, and how near its request is.
+    Found(Bytes, &'static str, f32),
+    /// None; the upstream's answer may be kept.
+    Missed(Box<Filing>),
+    /// Nothing: the request has no part in it.
+    Bypassed,
+}
+
+/// What is needed to keep an answer.
+pub(super) struct Filing {
+    cache: Arc<Cache>,
+    key: Key,
+    text: String,
+    embedding: Option<Arc<[f32]>>,
+    ttl: Duration,
+    meta: Meta,
+    lead: Option<LeadGuard>,
+}
+
+/// Who asks what of the cache.
+pub(super) struct Seeking<'a> {
+    pub(super) cache: &'a Arc<Cache>,
+    pub(super) wanted: CacheUse,
+    pub(super) api: Api,
+    pub(super) request: &'a ChatRequest,
+    pub(super) person: Option<&'a Person>,
+    pub(super) chosen: &'a Chosen,
+    pub(super) extras: &'a Extras,
+    pub(super) control: Control,
+}
+
+impl Seeking<'_> {
+    /// Looks for an answer, waits for that to an equal request under way, or prepares to keep one.
+    pub(super) async fn seek(self) -> Sought {
+        let request = self.extras.request.as_ref().unwrap_or(self.request);
+        let is_personal = self.wanted.scope == CacheScope::User && self.person.is_none();
+        // What is put back into an answer is one client's alone.
+        let unmasks = !self.extras.unmask.is_empty();
+        if self.control == Control::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
+            return Sought::Bypassed;
+        }
+        let fingerprint = request.fingerprint(self.api);
+        let key = Key { scope: self.scope(&fingerprint.partition), exact: fingerprint.exact };
+        if self.control == Control::Default
+            && let Some(found) = self.look_up(&key, &fingerprint.text).await
+        {
+            return found;
+        }
+        let mut lead = None;
+        if self.control == Control::Default {
+            match self.cache.join(&key) {
+                Turn::Lead(guard) => lead = Some(guard),
+                Turn::Follow(follower) => {
+                    if let Some(answer) = follower.wait(PATIENCE).await {
+                        return Sought::Found(answer.body.clone(), "followed", 1.0);
+                    }
+                }
+                Turn::Alone => {}
+            }
+        }
+        Sought::Missed(Box::new(Filing {
+            cache: Arc::clone(self.cache),
+            key,
+            text: fingerprint.text,
+            embedding: self.extras.embedding.clone(),
+            ttl: self.wanted.ttl,
+            meta: self.meta(),
+            lead,
+        }))
+    }
+
+    async fn look_up(&self, key: &Key, text: &str) -> Option<Sought> {
+        let ask = Ask {
+            key,
+            text,
+            embedding: self.extras.embedding.as_deref(),
+            min_score: self.wanted.min_score.map(crate::policy::BasisPoints::fraction),
+            now: SystemTime::now(),
+        };
+        match self.cache.look_up(ask).await {
+            Found::Hit(hit) => {
+                let word = if hit.kind == HitKind::Exact { "hit" } else { "similar" };
+                Some(Sought::Found(hit.answer.body, word, hit.score))
+            }
+            Found::Miss => None,
+        }
+    }
+
+    /// Hashes everything that two requests must have in common beside their prompts.
+    fn scope(&self, partition: &[u8; 32]) -> [u8; 32] {
+        let (word, owner) = match self.wanted.scope {
+            CacheScope::All => ("all", None),
+            CacheScope::Tenant => ("tenant", self.person.and_then(|person| person.tenant.as_deref())),
+            CacheScope::User => ("user", self.person.map(|person| person.user.as_str())),
+        };
+        let recipe = self.chosen.beside.as_ref().and_then(|beside| beside.recipe.as_deref());
+        let tenant = self.person.and_then(|person| person.tenant.as_deref());
+        let parts = [
+            Some(word),
+            owner,
+            // Users of different tenants may have the same name.
+            tenant.filter(|_| self.wanted.scope == CacheScope::User),
+            recipe,
+            self.chosen.decision.as_deref(),
+            self.chosen.model.as_deref(),
+        ];
+        let mut hash = Context::new(&SHA256);
+        for part in parts {
+            // Lengths keep what follows apart, and nobody apart from the empty name.
+            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hash.update(part.unwrap_or_default().as_bytes());
+        }
+        hash.update(partition);
+        hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    fn meta(&self) -> Meta {
+        Meta {
+            model: self.chosen.model.as_deref().unwrap_or_default().into(),
+            decision: self.chosen.decision.as_deref().unwrap_or_default().into(),
+            tenant: self.person.and_then(|person| person.tenant.as_deref()).map(Into::into),
+        }
+    }
+}
+
+impl Filing {
+    /// The longest answer that is kept, in bytes.
+    pub(super) fn max_answer_bytes(&self) -> usize {
+        self.cache.spec().max_answer_bytes
+    }
+
+    /// Keeps a whole answer, and hands it to whoever waits for it.
+    pub(super) fn keep(self, body: Bytes) {
+        let Self { cache, key, text, embedding, ttl, meta, lead } = self;
+        let answer = Answer { body, meta };
+        if let Some(lead) = lead {
+            lead.publish(answer.clone());
+        }
+        tokio::spawn(async move {
+            let now = SystemTime::now();
+            let keep =
+                Keep { key: &key, text: &text, embedding: embedding.as_deref(), answer: &answer, ttl, now };
+            if let Err(refusal) = cache.store(keep).await {
+                tracing::debug!(%refusal, "an answer was not kept");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_says_in_either_header_what_it_wants_of_the_cache() {
+        let of = |name: &'static str, value: &str| {
+            Control::of(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+        };
+        assert_eq!(of("x-vsr-cache-control", "No-Store"), Control::NoStore);
+        assert_eq!(of("cache-control", "max-age=0, no-cache"), Control::NoCache);
+        assert_eq!(of("cache-control", "max-age=0"), Control::Default);
+        assert_eq!(of("accept", "no-store"), Control::Default);
+    }
+}

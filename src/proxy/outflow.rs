@@ -1,0 +1,353 @@
+//! Owns what stands between an upstream's answer and its client: text is judged before it is sent, masked words are put
+//! back, and what was sent is collected for the cache.
+//!
+//! Answers that nobody watches never come here. Knows nothing of sockets.
+
+use crate::classify::{Classifier, EntitySource, Findings, Questions};
+use crate::openai::{Api, Assembler, Channel, Finish, Format, Place, ReviseLimits, Reviser};
+use crate::policy::{AnswerAction, AnswerGuard};
+use bytes::{Bytes, BytesMut};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How much of an answer is held back at most; beyond that it is cut.
+const MAX_HELD: usize = 4 << 20;
+
+/// How much text is judged at once: a sentence is held back until it is whole, or so long.
+const MAX_SENTENCE: usize = 1024;
+
+/// How much of what was sent before is read again with the next sentence.
+const CONTEXT: usize = 256;
+
+/// What stands between an answer and its client.
+pub(super) struct Outflow {
+    watch: Option<Watch>,
+    kept: Option<Assembler>,
+    ended: bool,
+}
+
+/// What the client gets next.
+pub(super) struct Passed {
+    pub(super) bytes: Bytes,
+    /// Whether the answer ends with it, whatever the upstream still says.
+    pub(super) is_last: bool,
+}
+
+/// What is watched for, and what was seen.
+struct Watch {
+    reviser: Reviser,
+    guard: AnswerGuard,
+    unmask: Vec<(String, String)>,
+    classifier: Arc<Classifier>,
+    patience: Duration,
+    /// The last text that was let through, for each text.
+    before: Vec<(Place, String)>,
+    did: Option<&'static str>,
+}
+
+/// What an answer is watched for.
+pub(super) struct Watching {
+    pub(super) guard: AnswerGuard,
+    pub(super) unmask: Vec<(String, String)>,
+    pub(super) classifier: Arc<Classifier>,
+    /// How long the judgement of a sentence may take.
+    pub(super) patience: Duration,
+}
+
+impl Outflow {
+    pub(super) fn new(format: Format, api: Api, watching: Option<Watching>, keep: Option<usize>) -> Self {
+        let watch = watching.map(|watching| Watch {
+            reviser: Reviser::new(format, api, ReviseLimits { max_held: MAX_HELD }),
+            guard: watching.guard,
+            unmask: watching.unmask,
+            classifier: watching.classifier,
+            patience: watching.patience,
+            before: Vec::new(),
+            did: None,
+        });
+        Self { watch, kept: keep.map(|most| Assembler::new(format, api, most)), ended: false }
+    }
+
+    /// Whether the client has had the last piece.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the answer's length may change on the way.
+    pub(super) fn revises(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Takes a piece of the answer, and gives what may be sent now.
+    pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Passed {
+        if self.ended {
+            return Passed { bytes: Bytes::new(), is_last: true };
+        }
+        let passed = match &mut self.watch {
+            Some(watch) => watch.pass(&chunk, end).await,
+            None => Passed { bytes: chunk, is_last: end },
+        };
+        self.ended = passed.is_last;
+        if let Some(kept) = &mut self.kept {
+            kept.feed(&passed.bytes);
+        }
+        passed
+    }
+
+    /// What was done to the answer: `masked`, `cut` or nothing.
+    pub(super) fn did(&self) -> Option<&'static str> {
+        self.watch.as_ref()?.did
+    }
+
+    /// The whole answer, for the cache; none if it was cut, broke off or was too long.
+    pub(super) fn whole(&mut self) -> Option<Bytes> {
+        let is_cut = self.did() == Some("cut");
+        self.kept.take().filter(|_| !is_cut)?.finish()
+    }
+}
+
+/// What is to be done with a piece of text.
+enum Verdict {
+    /// These parts of it are replaced.
+    Release(Vec<(Range<usize>, String)>),
+    /// The answer ends after so many bytes of it, where these parts are replaced.
+    Cut(usize, Vec<(Range<usize>, String)>),
+}
+
+impl Watch {
+    async fn pass(&mut self, chunk: &[u8], end: bool) -> Passed {
+        self.reviser.feed(chunk);
+        if end {
+            self.reviser.end();
+        }
+        if self.reviser.overflow() {
+            return self.cut(BytesMut::new());
+        }
+        let mut out = BytesMut::new();
+        let ready: Vec<(Place, String)> = self
+            .reviser
+            .pending()
+            .filter_map(|pending| {
+                let upto = self.settled(pending.text, pending.is_complete);
+                (upto > 0).then(|| (pending.place, pending.text[..upto].to_owned()))
+            })
+            .collect();
+        for (place, text) in ready {
+            match self.judge(place, &text).await {
+                Verdict::Release(replaced) => self.release(place, &text, text.len(), &replaced),
+                Verdict::Cut(at, replaced) => {
+                    self.release(place, &text, at, &replaced);
+                    out.extend_from_slice(&self.reviser.take());
+                    return self.cut(out);
+                }
+            }
+        }
+        out.extend_from_slice(&self.reviser.take());
+        Passed { bytes: out.freeze(), is_last: end }
+    }
+
+    fn cut(&mut self, mut out: BytesMut) -> Passed {
+        self.did = Some("cut");
+        out.extend_from_slice(&self.reviser.cut(Finish::ContentFilter, None));
+        Passed { bytes: out.freeze(), is_last: true }
+    }
+
+    fn release(&mut self, place: Place, text: &str, upto: usize, replaced: &[(Range<usize>, String)]) {
+        self.reviser.release(place, upto, replaced);
+        if self.before.iter().all(|(known, _)| *known != place) {
+            self.before.push((place, String::new()));
+        }
+        let Some((_, before)) = self.before.iter_mut().find(|(known, _)| *known == place) else { return };
+        before.push_str(&text[..upto]);
+        let start = before.ceil_char_boundary(before.len().saturating_sub(CONTEXT));
+        before.drain(..start);
+    }
+
+    /// How much of a text can be judged by what is known of it: whole sentences where they are read for their meaning,
+    /// else all but what a word or a token might still grow out of; never a part of one.
+    fn settled(&self, text: &str, complete: bool) -> usize {
+        if complete {
+            return text.len();
+        }
+        let tokens = self.unmask.iter().map(|(token, _)| token);
+        let longest = self.guard.words.iter().chain(tokens).map(String::len).max();
+        let mut end = match sentence_end(text) {
+            _ if !self.asks_classifier() => {
+                text.floor_char_boundary(text.len().saturating_sub(longest.unwrap_or(0) + 4))
+            }
+            0 if text.len() > MAX_SENTENCE => {
+                let long = &text[..text.floor_char_boundary(MAX_SENTENCE)];
+                long.rfind(char::is_whitespace).unwrap_or(long.len())
+            }
+            end => end,
+        };
+        for found in self.words_and_tokens(text) {
+            if found.start < end && end < found.end {
+                end = found.start;
+            }
+        }
+        end
+    }
+
+    /// Where words that must not be said and tokens that stand for something else are.
+    fn words_and_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        let words = self.guard.words.iter().flat_map(|word| occurrences(text, word));
+        let tokens = self.unmask.iter().flat_map(|(token, _)| {
+            text.match_indices(token.as_str()).map(|(at, _)| at..at + token.len()).collect::<Vec<_>>()
+        });
+        let mut found: Vec<_> = words.chain(tokens).collect();
+        found.sort_by_key(|at| std::cmp::Reverse(at.start));
+        found
+    }
+
+    fn asks_classifier(&self) -> bool {
+        self.guard.pii != AnswerAction::Off || self.guard.cuts_jailbreak
+    }
+
+    async fn judge(&mut self, place: Place, text: &str) -> Verdict {
+        let mut parts: Vec<(Range<usize>, Option<String>)> = Vec::new();
+        for (token, words) in &self.unmask {
+            // The arguments of a call are JSON, and stay so.
+            let is_json = place.channel == Channel::Arguments;
+            let words = if is_json { json_inside(words) } else { words.clone() };
+            let found = text.match_indices(token.as_str());
+            parts.extend(found.map(|(at, _)| (at..at + token.len(), Some(words.clone()))));
+        }
+        if self.guard.on_words != AnswerAction::Off {
+            let masks = self.guard.on_words == AnswerAction::Mask;
+            for word in &self.guard.words {
+                parts.extend(occurrences(text, word).map(|at| (at, masks.then(|| "[REDACTED]".to_owned()))));
+            }
+        }
+        if self.asks_classifier() {
+            let findings = self.ask(place, text).await;
+            parts.extend(self.found(&findings, place, text));
+        }
+        parts.sort_by_key(|(at, _)| (at.start, usize::MAX - at.end));
+        self.verdict(parts)
+    }
+
+    /// Reads a text with what came before it.
+    async fn ask(&self, place: Place, text: &str) -> Findings {
+        let questions = Questions {
+            pii: self.guard.pii != AnswerAction::Off,
+            jailbreak: self.guard.cuts_jailbreak,
+            ..Questions::NONE
+        };
+        let read = format!("{}{text}", self.before(place));
+        self.classifier.classify(&read, questions, Instant::now() + self.patience).await
+    }
+
+    fn before(&self, place: Place) -> &str {
+        self.before.iter().find(|(known, _)| *known == place).map_or("", |(_, before)| before)
+    }
+
+    fn found(&self, findings: &Findings, place: Place, text: &str) -> Vec<(Range<usize>, Option<String>)> {
+        let shift = self.before(place).len();
+        let mut parts = Vec::new();
+        if let Some(Ok(risk)) = &findings.jailbreak
+            && risk.is_jailbreak()
+        {
+            parts.push((0..0, None));
+        }
+        let masks = self.guard.pii == AnswerAction::Mask;
+        for entity in findings.pii.iter().flatten().flatten() {
+            let (start, end) =
+                (entity.bytes.start.saturating_sub(shift), entity.bytes.end.saturating_sub(shift));
+            let counts = self.guard.kinds.holds(&entity.kind)
+                && (entity.by == EntitySource::Pattern || entity.bytes.start >= shift);
+            if counts && end > start && text.get(start..end).is_some() {
+                parts.push((start..end, masks.then(|| format!("[{}]", entity.kind))));
+            }
+        }
+        parts
+    }
+
+    /// Puts parts together, the first of those that overlap; one without words is where the answer ends.
+    fn verdict(&mut self, parts: Vec<(Range<usize>, Option<String>)>) -> Verdict {
+        let mut replaced: Vec<(Range<usize>, String)> = Vec::new();
+        for (at, words) in parts {
+            if replaced.last().is_some_and(|(last, _)| at.start < last.end) {
+                continue;
+            }
+            match words {
+                None => return Verdict::Cut(at.start, replaced),
+                Some(words) => replaced.push((at, words)),
+            }
+        }
+        let put_back =
+            |(_, words): &(Range<usize>, String)| self.unmask.iter().any(|(_, known)| known == words);
+        if replaced.iter().any(|part| !put_back(part)) {
+            self.did = Some("masked");
+        }
+        Verdict::Release(replaced)
+    }
+}
+
+/// A text as it stands between the quotes of a JSON string.
+fn json_inside(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// Where the last whole sentence of a text ends, with the space behind it; 0 if there is none.
+fn sentence_end(text: &str) -> usize {
+    let mut end = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let next = characters.peek().map(|(_, next)| *next);
+        let ends = match character {
+            '\n' | '。' | '！' | '？' => true,
+            '.' | '!' | '?' => next.is_some_and(char::is_whitespace),
+            _ => false,
+        };
+        if ends {
+            end = at + character.len_utf8();
+            end += text[end..].len() - text[end..].trim_start().len();
+        }
+    }
+    end
+}
+
+/// Where a word or phrase stands in a text, whatever its case; not inside of longer words.
+fn occurrences(text: &str, word: &str) -> impl Iterator<Item = Range<usize>> {
+    let pattern = regex::RegexBuilder::new(&regex::escape(word)).case_insensitive(true).build();
+    let found: Vec<Range<usize>> =
+        pattern.iter().flat_map(|pattern| pattern.find_iter(text).map(|found| found.range())).collect();
+    let is_word = |character: Option<char>| {
+        character.is_some_and(|character| character.is_alphanumeric() || character == '_')
+    };
+    let edges = (is_word(word.chars().next()), is_word(word.chars().next_back()));
+    let whole: Vec<Range<usize>> = found
+        .into_iter()
+        .filter(|at| {
+            let before = edges.0 && is_word(text[..at.start].chars().next_back());
+            let after = edges.1 && is_word(text[at.end..].chars().next());
+            !before && !after
+        })
+        .collect();
+    whole.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_ends_with_the_space_behind_it_and_not_inside_of_a_number_or_an_address() {
+        for (text, end) in
+            [("", 0), ("All is well", 0), ("All is well.", 0), ("All is well. ", 13), ("1.5 is a@b.c", 0)]
+        {
+            assert_eq!(sentence_end(text), end, "{text:?}");
+        }
+        assert_eq!(sentence_end("One. Two!\n\n three"), 12);
+    }
+
+    #[test]
+    fn words_stand_alone_whatever_their_case() {
+        let at = |text, word| occurrences(text, word).collect::<Vec<_>>();
+        assert_eq!(at("Bluebird bluebirds BLUEBIRD", "bluebird"), [0..8, 19..27]);
+        assert_eq!(at("C++ and c++", "c++"), [0..3, 8..11]);
+    }
+}

@@ -1,0 +1,154 @@
+//! Owns what a decision's plugins change in a request: the same for every model, and what each model wants told its own
+//! way.
+//!
+//! Refuses to know why a decision was made.
+
+use super::Target;
+use crate::classify::{Classifier, Questions};
+use crate::openai::{Api, Change, ChatRequest, Rejection, SystemMode};
+use crate::policy::{
+    Effort, Plugins, Policy, Reasoning, ReasoningKind, SystemPromptMode, ToolPick, ToolSpec, Tools,
+};
+use crate::signals::{Detectors, Known};
+use bytes::Bytes;
+use std::time::Instant;
+
+/// How many of a client's tools are ranked; the rest goes when they are.
+const MAX_RANKED: usize = 512;
+
+/// What is asked about tools.
+const EMBEDDING: Questions = Questions { embedding: true, ..Questions::NONE };
+
+/// What is needed to pick tools.
+pub(super) struct Shelf<'a> {
+    pub(super) detectors: &'a Detectors,
+    pub(super) classifier: &'a Classifier,
+    pub(super) known: &'a Known,
+    pub(super) deadline: Instant,
+}
+
+/// Changes a request as the plugins say, whichever model gets it.
+pub(super) async fn changed(
+    plugins: &Plugins,
+    api: Api,
+    request: &ChatRequest,
+    shelf: &Shelf<'_>,
+) -> Result<ChatRequest, Rejection> {
+    let mut changes = Vec::new();
+    if let Some(prompt) = &plugins.system_prompt {
+        let mode = match prompt.mode {
+            SystemPromptMode::Replace => SystemMode::Replace,
+            SystemPromptMode::Insert => SystemMode::Insert,
+        };
+        changes.push(Change::SystemPrompt { text: prompt.text.clone(), mode });
+    }
+    changes.extend(plugins.max_tokens.map(|most| Change::CapTokens { most }));
+    changes.extend(plugins.max_n.map(|most| Change::Cap { name: "n".to_owned(), most }));
+    changes.extend(plugins.remove_params.iter().map(|name| Change::Remove { name: name.clone() }));
+    if let Some(tools) = &plugins.tools {
+        changes.extend(tool_changes(tools, request, shelf).await);
+    }
+    changes.iter().try_fold(request.clone(), |request, change| request.changed(api, change))
+}
+
+async fn tool_changes(tools: &Tools, request: &ChatRequest, shelf: &Shelf<'_>) -> Vec<Change> {
+    match tools {
+        Tools::None => vec![Change::KeepTools(Vec::new())],
+        Tools::Filter { allow, block } => {
+            let is = |list: &[String], name: &str| list.iter().any(|known| known == name);
+            let stays = |name: &str| (allow.is_empty() || is(allow, name)) && !is(block, name);
+            let kept = request.tools().enumerate().filter(|(_, tool)| stays(&tool.name));
+            vec![Change::KeepTools(kept.map(|(at, _)| at).collect())]
+        }
+        Tools::Rank(pick) => rank(*pick, request, shelf).await.into_iter().collect(),
+        Tools::Select(pick, specs) if request.lets_choose_tools() => {
+            let picked = picked(*pick, specs, shelf);
+            if picked.is_empty() {
+                return Vec::new();
+            }
+            vec![Change::KeepTools(Vec::new()), Change::AddTools(picked)]
+        }
+        Tools::Add(pick, specs) if request.lets_choose_tools() => {
+            let picked = picked(*pick, specs, shelf);
+            (!picked.is_empty()).then_some(Change::AddTools(picked)).into_iter().collect()
+        }
+        Tools::Select(..) | Tools::Add(..) => Vec::new(),
+    }
+}
+
+/// The tools of a file that fit the prompt, as JSON, the likest first; none where the prompt's meaning is unknown.
+fn picked(pick: ToolPick, specs: &[ToolSpec], shelf: &Shelf<'_>) -> Vec<Vec<u8>> {
+    let Some(prompt) = shelf.known.embedding() else { return Vec::new() };
+    let scored = specs.iter().filter_map(|spec| {
+        let score = cosine(prompt, shelf.detectors.tool_embedding(spec)?);
+        Some((score, spec))
+    });
+    let best = best(pick, scored.collect());
+    best.into_iter().map(|spec| spec.json.clone().into_bytes()).collect()
+}
+
+/// Keeps of the client's own tools those that fit the prompt; all where their or its meaning is unknown.
+async fn rank(pick: ToolPick, request: &ChatRequest, shelf: &Shelf<'_>) -> Option<Change> {
+    let prompt = shelf.known.embedding()?;
+    let said: Vec<String> = request
+        .tools()
+        .take(MAX_RANKED)
+        .map(|tool| format!("{} {}", tool.name.replace(['_', '-'], " "), tool.description))
+        .collect();
+    let found = shelf.classifier.classify_all(&said, EMBEDDING, shelf.deadline).await;
+    let mut scored = Vec::with_capacity(found.len());
+    for (at, findings) in found.iter().enumerate() {
+        let Some(Ok(meaning)) = &findings.embedding else { return None };
+        scored.push((cosine(prompt, meaning), at));
+    }
+    let mut kept = best(pick, scored);
+    kept.sort_unstable();
+    Some(Change::KeepTools(kept))
+}
+
+fn best<T>(pick: ToolPick, mut scored: Vec<(f32, T)>) -> Vec<T> {
+    scored.retain(|(score, _)| *score >= pick.min_score.fraction());
+    scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    scored.truncate(pick.top_k as usize);
+    scored.into_iter().map(|(_, item)| item).collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The bytes that go to one target: with the name its upstream knows, told to reason as its family wants it.
+pub fn body_for(policy: &Policy, target: &Target, api: Api, request: &ChatRequest) -> Bytes {
+    let name = target.upstream_model(policy);
+    let change = target.reasoning.and_then(|reasoning| reasoning_change(policy, target, api, reasoning));
+    match change.map(|change| request.changed(api, &change)) {
+        // A request that was read once can be read again; should it not, it goes on as the client wrote it.
+        Some(Ok(told)) => told.with_model(name),
+        Some(Err(_)) | None => request.with_model(name),
+    }
+}
+
+fn reasoning_change(policy: &Policy, target: &Target, api: Api, reasoning: Reasoning) -> Option<Change> {
+    let family = policy[target.model].reasoning.as_ref()?;
+    let effort = match reasoning {
+        Reasoning::On(effort) => effort,
+        Reasoning::Off => Effort::Low,
+    };
+    let parameter = || family.parameter.clone();
+    let (path, json) = match family.kind {
+        ReasoningKind::ChatTemplateKwargs => {
+            let on = if reasoning == Reasoning::Off { "false" } else { "true" };
+            (vec!["chat_template_kwargs".to_owned(), parameter()], on.to_owned())
+        }
+        // The Responses API has its efforts one level down.
+        ReasoningKind::ReasoningEffort if api == Api::Responses => {
+            (vec!["reasoning".to_owned(), "effort".to_owned()], format!("\"{}\"", effort.as_str()))
+        }
+        ReasoningKind::ReasoningEffort => (vec![parameter()], format!("\"{}\"", effort.as_str())),
+        ReasoningKind::Thinking => {
+            let word = if reasoning == Reasoning::Off { "disabled" } else { "enabled" };
+            (vec![parameter()], format!("{{\"type\":\"{word}\"}}"))
+        }
+    };
+    Some(Change::Set { path, json: json.into_bytes() })
+}

@@ -1,0 +1,203 @@
+//! Owns what guards make of what is known about a request: pass, refuse, send elsewhere, mask.
+//!
+//! A decision's guards stand before its model's, those before the policy's. Knows nothing of answers.
+
+use super::{Answer, Notice};
+use crate::classify::{Entity, Findings, Unknown};
+use crate::openai::{ChatRequest, Rejection};
+use crate::policy::{
+    AnswerGuard, BasisPoints, Decision, GuardOnUnknown, ModelId, PiiAction, PiiGuard, PiiKinds, Policy,
+    PromptAction, PromptGuard, Scope,
+};
+use crate::signals::Known;
+use std::collections::BTreeSet;
+
+/// The guards of one request, each the first of its decision's, its model's and the policy's.
+pub(super) struct Guarding<'a> {
+    pub(super) prompt: Option<&'a PromptGuard>,
+    pub(super) pii: Option<&'a PiiGuard>,
+    pub(super) answer: Option<&'a AnswerGuard>,
+}
+
+impl<'a> Guarding<'a> {
+    pub(super) fn of(policy: &'a Policy, decision: Option<&'a Decision>, model: Option<ModelId>) -> Self {
+        let decision = decision.map(|decision| &decision.plugins.guards);
+        let model = model.map(|model| &policy[model].guards);
+        let held = [decision, model, Some(&policy.guards)];
+        let held = || held.into_iter().flatten();
+        Self {
+            prompt: held().find_map(|guards| guards.prompt.as_ref()),
+            pii: held().find_map(|guards| guards.pii.as_ref()),
+            answer: held().find_map(|guards| guards.answer.as_ref()).filter(|guard| guard.is_on()),
+        }
+    }
+}
+
+/// What the prompt guard wants.
+pub(super) enum Ruling {
+    Pass,
+    Route(ModelId),
+    Refuse(Answer),
+}
+
+/// Judges whether a request attacks the model.
+pub(super) fn judge_prompt(guard: &PromptGuard, known: &Known, notices: &mut Vec<Notice>) -> Ruling {
+    if guard.action == PromptAction::Off {
+        return Ruling::Pass;
+    }
+    let mut worst = 0.0_f32;
+    let (mut is_attack, mut unknown) = (false, None);
+    for (_, findings) in read(known, guard.scope) {
+        match &findings.jailbreak {
+            Some(Ok(risk)) => {
+                worst = worst.max(risk.score);
+                is_attack |= risk.score >= guard.min_score.map_or(risk.threshold, BasisPoints::fraction);
+            }
+            Some(Err(Unknown::Empty)) => {}
+            Some(Err(reason)) => unknown = Some(*reason),
+            None => unknown = Some(Unknown::Failed),
+        }
+    }
+    if is_attack {
+        notices.push(Notice::Jailbreak { score: worst });
+        return match guard.action {
+            PromptAction::Block => {
+                let confidence_bp = BasisPoints::from_fraction(f64::from(worst)).0;
+                Ruling::Refuse(Answer::Blocked(Rejection::Jailbreak { confidence_bp }))
+            }
+            PromptAction::Route(model) => Ruling::Route(model),
+            PromptAction::Report | PromptAction::Off => Ruling::Pass,
+        };
+    }
+    unknown
+        .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, notices))
+        .map_or(Ruling::Pass, Ruling::Refuse)
+}
+
+/// What was masked: the words that stand in a request now, and those that stood there.
+pub(super) type Masked = Vec<(String, String)>;
+
+/// Judges the personal data in a request: gives it back masked, with what was masked, or refuses it.
+pub(super) fn judge_pii(
+    guard: &PiiGuard,
+    known: &Known,
+    request: &ChatRequest,
+    notices: &mut Vec<Notice>,
+) -> Result<Option<(ChatRequest, Masked)>, Answer> {
+    if guard.action == PiiAction::Off {
+        return Ok(None);
+    }
+    let mut kinds = BTreeSet::new();
+    let mut unknown = None;
+    for (_, findings) in read(known, guard.scope) {
+        match &findings.pii {
+            Some(Ok(entities)) => {
+                kinds.extend(counted(guard, entities).map(|entity| entity.kind.to_string()));
+            }
+            Some(Err(Unknown::Empty)) => {}
+            Some(Err(reason)) => unknown = Some(*reason),
+            None => unknown = Some(Unknown::Failed),
+        }
+    }
+    if kinds.is_empty() {
+        let refusal = unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, notices));
+        return refusal.map_or(Ok(None), Err);
+    }
+    notices.push(Notice::Pii { kinds: kinds.iter().cloned().collect() });
+    match guard.action {
+        PiiAction::Block => {
+            Err(Answer::Blocked(Rejection::PersonalData { kinds: kinds.into_iter().collect() }))
+        }
+        PiiAction::Mask { .. } => {
+            match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, notices)) {
+                Some(refusal) => Err(refusal),
+                None => Ok(Some(mask(guard, known, request))),
+            }
+        }
+        PiiAction::Report | PiiAction::Off => Ok(None),
+    }
+}
+
+/// Notes that a guard has no answer, and refuses the request if the guard wants that.
+fn unjudged(
+    guard: &'static str,
+    on_unknown: GuardOnUnknown,
+    reason: Unknown,
+    notices: &mut Vec<Notice>,
+) -> Option<Answer> {
+    notices.push(Notice::Unjudged { guard, reason });
+    let refuses = on_unknown == GuardOnUnknown::Reject;
+    refuses.then_some(Answer::Rejected(Rejection::Unjudged { reason: reason.as_str() }))
+}
+
+/// What was found in the texts of a scope; the prompt has no place of its own here.
+fn read(known: &Known, scope: Scope) -> impl Iterator<Item = (Option<usize>, &Findings)> {
+    let others = known.others.iter().filter(move |_| scope == Scope::Conversation);
+    known
+        .prompt
+        .iter()
+        .map(|findings| (None, findings))
+        .chain(others.map(|(at, findings)| (Some(*at), findings)))
+}
+
+fn counted<'a>(guard: &'a PiiGuard, entities: &'a [Entity]) -> impl Iterator<Item = &'a Entity> {
+    counted_by(&guard.kinds, guard.min_score, entities)
+}
+
+/// The entities that matter; what a validated pattern found always does.
+fn counted_by<'a>(
+    kinds: &'a PiiKinds,
+    min_score: Option<BasisPoints>,
+    entities: &'a [Entity],
+) -> impl Iterator<Item = &'a Entity> {
+    use crate::classify::EntitySource;
+    entities.iter().filter(move |entity| {
+        let sure = entity.by == EntitySource::Pattern
+            || min_score.is_none_or(|least| entity.confidence >= least.fraction());
+        sure && kinds.holds(&entity.kind)
+    })
+}
+
+/// Replaces each piece by its kind and a number; equal pieces have the same number.
+fn mask(guard: &PiiGuard, known: &Known, request: &ChatRequest) -> (ChatRequest, Masked) {
+    let mut masked = Masked::new();
+    let mut result = request.clone();
+    let texts: Vec<(usize, String)> = request
+        .utterances()
+        .into_iter()
+        .enumerate()
+        .map(|(at, utterance)| {
+            (if utterance.is_prompt { usize::MAX } else { at }, utterance.text.into_owned())
+        })
+        .collect();
+    for (place, findings) in read(known, guard.scope) {
+        let wanted = place.unwrap_or(usize::MAX);
+        let Some(at) = texts.iter().position(|(key, _)| *key == wanted) else { continue };
+        let Some(Ok(entities)) = &findings.pii else { continue };
+        let text = &texts[at].1;
+        let mut pieces: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+        for entity in counted(guard, entities) {
+            let overlaps = pieces.last().is_some_and(|(last, _)| entity.bytes.start < last.end);
+            if let Some(words) = text.get(entity.bytes.clone()).filter(|_| !overlaps) {
+                pieces.push((entity.bytes.clone(), token(&mut masked, &entity.kind, words)));
+            }
+        }
+        let pieces: Vec<_> = pieces.iter().map(|(bytes, token)| (bytes.clone(), token.as_str())).collect();
+        result = result.redacted(at, &pieces);
+    }
+    (result, masked)
+}
+
+fn token(masked: &mut Masked, kind: &str, words: &str) -> String {
+    if let Some((token, _)) = masked.iter().find(|(token, known)| known == words && is_of(token, kind)) {
+        return token.clone();
+    }
+    let count = masked.iter().filter(|(token, _)| is_of(token, kind)).count();
+    let token = format!("[{kind}_{}]", count + 1);
+    masked.push((token.clone(), words.to_owned()));
+    token
+}
+
+fn is_of(token: &str, kind: &str) -> bool {
+    token.strip_prefix('[').and_then(|rest| rest.strip_prefix(kind)).is_some_and(|rest| rest.starts_with('_'))
+}
