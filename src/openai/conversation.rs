@@ -39,6 +39,15 @@ impl ChatRequest {
         words.join("\n")
     }
 
+    /// Says whether the request speaks to the model in token ids, which nobody here can read.
+    pub fn speaks_in_tokens(&self) -> bool {
+        let is_number = |value: &[u8]| value.first().is_some_and(u8::is_ascii_digit);
+        ["prompt", "input"]
+            .iter()
+            .filter_map(|name| self.member(name))
+            .any(|value| json::array(value).any(|one| is_number(one) || json::array(one).any(is_number)))
+    }
+
     /// Says whether the client leaves it to the model which tool it calls, if any.
     pub fn lets_choose_tools(&self) -> bool {
         match self.member("tool_choice") {

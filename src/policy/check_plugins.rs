@@ -291,5 +291,6 @@ fn answer(raw: &RawAnswerGuard, path: &Path, known: &Known<'_>, checker: &mut Ch
         cuts_jailbreak: raw.jailbreak == RawAnswerAction::Cut,
         words: raw.words.clone(),
         on_words: raw.on_words.map_or(AnswerAction::Cut, action),
+        on_unknown: on_unknown(raw.on_unknown),
     }
 }

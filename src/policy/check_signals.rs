@@ -1,5 +1,7 @@
 //! Owns what the policy's signals mean together, and what of them a decision says in place. Refuses to know decisions.
 
+use std::collections::HashMap;
+
 use indexmap::IndexMap;
 
 use super::check::Known;
@@ -21,28 +23,30 @@ pub const MAX_PATTERN_BYTES: usize = 1 << 20;
 /// The signals of a policy, which grow by what decisions say in place.
 pub(super) struct Signals {
     pub(super) all: Vec<Signal>,
-    named: usize,
+    named: HashMap<String, SignalId>,
+    in_place: HashMap<(Vec<String>, BasisPoints), SignalId>,
 }
 
 impl Signals {
     /// Finds a signal by its name.
     pub(super) fn named(&self, name: &str) -> Option<SignalId> {
-        self.all[..self.named].iter().position(|signal| signal.name == name).map(SignalId)
+        self.named.get(name).copied()
     }
 
     /// Gives the names of the signals that have one.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.all[..self.named].iter().map(|signal| signal.name.as_str())
+        self.named.keys().map(String::as_str)
     }
 
     /// Takes in what a decision says in place; equal ones are one.
     pub(super) fn domain(&mut self, any: &[String], min_score: BasisPoints) -> SignalId {
-        let kind = SignalKind::Domain { any: any.to_vec(), min_score };
-        if let Some(known) = self.all[self.named..].iter().position(|signal| signal.kind == kind) {
-            return SignalId(self.named + known);
+        let next = SignalId(self.all.len());
+        let id = *self.in_place.entry((any.to_vec(), min_score)).or_insert(next);
+        if id == next {
+            let kind = SignalKind::Domain { any: any.to_vec(), min_score };
+            self.all.push(Signal { name: format!("domain:{}", any.join("|")), kind });
         }
-        self.all.push(Signal { name: format!("domain:{}", any.join("|")), kind });
-        SignalId(self.all.len() - 1)
+        id
     }
 }
 
@@ -68,7 +72,8 @@ pub(super) fn signals(
         let kind = kinds.pop().unwrap_or(SignalKind::Context { min: 0, max: u64::MAX });
         all.push(Signal { name: name.clone(), kind });
     }
-    Signals { named: all.len(), all }
+    let named = all.iter().enumerate().map(|(id, signal)| (signal.name.clone(), SignalId(id))).collect();
+    Signals { all, named, in_place: HashMap::new() }
 }
 
 fn score(fraction: f64) -> BasisPoints {

@@ -227,9 +227,10 @@ pub enum PromptAction {
 }
 
 /// What happens when a guard has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GuardOnUnknown {
     /// The request goes on.
+    #[default]
     Allow,
     /// The request is refused.
     Reject,
@@ -279,6 +280,8 @@ pub struct AnswerGuard {
     pub words: Vec<String>,
     /// What is done where one of them is said.
     pub on_words: AnswerAction,
+    /// What happens to text that could not be judged: it passes, or the answer ends before it.
+    pub on_unknown: GuardOnUnknown,
 }
 
 impl AnswerGuard {

@@ -360,6 +360,8 @@ pub(super) struct RawAnswerGuard {
     /// What is done where one of `words` is said.
     #[schemars(with = "RawAnswerAction")]
     pub(super) on_words: Option<RawAnswerAction>,
+    /// What happens to text that could not be judged: it passes, or the answer ends before it.
+    pub(super) on_unknown: RawGuardOnUnknown,
 }
 
 /// What is done with a part of an answer.

@@ -184,6 +184,9 @@ impl Exchange {
         let slot = self.outflow.take();
         let outflow = slot.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
         let Some(mut outflow) = outflow else { return };
+        if let Some(reason) = outflow.unjudged() {
+            self.record.chosen.beside().unjudged.push(("answer", reason.as_str()));
+        }
         if let Some(did) = outflow.did() {
             self.record.chosen.beside().answer_guard = Some(did);
         }

@@ -181,15 +181,16 @@ impl Filing {
     pub(super) fn keep(self, body: Bytes) {
         let Self { cache, key, text, embedding, ttl, meta, lead } = self;
         let answer = Answer { body, meta };
-        if let Some(lead) = lead {
-            lead.publish(answer.clone());
-        }
         tokio::spawn(async move {
             let now = SystemTime::now();
             let keep =
                 Keep { key: &key, text: &text, embedding: embedding.as_deref(), answer: &answer, ttl, now };
             if let Err(refusal) = cache.store(keep).await {
                 tracing::debug!(%refusal, "an answer was not kept");
+            }
+            // Whoever comes after those who wait finds it in the cache.
+            if let Some(lead) = lead {
+                lead.publish(answer);
             }
         });
     }

@@ -3,9 +3,9 @@
 //!
 //! Answers that nobody watches never come here. Knows nothing of sockets.
 
-use crate::classify::{Classifier, EntitySource, Findings, Questions};
+use crate::classify::{Classifier, EntitySource, Findings, Questions, Unknown};
 use crate::openai::{Api, Assembler, Channel, Finish, Format, Place, ReviseLimits, Reviser};
-use crate::policy::{AnswerAction, AnswerGuard};
+use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ struct Watch {
     /// The last text that was let through, for each text.
     before: Vec<(Place, String)>,
     did: Option<&'static str>,
+    unjudged: Option<Unknown>,
 }
 
 /// What an answer is watched for.
@@ -65,6 +66,7 @@ impl Outflow {
             patience: watching.patience,
             before: Vec::new(),
             did: None,
+            unjudged: None,
         });
         Self { watch, kept: keep.map(|most| Assembler::new(format, api, most)), ended: false }
     }
@@ -98,6 +100,11 @@ impl Outflow {
     /// What was done to the answer: `masked`, `cut` or nothing.
     pub(super) fn did(&self) -> Option<&'static str> {
         self.watch.as_ref()?.did
+    }
+
+    /// Why a part of the answer could not be judged, if one could not.
+    pub(super) fn unjudged(&self) -> Option<Unknown> {
+        self.watch.as_ref()?.unjudged
     }
 
     /// The whole answer, for the cache; none if it was cut, broke off or was too long.
@@ -223,6 +230,12 @@ impl Watch {
         if self.asks_classifier() {
             let findings = self.ask(place, text).await;
             parts.extend(self.found(&findings, place, text));
+            let unknown =
+                findings.unknowns().map(|(_, reason)| reason).find(|reason| *reason != Unknown::Empty);
+            self.unjudged = unknown.or(self.unjudged);
+            if unknown.is_some() && self.guard.on_unknown == GuardOnUnknown::Reject {
+                parts.push((0..0, None));
+            }
         }
         parts.sort_by_key(|(at, _)| (at.start, usize::MAX - at.end));
         self.verdict(parts)

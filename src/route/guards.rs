@@ -41,12 +41,17 @@ pub(super) enum Ruling {
 }
 
 /// Judges whether a request attacks the model.
-pub(super) fn judge_prompt(guard: &PromptGuard, known: &Known, notices: &mut Vec<Notice>) -> Ruling {
+pub(super) fn judge_prompt(
+    guard: &PromptGuard,
+    known: &Known,
+    request: &ChatRequest,
+    notices: &mut Vec<Notice>,
+) -> Ruling {
     if guard.action == PromptAction::Off {
         return Ruling::Pass;
     }
     let mut worst = 0.0_f32;
-    let (mut is_attack, mut unknown) = (false, None);
+    let (mut is_attack, mut unknown) = (false, unreadable(request));
     for (_, findings) in read(known, guard.scope) {
         match &findings.jailbreak {
             Some(Ok(risk)) => {
@@ -88,7 +93,7 @@ pub(super) fn judge_pii(
         return Ok(None);
     }
     let mut kinds = BTreeSet::new();
-    let mut unknown = None;
+    let mut unknown = unreadable(request);
     for (_, findings) in read(known, guard.scope) {
         match &findings.pii {
             Some(Ok(entities)) => {
@@ -116,6 +121,11 @@ pub(super) fn judge_pii(
         }
         PiiAction::Report | PiiAction::Off => Ok(None),
     }
+}
+
+/// Why a request cannot be judged whatever the classifier says: it has no words.
+fn unreadable(request: &ChatRequest) -> Option<Unknown> {
+    request.speaks_in_tokens().then_some(Unknown::Unsupported)
 }
 
 /// Notes that a guard has no answer, and refuses the request if the guard wants that.

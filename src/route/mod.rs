@@ -367,7 +367,7 @@ async fn course(
     settled.story.model = targets.first().map(|target| target.model);
     let mut guarding = Guarding::of(policy, settled.decision, settled.story.model);
     if let Some(guard) = guarding.prompt {
-        match guards::judge_prompt(guard, known, &mut settled.story.notices) {
+        match guards::judge_prompt(guard, known, asking.request, &mut settled.story.notices) {
             Ruling::Pass => {}
             Ruling::Refuse(answer) => return Err(answer),
             Ruling::Route(model) => {

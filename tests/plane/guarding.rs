@@ -227,3 +227,20 @@ async fn a_whole_answer_is_guarded_like_a_stream() {
     let answer = asking.await.unwrap();
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "A [REDACTED] sang.");
 }
+
+#[tokio::test]
+async fn a_prompt_of_token_ids_passes_no_guard_that_must_judge() {
+    let (gateway, sim) =
+        stage("guards: {prompt: {action: block, on_unknown: reject}, pii: {action: block}}\n").await;
+    for prompt in ["[1, 2, 3]", "[[1, 2], [3]]"] {
+        let body = format!("{{\"model\": \"m\", \"prompt\": {prompt}, \"max_tokens\": 2}}");
+        let answer = gateway.post("/v1/completions", body).await;
+        assert_eq!((answer.status, asked(&sim).len()), (503, 0), "{}", answer.text);
+    }
+    let answer =
+        gateway.post("/v1/completions", r#"{"model": "m", "prompt": "hello", "max_tokens": 2}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    // Words beside the real prompt do not hide it.
+    let body = json!({"model": "m", "prompt": ATTACK, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2});
+    assert_eq!(gateway.post("/v1/completions", body.to_string()).await.status, 400);
+}
