@@ -160,9 +160,16 @@ impl Exchange {
     pub(super) fn open_outflow(&mut self, format: Format, status: StatusCode) -> bool {
         let (Some(slot), Some(course)) = (&self.outflow, &self.course) else { return false };
         let readable = matches!(format, Format::Json | Format::EventStream);
-        if status != StatusCode::OK || !readable {
+        if !readable || !status.is_success() {
             self.filing = None;
+            if status.is_success() {
+                // Whatever it is, nobody here can read it.
+                self.record.chosen.beside().unjudged.push(("answer", "unsupported"));
+            }
             return false;
+        }
+        if status != StatusCode::OK {
+            self.filing = None;
         }
         let extras = course.plan.extras.as_deref();
         let watching = extras.filter(|extras| extras.answer.is_some() || !extras.unmask.is_empty());

@@ -201,7 +201,7 @@ async fn an_answer_ends_well_formed_before_what_must_not_be_said_and_its_upstrea
 }
 
 #[tokio::test]
-async fn a_whole_answer_is_guarded_like_a_stream() {
+async fn a_whole_answer_is_guarded_like_a_stream_over_http2_too() {
     let upstream = Upstream::start().await;
     let policy =
         policy_of(&[upstream.addr()], "") + "guards: {answer: {words: [bluebird], on_words: mask}}\n";
@@ -210,7 +210,8 @@ async fn a_whole_answer_is_guarded_like_a_stream() {
         let url = gateway.url("/v1/chat/completions");
         async move {
             let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
-            let request = client().post(url).header("content-type", "application/json").body(body);
+            let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+            let request = http2.post(url).header("content-type", "application/json").body(body);
             Answer::of(request.send().await.unwrap()).await
         }
     });
