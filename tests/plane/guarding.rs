@@ -210,6 +210,7 @@ async fn a_whole_answer_is_guarded_like_a_stream_over_http2_too() {
         let url = gateway.url("/v1/chat/completions");
         async move {
             let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+            let _provider = client();
             let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
             let request = http2.post(url).header("content-type", "application/json").body(body);
             Answer::of(request.send().await.unwrap()).await
