@@ -19,7 +19,7 @@ use super::raw_pool::RawPool;
 use super::{BasisPoints, BlockStyle, ClassifierModel, Effort, Model, ModelId, Policy, PoolId, Retry, Route};
 
 /// The kinds of personal data that the built-in model and the patterns tell apart.
-const PII_KINDS: [&str; 16] = [
+pub(super) const PII_KINDS: [&str; 16] = [
     "AGE",
     "CREDIT_CARD",
     "DATE_TIME",

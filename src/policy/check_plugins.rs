@@ -21,7 +21,7 @@ use super::{
 const MAX_TOOLS: usize = 10_000;
 
 /// Headers that belong to the connection or to the gateway; a policy cannot change them.
-const RESERVED: [&str; 9] = [
+pub(super) const RESERVED: [&str; 9] = [
     "host",
     "content-length",
     "transfer-encoding",

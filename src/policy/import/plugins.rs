@@ -1,23 +1,11 @@
 //! Owns the plugins of vLLM Semantic Router's decisions: what each becomes here. Refuses to know which decision wins.
 
+use super::super::check_plugins::RESERVED;
 use super::decisions::Setting;
 use super::draft::Draft;
 use super::out::{Mapping, Out};
 use super::signals::kinds;
 use super::view::View;
-
-/// Headers that belong to the connection or to the gateway; a policy cannot change them.
-const RESERVED: [&str; 9] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "accept-encoding",
-];
 
 /// What the plugins of one decision become.
 #[derive(Debug, Default)]

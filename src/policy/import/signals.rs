@@ -1,6 +1,7 @@
 //! Owns the signals of vLLM Semantic Router that read words and meaning, in every dialect: what each becomes here.
 //! Refuses to know decisions.
 
+use super::super::check::PII_KINDS;
 use super::conditions::{Condition, Conditions, domain_class};
 use super::draft::Draft;
 use super::out::{Mapping, Out};
@@ -269,31 +270,11 @@ fn scope(item: &View<'_>, signal: &mut Mapping) {
     }
 }
 
-/// The kinds of personal data that the built-in classifier tells apart.
-const KINDS: [&str; 16] = [
-    "AGE",
-    "CREDIT_CARD",
-    "DATE_TIME",
-    "DOMAIN_NAME",
-    "EMAIL_ADDRESS",
-    "GPE",
-    "IBAN_CODE",
-    "IP_ADDRESS",
-    "NRP",
-    "ORGANIZATION",
-    "PERSON",
-    "PHONE_NUMBER",
-    "STREET_ADDRESS",
-    "US_DRIVER_LICENSE",
-    "US_SSN",
-    "ZIP_CODE",
-];
-
 /// Gives the kinds of personal data of a list that are known here.
 pub(super) fn kinds(view: &View<'_>, to: &str) -> Vec<String> {
     view.mapped(to);
     let (known, unknown): (Vec<_>, Vec<_>) =
-        view.texts().into_iter().partition(|kind| KINDS.contains(&kind.as_str()));
+        view.texts().into_iter().partition(|kind| PII_KINDS.contains(&kind.as_str()));
     if !unknown.is_empty() {
         view.unsupported(&format!("no such kind here: {}; the others are taken over", unknown.join(", ")));
     }
