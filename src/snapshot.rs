@@ -4,11 +4,10 @@
 //! pool keeps its [`Endpoint`] with in-flight count and health. Knows nothing of files, sockets or requests.
 
 use crate::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
-use crate::cache::{self, Cache, CacheError};
+use crate::cache::{Cache, CacheError};
 use crate::classify::{self, Classifier, DeviceChoice, LoadError, Question};
 use crate::policy::{
-    self, Balance, CacheStore, ClassifierDevice, ClassifierModel, ModelId, Policy, PoolId, PoolSpec, Recipe,
-    StickyOn,
+    self, Balance, ClassifierDevice, ClassifierModel, ModelId, Policy, PoolId, PoolSpec, Recipe, StickyOn,
 };
 use crate::signals::{Audience, DetectorError, Detectors, Wanted};
 use arc_swap::ArcSwap;
@@ -183,24 +182,9 @@ fn cache(policy: &Policy, previous: Option<&Snapshot>) -> Result<Option<Arc<Cach
     if policy.decisions().all(|decision| decision.plugins.cache.is_none()) {
         return Ok(None);
     }
-    let wanted = &policy.cache;
-    let spec = cache::Spec {
-        store: match &wanted.store {
-            CacheStore::Memory { persist } => cache::Store::Memory { persist: persist.clone() },
-            CacheStore::Redis { address, password, prefix, timeout } => cache::Store::Redis {
-                address: address.clone(),
-                password: password.clone(),
-                prefix: prefix.clone(),
-                timeout: *timeout,
-            },
-        },
-        max_entries: wanted.max_entries,
-        max_bytes: wanted.max_bytes,
-        max_answer_bytes: wanted.max_answer_bytes,
-    };
     match previous.and_then(|previous| previous.cache.as_ref()) {
-        Some(known) if *known.spec() == spec => Ok(Some(Arc::clone(known))),
-        _ => Ok(Some(Arc::new(Cache::open(&spec)?))),
+        Some(known) if *known.spec() == policy.cache => Ok(Some(Arc::clone(known))),
+        _ => Ok(Some(Arc::new(Cache::open(&policy.cache)?))),
     }
 }
 

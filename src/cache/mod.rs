@@ -20,7 +20,9 @@ mod tally;
 pub use entry::{Answer, Filter, Key, Meta};
 pub use flight::{Follower, LeadGuard, Turn};
 pub use lexical::asks_the_same;
-pub use spec::{CacheError, Spec, Store};
+pub use spec::CacheError;
+
+pub use crate::policy::{CacheSpec as Spec, CacheStore as Store};
 pub use tally::Stats;
 
 use std::path::Path;

@@ -1,44 +1,6 @@
-//! Owns what the operator wants of the cache, as plain values that compare: an equal spec keeps the cache it has.
-//! Refuses to know where these values were written.
+//! Owns why a cache cannot be what the policy asks for. Refuses to know what is kept.
 
 use std::path::PathBuf;
-use std::time::Duration;
-
-use crate::policy::Secret;
-
-/// Where answers are kept and how many.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
-    /// Where answers are kept.
-    pub store: Store,
-    /// The most answers that this process holds; with Redis, the most texts that it holds for comparison.
-    pub max_entries: usize,
-    /// The most bytes that those may take together, texts and embeddings included.
-    pub max_bytes: usize,
-    /// The most bytes of one answer; a longer one is not kept.
-    pub max_answer_bytes: usize,
-}
-
-/// Where answers are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Store {
-    /// In this process.
-    Memory {
-        /// The file that carries them over a restart.
-        persist: Option<PathBuf>,
-    },
-    /// In a Redis or Valkey server, shared with other processes.
-    Redis {
-        /// A `redis://` address without a password.
-        address: String,
-        /// The server's password.
-        password: Option<Secret>,
-        /// What every key begins with.
-        prefix: String,
-        /// The longest that one command may take.
-        timeout: Duration,
-    },
-}
 
 /// A cache cannot be what its spec asks for.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use super::raw_plugins::{
 use super::{
     AnswerAction, AnswerGuard, BasisPoints, CacheScope, CacheUse, Effort, GuardOnUnknown, Guards,
     HeaderChanges, PiiAction, PiiGuard, PiiKinds, Plugins, PromptAction, PromptGuard, Reasoning,
-    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
+    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools, Words,
 };
 
 /// How many tools a file may hold.
@@ -289,7 +289,10 @@ fn answer(raw: &RawAnswerGuard, path: &Path, known: &Known<'_>, checker: &mut Ch
         pii: action(raw.pii),
         kinds: PiiKinds { only: Vec::new(), except: raw.allow.clone() },
         cuts_jailbreak: raw.jailbreak == RawAnswerAction::Cut,
-        words: raw.words.clone(),
+        words: Words::new(&raw.words).unwrap_or_else(|_too_large| {
+            checker.issue(&path.key("words"), "are too many, or too long, to be looked for together");
+            Words::default()
+        }),
         on_words: raw.on_words.map_or(AnswerAction::Cut, action),
         on_unknown: on_unknown(raw.on_unknown),
     }

@@ -57,7 +57,7 @@ pub use load::{load, load_server, schema, server_schema};
 pub use plugins::{
     AnswerAction, AnswerGuard, CacheScope, CacheUse, Effort, GuardOnUnknown, Guards, HeaderChanges,
     PiiAction, PiiGuard, Plugins, PromptAction, PromptGuard, Reasoning, ReasoningFamily, ReasoningKind,
-    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
+    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools, Words,
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, HashKey, Health, HostRule, PoolSpec,

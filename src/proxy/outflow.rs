@@ -38,6 +38,8 @@ pub(super) struct Passed {
 struct Watch {
     reviser: Reviser,
     guard: AnswerGuard,
+    /// How many bytes the longest of the guard's words has.
+    longest: usize,
     unmask: Vec<(String, String)>,
     classifier: Arc<Classifier>,
     patience: Duration,
@@ -60,6 +62,7 @@ impl Outflow {
     pub(super) fn new(format: Format, api: Api, watching: Option<Watching>, keep: Option<usize>) -> Self {
         let watch = watching.map(|watching| Watch {
             reviser: Reviser::new(format, api, ReviseLimits { max_held: MAX_HELD }),
+            longest: watching.guard.words.longest(),
             guard: watching.guard,
             unmask: watching.unmask,
             classifier: watching.classifier,
@@ -177,12 +180,10 @@ impl Watch {
         if complete {
             return text.len();
         }
-        let tokens = self.unmask.iter().map(|(token, _)| token);
-        let longest = self.guard.words.iter().chain(tokens).map(String::len).max();
+        let tokens = self.unmask.iter().map(|(token, _)| token.len());
+        let longest = tokens.max().unwrap_or(0).max(self.longest);
         let mut end = match sentence_end(text) {
-            _ if !self.asks_classifier() => {
-                text.floor_char_boundary(text.len().saturating_sub(longest.unwrap_or(0) + 4))
-            }
+            _ if !self.asks_classifier() => text.floor_char_boundary(text.len().saturating_sub(longest + 4)),
             0 if text.len() > MAX_SENTENCE => {
                 let long = &text[..text.floor_char_boundary(MAX_SENTENCE)];
                 long.rfind(char::is_whitespace).unwrap_or(long.len())
@@ -199,7 +200,7 @@ impl Watch {
 
     /// Where words that must not be said and tokens that stand for something else are.
     fn words_and_tokens(&self, text: &str) -> Vec<Range<usize>> {
-        let words = self.guard.words.iter().flat_map(|word| occurrences(text, word));
+        let words = self.guard.words.find(text);
         let tokens = self.unmask.iter().flat_map(|(token, _)| {
             text.match_indices(token.as_str()).map(|(at, _)| at..at + token.len()).collect::<Vec<_>>()
         });
@@ -223,9 +224,8 @@ impl Watch {
         }
         if self.guard.on_words != AnswerAction::Off {
             let masks = self.guard.on_words == AnswerAction::Mask;
-            for word in &self.guard.words {
-                parts.extend(occurrences(text, word).map(|at| (at, masks.then(|| "[REDACTED]".to_owned()))));
-            }
+            let found = self.guard.words.find(text);
+            parts.extend(found.map(|at| (at, masks.then(|| "[REDACTED]".to_owned()))));
         }
         if self.asks_classifier() {
             let findings = self.ask(place, text).await;
@@ -323,26 +323,6 @@ fn sentence_end(text: &str) -> usize {
     end
 }
 
-/// Where a word or phrase stands in a text, whatever its case; not inside of longer words.
-fn occurrences(text: &str, word: &str) -> impl Iterator<Item = Range<usize>> {
-    let pattern = regex::RegexBuilder::new(&regex::escape(word)).case_insensitive(true).build();
-    let found: Vec<Range<usize>> =
-        pattern.iter().flat_map(|pattern| pattern.find_iter(text).map(|found| found.range())).collect();
-    let is_word = |character: Option<char>| {
-        character.is_some_and(|character| character.is_alphanumeric() || character == '_')
-    };
-    let edges = (is_word(word.chars().next()), is_word(word.chars().next_back()));
-    let whole: Vec<Range<usize>> = found
-        .into_iter()
-        .filter(|at| {
-            let before = edges.0 && is_word(text[..at.start].chars().next_back());
-            let after = edges.1 && is_word(text[at.end..].chars().next());
-            !before && !after
-        })
-        .collect();
-    whole.into_iter()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,12 +335,5 @@ mod tests {
             assert_eq!(sentence_end(text), end, "{text:?}");
         }
         assert_eq!(sentence_end("One. Two!\n\n three"), 12);
-    }
-
-    #[test]
-    fn words_stand_alone_whatever_their_case() {
-        let at = |text, word| occurrences(text, word).collect::<Vec<_>>();
-        assert_eq!(at("Bluebird bluebirds BLUEBIRD", "bluebird"), [0..8, 19..27]);
-        assert_eq!(at("C++ and c++", "c++"), [0..3, 8..11]);
     }
 }
