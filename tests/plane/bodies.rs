@@ -275,7 +275,7 @@ async fn an_upstream_that_does_not_wait_for_the_body_is_retried_too() {
             check(&with_id(&good, &id), Kind::Http1, length, &id);
         }
     }
-    assert_eq!(gateway.metric("signalbox_retries_total", &["pool=\"main\""]).await as u32, 6);
+    gateway.counts("signalbox_retries_total", &["pool=\"main\""], 6.0).await;
 }
 
 /// A gateway before one sim, with limits of its own.

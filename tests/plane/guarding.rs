@@ -42,7 +42,7 @@ async fn an_attack_is_refused_in_openais_shape_whichever_model_is_named() {
     assert!(asked(&sim).is_empty());
     let harmless = gateway.chat("m", "What is the capital of France?").await;
     assert_eq!((harmless.status, harmless.header("x-vsr-jailbreak-blocked")), (200, ""), "{}", harmless.text);
-    assert_eq!(gateway.metric("signalbox_guard_notices_total", &["notice=\"jailbreak\""]).await, 2.0);
+    gateway.counts("signalbox_guard_notices_total", &["notice=\"jailbreak\""], 2.0).await;
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn an_answer_is_masked_as_it_streams() {
     call.end().await;
     let rest = answer.text().await.unwrap();
     assert_eq!(said(&rest), "Her mail is [EMAIL_ADDRESS]. Bye.", "{rest}");
-    assert_eq!(gateway.metric("signalbox_guard_notices_total", &["notice=\"answer_masked\""]).await, 1.0);
+    gateway.counts("signalbox_guard_notices_total", &["notice=\"answer_masked\""], 1.0).await;
 }
 
 #[tokio::test]

@@ -168,6 +168,12 @@ impl Gateway {
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Waits until a series has a value: a request is counted after its answer has ended.
+    pub async fn counts(&self, family: &str, labels: &[&str], value: f64) {
+        let what = format!("{value} of {family} {labels:?}");
+        until(&what, async || (self.metric(family, labels).await == value).then_some(())).await;
+    }
+
     /// The log line of a request, once it is written.
     pub async fn line(&self, request_id: &str) -> Value {
         let line = until("the request's log line", async || find(&self.stdout, request_id)).await;
