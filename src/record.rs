@@ -23,14 +23,13 @@ pub struct Record {
 }
 
 /// What the client asked.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone)]
 pub struct Asked {
     /// The HTTP method.
     pub method: String,
     /// The path, without its query, cut at 256 bytes.
     pub path: String,
     /// The model as the client named it, cut at 256 bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_model: Option<String>,
     /// Whether a stream was asked for.
     pub stream: bool,
@@ -39,51 +38,37 @@ pub struct Asked {
 }
 
 /// What was decided about it, and why.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone)]
 pub struct Chosen {
     /// The model that answers, a name of the policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// What the prompt is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
     /// How sure that is, 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f32>,
     /// The share of the prompt's tokens that this was judged from, 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<f32>,
     /// The decision that chose the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
     /// Why this model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// Milliseconds in the classifier, its queue included.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classify_ms: Option<f64>,
     /// Milliseconds of these in the classifier's queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classify_queued_ms: Option<f64>,
     /// Tokens of the prompt that the classifier read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classify_tokens: Option<usize>,
     /// Windows that it cut them into.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classify_windows: Option<usize>,
     /// Windows of these whose answers it had from earlier requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classify_cached: Option<usize>,
     /// The pool that answered last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     /// The endpoint that answered last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// The attempts made.
     pub tries: u32,
     /// What else there is to say, where there is anything.
-    #[serde(flatten)]
     pub beside: Option<Box<Beside>>,
 }
 
@@ -161,28 +146,23 @@ pub struct Matched {
 }
 
 /// What came of it.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone)]
 pub struct Answered {
     /// The status sent; 499 when the client left before there was one.
     pub status: u16,
     /// Where the answer came from.
     pub response_path: &'static str,
     /// The code of our own rejection, or `client_closed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
     /// The body's length in bytes.
     pub response_bytes: usize,
     /// Tokens of the prompt, as the upstream counted them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u64>,
     /// Tokens of the answer, as the upstream counted them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u64>,
     /// Tokens of the prompt that the upstream had cached.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u64>,
     /// Milliseconds to the first byte of the answer's body.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttft_ms: Option<f64>,
     /// Milliseconds to the end.
     pub duration_ms: f64,

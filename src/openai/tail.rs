@@ -31,45 +31,29 @@ impl Tail {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// Returns the value of the top level's last `usage`; empty if there is none, or the answer is not whole.
-    pub(super) fn usage(&self) -> &[u8] {
+    /// Reads the value of the top level's last `usage`; nothing if there is none, or the answer is not whole.
+    ///
+    /// `read` is given what stands behind the member's colon, and says where the value ends.
+    pub(super) fn usage<T>(&self, read: impl Fn(&[u8]) -> Option<(T, usize)>) -> Option<T> {
         let tail = self.bytes[self.bytes.len().saturating_sub(KEPT)..].trim_ascii_end();
         // `g` is rare in what follows a usage, so that the whole key is seldom compared.
         let ends = memchr::memrchr_iter(b'g', tail).filter_map(|at| at.checked_sub(KEY_G));
         let keys = ends.filter(|at| tail[*at..].starts_with(KEY));
-        let found = keys.take(TRIES).find_map(|at| top_level_value(tail, at));
-        found.unwrap_or_default()
+        keys.take(TRIES).find_map(|at| top_level_value(tail, at, &read))
     }
 }
 
-/// Returns the value of the member whose key stands at `at`, if that is a key of the top level.
+/// Reads the value of the member whose key stands at `at`, if that is a key of the top level.
 ///
 /// A quote inside a string is escaped, so a bare `"usage"` before a colon is a key. How deep it lies is told by the
 /// brackets behind it: of the whole answer only the last one may be left to close.
-fn top_level_value(tail: &[u8], at: usize) -> Option<&[u8]> {
+fn top_level_value<T>(tail: &[u8], at: usize, read: impl Fn(&[u8]) -> Option<(T, usize)>) -> Option<T> {
     if at > 0 && tail[at - 1] == b'\\' {
         return None;
     }
     let after = tail[at + KEY.len()..].trim_ascii_start().strip_prefix(b":")?;
-    let end = value_end(after)?;
-    closes_only_the_answer(&after[end..]).then(|| after[..end].trim_ascii())
-}
-
-/// Where a member's value ends: before the comma or bracket that follows it.
-fn value_end(bytes: &[u8]) -> Option<usize> {
-    let mut depth = 0_u32;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => at = string_end(bytes, at)?,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' | b',' if depth == 0 => return Some(at),
-            b'}' | b']' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-    }
-    None
+    let (value, end) = read(after)?;
+    closes_only_the_answer(&after[end..]).then_some(value)
 }
 
 fn closes_only_the_answer(rest: &[u8]) -> bool {
@@ -110,12 +94,18 @@ fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::json::value_end;
     use super::*;
+
+    fn found(tail: &Tail) -> String {
+        let read = |after: &[u8]| value_end(after).map(|end| (after[..end].trim_ascii().to_vec(), end));
+        String::from_utf8(tail.usage(read).unwrap_or_default()).unwrap()
+    }
 
     fn usage(text: &str, size: usize) -> String {
         let mut tail = Tail::default();
         text.as_bytes().chunks(size.max(1)).for_each(|chunk| tail.feed(chunk));
-        String::from_utf8(tail.usage().to_vec()).unwrap()
+        found(&tail)
     }
 
     #[test]
@@ -148,7 +138,7 @@ mod tests {
                 tail.feed(chunk);
                 assert!(tail.bytes.len() <= 2 * KEPT);
             }
-            assert_eq!(tail.usage(), br#"{"a":1}"#, "{size}");
+            assert_eq!(found(&tail), r#"{"a":1}"#, "{size}");
         }
     }
 

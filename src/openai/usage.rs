@@ -89,11 +89,7 @@ impl UsageReader {
     /// Returns what the answer has said so far about its cost; the last word counts.
     pub fn usage(&self) -> Option<Usage> {
         match &self.source {
-            Source::Json(tail) => {
-                let mut tally = Tally::default();
-                tally.take(tail.usage());
-                tally.usage()
-            }
+            Source::Json(tail) => tail.usage(Tally::read)?.usage(),
             Source::Events(_, seen) => seen.tally.usage(),
             Source::Opaque => None,
         }
@@ -194,24 +190,41 @@ struct Tally {
 }
 
 impl Tally {
+    /// Reads the value of a `usage` that stands at the start, and says where it ends.
+    fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let mut tally = Self::default();
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Some((tally, json::value_end(bytes)?));
+        }
+        let mut items = json::members(bytes, 0);
+        for item in items.by_ref() {
+            let item = item.ok()?;
+            tally.member(&bytes[item.key], &bytes[item.value]);
+        }
+        Some((tally, items.at()))
+    }
+
     /// Reads the value of a `usage`.
     fn take(&mut self, usage: &[u8]) {
-        for (key, value) in members(usage) {
-            let place = match key {
-                b"prompt_tokens" => &mut self.prompt,
-                b"input_tokens" => &mut self.input,
-                b"completion_tokens" | b"output_tokens" => &mut self.completion,
-                b"cache_read_input_tokens" => &mut self.cache_read,
-                b"cache_creation_input_tokens" => &mut self.cache_created,
-                b"prompt_tokens_details" | b"input_tokens_details" => {
-                    let cached = json::member(value, "cached_tokens").and_then(number);
-                    self.cached = cached.or(self.cached);
-                    continue;
-                }
-                _ => continue,
-            };
-            *place = number(value).or(*place);
-        }
+        members(usage).for_each(|(key, value)| self.member(key, value));
+    }
+
+    fn member(&mut self, key: &[u8], value: &[u8]) {
+        let place = match key {
+            b"prompt_tokens" => &mut self.prompt,
+            b"input_tokens" => &mut self.input,
+            b"completion_tokens" | b"output_tokens" => &mut self.completion,
+            b"cache_read_input_tokens" => &mut self.cache_read,
+            b"cache_creation_input_tokens" => &mut self.cache_created,
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                let cached = members(value).find(|(key, _)| *key == b"cached_tokens");
+                let cached = cached.and_then(|(_, value)| number(value));
+                self.cached = cached.or(self.cached);
+                return;
+            }
+            _ => return,
+        };
+        *place = number(value).or(*place);
     }
 
     fn usage(&self) -> Option<Usage> {

@@ -37,7 +37,7 @@ pub(super) async fn read(
     {
         return None;
     }
-    match tokio::time::timeout(limits.time, gather(session, limits.max_bytes, held)).await {
+    match pingora_timeout::timeout(limits.time, gather(session, limits.max_bytes, held)).await {
         Err(_elapsed) => Some(Err(Rejection::SlowBody)),
         Ok(Gathered::Whole(body)) => match announced {
             Some(length) if length != body.len() => Some(Err(Rejection::BadFraming)),

@@ -297,12 +297,13 @@ impl Exchange {
 
     /// Notes a chunk of the answer and awaits the next.
     pub(super) fn received(&mut self, chunk: &[u8]) {
+        if chunk.is_empty() {
+            // The end, which awaits nothing.
+            return;
+        }
         let now = Instant::now();
         if let Some(course) = &self.course {
             self.deadline.arm(now, course.spec(&self.live).timeouts.idle);
-        }
-        if chunk.is_empty() {
-            return;
         }
         self.answer.bytes += chunk.len();
         self.answer.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.opened));

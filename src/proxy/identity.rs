@@ -3,12 +3,15 @@
 //! Whoever is neither is nobody, whatever its headers say. Decides nothing.
 
 use crate::policy::{Identity, Person};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 
 /// The longest list of groups that is read from a header.
 const MAX_GROUPS: usize = 256;
+
+/// Asks which signals matched.
+const X_VSR_DEBUG: HeaderName = HeaderName::from_static("x-vsr-debug");
 
 /// Finds out who sends a request.
 pub(super) fn person(identity: &Identity, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Person> {
@@ -41,7 +44,7 @@ pub(super) fn may_debug(
     peer: Option<IpAddr>,
     person: Option<&Person>,
 ) -> bool {
-    let asks = headers.get("x-vsr-debug").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let asks = headers.get(X_VSR_DEBUG).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let groups = person.map(|person| person.groups.as_slice()).unwrap_or_default();
     asks && (peer.is_some_and(|peer| identity.trusts(peer))
         || groups.iter().any(|group| identity.debug_groups.contains(group)))

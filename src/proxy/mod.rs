@@ -140,11 +140,12 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         let Some((pool, address)) = exchange.attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
         let peer = self.wardrobe.peer(exchange.live.pool_spec(pool), address);
+        let peer = peer::plain(peer, &session.req_header().headers);
         Ok(Box::new(if exchange.reconnects() { peer::unpooled(peer) } else { peer }))
     }
 
@@ -359,11 +360,17 @@ fn note(session: &Session, exchange: &mut Exchange) {
 fn request_id(header: &RequestHeader) -> String {
     /// The longest id taken over.
     const LIMIT: usize = 128;
-    let given = header.headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let given = header.headers.get(peer::X_REQUEST_ID).and_then(|value| value.to_str().ok());
     match given {
         Some(id) if !id.is_empty() && id.len() <= LIMIT && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
             id.to_owned()
         }
-        _ => format!("req-{:032x}", rand::random::<u128>()),
+        _ => {
+            let mut id = *b"req-................................";
+            for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
+                *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
+            }
+            String::from_utf8_lossy(&id).into_owned()
+        }
     }
 }

@@ -6,10 +6,14 @@ use super::exchange::Exchange;
 use super::identity::is_of_identity;
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Uri};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
-use pingora::upstreams::peer::{ALPN, HttpPeer};
+use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,6 +27,9 @@ const H2_STREAMS: usize = 100;
 
 /// How long an unused connection to an upstream is kept.
 pub(super) const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// By what a request is known here and upstream.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that carry a client's own credentials.
 const CLIENT_CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
@@ -119,46 +126,58 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
     hasher.finish()
 }
 
+/// Lets a request keep what Pingora would look for in it before [`dress`] does, unless its `Connection` names fields.
+pub(super) fn plain(mut peer: HttpPeer, headers: &HeaderMap) -> HttpPeer {
+    let names_none = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+    };
+    if headers.get_all(CONNECTION).iter().all(names_none) {
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+    }
+    peer
+}
+
 /// Makes the client's request the upstream's: its host, its path, its credential, and nothing that steers us.
+///
+/// Names go out in lower case, but for the commonest: Pingora has a second map to keep each as it came.
 pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
     let course = exchange.course.as_ref().ok_or(Rejection::Internal)?;
     let spec = course.spec(&exchange.live);
     let identity = &exchange.live.policy.identity;
     let is_used = identity.is_used();
+    let raw_path = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
+    let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = Parts::from(std::mem::replace(request, blank));
     let ends = |name: &HeaderName| {
         stays_here(name, spec.forward_authorization) || (is_used && is_of_identity(identity, name.as_str()))
     };
-    for name in named(&request.headers, ends) {
-        request.remove_header(&name);
+    for name in named(&parts.headers, ends) {
+        parts.headers.remove(&name);
     }
     if let Some(extras) = &course.plan.extras {
-        mutate(request, &extras.headers)?;
+        mutate(&mut parts.headers, &extras.headers)?;
     }
-    if !spec.path_prefix.is_empty() || request.uri.authority().is_some() {
-        let uri = upstream_uri(&request.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
-        request.set_uri(uri);
+    if !spec.path_prefix.is_empty() || parts.uri.authority().is_some() {
+        parts.uri = upstream_uri(&parts.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
         HostRule::Endpoint => course.authority().unwrap_or_default(),
     };
-    let length = course.body.len().to_string();
+    set(&mut parts.headers, HOST, host)?;
+    parts.headers.insert(CONTENT_LENGTH, course.body.len().into());
     // Usage is read on the way by, and chunks pass as they come: both need them uncompressed.
-    let encoding = request.headers.contains_key(ACCEPT_ENCODING).then_some("identity");
-    let fields = [
-        ("Host", Some(host)),
-        ("Content-Length", Some(length.as_str())),
-        ("Accept-Encoding", encoding),
-        ("x-request-id", Some(exchange.record.request_id.as_str())),
-    ];
-    for (name, value) in fields {
-        let Some(value) = value else { continue };
-        let mut known = request.headers.get_all(name).iter();
-        if known.next().is_none_or(|known| known != value) || known.next().is_some() {
-            request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
-        }
+    if parts.headers.contains_key(ACCEPT_ENCODING) {
+        parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    authorize(request, spec)
+    set(&mut parts.headers, X_REQUEST_ID, &exchange.record.request_id)?;
+    authorize(&mut parts.headers, spec)?;
+    *request = parts.into();
+    if let Some(raw_path) = raw_path.filter(|_| spec.path_prefix.is_empty()) {
+        request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
+    }
+    Ok(())
 }
 
 /// Makes a request of our own for an upstream, as [`dress`] makes a client's.
@@ -170,46 +189,48 @@ pub(super) fn fresh(
     request_id: &str,
 ) -> Result<RequestHeader, Rejection> {
     let path = format!("{}{path}", spec.path_prefix);
-    let mut request =
-        RequestHeader::build("POST", path.as_bytes(), Some(6)).map_err(|_invalid| Rejection::Internal)?;
+    let request = http::Request::post(path).body(()).map_err(|_invalid| Rejection::Internal)?;
+    let mut parts = request.into_parts().0;
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
         HostRule::Endpoint => authority,
     };
-    let length = length.to_string();
-    let fields = [
-        ("Host", host),
-        ("Content-Type", "application/json"),
-        ("Content-Length", length.as_str()),
-        ("x-request-id", request_id),
-    ];
-    for (name, value) in fields {
-        request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
-    }
-    authorize(&mut request, spec)?;
-    Ok(request)
+    set(&mut parts.headers, HOST, host)?;
+    set(&mut parts.headers, CONTENT_TYPE, "application/json")?;
+    parts.headers.insert(CONTENT_LENGTH, length.into());
+    set(&mut parts.headers, X_REQUEST_ID, request_id)?;
+    authorize(&mut parts.headers, spec)?;
+    Ok(parts.into())
+}
+
+/// Sets a header in the place of all that have its name.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: impl AsRef<[u8]>) -> Result<(), Rejection> {
+    let value = HeaderValue::from_bytes(value.as_ref()).map_err(|_invalid| Rejection::Internal)?;
+    headers.insert(name, value);
+    Ok(())
 }
 
 /// Adds the pool's credential.
-fn authorize(request: &mut RequestHeader, spec: &PoolSpec) -> Result<(), Rejection> {
+fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> {
     if let Some(credential) = &spec.credential {
         let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
-        let value = credential.value.expose().as_bytes();
-        request.insert_header(name, value).map_err(|_invalid| Rejection::Internal)?;
+        set(headers, name, credential.value.expose())?;
     }
     Ok(())
 }
 
 /// Changes headers as a decision's plugins say.
-fn mutate(request: &mut RequestHeader, changes: &HeaderChanges) -> Result<(), Rejection> {
+fn mutate(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
+    let known = |name: &str| HeaderName::from_bytes(name.as_bytes()).map_err(|_invalid| Rejection::Internal);
     for name in &changes.remove {
-        request.remove_header(name.as_str());
+        headers.remove(name.as_str());
     }
     for (name, value) in &changes.set {
-        request.insert_header(name.clone(), value).map_err(|_invalid| Rejection::Internal)?;
+        set(headers, known(name)?, value)?;
     }
     for (name, value) in &changes.add {
-        request.append_header(name.clone(), value).map_err(|_invalid| Rejection::Internal)?;
+        let value = HeaderValue::from_str(value).map_err(|_invalid| Rejection::Internal)?;
+        headers.append(known(name)?, value);
     }
     Ok(())
 }
@@ -224,12 +245,26 @@ fn named(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> Vec<Heade
     headers.keys().filter(|name| wanted(name)).cloned().collect()
 }
 
-/// Tells whether a request's header ends here: it steers, is the client's secret, or frames what is framed anew.
+/// Tells whether a request's header ends here: it steers, is the client's secret, or concerns this one hop.
 fn stays_here(name: &HeaderName, forward_authorization: bool) -> bool {
     is_steering(name)
-        || name == EXPECT
-        || name == TRANSFER_ENCODING
+        || ends_with_the_hop(name)
         || (!forward_authorization && CLIENT_CREDENTIALS.contains(&name.as_str()))
+}
+
+/// Tells whether a request's header concerns one connection (RFC 9110, 7.6.1), or frames what is framed anew.
+fn ends_with_the_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION
+            | EXPECT
+            | PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+            | TE
+            | TRAILER
+            | TRANSFER_ENCODING
+            | UPGRADE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
 /// Tells whether a header is one that only this gateway may set.

@@ -4,15 +4,16 @@
 
 use super::body;
 use super::exchange::Exchange;
-use super::peer::forged;
+use super::peer::{X_REQUEST_ID, forged};
 use crate::openai::{Api, ChatRequest, Rejection, Reply, stream_of};
 use crate::policy::{BlockStyle, Model};
 use crate::record::Beside;
 use crate::route::Answer;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
@@ -49,37 +50,54 @@ impl Path {
 }
 
 /// Says on an answer which model gave it and why, and removes what an upstream may have said of that.
+///
+/// The names go out in lower case, but for the commonest: to keep each as it came, Pingora has a second map, which
+/// costs every request more than all that is said here.
 pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path: Path) {
-    for name in forged(&response.headers) {
-        response.remove_header(&name);
+    let blank = ResponseHeader::from(http::Response::new(()).into_parts().0);
+    let given = std::mem::replace(response, blank);
+    let reason = given.get_reason_phrase().filter(|reason| Some(*reason) != given.status.canonical_reason());
+    let reason = reason.map(str::to_owned);
+    let mut parts = Parts::from(given);
+    let headers = &mut parts.headers;
+    for name in forged(headers) {
+        headers.remove(&name);
     }
     exchange.record.answered.response_path = path.as_str();
-    exchange.record.answered.status = response.status.as_u16();
+    exchange.record.answered.status = parts.status.as_u16();
     let chosen = &exchange.record.chosen;
-    let stamps = [
-        ("x-request-id", Some(exchange.record.request_id.as_str())),
-        ("x-vsr-response-path", Some(path.as_str())),
-        ("x-vsr-selected-model", chosen.model.as_deref()),
-        ("x-vsr-selected-category", chosen.category.as_deref()),
-        ("x-vsr-selected-decision", chosen.decision.as_deref()),
-        ("x-vsr-selected-reason", chosen.reason),
-    ];
-    for (name, value) in stamps {
-        if let Some(value) = value {
-            // A name of the policy that is no header value is left out; the log still has it.
-            let _ = response.insert_header(name, value);
+    put(headers, X_REQUEST_ID, Some(&exchange.record.request_id));
+    put(headers, const { named("x-vsr-response-path") }, Some(path.as_str()));
+    put(headers, const { named("x-vsr-selected-model") }, chosen.model.as_deref());
+    put(headers, const { named("x-vsr-selected-category") }, chosen.category.as_deref());
+    put(headers, const { named("x-vsr-selected-decision") }, chosen.decision.as_deref());
+    put(headers, const { named("x-vsr-selected-reason") }, chosen.reason);
+    if let Some(beside) = &chosen.beside {
+        stamp_beside(headers, beside, path);
+        if exchange.debug {
+            stamp_signals(headers, beside);
         }
     }
-    if let Some(beside) = &chosen.beside {
-        stamp_beside(response, beside, path);
-        if exchange.debug {
-            stamp_signals(response, beside);
-        }
+    *response = parts.into();
+    if reason.is_some() {
+        // Infallible in this version of Pingora.
+        let _ = response.set_reason_phrase(reason.as_deref());
+    }
+}
+
+const fn named(name: &'static str) -> HeaderName {
+    HeaderName::from_static(name)
+}
+
+/// Sets a header; a name of the policy that is no header value is left out, the log still has it.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
     }
 }
 
 /// Says what else there is to say of a request.
-fn stamp_beside(response: &mut ResponseHeader, beside: &Beside, path: Path) {
+fn stamp_beside(headers: &mut HeaderMap, beside: &Beside, path: Path) {
     let score = beside.score.map(|score| format!("{score:.4}"));
     let similarity = beside.cache_similarity.map(|score| format!("{score:.4}"));
     let jailbreak = beside.jailbreak.map(|score| format!("{score:.3}"));
@@ -102,14 +120,12 @@ fn stamp_beside(response: &mut ResponseHeader, beside: &Beside, path: Path) {
         ("x-vsr-pii-types", by("personal_data").then_some(pii.as_str())),
     ];
     for (name, value) in stamps {
-        if let Some(value) = value {
-            let _ = response.insert_header(name, value);
-        }
+        put(headers, named(name), value);
     }
 }
 
 /// Says which signals matched, kind by kind, for callers who may know.
-fn stamp_signals(response: &mut ResponseHeader, beside: &Beside) {
+fn stamp_signals(headers: &mut HeaderMap, beside: &Beside) {
     let mut kinds: Vec<&'static str> = beside.signals.iter().map(|signal| signal.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
@@ -118,7 +134,9 @@ fn stamp_signals(response: &mut ResponseHeader, beside: &Beside) {
         let names: Vec<String> =
             matching.map(|signal| format!("{}={:.4}", signal.name, signal.score)).collect();
         let name = format!("x-vsr-matched-{}", kind.replace('_', "-"));
-        let _ = response.insert_header(name, names.join(","));
+        if let Ok(name) = name.parse() {
+            put(headers, name, Some(&names.join(",")));
+        }
     }
 }
 
