@@ -40,6 +40,7 @@ pub(super) const PII_KINDS: [&str; 16] = [
 ];
 
 /// What the parts of a policy are checked against.
+#[allow(clippy::struct_excessive_bools, reason = "facts about the whole policy, each asked by its name")]
 pub(super) struct Known<'a> {
     models: &'a IndexMap<String, RawModel>,
     names: &'a HashMap<String, ModelId>,

@@ -55,13 +55,13 @@ impl Hold {
     }
 
     /// Lets all pieces go, with further headers.
-    pub(super) fn release(&mut self, headers: Vec<(&'static str, String)>) -> Result<Vec<HttpTask>> {
+    pub(super) fn release(&mut self, headers: &[(&'static str, String)]) -> Result<Vec<HttpTask>> {
         let mut pieces = std::mem::take(self).pieces;
         for piece in &mut pieces {
             if let HttpTask::Header(header, _) = piece
                 && !header.status.is_informational()
             {
-                for (name, value) in &headers {
+                for (name, value) in headers {
                     header.insert_header(*name, value)?;
                 }
             }

@@ -139,11 +139,11 @@ impl Replay {
                     return Err(gone.into_down());
                 }
             };
-            return self.hold.release(headers);
+            return self.hold.release(&headers);
         }
         if self.hold.bytes() > MAX_ANSWER {
             outflow.give_up(Unknown::TooLong);
-            return self.hold.release(Vec::new());
+            return self.hold.release(&[]);
         }
         Ok(Vec::new())
     }

@@ -149,7 +149,7 @@ impl Bert {
             self.shape.places(&ids[pair[0]..pair[1]], &mut places);
         }
         if self.kinds > 1 {
-            for place in texts.seconds.iter().flat_map(|second| second.clone()) {
+            for place in texts.seconds.iter().flat_map(Clone::clone) {
                 places[place] += self.shape.positions as u32;
             }
         }
