@@ -8,7 +8,6 @@ use crate::classify::{Claim, Classifier, Findings, Unknown};
 use crate::openai::{Api, Assembler, ChatRequest, Format, claims};
 use crate::policy::{HallucinationAction, HallucinationGuard};
 use crate::record::{Beside, millis};
-use bytes::Bytes;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +25,8 @@ const MAX_SPANS: usize = 1024;
 pub(super) struct Verification {
     api: Api,
     collected: Assembler,
+    /// How many bytes have come.
+    bytes: usize,
     grounds: String,
     question: String,
     classifier: Arc<Classifier>,
@@ -66,6 +67,7 @@ impl Exchange {
         (guard.action != HallucinationAction::Off).then(|| Verification {
             api: course.api,
             collected: Assembler::new(format, course.api, MAX_ANSWER),
+            bytes: 0,
             question: request.prompt_text().into_owned(),
             grounds,
             classifier: Arc::clone(&self.live.classifier),
@@ -83,6 +85,7 @@ fn seen<'a>(own: &'a ChatRequest, changed: Option<&'a ChatRequest>, unmasks: boo
 impl Verification {
     /// Takes the next bytes of what the client gets.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
         self.collected.feed(bytes);
     }
 
@@ -94,7 +97,9 @@ impl Verification {
     /// Judges the whole answer; none if there is nothing to judge: it broke off, or says nothing.
     pub(super) async fn judge(mut self) -> Option<Outcome> {
         let (began, api) = (Instant::now(), self.api);
-        let whole: Bytes = self.collected.finish()?;
+        let Some(whole) = self.collected.finish() else {
+            return (self.bytes > MAX_ANSWER).then(|| Outcome::unknown(Unknown::TooLong));
+        };
         let answers = claims(api, &whole);
         let deadline = began + self.guard.deadline;
         let (context, question) = (self.grounds.as_str(), self.question.as_str());
@@ -105,8 +110,9 @@ impl Verification {
         if findings.is_empty() {
             return None;
         }
-        let mut outcome =
-            Outcome { took: began.elapsed(), parts: Vec::new(), worst: None, unknown: None, findings };
+        let unknown = (answers.len() > MAX_CHOICES).then_some(Unknown::TooLong);
+        let took = began.elapsed();
+        let mut outcome = Outcome { took, parts: Vec::new(), worst: None, unknown, findings };
         for (findings, answer) in outcome.findings.iter().zip(&answers) {
             match &findings.hallucination {
                 Some(Ok(doubts)) => {

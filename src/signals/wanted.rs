@@ -298,6 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_that_tells_of_unverified_answers_wants_to_know_which_need_facts() {
+        let signals =
+            "signals: {a: {fact_check: {needed: false}}, b: {fact_check: {}}, c: {domain: {any: [law]}}}\n";
+        let guards = |unverified: bool| {
+            format!("{PLAIN}{signals}guards: {{answer: {{hallucination: {{unverified: {unverified}}}}}}}\n")
+        };
+        let named = wanted(&guards(true), Audience::Named);
+        assert_eq!((named.signals().collect::<Vec<_>>(), named.prompt()), (vec![SignalId(1)], EMBEDDING));
+        assert!(wanted(&guards(false), Audience::Named).is_empty());
+    }
+
+    #[test]
     fn models_that_a_guard_or_a_failure_leads_to_bring_their_guards() {
         let models = "models: {m: {pools: [p]}, n: {pools: [p], guards: {pii: {action: block}}}}\n";
         let by_guard = format!("{models}guards: {{prompt: {{action: route, model: n}}}}\n");

@@ -216,6 +216,71 @@ async fn more_tokens_than_the_classifier_reads_are_too_long_to_be_judged() {
 }
 
 #[tokio::test]
+async fn a_stream_longer_than_what_is_collected_is_counted_as_unjudged() {
+    let upstream = Upstream::start().await;
+    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: log")).start().await;
+    let asking = ask(&gateway, chat(Some("the cat sat on the mat"), true));
+    let mut call = upstream.stream().await;
+    let event = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [{"index": 0, "delta": {"content": "the cat ".repeat(1 << 13)}, "finish_reason": null}]});
+    for _ in 0..80 {
+        call.chunk(format!("data: {event}\n\n").as_bytes()).await;
+    }
+    call.chunk(b"data: [DONE]\n\n").await;
+    call.end().await;
+    let answer = asking.await.unwrap();
+    assert!(answer.text.len() > 80 * (1 << 16) && answer.text.ends_with("data: [DONE]\n\n"));
+    let line = gateway.line(answer.header("x-request-id")).await;
+    assert_eq!(line["unjudged"], json!([["hallucination", "too_long"]]), "{line}");
+}
+
+#[tokio::test]
+async fn of_several_choices_one_that_is_made_up_is_enough() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Launch::new(policy(&upstream, "bert-claims", 0, "action: header, spans: true")).start().await;
+    let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
+    let choice =
+        |index: u32, text: Value| json!({"index": index, "message": {"role": "assistant", "content": text}});
+    let body = json!({"choices": [choice(0, Value::Null), choice(1, "a".into()), choice(2, "b c".into())]})
+        .to_string();
+    send(&mut upstream.call().await, &body).await;
+    let answer = asking.await.unwrap();
+    assert_eq!(
+        (answer.text, answer.headers["x-vsr-hallucination-spans"].to_str().unwrap()),
+        (body, "[\"a\",\"b c\"]")
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_things_up_is_not_kept_for_others() {
+    for (threshold, asked) in [(0, 2), (1, 1)] {
+        let sim = sim("m").await;
+        let text = format!(
+            "version: 1\nvirtual_models: [auto]\ndefault_model: m\ncache: {{store: memory}}\nmodels: {{m: {{pools: [p]}}}}\n\
+             pools: {{p: {{endpoints: [\"{}\"]}}}}\n\
+             classifier: {{deadline: 30s, models: {{hallucination: \"{}\"}}, thresholds: {{hallucination: {threshold}}}}}\n\
+             decisions:\n- {{name: all, model: m, plugins: {{cache: {{match: exact}}, answer: {{hallucination: {{action: header, deadline: 30s}}}}}}}}\n",
+            sim.addr(),
+            detector("bert-claims")
+        );
+        let gateway = Launch::new(text).start().await;
+        for _ in 0..2 {
+            let body = chat(Some("the cat sat on the mat"), false).replace("\"m\"", "\"auto\"");
+            let answer = gateway.post("/v1/chat/completions", body).await;
+            let doubted = if threshold == 0 { "true" } else { "" };
+            assert_eq!(
+                (answer.status, answer.header("x-vsr-hallucination-detected")),
+                (200, doubted),
+                "{}",
+                answer.text
+            );
+        }
+        assert_eq!(crate::harness::asked(&sim).len(), asked);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_while_it_is_held_back_is_an_error_and_not_tried_again() {
     let upstream = Upstream::start().await;
     let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: header")).start().await;
