@@ -33,6 +33,7 @@
 //! | `upstream_response_filter` | `proxy/exchange` | status → the endpoint's health, or the next attempt |
 //! | `response_filter` | `proxy/respond` stamp | which model and why |
 //! | | `proxy/outflow` | what is judged, masked, put back or cut on the way to the client |
+//! | | `proxy/verify` | a whole answer, held against what its model was told: before its header goes out, or after a stream |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
 //! | `fail_to_proxy` | [`openai::Rejection`] | error → OpenAI-shaped JSON or a last event |
 //! | `logging` | `proxy/exchange` close | one [`record::Record`] for the log and the metrics; the lease ends here |

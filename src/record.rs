@@ -117,6 +117,15 @@ pub struct Beside {
     /// What the guard of answers did: `masked` or `cut`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_guard: Option<&'static str>,
+    /// How probable it is that the answer makes something up, where the guard of answers noticed that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hallucination: Option<f32>,
+    /// Milliseconds in which the answer was held against what its model was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_ms: Option<f64>,
+    /// Whether the answer needs facts, and nothing was there to hold it against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified_factual: Option<bool>,
     /// What the cache said: `hit`, `similar`, `followed`, `miss`, `bypass`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,

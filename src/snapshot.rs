@@ -230,6 +230,7 @@ pub fn classifier_spec(policy: &Policy) -> classify::Spec {
         (Question::Jailbreak, &wanted.models.jailbreak),
         (Question::Pii, &wanted.models.pii),
         (Question::Embedding, &wanted.models.embedding),
+        (Question::Hallucination, &wanted.models.hallucination),
     ];
     let placed = placed.into_iter().filter_map(|(question, model)| Some((question, source(model.as_ref()?))));
     classify::Spec {
@@ -243,6 +244,7 @@ pub fn classifier_spec(policy: &Policy) -> classify::Spec {
         thresholds: classify::Thresholds {
             jailbreak: wanted.thresholds.jailbreak.map(policy::BasisPoints::fraction),
             pii: wanted.thresholds.pii.map(policy::BasisPoints::fraction),
+            hallucination: wanted.thresholds.hallucination.map(policy::BasisPoints::fraction),
         },
         threads: wanted.threads,
         queue: wanted.queue,

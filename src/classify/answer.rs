@@ -27,6 +27,15 @@ pub(super) struct Answer {
     pub(super) pii: Option<Vec<(u16, f32)>>,
     /// The pooled state, of any length.
     pub(super) embedding: Option<Vec<f32>>,
+    /// For each token of a pair's second text the probability that the first does not bear it out.
+    pub(super) hallucination: Option<Vec<f32>>,
+}
+
+/// Two windows that a model reads side by side; the second is judged by the first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) first: &'a [u32],
+    pub(super) second: &'a [u32],
 }
 
 impl Answer {
@@ -37,6 +46,7 @@ impl Answer {
             jailbreak: self.jailbreak.is_some(),
             pii: self.pii.is_some(),
             embedding: self.embedding.is_some(),
+            hallucination: self.hallucination.is_some(),
         }
     }
 
@@ -46,6 +56,7 @@ impl Answer {
         complete(&mut self.jailbreak, other.jailbreak.as_ref());
         complete(&mut self.pii, other.pii.as_ref());
         complete(&mut self.embedding, other.embedding.as_ref());
+        complete(&mut self.hallucination, other.hallucination.as_ref());
     }
 
     /// Says whether it answers all that was asked with numbers.
@@ -54,6 +65,7 @@ impl Answer {
         wanted.without(self.questions()).is_empty()
             && plain(&self.domain)
             && plain(&self.embedding)
+            && plain(&self.hallucination)
             && self.jailbreak.is_none_or(f32::is_finite)
             && self.pii.iter().flatten().all(|(_, probability)| probability.is_finite())
     }
@@ -79,7 +91,7 @@ pub(super) trait Encoder: Send + Sync {
     /// Returns from which probability on the model's makers count something as found.
     fn threshold(&self, question: Question) -> f32;
 
-    /// Returns how many tokens a window may hold beside the special ones.
+    /// Returns how many tokens a window, or a pair of them, may hold beside the special ones.
     fn room(&self) -> usize;
 
     /// Returns how many forwards at once are quicker than as many one after the other.
@@ -92,4 +104,9 @@ pub(super) trait Encoder: Send + Sync {
 
     /// Answers for each window what is wanted, in one forward.
     fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault>;
+
+    /// Judges the second of each pair by the first, in one forward.
+    fn run_pairs(&self, _pairs: &[Pair<'_>]) -> Result<Vec<Answer>, Fault> {
+        Err("the model reads no pairs".into())
+    }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, Fault};
+use super::answer::{Answer, Fault, Pair};
+use super::claim::Claim;
 use super::reading::{Excerpt, Forward, Library, Page, Reading};
 use super::waiting::{Job, Number, Task, Waiting};
 use super::{Findings, Questions, Unknown};
@@ -114,13 +115,20 @@ impl Queue {
         deadline: Instant,
     ) -> Vec<Ticket<'_>> {
         let max_tokens = self.shared.library.spec.max_tokens;
-        let readings: Vec<_> = asked
-            .into_iter()
-            .map(|(text, questions)| Reading::new(Excerpt::new(text, max_tokens), questions, deadline))
-            .collect();
+        let begin = |(text, questions)| Reading::new(Excerpt::new(text, max_tokens), questions, deadline);
+        self.admit(asked.into_iter().map(begin).collect())
+    }
+
+    /// Queues a claim; none if it is too long to be read.
+    pub(super) fn submit_claim(&self, claim: Claim<'_>, deadline: Instant) -> Option<Ticket<'_>> {
+        let reading = Reading::of_claim(claim, self.shared.library.spec.max_tokens, deadline)?;
+        self.admit(vec![reading]).pop()
+    }
+
+    fn admit(&self, readings: Vec<(Arc<Reading>, oneshot::Receiver<Findings>)>) -> Vec<Ticket<'_>> {
         let mut state = self.shared.lock();
         let admit = |(reading, findings): (Arc<Reading>, _)| {
-            let number = state.waiting.admit(Arc::clone(&reading), deadline);
+            let number = state.waiting.admit(Arc::clone(&reading), reading.deadline);
             Ticket { queue: self, number, reading, findings }
         };
         let tickets: Vec<Ticket<'_>> = readings.into_iter().map(admit).collect();
@@ -272,10 +280,15 @@ impl Shared {
     fn forward(&self, jobs: &[Job<Page>]) -> Result<Vec<Answer>, Fault> {
         let began = Instant::now();
         let windows: Vec<&[u32]> = jobs.iter().map(|job| job.window.ids()).collect();
+        // A model reads either pairs alone or none.
+        let pairs: Vec<Pair<'_>> = jobs.iter().filter_map(|job| job.window.pair()).collect();
         let wanted = jobs.iter().fold(Questions::NONE, |all, job| all.or(job.window.wanted));
         let tokens = jobs.iter().map(|job| job.tokens).sum();
         let model = jobs.first().map_or(0, |job| job.model);
-        let answers = caught(|| self.library.models[model].run(&windows, wanted)).and_then(|answers| {
+        let model_of = &self.library.models[model];
+        let run =
+            || if pairs.is_empty() { model_of.run(&windows, wanted) } else { model_of.run_pairs(&pairs) };
+        let answers = caught(run).and_then(|answers| {
             let sound = answers.len() == jobs.len() && answers.iter().all(|answer| answer.is_sound(wanted));
             if sound { Ok(answers) } else { Err("the model's answers are not numbers".into()) }
         });

@@ -29,9 +29,10 @@ impl Cache {
         Self { seeds: (RandomState::new(), RandomState::new()), answers }
     }
 
-    /// Returns what the window of these tokens is known by, for the model of that place.
-    pub(super) fn key(&self, model: usize, ids: &[u32]) -> Key {
-        Key(self.seeds.0.hash_one((model, ids)), self.seeds.1.hash_one((model, ids)))
+    /// Returns what the window of these tokens is known by, for the model of that place; of a pair, where its second
+    /// text starts tells it from others too.
+    pub(super) fn key(&self, model: usize, ids: &[u32], second: Option<usize>) -> Key {
+        Key(self.seeds.0.hash_one((model, ids, second)), self.seeds.1.hash_one((model, ids, second)))
     }
 
     /// Returns what is known of a window, which may be less than is wanted.
@@ -75,18 +76,19 @@ mod tests {
     #[test]
     fn a_window_is_known_by_its_tokens_and_its_model() {
         let cache = Cache::new(8);
-        cache.put(cache.key(0, &[1, 2]), &domain());
-        assert_eq!(cache.get(cache.key(0, &[1, 2])), Some(domain()));
+        cache.put(cache.key(0, &[1, 2], None), &domain());
+        assert_eq!(cache.get(cache.key(0, &[1, 2], None)), Some(domain()));
         for (model, ids) in [(1, &[1, 2][..]), (0, &[1]), (0, &[2, 1]), (0, &[1, 2, 0])] {
-            assert_eq!(cache.get(cache.key(model, ids)), None);
+            assert_eq!(cache.get(cache.key(model, ids, None)), None);
         }
-        assert_ne!(cache.key(0, &[1, 2]), Cache::new(8).key(0, &[1, 2]));
+        assert_eq!(cache.get(cache.key(0, &[1, 2], Some(1))), None);
+        assert_ne!(cache.key(0, &[1, 2], None), Cache::new(8).key(0, &[1, 2], None));
     }
 
     #[test]
     fn an_answer_to_one_question_is_completed_by_that_to_another() {
         let cache = Cache::new(8);
-        let key = cache.key(0, &[1]);
+        let key = cache.key(0, &[1], None);
         cache.put(key, &domain());
         cache.put(key, &jailbreak());
         let whole = cache.get(key).unwrap();
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_when_it_is_full() {
         let cache = Cache::new(3);
-        let keys: Vec<Key> = (0..4).map(|id| cache.key(0, &[id])).collect();
+        let keys: Vec<Key> = (0..4).map(|id| cache.key(0, &[id], None)).collect();
         for key in &keys[..3] {
             cache.put(*key, &domain());
         }
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn without_room_nothing_is_kept() {
         let cache = Cache::new(0);
-        cache.put(cache.key(0, &[1]), &domain());
-        assert_eq!(cache.get(cache.key(0, &[1])), None);
+        cache.put(cache.key(0, &[1], None), &domain());
+        assert_eq!(cache.get(cache.key(0, &[1], None)), None);
     }
 }

@@ -60,6 +60,20 @@ impl Config {
         if is_classifier && is_domain { labels } else { Vec::new() }
     }
 
+    /// Says whether it looks like a classifier of tokens that tells what is made up, without the weights.
+    pub(super) fn check_detector(&self, files: &Files) -> Result<(), LoadError> {
+        let kind = Kind::named(self).filter(|kind| *kind != Kind::Tokens);
+        if let Some(kind) = kind {
+            return Err(misplaced(files, Question::Hallucination, kind));
+        }
+        let labels = labels::of(self, self.num_labels.unwrap_or(2));
+        if labels::made_up(&labels).is_empty() {
+            let reason = format!("none of the labels {labels:?} is known to stand for what is made up");
+            return Err(LoadError::Unsupported { path: files.path("config.json"), reason });
+        }
+        Ok(())
+    }
+
     /// Reads the trunk and the one head.
     pub(super) fn load(
         self,
@@ -99,12 +113,13 @@ impl Config {
         if let Some(question) =
             wanted.placed.filter(|question| !answers.iter().any(|asked| asked.question == *question))
         {
-            return Err(LoadError::Misplaced {
-                model: files.path("").display().to_string(),
-                question: question.as_str(),
-                reason: kind.gives(),
-            });
+            return Err(misplaced(files, question, kind));
         }
         Ok(Parts { family: family.name(), trunk, manners, digest, answers })
     }
+}
+
+fn misplaced(files: &Files, question: Question, kind: Kind) -> LoadError {
+    let model = files.path("").display().to_string();
+    LoadError::Misplaced { model, question: question.as_str(), reason: kind.gives() }
 }

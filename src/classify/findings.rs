@@ -17,11 +17,14 @@ pub enum Question {
     Pii,
     /// Its meaning as a vector.
     Embedding,
+    /// Which parts of an answer nothing bears out that its model was told.
+    Hallucination,
 }
 
 impl Question {
     /// Every question, in the order of their declaration.
-    pub const ALL: [Self; 4] = [Self::Domain, Self::Jailbreak, Self::Pii, Self::Embedding];
+    pub const ALL: [Self; 5] =
+        [Self::Domain, Self::Jailbreak, Self::Pii, Self::Embedding, Self::Hallucination];
 
     /// Returns the question as one lowercase word, for policies, logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Question {
             Self::Jailbreak => "jailbreak",
             Self::Pii => "pii",
             Self::Embedding => "embedding",
+            Self::Hallucination => "hallucination",
         }
     }
 }
@@ -46,15 +50,20 @@ pub struct Questions {
     pub pii: bool,
     /// Its meaning as a vector.
     pub embedding: bool,
+    /// Which parts of an answer nothing bears out; asked of claims alone.
+    pub hallucination: bool,
 }
 
 impl Questions {
     /// Nothing.
-    pub const NONE: Self = Self { domain: false, jailbreak: false, pii: false, embedding: false };
+    pub const NONE: Self =
+        Self { domain: false, jailbreak: false, pii: false, embedding: false, hallucination: false };
     /// The domain alone.
     pub const DOMAIN: Self = Self { domain: true, ..Self::NONE };
-    /// Everything.
-    pub const ALL: Self = Self { domain: true, jailbreak: true, pii: true, embedding: true };
+    /// Everything that can be asked of one text.
+    pub const ALL: Self = Self { domain: true, jailbreak: true, pii: true, embedding: true, ..Self::NONE };
+    /// What is asked of a claim.
+    pub const HALLUCINATION: Self = Self { hallucination: true, ..Self::NONE };
 
     /// Says whether a question is among these.
     pub fn has(self, question: Question) -> bool {
@@ -63,6 +72,7 @@ impl Questions {
             Question::Jailbreak => self.jailbreak,
             Question::Pii => self.pii,
             Question::Embedding => self.embedding,
+            Question::Hallucination => self.hallucination,
         }
     }
 
@@ -100,6 +110,7 @@ impl Questions {
             jailbreak: join(self.jailbreak, other.jailbreak),
             pii: join(self.pii, other.pii),
             embedding: join(self.embedding, other.embedding),
+            hallucination: join(self.hallucination, other.hallucination),
         }
     }
 }
@@ -111,6 +122,7 @@ impl FromIterator<Question> for Questions {
             Question::Jailbreak => Self { jailbreak: true, ..all },
             Question::Pii => Self { pii: true, ..all },
             Question::Embedding => Self { embedding: true, ..all },
+            Question::Hallucination => Self { hallucination: true, ..all },
         })
     }
 }
@@ -126,6 +138,8 @@ pub struct Findings {
     pub pii: Option<Result<Vec<Entity>, Unknown>>,
     /// Its meaning: a vector of unit length.
     pub embedding: Option<Result<Arc<[f32]>, Unknown>>,
+    /// The parts of an answer that nothing bears out, by their place.
+    pub hallucination: Option<Result<Vec<Doubt>, Unknown>>,
     /// What it cost.
     pub cost: Cost,
 }
@@ -138,6 +152,7 @@ impl Findings {
             jailbreak: questions.jailbreak.then_some(Err(reason)),
             pii: questions.pii.then_some(Err(reason)),
             embedding: questions.embedding.then_some(Err(reason)),
+            hallucination: questions.hallucination.then_some(Err(reason)),
             cost,
         }
     }
@@ -154,6 +169,7 @@ impl Findings {
             self.jailbreak.as_ref().and_then(|found| found.as_ref().err()),
             self.pii.as_ref().and_then(|found| found.as_ref().err()),
             self.embedding.as_ref().and_then(|found| found.as_ref().err()),
+            self.hallucination.as_ref().and_then(|found| found.as_ref().err()),
         ];
         let reasons = found.map(Option::<&Unknown>::copied);
         Question::ALL.into_iter().zip(reasons).filter_map(|(question, reason)| Some((question, reason?)))
@@ -215,6 +231,15 @@ pub enum EntitySource {
     Model,
     /// A pattern whose match was validated.
     Pattern,
+}
+
+/// A part of an answer that nothing bears out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doubt {
+    /// Which bytes of the answer it spans.
+    pub bytes: Range<usize>,
+    /// The probability that its worst token is made up, from 0 to 1.
+    pub confidence: f32,
 }
 
 /// What an answer cost.

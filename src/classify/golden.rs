@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use serde::Deserialize;
 
-use super::answer::{Answer, Encoder};
+use super::answer::{Answer, Encoder, Pair};
+use super::claim::Claim;
 use super::device::Place;
 use super::findings::{Question, Questions};
+use super::load_error::LoadError;
 use super::model::{Model, Options};
 use super::spec::{HubSpec, Source};
 
 const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
+
+const CLAIMS: &str = include_str!("../../tests/golden/claims.json");
 
 /// The furthest that any number may be from that of `transformers`.
 const NEAR: f32 = 1e-4;
@@ -33,6 +37,23 @@ struct Case {
     values: serde_json::Value,
 }
 
+#[derive(Deserialize)]
+struct Claims {
+    model: String,
+    cases: Vec<ClaimCase>,
+}
+
+#[derive(Deserialize)]
+struct ClaimCase {
+    context: String,
+    question: String,
+    answer: String,
+    /// With the special ones.
+    ids: Vec<u32>,
+    /// For each token of the answer the probability that it is made up.
+    values: Vec<f32>,
+}
+
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models")
 }
@@ -51,9 +72,14 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn load(folder: &Path, place: &Place) -> Model {
+    load_as(folder, place, None).unwrap()
+}
+
+fn load_as(folder: &Path, place: &Place, placed: Option<Question>) -> Result<Model, LoadError> {
     let hub = HubSpec::default();
-    let options = Options { questions: Questions::ALL, placed: None, device: place, hub: &hub };
-    Model::load(&Source::Folder(folder.to_owned()), &options).unwrap()
+    let questions = placed.map_or(Questions::ALL, |placed| std::iter::once(placed).collect());
+    let options = Options { questions, placed, device: place, hub: &hub };
+    Model::load(&Source::Folder(folder.to_owned()), &options)
 }
 
 fn numbers(values: &serde_json::Value) -> Vec<f32> {
@@ -80,6 +106,7 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
             let probabilities = |tokens: &[(u16, f32)]| tokens.iter().map(|(_, p)| *p).collect::<Vec<_>>();
             furthest(&probabilities(got), &probabilities(&want))
         }
+        Question::Hallucination => unreachable!("claims have cases of their own"),
         Question::Embedding => {
             let (got, want) = (answer.embedding.clone().unwrap(), numbers(values));
             // Vectors that were made one long there are made so here too.
@@ -99,6 +126,61 @@ fn every_family_computes_what_transformers_computes() {
 #[test]
 fn tensor_operations_compute_what_transformers_computes() {
     compare(&Place::Tensors(Device::Cpu));
+}
+
+#[test]
+fn detectors_of_every_frame_judge_pairs_as_transformers_does() {
+    let sets: Vec<Claims> = serde_json::from_str(CLAIMS).unwrap();
+    assert_eq!(sets.len(), 3);
+    for (set, place) in sets.iter().flat_map(|set| {
+        [Place::Kernels, Place::Tensors(Device::Cpu)].into_iter().map(move |place| (set, place))
+    }) {
+        let model = load_as(&models().join(&set.model), &place, Some(Question::Hallucination)).unwrap();
+        assert_eq!(model.answers(), Questions::HALLUCINATION);
+        let tokens = |case: &ClaimCase| {
+            let Claim { context, question, answer } =
+                Claim { context: &case.context, question: &case.question, answer: &case.answer };
+            let asked = Claim { context, question, answer }.asked();
+            let ids = |text: &str| model.tokens(text).unwrap().ids;
+            ([ids(context), ids(&asked)].concat(), ids(answer))
+        };
+        let tokens: Vec<_> = set.cases.iter().map(tokens).collect();
+        let pairs: Vec<Pair<'_>> = tokens.iter().map(|(first, second)| Pair { first, second }).collect();
+        for (pair, case) in pairs.iter().zip(&set.cases) {
+            assert_eq!(model.framed(&[*pair]).unwrap().ids, case.ids, "{}: {}", set.model, case.answer);
+        }
+        for (answer, case) in model.run_pairs(&pairs).unwrap().iter().zip(&set.cases) {
+            let got = answer.hallucination.as_deref().unwrap();
+            assert_eq!(got.len(), case.values.len());
+            let off = got.iter().zip(&case.values).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max);
+            assert!(off < NEAR, "{}: {}: off by {off}", set.model, case.answer);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_judge_pairs_is_no_detector() {
+    for (name, why) in [
+        ("bert-domain", "cannot answer `hallucination`: it classifies whole texts"),
+        ("sentence-bert-dense", "cannot answer `hallucination`: it has no classifier"),
+        ("bert-tokens-bin", "is known to stand for what is made up"),
+    ] {
+        let error =
+            load_as(&models().join(name), &Place::Kernels, Some(Question::Hallucination)).err().unwrap();
+        assert!(error.to_string().contains(why), "{name}: {error}");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let fails = |file: &str, text: &str, why: &str| {
+        copy(&models().join("bert-claims"), scratch.path());
+        std::fs::write(scratch.path().join(file), text).unwrap();
+        let error = load_as(scratch.path(), &Place::Kernels, Some(Question::Hallucination)).err().unwrap();
+        assert!(error.to_string().contains(why), "{error}");
+    };
+    let single = std::fs::read_to_string(models().join("bert-domain/tokenizer.json")).unwrap();
+    fails("tokenizer.json", &single, "tokenizer.json: it puts nothing between the two texts of a pair");
+    let config = std::fs::read_to_string(models().join("bert-claims/config.json")).unwrap();
+    let more = config.replace("\"1\": \"HALLUCINATED\"", "\"1\": \"HALLUCINATED\", \"2\": \"b\"");
+    fails("config.json", &more, "config.json names 3 labels");
 }
 
 /// A setting that were ignored would go unnoticed if the numbers did not depend on it.

@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::pii;
 use super::reading::{Library, Part, Progress, Reading, Sheet};
-use super::{Entity, Findings, Label, Question, Questions, Risk, Unknown};
+use super::{Doubt, Entity, Findings, Label, Question, Questions, Risk, Unknown};
+use super::{claim, pii};
 
 impl Library {
     /// Answers what was asked of a text as far as its windows have answers.
@@ -24,6 +24,7 @@ impl Library {
             jailbreak: ask(Question::Jailbreak).map(|part| self.jailbreak(part?)),
             pii: ask(Question::Pii).map(|part| self.entities(part?, reading)),
             embedding: ask(Question::Embedding).map(|part| embedding(part?)),
+            hallucination: ask(Question::Hallucination).map(|part| self.doubts(part?, reading)),
             cost: progress.cost,
         }
     }
@@ -91,6 +92,26 @@ impl Library {
             entity.chars = entity.chars.start + lead..entity.chars.end + lead;
         }
         Ok(found)
+    }
+
+    /// What no pair bears out of a claim's answer.
+    fn doubts(&self, part: &Part, reading: &Reading) -> Result<Vec<Doubt>, Unknown> {
+        let (start, answer) = reading.excerpt.whole().filter(|_| part.is_whole).ok_or(Unknown::TooLong)?;
+        if let Some(reason) = part.missing(Questions::HALLUCINATION) {
+            return Err(reason);
+        }
+        let pairs = part.found().filter_map(|(sheet, answer)| {
+            Some((sheet.window.tokens.start, answer.hallucination.as_deref()?))
+        });
+        let probabilities = claim::least(part.bytes.len(), pairs);
+        let shifted = part.bytes.iter().map(|bytes| bytes.start - start..bytes.end - start);
+        let bytes: Vec<Range<usize>> = shifted.collect();
+        let threshold = self.threshold(Question::Hallucination);
+        let mut doubts = claim::doubts(answer, &bytes, &probabilities, threshold);
+        for doubt in &mut doubts {
+            doubt.bytes = doubt.bytes.start + start..doubt.bytes.end + start;
+        }
+        Ok(doubts)
     }
 }
 

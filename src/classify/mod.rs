@@ -10,9 +10,11 @@ mod batch;
 mod builtin;
 mod cache;
 mod checkpoint;
+mod claim;
 mod device;
 mod files;
 mod findings;
+mod frame;
 #[cfg(test)]
 mod golden;
 mod heads;
@@ -37,7 +39,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use batch::Forwards;
-pub use findings::{Cost, Entity, EntitySource, Findings, Label, Question, Questions, Risk, Unknown};
+pub use claim::Claim;
+pub use findings::{Cost, Doubt, Entity, EntitySource, Findings, Label, Question, Questions, Risk, Unknown};
 pub use hub::HubError;
 pub use load_error::LoadError;
 pub use pii::masked;
@@ -94,6 +97,22 @@ impl Classifier {
                 Some(ticket) => ticket.findings().await,
                 None => Findings::unknown(questions, Unknown::Failed, Cost::default()),
             },
+        }
+    }
+
+    /// Says which parts of an answer nothing bears out that its model was told, or why that is unknown by `deadline`;
+    /// dropping the future takes it out of the queue.
+    pub async fn verify(&self, claim: Claim<'_>, deadline: Instant) -> Findings {
+        let unknown = |reason| Findings::unknown(Questions::HALLUCINATION, reason, Cost::default());
+        if !self.queue.library().questions().hallucination {
+            return unknown(Unknown::Unsupported);
+        }
+        if claim.context.trim().is_empty() || claim.answer.trim().is_empty() {
+            return unknown(Unknown::Empty);
+        }
+        match self.queue.submit_claim(claim, deadline) {
+            Some(ticket) => ticket.findings().await,
+            None => unknown(Unknown::TooLong),
         }
     }
 
@@ -167,8 +186,10 @@ impl Classifier {
         if text.trim_start().is_empty() {
             return Some(Findings::unknown(questions, Unknown::Empty, Cost::default()));
         }
-        let answered = self.queue.library().questions().and(questions);
-        answered.is_empty().then(|| Findings::unknown(questions, Unknown::Unsupported, Cost::default()))
+        // What is asked of claims cannot be asked of a text alone.
+        let questions_here =
+            self.queue.library().questions().and(questions).without(Questions::HALLUCINATION);
+        questions_here.is_empty().then(|| Findings::unknown(questions, Unknown::Unsupported, Cost::default()))
     }
 }
 
@@ -179,6 +200,11 @@ impl Spec {
             Some(source) => source.labels(&self.hub, Some(Question::Domain)),
             None => self.model.labels(&self.hub, None),
         }
+    }
+
+    /// Says whether what is to find made-up answers looks as if it could, without loading any weights; may fetch files.
+    pub fn check_detector(&self) -> Result<(), LoadError> {
+        self.models.get(&Question::Hallucination).map_or(Ok(()), |source| source.check_detector(&self.hub))
     }
 }
 

@@ -9,12 +9,13 @@ use candle_core::bail;
 use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::answer::{Answer, Encoder, Fault, Tokens};
+use super::answer::{Answer, Encoder, Fault, Pair, Tokens};
 use super::builtin;
 use super::checkpoint::{self, Modules, Wanted};
 use super::device::Place;
 use super::files::Files;
 use super::findings::{Question, Questions};
+use super::frame::{Frame, Framed};
 use super::heads::Head;
 use super::load_error::LoadError;
 use super::reader::Reader;
@@ -34,8 +35,8 @@ pub(super) struct Options<'a> {
 /// The loaded model.
 pub(super) struct Model {
     tokenizer: Tokenizer,
-    /// The special tokens before a window, and those after it.
-    frame: (Vec<u32>, Vec<u32>),
+    /// Around windows; around pairs, where pairs are what it judges.
+    frame: Frame,
     trunk: Trunk,
     answers: Vec<Asked>,
     room: usize,
@@ -49,6 +50,7 @@ struct Identity {
     trunk: u128,
     tokenizer: u128,
     manners: String,
+    frame: Frame,
     room: usize,
 }
 
@@ -73,6 +75,13 @@ pub(super) struct Parts {
     pub(super) answers: Vec<Asked>,
 }
 
+/// A tokenizer, and the special tokens that it puts around what its model reads.
+struct Cutter {
+    tokenizer: Tokenizer,
+    frame: Frame,
+    digest: u128,
+}
+
 /// Either format of `config.json`.
 enum Config {
     Builtin(builtin::Config),
@@ -90,16 +99,10 @@ impl Model {
         let modules: Option<Modules> = files.json_if_any("modules.json")?;
         let folder = modules.as_ref().map_or_else(String::new, Modules::trunk);
         let config = Config::read(&files, &folder)?;
-        let name = if files.has(&format!("{folder}tokenizer.json"))? {
-            format!("{folder}tokenizer.json")
-        } else {
-            "tokenizer.json".to_owned()
-        };
-        let bytes = files.read(&name)?;
-        let tokenizer =
-            tokenizer(&bytes).map_err(|source| LoadError::Tokenizer { path: files.path(&name), source })?;
-        let frame =
-            frame(&tokenizer).map_err(|source| LoadError::Tokenizer { path: files.path(&name), source })?;
+        if options.placed == Some(Question::Hallucination) {
+            config.check_detector(&files, source)?;
+        }
+        let Cutter { tokenizer, frame, digest: cutter } = Cutter::read(&files, &folder, options.placed)?;
         let weights = files.weights(&folder)?;
         let reader = Reader::new(&weights, options.device);
         let wanted = Wanted { questions: options.questions, placed: options.placed };
@@ -109,9 +112,14 @@ impl Model {
         };
         let longest =
             parts.trunk.positions().min(checkpoint::longest(&files, &folder)?.unwrap_or(usize::MAX));
-        let room = longest.saturating_sub(frame.0.len() + frame.1.len());
-        let identity =
-            Identity { trunk: parts.digest, tokenizer: xxh3_128(&bytes), manners: parts.manners, room };
+        let room = longest.saturating_sub(frame.len());
+        let identity = Identity {
+            trunk: parts.digest,
+            tokenizer: cutter,
+            manners: parts.manners,
+            frame: frame.clone(),
+            room,
+        };
         let parameters = weights.parameters();
         let info = ModelInfo {
             source: source.to_string(),
@@ -173,50 +181,34 @@ impl Model {
         self.answers.iter().find(|asked| asked.question == question)
     }
 
-    /// Puts the special tokens around each window; returns all ids and where each text starts.
-    fn framed(&self, windows: &[&[u32]]) -> candle_core::Result<(Vec<u32>, Vec<usize>)> {
-        let special = self.frame.0.len() + self.frame.1.len();
-        let mut ids = Vec::with_capacity(windows.iter().map(|window| window.len() + special).sum());
-        let mut starts = vec![0];
-        for window in windows {
-            if window.len() > self.room {
-                bail!("a window of {} tokens, the model reads {}", window.len(), self.room);
-            }
-            ids.extend(&self.frame.0);
-            ids.extend(*window);
-            ids.extend(&self.frame.1);
-            starts.push(ids.len());
-        }
-        Ok((ids, starts))
+    /// Puts the special tokens around pairs.
+    pub(super) fn framed(&self, pairs: &[Pair<'_>]) -> candle_core::Result<Framed> {
+        self.frame.pairs(pairs, self.room)
     }
 
-    fn forward(&self, windows: &[&[u32]], wanted: Questions) -> candle_core::Result<Vec<Answer>> {
-        let mut answers = vec![Answer::default(); windows.len()];
+    fn forward(&self, framed: &Framed, wanted: Questions) -> candle_core::Result<Vec<Answer>> {
+        let mut answers = vec![Answer::default(); framed.judged.len()];
         let asked: Vec<&Asked> = self.answers.iter().filter(|asked| wanted.has(asked.question)).collect();
-        if windows.is_empty() || asked.is_empty() {
+        if answers.is_empty() || asked.is_empty() {
             return Ok(answers);
         }
-        let (ids, starts) = self.framed(windows)?;
         let keep: Vec<usize> = asked.iter().flat_map(|asked| &asked.head.states).copied().collect();
-        let states = self.trunk.forward(&ids, &starts, &keep)?;
+        let states = self.trunk.forward(framed, &keep)?;
         for asked in asked {
-            let rows = asked.head.forward(&states, &starts)?;
+            let rows = asked.head.forward(&states, &framed.starts)?;
             if rows.iter().flatten().any(|value| !value.is_finite()) {
                 bail!("{}: a result is not a number", asked.question.as_str());
             }
-            if asked.question == Question::Pii {
-                for ((answer, pair), window) in answers.iter_mut().zip(starts.windows(2)).zip(windows) {
-                    let first = pair[0] + self.frame.0.len();
-                    answer.pii =
-                        Some(rows[first..first + window.len()].iter().map(|row| best(row)).collect());
-                }
-                continue;
-            }
-            for (answer, row) in answers.iter_mut().zip(rows) {
+            for (at, answer) in answers.iter_mut().enumerate() {
+                let tokens = || rows[framed.judged[at].clone()].iter();
                 match asked.question {
-                    Question::Domain => answer.domain = Some(row),
-                    Question::Jailbreak => answer.jailbreak = Some(asked.risk(&row)),
-                    _ => answer.embedding = Some(row),
+                    Question::Domain => answer.domain = Some(rows[at].clone()),
+                    Question::Jailbreak => answer.jailbreak = Some(asked.risk(&rows[at])),
+                    Question::Embedding => answer.embedding = Some(rows[at].clone()),
+                    Question::Pii => answer.pii = Some(tokens().map(|row| best(row)).collect()),
+                    Question::Hallucination => {
+                        answer.hallucination = Some(tokens().map(|row| asked.risk(row)).collect());
+                    }
                 }
             }
         }
@@ -253,7 +245,11 @@ impl Encoder for Model {
     }
 
     fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault> {
-        Ok(self.forward(windows, wanted)?)
+        Ok(self.forward(&self.frame.windows(windows, self.room)?, wanted)?)
+    }
+
+    fn run_pairs(&self, pairs: &[Pair<'_>]) -> Result<Vec<Answer>, Fault> {
+        Ok(self.forward(&self.framed(pairs)?, Questions::HALLUCINATION)?)
     }
 }
 
@@ -269,6 +265,28 @@ impl Asked {
     }
 }
 
+impl Cutter {
+    fn read(files: &Files, folder: &str, placed: Option<Question>) -> Result<Self, LoadError> {
+        let name = if files.has(&format!("{folder}tokenizer.json"))? {
+            format!("{folder}tokenizer.json")
+        } else {
+            "tokenizer.json".to_owned()
+        };
+        let bytes = files.read(&name)?;
+        let wrong = |source| LoadError::Tokenizer { path: files.path(&name), source };
+        let tokenizer = tokenizer(&bytes).map_err(wrong)?;
+        let frame = match placed {
+            Some(Question::Hallucination) => Frame::of_pairs(&tokenizer).map_err(wrong)?,
+            _ => Some(Frame::of_texts(&tokenizer).map_err(wrong)?),
+        };
+        let frame = frame.ok_or_else(|| LoadError::Unsupported {
+            path: files.path(&name),
+            reason: "it puts nothing between the two texts of a pair".to_owned(),
+        })?;
+        Ok(Self { tokenizer, frame, digest: xxh3_128(&bytes) })
+    }
+}
+
 impl Config {
     fn read(files: &Files, folder: &str) -> Result<Self, LoadError> {
         let name = format!("{folder}config.json");
@@ -278,6 +296,17 @@ impl Config {
             return serde_json::from_value(value).map(Self::Builtin).map_err(wrong);
         }
         serde_json::from_value(value).map(Self::Checkpoint).map_err(wrong)
+    }
+
+    fn check_detector(&self, files: &Files, source: &Source) -> Result<(), LoadError> {
+        match self {
+            Self::Checkpoint(config) => config.check_detector(files),
+            Self::Builtin(_) => Err(LoadError::Misplaced {
+                model: source.to_string(),
+                question: Question::Hallucination.as_str(),
+                reason: "it has no head for that",
+            }),
+        }
     }
 }
 
@@ -294,6 +323,15 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Says whether a model looks as if it could judge answers by what their model was told, without its weights.
+    pub(super) fn check_detector(&self, hub: &HubSpec) -> Result<(), LoadError> {
+        let files = Files::of(self, hub)?;
+        Config::read(&files, "")?.check_detector(&files, self)?;
+        Cutter::read(&files, "", Some(Question::Hallucination)).map(drop)
+    }
+}
+
 fn named_labels(answers: &[Asked]) -> Vec<(Question, Vec<String>)> {
     let labels = |asked: &Asked| asked.labels.iter().map(ToString::to_string).collect::<Vec<_>>();
     let with_labels = answers.iter().filter(|asked| !asked.labels.is_empty());
@@ -306,17 +344,6 @@ fn tokenizer(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
     tokenizer.with_truncation(None)?;
     tokenizer.with_padding(None);
     Ok(tokenizer)
-}
-
-/// Finds the special tokens that stand before and after a text.
-fn frame(tokenizer: &Tokenizer) -> tokenizers::Result<(Vec<u32>, Vec<u32>)> {
-    let encoding = tokenizer.encode("a", true)?;
-    let special = |(id, mask): (&u32, &u32)| (*mask == 1).then_some(*id);
-    let pairs = || encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
-    let before: Vec<u32> = pairs().map_while(special).collect();
-    let mut after: Vec<u32> = pairs().skip(before.len()).rev().map_while(special).collect();
-    after.reverse();
-    Ok((before, after))
 }
 
 /// Returns the place and value of the largest probability.
@@ -377,10 +404,10 @@ mod tests {
         let model = load(&Source::Builtin).unwrap();
         for case in golden {
             assert_eq!(model.tokens(&case.text).unwrap().ids[..case.ids.len()], case.ids);
-            let (ids, starts) = model.framed(&[&case.ids]).unwrap();
-            let states = model.trunk.forward(&ids, &starts, &[3, 6]).unwrap();
+            let framed = model.frame.windows(&[&case.ids], model.room).unwrap();
+            let states = model.trunk.forward(&framed, &[3, 6]).unwrap();
             for (state, want) in [(3, &case.middle), (6, &case.last)] {
-                let mean = pool(states.get(state).unwrap(), &starts, Pooling::Mean).unwrap();
+                let mean = pool(states.get(state).unwrap(), &framed.starts, Pooling::Mean).unwrap();
                 assert_near(&mean.to_vec2().unwrap()[0], want);
             }
             let answer = model.run(&[&case.ids], Questions::ALL).unwrap().remove(0);

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, Encoder, Fault};
+use super::answer::{Answer, Encoder, Fault, Pair};
 use super::cache::{Cache, Key};
+use super::claim::{self, Claim};
 use super::waiting::Job;
 use super::window::{self, Grid, Window};
 use super::{Cost, Findings, Question, Questions, Spec, Unknown};
@@ -77,11 +78,19 @@ impl Excerpt {
 /// One text, from the question to the answer.
 pub(super) struct Reading {
     pub(super) excerpt: Excerpt,
+    /// What a claim's answer, which is the text then, is judged by.
+    grounds: Option<Grounds>,
     pub(super) questions: Questions,
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
     /// None once there are findings or nobody wants them any more.
     progress: Mutex<Option<Progress>>,
+}
+
+/// What an answer is judged by.
+struct Grounds {
+    context: String,
+    question: String,
 }
 
 /// What is known of a text so far.
@@ -123,10 +132,20 @@ pub(super) struct Page {
     pub(super) key: Key,
     ids: Arc<[u32]>,
     place: Range<usize>,
+    /// Where the second text of a pair starts.
+    second: Option<usize>,
     part: usize,
     sheet: usize,
     /// What was found before, but is not enough.
     known: Option<Arc<Answer>>,
+}
+
+/// Where a window's answer goes, and which model gives it.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    model: usize,
+    part: usize,
+    sheet: usize,
 }
 
 /// The forward that a window had part in.
@@ -141,6 +160,12 @@ impl Page {
     pub(super) fn ids(&self) -> &[u32] {
         &self.ids[self.place.clone()]
     }
+
+    /// Returns both texts where they are two.
+    pub(super) fn pair(&self) -> Option<Pair<'_>> {
+        let (first, second) = self.ids().split_at(self.second?);
+        Some(Pair { first, second })
+    }
 }
 
 impl Reading {
@@ -150,11 +175,35 @@ impl Reading {
         questions: Questions,
         deadline: Instant,
     ) -> (Arc<Self>, oneshot::Receiver<Findings>) {
+        Self::begin(excerpt, None, questions, deadline)
+    }
+
+    /// Begins with a claim; none if it is longer than any claim that is read.
+    pub(super) fn of_claim(
+        claim: Claim<'_>,
+        max_tokens: usize,
+        deadline: Instant,
+    ) -> Option<(Arc<Self>, oneshot::Receiver<Findings>)> {
+        let excerpt = Excerpt::new(claim.answer, max_tokens);
+        let asked = claim.asked();
+        let is_short = claim.context.len() + asked.len() <= max_tokens.saturating_mul(BYTES_A_TOKEN);
+        (is_short && excerpt.whole().is_some()).then(|| {
+            let grounds = Grounds { context: claim.context.to_owned(), question: asked };
+            Self::begin(excerpt, Some(grounds), Questions::HALLUCINATION, deadline)
+        })
+    }
+
+    fn begin(
+        excerpt: Excerpt,
+        grounds: Option<Grounds>,
+        questions: Questions,
+        deadline: Instant,
+    ) -> (Arc<Self>, oneshot::Receiver<Findings>) {
         let (reply, findings) = oneshot::channel();
         let begun = Instant::now();
         let progress = Progress { parts: Vec::new(), cost: Cost::default(), open: 0, last: begun, reply };
         let progress = Mutex::new(Some(progress));
-        (Arc::new(Self { excerpt, questions, begun, deadline, progress }), findings)
+        (Arc::new(Self { excerpt, grounds, questions, begun, deadline, progress }), findings)
     }
 
     /// Cuts the text into tokens and windows; returns those whose answers are not in the cache.
@@ -165,7 +214,10 @@ impl Reading {
         for (model, encoder) in library.models.iter().enumerate() {
             let asked = self.questions.and(library.asked(model));
             if !asked.is_empty() {
-                let (part, pages) = self.part(library, &**encoder, model, asked, parts.len())?;
+                let (part, pages) = match &self.grounds {
+                    None => self.part(library, &**encoder, model, asked, parts.len())?,
+                    Some(grounds) => self.claim(grounds, library, &**encoder, model, parts.len())?,
+                };
                 parts.push(part);
                 jobs.extend(pages);
             }
@@ -219,27 +271,68 @@ impl Reading {
                 continue;
             }
             let window = windows[place].clone();
-            let key = library.cache.key(model, &ids[window.tokens.clone()]);
-            let known = library.cache.get(key);
-            let missing = known.as_ref().map_or(wanted, |known| wanted.without(known.questions()));
-            if !missing.is_empty() {
-                let page = Page {
-                    reading: Arc::clone(self),
-                    wanted: missing,
-                    key,
-                    ids: Arc::clone(&ids),
-                    place: window.tokens.clone(),
-                    part: at,
-                    sheet: sheets.len(),
-                    known: known.clone(),
-                };
-                let (tokens, deadline) = (window.tokens.len(), self.deadline);
-                jobs.push(Job { model, tokens, deadline, window: page });
-            }
-            let answer = known.filter(|_| missing.is_empty());
+            let spot = Spot { model, part: at, sheet: sheets.len() };
+            let matter = (Arc::clone(&ids), window.tokens.clone(), None);
+            let (answer, job) = self.page(library, spot, wanted, matter);
+            jobs.extend(job);
             sheets.push(Sheet { window, wanted, answer, failed: false });
         }
         Ok((Part { asked, bytes, is_whole, total, sheets }, jobs))
+    }
+
+    /// Cuts a claim into pairs; none of them where it is too long.
+    fn claim(
+        self: &Arc<Self>,
+        grounds: &Grounds,
+        library: &Library,
+        encoder: &dyn Encoder,
+        model: usize,
+        at: usize,
+    ) -> Result<(Part, Vec<Job<Page>>), Fault> {
+        let (start, answer) = self.excerpt.whole().unwrap_or_default();
+        let answer = encoder.tokens(answer)?;
+        let bytes: Vec<_> =
+            answer.bytes.into_iter().map(|span| start + span.start..start + span.end).collect();
+        let mut tokens = claim::Tokens {
+            context: encoder.tokens(&grounds.context)?.ids,
+            question: encoder.tokens(&grounds.question)?.ids,
+            answer: answer.ids,
+        };
+        let wanted = Questions::HALLUCINATION;
+        let is_whole = tokens.len() <= library.spec.max_tokens;
+        let (mut sheets, mut jobs) = (Vec::new(), Vec::new());
+        let meetings =
+            if is_whole { tokens.meetings(encoder.room(), library.spec.overlap) } else { Vec::new() };
+        for meeting in meetings {
+            let (ids, second) = tokens.pair(&meeting);
+            let spot = Spot { model, part: at, sheet: sheets.len() };
+            let window = Window { tokens: meeting.answer, fresh: ids.len() };
+            let (answer, job) = self.page(library, spot, wanted, (ids.into(), 0..window.fresh, Some(second)));
+            jobs.extend(job);
+            sheets.push(Sheet { window, wanted, answer, failed: false });
+        }
+        let total = bytes.len() as f32;
+        Ok((Part { asked: wanted, bytes, is_whole, total, sheets }, jobs))
+    }
+
+    /// Looks for what is known of a window, and makes a page for the queue of what is not.
+    fn page(
+        self: &Arc<Self>,
+        library: &Library,
+        spot: Spot,
+        wanted: Questions,
+        (ids, place, second): (Arc<[u32]>, Range<usize>, Option<usize>),
+    ) -> (Option<Arc<Answer>>, Option<Job<Page>>) {
+        let key = library.cache.key(spot.model, &ids[place.clone()], second);
+        let known = library.cache.get(key);
+        let wanted = known.as_ref().map_or(wanted, |known| wanted.without(known.questions()));
+        if wanted.is_empty() {
+            return (known, None);
+        }
+        let Spot { model, part, sheet } = spot;
+        let (tokens, deadline) = (place.len(), self.deadline);
+        let page = Page { reading: Arc::clone(self), wanted, key, ids, place, second, part, sheet, known };
+        (None, Some(Job { model, tokens, deadline, window: page }))
     }
 
     /// Answers at once if nothing is left to compute.
@@ -318,6 +411,7 @@ impl Library {
             let wanted = match question {
                 Question::Jailbreak => spec.thresholds.jailbreak,
                 Question::Pii => spec.thresholds.pii,
+                Question::Hallucination => spec.thresholds.hallucination,
                 Question::Domain | Question::Embedding => None,
             };
             let threshold = wanted.unwrap_or_else(|| model.threshold(question));

@@ -67,6 +67,8 @@ pub struct Thresholds {
     pub jailbreak: Option<f32>,
     /// For a piece of personal data.
     pub pii: Option<f32>,
+    /// For a token of an answer that nothing bears out.
+    pub hallucination: Option<f32>,
 }
 
 /// Where a model comes from.

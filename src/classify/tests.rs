@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::answer::{Answer, Encoder, Fault, Tokens};
+use super::answer::{Answer, Encoder, Fault, Pair, Tokens};
 use super::*;
 
 /// A model whose tokens are words; holds every forward until it is opened, and remembers them.
+///
+/// As a detector it doubts each word that the first text of a pair does not hold.
 ///
 /// Words that start with `m` are maths, the others are not; `attack` is an attack; `@…` is a person; `fail`,
 /// `panic` and `nan` do what they say.
@@ -75,6 +77,7 @@ impl Words {
             jailbreak: wanted.jailbreak.then_some(risk),
             pii: wanted.pii.then(|| words.iter().map(person).collect()),
             embedding: wanted.embedding.then(|| vec![3.0 * maths, 4.0 * maths]),
+            hallucination: None,
         })
     }
 }
@@ -88,7 +91,7 @@ impl Encoder for Words {
         let labels: &[&str] = match question {
             Question::Domain => &["maths", "other"],
             Question::Pii => &["O", "B-PERSON"],
-            Question::Jailbreak | Question::Embedding => &[],
+            Question::Jailbreak | Question::Embedding | Question::Hallucination => &[],
         };
         labels.iter().copied().map(Arc::from).collect()
     }
@@ -129,6 +132,17 @@ impl Encoder for Words {
         drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
         self.left.fetch_add(1, Ordering::SeqCst);
         windows.iter().map(|window| self.answer(window, wanted)).collect()
+    }
+
+    fn run_pairs(&self, pairs: &[Pair<'_>]) -> Result<Vec<Answer>, Fault> {
+        let windows: Vec<&[u32]> = pairs.iter().map(|pair| pair.second).collect();
+        let mut answers = self.run(&windows, Questions::NONE)?;
+        for (answer, pair) in answers.iter_mut().zip(pairs) {
+            assert!(pair.first.len() + pair.second.len() <= self.room());
+            let doubt = |id: &u32| if pair.first.contains(id) { 0.1 } else { 0.9 };
+            answer.hallucination = Some(pair.second.iter().map(doubt).collect());
+        }
+        Ok(answers)
     }
 }
 
@@ -577,6 +591,83 @@ fn spans(text: &str, window: usize, overlap: usize) -> (Vec<Range<usize>>, Vec<R
         tokens.bytes[window.tokens.start].start..tokens.bytes[window.tokens.end - 1].end
     };
     (windows.into_iter().map(bytes).collect(), tokens.bytes.clone())
+}
+
+fn detector(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
+    let model = Words::new(Questions::HALLUCINATION);
+    let classifier = start(spec, &[&model]);
+    (model, classifier)
+}
+
+fn doubted<'a>(found: &Findings, answer: &'a str) -> Result<Vec<&'a str>, Unknown> {
+    let doubts = found.hallucination.as_ref().unwrap().as_ref().map_err(|reason| *reason)?;
+    Ok(doubts.iter().map(|doubt| &answer[doubt.bytes.clone()]).collect())
+}
+
+#[tokio::test]
+async fn what_no_part_of_a_long_context_bears_out_is_doubted() {
+    let (model, classifier) = detector(&spec());
+    let context = format!("start {} end", words(0, 200));
+    let answer = " start made up word70 end zürich ";
+    let claim = Claim { context: &context, question: "word1 where", answer };
+    let found = classifier.verify(claim, soon()).await;
+    assert_eq!(doubted(&found, answer), Ok(vec!["made up", "zürich"]));
+    assert!(model.batches().iter().flatten().count() > 3, "it was read in parts");
+    let again = classifier.verify(claim, soon()).await;
+    assert_eq!(
+        (doubted(&again, answer), again.cost.cached),
+        (Ok(vec!["made up", "zürich"]), again.cost.windows)
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_cannot_be_judged_says_why() {
+    let spec = Spec { max_tokens: 50, queue: 1, ..spec() };
+    let (model, classifier) = detector(&spec);
+    let verify = |context: String, answer: &'static str| {
+        let classifier = Arc::clone(&classifier);
+        async move {
+            let claim = Claim { context: &context, question: "", answer };
+            doubted(&classifier.verify(claim, soon()).await, answer)
+        }
+    };
+    assert_eq!(verify(words(0, 60), "word1").await, Err(Unknown::TooLong));
+    assert_eq!(verify("x".repeat(5000), "word1").await, Err(Unknown::TooLong));
+    assert_eq!(verify(" ".to_owned(), "word1").await, Err(Unknown::Empty));
+    assert_eq!(verify("word1".to_owned(), " ").await, Err(Unknown::Empty));
+    let elsewhere = one(&spec).1;
+    let claim = Claim { context: "a", question: "", answer: "a" };
+    let found = elsewhere.verify(claim, soon()).await;
+    assert_eq!(doubted(&found, "a"), Err(Unknown::Unsupported));
+    assert_eq!(elsewhere.classify("a", Questions::HALLUCINATION, soon()).await.outcome(), "unsupported");
+    assert_eq!(classifier.classify("a", Questions::HALLUCINATION, soon()).await.outcome(), "unsupported");
+    model.shut();
+    let late = classifier.verify(claim, in_a_moment()).await;
+    assert_eq!(doubted(&late, "a"), Err(Unknown::Late));
+    model.open();
+}
+
+#[tokio::test]
+async fn a_claim_nobody_waits_for_is_never_judged() {
+    let (model, classifier) = detector(&spec());
+    model.shut();
+    let verify = |answer: &'static str| {
+        let classifier = Arc::clone(&classifier);
+        tokio::spawn(async move {
+            let claim = Claim { context: "a b", question: "", answer };
+            doubted(&classifier.verify(claim, soon()).await, answer)
+        })
+    };
+    let first = verify("a");
+    model.entered(1).await;
+    let left = verify("b c d");
+    until(|| classifier.queued() == 1).await;
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    assert_eq!(classifier.queued(), 0);
+    model.open();
+    assert_eq!(first.await.unwrap(), Ok(Vec::new()));
+    assert_eq!(model.batches(), [[1]]);
 }
 
 proptest! {

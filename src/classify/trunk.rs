@@ -8,6 +8,7 @@ pub(super) mod rope;
 
 use candle_core::{Result, Tensor, bail};
 
+use super::frame::Framed;
 use bert::Bert;
 use modernbert::ModernBert;
 
@@ -21,10 +22,11 @@ pub(super) enum Trunk {
 pub(super) struct States(Vec<Option<Tensor>>);
 
 impl Trunk {
-    /// Computes the states in `keep`, each (tokens, width), for texts whose ids stand one after the other.
+    /// Computes the states in `keep`, each (tokens, width), for texts that stand one after the other.
     ///
     /// Fails on an empty text, on one of more tokens than there are positions, and on an id outside the vocabulary.
-    pub(super) fn forward(&self, ids: &[u32], starts: &[usize], keep: &[usize]) -> Result<States> {
+    pub(super) fn forward(&self, texts: &Framed, keep: &[usize]) -> Result<States> {
+        let (ids, starts) = (&texts.ids, &texts.starts);
         for pair in starts.windows(2) {
             let length = pair[1].saturating_sub(pair[0]);
             if length == 0 || length > self.positions() {
@@ -34,10 +36,10 @@ impl Trunk {
         let mut states = States(vec![None; self.layers() + 1]);
         match self {
             Self::Bert(trunk) => {
-                trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?;
+                trunk.forward(texts, &mut |at, state| states.offer(at, state, keep))?;
             }
             Self::ModernBert(trunk) => {
-                trunk.forward(ids, starts, &mut |at, state| states.offer(at, state, keep))?;
+                trunk.forward((ids, starts), &mut |at, state| states.offer(at, state, keep))?;
             }
         }
         Ok(states)

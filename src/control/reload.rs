@@ -63,7 +63,15 @@ impl PolicyFile {
         let wrong = |issues| LoadFailure::Wrong { path: self.path.clone(), issues };
         // The first pass tells whose labels the decisions may name, the second holds them to those.
         let policy = policy::load(&text, base, environment, None).map_err(wrong)?;
-        let labels = match snapshot::classifier_spec(&policy).domains() {
+        let spec = snapshot::classifier_spec(&policy);
+        match spec.check_detector() {
+            Err(error) if !error.is_out_of_reach() => {
+                let at = ["classifier", "models", "hallucination"];
+                return Err(wrong(policy::fault_at(&text, &at, error.to_string())));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let labels = match spec.domains() {
             // Offline, a policy can be checked without its hub; whoever puts it in force needs the model anyway.
             Err(error) if error.is_out_of_reach() => return Ok(policy),
             labels => labels.map_err(BuildError::Classifier)?,

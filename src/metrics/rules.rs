@@ -35,7 +35,7 @@ impl Rules {
             ),
             guards: families.counter(
                 "guard_notices_total",
-                "What guards noticed: jailbreak, pii, unjudged, answer_masked, answer_cut.",
+                "What guards noticed: jailbreak, pii, unjudged, answer_masked, answer_cut, hallucination, unverified_factual.",
                 &["notice", "model"],
             ),
             pii: families.counter(
@@ -89,6 +89,8 @@ impl Rules {
             ("unjudged", !beside.unjudged.is_empty()),
             ("answer_masked", beside.answer_guard == Some("masked")),
             ("answer_cut", beside.answer_guard == Some("cut")),
+            ("hallucination", beside.hallucination.is_some()),
+            ("unverified_factual", beside.unverified_factual.is_some()),
         ];
         for (notice, _) in notices.into_iter().filter(|(_, noticed)| *noticed) {
             self.guards.with_label_values(&[notice, model]).inc();

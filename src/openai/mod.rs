@@ -6,6 +6,7 @@
 pub mod assemble;
 mod canonical;
 pub mod change;
+pub mod claims;
 pub mod conversation;
 pub mod fingerprint;
 mod json;
@@ -28,6 +29,7 @@ pub mod utterance;
 
 pub use assemble::Assembler;
 pub use change::{Change, SystemMode};
+pub use claims::claims;
 pub use conversation::Conversation;
 pub use fingerprint::Fingerprint;
 pub use message::Role;

@@ -16,6 +16,7 @@ use super::issue::Path;
 use super::raw::{RawBlockStyle, RawModel, RawPolicy, RawRetry, RawRetryCause, RawRoute};
 use super::raw_plugins::RawReasoning;
 use super::raw_pool::RawPool;
+use super::raw_signals::RawSignal;
 use super::{BasisPoints, BlockStyle, ClassifierModel, Effort, Model, ModelId, Policy, PoolId, Retry, Route};
 
 /// The kinds of personal data that the built-in model and the patterns tell apart.
@@ -39,6 +40,7 @@ pub(super) const PII_KINDS: [&str; 16] = [
 ];
 
 /// What the parts of a policy are checked against.
+#[allow(clippy::struct_excessive_bools, reason = "facts about the whole policy, each asked by its name")]
 pub(super) struct Known<'a> {
     models: &'a IndexMap<String, RawModel>,
     names: &'a HashMap<String, ModelId>,
@@ -48,6 +50,10 @@ pub(super) struct Known<'a> {
     pub(super) min_confidence: BasisPoints,
     pub(super) effort: Effort,
     pub(super) has_identity: bool,
+    /// Whether something finds what answers make up.
+    pub(super) has_detector: bool,
+    /// Whether a signal tells where facts are needed.
+    pub(super) checks_facts: bool,
 }
 
 impl Known<'_> {
@@ -114,6 +120,8 @@ pub(super) fn policy(raw: &RawPolicy, domains: Option<&[&str]>, checker: &mut Ch
         min_confidence: classifier.min_confidence,
         effort: default_effort(raw, checker),
         has_identity: identity.is_used(),
+        has_detector: classifier.models.hallucination.is_some(),
+        checks_facts: checks_facts(&raw.signals),
     };
     let mut signals = signals(&raw.signals, &root.key("signals"), &known, checker);
     let recipes = recipes(raw, &known, &mut signals, checker);
@@ -139,6 +147,10 @@ pub(super) fn policy(raw: &RawPolicy, domains: Option<&[&str]>, checker: &mut Ch
         names,
         loras,
     }
+}
+
+fn checks_facts(signals: &IndexMap<String, RawSignal>) -> bool {
+    signals.values().any(|signal| signal.fact_check.as_ref().is_some_and(|facts| facts.needed))
 }
 
 fn default_effort(raw: &RawPolicy, checker: &mut Checker<'_>) -> Effort {

@@ -27,7 +27,7 @@ pub(super) fn classifier(raw: &RawClassifier, path: &Path, checker: &mut Checker
         let message = format!("must be at most half of `window`, {}; it is {}", raw.window / 2, raw.overlap);
         checker.issue(&path.key("overlap"), message);
     }
-    let placed = [&models.domain, &models.jailbreak, &models.pii, &models.embedding];
+    let placed = [&models.domain, &models.jailbreak, &models.pii, &models.embedding, &models.hallucination];
     let is_fetched = placed
         .into_iter()
         .flatten()
@@ -64,10 +64,17 @@ fn thresholds(raw: &RawThresholds) -> Thresholds {
     Thresholds {
         jailbreak: raw.jailbreak.map(BasisPoints::from_fraction),
         pii: raw.pii.map(BasisPoints::from_fraction),
+        hallucination: raw.hallucination.map(BasisPoints::from_fraction),
     }
 }
 
 fn models(raw: &RawClassifierModels, path: &Path, checker: &mut Checker<'_>) -> ClassifierModels {
+    if raw.hallucination.as_deref() == Some("builtin") {
+        checker.issue(
+            &path.key("hallucination"),
+            "no detector is built in; write a folder or `hf://owner/name`",
+        );
+    }
     let mut placed = |question: &str, text: &Option<String>| {
         text.as_deref().map(|text| source(text, &path.key(question), checker))
     };
@@ -76,6 +83,7 @@ fn models(raw: &RawClassifierModels, path: &Path, checker: &mut Checker<'_>) -> 
         jailbreak: placed("jailbreak", &raw.jailbreak),
         pii: placed("pii", &raw.pii),
         embedding: placed("embedding", &raw.embedding),
+        hallucination: placed("hallucination", &raw.hallucination),
     }
 }
 

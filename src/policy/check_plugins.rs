@@ -8,13 +8,14 @@ use super::checker::Checker;
 use super::issue::Path;
 use super::raw_plugins::{
     RawAnswerAction, RawAnswerGuard, RawCacheMatch, RawCacheScope, RawCacheUse, RawGuardOnUnknown, RawGuards,
-    RawHeaders, RawPiiAction, RawPiiGuard, RawPlugins, RawPromptAction, RawPromptGuard, RawReasoning,
-    RawSystemPrompt, RawSystemPromptMode, RawTools, RawToolsMode,
+    RawHallucinationAction, RawHallucinationGuard, RawHeaders, RawPiiAction, RawPiiGuard, RawPlugins,
+    RawPromptAction, RawPromptGuard, RawReasoning, RawSystemPrompt, RawSystemPromptMode, RawTools,
+    RawToolsMode,
 };
 use super::{
     AnswerAction, AnswerGuard, BasisPoints, CacheScope, CacheUse, Effort, GuardOnUnknown, Guards,
-    HeaderChanges, PiiAction, PiiGuard, PiiKinds, Plugins, PromptAction, PromptGuard, Reasoning,
-    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools, Words,
+    HallucinationAction, HallucinationGuard, HeaderChanges, PiiAction, PiiGuard, PiiKinds, Plugins,
+    PromptAction, PromptGuard, Reasoning, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools, Words,
 };
 
 /// How many tools a file may hold.
@@ -295,5 +296,32 @@ fn answer(raw: &RawAnswerGuard, path: &Path, known: &Known<'_>, checker: &mut Ch
         }),
         on_words: raw.on_words.map_or(AnswerAction::Cut, action),
         on_unknown: on_unknown(raw.on_unknown),
+        hallucination: hallucination(&raw.hallucination, &path.key("hallucination"), known, checker),
     }
+}
+
+fn hallucination(
+    raw: &RawHallucinationGuard,
+    path: &Path,
+    known: &Known<'_>,
+    checker: &mut Checker<'_>,
+) -> HallucinationGuard {
+    let action = match raw.action {
+        RawHallucinationAction::Off => HallucinationAction::Off,
+        RawHallucinationAction::Log => HallucinationAction::Log,
+        RawHallucinationAction::Header => HallucinationAction::Header,
+    };
+    if action != HallucinationAction::Off && !known.has_detector {
+        let message = "no detector is configured; `classifier.models.hallucination` names one";
+        checker.issue(&path.key("action"), message);
+    }
+    if raw.spans && action != HallucinationAction::Header {
+        checker.issue(&path.key("spans"), "only with `action: header`");
+    }
+    if raw.unverified && !known.checks_facts {
+        let message = "no signal tells where facts are needed; `fact_check: {needed: true}` does";
+        checker.issue(&path.key("unverified"), message);
+    }
+    let deadline = checker.positive(&path.key("deadline"), raw.deadline);
+    HallucinationGuard { action, spans: raw.spans, unverified: raw.unverified, deadline }
 }

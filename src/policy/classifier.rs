@@ -69,6 +69,8 @@ pub struct ClassifierModels {
     pub pii: Option<ClassifierModel>,
     /// Its meaning as a vector.
     pub embedding: Option<ClassifierModel>,
+    /// Which parts of an answer nothing bears out that its model was told.
+    pub hallucination: Option<ClassifierModel>,
 }
 
 /// Where the models run.
@@ -89,6 +91,8 @@ pub struct Thresholds {
     pub jailbreak: Option<BasisPoints>,
     /// For a piece of personal data.
     pub pii: Option<BasisPoints>,
+    /// For a token of an answer that nothing bears out.
+    pub hallucination: Option<BasisPoints>,
 }
 
 /// What happens to a request whose domain is unknown: the classifier is busy, late or broken, the text is empty, or

@@ -1,6 +1,6 @@
 //! Owns the way from text to checked data, and how the steps' issues come together. Refuses to know the steps.
 
-use std::path::Path;
+use std::path::Path as FilePath;
 
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::checker::Checker;
 use super::environment::Environment;
 use super::expand::expand;
-use super::issue::{Issue, Issues};
+use super::issue::{Issue, Issues, Path};
 use super::raw::RawPolicy;
 use super::server::{RawServer, ServerSpec, server};
 use super::validate::validate;
@@ -20,7 +20,7 @@ use super::{Policy, check, yaml};
 /// The error holds everything that is wrong, in the order of the lines.
 pub fn load(
     text: &str,
-    base: &Path,
+    base: &FilePath,
     environment: &dyn Environment,
     domains: Option<&[&str]>,
 ) -> Result<Policy, Issues> {
@@ -28,10 +28,19 @@ pub fn load(
 }
 
 /// Loads a server file; relative files start at `base`.
-pub fn load_server(text: &str, base: &Path, environment: &dyn Environment) -> Result<ServerSpec, Issues> {
+pub fn load_server(text: &str, base: &FilePath, environment: &dyn Environment) -> Result<ServerSpec, Issues> {
     // Every key has a default, so a file without a single one is as good as `{}`.
     let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     read(if blank { "{}" } else { text }, base, environment, server)
+}
+
+/// Makes an issue of what only came out when a part of a policy was put to use.
+pub fn fault_at(text: &str, keys: &[&str], message: String) -> Issues {
+    let path = keys.iter().fold(Path::default(), |path, key| path.key(key));
+    // It has been read before, whoever asks this.
+    let mark = yaml::parse(text).map(|tree| tree.locate(&path)).ok();
+    let (line, column) = mark.map_or((1, 1), |mark| (mark.line, mark.column));
+    Issues(vec![Issue { path: path.to_string(), line, column, message, suggestion: None }])
 }
 
 /// Gives the JSON Schema of a policy, for editors.
@@ -47,7 +56,7 @@ pub fn server_schema() -> Value {
 /// Reads a text as `R` and checks it.
 fn read<R: DeserializeOwned + JsonSchema, T>(
     text: &str,
-    base: &Path,
+    base: &FilePath,
     environment: &dyn Environment,
     check: impl FnOnce(&R, &mut Checker<'_>) -> T,
 ) -> Result<T, Issues> {
@@ -144,11 +153,11 @@ mod tests {
     }
 
     fn loaded(text: &str) -> Result<Policy, Issues> {
-        load(text, Path::new("/etc/signalbox"), &environment(), Some(&DOMAINS))
+        load(text, FilePath::new("/etc/signalbox"), &environment(), Some(&DOMAINS))
     }
 
     fn root(path: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+        FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
     }
 
     fn text(path: &str) -> String {
@@ -201,12 +210,12 @@ mod tests {
     fn the_shipped_policies_load_in_an_empty_environment() {
         let none = Fixed::default();
         for name in ["policy", "quickstart", "openai"] {
-            let result = load(&text(&format!("conf/{name}.yaml")), Path::new("/"), &none, Some(&DOMAINS));
+            let result = load(&text(&format!("conf/{name}.yaml")), FilePath::new("/"), &none, Some(&DOMAINS));
             assert!(result.is_ok(), "{name}:\n{}", result.unwrap_err());
         }
         assert_eq!(
-            load_server(&text("conf/server.yaml"), Path::new("/"), &none),
-            load_server("", Path::new("/"), &none)
+            load_server(&text("conf/server.yaml"), FilePath::new("/"), &none),
+            load_server("", FilePath::new("/"), &none)
         );
     }
 
@@ -214,7 +223,7 @@ mod tests {
     fn the_quickstart_sends_math_to_phi_and_all_else_to_llama() {
         let mut environment = Fixed::default();
         let quickstart = text("conf/quickstart.yaml");
-        let policy = load(&quickstart, Path::new("/"), &environment, Some(&DOMAINS)).unwrap();
+        let policy = load(&quickstart, FilePath::new("/"), &environment, Some(&DOMAINS)).unwrap();
         let mut covered: Vec<&str> =
             policy.decisions().map(|decision| domain_of(&policy, decision)).collect();
         covered.sort_unstable();
@@ -229,7 +238,7 @@ mod tests {
         let openai = policy.pools.iter().find(|pool| pool.name == "openai").unwrap();
         assert_eq!(openai.credential, None);
         environment.vars.insert("OPENAI_API_KEY".to_owned(), "sk-1".to_owned());
-        let keyed = load(&quickstart, Path::new("/"), &environment, Some(&DOMAINS)).unwrap();
+        let keyed = load(&quickstart, FilePath::new("/"), &environment, Some(&DOMAINS)).unwrap();
         let openai = keyed.pools.iter().find(|pool| pool.name == "openai").unwrap();
         let credential = openai.credential.as_ref().unwrap();
         assert_eq!(
@@ -348,7 +357,7 @@ mod tests {
         let text = text("tests/policies/valid/tls.yaml");
         let mut changed = environment();
         changed.files.insert(PathBuf::from("/run/secrets/key"), b"sk-other".to_vec());
-        let changed = load(&text, Path::new("/etc/signalbox"), &changed, Some(&DOMAINS)).unwrap();
+        let changed = load(&text, FilePath::new("/etc/signalbox"), &changed, Some(&DOMAINS)).unwrap();
         assert_eq!(fixture("tls"), fixture("tls"));
         assert_ne!(changed, fixture("tls"));
     }
@@ -368,7 +377,8 @@ mod tests {
         assert_eq!(wanted.models.pii, Some(ClassifierModel::Builtin));
         assert_eq!(wanted.models.embedding, None);
         assert_eq!(wanted.device, ClassifierDevice::Auto);
-        let thresholds = Thresholds { jailbreak: Some(BasisPoints(9500)), pii: Some(BasisPoints(0)) };
+        let thresholds =
+            Thresholds { jailbreak: Some(BasisPoints(9500)), pii: Some(BasisPoints(0)), hallucination: None };
         assert_eq!(wanted.thresholds, thresholds);
         // Never more than is read at all.
         assert_eq!((wanted.max_tokens, wanted.domain_tokens), (512, 512));
@@ -388,7 +398,7 @@ mod tests {
                 "version: 1\nmodels: {{a: {{pools: [p]}}}}\npools: {{p: {{endpoints: [\"h:1\"]}}}}\n\
                  classifier: {classifier}\n"
             );
-            load(&text, Path::new("/"), environment, None).map(|policy| policy.classifier.hub)
+            load(&text, FilePath::new("/"), environment, None).map(|policy| policy.classifier.hub)
         };
         let fetched = "{model: \"hf://a/b\"}";
         let plain = with(fetched, &environment).unwrap();
@@ -411,7 +421,7 @@ mod tests {
         let with = |bytes: Option<&[u8]>| {
             let file = bytes.map(|bytes| (PathBuf::from("/key"), bytes.to_vec()));
             let environment = Fixed { files: file.into_iter().collect(), ..Fixed::default() };
-            load(text, Path::new("/"), &environment, Some(&DOMAINS))
+            load(text, FilePath::new("/"), &environment, Some(&DOMAINS))
         };
         for absent in [None, Some(&b""[..]), Some(b"\n")] {
             let policy = with(absent).unwrap();
@@ -428,7 +438,7 @@ mod tests {
         let text = "listeners:\n  - address: localhost:8080\n    tls: {cert_file: no, key_file: client.key}\n  \
                     - address: 0.0.0.0:1\n  - address: 0.0.0.0:1\nlimits: {max_body_bytes: 10, max_buffered_bytes: 9}\n\
                     log: {level: loud}\ndrain: {timeout: 0s}\nthread: 4\n";
-        let issues = load_server(text, Path::new("/etc/signalbox"), &environment()).unwrap_err();
+        let issues = load_server(text, FilePath::new("/etc/signalbox"), &environment()).unwrap_err();
         assert_eq!(
             issues.to_string(),
             "listeners[0].address (line 2): `localhost:8080` is not `address:port`, such as `0.0.0.0:8080` or \
@@ -453,7 +463,7 @@ mod tests {
         fn no_bytes_make_loading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let text = String::from_utf8_lossy(&bytes);
             let _ = loaded(&text);
-            let _ = load_server(&text, Path::new("/"), &environment());
+            let _ = load_server(&text, FilePath::new("/"), &environment());
         }
 
         #[test]

@@ -53,11 +53,11 @@ pub use decision::{
 pub use environment::{Environment, Fixed, Process};
 pub use identity::{CacheSpec, CacheStore, Identity, Person, Price};
 pub use issue::{Issue, Issues};
-pub use load::{load, load_server, schema, server_schema};
+pub use load::{fault_at, load, load_server, schema, server_schema};
 pub use plugins::{
-    AnswerAction, AnswerGuard, CacheScope, CacheUse, Effort, GuardOnUnknown, Guards, HeaderChanges,
-    PiiAction, PiiGuard, Plugins, PromptAction, PromptGuard, Reasoning, ReasoningFamily, ReasoningKind,
-    SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools, Words,
+    AnswerAction, AnswerGuard, CacheScope, CacheUse, Effort, GuardOnUnknown, Guards, HallucinationAction,
+    HallucinationGuard, HeaderChanges, PiiAction, PiiGuard, Plugins, PromptAction, PromptGuard, Reasoning,
+    ReasoningFamily, ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools, Words,
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, HashKey, Health, HostRule, PoolSpec,

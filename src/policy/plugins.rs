@@ -286,13 +286,53 @@ pub struct AnswerGuard {
     pub on_words: AnswerAction,
     /// What happens to text that could not be judged: it passes, or the answer ends before it.
     pub on_unknown: GuardOnUnknown,
+    /// What is told of what nothing bears out that the model was told.
+    pub hallucination: HallucinationGuard,
 }
 
 impl AnswerGuard {
     /// Whether anything is looked at.
     pub fn is_on(&self) -> bool {
+        self.watches() || self.hallucination.is_on()
+    }
+
+    /// Whether anything is looked at on the way, so that the answer may change.
+    pub fn watches(&self) -> bool {
         self.pii != AnswerAction::Off || self.cuts_jailbreak || !self.words.is_empty()
     }
+}
+
+/// What is told of an answer that is not borne out by what its model was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HallucinationGuard {
+    /// What is done.
+    pub action: HallucinationAction,
+    /// Whether the client is told which parts of the answer.
+    pub spans: bool,
+    /// Whether the client is told where facts are needed and nothing is there to check the answer against.
+    pub unverified: bool,
+    /// How long a whole answer may be judged.
+    pub deadline: Duration,
+}
+
+impl HallucinationGuard {
+    /// Whether anything is told.
+    pub fn is_on(&self) -> bool {
+        self.action != HallucinationAction::Off || self.unverified
+    }
+}
+
+/// What is done with an answer that nothing bears out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HallucinationAction {
+    /// No answer is looked at.
+    #[default]
+    Off,
+    /// It is counted and logged, once it has gone out.
+    Log,
+    /// The client is told in headers too, for which the answer is held back until it is judged; of a stream, which is
+    /// not held back, it is only counted and logged.
+    Header,
 }
 
 /// Words and phrases to be found in texts; equal lists are equal.

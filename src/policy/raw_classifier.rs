@@ -98,6 +98,10 @@ pub(super) struct RawClassifierModels {
     /// The one that gives a text's meaning as a vector.
     #[schemars(length(min = 1))]
     pub(super) embedding: Option<String>,
+    /// The one that finds what an answer makes up: a token classifier over pairs of context and answer. None when
+    /// absent, whatever `model` is.
+    #[schemars(length(min = 1))]
+    pub(super) hallucination: Option<String>,
 }
 
 /// Where the models run.
@@ -124,6 +128,9 @@ pub(super) struct RawThresholds {
     /// For a piece of personal data that the model finds; those that validated patterns find always count.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) pii: Option<f64>,
+    /// For a token of an answer that nothing bears out which its model was told.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) hallucination: Option<f64>,
 }
 
 /// What happens to a request whose domain is unknown, for whatever reason.

@@ -362,6 +362,48 @@ pub(super) struct RawAnswerGuard {
     pub(super) on_words: Option<RawAnswerAction>,
     /// What happens to text that could not be judged: it passes, or the answer ends before it.
     pub(super) on_unknown: RawGuardOnUnknown,
+    /// What is told of what nothing bears out that the model was told.
+    pub(super) hallucination: RawHallucinationGuard,
+}
+
+/// What is told of an answer that is not borne out by what its model was told: results of tools, documents.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "HallucinationGuard")]
+pub(super) struct RawHallucinationGuard {
+    /// What is done; needs a detector, `classifier.models.hallucination`.
+    pub(super) action: RawHallucinationAction,
+    /// For `header`: whether it also tells which parts of the answer.
+    pub(super) spans: bool,
+    /// Whether headers tell where a `fact_check` signal wants facts and there is nothing to check the answer against.
+    pub(super) unverified: bool,
+    /// How long a whole answer may be judged.
+    pub(super) deadline: RawDuration,
+}
+
+impl Default for RawHallucinationGuard {
+    fn default() -> Self {
+        Self {
+            action: RawHallucinationAction::Off,
+            spans: false,
+            unverified: false,
+            deadline: RawDuration(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// What is done with an answer that nothing bears out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "HallucinationAction")]
+pub(super) enum RawHallucinationAction {
+    /// No answer is looked at.
+    Off,
+    /// It is counted and logged, once it has gone out.
+    Log,
+    /// The client is told in headers too, for which whole answers are held back until they are judged; streams are not
+    /// held back, and only counted and logged.
+    Header,
 }
 
 /// What is done with a part of an answer.

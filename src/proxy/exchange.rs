@@ -6,10 +6,11 @@ use super::deadline::Deadline;
 use super::kept::Filing;
 use super::outflow::{Outflow, Watching};
 use super::replay::{OutflowSlot, ReplayHandle};
+use super::verify::{Outcome, Verification};
 use crate::balance::{Flight, Lease, hash_key};
 use crate::metrics::Metrics;
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader};
-use crate::policy::{Balance, HashKey, PoolId, PoolSpec, Retry, Route};
+use crate::policy::{AnswerGuard, Balance, HashKey, PoolId, PoolSpec, Retry, Route};
 use crate::record::{Record, bounded, millis};
 use crate::route::{Extras, Plan, Target, body_for};
 use crate::snapshot::Snapshot;
@@ -37,6 +38,10 @@ pub struct Exchange {
     pub(super) outflow: Option<OutflowSlot>,
     /// What is needed to keep the answer.
     pub(super) filing: Option<Box<Filing>>,
+    /// An answer that has gone out and is still to be judged.
+    pub(super) verification: Option<Box<Verification>>,
+    /// What was found out about an answer before it went out.
+    pub(super) outcome: Option<Outcome>,
     /// Whether the client may know which signals matched.
     pub(super) debug: bool,
     pub(super) answer: Answer,
@@ -115,6 +120,8 @@ impl Exchange {
             replay: None,
             outflow: None,
             filing: None,
+            verification: None,
+            outcome: None,
             debug: false,
             answer: Answer::default(),
         }
@@ -168,11 +175,15 @@ impl Exchange {
             }
             return false;
         }
+        let api = course.api;
         if status != StatusCode::OK {
             self.filing = None;
         }
         let extras = course.plan.extras.as_deref();
-        let watching = extras.filter(|extras| extras.answer.is_some() || !extras.unmask.is_empty());
+        let watches = |extras: &&Extras| {
+            extras.answer.as_ref().is_some_and(AnswerGuard::watches) || !extras.unmask.is_empty()
+        };
+        let watching = extras.filter(watches);
         let watching = watching.map(|extras| Watching {
             guard: extras.answer.clone().unwrap_or_default(),
             unmask: extras.unmask.clone(),
@@ -180,7 +191,8 @@ impl Exchange {
             patience: self.live.policy.classifier.deadline,
         });
         let keep = self.filing.as_ref().map(|filing| filing.max_answer_bytes());
-        let outflow = Outflow::new(format, course.api, watching, keep);
+        let slot = Arc::clone(slot);
+        let outflow = Outflow::new(format, api, watching, keep).verified(self.verification(format));
         let revises = outflow.revises();
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(outflow));
         revises
@@ -197,7 +209,14 @@ impl Exchange {
         if let Some(did) = outflow.did() {
             self.record.chosen.beside().answer_guard = Some(did);
         }
-        if let (true, Some(filing)) = (whole, self.filing.take())
+        (self.outcome, self.verification) = outflow.judged();
+        if let Some(outcome) = &self.outcome {
+            outcome.note(self.record.chosen.beside());
+        }
+        self.verification = self.verification.take().filter(|_| whole);
+        // An answer that is known to make things up is not given again.
+        let is_doubtful = self.outcome.as_ref().is_some_and(Outcome::doubts);
+        if let (true, Some(filing)) = (whole && !is_doubtful, self.filing.take())
             && let Some(answer) = outflow.whole()
         {
             filing.keep(answer);

@@ -7,6 +7,7 @@ mod admit;
 mod body;
 mod deadline;
 mod exchange;
+mod hold;
 mod identity;
 mod kept;
 mod notes;
@@ -15,6 +16,7 @@ mod peer;
 mod replay;
 mod respond;
 mod shadow;
+mod verify;
 
 pub use access_log::{AccessLog, Flush};
 pub use exchange::Exchange;
@@ -22,7 +24,7 @@ pub use exchange::Exchange;
 use crate::metrics::Metrics;
 use crate::openai::{Format, Rejection, UsageReader};
 use crate::policy::{Limits, PoolSpec};
-use crate::record::bounded;
+use crate::record::{Record, bounded};
 use crate::snapshot::Live;
 use crate::vitals::Vitals;
 use admit::{Admission, Refusal};
@@ -41,8 +43,10 @@ use shadow::Shadows;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use verify::Outcome;
 
 /// The proxy: what every request needs.
+#[derive(Clone)]
 pub struct Gateway {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
@@ -84,6 +88,15 @@ impl Gateway {
         // A client that stops reading must not hold an endpoint for ever.
         downstream.set_write_timeout(Some(self.limits.idle_timeout));
         downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
+    }
+
+    /// Counts and logs a finished request.
+    fn finish(&self, record: &Record, judged: Option<&Outcome>) {
+        if let Some(outcome) = judged {
+            outcome.findings.iter().for_each(|findings| self.metrics.classified(findings, outcome.took));
+        }
+        self.metrics.finished(record);
+        self.log.write(record);
     }
 
     /// Whether an answer's status is one that another endpoint may better, and there is one.
@@ -337,8 +350,22 @@ impl ProxyHttp for Gateway {
             replay::uninstall(session, &handle);
         }
         exchange.close();
-        self.metrics.finished(&exchange.record);
-        self.log.write(&exchange.record);
+        let judged = exchange.outcome.take();
+        let Some(verification) = exchange.verification.take() else {
+            self.finish(&exchange.record, judged.as_ref());
+            return;
+        };
+        // The client has its answer: nobody waits for the rest but the log, and whoever drains.
+        let (gateway, in_flight) = (self.clone(), self.vitals.enter());
+        let mut record = std::mem::take(&mut exchange.record);
+        tokio::spawn(async move {
+            let judged = verification.judge().await;
+            if let Some(outcome) = &judged {
+                outcome.note(record.chosen.beside());
+            }
+            gateway.finish(&record, judged.as_ref());
+            drop(in_flight);
+        });
     }
 
     fn suppress_error_log(&self, _session: &Session, _exchange: &Self::CTX, _error: &Error) -> bool {

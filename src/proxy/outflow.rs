@@ -3,6 +3,7 @@
 //!
 //! Answers that nobody watches never come here. Knows nothing of sockets.
 
+use super::verify::{Outcome, Verification};
 use crate::classify::{Classifier, EntitySource, Findings, Questions, Unknown};
 use crate::openai::{Api, Assembler, Channel, Finish, Format, Place, ReviseLimits, Reviser};
 use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
@@ -24,6 +25,9 @@ const CONTEXT: usize = 256;
 pub(super) struct Outflow {
     watch: Option<Watch>,
     kept: Option<Assembler>,
+    /// What the answer is held against once it is whole, and what came of it.
+    verification: Option<Box<Verification>>,
+    outcome: Option<Outcome>,
     ended: bool,
 }
 
@@ -71,7 +75,37 @@ impl Outflow {
             did: None,
             unjudged: None,
         });
-        Self { watch, kept: keep.map(|most| Assembler::new(format, api, most)), ended: false }
+        let kept = keep.map(|most| Assembler::new(format, api, most));
+        Self { watch, kept, verification: None, outcome: None, ended: false }
+    }
+
+    /// Has the answer judged once it is whole.
+    pub(super) fn verified(self, verification: Option<Verification>) -> Self {
+        Self { verification: verification.map(Box::new), ..self }
+    }
+
+    /// Says whether the answer is held back until it is judged.
+    pub(super) fn holds(&self) -> bool {
+        self.verification.as_ref().is_some_and(|verification| verification.holds())
+    }
+
+    /// Judges the whole answer; gives the headers that tell the client.
+    pub(super) async fn judge(&mut self) -> Vec<(&'static str, String)> {
+        if let Some(verification) = self.verification.take() {
+            self.outcome = verification.judge().await;
+        }
+        self.outcome.as_ref().map(Outcome::headers).unwrap_or_default()
+    }
+
+    /// Lets the answer go unjudged.
+    pub(super) fn give_up(&mut self, reason: Unknown) {
+        self.verification = None;
+        self.outcome = Some(Outcome::unknown(reason));
+    }
+
+    /// Gives what was found out about the answer, and what is still to be judged.
+    pub(super) fn judged(&mut self) -> (Option<Outcome>, Option<Box<Verification>>) {
+        (self.outcome.take(), self.verification.take())
     }
 
     /// Whether the client has had the last piece.
@@ -96,6 +130,9 @@ impl Outflow {
         self.ended = passed.is_last;
         if let Some(kept) = &mut self.kept {
             kept.feed(&passed.bytes);
+        }
+        if let Some(verification) = &mut self.verification {
+            verification.feed(&passed.bytes);
         }
         passed
     }

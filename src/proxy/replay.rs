@@ -7,7 +7,10 @@
 //! deadlines are kept here. Knows nothing of JSON, policies or pools.
 
 use super::deadline::Deadline;
+use super::hold::Hold;
 use super::outflow::Outflow;
+use super::verify::MAX_ANSWER;
+use crate::classify::Unknown;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -42,6 +45,8 @@ struct Replay {
     alarm: Option<Alarm>,
     slot: Slot,
     outflow: Option<OutflowSlot>,
+    /// What is held back of an answer that is to be judged as a whole.
+    hold: Hold,
 }
 
 /// Where what stands between answer and client is put, once the answer's header is there.
@@ -75,7 +80,15 @@ pub(super) fn install(
 ) -> ReplayHandle {
     let slot = Slot::default();
     let inner = std::mem::replace(&mut session.downstream_session, placeholder());
-    let replay = Replay { inner: Some(inner), body, deadline, alarm: None, slot: Arc::clone(&slot), outflow };
+    let replay = Replay {
+        inner: Some(inner),
+        body,
+        deadline,
+        alarm: None,
+        slot: Arc::clone(&slot),
+        outflow,
+        hold: Hold::default(),
+    };
     *session.downstream_session = ServerSession::new_custom(Box::new(replay));
     ReplayHandle(slot)
 }
@@ -111,6 +124,28 @@ impl Replay {
         if let Some(slot) = &self.outflow {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outflow);
         }
+    }
+
+    /// Holds an answer back until it is whole, and judges it then; gives what may be sent now.
+    async fn held(&mut self, outflow: &mut Outflow, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
+        self.hold.take(tasks)?;
+        if self.hold.is_whole() {
+            let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
+            let headers = tokio::select! {
+                biased;
+                headers = outflow.judge() => headers,
+                _left = inner.read_body_or_idle(true) => {
+                    let gone = Error::explain(ErrorType::ConnectionClosed, "the client has gone");
+                    return Err(gone.into_down());
+                }
+            };
+            return self.hold.release(&headers);
+        }
+        if self.hold.bytes() > MAX_ANSWER {
+            outflow.give_up(Unknown::TooLong);
+            return self.hold.release(&[]);
+        }
+        Ok(Vec::new())
     }
 
     fn inner_mut(&mut self) -> &mut ServerSession {
@@ -218,7 +253,14 @@ impl CustomSession for Replay {
         let Some(mut outflow) = self.take_outflow() else {
             return self.inner_mut().response_duplex_vec(tasks).await;
         };
-        let tasks = through(&mut outflow, tasks).await;
+        let mut tasks = through(&mut outflow, tasks).await;
+        if outflow.holds() {
+            tasks = self.held(&mut outflow, tasks).await?;
+            if tasks.is_empty() {
+                self.put_outflow(outflow);
+                return Ok(false);
+            }
+        }
         let is_cut = outflow.has_ended() && outflow.did() == Some("cut");
         self.put_outflow(outflow);
         let done = self.inner_mut().response_duplex_vec(tasks).await?;
@@ -270,8 +312,9 @@ impl CustomSession for Replay {
         self.inner().request_summary()
     }
 
+    /// What is held back counts as written: no attempt follows one whose answer has begun.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner().response_written()
+        self.inner().response_written().or_else(|| self.hold.header())
     }
 
     fn body_bytes_sent(&self) -> usize {

@@ -96,6 +96,14 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
+/// What says that an answer needs facts and that there was nothing to check it against.
+const UNVERIFIED: [(&str, &str); 4] = [
+    ("x-vsr-unverified-factual-response", "true"),
+    ("x-vsr-fact-check-needed", "true"),
+    ("x-vsr-verification-context-missing", "true"),
+    ("x-vsr-response-warnings", "unverified_factual"),
+];
+
 /// Says what else there is to say of a request.
 fn stamp_beside(headers: &mut HeaderMap, beside: &Beside, path: Path) {
     let score = beside.score.map(|score| format!("{score:.4}"));
@@ -119,6 +127,9 @@ fn stamp_beside(headers: &mut HeaderMap, beside: &Beside, path: Path) {
         ("x-vsr-pii-violation", by("personal_data").then_some("true")),
         ("x-vsr-pii-types", by("personal_data").then_some(pii.as_str())),
     ];
+    let is_unverified = beside.unverified_factual == Some(true) && path == Path::Upstream;
+    let stamps =
+        stamps.into_iter().chain(UNVERIFIED.map(|(name, value)| (name, is_unverified.then_some(value))));
     for (name, value) in stamps {
         put(headers, named(name), value);
     }

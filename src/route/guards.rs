@@ -7,7 +7,7 @@ use crate::classify::{Entity, Findings, Unknown};
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, GuardOnUnknown, ModelId, PiiAction, PiiGuard, PiiKinds, Policy,
-    PromptAction, PromptGuard, Scope,
+    PromptAction, PromptGuard, Scope, SignalKind,
 };
 use crate::signals::Known;
 use std::collections::BTreeSet;
@@ -77,6 +77,14 @@ pub(super) fn judge_prompt(
     unknown
         .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, notices))
         .map_or(Ruling::Pass, Ruling::Refuse)
+}
+
+/// Whether a signal says that the answer needs facts.
+pub(super) fn needs_facts(policy: &Policy, known: &Known) -> bool {
+    known.signals.iter().any(|(id, told)| {
+        let wants_facts = matches!(policy[id].kind, SignalKind::FactCheck { needed: true, .. });
+        wants_facts && told.reading.as_ref().is_ok_and(|reading| reading.matches)
+    })
 }
 
 /// What was masked: the words that stand in a request now, and those that stood there.

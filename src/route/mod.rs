@@ -155,6 +155,8 @@ pub struct Extras {
     pub cache: Option<CacheUse>,
     /// What is held against the answer.
     pub answer: Option<AnswerGuard>,
+    /// Whether a signal says that the answer needs facts.
+    pub needs_facts: bool,
     /// What was masked and is put back into the answer: the words there, and what they stand for.
     pub unmask: Masked,
     /// What the prompt means, for the cache.
@@ -394,6 +396,8 @@ async fn course(
         shadow: None,
         cache: None,
         answer: guarding.answer.cloned(),
+        needs_facts: guarding.answer.is_some_and(|guard| guard.hallucination.unverified)
+            && guards::needs_facts(policy, known),
         unmask: if unmasks { masked } else { Masked::new() },
         embedding: known.embedding().cloned(),
     };

@@ -211,6 +211,15 @@ impl Wanted {
         }
     }
 
+    /// Wants what tells whether answers need facts.
+    fn fact_checks(&mut self, policy: &Policy) {
+        for (id, signal) in policy.signals.iter().enumerate() {
+            if matches!(signal.kind, SignalKind::FactCheck { needed: true, .. }) {
+                self.signal(policy, SignalId(id));
+            }
+        }
+    }
+
     /// Takes in the guards that hold for a decision's requests to a model, and for those it sends on to another.
     fn guards(&mut self, policy: &Policy, decision: Option<&Guards>, model: Option<ModelId>) {
         let mut model = model;
@@ -219,6 +228,10 @@ impl Wanted {
             let own = model.map(|model| &policy[model].guards);
             let all = [decision, own, Some(&policy.guards)];
             let of = || all.into_iter().flatten();
+            let answer = of().find_map(|guards| guards.answer.as_ref());
+            if answer.is_some_and(|guard| guard.hallucination.unverified) {
+                self.fact_checks(policy);
+            }
             let pii = of().find_map(|guards| guards.pii.as_ref());
             if let Some(guard) = pii.filter(|guard| guard.action != PiiAction::Off) {
                 self.ask(PII, guard.scope);
@@ -282,6 +295,18 @@ mod tests {
         assert_eq!(of(1), JAILBREAK.or(PII));
         assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Open).prompt(), Questions::NONE);
         assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Named).prompt(), JAILBREAK.or(PII));
+    }
+
+    #[test]
+    fn a_guard_that_tells_of_unverified_answers_wants_to_know_which_need_facts() {
+        let signals =
+            "signals: {a: {fact_check: {needed: false}}, b: {fact_check: {}}, c: {domain: {any: [law]}}}\n";
+        let guards = |unverified: bool| {
+            format!("{PLAIN}{signals}guards: {{answer: {{hallucination: {{unverified: {unverified}}}}}}}\n")
+        };
+        let named = wanted(&guards(true), Audience::Named);
+        assert_eq!((named.signals().collect::<Vec<_>>(), named.prompt()), (vec![SignalId(1)], EMBEDDING));
+        assert!(wanted(&guards(false), Audience::Named).is_empty());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
     python tests/golden/make.py        (in an environment with tests/golden/requirements.txt)
 
-Writes tests/golden/models/*/ and tests/golden/checkpoints.json, which `cargo test classify` compares with what the
-gateway computes from the same files. All numbers come from models that were read back from the written files, in one
+Writes tests/golden/models/*/, tests/golden/checkpoints.json and tests/golden/claims.json, which `cargo test classify`
+compares with what the gateway computes from the same files. All numbers come from models that were read back from the written files, in one
 padded batch, so that reading, padding and truncation are part of what is compared.
 """
 
@@ -22,8 +22,8 @@ from transformers import (
     BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, DistilBertConfig,
     DistilBertForSequenceClassification, DistilBertForTokenClassification, ModernBertConfig,
     ModernBertForSequenceClassification, ModernBertForTokenClassification, ModernBertModel,
-    PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, XLMRobertaConfig,
-    XLMRobertaForTokenClassification, XLMRobertaModel,
+    PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaForTokenClassification,
+    XLMRobertaConfig, XLMRobertaForTokenClassification, XLMRobertaModel,
 )
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -38,6 +38,13 @@ TEXTS = [
     "Linux is said to be an open source kernel because its sources may be read by everyone. " * 3,
     "the cat sat on the mat, and the dog did not mind. " * 9,
     "東京は日本の首都です。 Is it? 🦀",
+]
+
+# What a model was told, what it was asked, what it said.
+CLAIMS = [
+    ("the cat sat on the mat.", "Where is the cat?", "the cat is on the mat"),
+    ("Zürich has 9 trams; the kernel is open source.", "What is open?", "Zürich 🦀 is to call 10 dogs."),
+    ("a" * 40, "", "a, b and c"),
 ]
 
 DOMAINS = ["biology", "business", "chemistry", "computer science", "economics", "engineering", "health", "history",
@@ -219,6 +226,63 @@ def embedded(name, tokenizer, longest):
     return {"model": name, "question": "embedding", "cases": cases}
 
 
+def claimed(name, kind, tokenizer):
+    model = kind.from_pretrained(MODELS / name, dtype=torch.float32).eval()
+    told = [f"{context} Question: {question}" if question else context for context, question, _ in CLAIMS]
+    inputs = tokenizer(told, [answer for _, _, answer in CLAIMS], padding=True, return_tensors="pt",
+                       return_token_type_ids=kind is BertForTokenClassification)
+    with torch.no_grad():
+        made_up = model(**inputs).logits.softmax(-1)[..., 1]
+    cases = []
+    for at, (context, question, answer) in enumerate(CLAIMS):
+        is_answer = torch.tensor([whose == 1 for whose in inputs.sequence_ids(at)])
+        ids = inputs["input_ids"][at][inputs["attention_mask"][at].bool()].tolist()
+        cases.append({"context": context, "question": question, "answer": answer, "ids": ids,
+                      "values": rounded(made_up[at][is_answer])})
+    return {"model": name, "cases": cases}
+
+
+def pairs(tokenizer, template):
+    """Has two texts framed too, as a template says."""
+    single, pair, special = template
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=special)
+    return tokenizer
+
+
+def claims():
+    """Detectors of what is made up: one for each way of telling the two texts of a pair apart."""
+    found = []
+    labels = names(["SUPPORTED", "HALLUCINATED"])
+    cls = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer = pairs(wordpiece(), ("[CLS] $A [SEP]", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", cls))
+    config = bert(tokenizer, **labels)
+    config.max_position_embeddings = 192
+    save("bert-claims", randomised(BertForTokenClassification(config), 21), tokenizer)
+    found.append(claimed("bert-claims", BertForTokenClassification, tokenizer))
+
+    ends = [("<s>", 0), ("</s>", 2)]
+    tokenizer = byte_level("<s>", "</s>", "<pad>")
+    tokenizer = pairs(tokenizer, ("<s> $A </s>", "<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0", ends))
+    config = roberta(RobertaConfig, tokenizer, num_labels=2)
+    config.max_position_embeddings = 194
+    save("roberta-claims", randomised(RobertaForTokenClassification(config), 22), tokenizer)
+    found.append(claimed("roberta-claims", RobertaForTokenClassification, tokenizer))
+
+    ends = [("[CLS]", 0), ("[SEP]", 2)]
+    tokenizer = byte_level("[CLS]", "[SEP]", "[PAD]")
+    tokenizer = pairs(tokenizer, ("[CLS] $A [SEP]", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", ends))
+    config = modernbert(tokenizer, **labels)
+    config.max_position_embeddings = 192
+    save("modernbert-claims", randomised(ModernBertForTokenClassification(config), 23), tokenizer)
+    found.append(claimed("modernbert-claims", ModernBertForTokenClassification, tokenizer))
+    return found
+
+
+def written(found):
+    return "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in found) + "\n]\n"
+
+
 def sentence(name, model, tokenizer, modules, longest):
     trunk = folder(f"{name}.trunk")
     model.save_pretrained(trunk)
@@ -327,14 +391,15 @@ def main():
              [Pooling(WIDTH, "cls")], 128)
     found.append(embedded("sentence-modernbert", modern, 128))
 
+    (HERE / "claims.json").write_text(written(claims()))
+
     for path in MODELS.rglob("*"):
         if path.name in ("special_tokens_map.json", "config_sentence_transformers.json"):
             path.unlink()
         elif path.name == "tokenizer_config.json":
             longest = json.loads(path.read_text())["model_max_length"]
             path.write_text(json.dumps({"model_max_length": longest}) + "\n")
-    (HERE / "checkpoints.json").write_text("[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in found)
-                                           + "\n]\n")
+    (HERE / "checkpoints.json").write_text(written(found))
     total = sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file())
     print(f"transformers {transformers.__version__}: {len(found)} sets, {total / 1e6:.2f} MB of models")
 

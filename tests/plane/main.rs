@@ -39,4 +39,5 @@ mod streaming;
 mod timeouts;
 mod upgrading;
 mod upstreams;
+mod verifying;
 mod why;

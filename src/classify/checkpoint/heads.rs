@@ -43,7 +43,7 @@ impl Kind {
         }
         Self::named(config).unwrap_or_else(|| {
             let has_head = reader.has("classifier.weight") || reader.has("classifier.out_proj.weight");
-            let is_for_tokens = placed == Some(Question::Pii)
+            let is_for_tokens = matches!(placed, Some(Question::Pii | Question::Hallucination))
                 || (has_head && family == Family::Roberta && reader.has("classifier.weight"));
             match (has_head, is_for_tokens) {
                 (false, _) => Self::States,
@@ -123,13 +123,22 @@ pub(super) fn load(
         _ => Scores::OneOf { temperature: 1.0, bias: Vec::new() },
     };
     let head = Head { states: vec![trunk.layers()], reads, layers, scores };
-    let question = if kind == Kind::Tokens { Question::Pii } else { labels::question(&names, placed) };
-    let mut positive = Vec::new();
-    if question == Question::Jailbreak {
-        positive = labels::positive(&names);
-        if positive.is_empty() {
-            return Err(unsupported(format!("none of the labels {names:?} is known to stand for an attack")));
-        }
+    let question = match kind {
+        Kind::Tokens if placed == Some(Question::Hallucination) => Question::Hallucination,
+        Kind::Tokens => Question::Pii,
+        // A head for texts answers nothing else, whatever it is placed under.
+        _ => labels::question(
+            &names,
+            placed.filter(|placed| matches!(placed, Question::Domain | Question::Jailbreak)),
+        ),
+    };
+    let (positive, sought) = match question {
+        Question::Jailbreak => (labels::positive(&names), "an attack"),
+        Question::Hallucination => (labels::made_up(&names), "what is made up"),
+        _ => (Vec::new(), ""),
+    };
+    if positive.is_empty() && !sought.is_empty() {
+        return Err(unsupported(format!("none of the labels {names:?} is known to stand for {sought}")));
     }
     let labels = names.iter().map(|name| name.as_str().into()).collect();
     Ok(Asked { question, head, labels, positive, threshold: None })

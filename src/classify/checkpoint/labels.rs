@@ -9,6 +9,10 @@ use crate::classify::findings::Question;
 const ATTACK: [&str; 8] =
     ["jailbreak", "injection", "malicious", "unsafe", "attack", "harmful", "adversarial", "hacking"];
 
+/// Words in the name of a label that stands for what nothing bears out.
+const MADE_UP: [&str; 7] =
+    ["hallucinat", "unsupported", "ungrounded", "unfaithful", "fabricat", "contradict", "baseless"];
+
 /// Words that turn the meaning of one of those round.
 const NOT: [&str; 4] = ["not", "no", "non", "benign"];
 
@@ -50,9 +54,19 @@ pub(super) fn positive(labels: &[String]) -> Vec<usize> {
     }
 }
 
+/// Returns which labels of a token stand for what nothing bears out; the second of two where the names do not say.
+pub(super) fn made_up(labels: &[String]) -> Vec<usize> {
+    let found: Vec<usize> = (0..labels.len()).filter(|at| speaks_of(&labels[*at], &MADE_UP)).collect();
+    if found.is_empty() && labels.len() == 2 { vec![1] } else { found }
+}
+
 fn is_attack(label: &str) -> bool {
+    speaks_of(label, &ATTACK)
+}
+
+fn speaks_of(label: &str, known: &[&str]) -> bool {
     let words = words(label);
-    let names_one = words.iter().any(|word| ATTACK.iter().any(|attack| word.starts_with(attack)));
+    let names_one = words.iter().any(|word| known.iter().any(|known| word.starts_with(known)));
     names_one && !words.iter().any(|word| NOT.contains(&word.as_str()))
 }
 
@@ -102,6 +116,22 @@ mod tests {
             (&["LABEL_0", "LABEL_1", "LABEL_2"], &[]),
         ] {
             assert_eq!(positive(&labels(names)), want, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn the_label_of_what_is_made_up_is_known_by_its_name_or_by_its_place() {
+        for (names, want) in [
+            (&["SUPPORTED", "HALLUCINATED"][..], &[1][..]),
+            (&["hallucination", "supported"], &[0]),
+            (&["not_hallucinated", "hallucinated"], &[1]),
+            (&["LABEL_0", "LABEL_1"], &[1]),
+            (&["0", "1"], &[1]),
+            (&["O", "B-FABRICATED", "I-FABRICATED"], &[1, 2]),
+            (&["O", "B-PERSON", "I-PERSON"], &[]),
+            (&["supported"], &[]),
+        ] {
+            assert_eq!(made_up(&labels(names)), want, "{names:?}");
         }
     }
 

@@ -5,6 +5,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::classify::device::Place;
+use crate::classify::frame::Framed;
 use crate::classify::load_error::LoadError;
 use crate::classify::ops::{Linear, Matrix, Norm, Table, Then, floats};
 use crate::classify::reader::Reader;
@@ -45,7 +46,9 @@ pub(in crate::classify) struct Bert {
     pub(in crate::classify) shape: Shape,
     place: Place,
     words: Table,
+    /// With the kind of the token added, as many times as there are kinds.
     positions: Table,
+    kinds: usize,
     norm: Norm,
     layers: Vec<Layer>,
 }
@@ -131,23 +134,24 @@ impl Bert {
         };
         let embeddings = reader.under("embeddings.");
         let words = embeddings.table("word_embeddings.weight", (shape.vocabulary, shape.width))?;
-        let positions = positions(&embeddings, &shape)?;
+        let (positions, kinds) = positions(&embeddings, &shape)?;
         let norm = embeddings.norm("LayerNorm", shape.width, shape.epsilon)?;
         let layers = (0..shape.layers)
             .map(|at| Layer::load(&reader.under(&format!("{}.{at}.", names.layers)), names, &shape))
             .collect::<std::result::Result<_, _>>()?;
-        Ok(Self { shape, place: reader.place.clone(), words, positions, norm, layers })
+        Ok(Self { shape, place: reader.place.clone(), words, positions, kinds, norm, layers })
     }
 
-    pub(super) fn forward(
-        &self,
-        ids: &[u32],
-        starts: &[usize],
-        each: &mut dyn FnMut(usize, &Tensor),
-    ) -> Result<()> {
+    pub(super) fn forward(&self, texts: &Framed, each: &mut dyn FnMut(usize, &Tensor)) -> Result<()> {
+        let (ids, starts) = (&texts.ids, &texts.starts);
         let mut places = Vec::with_capacity(ids.len());
         for pair in starts.windows(2) {
             self.shape.places(&ids[pair[0]..pair[1]], &mut places);
+        }
+        if self.kinds > 1 {
+            for place in texts.seconds.iter().flat_map(Clone::clone) {
+                places[place] += self.shape.positions as u32;
+            }
         }
         let embedded = (self.words.gather(ids)? + self.positions.gather(&places)?)?;
         let mut state = self.norm.forward(&embedded)?;
@@ -187,21 +191,24 @@ impl Layer {
     }
 }
 
-/// Reads the positions and adds to each the one token type that single texts have, where the trunk has types.
-fn positions(embeddings: &Reader<'_>, shape: &Shape) -> std::result::Result<Table, LoadError> {
+/// Reads the positions and adds to each the kind of its token: of a single text or the first of a pair, then, where
+/// the family tells them apart, of the second.
+fn positions(embeddings: &Reader<'_>, shape: &Shape) -> std::result::Result<(Table, usize), LoadError> {
     let name = "position_embeddings.weight";
     let types = "token_type_embeddings.weight";
     let Some(kinds) = embeddings.rows(types) else {
-        return embeddings.table(name, (shape.positions, shape.width));
+        return Ok((embeddings.table(name, (shape.positions, shape.width))?, 1));
     };
     let weights = embeddings.weights;
-    let mut rows = floats(weights.matrix(&embeddings.name(name), (shape.positions, shape.width))?);
+    let rows = floats(weights.matrix(&embeddings.name(name), (shape.positions, shape.width))?);
     let types = floats(weights.matrix(&embeddings.name(types), (kinds, shape.width))?);
-    for row in rows.chunks_exact_mut(shape.width) {
-        for (x, kind) in row.iter_mut().zip(&types) {
-            *x += kind;
-        }
+    // RoBERTa has the table and never uses more than its first row.
+    let kinds = if shape.counting == Counting::FromZero { kinds.min(2) } else { 1 };
+    let mut data = Vec::with_capacity(kinds * rows.len());
+    for kind in types.chunks_exact(shape.width).take(kinds) {
+        let added = |row: &[f32]| row.iter().zip(kind).map(|(x, kind)| x + kind).collect::<Vec<_>>();
+        data.extend(rows.chunks_exact(shape.width).flat_map(added));
     }
-    let matrix = Matrix::F32 { rows: shape.positions, cols: shape.width, data: rows };
-    Ok(Table::new(matrix, embeddings.place)?)
+    let matrix = Matrix::F32 { rows: kinds * shape.positions, cols: shape.width, data };
+    Ok((Table::new(matrix, embeddings.place)?, kinds))
 }

@@ -78,8 +78,7 @@ impl ModernBert {
 
     pub(super) fn forward(
         &self,
-        ids: &[u32],
-        starts: &[usize],
+        (ids, starts): (&[u32], &[usize]),
         each: &mut dyn FnMut(usize, &Tensor),
     ) -> Result<()> {
         let mut state = self.norm.forward(&self.words.gather(ids)?)?;

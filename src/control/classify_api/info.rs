@@ -82,6 +82,7 @@ fn describe(model: &ModelInfo, question: Question) -> Model {
         Question::Jailbreak => ("jailbreak_classifier", "security_detection"),
         Question::Pii => ("pii_classifier", "pii_detection"),
         Question::Embedding => ("similarity_model", "similarity"),
+        Question::Hallucination => ("hallucination_detector", "hallucination_detection"),
     };
     let metadata = BTreeMap::from([
         ("model_type", model.family.to_owned()),
@@ -106,6 +107,7 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
         (Question::Pii, "pii_detection"),
         (Question::Jailbreak, "security_detection"),
         (Question::Embedding, "similarity_matching"),
+        (Question::Hallucination, "hallucination_detection"),
     ];
     let capabilities: Vec<&str> =
         capabilities.into_iter().filter(|(question, _)| can(*question)).map(|(_, name)| name).collect();

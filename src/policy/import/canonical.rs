@@ -3,6 +3,7 @@
 
 use super::conditions::Conditions;
 use super::decisions::{self, Setting};
+use super::detector;
 use super::draft::{Draft, ascii};
 use super::files::Files;
 use super::globals;
@@ -34,6 +35,7 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     }
     let modules = at(&["model_catalog", "modules"]);
     let thresholds = modules.as_ref().map(|modules| modules_of(modules, draft)).unwrap_or_default();
+    let detector = at(&["model_catalog"]).and_then(|catalog| detector::canonical(&catalog));
     let setting = Setting {
         is_canonical: true,
         cache,
@@ -41,6 +43,7 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
         tools,
         prompt_min: None,
         pii_min: None,
+        has_detector: detector.is_some(),
         files,
     };
     let strategy =
@@ -49,6 +52,7 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     let conditions = conditions(&routing, &Conditions::default(), thresholds, draft);
     draft.decisions = decisions::read(&routing.list("decisions"), &conditions, &setting, draft);
     recipes(root, (&conditions, thresholds), &setting, draft);
+    detector::put(detector, draft);
 }
 
 /// Reads what else is known of models.

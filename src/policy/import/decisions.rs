@@ -20,6 +20,8 @@ pub(super) struct Setting<'a> {
     pub(super) tools: Option<Mapping>,
     pub(super) prompt_min: Option<f64>,
     pub(super) pii_min: Option<f64>,
+    /// Whether a detector of hallucinations is configured.
+    pub(super) has_detector: bool,
     pub(super) files: &'a Files<'a>,
 }
 
@@ -102,7 +104,9 @@ fn decision(
 
 /// Says which requests a decision is for that refuses or answers some.
 fn audience(plugins: &Plugins, setting: &Setting, decision: &mut Mapping) {
-    if setting.is_canonical && (plugins.guards || plugins.responds) {
+    if plugins.verifies && !plugins.guards && !setting.is_canonical {
+        decision.put("applies_to", "auto");
+    } else if setting.is_canonical && (plugins.guards || plugins.responds || plugins.verifies) {
         decision.put("applies_to", "auto").remark(
             "vSR lets requests that name a model pass every decision by. `all` holds this against them too.",
         );

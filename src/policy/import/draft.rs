@@ -14,6 +14,10 @@ pub(super) struct Draft {
     pub(super) strategy: Option<String>,
     pub(super) effort: Option<String>,
     pub(super) blocks: bool,
+    /// Whether a decision holds answers against what their model was told.
+    pub(super) detects: bool,
+    /// Whether a signal tells where facts are needed.
+    pub(super) checks_facts: bool,
     pub(super) classifier: Mapping,
     pub(super) identity: Option<Mapping>,
     pub(super) signals: Mapping,

@@ -3,6 +3,7 @@
 
 use super::conditions::Conditions;
 use super::decisions::{self, Setting, reasoning};
+use super::detector;
 use super::draft::{Draft, Endpoint, Pool, ascii, pool_name};
 use super::files::Files;
 use super::globals;
@@ -23,7 +24,17 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     let cache = globals::cache(root.get("semantic_cache").as_ref(), draft);
     let tools = globals::tools(root.get("tools").as_ref(), files);
     let (prompt_min, pii_min) = guards(root, is_categories, draft);
-    let setting = Setting { is_canonical: false, cache, caches_all: true, tools, prompt_min, pii_min, files };
+    let detector = detector::legacy(root);
+    let setting = Setting {
+        is_canonical: false,
+        cache,
+        caches_all: true,
+        tools,
+        prompt_min,
+        pii_min,
+        has_detector: detector.is_some(),
+        files,
+    };
     if is_categories {
         categories(&root.list("categories"), &setting, draft);
         return;
@@ -39,6 +50,7 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     signals::similar("embedding", &root.list("embedding_rules"), &mut building);
     signals::fact_checks(&root.list("fact_check_rules"), &mut building);
     draft.decisions = decisions::read(&root.list("decisions"), &conditions, &setting, draft);
+    detector::put(detector, draft);
 }
 
 /// Reads the default model and the names that ask for a decision.

@@ -7,6 +7,7 @@
 mod canonical;
 mod conditions;
 mod decisions;
+mod detector;
 mod dialect;
 mod draft;
 mod files;

@@ -61,6 +61,15 @@ impl Mapping {
         self
     }
 
+    /// Adds a key to the mapping at another key, which is new where there was none.
+    pub(super) fn put_in(&mut self, outer: &str, key: &str, value: impl Into<Out>) {
+        let known = self.0.iter_mut().find(|pair| pair.key == outer).map(|pair| &mut pair.value);
+        match known {
+            Some(Out::Map(mapping)) => mapping.put(key, value),
+            _ => self.put(outer, Out::of(key, value)),
+        };
+    }
+
     /// Says whether there is no key at all.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

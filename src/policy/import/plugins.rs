@@ -2,6 +2,7 @@
 
 use super::super::check_plugins::RESERVED;
 use super::decisions::Setting;
+use super::detector;
 use super::draft::Draft;
 use super::out::{Mapping, Out};
 use super::signals::kinds;
@@ -15,6 +16,10 @@ pub(super) struct Plugins {
     pub(super) responds: bool,
     /// Whether the decision holds something against requests.
     pub(super) guards: bool,
+    /// Whether the decision holds answers against what their model was told.
+    pub(super) verifies: bool,
+    /// What is held against answers.
+    answer: Mapping,
     /// The parts that the decision has settled, be it by turning them off.
     settled: Vec<&'static str>,
 }
@@ -36,6 +41,8 @@ pub(super) fn read(list: &[View<'_>], setting: &Setting, draft: &mut Draft) -> P
     if let Some(tools) = setting.tools.as_ref().filter(|_| !plugins.settled.contains(&"tools")) {
         plugins.out.put("tools", tools.clone());
     }
+    let answer = std::mem::take(&mut plugins.answer);
+    plugins.out.filled("answer", answer);
     plugins
 }
 
@@ -70,6 +77,10 @@ impl Plugins {
             "response_jailbreak" if is_on == Some(true) => self.response_jailbreak(configuration),
             "system_prompt" | "tools" | "tool_selection" | "response_jailbreak" => {
                 item.ignored("disabled in the original: left out");
+            }
+            "hallucination" if is_on == Some(true) && setting.has_detector => {
+                self.verifies = true;
+                self.answer.put("hallucination", detector::plugin(configuration, draft));
             }
             _ if is_on == Some(false) => item.ignored("disabled in the original: left out"),
             _ => item.unsupported(&without(kind)),
@@ -285,7 +296,7 @@ impl Plugins {
         let Some(action) = configuration.get("action") else { return };
         if action.text() == Some("block") {
             action.mapped(to);
-            self.out.put("answer", Out::of("jailbreak", "cut"));
+            self.answer.put("jailbreak", "cut");
             self.guards = true;
         } else {
             action.unsupported("an answer is cut where it turns unsafe, or left alone; no header says so");
@@ -314,7 +325,7 @@ fn is_header(name: &str) -> bool {
 /// Says what is missing for a plugin.
 fn without(kind: &str) -> String {
     let why = match kind {
-        "hallucination" => "no detector of hallucinations is configured",
+        "hallucination" => "no detector is configured; `classifier.models.hallucination` names one",
         "rag" => "nothing is retrieved here: a service in front does that better",
         "memory" => "no memories are kept of users",
         "context_compression" => "conversations go on as they are",

@@ -165,6 +165,7 @@ pub(super) fn fact_checks(list: &[View<'_>], building: &mut Building<'_>) {
         note_text(item);
         let mut check = Mapping::default();
         check.put("needed", name != "no_fact_check_needed");
+        building.draft.checks_facts |= name != "no_fact_check_needed";
         check.maybe("min_score", building.thresholds.fact_check);
         building.add("fact_check", &name, Out::of("fact_check", check));
     }

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::super::issue::Path;
 use super::super::yaml::Kind;
-use super::super::{AppliesTo, Fixed, Policy, Rule, Transport, load};
+use super::super::{
+    AppliesTo, BasisPoints, ClassifierModel, Fixed, HallucinationAction, Policy, Rule, Transport, load,
+};
 use super::*;
 
 fn repository(path: &str) -> PathBuf {
@@ -266,6 +268,75 @@ fn guards_of_the_older_dialects_hold_for_requests_that_name_a_model_too() {
         policy.recipes[0].decisions.iter().find(|own| own.name == "guard").unwrap().applies_to,
         AppliesTo::Auto
     );
+}
+
+/// The decisions of the guides, with a detector and its plugin as given.
+fn with_detector(mitigation: &str, plugin: &str) -> (Imported, Policy) {
+    let mut sources = own(&["decisions.yaml"]);
+    let text = sources[0].text.replace("{enabled: true, use_nli: false}", plugin);
+    sources[0].text = format!("{text}\nhallucination_mitigation: {mitigation}\n");
+    loaded(&sources)
+}
+
+#[test]
+fn a_detector_that_a_decision_asks_for_becomes_a_model_of_the_classifier() {
+    let detector = "{enabled: true, hallucination_model: {model_id: models/mine, threshold: 0.7, use_cpu: true}, \
+                    nli_model: {model_id: models/nli}}";
+    let plugin = "{enabled: true, use_nli: true, hallucination_action: body, unverified_factual_action: header, \
+                  include_hallucination_details: true}";
+    let (imported, policy) = with_detector(detector, plugin);
+    let folder = ClassifierModel::Folder(PathBuf::from("./models/mine"));
+    assert_eq!(policy.classifier.models.hallucination, Some(folder));
+    assert_eq!(policy.classifier.thresholds.hallucination, Some(BasisPoints(7000)));
+    let decision = policy.recipes[0].decisions.iter().find(|own| own.name == "code_decision").unwrap();
+    let guard = decision.plugins.guards.answer.as_ref().unwrap().hallucination;
+    assert_eq!((guard.action, guard.spans, guard.unverified), (HallucinationAction::Header, true, true));
+    assert_eq!(decision.applies_to, AppliesTo::Auto);
+    for (path, is_supported) in [
+        ("hallucination_mitigation.hallucination_model.model_id", true),
+        ("hallucination_mitigation.nli_model", false),
+        ("decisions[2].plugins[1].configuration.hallucination_action", false),
+        ("decisions[2].plugins[1].configuration.use_nli", false),
+        ("decisions[2].plugins[1].configuration.unverified_factual_action", true),
+    ] {
+        let fate = note(&imported, path);
+        assert_eq!(matches!(fate, Fate::Unsupported { .. }), !is_supported, "{path}: {fate:?}");
+    }
+}
+
+#[test]
+fn vsrs_own_detector_and_repositories_come_from_the_hub_and_what_is_off_stays_off() {
+    let model =
+        |mitigation: &str, plugin: &str| with_detector(mitigation, plugin).1.classifier.models.hallucination;
+    let hub = |repo: &str| ClassifierModel::Hub { repo: repo.to_owned(), revision: "main".to_owned() };
+    let of = |id: &str| format!("{{enabled: true, hallucination_model: {{model_id: {id}}}}}");
+    let on = "{enabled: true}";
+    let own = "KRLabsOrg/lettucedect-base-modernbert-en-v1";
+    assert_eq!(model(&of("models/mom-halugate-detector"), on), Some(hub(own)));
+    assert_eq!(model(&of("owner/name"), on), Some(hub("owner/name")));
+    assert_eq!(model(&of("owner/name"), "{enabled: false}"), None);
+    assert_eq!(model(&of("owner/name").replace("true", "false"), on), None);
+    let (imported, policy) = loaded(&own_canonical());
+    assert_eq!(policy.classifier.models.hallucination, Some(hub(own)));
+    assert_eq!(policy.classifier.thresholds.hallucination, Some(BasisPoints(8200)));
+    let find =
+        |name: &str| policy.recipes[0].decisions.iter().find(|decision| decision.name == name).unwrap();
+    let guard = find("tree").plugins.guards.answer.as_ref().unwrap();
+    assert_eq!((guard.hallucination.action, guard.cuts_jailbreak), (HallucinationAction::Log, true));
+    let path = "global.model_catalog.modules.hallucination_mitigation.detector.min_span_length";
+    assert!(matches!(note(&imported, path), Fate::Unsupported { .. }));
+}
+
+/// The canonical configuration with a detector whose path stands among the system's models.
+fn own_canonical() -> Vec<Source> {
+    let mut sources = own(&["canonical.yaml"]);
+    let plugin =
+        "- {type: hallucination, configuration: {enabled: true, hallucination_action: none}}\n        ";
+    let module = "system: {hallucination_detector: models/mom-halugate-detector}, modules: {hallucination_mitigation: \
+                  {enabled: true, detector: {threshold: 0.82, min_span_length: 2, endpoint: \"\"}}, ";
+    let text = sources[0].text.replace("- {type: rag,", &format!("{plugin}- {{type: rag,"));
+    sources[0].text = text.replace("modules: {", module);
+    sources
 }
 
 #[test]

@@ -18,7 +18,7 @@ const LEGACY: &[(&str, &str)] = &[
     ("embedding_models", CLASSIFIER),
     ("classifier.category_model", CLASSIFIER),
     ("classifier.pii_model", CLASSIFIER),
-    ("hallucination_mitigation", "no detector of hallucinations is configured"),
+    ("hallucination_mitigation", "no decision asks for it, or another model does it"),
     ("prompt_guard", CLASSIFIER),
     ("router", "chose between two classifiers in vSR; there is one here"),
     ("semantic_cache", "how the cache finds and drops answers is its own business"),

@@ -1,0 +1,130 @@
+//! Owns vLLM Semantic Router's hallucination detector: which model it is, and what its plugin becomes in a decision.
+//! Refuses to know the other plugins.
+
+use super::draft::Draft;
+use super::out::Mapping;
+use super::view::View;
+
+/// The folder that vSR's own downloads put its detector into, and where they have it from.
+const OWN: (&str, &str) = ("mom-halugate-detector", "hf://KRLabsOrg/lettucedect-base-modernbert-en-v1");
+
+/// A detector as a policy names it.
+#[derive(Debug, Clone)]
+pub(super) struct Detector {
+    model: String,
+    threshold: Option<f64>,
+    remark: &'static str,
+}
+
+/// Reads the detector of the older dialects.
+pub(super) fn legacy(root: &View<'_>) -> Option<Detector> {
+    let module = root.get("hallucination_mitigation")?;
+    let is_on = module.flag("enabled", "classifier.models.hallucination") == Some(true);
+    without_explainer(&module, "nli_model");
+    let detector = module.get("hallucination_model").filter(|_| is_on)?;
+    read(&detector, None)
+}
+
+/// Reads the detector of the canonical dialect, whose path may stand among the system's models.
+pub(super) fn canonical(catalog: &View<'_>) -> Option<Detector> {
+    let module = catalog.at(&["modules", "hallucination_mitigation"])?;
+    let is_on = module.flag("enabled", "classifier.models.hallucination") != Some(false);
+    without_explainer(&module, "explainer");
+    let detector = module.get("detector").filter(|_| is_on)?;
+    if let Some(endpoint) = detector.get("endpoint").filter(|endpoint| endpoint.text() != Some("")) {
+        endpoint.unsupported("answers are judged by a model in this process, not by another service");
+        return None;
+    }
+    for key in ["min_span_length", "min_span_confidence"] {
+        if let Some(view) = detector.get(key) {
+            view.unsupported("every part of an answer that reaches the threshold counts");
+        }
+    }
+    let path = catalog.at(&["system", "hallucination_detector"]);
+    read(&detector, path.as_ref())
+}
+
+fn without_explainer(module: &View<'_>, key: &str) {
+    if let Some(explainer) = module.get(key) {
+        explainer.unsupported("no second model explains what the detector found");
+    }
+}
+
+fn read(view: &View<'_>, path: Option<&View<'_>>) -> Option<Detector> {
+    let to = "classifier.models.hallucination";
+    let said = view.get("model_id").or_else(|| path.cloned())?;
+    let named = said.text().filter(|text| !text.is_empty())?;
+    let threshold = view.share("threshold", "classifier.thresholds.hallucination");
+    said.mapped(to);
+    if named.trim_end_matches('/').rsplit('/').next() == Some(OWN.0) {
+        let remark = "The detector that vSR fetches into this folder, fetched from the Hugging Face hub.";
+        return Some(Detector { model: OWN.1.to_owned(), threshold, remark });
+    }
+    let is_folder = named.starts_with(['.', '/']) || named.starts_with("models/");
+    let is_repository = !is_folder && named.matches('/').count() == 1;
+    let model = match named {
+        named if is_repository => format!("hf://{named}"),
+        named if named.starts_with(['.', '/']) => named.to_owned(),
+        named => format!("./{named}"),
+    };
+    let remark = if is_repository {
+        "Fetched from the Hugging Face hub."
+    } else {
+        "This folder must be there, relative to this file."
+    };
+    Some(Detector { model, threshold, remark })
+}
+
+/// Turns the plugin of a decision into what its guard of answers does.
+pub(super) fn plugin(configuration: &View<'_>, draft: &mut Draft) -> Mapping {
+    let to = "decisions[].plugins.answer.hallucination";
+    let mut guard = Mapping::default();
+    let action = match configuration.take("hallucination_action", to).as_deref() {
+        Some("none") => "log",
+        Some("body") => {
+            in_a_header(configuration, "hallucination_action");
+            "header"
+        }
+        _ => "header",
+    };
+    guard.put("action", action);
+    let details = configuration.flag("include_hallucination_details", to);
+    if details == Some(true) && action == "header" {
+        guard.put("spans", true);
+    }
+    let wish = configuration.take("unverified_factual_action", to);
+    if wish.as_deref() == Some("body") {
+        in_a_header(configuration, "unverified_factual_action");
+    }
+    if matches!(wish.as_deref(), Some("header" | "body")) {
+        if draft.checks_facts {
+            guard.put("unverified", true);
+        } else if let Some(view) = configuration.get("unverified_factual_action") {
+            view.unsupported("no `fact_check` signal tells where facts are needed");
+        }
+    }
+    if configuration.flag("use_nli", to) == Some(true)
+        && let Some(view) = configuration.get("use_nli")
+    {
+        view.unsupported("no second model explains what the detector found");
+    }
+    draft.detects = true;
+    guard
+}
+
+fn in_a_header(configuration: &View<'_>, key: &str) {
+    if let Some(view) = configuration.get(key) {
+        view.unsupported("answers go out as they are: headers tell");
+    }
+}
+
+/// Names the detector in the policy, if a decision asks for it.
+pub(super) fn put(detector: Option<Detector>, draft: &mut Draft) {
+    let Some(Detector { model, threshold, remark }) = detector.filter(|_| draft.detects) else { return };
+    let mut models = Mapping::default();
+    models.put("hallucination", model).remark(remark);
+    draft.classifier.put("models", models);
+    if let Some(threshold) = threshold {
+        draft.classifier.put_in("thresholds", "hallucination", threshold);
+    }
+}
