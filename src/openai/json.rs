@@ -118,6 +118,7 @@ impl Items<'_> {
         self.reader.end()
     }
 
+    #[inline]
     fn step(&mut self) -> Result<Option<Item>, Flaw> {
         let reader = &mut self.reader;
         reader.white_space();
@@ -149,6 +150,7 @@ impl Items<'_> {
 impl Iterator for Items<'_> {
     type Item = Result<Item, Flaw>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.place == Place::End {
             return None;
@@ -202,6 +204,7 @@ impl Reader<'_> {
     }
 
     /// Passes a key and its colon.
+    #[inline]
     fn key(&mut self) -> Result<Range<usize>, Flaw> {
         if self.peek() != Some(b'"') {
             return self.flaw("expected a key in double quotes");
@@ -273,6 +276,7 @@ impl Reader<'_> {
     }
 
     /// Passes a string, number, boolean or null.
+    #[inline]
     pub(super) fn scalar(&mut self) -> Result<(), Flaw> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| ()),

@@ -157,9 +157,12 @@ impl ProxyHttp for Gateway {
         let Some((pool, address)) = exchange.attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
-        let peer = self.wardrobe.peer(exchange.live.pool_spec(pool), address);
-        let peer = peer::plain(peer, &session.req_header().headers);
-        Ok(Box::new(if exchange.reconnects() { peer::unpooled(peer) } else { peer }))
+        let mut peer = Box::new(self.wardrobe.peer(exchange.live.pool_spec(pool), address));
+        peer::plain(&mut peer, &session.req_header().headers);
+        if exchange.reconnects() {
+            peer::unpooled(&mut peer);
+        }
+        Ok(peer)
     }
 
     async fn upstream_request_filter(
@@ -397,7 +400,7 @@ fn request_id(header: &RequestHeader) -> String {
             for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
                 *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
             }
-            String::from_utf8_lossy(&id).into_owned()
+            String::from_utf8(id.to_vec()).unwrap_or_default()
         }
     }
 }

@@ -108,11 +108,10 @@ impl Wardrobe {
 }
 
 /// Keeps a peer off the kept connections, of which others may be stale too; its own is not kept either.
-pub(super) fn unpooled(mut peer: HttpPeer) -> HttpPeer {
+pub(super) fn unpooled(peer: &mut HttpPeer) {
     // They are found by a hash over this.
     peer.group_key ^= rand::random::<u64>() | 1;
     peer.options.idle_timeout = Some(std::time::Duration::ZERO);
-    peer
 }
 
 fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
@@ -127,7 +126,7 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 }
 
 /// Lets a request keep what Pingora would look for in it before [`dress`] does, unless its `Connection` names fields.
-pub(super) fn plain(mut peer: HttpPeer, headers: &HeaderMap) -> HttpPeer {
+pub(super) fn plain(peer: &mut HttpPeer, headers: &HeaderMap) {
     let names_none = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
@@ -135,7 +134,6 @@ pub(super) fn plain(mut peer: HttpPeer, headers: &HeaderMap) -> HttpPeer {
     if headers.get_all(CONNECTION).iter().all(names_none) {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     }
-    peer
 }
 
 /// Makes the client's request the upstream's: its host, its path, its credential, and nothing that steers us.

@@ -148,6 +148,23 @@ impl Replay {
         Ok(Vec::new())
     }
 
+    /// Sends pieces of an answer through what stands between it and the client.
+    async fn send_through(&mut self, mut outflow: Box<Outflow>, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut tasks = through(&mut outflow, tasks).await;
+        if outflow.holds() {
+            tasks = self.held(&mut outflow, tasks).await?;
+            if tasks.is_empty() {
+                self.put_outflow(outflow);
+                return Ok(false);
+            }
+        }
+        let is_cut = outflow.has_ended() && outflow.did() == Some("cut");
+        self.put_outflow(outflow);
+        let done = self.inner_mut().response_duplex_vec(tasks).await?;
+        // The client has a whole answer; nothing but an error ends an upstream that says on, or says nothing.
+        if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
+    }
+
     fn inner_mut(&mut self) -> &mut ServerSession {
         self.inner.as_deref_mut().expect("the inner session leaves only on drop")
     }
@@ -250,22 +267,11 @@ impl CustomSession for Replay {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let Some(mut outflow) = self.take_outflow() else {
-            return self.inner_mut().response_duplex_vec(tasks).await;
-        };
-        let mut tasks = through(&mut outflow, tasks).await;
-        if outflow.holds() {
-            tasks = self.held(&mut outflow, tasks).await?;
-            if tasks.is_empty() {
-                self.put_outflow(outflow);
-                return Ok(false);
-            }
+        match self.take_outflow() {
+            // Apart, and so out of the way of every answer that nothing stands before.
+            Some(outflow) => Box::pin(self.send_through(outflow, tasks)).await,
+            None => self.inner_mut().response_duplex_vec(tasks).await,
         }
-        let is_cut = outflow.has_ended() && outflow.did() == Some("cut");
-        self.put_outflow(outflow);
-        let done = self.inner_mut().response_duplex_vec(tasks).await?;
-        // The client has a whole answer; nothing but an error ends an upstream that says on, or says nothing.
-        if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
     }
 
     async fn finish(&mut self) -> Result<()> {
