@@ -38,6 +38,8 @@ pub struct Exchange {
     pub(super) outflow: Option<OutflowSlot>,
     /// What is needed to keep the answer.
     pub(super) filing: Option<Box<Filing>>,
+    /// A whole answer that is to be kept.
+    pub(super) keeping: Option<(Box<Filing>, Bytes)>,
     /// An answer that has gone out and is still to be judged.
     pub(super) verification: Option<Box<Verification>>,
     /// What was found out about an answer before it went out.
@@ -120,6 +122,7 @@ impl Exchange {
             replay: None,
             outflow: None,
             filing: None,
+            keeping: None,
             verification: None,
             outcome: None,
             debug: false,
@@ -214,11 +217,16 @@ impl Exchange {
             outcome.note(self.record.chosen.beside());
         }
         self.verification = self.verification.take().filter(|_| whole);
-        // An answer that is known to make things up is not given again.
-        let is_doubtful = self.outcome.as_ref().is_some_and(Outcome::doubts);
-        if let (true, Some(filing)) = (whole && !is_doubtful, self.filing.take())
+        if let (true, Some(filing)) = (whole, self.filing.take())
             && let Some(answer) = outflow.whole()
         {
+            self.keeping = Some((filing, answer));
+        }
+    }
+
+    /// Keeps the answer, unless it is known to make things up: then it is not given again.
+    pub(super) fn keep(keeping: Option<(Box<Filing>, Bytes)>, judged: Option<&Outcome>) {
+        if let Some((filing, answer)) = keeping.filter(|_| !judged.is_some_and(Outcome::doubts)) {
             filing.keep(answer);
         }
     }

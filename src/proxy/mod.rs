@@ -353,8 +353,9 @@ impl ProxyHttp for Gateway {
             replay::uninstall(session, &handle);
         }
         exchange.close();
-        let judged = exchange.outcome.take();
+        let (judged, keeping) = (exchange.outcome.take(), exchange.keeping.take());
         let Some(verification) = exchange.verification.take() else {
+            Exchange::keep(keeping, judged.as_ref());
             self.finish(&exchange.record, judged.as_ref());
             return;
         };
@@ -363,6 +364,7 @@ impl ProxyHttp for Gateway {
         let mut record = std::mem::take(&mut exchange.record);
         tokio::spawn(async move {
             let judged = verification.judge().await;
+            Exchange::keep(keeping, judged.as_ref());
             if let Some(outcome) = &judged {
                 outcome.note(record.chosen.beside());
             }
