@@ -75,3 +75,24 @@ async fn a_prompt_without_an_answer_is_counted_by_its_reason() {
     let reason = ["question=\"domain\"", "reason=\"late\""];
     gateway.counts("signalbox_classifier_unknown_total", &reason, 1.0).await;
 }
+
+#[tokio::test]
+async fn what_finds_the_queue_full_goes_on_unclassified_and_is_counted() {
+    const CLIENTS: usize = 8;
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy(&sim, "threads: 1, queue: 1, cache: 0")).start().await;
+    let mut clients = tokio::task::JoinSet::new();
+    for at in 0..CLIENTS {
+        let text = format!("the {at}th text takes more than a moment ").repeat(200);
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
+        let request = client().post(gateway.url("/v1/chat/completions")).body(body.to_string());
+        clients.spawn(async move { Answer::of(request.send().await.unwrap()).await });
+    }
+    let answers = clients.join_all().await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let busy = |answer: &&Answer| answer.header("x-vsr-selected-reason") == "default_classifier_busy";
+    let busy = answers.iter().filter(busy).count();
+    assert!((1..CLIENTS).contains(&busy), "{busy} of {CLIENTS}: one is computed, one waits");
+    let reason = ["question=\"domain\"", "reason=\"busy\""];
+    gateway.counts("signalbox_classifier_unknown_total", &reason, busy as f64).await;
+}
