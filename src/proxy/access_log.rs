@@ -15,6 +15,9 @@ const CAPACITY: usize = 8 << 20;
 /// How long lines are gathered once there is one.
 const GATHER: Duration = Duration::from_millis(20);
 
+/// How many bytes are gathered at most before they are written: more would leave the processor's cache on their way.
+const ENOUGH: usize = 64 << 10;
+
 /// Where the lines go.
 #[derive(Clone)]
 pub enum AccessLog {
@@ -186,10 +189,11 @@ impl Lines {
             waiting.dropped += 1;
             return;
         }
-        let was_empty = waiting.bytes.is_empty();
+        let before = waiting.bytes.len();
         waiting.bytes.extend_from_slice(line);
+        let after = waiting.bytes.len();
         drop(waiting);
-        if was_empty {
+        if before == 0 || (before < ENOUGH && after >= ENOUGH) {
             self.some.notify_one();
         }
     }
@@ -198,14 +202,12 @@ impl Lines {
         let mut batch = Vec::new();
         loop {
             let idle = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.over;
+            let few = |waiting: &mut Waiting| waiting.bytes.len() < ENOUGH && !waiting.over;
             let waiting = self.some.wait_while(self.waiting(), idle).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.some.wait_timeout_while(waiting, GATHER, few);
+            let (mut waiting, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
             let over = waiting.over;
-            drop(waiting);
-            if !over {
-                std::thread::sleep(GATHER);
-            }
             batch.clear();
-            let mut waiting = self.waiting();
             std::mem::swap(&mut waiting.bytes, &mut batch);
             let dropped = std::mem::take(&mut waiting.dropped);
             drop(waiting);

@@ -267,11 +267,11 @@ fn ends_with_the_hop(name: &HeaderName) -> bool {
 
 /// Tells whether a header is one that only this gateway may set.
 fn is_steering(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("x-vsr-")
-        || name.starts_with("x-gateway-")
-        || name.starts_with("x-signalbox-")
-        || name == "x-selected-model"
+    let Some(name) = name.as_str().strip_prefix("x-") else { return false };
+    name.starts_with("vsr-")
+        || name.starts_with("gateway-")
+        || name.starts_with("signalbox-")
+        || name == "selected-model"
 }
 
 /// The path to ask for: origin form, since an absolute one would reach the upstream as it came.

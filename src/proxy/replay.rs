@@ -222,11 +222,10 @@ impl CustomSession for Replay {
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
         let Some(due) = self.deadline.due() else { return inner.read_body_or_idle(true).await };
-        let now = Instant::now();
-        let alarm = self.alarm.get_or_insert_with(|| Alarm::set(now, due));
-        if alarm.at > due {
-            *alarm = Alarm::set(now, due);
-        }
+        let alarm = match &mut self.alarm {
+            Some(alarm) if alarm.at <= due => alarm,
+            other => other.insert(Alarm::set(Instant::now(), due)),
+        };
         loop {
             tokio::select! {
                 biased;
