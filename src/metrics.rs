@@ -12,7 +12,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use rules::Rules;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Seconds: from a tenth of a millisecond, where a proxy lives, to ten minutes, where a long answer ends.
@@ -41,10 +42,20 @@ pub struct Metrics {
     duration: HistogramVec,
     ttft: HistogramVec,
     tokens: IntCounterVec,
+    /// By the model's name, of which the policy has few.
+    models: RwLock<HashMap<String, Arc<OfModel>>>,
     rules: Rules,
     classifier: Classification,
     upstream: Upstream,
     state: State,
+}
+
+/// What is counted of one model.
+struct OfModel {
+    duration: Histogram,
+    ttft: Histogram,
+    /// Of the prompt, of the answer, and cached.
+    tokens: [IntCounter; 3],
 }
 
 /// What is counted of the classifier.
@@ -114,6 +125,7 @@ impl Metrics {
                 "Tokens as the upstreams counted them; cached ones are part of the prompt's.",
                 &["model", "kind"],
             ),
+            models: RwLock::default(),
             rules: Rules::new(&families),
             classifier: Classification::new(&families),
             upstream: Upstream::new(&families),
@@ -147,20 +159,31 @@ impl Metrics {
         if let Some(code) = answered.error {
             self.rejections.with_label_values(&[code]).inc();
         }
-        self.duration.with_label_values(&[model]).observe(answered.duration_ms / 1000.0);
+        let series = self.of_model(model);
+        series.duration.observe(answered.duration_ms / 1000.0);
         if let Some(ttft_ms) = answered.ttft_ms {
-            self.ttft.with_label_values(&[model]).observe(ttft_ms / 1000.0);
+            series.ttft.observe(ttft_ms / 1000.0);
         }
-        let kinds = [
-            ("prompt", answered.prompt_tokens),
-            ("completion", answered.completion_tokens),
-            ("cached", answered.cached_tokens),
-        ];
-        for (kind, count) in kinds {
-            if let Some(count) = count {
-                self.tokens.with_label_values(&[model, kind]).inc_by(count);
-            }
+        let counts = [answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens];
+        for (counter, count) in series.tokens.iter().zip(counts) {
+            counter.inc_by(count.unwrap_or_default());
         }
+    }
+
+    /// The series of one model; five look-ups, each of which hashes all its labels, are made once.
+    fn of_model(&self, model: &str) -> Arc<OfModel> {
+        let known = self.models.read().unwrap_or_else(PoisonError::into_inner).get(model).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            let series = Arc::new(OfModel {
+                duration: self.duration.with_label_values(&[model]),
+                ttft: self.ttft.with_label_values(&[model]),
+                tokens: ["prompt", "completion", "cached"]
+                    .map(|kind| self.tokens.with_label_values(&[model, kind])),
+            });
+            let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+            models.insert(model.to_owned(), Arc::clone(&series));
+            series
+        })
     }
 
     /// Counts one text that the classifier was asked about.

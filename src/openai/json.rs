@@ -94,6 +94,11 @@ pub(super) fn object(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     items.into_iter().flatten().map_while(Result::ok).map(|item| (&value[item.key], &value[item.value]))
 }
 
+/// Says whether a text stands in a JSON string as it is.
+pub fn is_plain(text: &str) -> bool {
+    plain(text.as_bytes()) == text.len()
+}
+
 /// Writes a string with its quotes.
 pub(super) fn quoted(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).expect("a string always serialises")

@@ -32,6 +32,7 @@ pub use change::{Change, SystemMode};
 pub use claims::claims;
 pub use conversation::Conversation;
 pub use fingerprint::Fingerprint;
+pub use json::is_plain;
 pub use message::Role;
 pub use redact::Replacement;
 pub use rejection::{Fault, Rejection};

@@ -3,6 +3,7 @@
 //! Lines are gathered in a bounded buffer and written by a thread of their own a few times a second: a request
 //! neither waits for a terminal nor wakes a thread. Lines that find the buffer full are dropped and counted.
 
+use crate::openai::is_plain;
 use crate::record::{Answered, Asked, Chosen, Record};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -124,7 +125,10 @@ trait Member {
 impl<T: Member> Member for Option<T> {
     #[inline]
     fn member(&self, key: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
-        self.as_ref().map_or(Ok(()), |value| value.member(key, line))
+        match self {
+            Some(value) => value.member(key, line),
+            None => Ok(()),
+        }
     }
 }
 
@@ -142,13 +146,11 @@ impl Member for &'static str {
 impl Member for String {
     fn member(&self, key: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
         line.extend_from_slice(key.as_bytes());
-        let bytes = self.as_bytes();
-        let least = bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte));
-        if least < b' ' || memchr::memchr2(b'"', b'\\', bytes).is_some() {
+        if !is_plain(self) {
             return Ok(serde_json::to_writer(line, self)?);
         }
         line.push(b'"');
-        line.extend_from_slice(bytes);
+        line.extend_from_slice(self.as_bytes());
         line.push(b'"');
         Ok(())
     }
