@@ -82,6 +82,11 @@ impl Known<'_> {
         self.models.get_index(model).into_iter().flat_map(|(_, model)| model.loras.iter().map(String::as_str))
     }
 
+    /// Gives the currency of a model's price, if it has one.
+    pub(super) fn currency(&self, ModelId(model): ModelId) -> Option<&str> {
+        self.models.get_index(model)?.1.price.as_ref().map(|price| price.currency.as_str())
+    }
+
     /// Checks names of domains, where they are known.
     pub(super) fn check_domains(&self, domains: &[String], path: &Path, checker: &mut Checker<'_>) {
         for (index, domain) in domains.iter().enumerate() {

@@ -144,6 +144,9 @@ fn decision(
 ) -> Decision {
     let fallback_path = path.key("fallback");
     let fallback = raw.fallback.iter().enumerate();
+    let models = models(raw, path, known, checker);
+    let choose = choose(raw, &raw.choose, &path.key("choose"), checker);
+    check_currencies(&choose, &models, &path.key("choose"), known, checker);
     Decision {
         name: raw.name.clone(),
         description: raw.description.clone().unwrap_or_default(),
@@ -156,8 +159,8 @@ fn decision(
             RawOnUnknownSignal::Reject => OnUnknownSignal::Reject,
         },
         applies_to: if is_for_all(raw) { AppliesTo::All } else { AppliesTo::Auto },
-        models: models(raw, path, known, checker),
-        choose: choose(raw, &raw.choose, &path.key("choose"), checker),
+        models,
+        choose,
         sticky: raw.sticky.as_ref().map(|raw| sticky(raw, &path.key("sticky"), known, checker)),
         fallback: fallback
             .filter_map(|(index, name)| known.model(name, &fallback_path.index(index), checker))
@@ -348,6 +351,29 @@ fn choose(decision: &RawDecision, raw: &RawChoose, path: &Path, checker: &mut Ch
         max_ttft: positive("max_ttft", raw.max_ttft),
         max_time_per_token: positive("max_time_per_token", raw.max_time_per_token),
         weights,
+    }
+}
+
+/// Requires that prices which are compared are in one currency.
+fn check_currencies(
+    choose: &Choose,
+    models: &[ModelRef],
+    path: &Path,
+    known: &Known<'_>,
+    checker: &mut Checker<'_>,
+) {
+    let compares = match choose.by {
+        ChooseBy::Cost => true,
+        ChooseBy::Score => choose.weights.cost > 0,
+        ChooseBy::First | ChooseBy::Weight | ChooseBy::Latency => false,
+    };
+    let mut currencies: Vec<&str> = models.iter().filter_map(|one| known.currency(one.model)).collect();
+    currencies.sort_unstable();
+    currencies.dedup();
+    if compares && currencies.len() > 1 {
+        let message =
+            format!("compares prices in {}; they must be in one currency", currencies.join(" and "));
+        checker.issue(&path.key("by"), message);
     }
 }
 
