@@ -77,7 +77,7 @@ macro_rules! members {
 
 /// Writes a request's line: one JSON object.
 ///
-/// By hand, since every request waits for it: a serialiser escapes each key, byte by byte, and costs three times that.
+/// By hand, since every request pays for it: a serialiser escapes each key anew, byte by byte.
 fn line(line: &mut Vec<u8>, now: SystemTime, record: &Record) -> std::io::Result<()> {
     write!(line, "{{\"ts\":\"{}\"", humantime::format_rfc3339_millis(now))?;
     members!(line, record, Record { request_id, client; asked, chosen, answered });

@@ -51,8 +51,8 @@ impl Path {
 
 /// Says on an answer which model gave it and why, and removes what an upstream may have said of that.
 ///
-/// The names go out in lower case, but for the commonest: to keep each as it came, Pingora has a second map, which
-/// costs every request more than all that is said here.
+/// The names go out in lower case, but for the commonest: to keep each as it came, Pingora has a second map, in which
+/// every request would pay for each header again.
 pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path: Path) {
     let blank = ResponseHeader::from(http::Response::new(()).into_parts().0);
     let given = std::mem::replace(response, blank);

@@ -60,6 +60,13 @@ async fn send(call: &mut Call, body: &str) {
     call.send(header + body).await;
 }
 
+/// A gateway whose detector doubts every word, before an upstream that the test speaks for.
+async fn stage(guard: &str) -> (Upstream, Gateway) {
+    let upstream = Upstream::start().await;
+    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, guard)).start().await;
+    (upstream, gateway)
+}
+
 /// Asks a chat with a result of a tool, which is answered with [`SAID`] as a whole.
 async fn answered(gateway: &Gateway, upstream: &Upstream, tool: Option<&str>) -> Answer {
     let asking = ask(gateway, chat(tool, false));
@@ -127,8 +134,7 @@ async fn without_anything_to_check_it_against_an_answer_that_needs_facts_is_told
 
 #[tokio::test]
 async fn without_anything_to_check_it_against_an_answer_is_not_held_back_and_not_judged() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: header")).start().await;
+    let (upstream, gateway) = stage("action: header").await;
     let asking =
         tokio::spawn(client().post(gateway.url("/v1/chat/completions")).body(chat(None, false)).send());
     let mut call = upstream.call().await;
@@ -176,8 +182,7 @@ async fn a_stream_is_judged_after_its_last_byte_for_log_and_metrics_alone() {
 
 #[tokio::test]
 async fn an_answer_that_is_only_logged_has_no_header() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: log")).start().await;
+    let (upstream, gateway) = stage("action: log").await;
     let answer = answered(&gateway, &upstream, Some("the cat sat on the mat")).await;
     assert_eq!(answer.header("x-vsr-hallucination-detected"), "");
     let line = gateway.line(answer.header("x-request-id")).await;
@@ -186,8 +191,7 @@ async fn an_answer_that_is_only_logged_has_no_header() {
 
 #[tokio::test]
 async fn an_answer_longer_than_what_is_held_back_passes_unjudged_and_is_counted() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: header")).start().await;
+    let (upstream, gateway) = stage("action: header").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
     let long = completion(&"the cat ".repeat(1 << 20));
     let mut call = upstream.call().await;
@@ -217,8 +221,7 @@ async fn more_tokens_than_the_classifier_reads_are_too_long_to_be_judged() {
 
 #[tokio::test]
 async fn a_stream_longer_than_what_is_collected_is_counted_as_unjudged() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: log")).start().await;
+    let (upstream, gateway) = stage("action: log").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), true));
     let mut call = upstream.stream().await;
     let event = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
@@ -236,9 +239,7 @@ async fn a_stream_longer_than_what_is_collected_is_counted_as_unjudged() {
 
 #[tokio::test]
 async fn of_several_choices_one_that_is_made_up_is_enough() {
-    let upstream = Upstream::start().await;
-    let gateway =
-        Launch::new(policy(&upstream, "bert-claims", 0, "action: header, spans: true")).start().await;
+    let (upstream, gateway) = stage("action: header, spans: true").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
     let choice =
         |index: u32, text: Value| json!({"index": index, "message": {"role": "assistant", "content": text}});
@@ -283,8 +284,7 @@ async fn an_answer_that_makes_things_up_is_not_kept_for_others() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_while_it_is_held_back_is_an_error_and_not_tried_again() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: header")).start().await;
+    let (upstream, gateway) = stage("action: header").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
     let mut call = upstream.call().await;
     call.send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"id\"")
@@ -298,8 +298,7 @@ async fn an_answer_that_breaks_off_while_it_is_held_back_is_an_error_and_not_tri
 
 #[tokio::test]
 async fn a_client_that_leaves_lets_go_of_the_answer_that_is_held_back_for_it() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: header")).start().await;
+    let (upstream, gateway) = stage("action: header").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
     let mut call = upstream.call().await;
     call.send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"id\"")
@@ -312,8 +311,7 @@ async fn a_client_that_leaves_lets_go_of_the_answer_that_is_held_back_for_it() {
 
 #[tokio::test]
 async fn a_held_answer_goes_out_over_http2_too_and_the_connection_is_used_again() {
-    let upstream = Upstream::start().await;
-    let gateway = Launch::new(policy(&upstream, "bert-claims", 0, "action: header")).start().await;
+    let (upstream, gateway) = stage("action: header").await;
     let _provider = client();
     let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
     for client in [http2, client()] {
