@@ -56,7 +56,12 @@ struct OfModel {
     ttft: Histogram,
     /// Of the prompt, of the answer, and cached.
     tokens: [IntCounter; 3],
+    /// The requests that ended in the ways met first, by pool, status and reason.
+    requests: RwLock<Vec<((String, u16, &'static str), IntCounter)>>,
 }
+
+/// The most ways of ending that are remembered of a model; others are looked up by their labels.
+const WAYS: usize = 8;
 
 /// What is counted of the classifier.
 struct Classification {
@@ -142,10 +147,6 @@ impl Metrics {
     pub fn finished(&self, record: &Record) {
         let (chosen, answered) = (&record.chosen, &record.answered);
         let model = chosen.model.as_deref().unwrap_or("");
-        let status = Status::of(answered.status);
-        let reason = chosen.reason.unwrap_or("none");
-        let pool = chosen.pool.as_deref().unwrap_or("");
-        self.requests.with_label_values(&[model, pool, status.as_str(), reason]).inc();
         let decision = chosen.decision.as_deref().unwrap_or("");
         if let Some(category) = &chosen.category {
             self.decisions.with_label_values(&[category.as_str(), decision, model]).inc();
@@ -160,6 +161,8 @@ impl Metrics {
             self.rejections.with_label_values(&[code]).inc();
         }
         let series = self.of_model(model);
+        let way = (chosen.pool.as_deref().unwrap_or(""), answered.status, chosen.reason.unwrap_or("none"));
+        self.ended(model, &series, way);
         series.duration.observe(answered.duration_ms / 1000.0);
         if let Some(ttft_ms) = answered.ttft_ms {
             series.ttft.observe(ttft_ms / 1000.0);
@@ -179,11 +182,29 @@ impl Metrics {
                 ttft: self.ttft.with_label_values(&[model]),
                 tokens: ["prompt", "completion", "cached"]
                     .map(|kind| self.tokens.with_label_values(&[model, kind])),
+                requests: RwLock::default(),
             });
             let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
             models.insert(model.to_owned(), Arc::clone(&series));
             series
         })
+    }
+
+    /// Counts a request to a model by the way in which it ended.
+    fn ended(&self, model: &str, series: &OfModel, (pool, status, reason): (&str, u16, &'static str)) {
+        let known = series.requests.read().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |way: &(String, u16, &str)| way.0 == pool && way.1 == status && way.2 == reason;
+        if let Some((_, counter)) = known.iter().find(|(way, _)| is_it(way)) {
+            counter.inc();
+            return;
+        }
+        drop(known);
+        let counter = self.requests.with_label_values(&[model, pool, Status::of(status).as_str(), reason]);
+        counter.inc();
+        let mut known = series.requests.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < WAYS && !known.iter().any(|(way, _)| is_it(way)) {
+            known.push(((pool.to_owned(), status, reason), counter));
+        }
     }
 
     /// Counts one text that the classifier was asked about.

@@ -3,6 +3,7 @@
 //!
 //! Holds no prompt, no answer and no key.
 
+use http::Method;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub struct Record {
 #[derive(Debug, Default, Clone)]
 pub struct Asked {
     /// The HTTP method.
-    pub method: String,
+    pub method: Method,
     /// The path, without its query, cut at 256 bytes.
     pub path: String,
     /// The model as the client named it, cut at 256 bytes.

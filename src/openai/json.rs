@@ -180,6 +180,7 @@ impl Reader<'_> {
         self.bytes.get(self.at).copied()
     }
 
+    #[cold]
     fn flaw<T>(&self, detail: &'static str) -> Result<T, Flaw> {
         let detail = if self.at < self.bytes.len() { detail } else { "unexpected end" };
         Err(Flaw { at: self.at, detail })

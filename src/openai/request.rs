@@ -185,6 +185,7 @@ fn top_level(body: &[u8]) -> Result<Vec<Item>, Rejection> {
 }
 
 /// Tells a JSON text that is not an object from one that is no JSON at all.
+#[cold]
 fn not_an_object(body: &[u8]) -> Rejection {
     json::document(body).map_or_else(|flaw| bad_json(body, flaw), |()| Rejection::NotAnObject)
 }
@@ -216,6 +217,7 @@ fn scalar(value: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// Turns an offset into a line and a column in characters.
+#[cold]
 fn bad_json(body: &[u8], flaw: Flaw) -> Rejection {
     let before = &body[..flaw.at.min(body.len())];
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);

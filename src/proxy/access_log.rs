@@ -5,6 +5,8 @@
 
 use crate::openai::is_plain;
 use crate::record::{Answered, Asked, Chosen, Record};
+use http::Method;
+use std::cell::Cell;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -79,7 +81,9 @@ macro_rules! members {
 ///
 /// By hand, since every request pays for it: a serialiser escapes each key anew, byte by byte.
 fn line(line: &mut Vec<u8>, now: SystemTime, record: &Record) -> std::io::Result<()> {
-    write!(line, "{{\"ts\":\"{}\"", humantime::format_rfc3339_millis(now))?;
+    line.extend_from_slice(b"{\"ts\":\"");
+    timestamp(now, line);
+    line.push(b'"');
     members!(line, record, Record { request_id, client; asked, chosen, answered });
     members!(line, asked, Asked { method, path, requested_model, stream, request_bytes });
     members!(line, chosen, Chosen {
@@ -116,6 +120,27 @@ fn line(line: &mut Vec<u8>, now: SystemTime, record: &Record) -> std::io::Result
     Ok(())
 }
 
+thread_local! {
+    /// The last second that was written, by the clock and as text.
+    static SECOND: Cell<(u64, [u8; 19])> = const { Cell::new((0, *b"1970-01-01T00:00:00")) };
+}
+
+/// Writes the time as RFC 3339 has it, in milliseconds.
+fn timestamp(now: SystemTime, line: &mut Vec<u8>) {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (mut second, mut text) = SECOND.get();
+    if second != since.as_secs() {
+        second = since.as_secs();
+        let whole = humantime::format_rfc3339_seconds(now).to_string();
+        text.copy_from_slice(&whole.as_bytes()[..19]);
+        SECOND.set((second, text));
+    }
+    line.extend_from_slice(&text);
+    let millis = since.subsec_millis();
+    let digit = |value: u32| b'0' + (value % 10) as u8;
+    line.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+}
+
 /// What a member of the line may hold.
 trait Member {
     /// Writes the member; `key` has a comma before it, its quotes and its colon.
@@ -132,26 +157,37 @@ impl<T: Member> Member for Option<T> {
     }
 }
 
+/// Writes a member whose text needs no escapes.
+fn text(key: &str, value: &str, line: &mut Vec<u8>) {
+    line.extend_from_slice(key.as_bytes());
+    line.push(b'"');
+    line.extend_from_slice(value.as_bytes());
+    line.push(b'"');
+}
+
 /// Words of our own, in which nothing is to be escaped.
 impl Member for &'static str {
     fn member(&self, key: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
-        line.extend_from_slice(key.as_bytes());
-        line.push(b'"');
-        line.extend_from_slice(self.as_bytes());
-        line.push(b'"');
+        text(key, self, line);
         Ok(())
     }
 }
 
 impl Member for String {
     fn member(&self, key: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
-        line.extend_from_slice(key.as_bytes());
-        if !is_plain(self) {
-            return Ok(serde_json::to_writer(line, self)?);
+        if is_plain(self) {
+            text(key, self, line);
+            return Ok(());
         }
-        line.push(b'"');
-        line.extend_from_slice(self.as_bytes());
-        line.push(b'"');
+        line.extend_from_slice(key.as_bytes());
+        Ok(serde_json::to_writer(line, self)?)
+    }
+}
+
+/// A token, in which nothing is to be escaped.
+impl Member for Method {
+    fn member(&self, key: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
+        text(key, self.as_str(), line);
         Ok(())
     }
 }
@@ -162,7 +198,12 @@ impl Member for SocketAddr {
         let SocketAddr::V4(address) = self else { return write!(line, "\"{self}\"") };
         for (octet, before) in address.ip().octets().into_iter().zip(*b"\"...") {
             line.push(before);
-            serde_json::to_writer(&mut *line, &octet)?;
+            for scale in [100, 10] {
+                if octet >= scale {
+                    line.push(b'0' + octet / scale % 10);
+                }
+            }
+            line.push(b'0' + octet % 10);
         }
         line.push(b':');
         serde_json::to_writer(&mut *line, &address.port())?;
@@ -291,7 +332,7 @@ mod tests {
         };
         let mut expected = serde_json::json!({
             "ts": "1970-01-01T00:00:00.000Z", "request_id": record.request_id, "client": "[2001:db8::1]:80",
-            "method": "", "path": "/v1/\t", "stream": false, "request_bytes": 0, "confidence": 0.25,
+            "method": "GET", "path": "/v1/\t", "stream": false, "request_bytes": 0, "confidence": 0.25,
             "endpoint": "192.0.2.17:8000", "tries": 0, "status": 0, "response_path": "", "response_bytes": 0,
             "duration_ms": 1.0625,
         });
@@ -299,6 +340,16 @@ mod tests {
         record.chosen.beside().pii = vec!["PERSON".to_owned()];
         expected["pii"] = serde_json::json!(["PERSON"]);
         assert_eq!(read(&record), expected);
+    }
+
+    #[test]
+    fn a_time_is_written_as_rfc_3339_has_it() {
+        for millis in [0, 1, 999, 1_000, 951_782_399_999, 951_782_400_000, 1_795_286_400_123, 999] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            let mut text = Vec::new();
+            timestamp(now, &mut text);
+            assert_eq!(String::from_utf8(text).unwrap(), humantime::format_rfc3339_millis(now).to_string());
+        }
     }
 
     #[test]

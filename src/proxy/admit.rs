@@ -7,42 +7,34 @@ use super::kept::{Control, Seeking, Sought};
 use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Person;
-use crate::route::{self, Answer, Asking, Plan, Planned};
+use crate::route::{self, Answer, Asking, Extras, Plan, Planned};
 use bytes::Bytes;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What is to be done with a request that nothing speaks against.
-pub(super) enum Admission {
-    Forward(Bytes),
-    /// Words of our own.
-    Say(Api, Box<ChatRequest>, Answer),
-    /// An answer that was given before.
+/// How a request ends that goes no further.
+pub(super) enum Ended {
+    /// With words of our own.
+    Said(Api, Box<ChatRequest>, Answer),
+    /// With an answer that was given before.
     Again(Api, Box<ChatRequest>, Bytes),
     ListModels,
     GetModel(String),
-}
-
-/// Why a request goes no further.
-pub(super) enum Refusal {
     Rejected(Rejection),
+    /// The client has left.
     Gone,
 }
 
-impl From<Rejection> for Refusal {
+impl From<Rejection> for Ended {
     fn from(rejection: Rejection) -> Self {
-        Refusal::Rejected(rejection)
+        Ended::Rejected(rejection)
     }
 }
 
 impl Gateway {
-    /// Takes a request up to its first endpoint.
-    pub(super) async fn admit(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-    ) -> Result<Admission, Refusal> {
+    /// Takes a request up to its first endpoint; gives its body.
+    pub(super) async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Bytes, Ended> {
         let header = session.req_header();
         let operation = Operation::of(&header.method, header.uri.path())?;
         let identity = &exchange.live.policy.identity;
@@ -57,27 +49,31 @@ impl Gateway {
             return Err(Rejection::Overloaded { retry_after: RETRY_AFTER }.into());
         }
         let api = match operation {
-            Operation::ListModels => return Ok(Admission::ListModels),
-            Operation::GetModel(name) => return Ok(Admission::GetModel(name)),
+            Operation::ListModels => return Err(Ended::ListModels),
+            Operation::GetModel(name) => return Err(Ended::GetModel(name)),
             Operation::Infer(api) => api,
         };
         let limits = body::Limits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
         let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.in_flight).await;
-        let bytes = bytes.ok_or(Refusal::Gone)??;
+        let bytes = bytes.ok_or(Ended::Gone)??;
         exchange.record.asked.request_bytes = bytes.len();
         let request = ChatRequest::of(api, bytes)?;
         exchange.note_request(&request);
-        let plan = match self.plan(session, exchange, (api, &request, person.as_ref())).await? {
+        let now = Instant::now();
+        let plan = match self.plan(session, exchange, (api, &request, person.as_ref()), now).await? {
             Ok(plan) => plan,
-            Err(answer) => return Ok(Admission::Say(api, Box::new(request), answer)),
+            Err(answer) => return Err(Ended::Said(api, Box::new(request), answer)),
         };
-        if let Some(answer) = self.kept(session, exchange, (api, &request, person.as_ref()), &plan).await? {
-            return Ok(Admission::Again(api, Box::new(request), answer));
+        if let Some(extras) = plan.extras.as_deref().filter(|extras| extras.cache.is_some()) {
+            let asking = (api, &request, person.as_ref());
+            if let Some(answer) = Box::pin(self.kept(session, exchange, asking, extras)).await? {
+                return Err(Ended::Again(api, Box::new(request), answer));
+            }
         }
         let body = request.body().clone();
-        exchange.set_out(api, request, plan, &session.req_header().headers)?;
+        exchange.set_out(api, request, plan, (&session.req_header().headers, now))?;
         self.cast_shadow(exchange);
-        Ok(Admission::Forward(body))
+        Ok(body)
     }
 
     /// Sends a copy of some requests to another model, as their decision wants it.
@@ -106,8 +102,8 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
         (api, request, person): (Api, &ChatRequest, Option<&Person>),
-    ) -> Result<Result<Plan, Answer>, Refusal> {
-        let began = Instant::now();
+        began: Instant,
+    ) -> Result<Result<Plan, Answer>, Ended> {
         let live = Arc::clone(&exchange.live);
         let sent = exchange.sent_headers(&session.req_header().headers);
         let deadline = began + live.policy.classifier.deadline;
@@ -115,7 +111,7 @@ impl Gateway {
         let planned = tokio::select! {
             biased;
             planned = route::plan(&live, asking) => planned,
-            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Refusal::Gone),
+            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Ended::Gone),
         };
         let Planned { story, known, outcome } = planned;
         if let Some(known) = known {
@@ -136,18 +132,17 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
         (api, request, person): (Api, &ChatRequest, Option<&Person>),
-        plan: &Plan,
-    ) -> Result<Option<Bytes>, Refusal> {
+        extras: &Extras,
+    ) -> Result<Option<Bytes>, Ended> {
         let live = Arc::clone(&exchange.live);
-        let (Some(cache), Some(extras)) = (&live.cache, &plan.extras) else { return Ok(None) };
-        let Some(wanted) = extras.cache else { return Ok(None) };
+        let (Some(cache), Some(wanted)) = (&live.cache, extras.cache) else { return Ok(None) };
         let control = Control::of(&session.req_header().headers);
         let chosen = exchange.record.chosen.clone();
         let seeking = Seeking { cache, wanted, api, request, person, chosen: &chosen, extras, control };
         let sought = tokio::select! {
             biased;
             sought = seeking.seek() => sought,
-            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Refusal::Gone),
+            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Ended::Gone),
         };
         let beside = exchange.record.chosen.beside();
         let (word, found) = match sought {

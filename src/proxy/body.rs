@@ -8,6 +8,8 @@ use crate::vitals::{BuffersFull, InFlight};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::protocols::http::ServerSession;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// The most that an answer to a refused upload waits for the rest of it, so that the client reads the answer.
@@ -33,19 +35,26 @@ pub(super) async fn read(
         return Some(Err(too_large));
     }
     if session.get_header_bytes(EXPECT).eq_ignore_ascii_case(b"100-continue")
-        && session.write_continue_response().await.is_err()
+        && Box::pin(session.write_continue_response()).await.is_err()
     {
         return None;
     }
-    match pingora_timeout::timeout(limits.time, gather(session, limits.max_bytes, held)).await {
-        Err(_elapsed) => Some(Err(Rejection::SlowBody)),
-        Ok(Gathered::Whole(body)) => match announced {
+    let mut gathering = pin!(gather(session, limits.max_bytes, held));
+    // Most bodies came with their header: no timer for these.
+    let gathered = match futures::poll!(gathering.as_mut()) {
+        Poll::Ready(gathered) => gathered,
+        Poll::Pending => pingora_timeout::timeout(limits.time, gathering)
+            .await
+            .unwrap_or(Gathered::Refused(Rejection::SlowBody)),
+    };
+    match gathered {
+        Gathered::Whole(body) => match announced {
             Some(length) if length != body.len() => Some(Err(Rejection::BadFraming)),
             _ => Some(Ok(body)),
         },
-        Ok(Gathered::Refused(rejection)) => Some(Err(rejection)),
-        Ok(Gathered::TooLarge) => Some(Err(too_large)),
-        Ok(Gathered::Gone) => None,
+        Gathered::Refused(rejection) => Some(Err(rejection)),
+        Gathered::TooLarge => Some(Err(too_large)),
+        Gathered::Gone => None,
     }
 }
 
@@ -81,9 +90,6 @@ async fn gather(session: &mut ServerSession, max_bytes: usize, held: &mut InFlig
             Ok(None) if rest.is_empty() => return Gathered::Whole(first),
             Ok(None) => return Gathered::Whole(rest.freeze()),
             Err(error) if is_bad_framing(&error) => return Gathered::Refused(Rejection::BadFraming),
-            Err(error) if *error.etype() == pingora::ErrorType::ReadTimedout => {
-                return Gathered::Refused(Rejection::SlowBody);
-            }
             Err(_gone) => return Gathered::Gone,
         };
         if held.bytes() + chunk.len() > max_bytes {

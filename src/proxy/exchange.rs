@@ -136,7 +136,7 @@ impl Exchange {
         api: Api,
         request: ChatRequest,
         plan: Plan,
-        headers: &HeaderMap,
+        (headers, now): (&HeaderMap, Instant),
     ) -> Result<(), Rejection> {
         let mut course = Course {
             api,
@@ -149,7 +149,7 @@ impl Exchange {
             flight: None,
             body: Bytes::new(),
         };
-        let found = course.candidate(&self.live, headers, 0, Instant::now());
+        let found = course.candidate(&self.live, headers, 0, now);
         self.live.budget.request(self.opened);
         let Some((target, lease)) = found else {
             let model = self.live.policy[course.target().model].name.clone();

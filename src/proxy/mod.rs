@@ -27,7 +27,7 @@ use crate::policy::{Limits, PoolSpec};
 use crate::record::{Record, bounded};
 use crate::snapshot::Live;
 use crate::vitals::Vitals;
-use admit::{Admission, Refusal};
+use admit::Ended;
 use async_trait::async_trait;
 use bytes::Bytes;
 use exchange::RetryCause;
@@ -84,10 +84,31 @@ impl Gateway {
         downstream.set_keepalive(keepalive.map(|_| self.limits.idle_timeout.as_secs().max(1)));
         // Without it a request that comes early would end the one before it.
         downstream.set_pipelining_enabled(true);
-        downstream.set_read_timeout(Some(self.limits.body_timeout));
+        // `body::read` bounds the whole body's time.
+        downstream.set_read_timeout(None);
         // A client that stops reading must not hold an endpoint for ever.
         downstream.set_write_timeout(Some(self.limits.idle_timeout));
         downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
+    }
+
+    /// Answers a request that goes no further.
+    async fn answer(&self, session: &mut Session, exchange: &mut Exchange, ended: Ended) -> Result<()> {
+        let downstream = session.as_downstream_mut();
+        match ended {
+            Ended::ListModels => respond::models(downstream, exchange).await,
+            Ended::GetModel(name) => respond::model(downstream, exchange, name).await,
+            Ended::Said(api, request, answer) => {
+                respond::say(downstream, exchange, (api, &request), answer).await
+            }
+            Ended::Again(api, request, answer) => {
+                respond::again(downstream, exchange, (api, &request), answer).await
+            }
+            Ended::Rejected(rejection) => respond::reject(downstream, exchange, rejection).await,
+            Ended::Gone => {
+                exchange.answer.client_gone = true;
+                Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
+            }
+        }
     }
 
     /// Counts and logs a finished request.
@@ -127,30 +148,14 @@ impl ProxyHttp for Gateway {
         note(session, exchange);
         self.bound(session);
         match self.admit(session, exchange).await {
-            Ok(Admission::Forward(body)) => {
+            Ok(body) => {
                 let (deadline, outflow) = (Arc::clone(&exchange.deadline), exchange.outflow.clone());
                 exchange.replay = Some(replay::install(session, body, deadline, outflow));
-                return Ok(false);
+                Ok(false)
             }
-            Ok(Admission::ListModels) => respond::models(session.as_downstream_mut(), exchange).await?,
-            Ok(Admission::GetModel(name)) => {
-                respond::model(session.as_downstream_mut(), exchange, name).await?;
-            }
-            Ok(Admission::Say(api, request, answer)) => {
-                respond::say(session.as_downstream_mut(), exchange, (api, &request), answer).await?;
-            }
-            Ok(Admission::Again(api, request, answer)) => {
-                respond::again(session.as_downstream_mut(), exchange, (api, &request), answer).await?;
-            }
-            Err(Refusal::Rejected(rejection)) => {
-                respond::reject(session.as_downstream_mut(), exchange, rejection).await?;
-            }
-            Err(Refusal::Gone) => {
-                exchange.answer.client_gone = true;
-                return Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down());
-            }
+            // Apart: what every request moves along stays small.
+            Err(ended) => Box::pin(self.answer(session, exchange, ended)).await.map(|()| true),
         }
-        Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
@@ -384,7 +389,7 @@ fn note(session: &Session, exchange: &mut Exchange) {
     let header = session.req_header();
     exchange.record.request_id = request_id(header);
     exchange.record.client = session.client_addr().and_then(|client| client.as_inet()).copied();
-    header.method.as_str().clone_into(&mut exchange.record.asked.method);
+    exchange.record.asked.method = header.method.clone();
     exchange.record.asked.path = bounded(header.uri.path());
 }
 

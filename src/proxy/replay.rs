@@ -23,8 +23,10 @@ use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as Cu
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use std::pin::Pin;
+use std::cell::RefCell;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 type Slot = Arc<Mutex<Option<Box<ServerSession>>>>;
@@ -41,6 +43,8 @@ struct Replay {
     inner: Option<Box<ServerSession>>,
     body: Bytes,
     deadline: Arc<Deadline>,
+    /// How long a client may take to read what is written at once.
+    patience: Option<Duration>,
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
     alarm: Option<Alarm>,
     slot: Slot,
@@ -61,13 +65,42 @@ struct Alarm {
     rings: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
+thread_local! {
+    /// Alarms whose answers came in time: one that rings too early is set anew, which is rarer than an answer.
+    static SPARE: RefCell<Vec<Alarm>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Alarm {
+    /// One that had rung already could not be polled again.
+    const SHORTEST: Duration = Duration::from_millis(10);
+
     /// The longest wait: abandoned timers stay in memory until they end.
     const LONGEST: Duration = Duration::from_secs(10);
 
+    /// The most that are kept by a thread.
+    const SPARES: usize = 64;
+
     fn set(now: Instant, due: Instant) -> Self {
-        let wait = due.saturating_duration_since(now).min(Self::LONGEST);
-        Self { at: now + wait, rings: Box::pin(pingora_timeout::sleep(wait)) }
+        let wait = due.saturating_duration_since(now).clamp(Self::SHORTEST, Self::LONGEST);
+        let mut rings = Box::pin(pingora_timeout::sleep(wait));
+        // It counts from when it is first polled.
+        let _ = rings.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        Self { at: now + wait, rings }
+    }
+
+    /// Takes one that rings when it is due or before, set already where there is such a one.
+    fn by(due: Instant) -> Self {
+        let spare = SPARE.with_borrow_mut(|spare| spare.pop_if(|alarm| alarm.at <= due));
+        spare.unwrap_or_else(|| Self::set(Instant::now(), due))
+    }
+
+    /// Keeps one that has not rung for the next answer.
+    fn spare(self) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < Self::SPARES {
+                spare.push(self);
+            }
+        });
     }
 }
 
@@ -79,11 +112,14 @@ pub(super) fn install(
     outflow: Option<OutflowSlot>,
 ) -> ReplayHandle {
     let slot = Slot::default();
-    let inner = std::mem::replace(&mut session.downstream_session, placeholder());
+    let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(nobody()));
+    let patience = inner.get_write_timeout();
+    inner.set_write_timeout(None);
     let replay = Replay {
         inner: Some(inner),
         body,
         deadline,
+        patience,
         alarm: None,
         slot: Arc::clone(&slot),
         outflow,
@@ -95,19 +131,26 @@ pub(super) fn install(
 
 /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
 pub(super) fn uninstall(session: &mut Session, handle: &ReplayHandle) {
-    session.downstream_session = placeholder();
+    *session.downstream_session = nobody();
     if let Some(inner) = handle.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
         session.downstream_session = inner;
     }
 }
 
-fn placeholder() -> Box<ServerSession> {
-    Box::new(ServerSession::new_custom(Box::new(())))
+fn nobody() -> ServerSession {
+    ServerSession::new_custom(Box::new(()))
 }
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.take();
+        if let Some(alarm) = self.alarm.take() {
+            alarm.spare();
+        }
+        let mut inner = self.inner.take();
+        if let Some(inner) = &mut inner {
+            inner.set_write_timeout(self.patience);
+        }
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = inner;
     }
 }
 
@@ -160,13 +203,34 @@ impl Replay {
         }
         let is_cut = outflow.has_ended() && outflow.did() == Some("cut");
         self.put_outflow(outflow);
-        let done = self.inner_mut().response_duplex_vec(tasks).await?;
+        let done = self.write(tasks).await?;
         // The client has a whole answer; nothing but an error ends an upstream that says on, or says nothing.
         if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
     }
 
+    /// Writes to the client, who may take a while to read it.
+    async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let patience = self.patience;
+        patiently(patience, self.inner_mut().response_duplex_vec(tasks)).await
+    }
+
     fn inner_mut(&mut self) -> &mut ServerSession {
         self.inner.as_deref_mut().expect("the inner session leaves only on drop")
+    }
+}
+
+/// Waits for a write to end, within limits.
+async fn patiently<T>(patience: Option<Duration>, writing: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut writing = pin!(writing);
+    // Most writes are done at once, and cheaper than a timer.
+    match (futures::poll!(writing.as_mut()), patience) {
+        (Poll::Ready(written), _) => written,
+        (Poll::Pending, None) => writing.await,
+        (Poll::Pending, Some(patience)) => {
+            pingora_timeout::timeout(patience, writing).await.unwrap_or_else(|_elapsed| {
+                Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down())
+            })
+        }
     }
 }
 
@@ -224,7 +288,7 @@ impl CustomSession for Replay {
         let Some(due) = self.deadline.due() else { return inner.read_body_or_idle(true).await };
         let alarm = match &mut self.alarm {
             Some(alarm) if alarm.at <= due => alarm,
-            other => other.insert(Alarm::set(Instant::now(), due)),
+            other => other.insert(Alarm::by(due)),
         };
         loop {
             tokio::select! {
@@ -235,7 +299,10 @@ impl CustomSession for Replay {
             let now = Instant::now();
             match self.deadline.due() {
                 Some(due) if due > now => *alarm = Alarm::set(now, due),
-                _ => return Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed"),
+                _ => {
+                    self.alarm = None;
+                    return Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed");
+                }
             }
         }
     }
@@ -245,31 +312,35 @@ impl CustomSession for Replay {
     }
 
     async fn write_response_header(&mut self, response: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        self.inner_mut().write_response_header(response).await
+        let patience = self.patience;
+        patiently(patience, self.inner_mut().write_response_header(response)).await
     }
 
     async fn write_response_header_ref(&mut self, response: &ResponseHeader, _end: bool) -> Result<()> {
-        self.inner_mut().write_response_header_ref(response).await
+        let patience = self.patience;
+        patiently(patience, self.inner_mut().write_response_header_ref(response)).await
     }
 
-    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        let Some(mut outflow) = self.take_outflow() else {
-            return self.inner_mut().write_response_body(data, end).await;
-        };
-        let passed = outflow.pass(data, end).await;
-        self.put_outflow(outflow);
-        self.inner_mut().write_response_body(passed.bytes, passed.is_last).await
+    async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
+        if let Some(mut outflow) = self.take_outflow() {
+            let passed = outflow.pass(data, end).await;
+            self.put_outflow(outflow);
+            (data, end) = (passed.bytes, passed.is_last);
+        }
+        let patience = self.patience;
+        patiently(patience, self.inner_mut().write_response_body(data, end)).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.inner_mut().write_response_trailers(trailers).await
+        let patience = self.patience;
+        patiently(patience, self.inner_mut().write_response_trailers(trailers)).await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         match self.take_outflow() {
             // Apart, and so out of the way of every answer that nothing stands before.
             Some(outflow) => Box::pin(self.send_through(outflow, tasks)).await,
-            None => self.inner_mut().response_duplex_vec(tasks).await,
+            None => self.write(tasks).await,
         }
     }
 
@@ -298,11 +369,11 @@ impl CustomSession for Replay {
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner_mut().set_write_timeout(timeout);
+        self.patience = timeout;
     }
 
     fn get_write_timeout(&self) -> Option<Duration> {
-        self.inner().get_write_timeout()
+        self.patience
     }
 
     fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {

@@ -67,11 +67,14 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     exchange.record.answered.status = parts.status.as_u16();
     let chosen = &exchange.record.chosen;
     put(headers, X_REQUEST_ID, Some(&exchange.record.request_id));
-    put(headers, const { named("x-vsr-response-path") }, Some(path.as_str()));
+    let path_value = HeaderValue::from_static(path.as_str());
+    headers.insert(const { named("x-vsr-response-path") }, path_value);
     put(headers, const { named("x-vsr-selected-model") }, chosen.model.as_deref());
     put(headers, const { named("x-vsr-selected-category") }, chosen.category.as_deref());
     put(headers, const { named("x-vsr-selected-decision") }, chosen.decision.as_deref());
-    put(headers, const { named("x-vsr-selected-reason") }, chosen.reason);
+    if let Some(reason) = chosen.reason {
+        headers.insert(const { named("x-vsr-selected-reason") }, HeaderValue::from_static(reason));
+    }
     if let Some(beside) = &chosen.beside {
         stamp_beside(headers, beside, path);
         if exchange.debug {

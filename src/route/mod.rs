@@ -141,7 +141,7 @@ impl Target {
 }
 
 /// What is done with a request and its answer beside sending it on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct Extras {
     /// The request as the plugins and guards have changed it.
     pub request: Option<ChatRequest>,
@@ -253,14 +253,21 @@ pub async fn plan(snapshot: &Snapshot, asking: Asking<'_>) -> Planned {
         None
     } else {
         let asked = Asked { request: asking.request, person: asking.person, wanted, deadline };
-        Some(snapshot.detectors.read(asked, &snapshot.classifier).await)
+        // Apart: requests that need no reading, which are the quick ones, carry none of its state.
+        Some(Box::pin(snapshot.detectors.read(asked, &snapshot.classifier)).await)
     };
     let nothing = Known::default();
     let told = known.as_ref().unwrap_or(&nothing);
     let settled = settle(policy, asking.request.model(), &told.signals, told.label());
     let (story, outcome) = match settled {
         Ok(mut settled) => {
-            let outcome = course(snapshot, asking, told, &mut settled).await;
+            let mut outcome = course(snapshot, asking, told, &mut settled);
+            if let (Ok(plan), Some(decision)) = (&mut outcome, settled.routing) {
+                let equipped = Box::pin(equip(plan, snapshot, asking, told, decision)).await;
+                settled.story.system_prompt = equipped.is_ok() && decision.plugins.system_prompt.is_some();
+                settled.story.reasoning = plan.targets.first().and_then(|target| target.reasoning);
+                outcome = equipped.map_err(Answer::Rejected).and(outcome);
+            }
             (Some(settled.story), outcome)
         }
         Err(rejection) => (None, Err(Answer::Rejected(rejection))),
@@ -275,19 +282,22 @@ pub struct Settled<'a> {
     pub story: Story,
     /// The decision that matched.
     pub decision: Option<&'a Decision>,
+    /// The same, where it is not the client that named the model.
+    routing: Option<&'a Decision>,
     default: ModelId,
     lora: Option<&'a str>,
 }
 
 impl<'a> Settled<'a> {
     fn new(reason: Reason, default: ModelId) -> Self {
-        Self { story: Story::new(reason), decision: None, default, lora: None }
+        Self { story: Story::new(reason), decision: None, routing: None, default, lora: None }
     }
 
     fn with(mut self, (decision, score): (&'a Decision, f32)) -> Self {
         self.story.decision = Some(decision.name.clone());
         self.story.score = Some(score);
         self.decision = Some(decision);
+        self.routing = Some(decision).filter(|_| self.story.reason != Reason::Named);
         self
     }
 }
@@ -349,20 +359,18 @@ fn open<'a>(
 }
 
 /// Holds the guards against a request whose decision is known, and prepares what goes upstream.
-async fn course(
+fn course(
     snapshot: &Snapshot,
     asking: Asking<'_>,
     known: &Known,
     settled: &mut Settled<'_>,
 ) -> Result<Plan, Answer> {
     let policy = &snapshot.policy;
-    let is_named = settled.story.reason == Reason::Named;
     if let Some(text) = settled.decision.and_then(|decision| decision.plugins.respond.clone()) {
         settled.story.model = None;
         return Err(Answer::Fixed(text));
     }
-    let routing = settled.decision.filter(|_| !is_named);
-    let mut targets = match routing {
+    let mut targets = match settled.routing {
         Some(decision) => models::targets(snapshot, decision, asking, known, &mut settled.story),
         None => models::all_routes(policy, settled.default, settled.lora, None),
     };
@@ -385,39 +393,42 @@ async fn course(
         None => None,
     };
     let unmasks = matches!(guarding.pii.map(|guard| guard.action), Some(PiiAction::Mask { unmask: true }));
-    if routing.is_none() && masked.is_none() && guarding.answer.is_none() {
+    if settled.routing.is_none() && masked.is_none() && guarding.answer.is_none() {
         return Ok(Plan { targets, extras: None });
     }
     let (request, masked) = masked.map_or((None, Masked::new()), |(request, masked)| (Some(request), masked));
-    let mut extras = Extras {
+    let extras = Extras {
         request,
-        headers: HeaderChanges::default(),
-        timeout: None,
-        shadow: None,
-        cache: None,
         answer: guarding.answer.cloned(),
         needs_facts: guarding.answer.is_some_and(|guard| guard.hallucination.unverified)
             && guards::needs_facts(policy, known),
         unmask: if unmasks { masked } else { Masked::new() },
         embedding: known.embedding().cloned(),
+        ..Extras::default()
     };
-    if let Some(decision) = routing {
-        let shelf = Shelf {
-            detectors: &snapshot.detectors,
-            classifier: &snapshot.classifier,
-            known,
-            deadline: asking.deadline,
-        };
-        let request = extras.request.as_ref().unwrap_or(asking.request);
-        let changed = changes::changed(&decision.plugins, asking.api, request, &shelf).await;
-        let changed = changed.map_err(Answer::Rejected)?;
-        extras.request = Some(changed);
-        extras.headers.clone_from(&decision.plugins.headers);
-        extras.timeout = decision.timeout;
-        extras.shadow = decision.shadow;
-        extras.cache = decision.plugins.cache;
-        settled.story.system_prompt = decision.plugins.system_prompt.is_some();
-        settled.story.reasoning = targets.first().and_then(|target| target.reasoning);
-    }
     Ok(Plan { targets, extras: Some(Box::new(extras)) })
+}
+
+/// Does to a request what the decision that chose its model wants done.
+async fn equip(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    asking: Asking<'_>,
+    known: &Known,
+    decision: &Decision,
+) -> Result<(), Rejection> {
+    let extras = plan.extras.get_or_insert_default();
+    let shelf = Shelf {
+        detectors: &snapshot.detectors,
+        classifier: &snapshot.classifier,
+        known,
+        deadline: asking.deadline,
+    };
+    let request = extras.request.as_ref().unwrap_or(asking.request);
+    extras.request = Some(changes::changed(&decision.plugins, asking.api, request, &shelf).await?);
+    extras.headers.clone_from(&decision.plugins.headers);
+    extras.timeout = decision.timeout;
+    extras.shadow = decision.shadow;
+    extras.cache = decision.plugins.cache;
+    Ok(())
 }
