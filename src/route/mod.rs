@@ -258,7 +258,7 @@ pub async fn plan(snapshot: &Snapshot, asking: Asking<'_>) -> Planned {
     };
     let nothing = Known::default();
     let told = known.as_ref().unwrap_or(&nothing);
-    let settled = settle(policy, asking.request.model(), &told.signals, told.label());
+    let settled = settled(policy, aim, &told.signals, told.label());
     let (story, outcome) = match settled {
         Ok(mut settled) => {
             let mut outcome = course(snapshot, asking, told, &mut settled);
@@ -309,7 +309,16 @@ pub fn settle<'a>(
     signals: &Signals,
     label: Option<&Result<Label, Unknown>>,
 ) -> Result<Settled<'a>, Rejection> {
-    let mut settled = match aim(policy, model)? {
+    settled(policy, aim(policy, model)?, signals, label)
+}
+
+fn settled<'a>(
+    policy: &'a Policy,
+    aim: Aim<'a>,
+    signals: &Signals,
+    label: Option<&Result<Label, Unknown>>,
+) -> Result<Settled<'a>, Rejection> {
+    let mut settled = match aim {
         Aim::Named { model, lora } => {
             let named = Settled { lora, ..Settled::new(Reason::Named, model) };
             match decide(&policy.recipes[0], Audience::Named, signals) {
