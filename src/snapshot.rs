@@ -5,9 +5,10 @@
 
 use crate::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
 use crate::cache::{Cache, CacheError};
-use crate::classify::{self, Classifier, DeviceChoice, LoadError, Question};
+use crate::classify::{self, Classifier, DeviceChoice, LoadError, Precision, Question};
 use crate::policy::{
-    self, Balance, ClassifierDevice, ClassifierModel, ModelId, Policy, PoolId, PoolSpec, Recipe, StickyOn,
+    self, Balance, ClassifierDevice, ClassifierModel, ClassifierPrecision, ModelId, Policy, PoolId, PoolSpec,
+    Recipe, StickyOn,
 };
 use crate::signals::{Audience, DetectorError, Detectors, Wanted};
 use arc_swap::ArcSwap;
@@ -240,6 +241,12 @@ pub fn classifier_spec(policy: &Policy) -> classify::Spec {
             ClassifierDevice::Cpu => DeviceChoice::Cpu,
             ClassifierDevice::Cuda => DeviceChoice::Cuda,
             ClassifierDevice::Auto => DeviceChoice::Auto,
+        },
+        precision: match wanted.precision {
+            ClassifierPrecision::Auto => Precision::Auto,
+            ClassifierPrecision::F32 => Precision::F32,
+            ClassifierPrecision::F16 => Precision::F16,
+            ClassifierPrecision::Bf16 => Precision::Bf16,
         },
         thresholds: classify::Thresholds {
             jailbreak: wanted.thresholds.jailbreak.map(policy::BasisPoints::fraction),

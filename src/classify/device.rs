@@ -2,9 +2,11 @@
 //!
 //! Knows nothing of models.
 
-use candle_core::{DType, Device};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::spec::DeviceChoice;
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+use super::spec::{DeviceChoice, Precision};
 
 /// Where and by what states are computed.
 #[derive(Debug, Clone)]
@@ -12,53 +14,139 @@ pub(super) enum Place {
     /// On the CPU, by kernels of our own.
     Kernels,
     /// By tensor operations, on any device.
-    Tensors(Device),
+    Tensors(Engine),
 }
+
+/// A device that computes by tensor operations.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    pub(super) device: Device,
+    /// The precision of weights and states.
+    pub(super) dtype: DType,
+    turn: Arc<Mutex<()>>,
+}
+
+/// A device's compute capability.
+type Capability = (i32, i32);
 
 impl DeviceChoice {
     /// Opens the device; falls back to the CPU, loudly where a GPU was asked for by name.
-    pub(super) fn open(self) -> Place {
+    pub(super) fn open(self, precision: Precision) -> Place {
         if self == Self::Cpu {
             return Place::Kernels;
         }
-        let reason = match candle_core::utils::cuda_is_available().then(|| Device::new_cuda(0)) {
-            Some(Ok(device)) => {
-                let place = Place::Tensors(device);
-                tracing::info!(device = %place.name(), dtype = place.precision().as_str(), "models run on a GPU");
-                return place;
+        match Engine::cuda(precision) {
+            Ok(engine) => {
+                tracing::info!(device = %engine.name(), dtype = engine.dtype.as_str(), "models run on a GPU");
+                return Place::Tensors(engine);
             }
-            // A backtrace may follow.
-            Some(Err(error)) => error.to_string().lines().next().unwrap_or_default().to_owned(),
-            None => "this binary was built without the cuda feature".to_owned(),
-        };
-        if self == Self::Cuda {
-            tracing::warn!(
-                reason,
-                "device: cuda is asked for and there is none: MODELS RUN ON THE CPU, MUCH SLOWER"
-            );
-        } else {
-            tracing::info!(reason, "there is no GPU, models run on the CPU");
+            Err(error) => {
+                // A backtrace may follow.
+                let error = error.to_string();
+                let reason = error.lines().next().unwrap_or_default();
+                if self == Self::Cuda {
+                    tracing::warn!(
+                        reason,
+                        "device: cuda is asked for and there is none: MODELS RUN ON THE CPU, MUCH SLOWER"
+                    );
+                } else {
+                    tracing::info!(reason, "there is no GPU, models run on the CPU");
+                }
+            }
         }
         Place::Kernels
     }
 }
 
-impl Place {
-    pub(super) fn device(&self) -> &Device {
+impl Precision {
+    /// Returns what a device of this capability computes in.
+    fn on(self, capability: Capability) -> DType {
         match self {
-            Self::Kernels => &Device::Cpu,
-            Self::Tensors(device) => device,
+            Self::F16 if capability >= (5, 3) => DType::F16,
+            Self::Auto | Self::Bf16 if capability >= (8, 0) => DType::BF16,
+            Self::Auto | Self::Bf16 if capability >= (7, 0) => DType::F16,
+            Self::Auto | Self::F32 | Self::F16 | Self::Bf16 => DType::F32,
         }
     }
 
+    /// Returns what was asked for by name.
+    fn named(self) -> Option<DType> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(DType::F32),
+            Self::F16 => Some(DType::F16),
+            Self::Bf16 => Some(DType::BF16),
+        }
+    }
+}
+
+impl Place {
     /// Returns the precision of weights and states.
-    pub(super) fn precision(&self) -> DType {
-        precision(self.device())
+    pub(super) fn dtype(&self) -> DType {
+        match self {
+            Self::Kernels => DType::F32,
+            Self::Tensors(engine) => engine.dtype,
+        }
     }
 
     /// Returns the device in one word.
     pub(super) fn name(&self) -> String {
-        match self.device().location() {
+        match self {
+            Self::Kernels => "cpu".to_owned(),
+            Self::Tensors(engine) => engine.name(),
+        }
+    }
+
+    /// Waits for the device, which computes one forward at a time; none where every thread computes its own.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self {
+            Self::Kernels => None,
+            Self::Tensors(engine) => Some(engine.turn.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype, turn: Arc::default() }
+    }
+
+    /// Opens the first CUDA device, and has it compute something.
+    fn cuda(precision: Precision) -> Result<Self> {
+        if !candle_core::utils::cuda_is_available() {
+            bail!("this binary was built without the cuda feature");
+        }
+        // Every thread has a stream of its own on it, which spares the events that keep explicit streams in order:
+        // taking turns keeps these.
+        let device = Device::new_cuda(0)?;
+        let capability = capability(&device)?;
+        let engine = Self::new(device, precision.on(capability));
+        if let Some(named) = precision.named().filter(|named| *named != engine.dtype) {
+            tracing::warn!(
+                precision = named.as_str(),
+                capability = ?capability,
+                dtype = engine.dtype.as_str(),
+                "the GPU does not compute in the precision that is asked for"
+            );
+        }
+        engine.try_out()?;
+        Ok(engine)
+    }
+
+    /// Fails where the device does not compute: kernels may have been built for others.
+    fn try_out(&self) -> Result<()> {
+        const SIDE: usize = 8;
+        let ones = Tensor::ones((SIDE, SIDE), self.dtype, &self.device)?;
+        let sums = ones.matmul(&ones)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        if sums.iter().flatten().any(|sum| (sum - SIDE as f32).abs() > 0.5) {
+            bail!("the device computes wrongly: built for another one?");
+        }
+        Ok(())
+    }
+
+    /// Returns the device in one word.
+    fn name(&self) -> String {
+        match self.device.location() {
             candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
             candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
             candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
@@ -66,7 +154,51 @@ impl Place {
     }
 }
 
-/// Returns the precision of weights and states on a device.
-pub(super) fn precision(device: &Device) -> DType {
-    device.bf16_default_to_f32()
+#[cfg(feature = "cuda")]
+fn capability(device: &Device) -> Result<Capability> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    stream.context().compute_capability().map_err(candle_core::Error::wrap)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn capability(_: &Device) -> Result<Capability> {
+    bail!("this binary was built without the cuda feature")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TURING: Capability = (7, 5);
+    const HOPPER: Capability = (9, 0);
+
+    #[test]
+    fn the_precision_is_the_one_asked_for_as_far_as_the_device_has_it() {
+        let on = |capability| {
+            [Precision::Auto, Precision::F32, Precision::F16, Precision::Bf16]
+                .map(|named| named.on(capability))
+        };
+        assert_eq!(on(HOPPER), [DType::BF16, DType::F32, DType::F16, DType::BF16]);
+        assert_eq!(on(TURING), [DType::F16, DType::F32, DType::F16, DType::F16]);
+        assert_eq!(on((6, 1)), [DType::F32, DType::F32, DType::F16, DType::F32]);
+        assert_eq!(on((5, 0)), [DType::F32; 4]);
+    }
+
+    #[test]
+    fn a_device_is_tried_out_in_every_precision() {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            Engine::new(Device::Cpu, dtype).try_out().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_cpu_stands_in_for_a_device_that_is_missing() {
+        if !candle_core::utils::cuda_is_available() {
+            for choice in [DeviceChoice::Cpu, DeviceChoice::Cuda, DeviceChoice::Auto] {
+                let place = choice.open(Precision::Bf16);
+                assert!(matches!(place, Place::Kernels), "{choice:?}");
+                assert_eq!((place.name().as_str(), place.dtype()), ("cpu", DType::F32));
+            }
+        }
+    }
 }

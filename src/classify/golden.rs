@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde::Deserialize;
 
 use super::answer::{Answer, Encoder, Pair};
 use super::claim::Claim;
-use super::device::Place;
+use super::device::{Engine, Place};
 use super::findings::{Question, Questions};
 use super::load_error::LoadError;
 use super::model::{Model, Options};
@@ -19,6 +19,10 @@ const CLAIMS: &str = include_str!("../../tests/golden/claims.json");
 
 /// The furthest that any number may be from that of `transformers`.
 const NEAR: f32 = 1e-4;
+
+/// The same with 11 bits of precision, and with 8; the random weights spread what is rounded further than trained ones.
+const NEAR_IN_F16: f32 = 2e-2;
+const NEAR_IN_BF16: f32 = 8.0 * NEAR_IN_F16;
 
 #[derive(Deserialize)]
 struct Set {
@@ -52,6 +56,10 @@ struct ClaimCase {
     ids: Vec<u32>,
     /// For each token of the answer the probability that it is made up.
     values: Vec<f32>,
+}
+
+fn tensors(dtype: DType) -> Place {
+    Place::Tensors(Engine::new(Device::Cpu, dtype))
 }
 
 fn models() -> PathBuf {
@@ -93,7 +101,13 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
         got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max)
     };
     match question {
-        Question::Domain => furthest(answer.domain.as_deref().unwrap(), &numbers(values)),
+        Question::Domain => {
+            let (got, want) = (answer.domain.as_deref().unwrap(), numbers(values));
+            let first = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+            // Domains may change places where they are equally likely.
+            let behind = want[first(&want)] - want[first(got)];
+            furthest(got, &want).max(behind / 2.0)
+        }
         Question::Jailbreak => {
             // All labels but the first stand for an attack, or the only one does; SAFE and BENIGN come first.
             let want: f32 = numbers(values).iter().skip(usize::from(labels > 1)).sum();
@@ -102,7 +116,10 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
         Question::Pii => {
             let want: Vec<(u16, f32)> = serde_json::from_value(values.clone()).unwrap();
             let got = answer.pii.as_deref().unwrap();
-            assert!(got.iter().map(|(label, _)| label).eq(want.iter().map(|(label, _)| label)));
+            for ((label, p), (wanted, _)) in got.iter().zip(&want) {
+                // So may the labels of a token.
+                assert!(label == wanted || *p < 0.5, "{label} against {wanted}");
+            }
             let probabilities = |tokens: &[(u16, f32)]| tokens.iter().map(|(_, p)| *p).collect::<Vec<_>>();
             furthest(&probabilities(got), &probabilities(&want))
         }
@@ -120,21 +137,28 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
 
 #[test]
 fn every_family_computes_what_transformers_computes() {
-    compare(&Place::Kernels);
+    compare(&Place::Kernels, NEAR);
 }
 
 #[test]
 fn tensor_operations_compute_what_transformers_computes() {
-    compare(&Place::Tensors(Device::Cpu));
+    compare(&tensors(DType::F32), NEAR);
+}
+
+#[test]
+fn half_the_bits_find_the_same() {
+    compare(&tensors(DType::F16), NEAR_IN_F16);
+    compare(&tensors(DType::BF16), NEAR_IN_BF16);
 }
 
 #[test]
 fn detectors_of_every_frame_judge_pairs_as_transformers_does() {
     let sets: Vec<Claims> = serde_json::from_str(CLAIMS).unwrap();
     assert_eq!(sets.len(), 3);
-    for (set, place) in sets.iter().flat_map(|set| {
-        [Place::Kernels, Place::Tensors(Device::Cpu)].into_iter().map(move |place| (set, place))
-    }) {
+    for (set, place) in sets
+        .iter()
+        .flat_map(|set| [Place::Kernels, tensors(DType::F32)].into_iter().map(move |place| (set, place)))
+    {
         let model = load_as(&models().join(&set.model), &place, Some(Question::Hallucination)).unwrap();
         assert_eq!(model.answers(), Questions::HALLUCINATION);
         let tokens = |case: &ClaimCase| {
@@ -222,9 +246,10 @@ fn each_setting_of_a_trunk_matters_to_the_numbers() {
     }
 }
 
-fn compare(place: &Place) {
+fn compare(place: &Place, near: f32) {
     let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
     assert!(sets.len() >= 19);
+    let mut far = Vec::new();
     for set in sets {
         let scratch = tempfile::tempdir().unwrap();
         let mut folder = models().join(&set.model);
@@ -245,10 +270,17 @@ fn compare(place: &Place) {
         let labels = model.labels(question).len();
         let answers = model.run(&windows, model.answers()).unwrap();
         for (answer, case) in answers.iter().zip(&set.cases) {
-            let distance = distance(question, labels, answer, &case.values);
-            assert!(distance < NEAR, "{}: {}: off by {distance}", set.model, case.text);
+            let mut distance = distance(question, labels, answer, &case.values);
+            if near > NEAR && question == Question::Embedding {
+                // What was rounded is as near as it is small.
+                distance /= numbers(&case.values).iter().fold(1.0, |most, x| x.abs().max(most));
+            }
+            if distance >= near {
+                far.push(format!("{}: {}: off by {distance}", set.model, case.text));
+            }
         }
         let cut = tokens.iter().zip(&windows).filter(|(all, window)| all.len() > window.len()).count();
         assert!(cut > 0, "{}: no text was cut", set.model);
     }
+    assert!(far.is_empty(), "{}", far.join("\n"));
 }

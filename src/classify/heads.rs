@@ -49,8 +49,8 @@ impl Head {
         matches!(self.scores, Scores::OneOf { .. })
     }
 
-    /// Returns one row for each text or token.
-    pub(super) fn forward(&self, states: &States, starts: &[usize]) -> Result<Vec<Vec<f32>>> {
+    /// Returns one row for each text or token, in single precision.
+    pub(super) fn forward(&self, states: &States, starts: &[usize]) -> Result<Tensor> {
         let mut parts = Vec::new();
         match &self.reads {
             Reads::Text(poolings) => {
@@ -73,7 +73,7 @@ impl Head {
                 rows = norm.forward(&rows)?;
             }
         }
-        self.scores.of(&rows.to_dtype(DType::F32)?)?.to_vec2()
+        self.scores.of(&rows.to_dtype(DType::F32)?)
     }
 }
 

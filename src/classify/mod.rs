@@ -44,7 +44,7 @@ pub use findings::{Cost, Doubt, Entity, EntitySource, Findings, Label, Question,
 pub use hub::HubError;
 pub use load_error::LoadError;
 pub use pii::masked;
-pub use spec::{DeviceChoice, HubSpec, ModelInfo, Source, Spec, Thresholds};
+pub use spec::{DeviceChoice, HubSpec, ModelInfo, Precision, Source, Spec, Thresholds};
 
 use answer::Encoder;
 use batch::Queue;
@@ -61,7 +61,7 @@ impl Classifier {
     /// Loads the models and starts the threads; blocks for some hundred milliseconds, for longer if models must be
     /// fetched first.
     pub fn load(spec: &Spec) -> Result<Self, LoadError> {
-        let device = spec.device.open();
+        let device = spec.device.open(spec.precision);
         let rest = Questions::ALL.without(spec.models.keys().copied().collect());
         let default = (!rest.is_empty()).then_some((rest, None, &spec.model));
         let others = spec.models.iter().map(|(question, source)| {

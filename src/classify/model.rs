@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candle_core::bail;
+use candle_core::{Tensor, bail};
 use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -42,6 +42,7 @@ pub(super) struct Model {
     room: usize,
     /// Equal for models that compute the same states of the same texts.
     identity: Identity,
+    place: Place,
     info: ModelInfo,
 }
 
@@ -127,16 +128,25 @@ impl Model {
             questions: parts.answers.iter().map(|asked| asked.question).collect(),
             labels: named_labels(&parts.answers),
             parameters,
-            bytes: weights.bytes() * options.device.precision().size_in_bytes() / 4,
+            bytes: weights.bytes() * options.device.dtype().size_in_bytes() / 4,
             max_tokens: longest,
             width: parts.trunk.width(),
             device: options.device.name(),
-            dtype: options.device.precision().as_str(),
+            dtype: options.device.dtype().as_str(),
             load_time: Duration::ZERO,
         };
-        let mut model =
-            Self { tokenizer, frame, trunk: parts.trunk, answers: parts.answers, room, identity, info };
+        let mut model = Self {
+            tokenizer,
+            frame,
+            trunk: parts.trunk,
+            answers: parts.answers,
+            room,
+            identity,
+            place: options.device.clone(),
+            info,
+        };
         model.require(source, options.placed)?;
+        model.try_out()?;
         model.info.load_time = began.elapsed();
         Ok(model)
     }
@@ -186,6 +196,24 @@ impl Model {
         self.frame.pairs(pairs, self.room)
     }
 
+    /// Computes two short texts where a device computes, so that what it cannot do is known before there are requests,
+    /// and what it compiles and allocates once is there.
+    fn try_out(&self) -> Result<(), LoadError> {
+        if let Place::Tensors(engine) = &self.place {
+            // The weights came on this thread's stream, and others compute on theirs.
+            engine.device.synchronize()?;
+            let texts: [&[u32]; 2] = [&[0], &[0, 0]];
+            let pairs = texts.map(|text| Pair { first: &texts[0][..1], second: text });
+            let framed = if self.answers().hallucination {
+                self.frame.pairs(&pairs, self.room)
+            } else {
+                self.frame.windows(&texts, self.room)
+            };
+            self.forward(&framed?, self.answers())?;
+        }
+        Ok(())
+    }
+
     fn forward(&self, framed: &Framed, wanted: Questions) -> candle_core::Result<Vec<Answer>> {
         let mut answers = vec![Answer::default(); framed.judged.len()];
         let asked: Vec<&Asked> = self.answers.iter().filter(|asked| wanted.has(asked.question)).collect();
@@ -193,9 +221,15 @@ impl Model {
             return Ok(answers);
         }
         let keep: Vec<usize> = asked.iter().flat_map(|asked| &asked.head.states).copied().collect();
+        let _turn = self.place.turn();
         let states = self.trunk.forward(framed, &keep)?;
-        for asked in asked {
-            let rows = asked.head.forward(&states, &framed.starts)?;
+        // Nothing is read back, for which a device must be done, before all of it is under way.
+        let rows: Vec<Tensor> = asked
+            .iter()
+            .map(|asked| asked.head.forward(&states, &framed.starts))
+            .collect::<candle_core::Result<_>>()?;
+        for (asked, rows) in asked.into_iter().zip(rows) {
+            let rows = rows.to_vec2::<f32>()?;
             if rows.iter().flatten().any(|value| !value.is_finite()) {
                 bail!("{}: a result is not a number", asked.question.as_str());
             }
@@ -234,8 +268,11 @@ impl Encoder for Model {
     }
 
     fn at_once(&self) -> usize {
-        // A GPU computes one while the next is prepared.
-        if self.info.device == "cpu" { usize::MAX } else { 2 }
+        match self.place {
+            Place::Kernels => usize::MAX,
+            // The device computes one while the next waits for its turn.
+            Place::Tensors(_) => 2,
+        }
     }
 
     fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
@@ -356,9 +393,11 @@ fn best(row: &[f32]) -> (u16, f32) {
 mod tests {
     use std::path::Path;
 
+    use candle_core::{DType, Device};
     use serde::Deserialize;
 
     use super::*;
+    use crate::classify::device::Engine;
     use crate::classify::ops::{Pooling, pool};
 
     #[derive(Deserialize)]
@@ -375,9 +414,16 @@ mod tests {
     }
 
     fn load(source: &Source) -> Result<Model, LoadError> {
+        load_on(source, &Place::Kernels)
+    }
+
+    fn load_on(source: &Source, device: &Place) -> Result<Model, LoadError> {
         let hub = HubSpec::default();
-        let options = Options { questions: Questions::ALL, placed: None, device: &Place::Kernels, hub: &hub };
-        Model::load(source, &options)
+        Model::load(source, &Options { questions: Questions::ALL, placed: None, device, hub: &hub })
+    }
+
+    fn golden() -> Vec<Golden> {
+        serde_json::from_str(include_str!("../../tests/golden/classify.json")).unwrap()
     }
 
     fn folder(path: &Path) -> Source {
@@ -399,10 +445,8 @@ mod tests {
 
     #[test]
     fn states_and_probabilities_are_those_of_training() {
-        let golden: Vec<Golden> =
-            serde_json::from_str(include_str!("../../tests/golden/classify.json")).unwrap();
         let model = load(&Source::Builtin).unwrap();
-        for case in golden {
+        for case in golden() {
             assert_eq!(model.tokens(&case.text).unwrap().ids[..case.ids.len()], case.ids);
             let framed = model.frame.windows(&[&case.ids], model.room).unwrap();
             let states = model.trunk.forward(&framed, &[3, 6]).unwrap();
@@ -420,6 +464,31 @@ mod tests {
                 assert_near(&[p], &[wanted_p]);
                 // Labels may change places where they are equally likely.
                 assert!(label == wanted || p < 0.51, "{label} against {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_the_bits_say_the_same() {
+        let golden = golden();
+        let windows: Vec<&[u32]> = golden.iter().map(|case| case.ids.as_slice()).collect();
+        for (dtype, near) in [(DType::F32, 1e-3), (DType::F16, 5e-3), (DType::BF16, 5e-2)] {
+            let engine = Engine::new(Device::Cpu, dtype);
+            let model = load_on(&Source::Builtin, &Place::Tensors(engine)).unwrap();
+            let answers = model.run(&windows, Questions::ALL).unwrap();
+            for (case, answer) in golden.iter().zip(answers) {
+                let domain = answer.domain.unwrap();
+                let off = domain.iter().zip(&case.probabilities).map(|(got, want)| (got - want).abs());
+                let off = off.fold((answer.jailbreak.unwrap() - case.jailbreak).abs(), f32::max);
+                assert!(off < near, "{dtype:?}: {}: off by {off}", case.text);
+                assert_eq!(best(&domain).0, best(&case.probabilities).0, "{dtype:?}: {}", case.text);
+                for ((label, p), (wanted, _)) in answer.pii.unwrap().into_iter().zip(&case.pii) {
+                    assert!(label == *wanted || p < 0.6, "{dtype:?}: {label} against {wanted}");
+                }
+                let vector = answer.embedding.unwrap();
+                let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+                let cosine = vector.iter().zip(&case.embedding).map(|(a, b)| a * b / length).sum::<f32>();
+                assert!(cosine > 0.999, "{dtype:?}: {}: cosine {cosine}", case.text);
             }
         }
     }

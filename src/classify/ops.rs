@@ -44,7 +44,7 @@ impl Linear {
     pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, place: &Place) -> Result<Self> {
         Ok(match place {
             Place::Kernels => Self::Packed(Packed::new(&weight, bias.as_deref())),
-            Place::Tensors(device) => Self::Tensors(tensors::Linear::new(weight, bias, device)?),
+            Place::Tensors(engine) => Self::Tensors(tensors::Linear::new(weight, bias, engine)?),
         })
     }
 
@@ -81,7 +81,7 @@ impl Norm {
     pub(super) fn new(gain: Vec<f32>, shift: Option<Vec<f32>>, epsilon: f32, place: &Place) -> Result<Self> {
         Ok(match place {
             Place::Kernels => Self::Slices(kernels::Norm { gain, shift, epsilon }),
-            Place::Tensors(device) => Self::Tensors(tensors::Norm::new(gain, shift, epsilon, device)?),
+            Place::Tensors(engine) => Self::Tensors(tensors::Norm::new(gain, shift, epsilon, engine)?),
         })
     }
 
@@ -99,7 +99,7 @@ impl Rope {
     pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, place: &Place) -> Result<Self> {
         Ok(match place {
             Place::Kernels => Self::Slices(kernels::Rope::new(inverse, positions, scale)),
-            Place::Tensors(device) => Self::Tensors(tensors::Rope::new(inverse, positions, scale, device)?),
+            Place::Tensors(engine) => Self::Tensors(tensors::Rope::new(inverse, positions, scale, engine)?),
         })
     }
 }

@@ -18,6 +18,8 @@ pub struct Spec {
     pub models: BTreeMap<Question, Source>,
     /// Where they run.
     pub device: DeviceChoice,
+    /// In which precision they compute on a GPU.
+    pub precision: Precision,
     /// From which probability on something counts as found.
     pub thresholds: Thresholds,
     /// How many threads compute; 0 stands for half the cores, at least one.
@@ -46,6 +48,7 @@ impl Default for Spec {
             model: Source::Builtin,
             models: BTreeMap::new(),
             device: DeviceChoice::Cpu,
+            precision: Precision::Auto,
             thresholds: Thresholds::default(),
             threads: 0,
             queue: 256,
@@ -107,6 +110,20 @@ pub enum DeviceChoice {
     Cuda,
     /// The first CUDA device where there is one.
     Auto,
+}
+
+/// In which precision a policy wants its models to compute on a GPU; the processor computes in single precision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// The best of the others that the device is quick with.
+    #[default]
+    Auto,
+    /// Single precision.
+    F32,
+    /// Half precision.
+    F16,
+    /// Half the bits with the range of single precision.
+    Bf16,
 }
 
 /// Where models with a name come from, and where they are kept.

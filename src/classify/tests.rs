@@ -577,7 +577,7 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 fn builtin() -> Model {
-    let (device, hub) = (DeviceChoice::Cpu.open(), HubSpec::default());
+    let (device, hub) = (DeviceChoice::Cpu.open(Precision::Auto), HubSpec::default());
     let options = Options { questions: Questions::DOMAIN, placed: None, device: &device, hub: &hub };
     Model::load(&Source::Builtin, &options).unwrap()
 }

@@ -4,11 +4,12 @@ use super::check_secret::{SecretFault, secret};
 use super::checker::Checker;
 use super::issue::Path;
 use super::raw_classifier::{
-    RawClassifier, RawClassifierModels, RawDevice, RawHub, RawOnUnknown, RawThresholds, RawToken,
+    RawClassifier, RawClassifierModels, RawDevice, RawHub, RawOnUnknown, RawPrecision, RawThresholds,
+    RawToken,
 };
 use super::{
-    BasisPoints, ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierSpec, HubSpec, OnUnknown,
-    Secret, Thresholds,
+    BasisPoints, ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierPrecision, ClassifierSpec,
+    HubSpec, OnUnknown, Secret, Thresholds,
 };
 
 /// How a model of the hub is written.
@@ -33,12 +34,27 @@ pub(super) fn classifier(raw: &RawClassifier, path: &Path, checker: &mut Checker
         .flatten()
         .chain([&model])
         .any(|model| matches!(model, ClassifierModel::Hub { .. }));
+    let precision = match raw.precision {
+        RawPrecision::Auto => ClassifierPrecision::Auto,
+        RawPrecision::F32 => ClassifierPrecision::F32,
+        RawPrecision::F16 => ClassifierPrecision::F16,
+        RawPrecision::Bf16 => ClassifierPrecision::Bf16,
+    };
+    if raw.device == RawDevice::Cpu
+        && matches!(precision, ClassifierPrecision::F16 | ClassifierPrecision::Bf16)
+    {
+        checker.issue(
+            &path.key("precision"),
+            "`device` is `cpu`, which computes in `f32`; write that, or `device: auto`",
+        );
+    }
     ClassifierSpec {
         device: match raw.device {
             RawDevice::Cpu => ClassifierDevice::Cpu,
             RawDevice::Cuda => ClassifierDevice::Cuda,
             RawDevice::Auto => ClassifierDevice::Auto,
         },
+        precision,
         min_confidence: BasisPoints::from_fraction(raw.min_confidence),
         thresholds: thresholds(&raw.thresholds),
         deadline: checker.positive(&path.key("deadline"), raw.deadline),

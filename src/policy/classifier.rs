@@ -14,6 +14,8 @@ pub struct ClassifierSpec {
     pub models: ClassifierModels,
     /// Where they run.
     pub device: ClassifierDevice,
+    /// In which precision they compute on a GPU.
+    pub precision: ClassifierPrecision,
     /// The least confidence at which a domain counts as known.
     pub min_confidence: BasisPoints,
     /// From which probability on something counts as found.
@@ -82,6 +84,19 @@ pub enum ClassifierDevice {
     Cuda,
     /// The first CUDA device where there is one.
     Auto,
+}
+
+/// In which precision models compute on a GPU; on the processor it is single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClassifierPrecision {
+    /// The best of the others that the device is quick with.
+    Auto,
+    /// Single precision.
+    F32,
+    /// Half precision.
+    F16,
+    /// Half the bits with the range of single precision.
+    Bf16,
 }
 
 /// From which probability on something counts as found; the model's own where there is none.

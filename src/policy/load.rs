@@ -114,8 +114,9 @@ mod tests {
 
     use super::super::raw_pool::{RawBalance, RawEjection, RawHealth, RawTimeouts};
     use super::super::{
-        Alpn, Balance, BasisPoints, ClassifierDevice, ClassifierModel, Decision, Fixed, HashKey, HostRule,
-        ModelId, PoolId, Rule, Secret, SignalKind, Thresholds, Transport, raw, raw_classifier,
+        Alpn, Balance, BasisPoints, ClassifierDevice, ClassifierModel, ClassifierPrecision, Decision, Fixed,
+        HashKey, HostRule, ModelId, PoolId, Rule, Secret, SignalKind, Thresholds, Transport, raw,
+        raw_classifier,
     };
     use super::*;
 
@@ -376,7 +377,7 @@ mod tests {
         assert_eq!(wanted.models.jailbreak, Some(hub("owner/guard", "refs/pr/1")));
         assert_eq!(wanted.models.pii, Some(ClassifierModel::Builtin));
         assert_eq!(wanted.models.embedding, None);
-        assert_eq!(wanted.device, ClassifierDevice::Auto);
+        assert_eq!((wanted.device, wanted.precision), (ClassifierDevice::Auto, ClassifierPrecision::F16));
         let thresholds =
             Thresholds { jailbreak: Some(BasisPoints(9500)), pii: Some(BasisPoints(0)), hallucination: None };
         assert_eq!(wanted.thresholds, thresholds);

@@ -44,7 +44,8 @@ use std::path::PathBuf;
 
 pub use check_signals::MAX_PATTERN_BYTES;
 pub use classifier::{
-    ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierSpec, HubSpec, OnUnknown, Thresholds,
+    ClassifierDevice, ClassifierModel, ClassifierModels, ClassifierPrecision, ClassifierSpec, HubSpec,
+    OnUnknown, Thresholds,
 };
 pub use decision::{
     AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, ModelRef, OnUnknownSignal, Recipe, Rule, Shadow,

@@ -21,6 +21,8 @@ pub(super) struct RawClassifier {
     pub(super) models: RawClassifierModels,
     /// Where the models run.
     pub(super) device: RawDevice,
+    /// In which precision they compute on a GPU; on the processor it is `f32`.
+    pub(super) precision: RawPrecision,
     /// The least confidence at which a domain counts as known, from 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) min_confidence: f64,
@@ -64,6 +66,7 @@ impl Default for RawClassifier {
             model: "builtin".to_owned(),
             models: RawClassifierModels::default(),
             device: RawDevice::Cpu,
+            precision: RawPrecision::Auto,
             min_confidence: 0.5,
             thresholds: RawThresholds::default(),
             deadline: RawDuration(Duration::from_millis(500)),
@@ -115,6 +118,21 @@ pub(super) enum RawDevice {
     Cuda,
     /// The first CUDA device where there is one.
     Auto,
+}
+
+/// In which precision models compute on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Precision")]
+pub(super) enum RawPrecision {
+    /// `bf16` where the device has it, else `f16`, else `f32`.
+    Auto,
+    /// Single precision.
+    F32,
+    /// Half precision.
+    F16,
+    /// Half the bits with the range of `f32`; `auto`'s choice, with a warning, on devices before Ampere.
+    Bf16,
 }
 
 /// From which probability on something counts as found, from 0 to 1; the model's own thresholds when absent.

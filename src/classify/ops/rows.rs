@@ -6,7 +6,6 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::cpu;
-use crate::classify::device::precision;
 
 /// How the states of a text's tokens become one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +38,13 @@ pub(in crate::classify) fn pool(states: &Tensor, starts: &[usize], pooling: Pool
             let rows = texts.map(|(start, end)| states.narrow(0, start, end - start)?.max(0));
             Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)
         }
-        Pooling::Mean if device.is_cpu() => cpu::means(states, starts),
+        Pooling::Mean if device.is_cpu() && states.dtype() == DType::F32 => cpu::means(states, starts),
         Pooling::Mean | Pooling::MeanSqrt | Pooling::Weighted => {
             let rows = texts.map(|(start, end)| {
                 let length = end - start;
-                let states = states.narrow(0, start, length)?.to_dtype(DType::F32)?;
+                let rows = states.narrow(0, start, length)?.to_dtype(DType::F32)?;
                 let shares = Tensor::from_vec(shares(length, pooling), (1, length), device)?;
-                shares.matmul(&states)?.to_dtype(precision(device))
+                shares.matmul(&rows)?.to_dtype(states.dtype())
             });
             Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
         }

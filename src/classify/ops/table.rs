@@ -4,10 +4,10 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::Matrix;
-use crate::classify::device::{Place, precision};
+use super::{Matrix, tensors};
+use crate::classify::device::Place;
 
-/// A table, on the CPU as its file keeps it.
+/// A table; for the kernels as its file keeps it.
 pub(in crate::classify) enum Table {
     Host(Matrix),
     Device(Tensor),
@@ -15,9 +15,9 @@ pub(in crate::classify) enum Table {
 
 impl Table {
     pub(in crate::classify) fn new(rows: Matrix, place: &Place) -> Result<Self> {
-        Ok(match place.device() {
-            Device::Cpu => Self::Host(rows),
-            device => Self::Device(on_device(rows, device)?),
+        Ok(match place {
+            Place::Kernels => Self::Host(rows),
+            Place::Tensors(engine) => Self::Device(tensors::matrix(rows, engine)?),
         })
     }
 
@@ -51,12 +51,6 @@ pub(in crate::classify) fn floats(matrix: Matrix) -> Vec<f32> {
             rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(*x) * scale)).collect()
         }
     }
-}
-
-/// Puts a matrix on a device, in the device's precision.
-pub(super) fn on_device(matrix: Matrix, device: &Device) -> Result<Tensor> {
-    let dims = matrix.dims();
-    Tensor::from_vec(floats(matrix), dims, device)?.to_dtype(precision(device))
 }
 
 fn add_row(matrix: &Matrix, index: usize, into: &mut [f32]) -> Result<()> {

@@ -2,12 +2,12 @@
 //!
 //! Nothing is read back in between: a batch's states stay on the device. Knows nothing of slices or threads.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Shape, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
 
-use super::table::on_device;
+use super::table::floats;
 use super::{Matrix, Then};
-use crate::classify::device::precision;
+use crate::classify::device::Engine;
 
 /// Padded attention puts texts side by side whose lengths differ by at most this share of the longest one.
 const MOST_PADDING: f64 = 0.25;
@@ -36,11 +36,9 @@ pub(in crate::classify) struct Rope {
 }
 
 impl Linear {
-    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, device: &Device) -> Result<Self> {
-        let rows = weight.dims().0;
-        let bias =
-            bias.map(|bias| Tensor::from_vec(bias, rows, device)?.to_dtype(precision(device))).transpose()?;
-        Ok(Self { weight: on_device(weight, device)?, bias })
+    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, engine: &Engine) -> Result<Self> {
+        let bias = bias.map(|bias| placed(bias.len(), bias, engine)).transpose()?;
+        Ok(Self { weight: matrix(weight, engine)?, bias })
     }
 
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
@@ -57,15 +55,11 @@ impl Norm {
         gain: Vec<f32>,
         shift: Option<Vec<f32>>,
         epsilon: f32,
-        device: &Device,
+        engine: &Engine,
     ) -> Result<Self> {
         let width = gain.len();
         let shift = shift.unwrap_or_else(|| vec![0.0; width]);
-        Ok(Self {
-            gain: Tensor::from_vec(gain, width, device)?.to_dtype(precision(device))?,
-            shift: Tensor::from_vec(shift, width, device)?.to_dtype(precision(device))?,
-            epsilon,
-        })
+        Ok(Self { gain: placed(width, gain, engine)?, shift: placed(width, shift, engine)?, epsilon })
     }
 
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
@@ -76,12 +70,11 @@ impl Norm {
 impl Rope {
     /// Tabulates `positions` positions; `inverse` holds the angle a position adds, for each pair; `scale`
     /// multiplies cosines and sines.
-    pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, device: &Device) -> Result<Self> {
+    pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, engine: &Engine) -> Result<Self> {
         let angles = |f: fn(f32) -> f32| {
             let rows =
                 (0..positions).flat_map(|at| inverse.iter().map(move |step| f(at as f32 * step) * scale));
-            Tensor::from_vec(rows.collect::<Vec<f32>>(), (positions, inverse.len()), device)?
-                .to_dtype(precision(device))
+            placed((positions, inverse.len()), rows.collect(), engine)
         };
         Ok(Self { cos: angles(f32::cos)?, sin: angles(f32::sin)? })
     }
@@ -90,6 +83,15 @@ impl Rope {
     fn rotate(&self, states: &Tensor) -> Result<Tensor> {
         candle_nn::rotary_emb::rope(&states.contiguous()?, &self.cos, &self.sin)
     }
+}
+
+/// Puts a matrix on a device, in the device's precision.
+pub(super) fn matrix(matrix: Matrix, engine: &Engine) -> Result<Tensor> {
+    placed(matrix.dims(), floats(matrix), engine)
+}
+
+fn placed(shape: impl Into<Shape>, numbers: Vec<f32>, engine: &Engine) -> Result<Tensor> {
+    Tensor::from_vec(numbers, shape.into(), &engine.device)?.to_dtype(engine.dtype)
 }
 
 /// Applies an activation to each element.

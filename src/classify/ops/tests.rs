@@ -1,10 +1,9 @@
 //! The kernels and the tensor operations must give the same numbers.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::*;
-
-const TENSORS: Place = Place::Tensors(Device::Cpu);
+use crate::classify::device::Engine;
 
 /// Numbers between -1 and 1 without a pattern.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -21,8 +20,9 @@ fn rows(count: usize, width: usize, seed: u32) -> Tensor {
 }
 
 fn assert_same(of: impl Fn(&Place) -> Tensor, what: &str) {
+    let tensors = Place::Tensors(Engine::new(Device::Cpu, DType::F32));
     let [one, other] =
-        [&Place::Kernels, &TENSORS].map(|place| of(place).flatten_all().unwrap().to_vec1().unwrap());
+        [&Place::Kernels, &tensors].map(|place| of(place).flatten_all().unwrap().to_vec1().unwrap());
     assert_eq!(one.len(), other.len(), "{what}");
     for (a, b) in one.iter().zip::<&Vec<f32>>(&other) {
         assert!((a - b).abs() < 1e-5 * a.abs().max(1.0), "{what}: {a} against {b}");
