@@ -23,8 +23,13 @@ pub(super) struct Engine {
     pub(super) device: Device,
     /// The precision of weights and states.
     pub(super) dtype: DType,
+    /// Whether flash attention was built in and works here.
+    has_flash: bool,
     turn: Arc<Mutex<()>>,
 }
+
+/// The widest head that flash attention is used for.
+const MOST_FLASH: usize = 256;
 
 /// A device's compute capability.
 type Capability = (i32, i32);
@@ -108,7 +113,7 @@ impl Place {
 
 impl Engine {
     pub(super) fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, turn: Arc::default() }
+        Self { device, dtype, has_flash: false, turn: Arc::default() }
     }
 
     /// Opens the first CUDA device, and has it compute something.
@@ -120,7 +125,7 @@ impl Engine {
         // taking turns keeps these.
         let device = Device::new_cuda(0)?;
         let capability = capability(&device)?;
-        let engine = Self::new(device, precision.on(capability));
+        let mut engine = Self::new(device, precision.on(capability));
         if let Some(named) = precision.named().filter(|named| *named != engine.dtype) {
             tracing::warn!(
                 precision = named.as_str(),
@@ -130,7 +135,13 @@ impl Engine {
             );
         }
         engine.try_out()?;
+        engine.has_flash = flash_works(&engine, capability);
         Ok(engine)
+    }
+
+    /// Says whether it has a kernel for attention without padding over heads of this width.
+    pub(super) fn has_flash(&self, size: usize) -> bool {
+        self.has_flash && size.is_multiple_of(8) && size <= MOST_FLASH
     }
 
     /// Fails where the device does not compute: kernels may have been built for others.
@@ -163,6 +174,35 @@ fn capability(device: &Device) -> Result<Capability> {
 #[cfg(not(feature = "cuda"))]
 fn capability(_: &Device) -> Result<Capability> {
     bail!("this binary was built without the cuda feature")
+}
+
+/// Says whether flash attention was built in, and for this device.
+#[cfg(feature = "flash-attn")]
+fn flash_works(engine: &Engine, capability: Capability) -> bool {
+    let Engine { device, dtype, .. } = engine;
+    if capability < (8, 0) || *dtype == DType::F32 {
+        return false;
+    }
+    // Where no key is nearer than another, the result is the values' mean.
+    let mean = || {
+        let none = Tensor::zeros((2, 1, 64), *dtype, device)?;
+        let values = Tensor::new(&[1f32, 3.0], device)?.reshape((2, 1, 1))?.repeat((1, 1, 64))?;
+        let (values, starts) = (values.to_dtype(*dtype)?, Tensor::new(&[0u32, 2], device)?);
+        candle_flash_attn::flash_attn_varlen(&none, &none, &values, &starts, &starts, 2, 2, 1.0, false)?
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()
+    };
+    let works = mean().is_ok_and(|mean| mean.iter().all(|x| (x - 2.0).abs() < 0.1));
+    if !works {
+        tracing::warn!("flash attention does not work on this device: texts are padded");
+    }
+    works
+}
+
+#[cfg(not(feature = "flash-attn"))]
+fn flash_works(_: &Engine, _: Capability) -> bool {
+    false
 }
 
 #[cfg(test)]

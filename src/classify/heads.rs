@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of checkpoints' formats, tensors' names or what the labels mean.
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 
-use super::ops::{Linear, Norm, Pooling, Then, pool, softmax, with_neighbours};
+use super::ops::{Linear, Norm, Pooling, Then, beside, pool, softmax, with_neighbours};
 use super::trunk::States;
 
 /// One loaded head.
@@ -51,22 +51,14 @@ impl Head {
 
     /// Returns one row for each text or token, in single precision.
     pub(super) fn forward(&self, states: &States, starts: &[usize]) -> Result<Tensor> {
-        let mut parts = Vec::new();
-        match &self.reads {
+        let read: Vec<&Tensor> = self.states.iter().map(|state| states.get(*state)).collect::<Result<_>>()?;
+        let mut rows = match &self.reads {
             Reads::Text(poolings) => {
-                for pooling in poolings {
-                    for state in &self.states {
-                        parts.push(pool(states.get(*state)?, starts, *pooling)?);
-                    }
-                }
+                let parts = poolings.iter().map(|pooling| pool(&read, starts, *pooling));
+                beside(&parts.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())?
             }
-            Reads::Tokens { context } => {
-                let states: Vec<&Tensor> =
-                    self.states.iter().map(|state| states.get(*state)).collect::<Result<_>>()?;
-                parts.push(with_neighbours(&beside(&states)?, starts, *context)?);
-            }
-        }
-        let mut rows = beside(&parts.iter().collect::<Vec<_>>())?;
+            Reads::Tokens { context } => with_neighbours(&beside(&read)?, starts, *context)?,
+        };
         for layer in &self.layers {
             rows = layer.linear.forward_then(&rows, layer.then)?;
             if let Some(norm) = &layer.norm {
@@ -91,13 +83,5 @@ impl Scores {
             }
             Self::Each { temperature } => candle_nn::ops::sigmoid(&(logits / f64::from(*temperature))?),
         }
-    }
-}
-
-fn beside(parts: &[&Tensor]) -> Result<Tensor> {
-    match parts {
-        [] => bail!("a head that reads nothing"),
-        [one] => Ok((*one).clone()),
-        many => Tensor::cat(many, D::Minus1),
     }
 }

@@ -451,7 +451,7 @@ mod tests {
             let framed = model.frame.windows(&[&case.ids], model.room).unwrap();
             let states = model.trunk.forward(&framed, &[3, 6]).unwrap();
             for (state, want) in [(3, &case.middle), (6, &case.last)] {
-                let mean = pool(states.get(state).unwrap(), &framed.starts, Pooling::Mean).unwrap();
+                let mean = pool(&[states.get(state).unwrap()], &framed.starts, Pooling::Mean).unwrap();
                 assert_near(&mean.to_vec2().unwrap()[0], want);
             }
             let answer = model.run(&[&case.ids], Questions::ALL).unwrap().remove(0);

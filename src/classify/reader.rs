@@ -4,7 +4,7 @@
 
 use super::device::Place;
 use super::load_error::LoadError;
-use super::ops::{Linear, Norm, Table};
+use super::ops::{Gated, Linear, Matrix, Norm, Table};
 use super::weights::Weights;
 
 /// The tensors under one prefix, and the device that they go to.
@@ -41,6 +41,21 @@ impl<'a> Reader<'a> {
 
     /// Reads dense layers of equal shape side by side as one.
     pub(super) fn fused(&self, names: &[&str], shape: (usize, usize)) -> Result<Linear, LoadError> {
+        let (weight, bias) = self.stacked(names, shape)?;
+        Ok(Linear::new(weight, bias, self.place)?)
+    }
+
+    /// Reads a dense layer of which one half of the outputs gates the other.
+    pub(super) fn gated(&self, name: &str, shape: (usize, usize)) -> Result<Gated, LoadError> {
+        let (weight, bias) = self.stacked(&[name], shape)?;
+        Ok(Gated::new(weight, bias, self.place)?)
+    }
+
+    fn stacked(
+        &self,
+        names: &[&str],
+        shape: (usize, usize),
+    ) -> Result<(Matrix, Option<Vec<f32>>), LoadError> {
         let matrices: Vec<String> = names.iter().map(|name| self.name(&format!("{name}.weight"))).collect();
         let weight = self.weights.stacked(&matrices, shape)?;
         let biases: Vec<String> = names.iter().map(|name| self.name(&format!("{name}.bias"))).collect();
@@ -52,7 +67,7 @@ impl<'a> Reader<'a> {
             }
             bias = Some(all);
         }
-        Ok(Linear::new(weight, bias, self.place)?)
+        Ok((weight, bias))
     }
 
     /// Reads `<name>.weight` and `<name>.bias` where there is one.

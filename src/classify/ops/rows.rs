@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of layers.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor, bail};
 use candle_nn::ops::softmax_last_dim;
 
 use super::cpu;
@@ -22,33 +22,61 @@ pub(in crate::classify) enum Pooling {
     Weighted,
 }
 
-/// Pools each text: (tokens, width) to (texts, width).
-pub(in crate::classify) fn pool(states: &Tensor, starts: &[usize], pooling: Pooling) -> Result<Tensor> {
-    let device = states.device();
-    let texts = starts.windows(2).map(|pair| (pair[0], pair[1]));
+/// Shares of more elements than this are multiplied a group of texts at a time.
+const MOST_SHARES: usize = 1 << 22;
+
+/// Pools each text: states of (tokens, width) to (texts, width · states), side by side.
+pub(in crate::classify) fn pool(states: &[&Tensor], starts: &[usize], pooling: Pooling) -> Result<Tensor> {
+    let each = |pooled: &dyn Fn(&Tensor) -> Result<Tensor>| {
+        let parts = states.iter().map(|state| pooled(state)).collect::<Result<Vec<_>>>()?;
+        beside(&parts.iter().collect::<Vec<_>>())
+    };
+    let texts = || starts.windows(2).map(|pair| (pair[0], pair[1]));
+    let is_plain = |state: &&Tensor| state.device().is_cpu() && state.dtype() == DType::F32;
     match pooling {
         Pooling::First | Pooling::Last => {
-            let rows: Vec<u32> = texts
-                .map(|(start, end)| if pooling == Pooling::First { start as u32 } else { end as u32 - 1 })
-                .collect();
-            let count = rows.len();
-            states.index_select(&Tensor::from_vec(rows, count, device)?, 0)
+            let place = |(start, end)| if pooling == Pooling::First { start } else { end - 1 };
+            let rows: Vec<u32> = texts().map(|text| place(text) as u32).collect();
+            let Some(first) = states.first() else { bail!("no states to pool") };
+            let rows = Tensor::from_slice(&rows, rows.len(), first.device())?;
+            each(&|state| state.index_select(&rows, 0))
         }
-        Pooling::Max => {
-            let rows = texts.map(|(start, end)| states.narrow(0, start, end - start)?.max(0));
+        Pooling::Max => each(&|state| {
+            let rows = texts().map(|(start, end)| state.narrow(0, start, end - start)?.max(0));
             Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)
-        }
-        Pooling::Mean if device.is_cpu() && states.dtype() == DType::F32 => cpu::means(states, starts),
-        Pooling::Mean | Pooling::MeanSqrt | Pooling::Weighted => {
-            let rows = texts.map(|(start, end)| {
-                let length = end - start;
-                let rows = states.narrow(0, start, length)?.to_dtype(DType::F32)?;
-                let shares = Tensor::from_vec(shares(length, pooling), (1, length), device)?;
-                shares.matmul(&rows)?.to_dtype(states.dtype())
-            });
-            Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
-        }
+        }),
+        Pooling::Mean if states.iter().all(is_plain) => each(&|state| cpu::means(state, starts)),
+        Pooling::Mean | Pooling::MeanSqrt | Pooling::Weighted => sums(&beside(states)?, starts, pooling),
     }
+}
+
+/// Puts rows beside each other.
+pub(in crate::classify) fn beside(parts: &[&Tensor]) -> Result<Tensor> {
+    match parts {
+        [] => bail!("a head that reads nothing"),
+        [one] => Ok((*one).clone()),
+        many => Tensor::cat(many, D::Minus1),
+    }
+}
+
+/// Adds up the tokens' rows, each times its share, by one product for many texts.
+fn sums(states: &Tensor, starts: &[usize], pooling: Pooling) -> Result<Tensor> {
+    let mut sums = Vec::new();
+    let mut rest = starts;
+    while rest.len() > 1 {
+        let fits = |texts: &usize| texts * (rest[*texts] - rest[0]) <= MOST_SHARES;
+        let texts = (1..rest.len()).take_while(fits).last().unwrap_or(1);
+        let (first, tokens) = (rest[0], rest[texts] - rest[0]);
+        let mut flat = vec![0.0; texts * tokens];
+        for (row, text) in flat.chunks_exact_mut(tokens.max(1)).zip(rest.windows(2)) {
+            let length = text[1] - text[0];
+            row[text[0] - first..][..length].copy_from_slice(&shares(length, pooling));
+        }
+        let shares = Tensor::from_vec(flat, (texts, tokens), states.device())?;
+        sums.push(shares.matmul(&states.narrow(0, first, tokens)?.to_dtype(DType::F32)?)?);
+        rest = &rest[texts..];
+    }
+    Tensor::cat(&sums, 0)?.to_dtype(states.dtype())
 }
 
 /// The share of each token in the pooled row.

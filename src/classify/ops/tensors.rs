@@ -2,18 +2,14 @@
 //!
 //! Nothing is read back in between: a batch's states stay on the device. Knows nothing of slices or threads.
 
-use candle_core::{Device, Result, Shape, Tensor};
-use candle_nn::ops::{layer_norm, softmax_last_dim};
+use candle_core::{Result, Shape, Tensor};
+use candle_nn::ops::layer_norm;
 
+use super::padded::Padded;
 use super::table::floats;
-use super::{Matrix, Then};
+use super::varlen::Varlen;
+use super::{Matrix, Sight, Then};
 use crate::classify::device::Engine;
-
-/// Padded attention puts texts side by side whose lengths differ by at most this share of the longest one.
-const MOST_PADDING: f64 = 0.25;
-
-/// Scores of more elements than this are computed a block of queries at a time.
-const MOST_SCORES: usize = 1 << 26;
 
 /// A dense layer: weights (out, in).
 pub(in crate::classify) struct Linear {
@@ -31,8 +27,14 @@ pub(in crate::classify) struct Norm {
 /// The angles' cosines and sines, for as many positions as a model has.
 #[derive(Clone)]
 pub(in crate::classify) struct Rope {
-    cos: Tensor,
-    sin: Tensor,
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
+}
+
+/// What attention needs to know of a batch, on the device.
+pub(super) enum Layout {
+    Padded(Padded),
+    Varlen(Varlen),
 }
 
 impl Linear {
@@ -78,11 +80,6 @@ impl Rope {
         };
         Ok(Self { cos: angles(f32::cos)?, sin: angles(f32::sin)? })
     }
-
-    /// Takes and returns (texts, heads, positions, head width).
-    fn rotate(&self, states: &Tensor) -> Result<Tensor> {
-        candle_nn::rotary_emb::rope(&states.contiguous()?, &self.cos, &self.sin)
-    }
 }
 
 /// Puts a matrix on a device, in the device's precision.
@@ -107,131 +104,38 @@ pub(super) fn apply(then: Then, rows: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Multiplies the activated first half of each row by its second half.
-pub(super) fn gated(rows: &Tensor, then: Then) -> Result<Tensor> {
-    let half = rows.dim(1)? / 2;
-    apply(then, &rows.narrow(1, 0, half)?.contiguous()?)? * rows.narrow(1, half, half)?.contiguous()?
+/// Places the two halves of a dense layer's outputs as one layer each: their products lie side by side in memory.
+pub(super) fn halves(weight: Matrix, bias: Option<Vec<f32>>, engine: &Engine) -> Result<(Linear, Linear)> {
+    let (rows, cols) = weight.dims();
+    let half = rows / 2;
+    let mut first = floats(weight);
+    let second = first.split_off(half * cols);
+    let (mut bias, mut second_bias) = (bias, None);
+    if let Some(first) = &mut bias {
+        second_bias = Some(first.split_off(half));
+    }
+    let part = |data: Vec<f32>, bias| Linear::new(Matrix::F32 { rows: half, cols, data }, bias, engine);
+    Ok((part(first, bias)?, part(second, second_bias)?))
 }
 
-/// Self-attention, texts of similar length padded to one another.
-pub(super) fn attention(
-    qkv: &Tensor,
-    starts: &[usize],
-    heads: usize,
-    rope: Option<&Rope>,
-    reach: Option<usize>,
-) -> Result<Tensor> {
-    let width = qkv.dim(1)? / 3;
-    if let &[0, length] = starts {
-        return attend(qkv, &[length], length, (heads, width / heads), rope, reach);
-    }
-    let mut from = vec![0u32; qkv.dim(0)?];
-    let mut groups = Vec::new();
-    let mut padded = 0;
-    for group in groups_by_length(starts) {
-        let lengths: Vec<usize> = group.iter().map(|text| starts[text + 1] - starts[*text]).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut rows = Vec::with_capacity(group.len() * longest);
-        for (text, length) in group.iter().zip(&lengths) {
-            let start = starts[*text];
-            for at in 0..longest {
-                if at < *length {
-                    from[start + at] = (padded + rows.len()) as u32;
-                }
-                rows.push((start + at.min(length - 1)) as u32);
-            }
+impl Layout {
+    pub(super) fn new(
+        starts: &[usize],
+        (heads, size): (usize, usize),
+        sights: &[Sight<'_>],
+        engine: &Engine,
+    ) -> Result<Self> {
+        if engine.has_flash(size) {
+            return Varlen::new(starts, (heads, size), sights, engine).map(Self::Varlen);
         }
-        padded += rows.len();
-        let rows = Tensor::from_vec(rows, group.len() * longest, qkv.device())?;
-        let qkv = qkv.index_select(&rows, 0)?;
-        groups.push(attend(&qkv, &lengths, longest, (heads, width / heads), rope, reach)?);
+        let reaches: Vec<Option<usize>> = sights.iter().map(|sight| sight.reach).collect();
+        Padded::new(starts, (heads, size), &reaches, engine).map(Self::Padded)
     }
-    let from = Tensor::from_vec(from, qkv.dim(0)?, qkv.device())?;
-    Tensor::cat(&groups, 0)?.index_select(&from, 0)
-}
 
-/// Puts texts of similar length together; leaves out empty ones.
-fn groups_by_length(starts: &[usize]) -> Vec<Vec<usize>> {
-    let length = |text: usize| starts[text + 1] - starts[text];
-    let mut texts: Vec<usize> =
-        (0..starts.len().saturating_sub(1)).filter(|text| length(*text) > 0).collect();
-    texts.sort_by_key(|text| std::cmp::Reverse(length(*text)));
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for text in texts {
-        match groups.last_mut() {
-            Some(group) if length(text) as f64 >= length(group[0]) as f64 * (1.0 - MOST_PADDING) => {
-                group.push(text);
-            }
-            _ => groups.push(vec![text]),
+    pub(super) fn attention(&self, qkv: &Tensor, way: usize, rope: Option<&Rope>) -> Result<Tensor> {
+        match self {
+            Self::Padded(padded) => padded.attention(qkv, way, rope),
+            Self::Varlen(varlen) => varlen.attention(qkv, way),
         }
     }
-    groups
-}
-
-/// Attention of texts padded to `longest`: (texts · longest, 3 · width) to (texts · longest, width).
-fn attend(
-    qkv: &Tensor,
-    lengths: &[usize],
-    longest: usize,
-    (heads, size): (usize, usize),
-    rope: Option<&Rope>,
-    reach: Option<usize>,
-) -> Result<Tensor> {
-    let texts = lengths.len();
-    let split = qkv.reshape((texts, longest, 3, heads, size))?.permute((2, 0, 3, 1, 4))?;
-    let (mut query, mut key) = (split.get(0)?, split.get(1)?);
-    let value = split.get(2)?.contiguous()?;
-    if let Some(rope) = rope {
-        (query, key) = (rope.rotate(&query)?, rope.rotate(&key)?);
-    }
-    let query = (query.contiguous()? * (size as f64).powf(-0.5))?;
-    let key = key.transpose(2, 3)?.contiguous()?;
-    let block = (MOST_SCORES / (texts * heads * longest).max(1)).max(64);
-    let mut blocks = Vec::new();
-    for first in (0..longest).step_by(block) {
-        let queries = block.min(longest - first);
-        let (low, high) = seen(first, queries, longest, reach);
-        let key = key.narrow(3, low, high - low)?.contiguous()?;
-        let scores = query.narrow(2, first, queries)?.contiguous()?.matmul(&key)?;
-        let scores = match mask(lengths, (first, queries), (low, high), reach, qkv.device())? {
-            Some(mask) => scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?,
-            None => scores,
-        };
-        let value = value.narrow(2, low, high - low)?.contiguous()?;
-        blocks.push(softmax_last_dim(&scores)?.matmul(&value)?);
-    }
-    let mixed = if blocks.len() == 1 { blocks.swap_remove(0) } else { Tensor::cat(&blocks, 2)? };
-    mixed.transpose(1, 2)?.reshape((texts * longest, heads * size))
-}
-
-/// The keys that a block of queries may see.
-fn seen(first: usize, queries: usize, longest: usize, reach: Option<usize>) -> (usize, usize) {
-    match reach {
-        Some(reach) => (first.saturating_sub(reach), first.saturating_add(queries + reach).min(longest)),
-        None => (0, longest),
-    }
-}
-
-/// What to add to the scores of (texts, 1, queries, keys): minus infinity where a query may not look.
-fn mask(
-    lengths: &[usize],
-    (first, queries): (usize, usize),
-    (low, high): (usize, usize),
-    reach: Option<usize>,
-    device: &Device,
-) -> Result<Option<Tensor>> {
-    let reach = reach.unwrap_or(usize::MAX);
-    let is_whole = lengths.iter().all(|length| *length >= high);
-    if is_whole && (first + queries).saturating_sub(low).max(high - first) <= reach {
-        return Ok(None);
-    }
-    let mut flat = Vec::with_capacity(lengths.len() * queries * (high - low));
-    for length in lengths {
-        for query in first..first + queries {
-            flat.extend((low..high).map(|key| {
-                if key < *length && key.abs_diff(query) <= reach { 0.0 } else { f32::NEG_INFINITY }
-            }));
-        }
-    }
-    Tensor::from_vec(flat, (lengths.len(), 1, queries, high - low), device).map(Some)
 }

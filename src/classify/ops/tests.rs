@@ -44,7 +44,9 @@ fn attention_is_the_same_for_any_lengths_with_and_without_angles_and_reach() {
                 assert_same(
                     |place| {
                         let rope = Rope::new(&inverse, 256, 1.2, place).unwrap();
-                        place.attention(&qkv, starts, heads, turns.then_some(&rope), reach).unwrap()
+                        let sights = [Sight { rope: turns.then_some(&rope), reach }];
+                        let layout = Layout::new(starts, (heads, size), &sights, place).unwrap();
+                        layout.attention(&qkv, 0).unwrap()
                     },
                     &format!("{starts:?} reach {reach:?} angles {turns}"),
                 );
@@ -87,22 +89,55 @@ fn layers_are_the_same() {
                 );
             }
         }
-        assert_same(|place| place.gated(&input, then).unwrap(), &format!("gated {then:?}"));
+        for bias in [None, Some(numbers(10, 7))] {
+            let gated = |place: &Place| {
+                let weight = Matrix::F32 { rows: 10, cols: 24, data: numbers(240, 5) };
+                Gated::new(weight, bias.clone(), place).unwrap().forward(&input, then).unwrap()
+            };
+            assert_same(gated, &format!("gated {then:?}"));
+        }
     }
 }
 
 #[test]
 fn rows_are_pooled_within_their_text() {
     let states = Tensor::new(&[[1f32, 8.0], [3.0, 4.0], [5.0, 0.0], [-1.0, -2.0]], &Device::Cpu).unwrap();
-    let pooled = |pooling| pool(&states, &[0, 3, 4], pooling).unwrap().to_vec2::<f32>().unwrap();
+    let pooled = |pooling| pool(&[&states], &[0, 3, 4], pooling).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(pooled(Pooling::First), [[1.0, 8.0], [-1.0, -2.0]]);
     assert_eq!(pooled(Pooling::Last), [[5.0, 0.0], [-1.0, -2.0]]);
     assert_eq!(pooled(Pooling::Mean), [[3.0, 4.0], [-1.0, -2.0]]);
     assert_eq!(pooled(Pooling::Max), [[5.0, 8.0], [-1.0, -2.0]]);
+    assert_eq!(pooled(Pooling::Weighted)[0], [22.0 / 6.0, 16.0 / 6.0]);
+    let both = [&states, &(&states * 2.0).unwrap()];
+    for pooling in [Pooling::First, Pooling::Max, Pooling::Mean, Pooling::MeanSqrt] {
+        let both = pool(&both, &[0, 3, 4], pooling).unwrap().to_vec2::<f32>().unwrap();
+        for (both, one) in both.iter().zip(pooled(pooling)) {
+            assert_eq!(*both, [&one[..], &one.iter().map(|x| 2.0 * x).collect::<Vec<_>>()].concat());
+        }
+    }
     let near = with_neighbours(&states, &[0, 3, 4], 1).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(near[0], [0.0, 0.0, 1.0, 8.0, 3.0, 4.0]);
     assert_eq!(near[2], [3.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
     assert_eq!(near[3], [0.0, 0.0, -1.0, -2.0, 0.0, 0.0]);
+}
+
+#[test]
+fn any_number_of_texts_is_pooled_like_one() {
+    let lengths = [1, 700, 3, 3000, 5, 2, 1000, 4];
+    let starts: Vec<usize> = std::iter::once(0)
+        .chain(lengths.iter().cycle().take(40).scan(0, |sum, length| {
+            *sum += length;
+            Some(*sum)
+        }))
+        .collect();
+    let states = rows(*starts.last().unwrap(), 2, 4);
+    let whole = pool(&[&states], &starts, Pooling::MeanSqrt).unwrap().to_vec2::<f32>().unwrap();
+    for (text, row) in starts.windows(2).zip(whole) {
+        let states = states.narrow(0, text[0], text[1] - text[0]).unwrap();
+        let sum = states.sum(0).unwrap().to_vec1::<f32>().unwrap();
+        let root = ((text[1] - text[0]) as f32).sqrt();
+        assert!(row.iter().zip(sum).all(|(row, sum)| (row - sum / root).abs() < 1e-3));
+    }
 }
 
 #[test]

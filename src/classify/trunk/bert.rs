@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use crate::classify::device::Place;
 use crate::classify::frame::Framed;
 use crate::classify::load_error::LoadError;
-use crate::classify::ops::{Linear, Matrix, Norm, Table, Then, floats};
+use crate::classify::ops::{Layout, Linear, Matrix, Norm, Sight, Table, Then, floats};
 use crate::classify::reader::Reader;
 
 /// The dimensions and manners of a trunk.
@@ -155,9 +155,12 @@ impl Bert {
         }
         let embedded = (self.words.gather(ids)? + self.positions.gather(&places)?)?;
         let mut state = self.norm.forward(&embedded)?;
+        let size = self.shape.width / self.shape.heads;
+        let whole = [Sight { rope: None, reach: None }];
+        let layout = Layout::new(starts, (self.shape.heads, size), &whole, &self.place)?;
         each(0, &state);
         for (at, layer) in self.layers.iter().enumerate() {
-            state = layer.forward(&state, starts, &self.shape, &self.place)?;
+            state = layer.forward(&state, &layout, self.shape.activation)?;
             each(at + 1, &state);
         }
         Ok(())
@@ -183,10 +186,10 @@ impl Layer {
     }
 
     /// Takes and returns (tokens, width).
-    fn forward(&self, state: &Tensor, starts: &[usize], shape: &Shape, place: &Place) -> Result<Tensor> {
-        let seen = place.attention(&self.qkv.forward(state)?, starts, shape.heads, None, None)?;
+    fn forward(&self, state: &Tensor, layout: &Layout<'_>, activation: Then) -> Result<Tensor> {
+        let seen = layout.attention(&self.qkv.forward(state)?, 0)?;
         let mixed = self.mixed.forward_add_norm(&seen, state, &self.mixed_norm)?;
-        let wide = self.wide.forward_then(&mixed, shape.activation)?;
+        let wide = self.wide.forward_then(&mixed, activation)?;
         self.narrow.forward_add_norm(&wide, &mixed, &self.narrow_norm)
     }
 }

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 use super::rope::Angles;
 use crate::classify::device::Place;
 use crate::classify::load_error::LoadError;
-use crate::classify::ops::{Linear, Norm, Rope, Table, Then};
+use crate::classify::ops::{Gated, Layout, Linear, Norm, Rope, Sight, Table, Then};
 use crate::classify::reader::Reader;
 
 /// The dimensions and manners of a trunk.
@@ -48,7 +48,7 @@ struct Layer {
     qkv: Linear,
     mixed: Linear,
     norm: Norm,
-    wide: Linear,
+    wide: Gated,
     narrow: Linear,
 }
 
@@ -83,12 +83,15 @@ impl ModernBert {
     ) -> Result<()> {
         let mut state = self.norm.forward(&self.words.gather(ids)?)?;
         each(0, &state);
+        let sights = [
+            Sight { rope: Some(&self.global), reach: None },
+            Sight { rope: Some(&self.local), reach: Some(self.shape.reach) },
+        ];
+        let size = self.shape.width / self.shape.heads;
+        let layout = Layout::new(starts, (self.shape.heads, size), &sights, &self.place)?;
         for (at, layer) in self.layers.iter().enumerate() {
-            let (rope, reach) = match self.shape.local.get(at) {
-                Some(true) => (&self.local, Some(self.shape.reach)),
-                _ => (&self.global, None),
-            };
-            state = layer.forward(&state, starts, (&self.shape, &self.place), rope, reach)?;
+            let is_local = self.shape.local.get(at) == Some(&true);
+            state = layer.forward(&state, &layout, usize::from(is_local), self.shape.activation)?;
             if at + 1 < self.layers.len() {
                 each(at + 1, &state);
             }
@@ -112,27 +115,20 @@ impl Layer {
             qkv,
             mixed: reader.linear("attn.Wo", (width, width))?,
             norm: norm("mlp_norm")?,
-            wide: reader.linear("mlp.Wi", (2 * wide, width))?,
+            wide: reader.gated("mlp.Wi", (2 * wide, width))?,
             narrow: reader.linear("mlp.Wo", (width, wide))?,
         })
     }
 
     /// Takes and returns (tokens, width).
-    fn forward(
-        &self,
-        state: &Tensor,
-        starts: &[usize],
-        (shape, place): (&Shape, &Place),
-        rope: &Rope,
-        reach: Option<usize>,
-    ) -> Result<Tensor> {
+    fn forward(&self, state: &Tensor, layout: &Layout<'_>, way: usize, activation: Then) -> Result<Tensor> {
         let qkv = match &self.attention_norm {
             Some(norm) => self.qkv.forward(&norm.forward(state)?)?,
             None => self.qkv.forward(state)?,
         };
-        let seen = place.attention(&qkv, starts, shape.heads, Some(rope), reach)?;
+        let seen = layout.attention(&qkv, way)?;
         let mixed = self.mixed.forward_add(&seen, state)?;
-        let wide = self.wide.forward(&self.norm.forward(&mixed)?)?;
-        self.narrow.forward_add(&place.gated(&wide, shape.activation)?, &mixed)
+        let wide = self.wide.forward(&self.norm.forward(&mixed)?, activation)?;
+        self.narrow.forward_add(&wide, &mixed)
     }
 }
