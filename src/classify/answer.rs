@@ -99,6 +99,11 @@ pub(super) trait Encoder: Send + Sync {
         usize::MAX
     }
 
+    /// Returns how many tokens its device's memory lets it compute together; a single window may hold more.
+    fn most_tokens(&self) -> usize {
+        usize::MAX
+    }
+
     /// Cuts a text into tokens.
     fn tokens(&self, text: &str) -> Result<Tokens, Fault>;
 

@@ -223,14 +223,17 @@ impl Shared {
     fn take(&self, state: &mut State) -> Option<Task<Arc<Reading>, Page>> {
         let now = Instant::now();
         let share = state.waiting.tokens().div_ceil(state.idle + 1);
-        let limit = |job: &Job<Page>| match self.library.models[job.model].at_once() {
-            // Whoever rides along is as late as the first: half of its time is left for others and for errors. What
-            // is left lying is for the threads that have nothing to do.
-            usize::MAX => {
-                let left = job.deadline.saturating_duration_since(now);
-                Some(self.paces[job.model].within(left / 2).min(share))
+        let limit = |job: &Job<Page>| {
+            let model = &self.library.models[job.model];
+            match model.at_once() {
+                // Whoever rides along is as late as the first: half of its time is left for others and for errors. What
+                // is left lying is for the threads that have nothing to do.
+                usize::MAX => {
+                    let left = job.deadline.saturating_duration_since(now);
+                    Some(self.paces[job.model].within(left / 2).min(share))
+                }
+                most => (state.running[job.model] < most).then(|| model.most_tokens()),
             }
-            most => (state.running[job.model] < most).then_some(usize::MAX),
         };
         let task = state.waiting.next(now, limit)?;
         if let Task::Compute(jobs) = &task {

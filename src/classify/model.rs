@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of threads, queues, deadlines or how a text is cut into windows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,10 @@ enum Config {
     Builtin(builtin::Config),
     Checkpoint(checkpoint::Config),
 }
+
+/// How many bytes the states of one forward may take on a device, beside the weights, the scores of attention and what
+/// hides them.
+const MOST_STATES: usize = 1 << 30;
 
 /// From which probability on something counts as found where a model does not say.
 const EVEN: f32 = 0.5;
@@ -275,6 +280,18 @@ impl Encoder for Model {
         }
     }
 
+    fn most_tokens(&self) -> usize {
+        match &self.place {
+            Place::Kernels => usize::MAX,
+            Place::Tensors(engine) => {
+                let kept: BTreeSet<usize> =
+                    self.answers.iter().flat_map(|asked| asked.head.states.iter().copied()).collect();
+                let numbers = self.trunk.numbers_a_token(kept.len());
+                MOST_STATES / (numbers * engine.dtype.size_in_bytes())
+            }
+        }
+    }
+
     fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
         let encoding = self.tokenizer.encode(text, false)?;
         let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
@@ -397,6 +414,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::classify::Spec;
     use crate::classify::device::Engine;
     use crate::classify::ops::{Pooling, pool};
 
@@ -491,6 +509,20 @@ mod tests {
                 assert!(cosine > 0.999, "{dtype:?}: {}: cosine {cosine}", case.text);
             }
         }
+    }
+
+    #[test]
+    fn a_device_takes_as_many_tokens_as_its_share_of_memory_holds() {
+        let most = |dtype| {
+            let engine = Engine::new(Device::Cpu, dtype);
+            load_on(&Source::Builtin, &Place::Tensors(engine)).unwrap().most_tokens()
+        };
+        let (single, half) = (most(DType::F32), most(DType::BF16));
+        assert!(single >= Spec::default().batch_tokens, "{single}");
+        assert_eq!(half / 2, single);
+        // Six states of 384 numbers are kept, and at most eight times as many made of them.
+        assert!(half * 2 * 9 * 6 * 384 <= MOST_STATES);
+        assert_eq!(load(&Source::Builtin).unwrap().most_tokens(), usize::MAX);
     }
 
     #[test]

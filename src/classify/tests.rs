@@ -19,6 +19,9 @@ use super::*;
 struct Words {
     answers: Questions,
     at_once: usize,
+    most_tokens: usize,
+    /// How many tokens fit into memory.
+    memory: usize,
     known: Mutex<Vec<String>>,
     forwards: Mutex<Vec<(Vec<usize>, Questions)>>,
     entered: AtomicUsize,
@@ -33,6 +36,8 @@ impl Words {
         Arc::new(Self {
             answers,
             at_once: usize::MAX,
+            most_tokens: usize::MAX,
+            memory: usize::MAX,
             known: Mutex::default(),
             forwards: Mutex::default(),
             entered: AtomicUsize::new(0),
@@ -108,6 +113,10 @@ impl Encoder for Words {
         self.at_once
     }
 
+    fn most_tokens(&self) -> usize {
+        self.most_tokens
+    }
+
     fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
         assert!(!text.contains("unreadable"), "as asked");
         let mut words = self.known.lock().unwrap();
@@ -131,6 +140,9 @@ impl Encoder for Words {
         self.busiest.fetch_max(entered - self.left.load(Ordering::SeqCst), Ordering::SeqCst);
         drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
         self.left.fetch_add(1, Ordering::SeqCst);
+        if windows.iter().map(|window| window.len()).sum::<usize>() > self.memory {
+            return Err("out of memory".into());
+        }
         windows.iter().map(|window| self.answer(window, wanted)).collect()
     }
 
@@ -520,6 +532,44 @@ async fn threads_with_nothing_to_do_take_their_share() {
         }
         assert!(Instant::now() < limit, "{:?}", model.batches());
     }
+}
+
+/// Asks for 16 texts of 2 tokens while a first one holds up a model.
+async fn sixteen_together(model: Words) -> (Arc<Words>, Arc<Classifier>, Vec<Result<String, Unknown>>) {
+    let model = Arc::new(model);
+    let classifier = start(&Spec { queue: 64, ..spec() }, &[&model]);
+    model.shut();
+    let first = ask(&classifier, "m0", Questions::DOMAIN, soon());
+    model.entered(1).await;
+    let ask = |at| ask(&classifier, &format!("m{at} m"), Questions::DOMAIN, soon());
+    let asked: Vec<_> = (1..=16).map(ask).collect();
+    until(|| classifier.queued() == 16).await;
+    model.open();
+    let mut found = Vec::new();
+    for asked in std::iter::once(first).chain(asked) {
+        found.push(name(&asked.await.unwrap()).map(str::to_owned));
+    }
+    (model, classifier, found)
+}
+
+#[tokio::test]
+async fn a_model_on_a_gpu_computes_no_more_tokens_together_than_fit() {
+    let words = Arc::into_inner(Words::new(Questions::ALL)).unwrap();
+    let (model, _, found) = sixteen_together(Words { at_once: 2, most_tokens: 8, ..words }).await;
+    assert!(found.iter().all(|name| name.as_deref() == Ok("maths")), "{found:?}");
+    assert_eq!(model.batches(), [vec![1], vec![2; 4], vec![2; 4], vec![2; 4], vec![2; 4]]);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_memory_together_is_computed_alone_or_failed_and_what_follows_is_not_harmed() {
+    let words = || Arc::into_inner(Words::new(Questions::ALL)).unwrap();
+    let (model, _, found) = sixteen_together(Words { at_once: 2, memory: 2, ..words() }).await;
+    assert!(found.iter().all(|name| name.as_deref() == Ok("maths")), "{found:?}");
+    assert_eq!(model.batches()[1..3], [vec![2; 16], vec![2]]);
+    let (_, classifier, found) = sixteen_together(Words { at_once: 2, memory: 1, ..words() }).await;
+    assert_eq!(found[0].as_deref(), Ok("maths"));
+    assert_eq!(found[1..], vec![Err(Unknown::Failed); 16]);
+    assert_eq!(name(&classifier.classify("m17", Questions::DOMAIN, soon()).await), Ok("maths"));
 }
 
 #[tokio::test]

@@ -59,6 +59,22 @@ impl Trunk {
         }
     }
 
+    /// Returns how many numbers a forward by tensor operations holds for each token where it holds the most, `kept` states
+    /// among them; scores of attention are counted apart.
+    pub(super) fn numbers_a_token(&self, kept: usize) -> usize {
+        let (width, wide) = match self {
+            Self::Bert(trunk) => (trunk.shape.width, trunk.shape.intermediate),
+            Self::ModernBert(trunk) => (trunk.shape.width, trunk.shape.intermediate),
+        };
+        // Attention has a state, three parts of it, these padded by a third and turned, the mix padded and not.
+        let attention = 16 * width;
+        // What follows has states, their sum and norm, two wide rows, one of them activated, and the product.
+        let product = 4 * (width + wide);
+        // Heads put the states that they read side by side, with neighbours or in single precision.
+        let heads = 8 * kept * width;
+        kept * width + attention.max(product).max(heads)
+    }
+
     /// Returns how many tokens a text may have, special ones included.
     pub(super) fn positions(&self) -> usize {
         match self {

@@ -122,11 +122,13 @@ impl Layer {
 
     /// Takes and returns (tokens, width).
     fn forward(&self, state: &Tensor, layout: &Layout<'_>, way: usize, activation: Then) -> Result<Tensor> {
-        let qkv = match &self.attention_norm {
-            Some(norm) => self.qkv.forward(&norm.forward(state)?)?,
-            None => self.qkv.forward(state)?,
+        let seen = {
+            let qkv = match &self.attention_norm {
+                Some(norm) => self.qkv.forward(&norm.forward(state)?)?,
+                None => self.qkv.forward(state)?,
+            };
+            layout.attention(&qkv, way)?
         };
-        let seen = layout.attention(&qkv, way)?;
         let mixed = self.mixed.forward_add(&seen, state)?;
         let wide = self.wide.forward(&self.norm.forward(&mixed)?, activation)?;
         self.narrow.forward_add(&wide, &mixed)
