@@ -169,7 +169,9 @@ impl Metrics {
         }
         let counts = [answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens];
         for (counter, count) in series.tokens.iter().zip(counts) {
-            counter.inc_by(count.unwrap_or_default());
+            if let Some(count) = count.filter(|count| *count > 0) {
+                counter.inc_by(count);
+            }
         }
     }
 

@@ -6,9 +6,10 @@ use super::ServeError;
 use crate::control::{Contents, FileWatch};
 use crate::policy::ListenerTls;
 use crate::proxy::Gateway;
-use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::ALPN;
+use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::services::listening::Service;
 use pingora_proxy::HttpProxy;
 use rustls::pki_types::pem::PemObject;
@@ -44,7 +45,11 @@ impl Reserved {
     }
 
     pub(super) fn add_plain(&self, service: &mut Service<HttpProxy<Gateway>>) {
-        service.add_tcp_with_settings(&self.address.to_string(), self.options());
+        // Bodies are read into a buffer of their own: another before it would be one more copy, and 64 KiB a client.
+        let config = ListenerConfig::tcp(self.address.to_string())
+            .tcp_socket_options(self.options())
+            .l4_buffer(L4BufferSettings::default().read(0));
+        service.add_listener(config);
     }
 
     pub(super) fn add_tls(
