@@ -124,7 +124,10 @@ the hand-written prompts were known to whoever wrote `training/topics.py`, and t
 
 One attack source (jackhhao's) is left out of training and calibration: of a random sample of it, nearly all are plain role play or plain tasks. Its rows are measured; means are given
 with and without it, the held-out split's recall counts it."""
-TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers was out of reach of the machine it was made on.
+TRIED = """The trunk stays frozen. Training layers 5 and 6 together with the jailbreak head (`training/tune.py`) was measured: what it gains on sources left out is within what another seed changes, and it
+moves the embedding. The rows that begin with "three rounds" compare the two on the same texts: each round leaves out two to five attack sources with their benign ones, more than the table above, so the
+figures are lower. They are the means over the eight sources without jackhhao's: AUROC; recall at the threshold that .3 % of the hard and long texts left out reach; AUROC on the held-out split. The threshold
+of a single round is its own. Few settings were tried, with one seed each; tuning for the subject, a weaker hold on the embedding and other rates were not.
 
 | head | what | validation |
 | --- | --- | --- |
@@ -138,6 +141,13 @@ TRIED = """Nothing but heads on the frozen trunk: fine-tuning its upper layers w
 | jailbreak | those prompts and attacks within them in training, jackhhao's rows out; the threshold that .5 % of the hard texts of unseen sources reach | recall over unseen sources .54 instead of .43 (jackhhao's apart); AUROC .958 instead of .962 |
 | jailbreak | the same, threshold by .3 % of hard and long texts, other languages counted | threshold .938, recall .25; a head that saw no long text in other languages takes 70 % of them for attacks at .5; not taken |
 | jailbreak | the same, other languages apart (the head above) | threshold .860, recall .43 |
+| jailbreak | three rounds: the head above, three seeds | .939 to .941; .30 to .38; .993 to .994 |
+| jailbreak | three rounds: the head alone in batches of 32 texts of like length, 1 epoch, three seeds | .934 to .943; .30 to .39; .990 to .992 |
+| jailbreak | the same, 2 epochs | .938 to .945; .39 to .42; .992 to .993 |
+| jailbreak | three rounds: layers 5 and 6 at a rate of 5e-5 and the head at 1e-3 in the same batches, 1 epoch, one seed | .940; .35; .992. Embeddings move to a mean cosine of .92 to .97, rank correlation of similarities .87 to .94; not taken |
+| jailbreak | the round without safeguard and SaTML: the same, 2 epochs, one seed | .873 safeguard, .980 SaTML; recall .20, .48; held-out .988 (the head alone, 2 epochs, three seeds: .871 to .897, .970 to .976; .20 to .25, .41 to .46; .989 to .992); cosine .87, rank correlation .73; not taken |
+| jailbreak | the round without safeguard and SaTML: layers at 3e-5 from the finished head on, held near the published embedding, 1 epoch, one seed | .862 safeguard, .976 SaTML; recall .14, .38; held-out .991 (the head above, same seed: .851, .972; .16, .40; .990); cosine .9998; not taken |
+| jailbreak | the sources left out as above: the head alone in batches of 32, 2 epochs, three seeds | recall over unseen sources .42 to .43 instead of .43 to .48; not taken |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
