@@ -2,14 +2,15 @@
 //!
 //! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
 
+mod families;
 mod rules;
 
 use crate::classify::{Classifier, Findings, Forwards, Question, Unknown};
 use crate::record::Record;
 use crate::snapshot::Snapshot;
+use families::Families;
 use prometheus::{
-    CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 use rules::Rules;
 use std::collections::HashMap;
@@ -56,8 +57,16 @@ struct OfModel {
     ttft: Histogram,
     /// Of the prompt, of the answer, and cached.
     tokens: [IntCounter; 3],
-    /// The requests that ended in the ways met first, by pool, status and reason.
-    requests: RwLock<Vec<((String, u16, &'static str), IntCounter)>>,
+    /// The ways of ending that were met first.
+    ways: RwLock<Vec<Way>>,
+}
+
+/// How requests end, and how many have ended so.
+struct Way {
+    pool: String,
+    status: u16,
+    reason: &'static str,
+    requests: IntCounter,
 }
 
 /// The most ways of ending that are remembered of a model; others are looked up by their labels.
@@ -184,7 +193,7 @@ impl Metrics {
                 ttft: self.ttft.with_label_values(&[model]),
                 tokens: ["prompt", "completion", "cached"]
                     .map(|kind| self.tokens.with_label_values(&[model, kind])),
-                requests: RwLock::default(),
+                ways: RwLock::default(),
             });
             let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
             models.insert(model.to_owned(), Arc::clone(&series));
@@ -194,18 +203,18 @@ impl Metrics {
 
     /// Counts a request to a model by the way in which it ended.
     fn ended(&self, model: &str, series: &OfModel, (pool, status, reason): (&str, u16, &'static str)) {
-        let known = series.requests.read().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |way: &(String, u16, &str)| way.0 == pool && way.1 == status && way.2 == reason;
-        if let Some((_, counter)) = known.iter().find(|(way, _)| is_it(way)) {
-            counter.inc();
+        let is_it = |way: &&Way| way.pool == pool && way.status == status && way.reason == reason;
+        let known = series.ways.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = known.iter().find(is_it) {
+            way.requests.inc();
             return;
         }
         drop(known);
-        let counter = self.requests.with_label_values(&[model, pool, Status::of(status).as_str(), reason]);
-        counter.inc();
-        let mut known = series.requests.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < WAYS && !known.iter().any(|(way, _)| is_it(way)) {
-            known.push(((pool.to_owned(), status, reason), counter));
+        let requests = self.requests.with_label_values(&[model, pool, Status::of(status).as_str(), reason]);
+        requests.inc();
+        let mut known = series.ways.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < WAYS && !known.iter().any(|way| is_it(&way)) {
+            known.push(Way { pool: pool.to_owned(), status, reason, requests });
         }
     }
 
@@ -409,57 +418,6 @@ impl Status {
     fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("000")
     }
-}
-
-struct Families<'registry>(&'registry Registry);
-
-impl Families<'_> {
-    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        let family = IntCounterVec::new(opts(name, help), labels).expect("the family is well-formed");
-        self.register(family)
-    }
-
-    fn float_counter(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
-        let family = CounterVec::new(opts(name, help), labels).expect("the family is well-formed");
-        self.register(family)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        let family = IntGaugeVec::new(opts(name, help), labels).expect("the family is well-formed");
-        self.register(family)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        let family = IntGauge::with_opts(opts(name, help)).expect("the family is well-formed");
-        self.register(family)
-    }
-
-    fn plain_counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::with_opts(opts(name, help)).expect("the family is well-formed"))
-    }
-
-    fn histogram(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        self.histogram_of(name, help, labels, SECONDS)
-    }
-
-    fn histogram_of(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
-        self.register(HistogramVec::new(opts, labels).expect("the family is well-formed"))
-    }
-
-    fn plain_histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
-        self.register(Histogram::with_opts(opts).expect("the family is well-formed"))
-    }
-
-    fn register<F: prometheus::core::Collector + Clone + 'static>(&self, family: F) -> F {
-        self.0.register(Box::new(family.clone())).expect("no family is registered twice");
-        family
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("signalbox_{name}"), help)
 }
 
 fn signed(value: usize) -> i64 {

@@ -2,7 +2,7 @@
 //!
 //! Label values are the policy's names and the classifier's labels, never a client's words.
 
-use super::Families;
+use super::families::Families;
 use crate::record::Beside;
 use prometheus::{CounterVec, HistogramVec, IntCounterVec};
 

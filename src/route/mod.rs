@@ -219,6 +219,7 @@ impl Story {
 }
 
 /// What the name of a model leaves open.
+#[derive(Clone, Copy)]
 enum Aim<'a> {
     Named { model: ModelId, lora: Option<&'a str> },
     Open(&'a Recipe),
