@@ -112,11 +112,11 @@ impl Gateway {
     }
 
     /// Counts and logs a finished request.
-    fn finish(&self, record: &Record, judged: Option<&Outcome>) {
+    fn finish(&self, record: Record, judged: Option<&Outcome>) {
         if let Some(outcome) = judged {
             outcome.findings.iter().for_each(|findings| self.metrics.classified(findings, outcome.took));
         }
-        self.metrics.finished(record);
+        self.metrics.finished(&record);
         self.log.write(record);
     }
 
@@ -359,21 +359,21 @@ impl ProxyHttp for Gateway {
         }
         exchange.close();
         let (judged, keeping) = (exchange.outcome.take(), exchange.keeping.take());
+        let mut record = std::mem::take(&mut exchange.record);
         let Some(verification) = exchange.verification.take() else {
             Exchange::keep(keeping, judged.as_ref());
-            self.finish(&exchange.record, judged.as_ref());
+            self.finish(record, judged.as_ref());
             return;
         };
         // The client has its answer: nobody waits for the rest but the log, and whoever drains.
         let (gateway, in_flight) = (self.clone(), self.vitals.enter());
-        let mut record = std::mem::take(&mut exchange.record);
         tokio::spawn(async move {
             let judged = verification.judge().await;
             Exchange::keep(keeping, judged.as_ref());
             if let Some(outcome) = &judged {
                 outcome.note(record.chosen.beside());
             }
-            gateway.finish(&record, judged.as_ref());
+            gateway.finish(record, judged.as_ref());
             drop(in_flight);
         });
     }
