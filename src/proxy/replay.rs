@@ -211,7 +211,7 @@ impl Replay {
     /// Writes to the client, who may take a while to read it.
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let patience = self.patience;
-        patiently(patience, self.inner_mut().response_duplex_vec(tasks)).await
+        patiently(patience, pin!(self.inner_mut().response_duplex_vec(tasks))).await
     }
 
     fn inner_mut(&mut self) -> &mut ServerSession {
@@ -219,9 +219,11 @@ impl Replay {
     }
 }
 
-/// Waits for a write to end, within limits.
-async fn patiently<T>(patience: Option<Duration>, writing: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut writing = pin!(writing);
+/// Waits for a write to end, within limits. The write stays where it is: it is large, and there is one for every chunk.
+async fn patiently<T>(
+    patience: Option<Duration>,
+    mut writing: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
+) -> Result<T> {
     // Most writes are done at once, and cheaper than a timer.
     match (futures::poll!(writing.as_mut()), patience) {
         (Poll::Ready(written), _) => written,
@@ -313,12 +315,12 @@ impl CustomSession for Replay {
 
     async fn write_response_header(&mut self, response: Box<ResponseHeader>, _end: bool) -> Result<()> {
         let patience = self.patience;
-        patiently(patience, self.inner_mut().write_response_header(response)).await
+        patiently(patience, pin!(self.inner_mut().write_response_header(response))).await
     }
 
     async fn write_response_header_ref(&mut self, response: &ResponseHeader, _end: bool) -> Result<()> {
         let patience = self.patience;
-        patiently(patience, self.inner_mut().write_response_header_ref(response)).await
+        patiently(patience, pin!(self.inner_mut().write_response_header_ref(response))).await
     }
 
     async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
@@ -328,12 +330,12 @@ impl CustomSession for Replay {
             (data, end) = (passed.bytes, passed.is_last);
         }
         let patience = self.patience;
-        patiently(patience, self.inner_mut().write_response_body(data, end)).await
+        patiently(patience, pin!(self.inner_mut().write_response_body(data, end))).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
         let patience = self.patience;
-        patiently(patience, self.inner_mut().write_response_trailers(trailers)).await
+        patiently(patience, pin!(self.inner_mut().write_response_trailers(trailers))).await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
