@@ -101,12 +101,16 @@ def memory_table(memory: dict, soak: int) -> str:
 
 
 def report(requests: list[Sample], streams: list[Sample], memory: dict, soak: int) -> str:
-    names = [name for name in ORDER[1:] if any(s.contestant == name for s in requests)]
-    parts = [
-        cpu_table(requests, names, lambda s: s.cpu_us_per_request, "CPU per request (against bare Pingora)"),
-        latency_table(requests, names),
-        rate_table(requests, names),
-        cpu_table(streams, names, lambda s: s.cpu_us_per_event, "CPU per event (against bare Pingora)"),
-        memory_table(memory, soak),
-    ]
+    names = [name for name in ORDER[1:] if any(s.contestant == name for s in requests + streams)]
+    parts = []
+    if requests:
+        parts += [
+            cpu_table(requests, names, lambda s: s.cpu_us_per_request, "CPU per request (against bare Pingora)"),
+            latency_table(requests, names),
+            rate_table(requests, names),
+        ]
+    if streams:
+        parts.append(cpu_table(streams, names, lambda s: s.cpu_us_per_event, "CPU per event (against bare Pingora)"))
+    if memory:
+        parts.append(memory_table(memory, soak))
     return "\n\n".join(parts)

