@@ -1,6 +1,6 @@
 //! Owns the one line that is written for each request.
 //!
-//! Records are gathered and spelt out several at a time, which costs a fraction of one by one: the code is fetched once
+//! Records are gathered and spelt out several at a time: their code is fetched from memory once
 //! for all. Lines are gathered in a bounded buffer and written by a thread of their own a few times a second: a request
 //! neither waits for a terminal nor, while there are others, wakes a thread. Lines that find the buffer full are dropped
 //! and counted.
@@ -182,8 +182,8 @@ impl<T: Member> Member for Option<T> {
     }
 }
 
-/// Writes a member whose text needs no escapes. Not inlined, as the other writers are not: a line has many members,
-/// and fetching their code would cost more than calling it.
+/// Writes a member whose text needs no escapes. Not inlined, as the other writers are not: a line has many members, for
+/// which one copy of the code will do.
 #[inline(never)]
 fn text(key: &str, value: &str, line: &mut Vec<u8>) {
     line.extend_from_slice(key.as_bytes());
