@@ -25,15 +25,15 @@
 //! | | `proxy/identity` | headers → who asks, where that is verified |
 //! | | [`openai::ChatRequest::of`] | bytes → model, stream, and where in the bytes they stand |
 //! | | [`route::plan`] | snapshot × request → [`route::Plan`], or an answer of our own: calls [`signals`], [`decide`], the guards, [`choose`] and the plugins |
-//! | | `proxy/kept` | an answer that was given before, from [`cache`] |
+//! | | `proxy/cache_lookup` | a cached answer, from [`cache`] |
 //! | | `proxy/exchange` set out | plan → [`balance::Lease`], and the bytes to send |
 //! | | `proxy/replay` | the session, made to replay those bytes for every attempt |
 //! | `upstream_peer` | `proxy/peer` | lease → `HttpPeer` |
 //! | `upstream_request_filter` | `proxy/peer` dress | Host, credential, length; nothing that steers |
 //! | `upstream_response_filter` | `proxy/exchange` | status → the endpoint's health, or the next attempt |
 //! | `response_filter` | `proxy/respond` stamp | which model and why |
-//! | | `proxy/outflow` | what is judged, masked, put back or cut on the way to the client |
-//! | | `proxy/verify` | a whole answer, held against what its model was told: before its header goes out, or after a stream |
+//! | | `proxy/answer` | what is judged, masked, put back or cut on the way to the client |
+//! | | `proxy/answer/verify` | a whole answer, checked against the tool results and documents its model had: before its header goes out, or after a stream |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
 //! | `fail_to_proxy` | [`openai::Rejection`] | error → OpenAI-shaped JSON or a last event |
 //! | `logging` | `proxy/exchange` close | one [`record::Record`] for the log and the metrics; the lease ends here |

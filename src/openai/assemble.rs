@@ -5,15 +5,15 @@
 
 mod anthropic;
 mod choices;
-mod gathered;
+mod merged;
 
 use bytes::Bytes;
 
 use super::object::{given, is_object, said_in};
 use super::sse::{Event, Events};
 use super::{Api, Format};
-use anthropic::Message;
-use choices::Choices;
+use anthropic::MessageAssembler;
+use choices::ChoicesAssembler;
 
 /// Puts an answer together from its chunks, however they are cut.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ enum Source {
 /// An answer under construction.
 #[derive(Debug)]
 enum Answer {
-    Choices(Choices),
-    Message(Message),
+    ChoicesAssembler(ChoicesAssembler),
+    MessageAssembler(MessageAssembler),
     /// The Responses API says everything again in its last event.
     Response(Option<Vec<u8>>),
     /// It failed, or is not one.
@@ -45,7 +45,7 @@ enum Answer {
 
 /// What keeps an event from being part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Unfit;
+struct NotMergeable;
 
 impl Assembler {
     /// Starts an answer of at most `max_bytes`, as a whole; other APIs' streams are never put together.
@@ -53,9 +53,13 @@ impl Assembler {
         let stream = |answer| Source::Stream(Events::default(), Box::new(answer));
         let source = match (format, api) {
             (Format::Json, _) => Source::Whole(Vec::new()),
-            (Format::EventStream, Api::Chat) => stream(Answer::Choices(Choices::of_chat())),
-            (Format::EventStream, Api::Completions) => stream(Answer::Choices(Choices::of_completions())),
-            (Format::EventStream, Api::Messages) => stream(Answer::Message(Message::default())),
+            (Format::EventStream, Api::Chat) => stream(Answer::ChoicesAssembler(ChoicesAssembler::of_chat())),
+            (Format::EventStream, Api::Completions) => {
+                stream(Answer::ChoicesAssembler(ChoicesAssembler::of_completions()))
+            }
+            (Format::EventStream, Api::Messages) => {
+                stream(Answer::MessageAssembler(MessageAssembler::default()))
+            }
             (Format::EventStream, Api::Responses) => stream(Answer::Response(None)),
             (Format::EventStream | Format::Opaque, _) => Source::Lost,
         };
@@ -99,14 +103,14 @@ impl Answer {
             return;
         };
         let taken = match self {
-            Self::Choices(choices) if *data == *b"[DONE]" => {
+            Self::ChoicesAssembler(choices) if *data == *b"[DONE]" => {
                 choices.done();
                 Ok(())
             }
             _ if *data == *b"[DONE]" => Ok(()),
-            _ if !is_object(&data) || given(&data, "error").is_some() => Err(Unfit),
-            Self::Choices(choices) => choices.take(&data, max_bytes),
-            Self::Message(message) => message.take(&data, max_bytes),
+            _ if !is_object(&data) || given(&data, "error").is_some() => Err(NotMergeable),
+            Self::ChoicesAssembler(choices) => choices.take(&data, max_bytes),
+            Self::MessageAssembler(message) => message.take(&data, max_bytes),
             Self::Response(response) => last_of_response(&data, response),
             Self::Failed => Ok(()),
         };
@@ -117,8 +121,8 @@ impl Answer {
 
     fn whole(self) -> Option<Vec<u8>> {
         match self {
-            Self::Choices(choices) => choices.whole(),
-            Self::Message(message) => message.whole(),
+            Self::ChoicesAssembler(choices) => choices.whole(),
+            Self::MessageAssembler(message) => message.whole(),
             Self::Response(response) => response,
             Self::Failed => None,
         }
@@ -126,13 +130,13 @@ impl Answer {
 }
 
 /// Keeps the response that the last event of a Responses stream carries.
-fn last_of_response(data: &[u8], response: &mut Option<Vec<u8>>) -> Result<(), Unfit> {
+fn last_of_response(data: &[u8], response: &mut Option<Vec<u8>>) -> Result<(), NotMergeable> {
     match said_in(data, "type").as_deref() {
         Some("response.completed" | "response.incomplete") => {
-            *response = Some(given(data, "response").ok_or(Unfit)?.to_vec());
+            *response = Some(given(data, "response").ok_or(NotMergeable)?.to_vec());
             Ok(())
         }
-        Some("response.failed" | "error") => Err(Unfit),
+        Some("response.failed" | "error") => Err(NotMergeable),
         _ => Ok(()),
     }
 }

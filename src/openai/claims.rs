@@ -3,7 +3,7 @@
 //! Refuses to judge. What else a prompt or a system prompt tells a model is not told apart from what it asks.
 
 use super::message::Role;
-use super::revise::{Channel, ReviseLimits, Reviser};
+use super::rewrite::{AnswerRewriter, Channel, RewriteLimits};
 use super::{Api, ChatRequest, Format, json, prompt};
 
 /// The members of a document that say what stands in it, as `transformers` and the servers after it have them.
@@ -26,11 +26,11 @@ impl ChatRequest {
 
 /// Returns what a whole answer says to its client, each choice by itself; empty choices are left out.
 pub fn claims(api: Api, whole: &[u8]) -> Vec<String> {
-    let mut reviser = Reviser::new(Format::Json, api, ReviseLimits { max_held: usize::MAX });
-    reviser.feed(whole);
-    reviser.end();
+    let mut rewriter = AnswerRewriter::new(Format::Json, api, RewriteLimits { max_held: usize::MAX });
+    rewriter.feed(whole);
+    rewriter.end();
     let mut claims: Vec<(u32, String)> = Vec::new();
-    for pending in reviser.pending().filter(|pending| pending.place.channel == Channel::Content) {
+    for pending in rewriter.pending().filter(|pending| pending.place.channel == Channel::Content) {
         // The items of a response are one answer.
         let choice = if api == Api::Responses { 0 } else { pending.place.choice };
         match claims.iter_mut().find(|(known, _)| *known == choice) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Api;
 use super::object::{given, is_object};
-pub(super) use responses::{About, Sequence};
+pub(super) use responses::{EventSequence, EventSubject};
 
 /// How many pieces a text is cut into, about, at most.
 const MOST_PIECES: usize = 1024;

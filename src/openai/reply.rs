@@ -11,7 +11,7 @@ use super::replay_stream::stream_of;
 
 /// Why an answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Finish {
+pub enum FinishReason {
     /// All is said.
     Stop,
     /// As much is said as was allowed.
@@ -22,7 +22,7 @@ pub enum Finish {
 
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct LocalReply {
     /// The answer's name.
     pub id: String,
     /// When it was made, in seconds since 1970.
@@ -32,21 +32,21 @@ pub struct Reply {
     /// What is said.
     pub text: String,
     /// Why it ends.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// How chat clients get it.
-    pub shape: Shape,
+    pub shape: ReplyShape,
 }
 
 /// How a chat client gets an answer of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum ReplyShape {
     /// As a model answers: a role, texts, an end.
     Model,
     /// As vLLM Semantic Router tells of a block: with its zeros, and a stream of one chunk.
     Router,
 }
 
-impl Finish {
+impl FinishReason {
     /// Returns the word in `finish_reason`.
     pub fn name(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Finish {
     }
 }
 
-impl Reply {
+impl LocalReply {
     /// Makes a policy's fixed answer.
     pub fn fast(text: &str, model: &str, now: u64) -> Self {
         Self {
@@ -83,8 +83,8 @@ impl Reply {
             created: now,
             model: model.to_owned(),
             text: text.to_owned(),
-            finish: Finish::Stop,
-            shape: Shape::Model,
+            finish: FinishReason::Stop,
+            shape: ReplyShape::Model,
         }
     }
 
@@ -111,7 +111,7 @@ impl Reply {
     }
 
     fn blocked(id: String, model: String, text: String, now: u64) -> Self {
-        Self { id, created: now, model, text, finish: Finish::ContentFilter, shape: Shape::Router }
+        Self { id, created: now, model, text, finish: FinishReason::ContentFilter, shape: ReplyShape::Router }
     }
 
     /// Writes the whole answer; APIs that do not generate get a chat answer.
@@ -120,15 +120,15 @@ impl Reply {
             (Api::Completions, _) => self.completion(),
             (Api::Responses, _) => self.response(),
             (Api::Messages, _) => self.message(),
-            (_, Shape::Model) => self.chat(),
-            (_, Shape::Router) => self.router_chat(),
+            (_, ReplyShape::Model) => self.chat(),
+            (_, ReplyShape::Router) => self.router_chat(),
         })
     }
 
     /// Writes the answer as the body of a stream.
     pub fn events(&self, api: Api, include_usage: bool) -> Bytes {
         let generates = matches!(api, Api::Completions | Api::Responses | Api::Messages);
-        if !generates && self.shape == Shape::Router {
+        if !generates && self.shape == ReplyShape::Router {
             return Bytes::from(self.router_chunk());
         }
         let api = if generates { api } else { Api::Chat };
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_jailbreak_is_answered_in_the_routers_words() {
-        let reply = Reply::jailbreak("jailbreak", 0.98712, 17);
+        let reply = LocalReply::jailbreak("jailbreak", 0.98712, 17);
         let said = "I cannot process this request as it appears to contain a potential jailbreak attempt (type: \
             jailbreak, confidence: 0.987). Please rephrase your request in a way that complies with our usage policies.";
         let whole = String::from_utf8(reply.json(Api::Chat).to_vec()).unwrap();
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn personal_data_is_answered_in_the_routers_words() {
-        let reply = Reply::pii(&["PERSON", "EMAIL_ADDRESS"], "phi4", 9);
+        let reply = LocalReply::pii(&["PERSON", "EMAIL_ADDRESS"], "phi4", 9);
         assert_eq!((reply.id.as_str(), reply.model.as_str()), ("chatcmpl-pii-violation-9", "phi4"));
         assert_eq!(
             reply.text,
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_fixed_answer_streams_a_role_a_text_an_end_and_usage() {
-        let reply = Reply::fast("We are \"closed\".\n", "router", 5);
+        let reply = LocalReply::fast("We are \"closed\".\n", "router", 5);
         let stream = String::from_utf8(reply.events(Api::Chat, true).to_vec()).unwrap();
         let data: Vec<_> = stream.split_terminator("\n\n").map(|event| &event["data: ".len()..]).collect();
         assert_eq!(data.last(), Some(&"[DONE]"));
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn responses_and_messages_stream_from_their_first_to_their_last_event() {
-        let reply = Reply::fast("Hello there.", "router", 5);
+        let reply = LocalReply::fast("Hello there.", "router", 5);
         let names = |api| -> Vec<String> {
             let stream = String::from_utf8(reply.events(api, true).to_vec()).unwrap();
             stream.lines().filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect()

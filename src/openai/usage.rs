@@ -11,7 +11,7 @@ use super::tail::Tail;
 
 /// How many tokens a request took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct TokenUsage {
     /// Tokens read, the cached ones included.
     pub prompt_tokens: u64,
     /// Tokens written.
@@ -48,13 +48,13 @@ impl Format {
 /// Reads usage out of an answer that passes in chunks.
 #[derive(Debug)]
 pub struct UsageReader {
-    source: Source,
+    source: UsageSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum UsageSource {
     Json(Tail),
-    Events(Events, Box<Seen>),
+    Events(Events, Box<StreamUsage>),
     Opaque,
 }
 
@@ -62,9 +62,9 @@ impl UsageReader {
     /// Starts to read an answer.
     pub fn new(format: Format) -> Self {
         let source = match format {
-            Format::Json => Source::Json(Tail::default()),
-            Format::EventStream => Source::Events(Events::default(), Box::new(Seen::nothing())),
-            Format::Opaque => Source::Opaque,
+            Format::Json => UsageSource::Json(Tail::default()),
+            Format::EventStream => UsageSource::Events(Events::default(), Box::new(StreamUsage::nothing())),
+            Format::Opaque => UsageSource::Opaque,
         };
         Self { source }
     }
@@ -72,26 +72,26 @@ impl UsageReader {
     /// Takes the next bytes of the body.
     pub fn feed(&mut self, chunk: &[u8]) {
         match &mut self.source {
-            Source::Json(tail) => tail.feed(chunk),
-            Source::Events(events, seen) => events.feed(chunk, |event| seen.take(event)),
-            Source::Opaque => {}
+            UsageSource::Json(tail) => tail.feed(chunk),
+            UsageSource::Events(events, seen) => events.feed(chunk, |event| seen.take(event)),
+            UsageSource::Opaque => {}
         }
     }
 
     /// Ends the answer and returns what it cost, if it said so.
-    pub fn finish(&mut self) -> Option<Usage> {
-        if let Source::Events(events, seen) = &mut self.source {
+    pub fn finish(&mut self) -> Option<TokenUsage> {
+        if let UsageSource::Events(events, seen) = &mut self.source {
             events.finish(|event| seen.take(event));
         }
         self.usage()
     }
 
     /// Returns what the answer has said so far about its cost; the last word counts.
-    pub fn usage(&self) -> Option<Usage> {
+    pub fn usage(&self) -> Option<TokenUsage> {
         match &self.source {
-            Source::Json(tail) => tail.usage(Tally::read)?.usage(),
-            Source::Events(_, seen) => seen.tally.usage(),
-            Source::Opaque => None,
+            UsageSource::Json(tail) => tail.usage(UsageCounts::read)?.usage(),
+            UsageSource::Events(_, seen) => seen.counts.usage(),
+            UsageSource::Opaque => None,
         }
     }
 
@@ -103,8 +103,8 @@ impl UsageReader {
     /// Returns how many events were too long to be read.
     pub fn skipped(&self) -> u64 {
         match &self.source {
-            Source::Events(events, _) => events.skipped(),
-            Source::Json(_) | Source::Opaque => 0,
+            UsageSource::Events(events, _) => events.skipped(),
+            UsageSource::Json(_) | UsageSource::Opaque => 0,
         }
     }
 
@@ -113,26 +113,26 @@ impl UsageReader {
         self.seen().is_some_and(|seen| seen.done)
     }
 
-    fn seen(&self) -> Option<&Seen> {
+    fn seen(&self) -> Option<&StreamUsage> {
         match &self.source {
-            Source::Events(_, seen) => Some(seen),
-            Source::Json(_) | Source::Opaque => None,
+            UsageSource::Events(_, seen) => Some(seen),
+            UsageSource::Json(_) | UsageSource::Opaque => None,
         }
     }
 }
 
 /// What the events of a stream have said so far.
 #[derive(Debug)]
-struct Seen {
-    tally: Tally,
+struct StreamUsage {
+    counts: UsageCounts,
     events: u64,
     done: bool,
     usage_key: Finder<'static>,
 }
 
-impl Seen {
+impl StreamUsage {
     fn nothing() -> Self {
-        Self { tally: Tally::default(), events: 0, done: false, usage_key: Finder::new("\"usage\"") }
+        Self { counts: UsageCounts::default(), events: 0, done: false, usage_key: Finder::new("\"usage\"") }
     }
 
     /// Looks at an event's bytes, and into its JSON only if it may say something about usage.
@@ -159,7 +159,7 @@ impl Seen {
 
     fn member(&mut self, key: &[u8], value: &[u8]) {
         if key == b"usage" {
-            self.tally.take(value);
+            self.counts.take(value);
         }
     }
 }
@@ -174,7 +174,7 @@ fn speaks(data: &[u8], key: &Finder<'_>) -> bool {
 
 /// Token counts under the names that upstreams give them; what comes later replaces what came before.
 #[derive(Debug, Default)]
-struct Tally {
+struct UsageCounts {
     /// `prompt_tokens`, cached ones included.
     prompt: Option<u64>,
     /// `input_tokens`, in which the Responses API includes cached ones and Anthropic does not.
@@ -189,19 +189,19 @@ struct Tally {
     cache_created: Option<u64>,
 }
 
-impl Tally {
+impl UsageCounts {
     /// Reads the value of a `usage` that stands at the start, and says where it ends.
     fn read(bytes: &[u8]) -> Option<(Self, usize)> {
-        let mut tally = Self::default();
+        let mut counts = Self::default();
         if !bytes.trim_ascii_start().starts_with(b"{") {
-            return Some((tally, json::value_end(bytes)?));
+            return Some((counts, json::value_end(bytes)?));
         }
         let mut items = json::members(bytes, 0);
         for item in items.by_ref() {
             let item = item.ok()?;
-            tally.member(&bytes[item.key], &bytes[item.value]);
+            counts.member(&bytes[item.key], &bytes[item.value]);
         }
-        Some((tally, items.at()))
+        Some((counts, items.at()))
     }
 
     /// Reads the value of a `usage`.
@@ -227,13 +227,13 @@ impl Tally {
         *place = number(value).or(*place);
     }
 
-    fn usage(&self) -> Option<Usage> {
+    fn usage(&self) -> Option<TokenUsage> {
         let apart = self.cache_read.unwrap_or(0).saturating_add(self.cache_created.unwrap_or(0));
         let prompt = self.prompt.or(self.input.map(|input| input.saturating_add(apart)));
         if prompt.is_none() && self.completion.is_none() {
             return None;
         }
-        Some(Usage {
+        Some(TokenUsage {
             prompt_tokens: prompt.unwrap_or(0),
             completion_tokens: self.completion.unwrap_or(0),
             cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
@@ -266,12 +266,12 @@ mod tests {
         reader
     }
 
-    fn summary(reader: &UsageReader) -> (Option<Usage>, u64, bool, u64) {
+    fn summary(reader: &UsageReader) -> (Option<TokenUsage>, u64, bool, u64) {
         (reader.usage(), reader.events(), reader.done(), reader.skipped())
     }
 
-    fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> Usage {
-        Usage { prompt_tokens, completion_tokens, cached_tokens }
+    fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> TokenUsage {
+        TokenUsage { prompt_tokens, completion_tokens, cached_tokens }
     }
 
     const CHAT: &str = concat!(

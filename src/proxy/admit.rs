@@ -2,8 +2,8 @@
 //!
 //! Each step may end it with an answer of our own; whoever leaves meanwhile ends it too. Writes nothing to the client.
 
+use super::cache_lookup::{CacheControl, CacheLookup, CacheQuery};
 use super::exchange::{Exchange, RETRY_AFTER};
-use super::kept::{Control, Seeking, Sought};
 use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Person;
@@ -66,7 +66,7 @@ impl Gateway {
         };
         if let Some(extras) = plan.extras.as_deref().filter(|extras| extras.cache.is_some()) {
             let asking = (api, &request, person.as_ref());
-            if let Some(answer) = Box::pin(self.kept(session, exchange, asking, extras)).await? {
+            if let Some(answer) = Box::pin(self.cached(session, exchange, asking, extras)).await? {
                 return Err(Ended::Again(api, Box::new(request), answer));
             }
         }
@@ -127,7 +127,7 @@ impl Gateway {
     }
 
     /// Looks for an answer that was given before, unless the client leaves meanwhile.
-    async fn kept(
+    async fn cached(
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
@@ -136,25 +136,25 @@ impl Gateway {
     ) -> Result<Option<Bytes>, Ended> {
         let live = Arc::clone(&exchange.live);
         let (Some(cache), Some(wanted)) = (&live.cache, extras.cache) else { return Ok(None) };
-        let control = Control::of(&session.req_header().headers);
+        let control = CacheControl::of(&session.req_header().headers);
         let chosen = exchange.record.chosen.clone();
-        let seeking = Seeking { cache, wanted, api, request, person, chosen: &chosen, extras, control };
-        let sought = tokio::select! {
+        let query = CacheQuery { cache, wanted, api, request, person, chosen: &chosen, extras, control };
+        let lookup = tokio::select! {
             biased;
-            sought = seeking.seek() => sought,
+            lookup = query.look_up() => lookup,
             _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Ended::Gone),
         };
         let beside = exchange.record.chosen.beside();
-        let (word, found) = match sought {
-            Sought::Found(answer, word, score) => {
+        let (word, found) = match lookup {
+            CacheLookup::Found(answer, word, score) => {
                 beside.cache_similarity = Some(score);
                 (word, Some(answer))
             }
-            Sought::Missed(filing) => {
-                exchange.filing = Some(filing);
+            CacheLookup::Missed(pending_store) => {
+                exchange.pending_store = Some(pending_store);
                 ("miss", None)
             }
-            Sought::Bypassed => ("bypass", None),
+            CacheLookup::Bypassed => ("bypass", None),
         };
         beside.cache = Some(word);
         Ok(found)

@@ -2,11 +2,10 @@
 //!
 //! Knows nothing of how bytes come and go; `mod.rs` tells it what happened.
 
+use super::answer::{AnswerPipeline, GuardSettings, VerifyOutcome, VerifyStage};
+use super::cache_lookup::PendingStore;
 use super::deadline::Deadline;
-use super::kept::Filing;
-use super::outflow::{Outflow, Watching};
-use super::replay::{OutflowSlot, ReplayHandle};
-use super::verify::{Outcome, Verification};
+use super::replay::{PipelineSlot, ReplayHandle};
 use crate::balance::{Flight, Lease, hash_key};
 use crate::metrics::Metrics;
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader};
@@ -35,15 +34,15 @@ pub struct Exchange {
     pub(super) deadline: Arc<Deadline>,
     pub(super) replay: Option<ReplayHandle>,
     /// What stands between the answer and the client, where anything does.
-    pub(super) outflow: Option<OutflowSlot>,
+    pub(super) pipeline: Option<PipelineSlot>,
     /// What is needed to keep the answer.
-    pub(super) filing: Option<Box<Filing>>,
+    pub(super) pending_store: Option<Box<PendingStore>>,
     /// A whole answer that is to be kept.
-    pub(super) keeping: Option<(Box<Filing>, Bytes)>,
+    pub(super) completed_store: Option<(Box<PendingStore>, Bytes)>,
     /// An answer that has gone out and is still to be judged.
-    pub(super) verification: Option<Box<Verification>>,
+    pub(super) verification: Option<Box<VerifyStage>>,
     /// What was found out about an answer before it went out.
-    pub(super) outcome: Option<Outcome>,
+    pub(super) outcome: Option<VerifyOutcome>,
     /// Whether the client may know which signals matched.
     pub(super) debug: bool,
     pub(super) answer: Answer,
@@ -120,9 +119,9 @@ impl Exchange {
             course: None,
             deadline: Arc::new(Deadline::new(opened)),
             replay: None,
-            outflow: None,
-            filing: None,
-            keeping: None,
+            pipeline: None,
+            pending_store: None,
+            completed_store: None,
             verification: None,
             outcome: None,
             debug: false,
@@ -159,75 +158,78 @@ impl Exchange {
         let wanted = course.plan.extras.as_ref().and_then(|extras| extras.timeout);
         self.deadline.limit(wanted.unwrap_or(course.spec(&self.live).timeouts.total));
         let watches = |extras: &Extras| extras.answer.is_some() || !extras.unmask.is_empty();
-        if self.filing.is_some() || course.plan.extras.as_deref().is_some_and(watches) {
-            self.outflow = Some(OutflowSlot::default());
+        if self.pending_store.is_some() || course.plan.extras.as_deref().is_some_and(watches) {
+            self.pipeline = Some(PipelineSlot::default());
         }
         self.course = Some(course);
         Ok(())
     }
 
     /// Puts what the plan wants between the answer and the client; says whether the answer's length may change.
-    pub(super) fn open_outflow(&mut self, format: Format, status: StatusCode) -> bool {
-        let (Some(slot), Some(course)) = (&self.outflow, &self.course) else { return false };
+    pub(super) fn start_answer(&mut self, format: Format, status: StatusCode) -> bool {
+        let (Some(slot), Some(course)) = (&self.pipeline, &self.course) else { return false };
         let readable = matches!(format, Format::Json | Format::EventStream);
         if !readable || !status.is_success() {
-            self.filing = None;
+            self.pending_store = None;
             if status.is_success() {
-                // Whatever it is, nobody here can read it.
+                // Whatever it is, nothing here can read it.
                 self.record.chosen.beside().unjudged.push(("answer", "unsupported"));
             }
             return false;
         }
         let api = course.api;
         if status != StatusCode::OK {
-            self.filing = None;
+            self.pending_store = None;
         }
         let extras = course.plan.extras.as_deref();
         let watches = |extras: &&Extras| {
             extras.answer.as_ref().is_some_and(AnswerGuard::watches) || !extras.unmask.is_empty()
         };
-        let watching = extras.filter(watches);
-        let watching = watching.map(|extras| Watching {
+        let guard_settings = extras.filter(watches);
+        let guard_settings = guard_settings.map(|extras| GuardSettings {
             guard: extras.answer.clone().unwrap_or_default(),
             unmask: extras.unmask.clone(),
             classifier: Arc::clone(&self.live.classifier),
-            patience: self.live.policy.classifier.deadline,
+            timeout: self.live.policy.classifier.deadline,
         });
-        let keep = self.filing.as_ref().map(|filing| filing.max_answer_bytes());
+        let keep = self.pending_store.as_ref().map(|pending_store| pending_store.max_answer_bytes());
         let slot = Arc::clone(slot);
-        let outflow = Outflow::new(format, api, watching, keep).verified(self.verification(format));
-        let revises = outflow.revises();
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(outflow));
+        let pipeline =
+            AnswerPipeline::new(format, api, guard_settings, keep).verified(self.verification(format));
+        let revises = pipeline.revises();
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(pipeline));
         revises
     }
 
     /// Keeps what was sent, if it was whole, and notes what was done to it.
-    fn close_outflow(&mut self, whole: bool) {
-        let slot = self.outflow.take();
-        let outflow = slot.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let Some(mut outflow) = outflow else { return };
-        if let Some(reason) = outflow.unjudged() {
+    fn finish_answer(&mut self, whole: bool) {
+        let slot = self.pipeline.take();
+        let pipeline = slot.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(mut pipeline) = pipeline else { return };
+        if let Some(reason) = pipeline.unjudged() {
             self.record.chosen.beside().unjudged.push(("answer", reason.as_str()));
         }
-        if let Some(did) = outflow.did() {
+        if let Some(did) = pipeline.did() {
             self.record.chosen.beside().answer_guard = Some(did);
         }
-        (self.outcome, self.verification) = outflow.judged();
+        (self.outcome, self.verification) = pipeline.judged();
         if let Some(outcome) = &self.outcome {
             outcome.note(self.record.chosen.beside());
         }
         self.verification = self.verification.take().filter(|_| whole);
-        if let (true, Some(filing)) = (whole, self.filing.take())
-            && let Some(answer) = outflow.whole()
+        if let (true, Some(pending_store)) = (whole, self.pending_store.take())
+            && let Some(answer) = pipeline.whole()
         {
-            self.keeping = Some((filing, answer));
+            self.completed_store = Some((pending_store, answer));
         }
     }
 
     /// Keeps the answer, unless it is known to make things up: then it is not given again.
-    pub(super) fn keep(keeping: Option<(Box<Filing>, Bytes)>, judged: Option<&Outcome>) {
-        if let Some((filing, answer)) = keeping.filter(|_| !judged.is_some_and(Outcome::doubts)) {
-            filing.keep(answer);
+    pub(super) fn store(completed_store: Option<(Box<PendingStore>, Bytes)>, judged: Option<&VerifyOutcome>) {
+        if let Some((pending_store, answer)) =
+            completed_store.filter(|_| !judged.is_some_and(VerifyOutcome::doubts))
+        {
+            pending_store.store(answer);
         }
     }
 
@@ -364,7 +366,7 @@ impl Exchange {
             answered.cached_tokens = Some(usage.cached_tokens);
         }
         self.settle_up(whole);
-        self.close_outflow(whole);
+        self.finish_answer(whole);
         let answered = &mut self.record.answered;
         answered.error = match &self.answer.rejection {
             _ if self.answer.client_gone => Some("client_closed"),

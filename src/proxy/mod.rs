@@ -4,19 +4,17 @@
 
 mod access_log;
 mod admit;
+mod answer;
 mod body;
+mod cache_lookup;
 mod deadline;
 mod exchange;
-mod hold;
 mod identity;
-mod kept;
 mod notes;
-mod outflow;
 mod peer;
 mod replay;
 mod respond;
 mod shadow;
-mod verify;
 
 pub use access_log::{AccessLog, Flush};
 pub use exchange::Exchange;
@@ -28,6 +26,7 @@ use crate::record::{Record, bounded};
 use crate::snapshot::Live;
 use crate::vitals::Vitals;
 use admit::Ended;
+use answer::VerifyOutcome;
 use async_trait::async_trait;
 use bytes::Bytes;
 use exchange::RetryCause;
@@ -43,7 +42,6 @@ use shadow::Shadows;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use verify::Outcome;
 
 /// The proxy: what every request needs.
 #[derive(Clone)]
@@ -112,7 +110,7 @@ impl Gateway {
     }
 
     /// Counts and logs a finished request.
-    fn finish(&self, record: Record, judged: Option<&Outcome>) {
+    fn finish(&self, record: Record, judged: Option<&VerifyOutcome>) {
         if let Some(outcome) = judged {
             outcome.findings.iter().for_each(|findings| self.metrics.classified(findings, outcome.took));
         }
@@ -149,8 +147,8 @@ impl ProxyHttp for Gateway {
         self.bound(session);
         match self.admit(session, exchange).await {
             Ok(body) => {
-                let (deadline, outflow) = (Arc::clone(&exchange.deadline), exchange.outflow.clone());
-                exchange.replay = Some(replay::install(session, body, deadline, outflow));
+                let (deadline, pipeline) = (Arc::clone(&exchange.deadline), exchange.pipeline.clone());
+                exchange.replay = Some(replay::install(session, body, deadline, pipeline));
                 Ok(false)
             }
             // Apart: what every request moves along stays small.
@@ -230,7 +228,7 @@ impl ProxyHttp for Gateway {
         let format = Format::of(content_type);
         exchange.answer.is_stream = format == Format::EventStream;
         exchange.answer.usage = Some(UsageReader::new(format));
-        if exchange.open_outflow(format, response.status) {
+        if exchange.start_answer(format, response.status) {
             // What is judged on the way may change its length.
             response.remove_header(&CONTENT_LENGTH);
             response.insert_header(TRANSFER_ENCODING, "chunked")?;
@@ -358,10 +356,10 @@ impl ProxyHttp for Gateway {
             replay::uninstall(session, &handle);
         }
         exchange.close();
-        let (judged, keeping) = (exchange.outcome.take(), exchange.keeping.take());
+        let (judged, completed_store) = (exchange.outcome.take(), exchange.completed_store.take());
         let mut record = std::mem::take(&mut exchange.record);
         let Some(verification) = exchange.verification.take() else {
-            Exchange::keep(keeping, judged.as_ref());
+            Exchange::store(completed_store, judged.as_ref());
             self.finish(record, judged.as_ref());
             return;
         };
@@ -369,7 +367,7 @@ impl ProxyHttp for Gateway {
         let (gateway, in_flight) = (self.clone(), self.vitals.enter());
         tokio::spawn(async move {
             let judged = verification.judge().await;
-            Exchange::keep(keeping, judged.as_ref());
+            Exchange::store(completed_store, judged.as_ref());
             if let Some(outcome) = &judged {
                 outcome.note(record.chosen.beside());
             }

@@ -6,10 +6,8 @@
 //! The session is also where the client's leaving is noticed while an upstream is awaited, so the upstream's
 //! deadlines are kept here. Knows nothing of JSON, policies or pools.
 
+use super::answer::{AnswerBuffer, AnswerPipeline, MAX_ANSWER};
 use super::deadline::Deadline;
-use super::hold::Hold;
-use super::outflow::Outflow;
-use super::verify::MAX_ANSWER;
 use crate::classify::Unknown;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,33 +42,33 @@ struct Replay {
     body: Bytes,
     deadline: Arc<Deadline>,
     /// How long a client may take to read what is written at once.
-    patience: Option<Duration>,
+    write_timeout: Option<Duration>,
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
-    alarm: Option<Alarm>,
+    timer: Option<DeadlineTimer>,
     slot: Slot,
-    outflow: Option<OutflowSlot>,
+    pipeline: Option<PipelineSlot>,
     /// What is held back of an answer that is to be judged as a whole.
-    hold: Hold,
+    hold: AnswerBuffer,
 }
 
 /// Where what stands between answer and client is put, once the answer's header is there.
-pub(super) type OutflowSlot = Arc<Mutex<Option<Box<Outflow>>>>;
+pub(super) type PipelineSlot = Arc<Mutex<Option<Box<AnswerPipeline>>>>;
 
 /// A wait that ends when it is time to look at the deadline again.
 ///
 /// Pingora's coarse timers (10 ms, shared by all that end together) cost a fraction of the runtime's, and leave
 /// its event loop without a timeout to arm at every turn.
-struct Alarm {
+struct DeadlineTimer {
     at: Instant,
-    rings: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    sleep: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
 thread_local! {
-    /// Alarms whose answers came in time: one that rings too early is set anew, which is rarer than an answer.
-    static SPARE: RefCell<Vec<Alarm>> = const { RefCell::new(Vec::new()) };
+    /// Timers whose answers came in time: one that ends too early anew, which is rarer than an answer.
+    static SPARE: RefCell<Vec<DeadlineTimer>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Alarm {
+impl DeadlineTimer {
     /// One that had rung already could not be polled again.
     const SHORTEST: Duration = Duration::from_millis(10);
 
@@ -82,15 +80,15 @@ impl Alarm {
 
     fn set(now: Instant, due: Instant) -> Self {
         let wait = due.saturating_duration_since(now).clamp(Self::SHORTEST, Self::LONGEST);
-        let mut rings = Box::pin(pingora_timeout::sleep(wait));
+        let mut sleep = Box::pin(pingora_timeout::sleep(wait));
         // It counts from when it is first polled.
-        let _ = rings.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        Self { at: now + wait, rings }
+        let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        Self { at: now + wait, sleep }
     }
 
-    /// Takes one that rings when it is due or before, set already where there is such a one.
+    /// Takes one that ends when it is due or before, set already where there is such a one.
     fn by(due: Instant) -> Self {
-        let spare = SPARE.with_borrow_mut(|spare| spare.pop_if(|alarm| alarm.at <= due));
+        let spare = SPARE.with_borrow_mut(|spare| spare.pop_if(|timer| timer.at <= due));
         spare.unwrap_or_else(|| Self::set(Instant::now(), due))
     }
 
@@ -109,21 +107,21 @@ pub(super) fn install(
     session: &mut Session,
     body: Bytes,
     deadline: Arc<Deadline>,
-    outflow: Option<OutflowSlot>,
+    pipeline: Option<PipelineSlot>,
 ) -> ReplayHandle {
     let slot = Slot::default();
-    let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(nobody()));
-    let patience = inner.get_write_timeout();
+    let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
+    let write_timeout = inner.get_write_timeout();
     inner.set_write_timeout(None);
     let replay = Replay {
         inner: Some(inner),
         body,
         deadline,
-        patience,
-        alarm: None,
+        write_timeout,
+        timer: None,
         slot: Arc::clone(&slot),
-        outflow,
-        hold: Hold::default(),
+        pipeline,
+        hold: AnswerBuffer::default(),
     };
     *session.downstream_session = ServerSession::new_custom(Box::new(replay));
     ReplayHandle(slot)
@@ -131,24 +129,24 @@ pub(super) fn install(
 
 /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
 pub(super) fn uninstall(session: &mut Session, handle: &ReplayHandle) {
-    *session.downstream_session = nobody();
+    *session.downstream_session = placeholder();
     if let Some(inner) = handle.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
         session.downstream_session = inner;
     }
 }
 
-fn nobody() -> ServerSession {
+fn placeholder() -> ServerSession {
     ServerSession::new_custom(Box::new(()))
 }
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        if let Some(alarm) = self.alarm.take() {
-            alarm.spare();
+        if let Some(timer) = self.timer.take() {
+            timer.spare();
         }
         let mut inner = self.inner.take();
         if let Some(inner) = &mut inner {
-            inner.set_write_timeout(self.patience);
+            inner.set_write_timeout(self.write_timeout);
         }
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = inner;
     }
@@ -159,24 +157,24 @@ impl Replay {
         self.inner.as_deref().expect("the inner session leaves only on drop")
     }
 
-    fn take_outflow(&self) -> Option<Box<Outflow>> {
-        self.outflow.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take_pipeline(&self) -> Option<Box<AnswerPipeline>> {
+        self.pipeline.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn put_outflow(&self, outflow: Box<Outflow>) {
-        if let Some(slot) = &self.outflow {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outflow);
+    fn put_pipeline(&self, pipeline: Box<AnswerPipeline>) {
+        if let Some(slot) = &self.pipeline {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(pipeline);
         }
     }
 
     /// Holds an answer back until it is whole, and judges it then; gives what may be sent now.
-    async fn held(&mut self, outflow: &mut Outflow, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
+    async fn held(&mut self, pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
         self.hold.take(tasks)?;
         if self.hold.is_whole() {
             let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
             let headers = tokio::select! {
                 biased;
-                headers = outflow.judge() => headers,
+                headers = pipeline.judge() => headers,
                 _left = inner.read_body_or_idle(true) => {
                     let gone = Error::explain(ErrorType::ConnectionClosed, "the client has gone");
                     return Err(gone.into_down());
@@ -185,24 +183,28 @@ impl Replay {
             return self.hold.release(&headers);
         }
         if self.hold.bytes() > MAX_ANSWER {
-            outflow.give_up(Unknown::TooLong);
+            pipeline.give_up(Unknown::TooLong);
             return self.hold.release(&[]);
         }
         Ok(Vec::new())
     }
 
     /// Sends pieces of an answer through what stands between it and the client.
-    async fn send_through(&mut self, mut outflow: Box<Outflow>, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut tasks = through(&mut outflow, tasks).await;
-        if outflow.holds() {
-            tasks = self.held(&mut outflow, tasks).await?;
+    async fn send_through(
+        &mut self,
+        mut pipeline: Box<AnswerPipeline>,
+        tasks: Vec<HttpTask>,
+    ) -> Result<bool> {
+        let mut tasks = through(&mut pipeline, tasks).await;
+        if pipeline.holds() {
+            tasks = self.held(&mut pipeline, tasks).await?;
             if tasks.is_empty() {
-                self.put_outflow(outflow);
+                self.put_pipeline(pipeline);
                 return Ok(false);
             }
         }
-        let is_cut = outflow.has_ended() && outflow.did() == Some("cut");
-        self.put_outflow(outflow);
+        let is_cut = pipeline.has_ended() && pipeline.did() == Some("cut");
+        self.put_pipeline(pipeline);
         let done = self.write(tasks).await?;
         // The client has a whole answer; nothing but an error ends an upstream that says on, or says nothing.
         if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
@@ -210,8 +212,8 @@ impl Replay {
 
     /// Writes to the client, who may take a while to read it.
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let patience = self.patience;
-        patiently(patience, pin!(self.inner_mut().response_duplex_vec(tasks))).await
+        let write_timeout = self.write_timeout;
+        within_write_timeout(write_timeout, pin!(self.inner_mut().response_duplex_vec(tasks))).await
     }
 
     fn inner_mut(&mut self) -> &mut ServerSession {
@@ -220,16 +222,16 @@ impl Replay {
 }
 
 /// Waits for a write to end, within limits. The write stays where it is: it is large, and there is one for every chunk.
-async fn patiently<T>(
-    patience: Option<Duration>,
+async fn within_write_timeout<T>(
+    write_timeout: Option<Duration>,
     mut writing: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
 ) -> Result<T> {
     // Most writes are done at once, and cheaper than a timer.
-    match (futures::poll!(writing.as_mut()), patience) {
+    match (futures::poll!(writing.as_mut()), write_timeout) {
         (Poll::Ready(written), _) => written,
         (Poll::Pending, None) => writing.await,
-        (Poll::Pending, Some(patience)) => {
-            pingora_timeout::timeout(patience, writing).await.unwrap_or_else(|_elapsed| {
+        (Poll::Pending, Some(write_timeout)) => {
+            pingora_timeout::timeout(write_timeout, writing).await.unwrap_or_else(|_elapsed| {
                 Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down())
             })
         }
@@ -237,7 +239,7 @@ async fn patiently<T>(
 }
 
 /// Sends the pieces of an answer through what stands between it and the client.
-async fn through(outflow: &mut Outflow, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+async fn through(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
     let mut passed = Vec::with_capacity(tasks.len());
     for task in tasks {
         let (data, end) = match task {
@@ -248,10 +250,10 @@ async fn through(outflow: &mut Outflow, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
                 continue;
             }
         };
-        if outflow.has_ended() {
+        if pipeline.has_ended() {
             continue;
         }
-        let piece = outflow.pass(data, end).await;
+        let piece = pipeline.pass(data, end).await;
         // An empty piece would end a chunked body.
         if !piece.bytes.is_empty() || piece.is_last {
             passed.push(HttpTask::Body(Some(piece.bytes), piece.is_last));
@@ -288,21 +290,21 @@ impl CustomSession for Replay {
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
         let Some(due) = self.deadline.due() else { return inner.read_body_or_idle(true).await };
-        let alarm = match &mut self.alarm {
-            Some(alarm) if alarm.at <= due => alarm,
-            other => other.insert(Alarm::by(due)),
+        let timer = match &mut self.timer {
+            Some(timer) if timer.at <= due => timer,
+            other => other.insert(DeadlineTimer::by(due)),
         };
         loop {
             tokio::select! {
                 biased;
                 left = inner.read_body_or_idle(true) => return left,
-                () = alarm.rings.as_mut() => {}
+                () = timer.sleep.as_mut() => {}
             }
             let now = Instant::now();
             match self.deadline.due() {
-                Some(due) if due > now => *alarm = Alarm::set(now, due),
+                Some(due) if due > now => *timer = DeadlineTimer::set(now, due),
                 _ => {
-                    self.alarm = None;
+                    self.timer = None;
                     return Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed");
                 }
             }
@@ -314,34 +316,34 @@ impl CustomSession for Replay {
     }
 
     async fn write_response_header(&mut self, response: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        let patience = self.patience;
-        patiently(patience, pin!(self.inner_mut().write_response_header(response))).await
+        let write_timeout = self.write_timeout;
+        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_header(response))).await
     }
 
     async fn write_response_header_ref(&mut self, response: &ResponseHeader, _end: bool) -> Result<()> {
-        let patience = self.patience;
-        patiently(patience, pin!(self.inner_mut().write_response_header_ref(response))).await
+        let write_timeout = self.write_timeout;
+        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_header_ref(response))).await
     }
 
     async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
-        if let Some(mut outflow) = self.take_outflow() {
-            let passed = outflow.pass(data, end).await;
-            self.put_outflow(outflow);
+        if let Some(mut pipeline) = self.take_pipeline() {
+            let passed = pipeline.pass(data, end).await;
+            self.put_pipeline(pipeline);
             (data, end) = (passed.bytes, passed.is_last);
         }
-        let patience = self.patience;
-        patiently(patience, pin!(self.inner_mut().write_response_body(data, end))).await
+        let write_timeout = self.write_timeout;
+        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_body(data, end))).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        let patience = self.patience;
-        patiently(patience, pin!(self.inner_mut().write_response_trailers(trailers))).await
+        let write_timeout = self.write_timeout;
+        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_trailers(trailers))).await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        match self.take_outflow() {
+        match self.take_pipeline() {
             // Apart, and so out of the way of every answer that nothing stands before.
-            Some(outflow) => Box::pin(self.send_through(outflow, tasks)).await,
+            Some(pipeline) => Box::pin(self.send_through(pipeline, tasks)).await,
             None => self.write(tasks).await,
         }
     }
@@ -371,11 +373,11 @@ impl CustomSession for Replay {
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.patience = timeout;
+        self.write_timeout = timeout;
     }
 
     fn get_write_timeout(&self) -> Option<Duration> {
-        self.patience
+        self.write_timeout
     }
 
     fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {

@@ -5,7 +5,7 @@
 use super::body;
 use super::exchange::Exchange;
 use super::peer::{X_REQUEST_ID, forged};
-use crate::openai::{Api, ChatRequest, Rejection, Reply, stream_of};
+use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Model};
 use crate::record::Beside;
 use crate::route::Answer;
@@ -169,7 +169,7 @@ pub(super) async fn say(
         (Answer::Rejected(rejection), _) | (Answer::Blocked(rejection), BlockStyle::Error) => {
             return reject(session, exchange, rejection).await;
         }
-        (Answer::Fixed(text), _) => (Path::Fixed, Reply::fast(&text, request.model(), now)),
+        (Answer::Fixed(text), _) => (Path::Fixed, LocalReply::fast(&text, request.model(), now)),
         (Answer::Blocked(rejection), BlockStyle::Vsr) => {
             exchange.record.answered.error = Some(rejection.reason());
             (Path::Blocked, blocked(&rejection, exchange, now))
@@ -196,17 +196,17 @@ pub(super) async fn again(
 }
 
 /// A refusal by a guard in the words of vLLM Semantic Router.
-fn blocked(rejection: &Rejection, exchange: &Exchange, now: u64) -> Reply {
+fn blocked(rejection: &Rejection, exchange: &Exchange, now: u64) -> LocalReply {
     match rejection {
         Rejection::PersonalData { kinds } => {
             let chosen = &exchange.record.chosen;
             let named = chosen.decision.as_deref().or(chosen.model.as_deref()).unwrap_or_default();
-            Reply::pii(kinds, named, now)
+            LocalReply::pii(kinds, named, now)
         }
         Rejection::Jailbreak { confidence_bp } => {
-            Reply::jailbreak("jailbreak", f32::from(*confidence_bp) / 10_000.0, now)
+            LocalReply::jailbreak("jailbreak", f32::from(*confidence_bp) / 10_000.0, now)
         }
-        other => Reply::fast(&other.to_string(), "router", now),
+        other => LocalReply::fast(&other.to_string(), "router", now),
     }
 }
 

@@ -5,39 +5,41 @@
 use crate::openai::json;
 use crate::openai::object::{Object, array, entries, given, number_in, said_in};
 
-use super::Unfit;
-use super::gathered::{Gathered, Room, indexed};
+use super::NotMergeable;
+use super::merged::{ByteBudget, MergedObject, indexed};
 
 /// The message so far.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(super) struct MessageAssembler {
     /// The members beside `content` and `usage`.
-    top: Gathered,
-    usage: Gathered,
+    top: MergedObject,
+    usage: MergedObject,
     /// The blocks by index.
-    blocks: Vec<(u64, Gathered)>,
+    blocks: Vec<(u64, MergedObject)>,
     /// The tools' inputs as they were written, by the same index.
     inputs: Vec<(u64, String)>,
     has_begun: bool,
     is_done: bool,
-    room: Room,
+    budget: ByteBudget,
 }
 
-impl Message {
+impl MessageAssembler {
     /// Merges one event.
-    pub(super) fn take(&mut self, data: &[u8], max_bytes: usize) -> Result<(), Unfit> {
-        self.room.max = max_bytes;
+    pub(super) fn take(&mut self, data: &[u8], max_bytes: usize) -> Result<(), NotMergeable> {
+        self.budget.max = max_bytes;
         match said_in(data, "type").as_deref() {
-            Some("message_start") => self.start(given(data, "message").ok_or(Unfit)?),
+            Some("message_start") => self.start(given(data, "message").ok_or(NotMergeable)?),
             Some("content_block_start") => {
-                let block = given(data, "content_block").ok_or(Unfit)?;
-                let gathered = indexed(&mut self.blocks, index_of(data)?, &mut self.room)?;
-                gathered.merge_block(block, &mut self.room)
+                let block = given(data, "content_block").ok_or(NotMergeable)?;
+                let merged = indexed(&mut self.blocks, index_of(data)?, &mut self.budget)?;
+                merged.merge_block(block, &mut self.budget)
             }
-            Some("content_block_delta") => self.delta(index_of(data)?, given(data, "delta").ok_or(Unfit)?),
+            Some("content_block_delta") => {
+                self.delta(index_of(data)?, given(data, "delta").ok_or(NotMergeable)?)
+            }
             Some("message_delta") => {
                 for (key, value) in given(data, "delta").into_iter().flat_map(entries) {
-                    self.top.last(&key, value, &mut self.room)?;
+                    self.top.last(&key, value, &mut self.budget)?;
                 }
                 self.usage(data)
             }
@@ -45,7 +47,7 @@ impl Message {
                 self.is_done = true;
                 Ok(())
             }
-            Some("error") => Err(Unfit),
+            Some("error") => Err(NotMergeable),
             _ => Ok(()),
         }
     }
@@ -70,37 +72,37 @@ impl Message {
         Some(message.raw("usage", &Object::default().all(self.usage.written()).end()).end())
     }
 
-    fn start(&mut self, message: &[u8]) -> Result<(), Unfit> {
+    fn start(&mut self, message: &[u8]) -> Result<(), NotMergeable> {
         self.has_begun = true;
-        self.top.last("content", b"[]", &mut self.room)?;
+        self.top.last("content", b"[]", &mut self.budget)?;
         for (key, value) in entries(message).filter(|(key, _)| key != "usage" && key != "content") {
-            self.top.last(&key, value, &mut self.room)?;
+            self.top.last(&key, value, &mut self.budget)?;
         }
         self.usage(message)
     }
 
-    fn usage(&mut self, of: &[u8]) -> Result<(), Unfit> {
+    fn usage(&mut self, of: &[u8]) -> Result<(), NotMergeable> {
         for (key, value) in given(of, "usage").into_iter().flat_map(entries) {
-            self.usage.last(&key, value, &mut self.room)?;
+            self.usage.last(&key, value, &mut self.budget)?;
         }
         Ok(())
     }
 
-    fn delta(&mut self, index: u64, delta: &[u8]) -> Result<(), Unfit> {
-        let room = &mut self.room;
-        let block = indexed(&mut self.blocks, index, room)?;
+    fn delta(&mut self, index: u64, delta: &[u8]) -> Result<(), NotMergeable> {
+        let budget = &mut self.budget;
+        let block = indexed(&mut self.blocks, index, budget)?;
         let grown = |key| said_in(delta, key).unwrap_or_default();
         match said_in(delta, "type").as_deref() {
-            Some("text_delta") => block.append("text", &grown("text"), room),
-            Some("thinking_delta") => block.append("thinking", &grown("thinking"), room),
-            Some("signature_delta") => block.append("signature", &grown("signature"), room),
+            Some("text_delta") => block.append("text", &grown("text"), budget),
+            Some("thinking_delta") => block.append("thinking", &grown("thinking"), budget),
+            Some("signature_delta") => block.append("signature", &grown("signature"), budget),
             Some("citations_delta") => {
-                let citation = given(delta, "citation").ok_or(Unfit)?;
-                block.extend("citations", &array([citation]), room)
+                let citation = given(delta, "citation").ok_or(NotMergeable)?;
+                block.extend("citations", &array([citation]), budget)
             }
             Some("input_json_delta") => {
                 let more = grown("partial_json");
-                room.take(more.len())?;
+                budget.take(more.len())?;
                 match self.inputs.iter_mut().find(|(of, _)| *of == index) {
                     Some((_, input)) => input.push_str(&more),
                     None => self.inputs.push((index, more.into_owned())),
@@ -108,28 +110,28 @@ impl Message {
                 Ok(())
             }
             // What is not understood cannot be put together.
-            _ => Err(Unfit),
+            _ => Err(NotMergeable),
         }
     }
 }
 
-impl Gathered {
+impl MergedObject {
     /// Takes a block as it starts; its texts may grow.
-    fn merge_block(&mut self, block: &[u8], room: &mut Room) -> Result<(), Unfit> {
+    fn merge_block(&mut self, block: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(block) {
             match &*key {
                 "text" | "thinking" | "signature" => {
-                    self.append(&key, &said_in(block, &key).unwrap_or_default(), room)?;
+                    self.append(&key, &said_in(block, &key).unwrap_or_default(), budget)?;
                 }
-                "citations" if value.starts_with(b"[") => self.extend(&key, value, room)?,
-                key => self.last(key, value, room)?,
+                "citations" if value.starts_with(b"[") => self.extend(&key, value, budget)?,
+                key => self.last(key, value, budget)?,
             }
         }
         Ok(())
     }
 }
 
-fn whole_block(block: &Gathered, input: Option<&str>) -> Option<Vec<u8>> {
+fn whole_block(block: &MergedObject, input: Option<&str>) -> Option<Vec<u8>> {
     let input = input.filter(|input| !input.is_empty());
     if input.is_some_and(|input| json::document(input.as_bytes()).is_err()) {
         return None;
@@ -144,6 +146,6 @@ fn whole_block(block: &Gathered, input: Option<&str>) -> Option<Vec<u8>> {
     Some(written.end())
 }
 
-fn index_of(data: &[u8]) -> Result<u64, Unfit> {
-    number_in(data, "index").ok_or(Unfit)
+fn index_of(data: &[u8]) -> Result<u64, NotMergeable> {
+    number_in(data, "index").ok_or(NotMergeable)
 }

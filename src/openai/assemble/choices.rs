@@ -4,24 +4,24 @@
 
 use crate::openai::object::{Object, array, elements, entries, number_in, said};
 
-use super::Unfit;
-use super::gathered::{Gathered, Room, indexed};
+use super::NotMergeable;
+use super::merged::{ByteBudget, MergedObject, indexed};
 
 /// The choices so far, and what stands beside them.
 #[derive(Debug)]
-pub(super) struct Choices {
+pub(super) struct ChoicesAssembler {
     object: &'static str,
     /// The members beside `choices`.
-    top: Gathered,
+    top: MergedObject,
     /// The choices by index: their members beside the message.
-    each: Vec<(u64, Gathered)>,
+    each: Vec<(u64, MergedObject)>,
     /// Their messages, by the same index.
-    messages: Vec<(u64, Gathered)>,
+    messages: Vec<(u64, MergedObject)>,
     is_done: bool,
-    room: Room,
+    budget: ByteBudget,
 }
 
-impl Choices {
+impl ChoicesAssembler {
     /// Starts an answer of `/v1/chat/completions`.
     pub(super) fn of_chat() -> Self {
         Self::of("chat.completion")
@@ -35,11 +35,11 @@ impl Choices {
     fn of(object: &'static str) -> Self {
         Self {
             object,
-            top: Gathered::default(),
+            top: MergedObject::default(),
             each: Vec::new(),
             messages: Vec::new(),
             is_done: false,
-            room: Room::default(),
+            budget: ByteBudget::default(),
         }
     }
 
@@ -49,8 +49,8 @@ impl Choices {
     }
 
     /// Merges one event.
-    pub(super) fn take(&mut self, data: &[u8], max_bytes: usize) -> Result<(), Unfit> {
-        self.room.max = max_bytes;
+    pub(super) fn take(&mut self, data: &[u8], max_bytes: usize) -> Result<(), NotMergeable> {
+        self.budget.max = max_bytes;
         if self.is_done {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Choices {
                 "choices" => elements(value).try_for_each(|choice| self.choice(choice))?,
                 // The second only hides how long a chunk is.
                 "object" | "obfuscation" => {}
-                key => self.top.last(key, value, &mut self.room)?,
+                key => self.top.last(key, value, &mut self.budget)?,
             }
         }
         Ok(())
@@ -77,7 +77,7 @@ impl Choices {
             let written = match message {
                 Some((_, message)) => written.raw("message", &whole_message(message)),
                 None if self.object == "chat.completion" => {
-                    written.raw("message", &whole_message(&Gathered::default()))
+                    written.raw("message", &whole_message(&MergedObject::default()))
                 }
                 None => written,
             };
@@ -95,22 +95,22 @@ impl Choices {
         Some(answer.all(usage.map(|usage| ("usage", usage))).end())
     }
 
-    fn choice(&mut self, choice: &[u8]) -> Result<(), Unfit> {
-        let room = &mut self.room;
+    fn choice(&mut self, choice: &[u8]) -> Result<(), NotMergeable> {
+        let budget = &mut self.budget;
         let index = number_in(choice, "index").unwrap_or(0);
-        let gathered = indexed(&mut self.each, index, room)?;
+        let merged = indexed(&mut self.each, index, budget)?;
         for (key, value) in entries(choice) {
             match (&*key, value.first()) {
                 ("index", _) => {}
                 ("delta", Some(b'{')) => {
-                    indexed(&mut self.messages, index, room)?.merge_delta(value, room)?;
+                    indexed(&mut self.messages, index, budget)?.merge_delta(value, budget)?;
                 }
                 ("text", Some(b'"')) => {
-                    gathered.append("text", &said(value).unwrap_or_default(), room)?;
+                    merged.append("text", &said(value).unwrap_or_default(), budget)?;
                 }
-                ("logprobs", Some(b'{')) => gathered.inner("logprobs", room)?.merge_lists(value, room)?,
-                (key, Some(b'[')) => gathered.extend(key, value, room)?,
-                (key, _) => gathered.last(key, value, room)?,
+                ("logprobs", Some(b'{')) => merged.inner("logprobs", budget)?.merge_lists(value, budget)?,
+                (key, Some(b'[')) => merged.extend(key, value, budget)?,
+                (key, _) => merged.last(key, value, budget)?,
             }
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Choices {
 }
 
 /// Writes a message, with the members that every message has.
-fn whole_message(message: &Gathered) -> Vec<u8> {
+fn whole_message(message: &MergedObject) -> Vec<u8> {
     let mut written = Object::default();
     if !message.has("role") {
         written = written.text("role", "assistant");

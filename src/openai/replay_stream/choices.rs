@@ -12,7 +12,7 @@ use super::pieces;
 const EVERYWHERE: [&str; 5] = ["id", "created", "model", "system_fingerprint", "service_tier"];
 
 /// A stream under construction.
-struct Chunks<'a> {
+struct ChunkWriter<'a> {
     out: Vec<u8>,
     /// The start of every chunk.
     head: Vec<(&'a str, Vec<u8>)>,
@@ -72,10 +72,10 @@ fn stream<'a>(
     object: &'static str,
     now: u64,
     include_usage: bool,
-    each: impl Fn(&mut Chunks<'a>, &'a [u8]) -> Option<()>,
+    each: impl Fn(&mut ChunkWriter<'a>, &'a [u8]) -> Option<()>,
 ) -> Option<Vec<u8>> {
     let choices = given(answer, "choices").filter(|choices| choices.starts_with(b"["))?;
-    let mut chunks = Chunks::of(answer, object, now);
+    let mut chunks = ChunkWriter::of(answer, object, now);
     let mut has_choice = false;
     for (place, choice) in elements(choices).enumerate() {
         has_choice = true;
@@ -90,7 +90,7 @@ fn stream<'a>(
     has_choice.then_some(chunks.out)
 }
 
-impl<'a> Chunks<'a> {
+impl<'a> ChunkWriter<'a> {
     fn of(answer: &'a [u8], object: &'static str, now: u64) -> Self {
         let mut head: Vec<(&str, Vec<u8>)> = Vec::new();
         for key in EVERYWHERE {

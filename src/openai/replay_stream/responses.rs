@@ -8,7 +8,7 @@ use super::pieces;
 
 /// A stream under construction; every event has a number.
 #[derive(Debug, Default)]
-pub(in crate::openai) struct Sequence {
+pub(in crate::openai) struct EventSequence {
     pub(in crate::openai) out: Vec<u8>,
     /// The number of the next event.
     pub(in crate::openai) next: u64,
@@ -16,7 +16,7 @@ pub(in crate::openai) struct Sequence {
 
 /// What an event is about: an item, and perhaps a part of it.
 #[derive(Debug)]
-pub(in crate::openai) struct About<'a> {
+pub(in crate::openai) struct EventSubject<'a> {
     pub(in crate::openai) id: &'a str,
     /// The item's index.
     pub(in crate::openai) output: u64,
@@ -27,7 +27,7 @@ pub(in crate::openai) struct About<'a> {
 /// Writes a response as a stream.
 pub(super) fn stream(response: &[u8]) -> Option<Vec<u8>> {
     let output = given(response, "output").filter(|output| output.starts_with(b"["))?;
-    let mut sequence = Sequence::default();
+    let mut sequence = EventSequence::default();
     let mut begun = Object::default();
     for (key, value) in entries(response) {
         begun = match &*key {
@@ -53,7 +53,7 @@ pub(super) fn stream(response: &[u8]) -> Option<Vec<u8>> {
     Some(sequence.out)
 }
 
-impl Sequence {
+impl EventSequence {
     /// Writes one event.
     pub(in crate::openai) fn send(&mut self, name: &str, members: impl FnOnce(Object) -> Object) {
         let event = Object::default().text("type", name).number("sequence_number", self.next);
@@ -77,7 +77,7 @@ impl Sequence {
             event.number("output_index", index).raw("item", &begun)
         });
         let id = said_in(item, "id").unwrap_or_default();
-        let mut about = About { id: &id, output: index, part: None };
+        let mut about = EventSubject { id: &id, output: index, part: None };
         match said_in(item, "type").as_deref() {
             Some("function_call") => self.text(&about, "response.function_call_arguments", item, "arguments"),
             Some("custom_tool_call") => self.text(&about, "response.custom_tool_call_input", item, "input"),
@@ -93,7 +93,7 @@ impl Sequence {
         self.send("response.output_item.done", |event| event.number("output_index", index).raw("item", item));
     }
 
-    fn part(&mut self, about: &About<'_>, part: &[u8]) {
+    fn part(&mut self, about: &EventSubject<'_>, part: &[u8]) {
         let (prefix, text, key) = match said_in(part, "type").as_deref() {
             Some("output_text") => ("response.content_part", "response.output_text", "text"),
             Some("refusal") => ("response.content_part", "response.refusal", "refusal"),
@@ -117,7 +117,7 @@ impl Sequence {
         self.send(&format!("{prefix}.done"), |event| about.write(event).raw("part", part));
     }
 
-    fn text(&mut self, about: &About<'_>, name: &str, of: &[u8], key: &str) {
+    fn text(&mut self, about: &EventSubject<'_>, name: &str, of: &[u8], key: &str) {
         let said = said_in(of, key).unwrap_or_default();
         let has_logprobs = name == "response.output_text";
         let end = |event: Object| if has_logprobs { event.raw("logprobs", b"[]") } else { event };
@@ -128,7 +128,7 @@ impl Sequence {
     }
 }
 
-impl About<'_> {
+impl EventSubject<'_> {
     /// Adds to an event what it is about.
     pub(in crate::openai) fn write(&self, event: Object) -> Object {
         let event = event.text("item_id", self.id).number("output_index", self.output);

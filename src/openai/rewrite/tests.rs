@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::openai::{Assembler, stream_of};
 
-const ROOMY: ReviseLimits = ReviseLimits { max_held: 1 << 20 };
+const ROOMY: RewriteLimits = RewriteLimits { max_held: 1 << 20 };
 
 const APIS: [Api; 4] = [Api::Chat, Api::Completions, Api::Messages, Api::Responses];
 
-fn reviser(format: Format, api: Api) -> Reviser {
-    Reviser::new(format, api, ROOMY)
+fn rewriter(format: Format, api: Api) -> AnswerRewriter {
+    AnswerRewriter::new(format, api, ROOMY)
 }
 
 /// A whole answer that says `texts`: in two choices, blocks or items.
@@ -56,37 +56,42 @@ fn assembled(api: Api, stream: &[u8]) -> Value {
 }
 
 /// Replaces every `secret`, and releases what can have no start of one in it.
-fn mask(reviser: &mut Reviser) {
+fn mask(rewriter: &mut AnswerRewriter) {
     let waiting: Vec<_> =
-        reviser.pending().map(|text| (text.place, text.text.to_owned(), text.is_complete)).collect();
+        rewriter.pending().map(|text| (text.place, text.text.to_owned(), text.is_complete)).collect();
     for (place, text, is_complete) in waiting {
         let found: Vec<_> = text.match_indices("secret").map(|(at, word)| at..at + word.len()).collect();
         let safe = found.last().map_or(0, |range| range.end);
         let upto = if is_complete { text.len() } else { safe.max(text.len().saturating_sub("secre".len())) };
         let replacements: Vec<_> = found.into_iter().map(|range| (range, "[\"X\"]".to_owned())).collect();
-        reviser.release(place, upto, &replacements);
+        rewriter.release(place, upto, &replacements);
     }
 }
 
-fn release_all(reviser: &mut Reviser) {
-    let waiting: Vec<_> = reviser.pending().map(|text| (text.place, text.text.len())).collect();
+fn release_all(rewriter: &mut AnswerRewriter) {
+    let waiting: Vec<_> = rewriter.pending().map(|text| (text.place, text.text.len())).collect();
     for (place, upto) in waiting {
-        reviser.release(place, upto, &[]);
+        rewriter.release(place, upto, &[]);
     }
 }
 
-fn through(mut reviser: Reviser, body: &[u8], size: usize, judge: impl Fn(&mut Reviser)) -> Vec<u8> {
+fn through(
+    mut rewriter: AnswerRewriter,
+    body: &[u8],
+    size: usize,
+    judge: impl Fn(&mut AnswerRewriter),
+) -> Vec<u8> {
     let mut out = Vec::new();
     for chunk in body.chunks(size.max(1)) {
-        reviser.feed(chunk);
-        judge(&mut reviser);
-        out.extend_from_slice(&reviser.take());
+        rewriter.feed(chunk);
+        judge(&mut rewriter);
+        out.extend_from_slice(&rewriter.take());
     }
-    reviser.end();
-    judge(&mut reviser);
-    out.extend_from_slice(&reviser.take());
-    assert!(reviser.is_over() && reviser.pending().next().is_none() && !reviser.overflow());
-    assert_eq!(reviser.cut(Finish::Stop, Some("late")), "");
+    rewriter.end();
+    judge(&mut rewriter);
+    out.extend_from_slice(&rewriter.take());
+    assert!(rewriter.is_over() && rewriter.pending().next().is_none() && !rewriter.overflow());
+    assert_eq!(rewriter.cut(FinishReason::Stop, Some("late")), "");
     out
 }
 
@@ -115,20 +120,20 @@ fn text_waits_and_everything_before_it_goes() {
     let event = |content: &str| {
         format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{content}\"}}}}]}}\n\n")
     };
-    let mut reviser = reviser(Format::EventStream, Api::Chat);
-    reviser.feed(format!(": ping\n\n{}{}{}", event(""), event("ab"), event("cd")).as_bytes());
-    assert_eq!(reviser.take(), format!(": ping\n\n{}", event("")));
-    let place = Place { choice: 0, channel: Channel::Content, part: 0 };
-    let pending: Vec<_> = reviser.pending().collect();
-    assert_eq!(pending, [Pending { place, text: "abcd", is_complete: false }]);
-    reviser.release(place, 3, &[]);
-    assert_eq!(reviser.take(), event("ab"));
-    reviser.release(place, 1, &[(0..1, "D!".to_owned())]);
-    assert_eq!(reviser.take(), event("cD!"));
-    reviser.feed(
+    let mut rewriter = rewriter(Format::EventStream, Api::Chat);
+    rewriter.feed(format!(": ping\n\n{}{}{}", event(""), event("ab"), event("cd")).as_bytes());
+    assert_eq!(rewriter.take(), format!(": ping\n\n{}", event("")));
+    let place = TextId { choice: 0, channel: Channel::Content, part: 0 };
+    let pending: Vec<_> = rewriter.pending().collect();
+    assert_eq!(pending, [PendingText { place, text: "abcd", is_complete: false }]);
+    rewriter.release(place, 3, &[]);
+    assert_eq!(rewriter.take(), event("ab"));
+    rewriter.release(place, 1, &[(0..1, "D!".to_owned())]);
+    assert_eq!(rewriter.take(), event("cD!"));
+    rewriter.feed(
         b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"e\"},\"finish_reason\":\"stop\"}]}\n\n",
     );
-    assert!(reviser.pending().all(|text| text.is_complete && text.text == "e"));
+    assert!(rewriter.pending().all(|text| text.is_complete && text.text == "e"));
 }
 
 #[test]
@@ -139,9 +144,9 @@ fn a_replacement_that_spans_events_stands_in_the_first() {
             json!(content)
         )
     };
-    let mut reviser = reviser(Format::EventStream, Api::Chat);
-    reviser.feed([event("my se"), event("cr"), event("et \u{e9}nd")].concat().as_bytes());
-    let place = Place { choice: 0, channel: Channel::Content, part: 0 };
+    let mut rewriter = rewriter(Format::EventStream, Api::Chat);
+    rewriter.feed([event("my se"), event("cr"), event("et \u{e9}nd")].concat().as_bytes());
+    let place = TextId { choice: 0, channel: Channel::Content, part: 0 };
     // Sorted; the second overlaps the first, the third splits a character, the last one inserts at the end.
     let wanted = [
         (3..9, "[1]".to_owned()),
@@ -149,15 +154,15 @@ fn a_replacement_that_spans_events_stands_in_the_first() {
         (11..12, "e".to_owned()),
         (14..14, "!".to_owned()),
     ];
-    reviser.release(place, 14, &wanted);
-    assert_eq!(reviser.take(), [event("my [1]"), event(""), event("_end!")].concat());
+    rewriter.release(place, 14, &wanted);
+    assert_eq!(rewriter.take(), [event("my [1]"), event(""), event("_end!")].concat());
 }
 
 #[test]
 fn what_tells_of_a_changed_text_goes_with_it() {
     let event = "data: {\"choices\":[{\"index\":0,\"logprobs\":{\"content\":[{\"token\":\"secret\"}]},\
         \"delta\":{\"content\":\"secret\"},\"token_ids\":[1]}]}\n\n";
-    let out = through(reviser(Format::EventStream, Api::Chat), event.as_bytes(), 7, mask);
+    let out = through(rewriter(Format::EventStream, Api::Chat), event.as_bytes(), 7, mask);
     let expected = "data: {\"choices\":[{\"index\":0,\"logprobs\":null,\
         \"delta\":{\"content\":\"[\\\"X\\\"]\"},\"token_ids\":null}]}\n\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -169,12 +174,12 @@ fn what_is_no_json_object_is_a_text_too() {
         ["secret", "[\"secret\"]", "{\"choices\":[{\"delta\":{\"content\":\"secret", "{\"a\":\"secret\\x\"}"]
     {
         let stream = format!("data: {data}\n\ndata: [DONE]\n\n");
-        let out = through(reviser(Format::EventStream, Api::Chat), stream.as_bytes(), 3, mask);
+        let out = through(rewriter(Format::EventStream, Api::Chat), stream.as_bytes(), 3, mask);
         assert_eq!(String::from_utf8(out).unwrap(), stream.replace("secret", "[\"X\"]"));
-        let out = through(reviser(Format::Json, Api::Chat), data.as_bytes(), 3, mask);
+        let out = through(rewriter(Format::Json, Api::Chat), data.as_bytes(), 3, mask);
         assert_eq!(String::from_utf8(out).unwrap(), data.replace("secret", "[\"X\"]"));
     }
-    let mut broken = reviser(Format::EventStream, Api::Chat);
+    let mut broken = rewriter(Format::EventStream, Api::Chat);
     broken.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"secret \xff\"}}]}\n\n");
     assert!(broken.take().is_empty() && broken.pending().count() == 1);
 }
@@ -183,7 +188,7 @@ fn what_is_no_json_object_is_a_text_too() {
 fn hidden_and_repeated_members_are_texts_too() {
     let stream = "data: {\"choices\":[{\"delta\":{\"cont\\u0065nt\":\"secret 1\",\"content\":\"\\u0073ecret 2\",\"odd\":\"secret\"}}]}\n\n";
     let out =
-        String::from_utf8(through(reviser(Format::EventStream, Api::Chat), stream.as_bytes(), 99, mask))
+        String::from_utf8(through(rewriter(Format::EventStream, Api::Chat), stream.as_bytes(), 99, mask))
             .unwrap();
     assert!(!out.contains("ecret") && out.contains("[\\\"X\\\"] 2"));
 }
@@ -192,7 +197,7 @@ fn hidden_and_repeated_members_are_texts_too() {
 fn texts_in_parts_are_texts_too() {
     let stream = "data: {\"choices\":[{\"delta\":{\"content\":[{\"type\":\"thinking\",\"thinking\":[{\"text\":\"secret\"}]},\
         {\"text\":\"a\"}],\"reasoning_details\":[{\"summary\":\"secret\",\"type\":\"secret\"}]}}]}\n\n";
-    let out = through(reviser(Format::EventStream, Api::Chat), stream.as_bytes(), 99, mask);
+    let out = through(rewriter(Format::EventStream, Api::Chat), stream.as_bytes(), 99, mask);
     let out = String::from_utf8(out).unwrap();
     assert_eq!((out.matches("secret").count(), out.matches("[\\\"X\\\"]").count()), (1, 2), "{out}");
 }
@@ -203,9 +208,9 @@ fn what_only_claims_to_repeat_is_judged() {
         data: {\"type\":\"response.output_text.done\",\"text\":\"a secret\"}\n\n\
         data: {\"type\":\"response.completed\",\"response\":{\"output\":[{\"content\":[\
         {\"type\":\"output_text\",\"text\":\"another secret\"}]}]}}\n\n";
-    let out = through(reviser(Format::EventStream, Api::Responses), stream.as_bytes(), 9, mask);
+    let out = through(rewriter(Format::EventStream, Api::Responses), stream.as_bytes(), 9, mask);
     assert_eq!(String::from_utf8(out).unwrap(), stream.replace("secret", "[\\\"X\\\"]"));
-    let out = through(reviser(Format::EventStream, Api::Responses), stream.as_bytes(), 9, release_all);
+    let out = through(rewriter(Format::EventStream, Api::Responses), stream.as_bytes(), 9, release_all);
     assert_eq!(String::from_utf8(out).unwrap(), stream);
 }
 
@@ -215,11 +220,11 @@ fn beyond_the_limit_nothing_more_is_held() {
         (Format::EventStream, streamed(Api::Chat, &["a ".repeat(400), "b ".repeat(400)])),
         (Format::Json, answer(Api::Chat, &["a ".repeat(400), "b ".repeat(400)]).to_string().into_bytes()),
     ] {
-        let mut reviser = Reviser::new(format, Api::Chat, ReviseLimits { max_held: 900 });
-        body.chunks(10).for_each(|chunk| reviser.feed(chunk));
-        reviser.end();
-        assert!(reviser.overflow() && reviser.held() < 4_000, "{}", reviser.held());
-        let cut = reviser.cut(Finish::ContentFilter, None);
+        let mut rewriter = AnswerRewriter::new(format, Api::Chat, RewriteLimits { max_held: 900 });
+        body.chunks(10).for_each(|chunk| rewriter.feed(chunk));
+        rewriter.end();
+        assert!(rewriter.overflow() && rewriter.held() < 4_000, "{}", rewriter.held());
+        let cut = rewriter.cut(FinishReason::ContentFilter, None);
         let whole = if format == Format::Json {
             serde_json::from_slice(&cut).unwrap()
         } else {
@@ -233,8 +238,8 @@ fn beyond_the_limit_nothing_more_is_held() {
 #[test]
 fn an_answer_released_as_it_comes_is_never_too_long() {
     let body = streamed(Api::Chat, &["word ".repeat(2_000), "b ".repeat(2_000)]);
-    let limits = ReviseLimits { max_held: 4_000 };
-    let out = through(Reviser::new(Format::EventStream, Api::Chat, limits), &body, 100, release_all);
+    let limits = RewriteLimits { max_held: 4_000 };
+    let out = through(AnswerRewriter::new(Format::EventStream, Api::Chat, limits), &body, 100, release_all);
     assert_eq!(out, body);
 }
 
@@ -266,7 +271,7 @@ fn said(api: Api, whole: &Value) -> String {
 fn a_cut_before_anything_came_is_an_answer() {
     for api in APIS {
         for format in [Format::EventStream, Format::Json] {
-            let cut = reviser(format, api).cut(Finish::ContentFilter, Some("Stopped."));
+            let cut = rewriter(format, api).cut(FinishReason::ContentFilter, Some("Stopped."));
             let whole = if format == Format::Json {
                 serde_json::from_slice(&cut).unwrap()
             } else {
@@ -281,15 +286,16 @@ fn a_cut_before_anything_came_is_an_answer() {
 fn a_cut_document_says_what_was_released_and_how_it_ended() {
     let texts = ["one two".to_owned(), "three four".to_owned()];
     for api in APIS {
-        let mut reviser = reviser(Format::Json, api);
-        reviser.feed(answer(api, &texts).to_string().as_bytes());
-        reviser.end();
-        assert!(reviser.take().is_empty());
-        let places: Vec<_> = reviser.pending().map(|text| text.place).collect();
+        let mut rewriter = rewriter(Format::Json, api);
+        rewriter.feed(answer(api, &texts).to_string().as_bytes());
+        rewriter.end();
+        assert!(rewriter.take().is_empty());
+        let places: Vec<_> = rewriter.pending().map(|text| text.place).collect();
         for place in places {
-            reviser.release(place, 4, &[(0..1, "O".to_owned())]);
+            rewriter.release(place, 4, &[(0..1, "O".to_owned())]);
         }
-        let whole: Value = serde_json::from_slice(&reviser.cut(Finish::ContentFilter, Some("..."))).unwrap();
+        let whole: Value =
+            serde_json::from_slice(&rewriter.cut(FinishReason::ContentFilter, Some("..."))).unwrap();
         let text = whole.to_string();
         assert!(
             !text.contains("two") && !text.contains("four") && text.contains("...") && text.contains("Ohre"),
@@ -309,11 +315,11 @@ fn a_cut_response_ends_every_open_part() {
     let stream =
         String::from_utf8(streamed(Api::Responses, &["think".to_owned(), "one two three".to_owned()]))
             .unwrap();
-    let mut reviser = reviser(Format::EventStream, Api::Responses);
+    let mut rewriter = rewriter(Format::EventStream, Api::Responses);
     let upto = stream.find("three").unwrap() + 10;
-    reviser.feed(&stream.as_bytes()[..upto]);
-    release_all(&mut reviser);
-    let out = [reviser.take(), reviser.cut(Finish::ContentFilter, Some("!"))].concat();
+    rewriter.feed(&stream.as_bytes()[..upto]);
+    release_all(&mut rewriter);
+    let out = [rewriter.take(), rewriter.cut(FinishReason::ContentFilter, Some("!"))].concat();
     let out = String::from_utf8(out).unwrap();
     let names: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("event: response.")).collect();
     assert_eq!(
@@ -343,10 +349,10 @@ proptest! {
     ) {
         let texts = [first, second];
         let stream = String::from_utf8(streamed(api, &texts)).unwrap().replace('\n', end);
-        let out = through(reviser(Format::EventStream, api), stream.as_bytes(), size, release_all);
+        let out = through(rewriter(Format::EventStream, api), stream.as_bytes(), size, release_all);
         prop_assert_eq!(String::from_utf8(out).unwrap(), stream);
         let body = serde_json::to_string_pretty(&answer(api, &texts)).unwrap();
-        let out = through(reviser(Format::Json, api), body.as_bytes(), size, release_all);
+        let out = through(rewriter(Format::Json, api), body.as_bytes(), size, release_all);
         prop_assert_eq!(String::from_utf8(out).unwrap(), body);
     }
 
@@ -359,11 +365,11 @@ proptest! {
     ) {
         let texts = [first, second];
         let expected = answer(api, &masked(&texts));
-        let out = through(reviser(Format::EventStream, api), &streamed(api, &texts), size, mask);
+        let out = through(rewriter(Format::EventStream, api), &streamed(api, &texts), size, mask);
         prop_assert!(!String::from_utf8_lossy(&out).contains("secret"));
         prop_assert_eq!(assembled(api, &out), expected.clone());
         let body = answer(api, &texts).to_string();
-        let out = through(reviser(Format::Json, api), body.as_bytes(), size, mask);
+        let out = through(rewriter(Format::Json, api), body.as_bytes(), size, mask);
         prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
     }
 
@@ -378,19 +384,19 @@ proptest! {
     ) {
         let texts = [first, second];
         let stream = streamed(api, &texts);
-        let mut reviser = reviser(Format::EventStream, api);
+        let mut rewriter = rewriter(Format::EventStream, api);
         let mut out = Vec::new();
         for chunk in stream.chunks(size).take(fed) {
-            reviser.feed(chunk);
-            let places: Vec<_> = reviser.pending().filter(|text| text.place.choice == 0).map(|text| text.place).collect();
-            for place in places { reviser.release(place, upto, &[(0..upto, "~".to_owned())]); }
-            out.extend_from_slice(&reviser.take());
+            rewriter.feed(chunk);
+            let places: Vec<_> = rewriter.pending().filter(|text| text.place.choice == 0).map(|text| text.place).collect();
+            for place in places { rewriter.release(place, upto, &[(0..upto, "~".to_owned())]); }
+            out.extend_from_slice(&rewriter.take());
         }
-        out.extend_from_slice(&reviser.cut(Finish::ContentFilter, Some("~note")));
-        prop_assert!(reviser.is_over());
-        reviser.feed(b"data: {\"late\":1}\n\n");
-        reviser.end();
-        prop_assert_eq!(reviser.take(), "");
+        out.extend_from_slice(&rewriter.cut(FinishReason::ContentFilter, Some("~note")));
+        prop_assert!(rewriter.is_over());
+        rewriter.feed(b"data: {\"late\":1}\n\n");
+        rewriter.end();
+        prop_assert_eq!(rewriter.take(), "");
         let whole = assembled(api, &out);
         let said = said(api, &whole).replace("~note", "");
         prop_assert!(said.chars().all(|c| c == '~'), "{} in {}", said, whole);
@@ -408,18 +414,18 @@ proptest! {
         api in prop::sample::select(APIS.to_vec()),
     ) {
         for format in [Format::EventStream, Format::Json, Format::Opaque] {
-            let mut reviser = reviser(format, api);
+            let mut rewriter = rewriter(format, api);
             for piece in &pieces {
-                reviser.feed(piece.as_bytes());
-                let places: Vec<_> = reviser.pending().map(|text| text.place).collect();
+                rewriter.feed(piece.as_bytes());
+                let places: Vec<_> = rewriter.pending().map(|text| text.place).collect();
                 for place in places {
-                    reviser.release(place, upto, &[(range.0..range.1, "r".to_owned())]);
+                    rewriter.release(place, upto, &[(range.0..range.1, "r".to_owned())]);
                 }
-                reviser.take();
+                rewriter.take();
             }
-            reviser.cut(Finish::Length, Some("n"));
+            rewriter.cut(FinishReason::Length, Some("n"));
             let body = pieces.concat().into_bytes();
-            let out = through(Reviser::new(format, api, ROOMY), &body, 5, release_all);
+            let out = through(AnswerRewriter::new(format, api, ROOMY), &body, 5, release_all);
             prop_assert_eq!(out, body);
         }
     }

@@ -4,76 +4,91 @@
 
 use crate::openai::object::{self, Object, elements, entries, number_in, said};
 
-use super::Unfit;
+use super::NotMergeable;
 
 /// The members so far, in the order of their first sight.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
-    members: Vec<(String, Part)>,
+pub(super) struct MergedObject {
+    members: Vec<(String, MergedValue)>,
 }
 
 #[derive(Debug)]
-enum Part {
+enum MergedValue {
     /// A value as it was written.
     Raw(Vec<u8>),
     Text(String),
     /// What stands between the brackets.
     List(Vec<u8>),
-    Inner(Gathered),
+    Inner(MergedObject),
     /// Objects under the index that each names.
-    Indexed(Vec<(u64, Gathered)>),
+    Indexed(Vec<(u64, MergedObject)>),
 }
 
 /// How many bytes are kept, and how many may be.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct ByteBudget {
     pub(super) kept: usize,
     pub(super) max: usize,
 }
 
-impl Room {
+impl ByteBudget {
     /// Counts what is about to be kept.
-    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Unfit> {
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), NotMergeable> {
         self.kept = self.kept.saturating_add(bytes);
-        if self.kept <= self.max { Ok(()) } else { Err(Unfit) }
+        if self.kept <= self.max { Ok(()) } else { Err(NotMergeable) }
     }
 }
 
-impl Gathered {
+impl MergedObject {
     /// Takes a value in place of what was there; a null only where there was nothing.
-    pub(super) fn last(&mut self, key: &str, value: &[u8], room: &mut Room) -> Result<(), Unfit> {
-        let part = self.part(key, room)?;
+    pub(super) fn last(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        budget: &mut ByteBudget,
+    ) -> Result<(), NotMergeable> {
+        let part = self.part(key, budget)?;
         let old = match part {
-            Part::Raw(old) => old.len(),
+            MergedValue::Raw(old) => old.len(),
             _ if value == b"null" => return Ok(()),
             _ => 0,
         };
         if value == b"null" && old > 0 {
             return Ok(());
         }
-        room.take(value.len().saturating_sub(old))?;
-        *part = Part::Raw(value.to_vec());
+        budget.take(value.len().saturating_sub(old))?;
+        *part = MergedValue::Raw(value.to_vec());
         Ok(())
     }
 
     /// Appends to a text.
-    pub(super) fn append(&mut self, key: &str, more: &str, room: &mut Room) -> Result<(), Unfit> {
-        room.take(more.len())?;
-        match self.part(key, room)? {
-            Part::Text(text) => text.push_str(more),
-            part => *part = Part::Text(more.to_owned()),
+    pub(super) fn append(
+        &mut self,
+        key: &str,
+        more: &str,
+        budget: &mut ByteBudget,
+    ) -> Result<(), NotMergeable> {
+        budget.take(more.len())?;
+        match self.part(key, budget)? {
+            MergedValue::Text(text) => text.push_str(more),
+            part => *part = MergedValue::Text(more.to_owned()),
         }
         Ok(())
     }
 
     /// Appends the elements of an array.
-    pub(super) fn extend(&mut self, key: &str, array: &[u8], room: &mut Room) -> Result<(), Unfit> {
-        room.take(array.len())?;
-        let part = self.part(key, room)?;
-        if !matches!(part, Part::List(_)) {
-            *part = Part::List(Vec::new());
+    pub(super) fn extend(
+        &mut self,
+        key: &str,
+        array: &[u8],
+        budget: &mut ByteBudget,
+    ) -> Result<(), NotMergeable> {
+        budget.take(array.len())?;
+        let part = self.part(key, budget)?;
+        if !matches!(part, MergedValue::List(_)) {
+            *part = MergedValue::List(Vec::new());
         }
-        if let Part::List(list) = part {
+        if let MergedValue::List(list) = part {
             for element in elements(array) {
                 if !list.is_empty() {
                     list.push(b',');
@@ -85,39 +100,39 @@ impl Gathered {
     }
 
     /// Returns the object under `key`, a new one if there was none.
-    pub(super) fn inner(&mut self, key: &str, room: &mut Room) -> Result<&mut Self, Unfit> {
-        let part = self.part(key, room)?;
-        if !matches!(part, Part::Inner(_)) {
-            *part = Part::Inner(Self::default());
+    pub(super) fn inner(&mut self, key: &str, budget: &mut ByteBudget) -> Result<&mut Self, NotMergeable> {
+        let part = self.part(key, budget)?;
+        if !matches!(part, MergedValue::Inner(_)) {
+            *part = MergedValue::Inner(Self::default());
         }
-        let Part::Inner(inner) = part else {
-            return Err(Unfit);
+        let MergedValue::Inner(inner) = part else {
+            return Err(NotMergeable);
         };
         Ok(inner)
     }
 
     /// Merges a delta as a chat stream has it: texts grow, calls of tools grow under their index.
-    pub(super) fn merge_delta(&mut self, delta: &[u8], room: &mut Room) -> Result<(), Unfit> {
+    pub(super) fn merge_delta(&mut self, delta: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(delta) {
             match (&*key, value.first()) {
-                ("role", _) => self.last("role", value, room)?,
-                ("tool_calls", Some(b'[')) => self.merge_calls(value, room)?,
+                ("role", _) => self.last("role", value, budget)?,
+                ("tool_calls", Some(b'[')) => self.merge_calls(value, budget)?,
                 ("function_call" | "audio", Some(b'{')) => {
-                    self.inner(&key, room)?.merge_function(value, room)?;
+                    self.inner(&key, budget)?.merge_function(value, budget)?;
                 }
-                (key, Some(b'"')) => self.append(key, &said(value).unwrap_or_default(), room)?,
-                (key, _) => self.last(key, value, room)?,
+                (key, Some(b'"')) => self.append(key, &said(value).unwrap_or_default(), budget)?,
+                (key, _) => self.last(key, value, budget)?,
             }
         }
         Ok(())
     }
 
     /// Merges an object whose arrays go on from event to event, as log probabilities do.
-    pub(super) fn merge_lists(&mut self, object: &[u8], room: &mut Room) -> Result<(), Unfit> {
+    pub(super) fn merge_lists(&mut self, object: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(object) {
             match value.first() {
-                Some(b'[') => self.extend(&key, value, room)?,
-                _ => self.last(&key, value, room)?,
+                Some(b'[') => self.extend(&key, value, budget)?,
+                _ => self.last(&key, value, budget)?,
             }
         }
         Ok(())
@@ -126,7 +141,7 @@ impl Gathered {
     /// Says whether a member is there and not null.
     pub(super) fn has(&self, key: &str) -> bool {
         let part = self.members.iter().find(|(name, _)| name == key).map(|(_, part)| part);
-        part.is_some_and(|part| !matches!(part, Part::Raw(raw) if raw == b"null"))
+        part.is_some_and(|part| !matches!(part, MergedValue::Raw(raw) if raw == b"null"))
     }
 
     /// Returns the members written as JSON, in order.
@@ -134,28 +149,28 @@ impl Gathered {
         self.members.iter().map(|(key, part)| (key.as_str(), part.json()))
     }
 
-    fn merge_calls(&mut self, calls: &[u8], room: &mut Room) -> Result<(), Unfit> {
-        let part = self.part("tool_calls", room)?;
-        if !matches!(part, Part::Indexed(_)) {
-            *part = Part::Indexed(Vec::new());
+    fn merge_calls(&mut self, calls: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
+        let part = self.part("tool_calls", budget)?;
+        if !matches!(part, MergedValue::Indexed(_)) {
+            *part = MergedValue::Indexed(Vec::new());
         }
-        let Part::Indexed(known) = part else {
-            return Err(Unfit);
+        let MergedValue::Indexed(known) = part else {
+            return Err(NotMergeable);
         };
         for (place, call) in elements(calls).enumerate() {
             let index = number_in(call, "index").unwrap_or(place as u64);
-            indexed(known, index, room)?.merge_call(call, room)?;
+            indexed(known, index, budget)?.merge_call(call, budget)?;
         }
         Ok(())
     }
 
-    fn merge_call(&mut self, call: &[u8], room: &mut Room) -> Result<(), Unfit> {
+    fn merge_call(&mut self, call: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(call) {
             match (&*key, value.first()) {
                 ("index", _) => {}
-                (key, Some(b'{')) => self.inner(key, room)?.merge_function(value, room)?,
+                (key, Some(b'{')) => self.inner(key, budget)?.merge_function(value, budget)?,
                 // Some servers repeat these as empty strings.
-                (key, _) if value != b"\"\"" || !self.has(key) => self.last(key, value, room)?,
+                (key, _) if value != b"\"\"" || !self.has(key) => self.last(key, value, budget)?,
                 _ => {}
             }
         }
@@ -163,33 +178,33 @@ impl Gathered {
     }
 
     /// Merges a function's name, which may be repeated, and its arguments, which grow.
-    fn merge_function(&mut self, function: &[u8], room: &mut Room) -> Result<(), Unfit> {
+    fn merge_function(&mut self, function: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(function) {
             let Some(more) = said(value) else {
-                self.last(&key, value, room)?;
+                self.last(&key, value, budget)?;
                 continue;
             };
             let known = self.members.iter().find(|(name, _)| *name == key).map(|(_, part)| part);
             let is_repeated = key != "arguments"
                 && key != "input"
-                && matches!(known, Some(Part::Text(text)) if *text == more);
+                && matches!(known, Some(MergedValue::Text(text)) if *text == more);
             if !is_repeated {
-                self.append(&key, &more, room)?;
+                self.append(&key, &more, budget)?;
             }
         }
         Ok(())
     }
 
-    fn part(&mut self, key: &str, room: &mut Room) -> Result<&mut Part, Unfit> {
+    fn part(&mut self, key: &str, budget: &mut ByteBudget) -> Result<&mut MergedValue, NotMergeable> {
         let place = self.members.iter().position(|(name, _)| name == key);
         let place = if let Some(place) = place {
             place
         } else {
-            room.take(key.len() + OVERHEAD)?;
+            budget.take(key.len() + OVERHEAD)?;
             if self.members.len() >= MOST_ENTRIES {
-                return Err(Unfit);
+                return Err(NotMergeable);
             }
-            self.members.push((key.to_owned(), Part::Raw(Vec::new())));
+            self.members.push((key.to_owned(), MergedValue::Raw(Vec::new())));
             self.members.len() - 1
         };
         Ok(&mut self.members[place].1)
@@ -204,25 +219,25 @@ const MOST_ENTRIES: usize = 1024;
 
 /// Returns the object under an index, a new one if there was none.
 pub(super) fn indexed<'a>(
-    known: &'a mut Vec<(u64, Gathered)>,
+    known: &'a mut Vec<(u64, MergedObject)>,
     index: u64,
-    room: &mut Room,
-) -> Result<&'a mut Gathered, Unfit> {
+    budget: &mut ByteBudget,
+) -> Result<&'a mut MergedObject, NotMergeable> {
     let place = match known.binary_search_by_key(&index, |(index, _)| *index) {
         Ok(place) => place,
         Err(place) => {
-            room.take(OVERHEAD)?;
+            budget.take(OVERHEAD)?;
             if known.len() >= MOST_ENTRIES {
-                return Err(Unfit);
+                return Err(NotMergeable);
             }
-            known.insert(place, (index, Gathered::default()));
+            known.insert(place, (index, MergedObject::default()));
             place
         }
     };
     Ok(&mut known[place].1)
 }
 
-impl Part {
+impl MergedValue {
     fn json(&self) -> Vec<u8> {
         match self {
             Self::Raw(raw) if raw.is_empty() => b"null".to_vec(),

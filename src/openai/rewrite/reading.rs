@@ -9,39 +9,39 @@ use crate::openai::json::{self, Item};
 use crate::openai::object::{given, number_in, said, said_in};
 use crate::openai::unescape::{spells, text as decoded};
 
-use super::{Channel, Place};
+use super::{Channel, TextId};
 
-/// What an event or a whole answer says about its texts and the answer's course.
+/// What an event or a whole answer says about its texts and the answer's progress.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
-    pub(super) texts: Vec<Found>,
-    pub(super) seals: Vec<Seal>,
-    pub(super) marks: Vec<Mark>,
+pub(super) struct AnswerContent {
+    pub(super) texts: Vec<TextSpan>,
+    pub(super) derived: Vec<DerivedMember>,
+    pub(super) steps: Vec<AnswerStep>,
     /// Where a whole answer says how it ended.
-    pub(super) ends: Vec<(Range<usize>, End)>,
+    pub(super) ends: Vec<(Range<usize>, EndMember)>,
 }
 
 /// One string that carries text.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) place: Place,
+pub(super) struct TextSpan {
+    pub(super) place: TextId,
     /// What stands between the quotes.
     pub(super) span: Range<usize>,
     /// It repeats what other events have said.
-    pub(super) is_echo: bool,
+    pub(super) is_repeat: bool,
 }
 
 /// A member that tells of a text by other means, and what stands there if the text was changed.
 #[derive(Debug)]
-pub(super) struct Seal {
+pub(super) struct DerivedMember {
     pub(super) choice: u32,
     pub(super) span: Range<usize>,
     pub(super) with: &'static [u8],
 }
 
-/// A step in the course of an answer.
+/// A step in the progress of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum AnswerStep {
     /// A choice speaks, perhaps for the last time.
     Choice { index: u32, is_over: bool },
     /// The message or response has begun, as it describes itself.
@@ -66,7 +66,7 @@ pub(super) enum Mark {
 
 /// How an answer's end is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum EndMember {
     /// `finish_reason`
     FinishReason,
     /// `stop_reason`
@@ -78,8 +78,8 @@ pub(super) enum End {
 }
 
 /// Reads one event's data, which is JSON.
-pub(super) fn event(api: Api, data: &[u8]) -> Reading {
-    let mut reader = Reader { data, reading: Reading::default() };
+pub(super) fn event(api: Api, data: &[u8]) -> AnswerContent {
+    let mut reader = ContentScanner { data, reading: AnswerContent::default() };
     match api {
         Api::Messages => reader.message_event(),
         Api::Responses => reader.response_event(),
@@ -89,21 +89,21 @@ pub(super) fn event(api: Api, data: &[u8]) -> Reading {
 }
 
 /// Reads a whole answer, which is JSON.
-pub(super) fn whole(api: Api, data: &[u8]) -> Reading {
-    let mut reader = Reader { data, reading: Reading::default() };
+pub(super) fn whole(api: Api, data: &[u8]) -> AnswerContent {
+    let mut reader = ContentScanner { data, reading: AnswerContent::default() };
     match api {
         Api::Messages => {
             reader.blocks(0);
-            reader.end(0, "stop_reason", End::StopReason);
+            reader.end(0, "stop_reason", EndMember::StopReason);
         }
         Api::Responses => {
             reader.output(0, false);
-            reader.end(0, "status", End::Status);
-            reader.end(0, "incomplete_details", End::Details);
+            reader.end(0, "status", EndMember::Status);
+            reader.end(0, "incomplete_details", EndMember::Details);
         }
         _ => reader.choices(),
     }
-    reader.reading.marks.push(Mark::Over);
+    reader.reading.steps.push(AnswerStep::Over);
     reader.reading
 }
 
@@ -113,12 +113,12 @@ const TEXTS: [&str; 4] = ["text", "thinking", "summary", "content"];
 /// How deep a text's parts are looked for.
 const DEEPEST: u32 = 4;
 
-struct Reader<'a> {
+struct ContentScanner<'a> {
     data: &'a [u8],
-    reading: Reading,
+    reading: AnswerContent,
 }
 
-impl Reader<'_> {
+impl ContentScanner<'_> {
     fn members(&self, at: usize) -> Vec<Item> {
         json::members(self.data, at).map_while(Result::ok).collect()
     }
@@ -145,23 +145,23 @@ impl Reader<'_> {
     }
 
     /// Notes a text if the value is a string.
-    fn text(&mut self, place: Place, span: Range<usize>, is_echo: bool) {
+    fn text(&mut self, place: TextId, span: Range<usize>, is_repeat: bool) {
         if self.value(&span).starts_with(b"\"") {
             let span = span.start + 1..span.end - 1;
-            self.reading.texts.push(Found { place, span, is_echo });
+            self.reading.texts.push(TextSpan { place, span, is_repeat });
         }
     }
 
     /// Notes every member of this name, of which a reader would take one.
-    fn texts(&mut self, at: usize, name: &str, place: Place, is_echo: bool) {
+    fn texts(&mut self, at: usize, name: &str, place: TextId, is_repeat: bool) {
         for item in self.members(at) {
             if spells(&self.data[item.key.clone()], name) {
-                self.text(place, item.value, is_echo);
+                self.text(place, item.value, is_repeat);
             }
         }
     }
 
-    fn end(&mut self, at: usize, name: &str, end: End) {
+    fn end(&mut self, at: usize, name: &str, end: EndMember) {
         if let Some(span) = self.named(at, name) {
             self.reading.ends.push((span, end));
         }
@@ -178,25 +178,29 @@ impl Reader<'_> {
                 match &*self.key(&item) {
                     "delta" | "message" => self.message(index, item.value.start),
                     "text" => self.text(
-                        Place { choice: index, channel: Channel::Content, part: 0 },
+                        TextId { choice: index, channel: Channel::Content, part: 0 },
                         item.value,
                         false,
                     ),
                     "logprobs" | "token_ids" if !is_null => {
-                        self.reading.seals.push(Seal { choice: index, span: item.value, with: b"null" });
+                        self.reading.derived.push(DerivedMember {
+                            choice: index,
+                            span: item.value,
+                            with: b"null",
+                        });
                     }
-                    "finish_reason" => self.reading.ends.push((item.value, End::FinishReason)),
+                    "finish_reason" => self.reading.ends.push((item.value, EndMember::FinishReason)),
                     _ => {}
                 }
             }
             let is_over = given(self.value(&choice), "finish_reason").is_some();
-            self.reading.marks.push(Mark::Choice { index, is_over });
+            self.reading.steps.push(AnswerStep::Choice { index, is_over });
         }
     }
 
     /// Reads a chat message or a piece of one.
     fn message(&mut self, choice: u32, at: usize) {
-        let place = |channel, part| Place { choice, channel, part };
+        let place = |channel, part| TextId { choice, channel, part };
         for item in self.members(at) {
             let span = item.value.clone();
             match &*self.key(&item) {
@@ -221,7 +225,7 @@ impl Reader<'_> {
     }
 
     /// Notes a text, or the texts in the parts of one.
-    fn deep(&mut self, place: Place, span: Range<usize>, depth: u32) {
+    fn deep(&mut self, place: TextId, span: Range<usize>, depth: u32) {
         let inner: Vec<Range<usize>> = match self.value(&span).first() {
             Some(b'"') => return self.text(place, span, false),
             Some(b'[') => self.elements(span.start),
@@ -246,13 +250,15 @@ impl Reader<'_> {
         let index = self.number(&(0..self.data.len()), "index").unwrap_or(0);
         match said_in(self.data, "type").as_deref() {
             Some("message_start") => {
-                self.reading.marks.push(Mark::Begun(given(self.data, "message").unwrap_or(b"{}").to_vec()));
+                self.reading
+                    .steps
+                    .push(AnswerStep::Begun(given(self.data, "message").unwrap_or(b"{}").to_vec()));
                 if let Some(message) = self.named(0, "message") {
                     self.blocks(message.start);
                 }
             }
             Some("content_block_start") => {
-                self.reading.marks.push(Mark::BlockOpen(index));
+                self.reading.steps.push(AnswerStep::BlockOpen(index));
                 if let Some(block) = self.named(0, "content_block") {
                     self.block(index, block.start);
                 }
@@ -262,8 +268,8 @@ impl Reader<'_> {
                     self.block(index, delta.start);
                 }
             }
-            Some("content_block_stop") => self.reading.marks.push(Mark::BlockClosed(index)),
-            Some("message_stop") => self.reading.marks.push(Mark::Over),
+            Some("content_block_stop") => self.reading.steps.push(AnswerStep::BlockClosed(index)),
+            Some("message_stop") => self.reading.steps.push(AnswerStep::Over),
             _ => {}
         }
     }
@@ -281,7 +287,7 @@ impl Reader<'_> {
             ("thinking", Channel::Reasoning),
             ("partial_json", Channel::Arguments),
         ] {
-            self.texts(at, name, Place { choice: 0, channel, part }, false);
+            self.texts(at, name, TextId { choice: 0, channel, part }, false);
         }
     }
 
@@ -292,77 +298,78 @@ impl Reader<'_> {
         let part = ["content_index", "summary_index"].iter().find_map(|name| self.number(&event, name));
         let part = part.unwrap_or(0);
         if let Some(number) = number_in(self.data, "sequence_number") {
-            self.reading.marks.push(Mark::Number(number));
+            self.reading.steps.push(AnswerStep::Number(number));
         }
-        self.course(&kind, output, part);
-        let is_echo = [".done", ".completed", ".incomplete", ".failed"].iter().any(|end| kind.ends_with(end));
-        let place = Place { choice: output, channel: channel_of(&kind), part };
+        self.progress(&kind, output, part);
+        let is_repeat =
+            [".done", ".completed", ".incomplete", ".failed"].iter().any(|end| kind.ends_with(end));
+        let place = TextId { choice: output, channel: channel_of(&kind), part };
         for item in self.members(0) {
             let span = item.value.clone();
             match &*self.key(&item) {
                 "delta" | "text" | "refusal" | "arguments" | "input" | "code" => {
-                    self.text(place, span, is_echo);
+                    self.text(place, span, is_repeat);
                 }
-                "part" => self.part(output, part, span.start, is_echo),
-                "item" => self.item(output, span.start, is_echo),
-                "response" => self.output(span.start, is_echo),
-                "logprobs" => self.seal_list(output, span),
+                "part" => self.part(output, part, span.start, is_repeat),
+                "item" => self.item(output, span.start, is_repeat),
+                "response" => self.output(span.start, is_repeat),
+                "logprobs" => self.derived_list(output, span),
                 _ => {}
             }
         }
     }
 
     /// Notes how far the response has come.
-    fn course(&mut self, kind: &str, output: u32, part: u32) {
+    fn progress(&mut self, kind: &str, output: u32, part: u32) {
         let raw = |name| given(self.data, name).unwrap_or(b"{}").to_vec();
-        let mark = match kind {
-            "response.created" => Mark::Begun(raw("response")),
-            "response.output_item.added" => Mark::ItemOpen(output, raw("item")),
-            "response.output_item.done" => Mark::ItemClosed(output),
-            "response.content_part.added" => Mark::PartOpen(output, part),
-            "response.content_part.done" => Mark::PartClosed(output, part),
-            "response.completed" | "response.incomplete" | "response.failed" => Mark::Over,
+        let step = match kind {
+            "response.created" => AnswerStep::Begun(raw("response")),
+            "response.output_item.added" => AnswerStep::ItemOpen(output, raw("item")),
+            "response.output_item.done" => AnswerStep::ItemClosed(output),
+            "response.content_part.added" => AnswerStep::PartOpen(output, part),
+            "response.content_part.done" => AnswerStep::PartClosed(output, part),
+            "response.completed" | "response.incomplete" | "response.failed" => AnswerStep::Over,
             _ => return,
         };
-        self.reading.marks.push(mark);
+        self.reading.steps.push(step);
     }
 
-    fn output(&mut self, at: usize, is_echo: bool) {
+    fn output(&mut self, at: usize, is_repeat: bool) {
         let output = self.named(at, "output").map(|output| self.elements(output.start));
         for (index, item) in output.into_iter().flatten().enumerate() {
-            self.item(index as u32, item.start, is_echo);
+            self.item(index as u32, item.start, is_repeat);
         }
     }
 
-    fn item(&mut self, output: u32, at: usize, is_echo: bool) {
+    fn item(&mut self, output: u32, at: usize, is_repeat: bool) {
         for (name, channel) in
             [("arguments", Channel::Arguments), ("input", Channel::Arguments), ("code", Channel::Other)]
         {
-            let place = Place { choice: output, channel, part: 0 };
-            self.texts(at, name, place, is_echo);
+            let place = TextId { choice: output, channel, part: 0 };
+            self.texts(at, name, place, is_repeat);
         }
         for name in ["content", "summary"] {
             let parts = self.named(at, name).map(|parts| self.elements(parts.start));
             for (index, part) in parts.into_iter().flatten().enumerate() {
-                self.part(output, index as u32, part.start, is_echo);
+                self.part(output, index as u32, part.start, is_repeat);
             }
         }
     }
 
-    fn part(&mut self, output: u32, part: u32, at: usize, is_echo: bool) {
+    fn part(&mut self, output: u32, part: u32, at: usize, is_repeat: bool) {
         let kind =
             self.named(at, "type").and_then(|span| said(self.value(&span)).map(|kind| channel_of(&kind)));
-        let place = |channel| Place { choice: output, channel, part };
-        self.texts(at, "text", place(kind.unwrap_or(Channel::Content)), is_echo);
-        self.texts(at, "refusal", place(Channel::Refusal), is_echo);
+        let place = |channel| TextId { choice: output, channel, part };
+        self.texts(at, "text", place(kind.unwrap_or(Channel::Content)), is_repeat);
+        self.texts(at, "refusal", place(Channel::Refusal), is_repeat);
         if let Some(span) = self.named(at, "logprobs") {
-            self.seal_list(output, span);
+            self.derived_list(output, span);
         }
     }
 
-    fn seal_list(&mut self, choice: u32, span: Range<usize>) {
+    fn derived_list(&mut self, choice: u32, span: Range<usize>) {
         if self.value(&span).starts_with(b"[") {
-            self.reading.seals.push(Seal { choice, span, with: b"[]" });
+            self.reading.derived.push(DerivedMember { choice, span, with: b"[]" });
         }
     }
 }
@@ -381,7 +388,10 @@ fn channel_of(kind: &str) -> Channel {
 }
 
 /// Takes bytes that are not JSON as one text.
-pub(super) fn raw(length: usize) -> Reading {
-    let place = Place { choice: 0, channel: Channel::Raw, part: 0 };
-    Reading { texts: vec![Found { place, span: 0..length, is_echo: false }], ..Reading::default() }
+pub(super) fn raw(length: usize) -> AnswerContent {
+    let place = TextId { choice: 0, channel: Channel::Raw, part: 0 };
+    AnswerContent {
+        texts: vec![TextSpan { place, span: 0..length, is_repeat: false }],
+        ..AnswerContent::default()
+    }
 }

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How long a request waits for the answer to an equal one that is under way.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a client wants of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Control {
+pub(super) enum CacheControl {
     /// Whatever the policy says.
     Default,
     /// A fresh answer, which may be kept.
@@ -27,7 +27,7 @@ pub(super) enum Control {
     NoStore,
 }
 
-impl Control {
+impl CacheControl {
     /// Reads the client's wish.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let said = ["x-vsr-cache-control", "cache-control"].into_iter().filter_map(|name| headers.get(name));
@@ -45,17 +45,17 @@ impl Control {
 }
 
 /// What the cache says of a request.
-pub(super) enum Sought {
+pub(super) enum CacheLookup {
     /// An answer, how it was found, and how near its request is.
     Found(Bytes, &'static str, f32),
     /// None; the upstream's answer may be kept.
-    Missed(Box<Filing>),
+    Missed(Box<PendingStore>),
     /// Nothing: the request has no part in it.
     Bypassed,
 }
 
 /// What is needed to keep an answer.
-pub(super) struct Filing {
+pub(super) struct PendingStore {
     cache: Arc<Cache>,
     key: Key,
     text: String,
@@ -66,7 +66,7 @@ pub(super) struct Filing {
 }
 
 /// Who asks what of the cache.
-pub(super) struct Seeking<'a> {
+pub(super) struct CacheQuery<'a> {
     pub(super) cache: &'a Arc<Cache>,
     pub(super) wanted: CacheUse,
     pub(super) api: Api,
@@ -74,39 +74,39 @@ pub(super) struct Seeking<'a> {
     pub(super) person: Option<&'a Person>,
     pub(super) chosen: &'a Chosen,
     pub(super) extras: &'a Extras,
-    pub(super) control: Control,
+    pub(super) control: CacheControl,
 }
 
-impl Seeking<'_> {
+impl CacheQuery<'_> {
     /// Looks for an answer, waits for that to an equal request under way, or prepares to keep one.
-    pub(super) async fn seek(self) -> Sought {
+    pub(super) async fn look_up(self) -> CacheLookup {
         let request = self.extras.request.as_ref().unwrap_or(self.request);
         let is_personal = self.wanted.scope == CacheScope::User && self.person.is_none();
         // What is put back into an answer is one client's alone.
         let unmasks = !self.extras.unmask.is_empty();
-        if self.control == Control::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
-            return Sought::Bypassed;
+        if self.control == CacheControl::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
+            return CacheLookup::Bypassed;
         }
         let fingerprint = request.fingerprint(self.api);
         let key = Key { scope: self.scope(&fingerprint.partition), exact: fingerprint.exact };
-        if self.control == Control::Default
-            && let Some(found) = self.look_up(&key, &fingerprint.text).await
+        if self.control == CacheControl::Default
+            && let Some(found) = self.find(&key, &fingerprint.text).await
         {
             return found;
         }
         let mut lead = None;
-        if self.control == Control::Default {
+        if self.control == CacheControl::Default {
             match self.cache.join(&key) {
                 Turn::Lead(guard) => lead = Some(guard),
                 Turn::Follow(follower) => {
-                    if let Some(answer) = follower.wait(PATIENCE).await {
-                        return Sought::Found(answer.body.clone(), "followed", 1.0);
+                    if let Some(answer) = follower.wait(FOLLOW_TIMEOUT).await {
+                        return CacheLookup::Found(answer.body.clone(), "followed", 1.0);
                     }
                 }
                 Turn::Alone => {}
             }
         }
-        Sought::Missed(Box::new(Filing {
+        CacheLookup::Missed(Box::new(PendingStore {
             cache: Arc::clone(self.cache),
             key,
             text: fingerprint.text,
@@ -117,7 +117,7 @@ impl Seeking<'_> {
         }))
     }
 
-    async fn look_up(&self, key: &Key, text: &str) -> Option<Sought> {
+    async fn find(&self, key: &Key, text: &str) -> Option<CacheLookup> {
         let ask = Ask {
             key,
             text,
@@ -128,7 +128,7 @@ impl Seeking<'_> {
         match self.cache.look_up(ask).await {
             Found::Hit(hit) => {
                 let word = if hit.kind == HitKind::Exact { "hit" } else { "similar" };
-                Some(Sought::Found(hit.answer.body, word, hit.score))
+                Some(CacheLookup::Found(hit.answer.body, word, hit.score))
             }
             Found::Miss => None,
         }
@@ -154,7 +154,7 @@ impl Seeking<'_> {
         ];
         let mut hash = Context::new(&SHA256);
         for part in parts {
-            // Lengths keep what follows apart, and nobody apart from the empty name.
+            // Lengths keep what follows apart, and no owner apart from the empty name.
             hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             hash.update(part.unwrap_or_default().as_bytes());
         }
@@ -171,14 +171,14 @@ impl Seeking<'_> {
     }
 }
 
-impl Filing {
+impl PendingStore {
     /// The longest answer that is kept, in bytes.
     pub(super) fn max_answer_bytes(&self) -> usize {
         self.cache.spec().max_answer_bytes
     }
 
     /// Keeps a whole answer, and hands it to whoever waits for it.
-    pub(super) fn keep(self, body: Bytes) {
+    pub(super) fn store(self, body: Bytes) {
         let Self { cache, key, text, embedding, ttl, meta, lead } = self;
         let answer = Answer { body, meta };
         tokio::spawn(async move {
@@ -203,11 +203,11 @@ mod tests {
     #[test]
     fn a_client_says_in_either_header_what_it_wants_of_the_cache() {
         let of = |name: &'static str, value: &str| {
-            Control::of(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+            CacheControl::of(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
         };
-        assert_eq!(of("x-vsr-cache-control", "No-Store"), Control::NoStore);
-        assert_eq!(of("cache-control", "max-age=0, no-cache"), Control::NoCache);
-        assert_eq!(of("cache-control", "max-age=0"), Control::Default);
-        assert_eq!(of("accept", "no-store"), Control::Default);
+        assert_eq!(of("x-vsr-cache-control", "No-Store"), CacheControl::NoStore);
+        assert_eq!(of("cache-control", "max-age=0, no-cache"), CacheControl::NoCache);
+        assert_eq!(of("cache-control", "max-age=0"), CacheControl::Default);
+        assert_eq!(of("accept", "no-store"), CacheControl::Default);
     }
 }

@@ -7,20 +7,20 @@ mod response;
 use std::collections::VecDeque;
 
 use crate::openai::object::{DONE, Object, array, event, given, named_event, quoted, said_in};
-use crate::openai::{Api, Finish, Reply};
+use crate::openai::{Api, FinishReason, LocalReply};
 
-use super::held::Held;
-use super::reading::{End, Mark};
-use super::texts::Texts;
-use super::{Channel, Place};
-use response::Response;
+use super::held::HeldFrame;
+use super::reading::{AnswerStep, EndMember};
+use super::texts::AnswerTexts;
+use super::{Channel, TextId};
+use response::ResponseProgress;
 
-/// The most choices and blocks whose course is followed; an answer with more is ended without them.
+/// The most choices and blocks whose progress is followed; an answer with more is ended without them.
 const MOST_FOLLOWED: usize = 1024;
 
-/// What the client has seen of an answer's course.
+/// What the client has seen of an answer's progress.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct AnswerProgress {
     api: Api,
     is_stream: bool,
     /// What the first event says of the whole answer.
@@ -30,11 +30,11 @@ pub(super) struct Course {
     has_begun: bool,
     /// The blocks that went out, and whether they are open.
     blocks: Vec<(u32, bool)>,
-    response: Response,
+    response: ResponseProgress,
     is_over: bool,
 }
 
-impl Course {
+impl AnswerProgress {
     pub(super) fn new(api: Api, is_stream: bool) -> Self {
         Self {
             api,
@@ -43,7 +43,7 @@ impl Course {
             choices: Vec::new(),
             has_begun: false,
             blocks: Vec::new(),
-            response: Response::default(),
+            response: ResponseProgress::default(),
             is_over: false,
         }
     }
@@ -65,25 +65,27 @@ impl Course {
     }
 
     /// Notes what has gone out.
-    pub(super) fn sent(&mut self, mark: &Mark) {
-        match mark {
-            Mark::Choice { index, is_over } => follow(&mut self.choices, *index, |closed| closed || *is_over),
-            Mark::Begun(_) => self.has_begun = true,
-            Mark::BlockOpen(index) => follow(&mut self.blocks, *index, |_| true),
-            Mark::BlockClosed(index) => follow(&mut self.blocks, *index, |_| false),
-            Mark::Over => self.is_over = true,
+    pub(super) fn sent(&mut self, step: &AnswerStep) {
+        match step {
+            AnswerStep::Choice { index, is_over } => {
+                follow(&mut self.choices, *index, |closed| closed || *is_over)
+            }
+            AnswerStep::Begun(_) => self.has_begun = true,
+            AnswerStep::BlockOpen(index) => follow(&mut self.blocks, *index, |_| true),
+            AnswerStep::BlockClosed(index) => follow(&mut self.blocks, *index, |_| false),
+            AnswerStep::Over => self.is_over = true,
             _ => {}
         }
-        self.response.sent(mark);
+        self.response.sent(step);
     }
 
     /// Writes the end of a stream.
     pub(super) fn end(
         &mut self,
         out: &mut Vec<u8>,
-        held: &VecDeque<Held>,
-        texts: &Texts,
-        (finish, note): (Finish, Option<&str>),
+        held: &VecDeque<HeldFrame>,
+        texts: &AnswerTexts,
+        (finish, note): (FinishReason, Option<&str>),
     ) {
         if self.is_over {
             return;
@@ -100,32 +102,43 @@ impl Course {
     }
 
     /// Writes a whole answer that ends where its texts are not released; one of our own if it has not arrived.
-    pub(super) fn document(&self, held: Option<&Held>, finish: Finish, note: Option<&str>) -> Vec<u8> {
-        let Some(held) = held.filter(|held| held.marks.contains(&Mark::Over)) else {
+    pub(super) fn document(
+        &self,
+        held: Option<&HeldFrame>,
+        finish: FinishReason,
+        note: Option<&str>,
+    ) -> Vec<u8> {
+        let Some(held) = held.filter(|held| held.steps.contains(&AnswerStep::Over)) else {
             return self.reply(finish, note).json(self.api).to_vec();
         };
         let incomplete = finish.incomplete();
         held.write_cut(note, |end| match end {
-            End::FinishReason => quoted(finish.name()),
-            End::StopReason => quoted(finish.stop_reason()),
-            End::Status => quoted(if incomplete.is_some() { "incomplete" } else { "completed" }),
-            End::Details => details(finish),
+            EndMember::FinishReason => quoted(finish.name()),
+            EndMember::StopReason => quoted(finish.stop_reason()),
+            EndMember::Status => quoted(if incomplete.is_some() { "incomplete" } else { "completed" }),
+            EndMember::Details => details(finish),
         })
     }
 
-    fn reply(&self, finish: Finish, note: Option<&str>) -> Reply {
+    fn reply(&self, finish: FinishReason, note: Option<&str>) -> LocalReply {
         let head = Object::default().all(self.head.iter().map(|(key, value)| (*key, value))).end();
         let model = said_in(&head, "model").unwrap_or_default();
-        let mut reply = Reply::fast(note.unwrap_or_default(), &model, 0);
+        let mut reply = LocalReply::fast(note.unwrap_or_default(), &model, 0);
         "chatcmpl-cut".clone_into(&mut reply.id);
         reply.finish = finish;
         reply
     }
 
-    fn end_choices(&self, out: &mut Vec<u8>, held: &VecDeque<Held>, finish: Finish, note: Option<&str>) {
+    fn end_choices(
+        &self,
+        out: &mut Vec<u8>,
+        held: &VecDeque<HeldFrame>,
+        finish: FinishReason,
+        note: Option<&str>,
+    ) {
         let mut open = self.choices.clone();
-        for mark in held.iter().flat_map(|held| &held.marks) {
-            if let Mark::Choice { index, .. } = mark {
+        for step in held.iter().flat_map(|held| &held.steps) {
+            if let AnswerStep::Choice { index, .. } = step {
                 follow(&mut open, *index, |closed| closed);
             }
         }
@@ -135,7 +148,7 @@ impl Course {
         let is_chat = self.api != Api::Completions;
         let object = if is_chat { "chat.completion.chunk" } else { "text_completion" };
         for (index, _) in open.iter().filter(|(_, closed)| !closed) {
-            let text = left(held, Place { choice: *index, channel: Channel::Content, part: 0 })
+            let text = left(held, TextId { choice: *index, channel: Channel::Content, part: 0 })
                 + note.unwrap_or_default();
             let mut choice = Object::default().number("index", u64::from(*index));
             choice = if is_chat {
@@ -150,7 +163,7 @@ impl Course {
         out.extend_from_slice(DONE);
     }
 
-    fn last_delta(&self, held: &VecDeque<Held>, index: u32, content: &str) -> Vec<u8> {
+    fn last_delta(&self, held: &VecDeque<HeldFrame>, index: u32, content: &str) -> Vec<u8> {
         let mut delta = Object::default();
         if !self.choices.iter().any(|(sent, _)| *sent == index) {
             delta = delta.text("role", "assistant");
@@ -160,7 +173,7 @@ impl Course {
             ("reasoning", Channel::Reasoning, 1),
             ("refusal", Channel::Refusal, 0),
         ] {
-            let left = left(held, Place { choice: index, channel, part });
+            let left = left(held, TextId { choice: index, channel, part });
             if !left.is_empty() {
                 delta = delta.text(key, &left);
             }
@@ -168,7 +181,13 @@ impl Course {
         if content.is_empty() { delta.end() } else { delta.text("content", content).end() }
     }
 
-    fn end_message(&self, out: &mut Vec<u8>, held: &VecDeque<Held>, finish: Finish, note: Option<&str>) {
+    fn end_message(
+        &self,
+        out: &mut Vec<u8>,
+        held: &VecDeque<HeldFrame>,
+        finish: FinishReason,
+        note: Option<&str>,
+    ) {
         let mut send = |name: &str, members: Object| named_event(out, name, &members.end());
         let typed = |name: &str| Object::default().text("type", name);
         let delta = |index: u32, kind: &str, key: &str, said: &str| {
@@ -179,7 +198,7 @@ impl Course {
             for (channel, kind, key) in
                 [(Channel::Content, "text_delta", "text"), (Channel::Reasoning, "thinking_delta", "thinking")]
             {
-                let left = left(held, Place { choice: 0, channel, part: *index });
+                let left = left(held, TextId { choice: 0, channel, part: *index });
                 if !left.is_empty() {
                     send("content_block_delta", delta(*index, kind, key, &left));
                 }
@@ -203,12 +222,12 @@ impl Course {
 }
 
 /// Returns what was released of a text and has not gone out.
-fn left(held: &VecDeque<Held>, place: Place) -> String {
+fn left(held: &VecDeque<HeldFrame>, place: TextId) -> String {
     held.iter().flat_map(|held| held.made(place)).collect()
 }
 
 /// Writes a response's `incomplete_details`.
-fn details(finish: Finish) -> Vec<u8> {
+fn details(finish: FinishReason) -> Vec<u8> {
     let reason = finish.incomplete().map(|reason| Object::default().text("reason", reason).end());
     reason.unwrap_or_else(|| b"null".to_vec())
 }

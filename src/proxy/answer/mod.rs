@@ -1,11 +1,16 @@
 //! Owns what stands between an upstream's answer and its client: text is judged before it is sent, masked words are put
 //! back, and what was sent is collected for the cache.
 //!
-//! Answers that nobody watches never come here. Knows nothing of sockets.
+//! Answers that no stage reads never come here. Knows nothing of sockets.
 
-use super::verify::{Outcome, Verification};
+mod buffer;
+mod verify;
+
+pub(super) use buffer::AnswerBuffer;
+pub(super) use verify::{MAX_ANSWER, VerifyOutcome, VerifyStage};
+
 use crate::classify::{Classifier, EntitySource, Findings, Questions, Unknown};
-use crate::openai::{Api, Assembler, Channel, Finish, Format, Place, ReviseLimits, Reviser};
+use crate::openai::{AnswerRewriter, Api, Assembler, Channel, FinishReason, Format, RewriteLimits, TextId};
 use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
@@ -22,55 +27,60 @@ const MAX_SENTENCE: usize = 1024;
 const CONTEXT: usize = 256;
 
 /// What stands between an answer and its client.
-pub(super) struct Outflow {
-    watch: Option<Watch>,
+pub(in crate::proxy) struct AnswerPipeline {
+    watch: Option<GuardStage>,
     kept: Option<Assembler>,
     /// What the answer is held against once it is whole, and what came of it.
-    verification: Option<Box<Verification>>,
-    outcome: Option<Outcome>,
+    verification: Option<Box<VerifyStage>>,
+    outcome: Option<VerifyOutcome>,
     ended: bool,
 }
 
 /// What the client gets next.
-pub(super) struct Passed {
-    pub(super) bytes: Bytes,
+pub(in crate::proxy) struct Released {
+    pub(in crate::proxy) bytes: Bytes,
     /// Whether the answer ends with it, whatever the upstream still says.
-    pub(super) is_last: bool,
+    pub(in crate::proxy) is_last: bool,
 }
 
 /// What is watched for, and what was seen.
-struct Watch {
-    reviser: Reviser,
+struct GuardStage {
+    rewriter: AnswerRewriter,
     guard: AnswerGuard,
     /// How many bytes the longest of the guard's words has.
     longest: usize,
     unmask: Vec<(String, String)>,
     classifier: Arc<Classifier>,
-    patience: Duration,
+    timeout: Duration,
     /// The last text that was let through, for each text.
-    before: Vec<(Place, String)>,
+    before: Vec<(TextId, String)>,
     did: Option<&'static str>,
     unjudged: Option<Unknown>,
 }
 
 /// What an answer is watched for.
-pub(super) struct Watching {
-    pub(super) guard: AnswerGuard,
-    pub(super) unmask: Vec<(String, String)>,
-    pub(super) classifier: Arc<Classifier>,
+pub(in crate::proxy) struct GuardSettings {
+    pub(in crate::proxy) guard: AnswerGuard,
+    pub(in crate::proxy) unmask: Vec<(String, String)>,
+    pub(in crate::proxy) classifier: Arc<Classifier>,
     /// How long the judgement of a sentence may take.
-    pub(super) patience: Duration,
+    pub(in crate::proxy) timeout: Duration,
 }
 
-impl Outflow {
-    pub(super) fn new(format: Format, api: Api, watching: Option<Watching>, keep: Option<usize>) -> Self {
-        let watch = watching.map(|watching| Watch {
-            reviser: Reviser::new(format, api, ReviseLimits { max_held: MAX_HELD }),
-            longest: watching.guard.words.longest(),
-            guard: watching.guard,
-            unmask: watching.unmask,
-            classifier: watching.classifier,
-            patience: watching.patience,
+impl AnswerPipeline {
+    pub(in crate::proxy) fn new(
+        format: Format,
+        api: Api,
+        guard_settings: Option<GuardSettings>,
+        keep: Option<usize>,
+    ) -> Self {
+        let watch = guard_settings.map(|guard_settings| GuardStage {
+            rewriter: AnswerRewriter::new(format, api, RewriteLimits { max_held: MAX_HELD }),
+            longest: guard_settings.guard.words.longest(),
+            guard: guard_settings.guard,
+            unmask: guard_settings.unmask,
+            classifier: guard_settings.classifier,
+            timeout: guard_settings.timeout,
             before: Vec::new(),
             did: None,
             unjudged: None,
@@ -80,52 +90,52 @@ impl Outflow {
     }
 
     /// Has the answer judged once it is whole.
-    pub(super) fn verified(self, verification: Option<Verification>) -> Self {
+    pub(in crate::proxy) fn verified(self, verification: Option<VerifyStage>) -> Self {
         Self { verification: verification.map(Box::new), ..self }
     }
 
     /// Says whether the answer is held back until it is judged.
-    pub(super) fn holds(&self) -> bool {
+    pub(in crate::proxy) fn holds(&self) -> bool {
         self.verification.as_ref().is_some_and(|verification| verification.holds())
     }
 
     /// Judges the whole answer; gives the headers that tell the client.
-    pub(super) async fn judge(&mut self) -> Vec<(&'static str, String)> {
+    pub(in crate::proxy) async fn judge(&mut self) -> Vec<(&'static str, String)> {
         if let Some(verification) = self.verification.take() {
             self.outcome = verification.judge().await;
         }
-        self.outcome.as_ref().map(Outcome::headers).unwrap_or_default()
+        self.outcome.as_ref().map(VerifyOutcome::headers).unwrap_or_default()
     }
 
     /// Lets the answer go unjudged.
-    pub(super) fn give_up(&mut self, reason: Unknown) {
+    pub(in crate::proxy) fn give_up(&mut self, reason: Unknown) {
         self.verification = None;
-        self.outcome = Some(Outcome::unknown(reason));
+        self.outcome = Some(VerifyOutcome::unknown(reason));
     }
 
     /// Gives what was found out about the answer, and what is still to be judged.
-    pub(super) fn judged(&mut self) -> (Option<Outcome>, Option<Box<Verification>>) {
+    pub(in crate::proxy) fn judged(&mut self) -> (Option<VerifyOutcome>, Option<Box<VerifyStage>>) {
         (self.outcome.take(), self.verification.take())
     }
 
     /// Whether the client has had the last piece.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::proxy) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Whether the answer's length may change on the way.
-    pub(super) fn revises(&self) -> bool {
+    pub(in crate::proxy) fn revises(&self) -> bool {
         self.watch.is_some()
     }
 
     /// Takes a piece of the answer, and gives what may be sent now.
-    pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Passed {
+    pub(in crate::proxy) async fn pass(&mut self, chunk: Bytes, end: bool) -> Released {
         if self.ended {
-            return Passed { bytes: Bytes::new(), is_last: true };
+            return Released { bytes: Bytes::new(), is_last: true };
         }
         let passed = match &mut self.watch {
             Some(watch) => watch.pass(&chunk, end).await,
-            None => Passed { bytes: chunk, is_last: end },
+            None => Released { bytes: chunk, is_last: end },
         };
         self.ended = passed.is_last;
         if let Some(kept) = &mut self.kept {
@@ -138,17 +148,17 @@ impl Outflow {
     }
 
     /// What was done to the answer: `masked`, `cut` or nothing.
-    pub(super) fn did(&self) -> Option<&'static str> {
+    pub(in crate::proxy) fn did(&self) -> Option<&'static str> {
         self.watch.as_ref()?.did
     }
 
     /// Why a part of the answer could not be judged, if one could not.
-    pub(super) fn unjudged(&self) -> Option<Unknown> {
+    pub(in crate::proxy) fn unjudged(&self) -> Option<Unknown> {
         self.watch.as_ref()?.unjudged
     }
 
     /// The whole answer, for the cache; none if it was cut, broke off or was too long.
-    pub(super) fn whole(&mut self) -> Option<Bytes> {
+    pub(in crate::proxy) fn whole(&mut self) -> Option<Bytes> {
         let is_cut = self.did() == Some("cut");
         self.kept.take().filter(|_| !is_cut)?.finish()
     }
@@ -162,18 +172,18 @@ enum Verdict {
     Cut(usize, Vec<(Range<usize>, String)>),
 }
 
-impl Watch {
-    async fn pass(&mut self, chunk: &[u8], end: bool) -> Passed {
-        self.reviser.feed(chunk);
+impl GuardStage {
+    async fn pass(&mut self, chunk: &[u8], end: bool) -> Released {
+        self.rewriter.feed(chunk);
         if end {
-            self.reviser.end();
+            self.rewriter.end();
         }
-        if self.reviser.overflow() {
+        if self.rewriter.overflow() {
             return self.cut(BytesMut::new());
         }
         let mut out = BytesMut::new();
-        let ready: Vec<(Place, String)> = self
-            .reviser
+        let ready: Vec<(TextId, String)> = self
+            .rewriter
             .pending()
             .filter_map(|pending| {
                 let upto = self.settled(pending.text, pending.is_complete);
@@ -185,23 +195,23 @@ impl Watch {
                 Verdict::Release(replaced) => self.release(place, &text, text.len(), &replaced),
                 Verdict::Cut(at, replaced) => {
                     self.release(place, &text, at, &replaced);
-                    out.extend_from_slice(&self.reviser.take());
+                    out.extend_from_slice(&self.rewriter.take());
                     return self.cut(out);
                 }
             }
         }
-        out.extend_from_slice(&self.reviser.take());
-        Passed { bytes: out.freeze(), is_last: end }
+        out.extend_from_slice(&self.rewriter.take());
+        Released { bytes: out.freeze(), is_last: end }
     }
 
-    fn cut(&mut self, mut out: BytesMut) -> Passed {
+    fn cut(&mut self, mut out: BytesMut) -> Released {
         self.did = Some("cut");
-        out.extend_from_slice(&self.reviser.cut(Finish::ContentFilter, None));
-        Passed { bytes: out.freeze(), is_last: true }
+        out.extend_from_slice(&self.rewriter.cut(FinishReason::ContentFilter, None));
+        Released { bytes: out.freeze(), is_last: true }
     }
 
-    fn release(&mut self, place: Place, text: &str, upto: usize, replaced: &[(Range<usize>, String)]) {
-        self.reviser.release(place, upto, replaced);
+    fn release(&mut self, place: TextId, text: &str, upto: usize, replaced: &[(Range<usize>, String)]) {
+        self.rewriter.release(place, upto, replaced);
         if self.before.iter().all(|(known, _)| *known != place) {
             self.before.push((place, String::new()));
         }
@@ -250,7 +260,7 @@ impl Watch {
         self.guard.pii != AnswerAction::Off || self.guard.cuts_jailbreak
     }
 
-    async fn judge(&mut self, place: Place, text: &str) -> Verdict {
+    async fn judge(&mut self, place: TextId, text: &str) -> Verdict {
         let mut parts: Vec<(Range<usize>, Option<String>)> = Vec::new();
         for (token, words) in &self.unmask {
             // The arguments of a call are JSON, and stay so.
@@ -279,21 +289,21 @@ impl Watch {
     }
 
     /// Reads a text with what came before it.
-    async fn ask(&self, place: Place, text: &str) -> Findings {
+    async fn ask(&self, place: TextId, text: &str) -> Findings {
         let questions = Questions {
             pii: self.guard.pii != AnswerAction::Off,
             jailbreak: self.guard.cuts_jailbreak,
             ..Questions::NONE
         };
         let read = format!("{}{text}", self.before(place));
-        self.classifier.classify(&read, questions, Instant::now() + self.patience).await
+        self.classifier.classify(&read, questions, Instant::now() + self.timeout).await
     }
 
-    fn before(&self, place: Place) -> &str {
+    fn before(&self, place: TextId) -> &str {
         self.before.iter().find(|(known, _)| *known == place).map_or("", |(_, before)| before)
     }
 
-    fn found(&self, findings: &Findings, place: Place, text: &str) -> Vec<(Range<usize>, Option<String>)> {
+    fn found(&self, findings: &Findings, place: TextId, text: &str) -> Vec<(Range<usize>, Option<String>)> {
         let shift = self.before(place).len();
         let mut parts = Vec::new();
         if let Some(Ok(risk)) = &findings.jailbreak

@@ -3,17 +3,17 @@
 //!
 //! Knows nothing of sockets: when an answer is whole, it is told.
 
-use super::exchange::Exchange;
 use crate::classify::{Claim, Classifier, Findings, Unknown};
 use crate::openai::{Api, Assembler, ChatRequest, Format, claims};
 use crate::policy::{HallucinationAction, HallucinationGuard};
+use crate::proxy::exchange::Exchange;
 use crate::record::{Beside, millis};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The most of an answer that is held back or collected; a longer one is not judged.
-pub(super) const MAX_ANSWER: usize = 4 << 20;
+pub(in crate::proxy) const MAX_ANSWER: usize = 4 << 20;
 
 /// How many choices of an answer are judged.
 const MAX_CHOICES: usize = 16;
@@ -22,7 +22,7 @@ const MAX_CHOICES: usize = 16;
 const MAX_SPANS: usize = 1024;
 
 /// An answer that is to be judged once it is whole.
-pub(super) struct Verification {
+pub(in crate::proxy) struct VerifyStage {
     api: Api,
     collected: Assembler,
     /// How many bytes have come.
@@ -35,10 +35,10 @@ pub(super) struct Verification {
 }
 
 /// What was found out about an answer.
-pub(super) struct Outcome {
+pub(in crate::proxy) struct VerifyOutcome {
     /// What the classifier said of each choice.
-    pub(super) findings: Vec<Findings>,
-    pub(super) took: Duration,
+    pub(in crate::proxy) findings: Vec<Findings>,
+    pub(in crate::proxy) took: Duration,
     /// The parts that nothing bears out, where the client may know them.
     parts: Vec<String>,
     worst: Option<f32>,
@@ -48,7 +48,7 @@ pub(super) struct Outcome {
 impl Exchange {
     /// Prepares to judge the answer that begins, where the policy wants that and there is anything to judge it by; notes
     /// where there is not.
-    pub(super) fn verification(&mut self, format: Format) -> Option<Verification> {
+    pub(in crate::proxy) fn verification(&mut self, format: Format) -> Option<VerifyStage> {
         let course = self.course.as_ref()?;
         let extras = course.plan.extras.as_deref()?;
         let guard = extras.answer.as_ref()?.hallucination;
@@ -64,7 +64,7 @@ impl Exchange {
             }
             return None;
         }
-        (guard.action != HallucinationAction::Off).then(|| Verification {
+        (guard.action != HallucinationAction::Off).then(|| VerifyStage {
             api: course.api,
             collected: Assembler::new(format, course.api, MAX_ANSWER),
             bytes: 0,
@@ -82,23 +82,23 @@ fn seen<'a>(own: &'a ChatRequest, changed: Option<&'a ChatRequest>, unmasks: boo
     changed.filter(|_| !unmasks).unwrap_or(own)
 }
 
-impl Verification {
+impl VerifyStage {
     /// Takes the next bytes of what the client gets.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub(in crate::proxy) fn feed(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len();
         self.collected.feed(bytes);
     }
 
     /// Says whether the answer is held back until it is judged.
-    pub(super) fn holds(&self) -> bool {
+    pub(in crate::proxy) fn holds(&self) -> bool {
         self.guard.action == HallucinationAction::Header && !self.is_stream
     }
 
     /// Judges the whole answer; none if there is nothing to judge: it broke off, or says nothing.
-    pub(super) async fn judge(mut self) -> Option<Outcome> {
+    pub(in crate::proxy) async fn judge(mut self) -> Option<VerifyOutcome> {
         let (began, api) = (Instant::now(), self.api);
         let Some(whole) = self.collected.finish() else {
-            return (self.bytes > MAX_ANSWER).then(|| Outcome::unknown(Unknown::TooLong));
+            return (self.bytes > MAX_ANSWER).then(|| VerifyOutcome::unknown(Unknown::TooLong));
         };
         let answers = claims(api, &whole);
         let deadline = began + self.guard.deadline;
@@ -112,7 +112,7 @@ impl Verification {
         }
         let unknown = (answers.len() > MAX_CHOICES).then_some(Unknown::TooLong);
         let took = began.elapsed();
-        let mut outcome = Outcome { took, parts: Vec::new(), worst: None, unknown, findings };
+        let mut outcome = VerifyOutcome { took, parts: Vec::new(), worst: None, unknown, findings };
         for (findings, answer) in outcome.findings.iter().zip(&answers) {
             match &findings.hallucination {
                 Some(Ok(doubts)) => {
@@ -130,20 +130,20 @@ impl Verification {
     }
 }
 
-impl Outcome {
+impl VerifyOutcome {
     /// Says of an answer that it was not judged.
-    pub(super) fn unknown(reason: Unknown) -> Self {
+    pub(in crate::proxy) fn unknown(reason: Unknown) -> Self {
         let (findings, parts) = (Vec::new(), Vec::new());
         Self { findings, took: Duration::ZERO, parts, worst: None, unknown: Some(reason) }
     }
 
     /// Says whether anything of the answer is made up.
-    pub(super) fn doubts(&self) -> bool {
+    pub(in crate::proxy) fn doubts(&self) -> bool {
         self.worst.is_some()
     }
 
     /// Returns the headers that tell the client.
-    pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
+    pub(in crate::proxy) fn headers(&self) -> Vec<(&'static str, String)> {
         if !self.doubts() {
             return Vec::new();
         }
@@ -158,7 +158,7 @@ impl Outcome {
     }
 
     /// Notes for the log and the metrics what was found.
-    pub(super) fn note(&self, beside: &mut Beside) {
+    pub(in crate::proxy) fn note(&self, beside: &mut Beside) {
         beside.hallucination = self.worst;
         beside.verify_ms = (!self.findings.is_empty()).then(|| millis(self.took));
         if let Some(reason) = self.unknown {

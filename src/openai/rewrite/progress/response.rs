@@ -1,31 +1,31 @@
-//! The course of a Responses stream, whose end says everything once more.
+//! The progress of a Responses stream, whose end says everything once more.
 //!
 //! Refuses to know other APIs' streams.
 
 use std::collections::VecDeque;
 
-use crate::openai::Finish;
+use crate::openai::FinishReason;
 use crate::openai::object::{Object, array, entries, said_in};
-use crate::openai::replay_stream::{About, Sequence};
+use crate::openai::replay_stream::{EventSequence, EventSubject};
 
-use super::super::held::Held;
-use super::super::reading::Mark;
-use super::super::texts::Texts;
-use super::super::{Channel, Place};
+use super::super::held::HeldFrame;
+use super::super::reading::AnswerStep;
+use super::super::texts::AnswerTexts;
+use super::super::{Channel, TextId};
 use super::{MOST_FOLLOWED, details, left};
 
 /// What the client has seen of a response.
 #[derive(Debug, Default)]
-pub(super) struct Response {
+pub(super) struct ResponseProgress {
     /// The response as it described itself at its start.
     begun: Vec<u8>,
-    items: Vec<Item>,
+    items: Vec<OutputItem>,
     /// The number of the next event.
     next: u64,
 }
 
 #[derive(Debug)]
-struct Item {
+struct OutputItem {
     index: u32,
     /// The item as it described itself at its start.
     begun: Vec<u8>,
@@ -34,23 +34,23 @@ struct Item {
     open: Vec<u32>,
 }
 
-impl Response {
+impl ResponseProgress {
     /// Notes what has gone out.
-    pub(super) fn sent(&mut self, mark: &Mark) {
-        match mark {
-            Mark::Begun(response) => self.begun.clone_from(response),
-            Mark::Number(number) => self.next = number.saturating_add(1),
-            Mark::ItemOpen(index, begun) if self.items.len() < MOST_FOLLOWED => {
+    pub(super) fn sent(&mut self, step: &AnswerStep) {
+        match step {
+            AnswerStep::Begun(response) => self.begun.clone_from(response),
+            AnswerStep::Number(number) => self.next = number.saturating_add(1),
+            AnswerStep::ItemOpen(index, begun) if self.items.len() < MOST_FOLLOWED => {
                 let is_short = begun.len() <= LONGEST_ITEM;
                 let begun = if is_short { begun.clone() } else { b"{}".to_vec() };
-                self.items.push(Item { index: *index, begun, is_open: true, open: Vec::new() });
+                self.items.push(OutputItem { index: *index, begun, is_open: true, open: Vec::new() });
             }
-            Mark::ItemClosed(index) => self.items_at(*index).for_each(|item| item.is_open = false),
-            Mark::PartOpen(index, part) => self
+            AnswerStep::ItemClosed(index) => self.items_at(*index).for_each(|item| item.is_open = false),
+            AnswerStep::PartOpen(index, part) => self
                 .items_at(*index)
                 .filter(|item| item.open.len() < MOST_FOLLOWED)
                 .for_each(|item| item.open.push(*part)),
-            Mark::PartClosed(index, part) => {
+            AnswerStep::PartClosed(index, part) => {
                 self.items_at(*index).for_each(|item| item.open.retain(|open| open != part));
             }
             _ => {}
@@ -61,11 +61,11 @@ impl Response {
     pub(super) fn end(
         &self,
         out: &mut Vec<u8>,
-        held: &VecDeque<Held>,
-        texts: &Texts,
-        (finish, note): (Finish, Option<&str>),
+        held: &VecDeque<HeldFrame>,
+        texts: &AnswerTexts,
+        (finish, note): (FinishReason, Option<&str>),
     ) {
-        let mut sequence = Sequence { out: std::mem::take(out), next: self.next };
+        let mut sequence = EventSequence { out: std::mem::take(out), next: self.next };
         let mut output = Vec::with_capacity(self.items.len() + 1);
         let mut note = note.filter(|note| !note.is_empty());
         for item in &self.items {
@@ -95,7 +95,7 @@ impl Response {
         *out = sequence.out;
     }
 
-    fn items_at(&mut self, index: u32) -> impl Iterator<Item = &mut Item> {
+    fn items_at(&mut self, index: u32) -> impl Iterator<Item = &mut OutputItem> {
         self.items.iter_mut().filter(move |item| item.index == index)
     }
 }
@@ -106,22 +106,22 @@ const LONGEST_ITEM: usize = 16 * 1024;
 /// The members of a response that its end says anew.
 const ENDS: [&str; 3] = ["status", "incomplete_details", "output"];
 
-impl Item {
+impl OutputItem {
     /// Closes the item if it is open, with the note in its last open text, and returns it whole.
     fn end(
         &self,
-        sequence: &mut Sequence,
-        held: &VecDeque<Held>,
-        texts: &Texts,
+        sequence: &mut EventSequence,
+        held: &VecDeque<HeldFrame>,
+        texts: &AnswerTexts,
         note: &mut Option<&str>,
     ) -> Vec<u8> {
         let id = said_in(&self.begun, "id").unwrap_or_default();
-        let about = |part: u32| About {
+        let about = |part: u32| EventSubject {
             id: &id,
             output: u64::from(self.index),
             part: Some(("content_index", u64::from(part))),
         };
-        let mut made: Vec<(Place, String)> = texts
+        let mut made: Vec<(TextId, String)> = texts
             .made()
             .filter(|(place, _)| place.choice == self.index)
             .map(|(place, made)| (place, made.to_owned()))
@@ -164,7 +164,7 @@ impl Item {
         item
     }
 
-    fn whole(&self, made: &[(Place, String)]) -> Vec<u8> {
+    fn whole(&self, made: &[(TextId, String)]) -> Vec<u8> {
         let mut content = Vec::new();
         let mut summary = Vec::new();
         let mut arguments = None;

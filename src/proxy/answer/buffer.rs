@@ -8,15 +8,15 @@ use pingora::{Error, Result};
 
 /// The pieces of an answer, as far as they have come.
 #[derive(Default)]
-pub(super) struct Hold {
+pub(in crate::proxy) struct AnswerBuffer {
     pieces: Vec<HttpTask>,
     bytes: usize,
     is_whole: bool,
 }
 
-impl Hold {
+impl AnswerBuffer {
     /// Takes further pieces; an answer that breaks off is given up.
-    pub(super) fn take(&mut self, pieces: Vec<HttpTask>) -> Result<(), Box<Error>> {
+    pub(in crate::proxy) fn take(&mut self, pieces: Vec<HttpTask>) -> Result<(), Box<Error>> {
         for piece in pieces {
             self.is_whole |= match &piece {
                 HttpTask::Header(_, end) => *end,
@@ -37,17 +37,17 @@ impl Hold {
     }
 
     /// Says whether the last piece has come.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(in crate::proxy) fn is_whole(&self) -> bool {
         self.is_whole
     }
 
     /// Counts the bytes of the body that are held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::proxy) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The header that the answer will have.
-    pub(super) fn header(&self) -> Option<&ResponseHeader> {
+    pub(in crate::proxy) fn header(&self) -> Option<&ResponseHeader> {
         self.pieces.iter().find_map(|piece| match piece {
             HttpTask::Header(header, _) if !header.status.is_informational() => Some(&**header),
             _ => None,
@@ -55,7 +55,7 @@ impl Hold {
     }
 
     /// Lets all pieces go, with further headers.
-    pub(super) fn release(&mut self, headers: &[(&'static str, String)]) -> Result<Vec<HttpTask>> {
+    pub(in crate::proxy) fn release(&mut self, headers: &[(&'static str, String)]) -> Result<Vec<HttpTask>> {
         let mut pieces = std::mem::take(self).pieces;
         for piece in &mut pieces {
             if let HttpTask::Header(header, _) = piece

@@ -4,35 +4,35 @@
 
 use std::ops::Range;
 
-use super::held::Held;
-use super::reading::Mark;
-use super::{Pending, Place};
+use super::held::HeldFrame;
+use super::reading::AnswerStep;
+use super::{PendingText, TextId};
 
 /// What a text costs beside its bytes.
 const OVERHEAD: usize = 64;
 
 /// All texts, in the order of their first sight.
 #[derive(Debug)]
-pub(super) struct Texts {
-    known: Vec<Text>,
+pub(super) struct AnswerTexts {
+    known: Vec<TextState>,
     /// Later events repeat the texts, so that they are kept whole.
-    has_echoes: bool,
+    has_repeats: bool,
     kept: usize,
 }
 
 #[derive(Debug)]
-struct Text {
-    place: Place,
+struct TextState {
+    place: TextId,
     pending: String,
     is_complete: bool,
     is_changed: bool,
-    /// What came, and what was made of it; empty without echoes.
+    /// What came, and what was made of it; empty without repeats.
     came: String,
     made: String,
 }
 
 /// A part of a text that becomes final, on its way through the events.
-pub(super) struct Release {
+pub(super) struct TextRelease {
     text: String,
     replacements: Vec<(Range<usize>, String)>,
     /// How much of the text has been passed, and which replacement is next.
@@ -44,9 +44,9 @@ pub(super) struct Release {
     is_changed: bool,
 }
 
-impl Texts {
-    pub(super) fn new(has_echoes: bool) -> Self {
-        Self { known: Vec::new(), has_echoes, kept: 0 }
+impl AnswerTexts {
+    pub(super) fn new(has_repeats: bool) -> Self {
+        Self { known: Vec::new(), has_repeats, kept: 0 }
     }
 
     /// Returns how many bytes are kept for good.
@@ -54,52 +54,56 @@ impl Texts {
         self.kept
     }
 
-    pub(super) fn pending(&self) -> impl Iterator<Item = Pending<'_>> {
+    pub(super) fn pending(&self) -> impl Iterator<Item = PendingText<'_>> {
         let waiting = self.known.iter().filter(|text| !text.pending.is_empty());
-        waiting.map(|text| Pending { place: text.place, text: &text.pending, is_complete: text.is_complete })
+        waiting.map(|text| PendingText {
+            place: text.place,
+            text: &text.pending,
+            is_complete: text.is_complete,
+        })
     }
 
     /// Takes more of a text.
-    pub(super) fn append(&mut self, place: Place, more: &str) {
+    pub(super) fn append(&mut self, place: TextId, more: &str) {
         let known = self.known.iter().position(|text| text.place == place);
         let at = known.unwrap_or_else(|| {
             self.kept += OVERHEAD;
             let (pending, came, made) = Default::default();
-            self.known.push(Text { place, pending, is_complete: false, is_changed: false, came, made });
+            self.known.push(TextState { place, pending, is_complete: false, is_changed: false, came, made });
             self.known.len() - 1
         });
         self.known[at].pending.push_str(more);
     }
 
     /// Says whether all that has come of a text is this, so that it need not be judged again.
-    pub(super) fn repeats(&self, place: Place, said: &str) -> bool {
+    pub(super) fn repeats(&self, place: TextId, said: &str) -> bool {
         self.find(place)
             .is_some_and(|text| said.strip_prefix(text.came.as_str()) == Some(text.pending.as_str()))
     }
 
     /// Says whether all of a text that has come is released.
-    pub(super) fn is_released(&self, place: Place) -> bool {
+    pub(super) fn is_released(&self, place: TextId) -> bool {
         self.find(place).is_none_or(|text| text.pending.is_empty())
     }
 
     /// Returns what has to stand where a text is repeated; nothing if it can stay as it is.
-    pub(super) fn echo(&self, place: Place) -> Option<&str> {
+    pub(super) fn repeated_as(&self, place: TextId) -> Option<&str> {
         self.find(place).filter(|text| text.is_changed).map(|text| text.made.as_str())
     }
 
     /// Returns all texts with what was made of them, if that is kept.
-    pub(super) fn made(&self) -> impl Iterator<Item = (Place, &str)> {
+    pub(super) fn made(&self) -> impl Iterator<Item = (TextId, &str)> {
         self.known.iter().map(|text| (text.place, text.made.as_str()))
     }
 
     /// Notes which texts are complete.
-    pub(super) fn note(&mut self, mark: &Mark) {
-        let is_over = |place: Place| match *mark {
-            Mark::Choice { index, is_over } => is_over && place.choice == index,
-            Mark::BlockClosed(index) => place.part == index,
-            Mark::ItemClosed(output) => place.choice == output,
-            Mark::PartClosed(output, part) => place.choice == output && place.part == part,
-            Mark::Over => true,
+    pub(super) fn note(&mut self, step: &AnswerStep) {
+        let is_over = |place: TextId| match *step {
+            AnswerStep::Choice { index, is_over } => is_over && place.choice == index,
+            AnswerStep::BlockClosed(index) => place.part == index,
+            AnswerStep::ItemClosed(output) => place.choice == output,
+            AnswerStep::PartClosed(output, part) => place.choice == output && place.part == part,
+            AnswerStep::Over => true,
             _ => false,
         };
         self.known.iter_mut().filter(|text| is_over(text.place)).for_each(|text| text.is_complete = true);
@@ -108,10 +112,10 @@ impl Texts {
     /// Takes the first bytes of a pending text as final; nothing if there are none and none are to be put there.
     pub(super) fn release(
         &mut self,
-        place: Place,
+        place: TextId,
         upto: usize,
         replacements: &[(Range<usize>, String)],
-    ) -> Option<Release> {
+    ) -> Option<TextRelease> {
         let text = self.known.iter_mut().find(|text| text.place == place)?;
         let upto = text.pending.floor_char_boundary(upto);
         let mut sound: Vec<(Range<usize>, String)> = Vec::with_capacity(replacements.len());
@@ -126,17 +130,17 @@ impl Texts {
         }
         let released = text.pending.drain(..upto).collect();
         let (at, next, gone, made) = Default::default();
-        Some(Release { text: released, replacements: sound, at, next, gone, made, is_changed: false })
+        Some(TextRelease { text: released, replacements: sound, at, next, gone, made, is_changed: false })
     }
 
     /// Keeps what was made of a text.
-    pub(super) fn released(&mut self, place: Place, release: &Release) {
-        let has_echoes = self.has_echoes;
+    pub(super) fn released(&mut self, place: TextId, release: &TextRelease) {
+        let has_repeats = self.has_repeats;
         let Some(text) = self.known.iter_mut().find(|text| text.place == place) else {
             return;
         };
         text.is_changed |= release.is_changed;
-        if has_echoes {
+        if has_repeats {
             self.kept += release.text.len() + release.made.len();
             text.came.push_str(&release.text);
             text.made.push_str(&release.made);
@@ -148,12 +152,12 @@ impl Texts {
         self.known.clear();
     }
 
-    fn find(&self, place: Place) -> Option<&Text> {
+    fn find(&self, place: TextId) -> Option<&TextState> {
         self.known.iter().find(|text| text.place == place)
     }
 }
 
-impl Release {
+impl TextRelease {
     pub(super) fn is_done(&self) -> bool {
         self.at == self.text.len()
     }
@@ -188,7 +192,7 @@ impl Release {
     }
 
     /// Puts what is to stand behind the released text into an event that has some of it; true when nothing is left.
-    pub(super) fn insert_left(&mut self, held: &mut Held, place: Place) -> bool {
+    pub(super) fn insert_left(&mut self, held: &mut HeldFrame, place: TextId) -> bool {
         let left: String = self.replacements[self.next..].iter().map(|(_, with)| with.as_str()).collect();
         if left.is_empty() {
             return true;

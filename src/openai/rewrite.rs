@@ -3,14 +3,14 @@
 //! Owns which bytes may go: an event goes when all its text is released, byte for byte as it came unless its text
 //! was changed, and then with nothing but that text changed. Refuses to judge: whoever reads the pending text does.
 //!
-//! Watched are all texts that a model writes: contents, reasoning, refusals, arguments of calls. Data that is not
+//! Watched are all texts that a model writes: contents, reasoning, refusals, arguments of calls. EventData that is not
 //! JSON is a text as well, so that nothing slips by. Not watched are the input of a tool in a whole Anthropic message,
 //! which is an object, citations, annotations, audio, and names. What tells of a changed text by other means (log
 //! probabilities, token ids) is taken out with it.
 
-mod ending;
 mod frames;
 mod held;
+mod progress;
 mod reading;
 mod texts;
 
@@ -20,18 +20,18 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::object::is_object;
-use super::{Api, Finish, Format};
-use ending::Course;
-use frames::{Data, Frames};
-use held::Held;
-use reading::{Mark, Reading};
-use texts::Texts;
+use super::{Api, FinishReason, Format};
+use frames::{EventData, Frames};
+use held::HeldFrame;
+use progress::AnswerProgress;
+use reading::{AnswerContent, AnswerStep};
+use texts::AnswerTexts;
 
 /// How much of an answer is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReviseLimits {
-    /// The most bytes held, decoded texts included. Beyond it [`Reviser::overflow`] is true, what comes after is
-    /// lost, and [`Reviser::cut`] is the one way to end the answer.
+pub struct RewriteLimits {
+    /// The most bytes held, decoded texts included. Beyond it [`AnswerRewriter::overflow`] is true, what comes after is
+    /// lost, and [`AnswerRewriter::cut`] is the one way to end the answer.
     pub max_held: usize,
 }
 
@@ -50,13 +50,13 @@ pub enum Channel {
     Arguments,
     /// Another text of a delta, under a name that is not known here.
     Other,
-    /// Data that is no JSON object, as it stands.
+    /// EventData that is no JSON object, as it stands.
     Raw,
 }
 
 /// Which text of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct TextId {
     /// The choice, or the output item of a response; 0 in a message.
     pub choice: u32,
     /// The kind of text.
@@ -68,9 +68,9 @@ pub struct Place {
 
 /// A text that waits to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending<'a> {
+pub struct PendingText<'a> {
     /// Which text.
-    pub place: Place,
+    pub place: TextId,
     /// What of it is not released.
     pub text: &'a str,
     /// Nothing more of it will come.
@@ -79,13 +79,13 @@ pub struct Pending<'a> {
 
 /// Holds an answer back and lets go of what is released.
 #[derive(Debug)]
-pub struct Reviser {
+pub struct AnswerRewriter {
     api: Api,
-    limits: ReviseLimits,
+    limits: RewriteLimits,
     source: Source,
-    held: VecDeque<Held>,
-    texts: Texts,
-    course: Course,
+    held: VecDeque<HeldFrame>,
+    texts: AnswerTexts,
+    progress: AnswerProgress,
     /// Bytes in `held` and its texts.
     held_bytes: usize,
     overflow: bool,
@@ -100,9 +100,9 @@ enum Source {
     Ended,
 }
 
-impl Reviser {
+impl AnswerRewriter {
     /// Starts an answer; what is no stream of events is taken as one document, which is read at its end.
-    pub fn new(format: Format, api: Api, limits: ReviseLimits) -> Self {
+    pub fn new(format: Format, api: Api, limits: RewriteLimits) -> Self {
         let source = match format {
             Format::EventStream => Source::Stream(Frames::default()),
             Format::Json | Format::Opaque => Source::Document(Vec::new()),
@@ -113,8 +113,8 @@ impl Reviser {
             limits,
             source,
             held: VecDeque::new(),
-            texts: Texts::new(api == Api::Responses && is_stream),
-            course: Course::new(api, is_stream),
+            texts: AnswerTexts::new(api == Api::Responses && is_stream),
+            progress: AnswerProgress::new(api, is_stream),
             held_bytes: 0,
             overflow: false,
             is_cut: false,
@@ -152,11 +152,11 @@ impl Reviser {
             }
             Source::Ended => {}
         }
-        self.texts.note(&Mark::Over);
+        self.texts.note(&AnswerStep::Over);
     }
 
     /// Returns the texts of which something is not released.
-    pub fn pending(&self) -> impl Iterator<Item = Pending<'_>> {
+    pub fn pending(&self) -> impl Iterator<Item = PendingText<'_>> {
         self.texts.pending()
     }
 
@@ -184,7 +184,7 @@ impl Reviser {
     /// Makes the first `upto` bytes of a pending text final, each range of them replaced. Ranges are of the pending
     /// text, sorted; one that splits a character takes the whole of it, one that overlaps the one before what is
     /// left, and `upto` goes back to the start of its character. A replacement stands where its range starts.
-    pub fn release(&mut self, place: Place, upto: usize, replacements: &[(Range<usize>, String)]) {
+    pub fn release(&mut self, place: TextId, upto: usize, replacements: &[(Range<usize>, String)]) {
         let Some(mut release) = self.texts.release(place, upto, replacements) else {
             return;
         };
@@ -210,7 +210,7 @@ impl Reviser {
                 break;
             };
             self.held_bytes -= held.cost();
-            held.marks.iter().for_each(|mark| self.course.sent(mark));
+            held.steps.iter().for_each(|step| self.progress.sent(step));
             if out.is_empty() {
                 out = held.write(&self.texts);
             } else {
@@ -222,7 +222,7 @@ impl Reviser {
 
     /// Ends the answer here: what may go out, then what is released of the texts behind it, with `note` after each
     /// choice's content, then a well-formed end. Everything that comes later is swallowed.
-    pub fn cut(&mut self, finish: Finish, note: Option<&str>) -> Bytes {
+    pub fn cut(&mut self, finish: FinishReason, note: Option<&str>) -> Bytes {
         if self.is_over() {
             return Bytes::new();
         }
@@ -231,25 +231,25 @@ impl Reviser {
         self.is_cut = true;
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
-        if self.course.is_stream() {
-            self.course.end(&mut out, &held, &self.texts, (finish, note));
+        if self.progress.is_stream() {
+            self.progress.end(&mut out, &held, &self.texts, (finish, note));
         } else {
-            out.extend_from_slice(&self.course.document(held.front(), finish, note));
+            out.extend_from_slice(&self.progress.document(held.front(), finish, note));
         }
         self.texts.forget();
         Bytes::from(out)
     }
 
     fn hold_event(&mut self, frame: Vec<u8>) {
-        let data = Data::of(&frame);
+        let data = EventData::of(&frame);
         let reading = match &data {
-            None => Reading::default(),
-            Some(data) if data.bytes.is_empty() => Reading::default(),
+            None => AnswerContent::default(),
+            Some(data) if data.bytes.is_empty() => AnswerContent::default(),
             Some(data) if data.bytes == b"[DONE]" => {
-                Reading { marks: vec![Mark::Over], ..Reading::default() }
+                AnswerContent { steps: vec![AnswerStep::Over], ..AnswerContent::default() }
             }
             Some(data) if is_object(&data.bytes) => {
-                self.course.seen(&data.bytes);
+                self.progress.seen(&data.bytes);
                 reading::event(self.api, &data.bytes)
             }
             Some(_) => reading::raw(frame.len()),
@@ -258,9 +258,9 @@ impl Reviser {
     }
 
     fn hold_document(&mut self, body: Vec<u8>) {
-        let data = Data::whole(&body);
+        let data = EventData::whole(&body);
         let reading = if is_object(&body) {
-            self.course.seen(&body);
+            self.progress.seen(&body);
             reading::whole(self.api, &body)
         } else {
             reading::raw(body.len())
@@ -268,9 +268,9 @@ impl Reviser {
         self.hold(body, Some(&data), reading);
     }
 
-    fn hold(&mut self, bytes: Vec<u8>, data: Option<&Data>, reading: Reading) {
-        let held = Held::new(bytes, data, reading, &mut self.texts);
-        held.marks.iter().for_each(|mark| self.texts.note(mark));
+    fn hold(&mut self, bytes: Vec<u8>, data: Option<&EventData>, reading: AnswerContent) {
+        let held = HeldFrame::new(bytes, data, reading, &mut self.texts);
+        held.steps.iter().for_each(|step| self.texts.note(step));
         self.held_bytes += held.cost();
         self.held.push_back(held);
     }

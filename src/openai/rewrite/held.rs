@@ -10,28 +10,28 @@ use crate::openai::object::quoted;
 use crate::openai::unescape::text as decoded;
 use crate::openai::{Edit, splice};
 
-use super::frames::Data;
-use super::reading::{End, Mark, Reading, Seal};
-use super::texts::{Release, Texts};
-use super::{Channel, Place};
+use super::frames::EventData;
+use super::reading::{AnswerContent, AnswerStep, DerivedMember, EndMember};
+use super::texts::{AnswerTexts, TextRelease};
+use super::{Channel, TextId};
 
 /// What an event costs beside its bytes.
 const OVERHEAD: usize = 64;
 
 /// Bytes, and what is known of the texts in them.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldFrame {
     bytes: Vec<u8>,
-    pieces: Vec<Piece>,
-    seals: Vec<Seal>,
-    pub(super) marks: Vec<Mark>,
-    pub(super) ends: Vec<(Range<usize>, End)>,
+    pieces: Vec<HeldText>,
+    derived: Vec<DerivedMember>,
+    pub(super) steps: Vec<AnswerStep>,
+    pub(super) ends: Vec<(Range<usize>, EndMember)>,
 }
 
 /// One string in the bytes.
 #[derive(Debug)]
-struct Piece {
-    place: Place,
+struct HeldText {
+    place: TextId,
     /// What stands between the quotes, in the bytes.
     span: Range<usize>,
     said: String,
@@ -39,11 +39,16 @@ struct Piece {
     released: usize,
     made: String,
     is_changed: bool,
-    is_echo: bool,
+    is_repeat: bool,
 }
 
-impl Held {
-    pub(super) fn new(bytes: Vec<u8>, data: Option<&Data>, reading: Reading, texts: &mut Texts) -> Self {
+impl HeldFrame {
+    pub(super) fn new(
+        bytes: Vec<u8>,
+        data: Option<&EventData>,
+        reading: AnswerContent,
+        texts: &mut AnswerTexts,
+    ) -> Self {
         let place = |span: &Range<usize>| data.map_or(0..0, |data| data.place(span));
         let mut pieces = Vec::with_capacity(reading.texts.len());
         for found in reading.texts {
@@ -54,16 +59,28 @@ impl Held {
             } else {
                 decoded(&bytes[span.clone()], usize::MAX).into_owned()
             };
-            let is_echo = found.is_echo && texts.repeats(found.place, &said);
-            if !is_echo {
+            let is_repeat = found.is_repeat && texts.repeats(found.place, &said);
+            if !is_repeat {
                 texts.append(found.place, &said);
             }
             let (released, made) = Default::default();
-            pieces.push(Piece { place: found.place, span, said, released, made, is_changed: false, is_echo });
+            pieces.push(HeldText {
+                place: found.place,
+                span,
+                said,
+                released,
+                made,
+                is_changed: false,
+                is_repeat,
+            });
         }
-        let seals = reading.seals.into_iter().map(|seal| Seal { span: place(&seal.span), ..seal }).collect();
+        let derived = reading
+            .derived
+            .into_iter()
+            .map(|member| DerivedMember { span: place(&member.span), ..member })
+            .collect();
         let ends = reading.ends.into_iter().map(|(span, end)| (place(&span), end)).collect();
-        Self { bytes, pieces, seals, marks: reading.marks, ends }
+        Self { bytes, pieces, derived, steps: reading.steps, ends }
     }
 
     /// Returns how many bytes it takes to hold this.
@@ -73,7 +90,7 @@ impl Held {
     }
 
     /// Takes what is released of a text.
-    pub(super) fn release(&mut self, place: Place, release: &mut Release) {
+    pub(super) fn release(&mut self, place: TextId, release: &mut TextRelease) {
         for piece in self.direct(place) {
             let left = piece.said.len() - piece.released;
             let (passed, is_changed) = release.pass(left, &mut piece.made);
@@ -83,7 +100,7 @@ impl Held {
     }
 
     /// Adds to what was made of a text; false if nothing of it is here.
-    pub(super) fn append(&mut self, place: Place, more: &str) -> bool {
+    pub(super) fn append(&mut self, place: TextId, more: &str) -> bool {
         let last = self.direct(place).filter(|piece| piece.released > 0).last();
         if let Some(piece) = last {
             piece.made.push_str(more);
@@ -94,22 +111,22 @@ impl Held {
     }
 
     /// Says whether all of it may go out.
-    pub(super) fn is_free(&self, texts: &Texts) -> bool {
+    pub(super) fn is_free(&self, texts: &AnswerTexts) -> bool {
         self.pieces.iter().all(|piece| {
-            if piece.is_echo { texts.is_released(piece.place) } else { piece.released == piece.said.len() }
+            if piece.is_repeat { texts.is_released(piece.place) } else { piece.released == piece.said.len() }
         })
     }
 
     /// Returns what is released of a text.
-    pub(super) fn made(&self, place: Place) -> impl Iterator<Item = &str> {
-        let here = self.pieces.iter().filter(move |piece| !piece.is_echo && piece.place == place);
+    pub(super) fn made(&self, place: TextId) -> impl Iterator<Item = &str> {
+        let here = self.pieces.iter().filter(move |piece| !piece.is_repeat && piece.place == place);
         here.map(|piece| piece.made.as_str())
     }
 
     /// Writes it with its texts as they have become.
-    pub(super) fn write(mut self, texts: &Texts) -> Vec<u8> {
-        for piece in self.pieces.iter_mut().filter(|piece| piece.is_echo) {
-            if let Some(made) = texts.echo(piece.place) {
+    pub(super) fn write(mut self, texts: &AnswerTexts) -> Vec<u8> {
+        for piece in self.pieces.iter_mut().filter(|piece| piece.is_repeat) {
+            if let Some(made) = texts.repeated_as(piece.place) {
                 made.clone_into(&mut piece.made);
                 piece.is_changed = true;
             }
@@ -118,11 +135,11 @@ impl Held {
     }
 
     /// Writes it with its texts cut where they are released, a note behind each choice's content, and other ends.
-    pub(super) fn write_cut(&self, note: Option<&str>, ends: impl Fn(End) -> Vec<u8>) -> Vec<u8> {
+    pub(super) fn write_cut(&self, note: Option<&str>, ends: impl Fn(EndMember) -> Vec<u8>) -> Vec<u8> {
         let mut edits: Vec<Edit> =
             self.ends.iter().map(|(span, end)| Edit { span: span.clone(), with: ends(*end) }).collect();
         for (at, piece) in self.pieces.iter().enumerate() {
-            let is_content = |piece: &Piece| piece.place.channel == Channel::Content;
+            let is_content = |piece: &HeldText| piece.place.channel == Channel::Content;
             let follows = self.pieces[at + 1..]
                 .iter()
                 .any(|other| is_content(other) && other.place.choice == piece.place.choice);
@@ -136,7 +153,7 @@ impl Held {
                 piece.place.choice == choice && (piece.is_changed || piece.released < piece.said.len())
             })
         };
-        edits.extend(self.sealed(is_touched));
+        edits.extend(self.derived_edits(is_touched));
         edits.sort_by_key(|edit| edit.span.start);
         splice(&Bytes::copy_from_slice(&self.bytes), &edits).to_vec()
     }
@@ -149,22 +166,22 @@ impl Held {
         }
         let is_changed =
             |choice| self.pieces.iter().any(|piece| piece.is_changed && piece.place.choice == choice);
-        edits.extend(self.sealed(is_changed));
+        edits.extend(self.derived_edits(is_changed));
         edits.sort_by_key(|edit| edit.span.start);
         splice(&Bytes::from(self.bytes), &edits).to_vec()
     }
 
-    fn sealed(&self, is_changed: impl Fn(u32) -> bool) -> Vec<Edit> {
-        let broken = self.seals.iter().filter(|seal| is_changed(seal.choice));
-        broken.map(|seal| Edit { span: seal.span.clone(), with: seal.with.to_vec() }).collect()
+    fn derived_edits(&self, is_changed: impl Fn(u32) -> bool) -> Vec<Edit> {
+        let broken = self.derived.iter().filter(|member| is_changed(member.choice));
+        broken.map(|member| Edit { span: member.span.clone(), with: member.with.to_vec() }).collect()
     }
 
-    fn direct(&mut self, place: Place) -> impl Iterator<Item = &mut Piece> {
-        self.pieces.iter_mut().filter(move |piece| !piece.is_echo && piece.place == place)
+    fn direct(&mut self, place: TextId) -> impl Iterator<Item = &mut HeldText> {
+        self.pieces.iter_mut().filter(move |piece| !piece.is_repeat && piece.place == place)
     }
 }
 
-impl Piece {
+impl HeldText {
     fn edit(&self, made: &str) -> Edit {
         let with = if self.place.channel == Channel::Raw {
             made.as_bytes().to_vec()

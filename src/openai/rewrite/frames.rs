@@ -63,13 +63,13 @@ impl Frames {
 
 /// An event's data, and the way back to where it stands.
 #[derive(Debug)]
-pub(super) struct Data {
+pub(super) struct EventData {
     pub(super) bytes: Vec<u8>,
     /// Where each line of the data starts: in the data, and in the event.
     lines: Vec<(usize, usize)>,
 }
 
-impl Data {
+impl EventData {
     /// Takes a document that is its own data.
     pub(super) fn whole(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), lines: vec![(0, 0)] }
@@ -124,12 +124,12 @@ mod tests {
     #[test]
     fn spans_of_several_lines_are_found_again() {
         let frame = b"\xef\xbb\xbfevent: x\r\ndata: {\"a\":\r\ndata:\"bc\"}\r\n\r\n";
-        let data = Data::of(frame).unwrap();
+        let data = EventData::of(frame).unwrap();
         assert_eq!(data.bytes, b"{\"a\":\n\"bc\"}");
         assert_eq!(&frame[data.place(&(7..9))], b"bc");
         assert_eq!(&frame[data.place(&(0..5))], b"{\"a\":");
         assert_eq!(&frame[data.place(&(1..10))], b"\"a\":\r\ndata:\"bc\"");
-        assert!(Data::of(b": ping\n\n").is_none());
+        assert!(EventData::of(b": ping\n\n").is_none());
     }
 
     proptest! {
@@ -149,7 +149,7 @@ mod tests {
             prop_assert_eq!(whole.concat(), stream.as_bytes());
             prop_assert_eq!(cut.concat(), stream.as_bytes());
             let data = |frames: Vec<Vec<u8>>| -> Vec<_> {
-                frames.iter().filter_map(|frame| Data::of(frame)).map(|data| data.bytes).collect()
+                frames.iter().filter_map(|frame| EventData::of(frame)).map(|data| data.bytes).collect()
             };
             prop_assert_eq!(data(whole), data(cut));
         }
