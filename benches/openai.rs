@@ -65,10 +65,10 @@ fn requests(c: &mut Criterion) {
             b.iter(|| black_box(black_box(&request).prompt_text().len()));
         });
         group.bench_function(BenchmarkId::new("conversation", name), |b| {
-            b.iter(|| black_box(&request).conversation());
+            b.iter(|| black_box(&request).message_counts());
         });
-        group.bench_function(BenchmarkId::new("utterances", name), |b| {
-            b.iter(|| black_box(&request).utterances().len());
+        group.bench_function(BenchmarkId::new("message_texts", name), |b| {
+            b.iter(|| black_box(&request).message_texts().len());
         });
         group.bench_function(BenchmarkId::new("redact", name), |b| {
             b.iter(|| black_box(&request).redacted(3, &[(40..60, "[PERSON]")]));

@@ -9,7 +9,7 @@ mod merged;
 
 use bytes::Bytes;
 
-use super::object::{given, is_object, said_in};
+use super::object::{is_object, non_null_member, string_member};
 use super::sse::{Event, Events};
 use super::{Api, Format};
 use anthropic::MessageAssembler;
@@ -86,7 +86,9 @@ impl Assembler {
     /// event longer than [`super::sse::MAX_EVENT`], or is longer than allowed.
     pub fn finish(&mut self) -> Option<Bytes> {
         let whole = match std::mem::replace(&mut self.source, Source::Lost) {
-            Source::Whole(body) => (is_object(&body) && given(&body, "error").is_none()).then_some(body),
+            Source::Whole(body) => {
+                (is_object(&body) && non_null_member(&body, "error").is_none()).then_some(body)
+            }
             Source::Stream(mut events, mut answer) => {
                 events.finish(|event| answer.take(event, self.max_bytes));
                 if events.skipped() > 0 { None } else { answer.whole() }
@@ -108,7 +110,7 @@ impl Answer {
                 Ok(())
             }
             _ if *data == *b"[DONE]" => Ok(()),
-            _ if !is_object(&data) || given(&data, "error").is_some() => Err(NotMergeable),
+            _ if !is_object(&data) || non_null_member(&data, "error").is_some() => Err(NotMergeable),
             Self::ChoicesAssembler(choices) => choices.take(&data, max_bytes),
             Self::MessageAssembler(message) => message.take(&data, max_bytes),
             Self::Response(response) => last_of_response(&data, response),
@@ -131,9 +133,9 @@ impl Answer {
 
 /// Keeps the response that the last event of a Responses stream carries.
 fn last_of_response(data: &[u8], response: &mut Option<Vec<u8>>) -> Result<(), NotMergeable> {
-    match said_in(data, "type").as_deref() {
+    match string_member(data, "type").as_deref() {
         Some("response.completed" | "response.incomplete") => {
-            *response = Some(given(data, "response").ok_or(NotMergeable)?.to_vec());
+            *response = Some(non_null_member(data, "response").ok_or(NotMergeable)?.to_vec());
             Ok(())
         }
         Some("response.failed" | "error") => Err(NotMergeable),

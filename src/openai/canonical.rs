@@ -5,20 +5,25 @@
 
 use std::ops::Range;
 
-use super::json::{Flaw, Reader, quoted};
-use super::unescape::{spells, text as decoded};
+use super::json::{JsonError, Scanner, quoted};
+use super::unescape::{decode, decodes_to};
 
-/// Writes an object canonically, without these members of its top level and with these strings empty: what stands
+/// Writes an object canonically, without these members of its top level and with these strings empty: the bytes
 /// between their quotes, in the object's bytes, in order.
-pub(super) fn canonical(object: &[u8], without: &[&str], blank: &[Range<usize>]) -> Result<Vec<u8>, Flaw> {
-    let reader = Reader { bytes: object, at: 0 };
-    let mut writer = Writer { reader, without, blank, depth: 0, out: Vec::with_capacity(object.len()) };
+pub(super) fn canonical(
+    object: &[u8],
+    without: &[&str],
+    blank: &[Range<usize>],
+) -> Result<Vec<u8>, JsonError> {
+    let scanner = Scanner { bytes: object, at: 0 };
+    let mut writer =
+        CanonicalWriter { scanner, without, blank, depth: 0, out: Vec::with_capacity(object.len()) };
     writer.value()?;
     Ok(writer.out)
 }
 
-struct Writer<'a> {
-    reader: Reader<'a>,
+struct CanonicalWriter<'a> {
+    scanner: Scanner<'a>,
     without: &'a [&'a str],
     blank: &'a [Range<usize>],
     depth: u32,
@@ -26,30 +31,30 @@ struct Writer<'a> {
 }
 
 /// A member as it has been written: its key with the quotes, and all of it with the comma.
-struct Written {
+struct MemberSpans {
     key: Range<usize>,
     all: Range<usize>,
 }
 
-impl Writer<'_> {
-    /// Writes the value that stands here; calls itself no deeper than the reader of requests lets arrays nest.
-    fn value(&mut self) -> Result<(), Flaw> {
-        self.reader.white_space();
-        match self.reader.peek() {
+impl CanonicalWriter<'_> {
+    /// Writes the value at the cursor; calls itself no deeper than the scanner of requests lets arrays nest.
+    fn value(&mut self) -> Result<(), JsonError> {
+        self.scanner.white_space();
+        match self.scanner.peek() {
             Some(b'{') => self.object(),
             Some(b'[') => self.array(),
             Some(b'"') => self.string(),
             _ => {
-                let start = self.reader.at;
-                self.reader.scalar()?;
-                self.out.extend_from_slice(&self.reader.bytes[start..self.reader.at]);
+                let start = self.scanner.at;
+                self.scanner.scalar()?;
+                self.out.extend_from_slice(&self.scanner.bytes[start..self.scanner.at]);
                 Ok(())
             }
         }
     }
 
-    fn array(&mut self) -> Result<(), Flaw> {
-        self.reader.eat(b'[');
+    fn array(&mut self) -> Result<(), JsonError> {
+        self.scanner.eat(b'[');
         self.out.push(b'[');
         self.depth += 1;
         while !self.closed(b']') {
@@ -61,8 +66,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn object(&mut self) -> Result<(), Flaw> {
-        self.reader.eat(b'{');
+    fn object(&mut self) -> Result<(), JsonError> {
+        self.scanner.eat(b'{');
         self.out.push(b'{');
         self.depth += 1;
         let start = self.out.len();
@@ -78,10 +83,10 @@ impl Writer<'_> {
 
     /// Passes white space and a comma, or the closing bracket.
     fn closed(&mut self, close: u8) -> bool {
-        self.reader.white_space();
-        self.reader.eat(b',');
-        self.reader.white_space();
-        self.reader.eat(close) || self.reader.peek().is_none()
+        self.scanner.white_space();
+        self.scanner.eat(b',');
+        self.scanner.white_space();
+        self.scanner.eat(close) || self.scanner.peek().is_none()
     }
 
     fn close(&mut self, close: u8) {
@@ -92,27 +97,27 @@ impl Writer<'_> {
     }
 
     /// Writes a member with a comma after it; nothing if it is to be left out.
-    fn member(&mut self) -> Result<Option<Written>, Flaw> {
-        let (start, key_at) = (self.out.len(), self.reader.at + 1);
+    fn member(&mut self) -> Result<Option<MemberSpans>, JsonError> {
+        let (start, key_at) = (self.out.len(), self.scanner.at + 1);
         self.string()?;
-        let key_end = self.reader.at - 1;
+        let key_end = self.scanner.at - 1;
         let key = start..self.out.len();
-        self.reader.white_space();
-        self.reader.eat(b':');
+        self.scanner.white_space();
+        self.scanner.eat(b':');
         self.out.push(b':');
         self.value()?;
         self.out.push(b',');
-        let name = &self.reader.bytes[key_at..key_end];
-        if self.depth == 1 && self.without.iter().any(|without| spells(name, without)) {
+        let name = &self.scanner.bytes[key_at..key_end];
+        if self.depth == 1 && self.without.iter().any(|without| decodes_to(name, without)) {
             self.out.truncate(start);
             return Ok(None);
         }
-        Ok(Some(Written { key, all: start..self.out.len() }))
+        Ok(Some(MemberSpans { key, all: start..self.out.len() }))
     }
 
     /// Puts the members that have been written since `start` in the order of their keys.
-    fn sort(&mut self, start: usize, mut members: Vec<Written>) {
-        let key = |member: &Written| &self.out[member.key.clone()];
+    fn sort(&mut self, start: usize, mut members: Vec<MemberSpans>) {
+        let key = |member: &MemberSpans| &self.out[member.key.clone()];
         if members.is_sorted_by_key(key) {
             return;
         }
@@ -125,19 +130,19 @@ impl Writer<'_> {
         self.out.extend_from_slice(&sorted);
     }
 
-    fn string(&mut self) -> Result<(), Flaw> {
-        let span = self.reader.string()?;
-        let inside = &self.reader.bytes[span.clone()];
+    fn string(&mut self) -> Result<(), JsonError> {
+        let span = self.scanner.string()?;
+        let inside = &self.scanner.bytes[span.clone()];
         if self.blank.binary_search_by_key(&span.start, |blank| blank.start).is_ok() {
             self.out.extend_from_slice(b"\"\"");
             return Ok(());
         }
-        // Without an escape it is written as it must be. A lone surrogate says U+FFFD whichever it is, but not every
-        // reader takes it so.
-        let said = inside.contains(&b'\\').then(|| decoded(inside, usize::MAX));
-        match said.filter(|said| !said.contains('\u{fffd}')) {
-            Some(said) => self.out.extend_from_slice(&quoted(&said)),
-            None => self.out.extend_from_slice(&self.reader.bytes[span.start - 1..=span.end]),
+        // Without an escape it is written as it must be. Every lone surrogate decodes to U+FFFD, but not every
+        // parser takes it so.
+        let text = inside.contains(&b'\\').then(|| decode(inside, usize::MAX));
+        match text.filter(|text| !text.contains('\u{fffd}')) {
+            Some(text) => self.out.extend_from_slice(&quoted(&text)),
+            None => self.out.extend_from_slice(&self.scanner.bytes[span.start - 1..=span.end]),
         }
         Ok(())
     }

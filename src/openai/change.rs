@@ -6,8 +6,8 @@
 mod caps;
 mod list;
 mod member;
-mod offer;
 mod system;
+mod tools;
 
 use super::{Api, ChatRequest, Edit, Rejection, json, splice};
 
@@ -16,7 +16,7 @@ use super::{Api, ChatRequest, Edit, Rejection, json, splice};
 pub enum Change {
     /// Gives the model a system prompt; unchanged where the API has none.
     SystemPrompt {
-        /// The operator's words.
+        /// The operator's text.
         text: String,
         /// What becomes of the client's own.
         mode: SystemMode,
@@ -28,7 +28,7 @@ pub enum Change {
         /// The value as JSON.
         json: Vec<u8>,
     },
-    /// Removes a member of the top level wherever it stands.
+    /// Removes a member of the top level wherever it is.
     Remove {
         /// The member's key.
         name: String,
@@ -45,7 +45,7 @@ pub enum Change {
         /// The limit.
         most: u64,
     },
-    /// Keeps these elements of `tools`, by index; without any nothing that speaks of tools stays.
+    /// Keeps these elements of `tools`, by index; without any, everything about tools goes.
     KeepTools(Vec<usize>),
     /// Adds tools, each as JSON, written as the API has them if they have Chat's shape; one whose name the client
     /// offers already is left out.
@@ -79,7 +79,7 @@ impl ChatRequest {
             return Ok(self.clone());
         }
         edits.sort_by_key(|edit| edit.span.start);
-        self.again(splice(self.body(), &edits))
+        self.reparse(splice(self.body(), &edits))
     }
 }
 
@@ -104,8 +104,8 @@ impl Change {
             Self::Remove { name } => member::remove(request, &[name]),
             Self::Cap { name, most } => caps::cap(request, name, *most),
             Self::CapTokens { most } => caps::cap_tokens(request, api, *most),
-            Self::KeepTools(kept) => offer::keep(request, kept),
-            Self::AddTools(tools) => offer::add(request, api, tools),
+            Self::KeepTools(kept) => tools::keep(request, kept),
+            Self::AddTools(tools) => tools::add(request, api, tools),
             Self::Model(name) => request.model_edit(name).into_iter().collect(),
             Self::IncludeUsage => include_usage(request, api),
         }

@@ -1,13 +1,13 @@
 //! Facts about the conversation that a request continues: how many of what.
 //!
-//! Refuses to read what is said, and to judge. Counts saturate.
+//! Refuses to read texts, and to judge. Counts saturate.
 
-use super::message::{Item, Message, Part, Role, parts};
+use super::message::{ContentPart, InputMessage, ItemKind, Role, parts};
 use super::{ChatRequest, json};
 
 /// How much of everything a request holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Conversation {
+pub struct MessageCounts {
     /// All messages, those of unknown roles included.
     pub messages: u32,
     /// Messages of the system and of developers, `instructions` and Anthropic's `system`.
@@ -32,15 +32,15 @@ impl ChatRequest {
     /// Returns how the conversation began, which stays as it goes on: the system prompt and the first message of a
     /// user, each at most 1 MiB.
     pub fn opening(&self) -> String {
-        let utterances = self.utterances();
-        let first = |role| utterances.iter().find(|utterance| utterance.role == role);
+        let message_texts = self.message_texts();
+        let first = |role| message_texts.iter().find(|one| one.role == role);
         let opening = [first(Role::System), first(Role::User)];
-        let words: Vec<&str> = opening.into_iter().flatten().map(|utterance| &*utterance.text).collect();
-        words.join("\n")
+        let texts: Vec<&str> = opening.into_iter().flatten().map(|one| &*one.text).collect();
+        texts.join("\n")
     }
 
-    /// Says whether the request speaks to the model in token ids, which nobody here can read.
-    pub fn speaks_in_tokens(&self) -> bool {
+    /// Says whether the prompt is given in token ids, which cannot be read here.
+    pub fn has_token_ids(&self) -> bool {
         let is_number = |value: &[u8]| value.first().is_some_and(u8::is_ascii_digit);
         ["prompt", "input"]
             .iter()
@@ -49,7 +49,7 @@ impl ChatRequest {
     }
 
     /// Says whether the client leaves it to the model which tool it calls, if any.
-    pub fn lets_choose_tools(&self) -> bool {
+    pub fn has_free_tool_choice(&self) -> bool {
         match self.member("tool_choice") {
             None => true,
             Some(choice) => [b"\"auto\"".as_slice(), b"\"required\"", b"null"].contains(&choice),
@@ -57,14 +57,14 @@ impl ChatRequest {
     }
 
     /// Counts what the request holds.
-    pub fn conversation(&self) -> Conversation {
+    pub fn message_counts(&self) -> MessageCounts {
         let mut count = Count::default();
-        for apart in ["instructions", "system"].iter().filter_map(|name| self.member(name)) {
-            if matches!(apart.first(), Some(b'"' | b'[')) {
+        for member in ["instructions", "system"].iter().filter_map(|name| self.member(name)) {
+            if matches!(member.first(), Some(b'"' | b'[')) {
                 count.message(Role::System);
             }
         }
-        if let Some(value) = self.texts().next() {
+        if let Some(value) = self.prompt_values().next() {
             count.value(value);
         }
         let tools = self.member("tools").into_iter().flat_map(json::array).count();
@@ -75,7 +75,7 @@ impl ChatRequest {
 
 #[derive(Default)]
 struct Count {
-    facts: Conversation,
+    facts: MessageCounts,
     /// Who spoke last of user and model.
     last: Option<Role>,
 }
@@ -88,39 +88,39 @@ impl Count {
             return self.message(Role::User);
         }
         for item in elements {
-            self.item(&Message::read(item));
+            self.item(&InputMessage::read(item));
         }
     }
 
-    fn item(&mut self, message: &Message<'_>) {
+    fn item(&mut self, message: &InputMessage<'_>) {
         match message.item() {
-            Item::ToolCall => {
+            ItemKind::ToolCall => {
                 add(&mut self.facts.tool_calls, 1);
                 self.last = Some(Role::Assistant);
             }
-            Item::ToolResult => {
+            ItemKind::ToolResult => {
                 self.message(Role::Tool);
                 self.images(message.output.unwrap_or_default());
             }
-            Item::Image => add(&mut self.facts.images, 1),
-            Item::Message if message.role == Role::Other && message.content.is_none() => {}
-            Item::Message => self.spoken(message),
+            ItemKind::Image => add(&mut self.facts.images, 1),
+            ItemKind::Message if message.role == Role::Other && message.content.is_none() => {}
+            ItemKind::Message => self.content_message(message),
         }
     }
 
-    fn spoken(&mut self, message: &Message<'_>) {
+    fn content_message(&mut self, message: &InputMessage<'_>) {
         let content = message.content.unwrap_or_default();
         let (mut results, mut others) = (false, false);
         for part in parts(content) {
             match part {
-                Part::ToolCall => add(&mut self.facts.tool_calls, 1),
-                Part::ToolResult(result) => {
+                ContentPart::ToolCall => add(&mut self.facts.tool_calls, 1),
+                ContentPart::ToolResult(result) => {
                     results = true;
                     self.images(result);
                     continue;
                 }
-                Part::Image => add(&mut self.facts.images, 1),
-                Part::Text(_) | Part::Media | Part::Other => {}
+                ContentPart::Image => add(&mut self.facts.images, 1),
+                ContentPart::Text(_) | ContentPart::Media | ContentPart::Other => {}
             }
             others = true;
         }
@@ -132,7 +132,7 @@ impl Count {
     }
 
     fn images(&mut self, content: &[u8]) {
-        add(&mut self.facts.images, parts(content).filter(|part| *part == Part::Image).count());
+        add(&mut self.facts.images, parts(content).filter(|part| *part == ContentPart::Image).count());
     }
 
     fn message(&mut self, role: Role) {
@@ -166,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn facts(rest: &str) -> Conversation {
-        ChatRequest::parse(Bytes::from(format!("{{\"model\":\"m\",{rest}}}"))).unwrap().conversation()
+    fn facts(rest: &str) -> MessageCounts {
+        ChatRequest::parse(Bytes::from(format!("{{\"model\":\"m\",{rest}}}"))).unwrap().message_counts()
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
             {"role":"assistant","content":"e","function_call":{}},{"role":"user","content":"f"},{"role":"critic"}, {"role":"odd","content":"g"}]"#;
         assert_eq!(
             facts(chat),
-            Conversation {
+            MessageCounts {
                 messages: 9,
                 system_messages: 1,
                 user_messages: 3,
@@ -200,7 +200,7 @@ mod tests {
             {"role":"user","content":"e"}]"#;
         assert_eq!(
             facts(input),
-            Conversation {
+            MessageCounts {
                 messages: 5,
                 system_messages: 1,
                 user_messages: 2,
@@ -223,7 +223,7 @@ mod tests {
             {"role":"user","content":[{"type":"tool_result","content":"e"},{"type":"text","text":"f"}]}]"#;
         assert_eq!(
             facts(messages),
-            Conversation {
+            MessageCounts {
                 messages: 6,
                 system_messages: 1,
                 user_messages: 2,
@@ -239,12 +239,12 @@ mod tests {
 
     #[test]
     fn a_prompt_is_one_users_message() {
-        let one = Conversation { messages: 1, user_messages: 1, turns: 1, ..Conversation::default() };
+        let one = MessageCounts { messages: 1, user_messages: 1, turns: 1, ..MessageCounts::default() };
         for rest in [r#""prompt":"a""#, r#""prompt":[1,2]"#, r#""input":["a","b"]"#, r#""query":"a""#] {
             assert_eq!(facts(rest), one, "{rest}");
         }
         for rest in ["\"system\":null", "\"messages\":[]", "\"messages\":{}"] {
-            assert_eq!(facts(rest), Conversation::default(), "{rest}");
+            assert_eq!(facts(rest), MessageCounts::default(), "{rest}");
         }
     }
 }

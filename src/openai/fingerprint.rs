@@ -5,7 +5,7 @@
 use ring::digest::{Context, SHA256};
 
 use super::canonical::canonical;
-use super::message::{Message, Part, Role, parts};
+use super::message::{ContentPart, InputMessage, Role, parts};
 use super::prompt::MAX_TEXT;
 use super::{Api, ChatRequest, json};
 
@@ -24,21 +24,21 @@ const IMMATERIAL: [&str; 8] = [
 /// What a request asks, in two depths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// SHA-256 of the API and of the body in canonical form, without the prompt's words and without what does not
+    /// SHA-256 of the API and of the body in canonical form, without the prompt's text and without what does not
     /// matter: requests with the same one differ in their prompt alone.
     pub partition: [u8; 32],
     /// SHA-256 of the partition and the prompt: requests with the same one ask the same.
     pub exact: [u8; 32],
-    /// The prompt's words, as [`ChatRequest::prompt_text`] returns them.
+    /// The prompt's text, as [`ChatRequest::prompt_text`] returns it.
     pub text: String,
 }
 
 impl ChatRequest {
-    /// Says whether an answer to this request can be given again: it generates text, from words that were read
-    /// whole, and the last message of a user holds no image, sound or file.
+    /// Says whether an answer to this request can be given again: it generates text, from text that was read
+    /// whole, and the last message of a user holds no image, audio or file.
     pub fn cacheable(&self, api: Api) -> bool {
         let generates = matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        if !generates || self.texts().next().is_some_and(last_is_seen_or_heard) {
+        if !generates || self.prompt_values().next().is_some_and(last_user_message_has_media) {
             return false;
         }
         let text = self.prompt_text();
@@ -48,7 +48,7 @@ impl ChatRequest {
 
     /// Hashes what the request asks; the order of keys, white space and the spelling of strings do not matter.
     pub fn fingerprint(&self, api: Api) -> Fingerprint {
-        let prompt = self.spoken().into_iter().find(|spoken| spoken.is_prompt);
+        let prompt = self.message_strings().into_iter().find(|strings| strings.is_prompt);
         let strings = prompt.map(|prompt| prompt.strings).unwrap_or_default();
         let blank: Vec<_> = strings.iter().map(|inside| json::span(self.body(), inside)).collect();
         // A request has been read as JSON; as bytes it is still a key of its own.
@@ -60,15 +60,15 @@ impl ChatRequest {
     }
 }
 
-/// Says whether the last message of a user has a part that is no text, or an image stands beside the messages.
-fn last_is_seen_or_heard(value: &[u8]) -> bool {
+/// Says whether the last message of a user has a part that is no text, or an image is an item of its own.
+fn last_user_message_has_media(value: &[u8]) -> bool {
     let mut found = false;
     for element in json::array(value) {
-        let message = Message::read(element);
-        if Part::read(element).is_media() {
+        let message = InputMessage::read(element);
+        if ContentPart::read(element).is_media() {
             found = true;
         } else if message.role == Role::User {
-            found = parts(message.content.unwrap_or_default()).any(Part::is_media);
+            found = parts(message.content.unwrap_or_default()).any(ContentPart::is_media);
         }
     }
     found

@@ -1,41 +1,41 @@
-//! A strict JSON reader that finds where things stand and leaves them there.
+//! A strict JSON scanner that finds where values are and leaves them there.
 //!
 //! Owns RFC 8259's grammar, one pass, no allocation, bounded depth. Refuses to know what any member means,
 //! and never turns a number into anything: what it has accepted can be passed on byte for byte.
 
 use std::ops::Range;
 
-use super::unescape::spells;
+use super::unescape::decodes_to;
 
 /// How deep arrays and objects may nest, the outermost included.
 pub(super) const MAX_DEPTH: u32 = 128;
 
 /// Where the text stops being JSON, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(super) struct JsonError {
     pub(super) at: usize,
     pub(super) detail: &'static str,
 }
 
 /// One member of an object or element of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    /// What stands between the key's quotes, escapes and all; empty in an array.
+pub(super) struct ItemSpan {
+    /// The bytes between the key's quotes, escapes and all; empty in an array.
     pub(super) key: Range<usize>,
     /// The value with its quotes or brackets, without white space around it.
     pub(super) value: Range<usize>,
 }
 
-/// The items of one array or object, in order; after a flaw there is nothing more.
+/// The items of one array or object, in order; after an error there is nothing more.
 pub(super) struct Items<'a> {
-    reader: Reader<'a>,
-    place: Place,
+    scanner: Scanner<'a>,
+    state: ItemsState,
     /// The byte that ends the items.
     close: u8,
 }
 
 #[derive(PartialEq, Eq)]
-enum Place {
+enum ItemsState {
     Start,
     Inside,
     End,
@@ -43,41 +43,41 @@ enum Place {
 
 /// Reads the members of the object that starts, after white space, at `at`.
 pub(super) fn members(bytes: &[u8], at: usize) -> Items<'_> {
-    Items { reader: Reader { bytes, at }, place: Place::Start, close: b'}' }
+    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b'}' }
 }
 
 /// Reads the elements of the array that starts, after white space, at `at`.
 pub(super) fn elements(bytes: &[u8], at: usize) -> Items<'_> {
-    Items { reader: Reader { bytes, at }, place: Place::Start, close: b']' }
+    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b']' }
 }
 
 /// Checks that the whole text is one value of any kind.
-pub(super) fn document(bytes: &[u8]) -> Result<(), Flaw> {
-    let mut reader = Reader { bytes, at: 0 };
-    reader.value()?;
-    reader.end()
+pub(super) fn document(bytes: &[u8]) -> Result<(), JsonError> {
+    let mut scanner = Scanner { bytes, at: 0 };
+    scanner.value()?;
+    scanner.end()
 }
 
 /// Says where the value ends that starts, after white space, at the start; nothing if there is none.
 pub(super) fn value_end(bytes: &[u8]) -> Option<usize> {
-    let mut reader = Reader { bytes, at: 0 };
-    reader.value().ok().map(|()| reader.at)
+    let mut scanner = Scanner { bytes, at: 0 };
+    scanner.value().ok().map(|()| scanner.at)
 }
 
 /// Finds a member's value in an object; of several the last one.
 pub(super) fn member<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let items = members(object, 0).map_while(Result::ok);
-    let found = items.filter(|item| spells(&object[item.key.clone()], name)).last()?;
+    let found = items.filter(|item| decodes_to(&object[item.key.clone()], name)).last()?;
     Some(&object[found.value])
 }
 
-/// Says where in `whole` a part stands that was found in it.
+/// Returns where in `whole` a part is that was found in it.
 pub(super) fn span(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
 
-/// Returns what stands between a string's quotes; nothing if the value is no string.
+/// Returns the bytes between a string's quotes; nothing if the value is no string.
 pub(super) fn string(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
@@ -94,7 +94,7 @@ pub(super) fn object(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     items.into_iter().flatten().map_while(Result::ok).map(|item| (&value[item.key], &value[item.value]))
 }
 
-/// Says whether a text stands in a JSON string as it is.
+/// Says whether a text needs no escapes in a JSON string.
 pub fn is_plain(text: &str) -> bool {
     plain(text.as_bytes()) == text.len()
 }
@@ -115,91 +115,91 @@ pub(super) fn escaped(text: &str) -> Vec<u8> {
 impl Items<'_> {
     /// Where the items end, once they are over: behind the closing bracket.
     pub(super) fn at(&self) -> usize {
-        self.reader.at
+        self.scanner.at
     }
 
     /// Requires that nothing but white space follows; call it when the items are over.
-    pub(super) fn end(mut self) -> Result<(), Flaw> {
-        self.reader.end()
+    pub(super) fn end(mut self) -> Result<(), JsonError> {
+        self.scanner.end()
     }
 
     #[inline]
-    fn step(&mut self) -> Result<Option<Item>, Flaw> {
-        let reader = &mut self.reader;
-        reader.white_space();
-        if self.place == Place::Start {
-            // `[` and `{` stand two before their closing bytes in ASCII.
-            reader.expect(self.close - 2, "expected an array or an object")?;
-            reader.white_space();
-            self.place = Place::Inside;
-            if reader.eat(self.close) {
+    fn step(&mut self) -> Result<Option<ItemSpan>, JsonError> {
+        let scanner = &mut self.scanner;
+        scanner.white_space();
+        if self.state == ItemsState::Start {
+            // `[` and `{` are two before their closing bytes in ASCII.
+            scanner.expect(self.close - 2, "expected an array or an object")?;
+            scanner.white_space();
+            self.state = ItemsState::Inside;
+            if scanner.eat(self.close) {
                 return Ok(None);
             }
-        } else if reader.eat(self.close) {
+        } else if scanner.eat(self.close) {
             return Ok(None);
         } else {
-            reader.expect(b',', "expected `,` or the closing bracket")?;
-            reader.white_space();
+            scanner.expect(b',', "expected `,` or the closing bracket")?;
+            scanner.white_space();
         }
-        let key = if self.close == b'}' { reader.key()? } else { 0..0 };
-        reader.white_space();
-        let start = reader.at;
-        match reader.peek() {
-            Some(b'{' | b'[') => reader.value()?,
-            _ => reader.scalar()?,
+        let key = if self.close == b'}' { scanner.key()? } else { 0..0 };
+        scanner.white_space();
+        let start = scanner.at;
+        match scanner.peek() {
+            Some(b'{' | b'[') => scanner.value()?,
+            _ => scanner.scalar()?,
         }
-        Ok(Some(Item { key, value: start..reader.at }))
+        Ok(Some(ItemSpan { key, value: start..scanner.at }))
     }
 }
 
 impl Iterator for Items<'_> {
-    type Item = Result<Item, Flaw>;
+    type Item = Result<ItemSpan, JsonError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.place == Place::End {
+        if self.state == ItemsState::End {
             return None;
         }
         let step = self.step();
         if !matches!(step, Ok(Some(_))) {
-            self.place = Place::End;
+            self.state = ItemsState::End;
         }
         step.transpose()
     }
 }
 
 /// A place in the text.
-pub(super) struct Reader<'a> {
+pub(super) struct Scanner<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
 }
 
-impl Reader<'_> {
-    /// Returns the byte that stands here.
+impl Scanner<'_> {
+    /// Returns the byte at the cursor.
     pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     #[cold]
-    fn flaw<T>(&self, detail: &'static str) -> Result<T, Flaw> {
+    fn error<T>(&self, detail: &'static str) -> Result<T, JsonError> {
         let detail = if self.at < self.bytes.len() { detail } else { "unexpected end" };
-        Err(Flaw { at: self.at, detail })
+        Err(JsonError { at: self.at, detail })
     }
 
-    fn end(&mut self) -> Result<(), Flaw> {
+    fn end(&mut self) -> Result<(), JsonError> {
         self.white_space();
-        if self.at == self.bytes.len() { Ok(()) } else { self.flaw("trailing characters") }
+        if self.at == self.bytes.len() { Ok(()) } else { self.error("trailing characters") }
     }
 
-    /// Passes this byte if it stands here, and says whether it did.
+    /// Passes this byte if it is next, and says whether it did.
     pub(super) fn eat(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
         there
     }
 
-    fn expect(&mut self, byte: u8, detail: &'static str) -> Result<(), Flaw> {
-        if self.eat(byte) { Ok(()) } else { self.flaw(detail) }
+    fn expect(&mut self, byte: u8, detail: &'static str) -> Result<(), JsonError> {
+        if self.eat(byte) { Ok(()) } else { self.error(detail) }
     }
 
     /// Passes white space.
@@ -211,9 +211,9 @@ impl Reader<'_> {
 
     /// Passes a key and its colon.
     #[inline]
-    fn key(&mut self) -> Result<Range<usize>, Flaw> {
+    fn key(&mut self) -> Result<Range<usize>, JsonError> {
         if self.peek() != Some(b'"') {
-            return self.flaw("expected a key in double quotes");
+            return self.error("expected a key in double quotes");
         }
         let key = self.string()?;
         self.white_space();
@@ -222,14 +222,14 @@ impl Reader<'_> {
     }
 
     /// Passes one value of any kind, however deep, inside an outermost array or object.
-    fn value(&mut self) -> Result<(), Flaw> {
-        let mut open = Open::default();
+    fn value(&mut self) -> Result<(), JsonError> {
+        let mut open = OpenBrackets::default();
         loop {
             self.white_space();
             match self.peek() {
                 Some(b'{') => {
                     if !open.push(true) {
-                        return self.flaw("nested too deeply");
+                        return self.error("nested too deeply");
                     }
                     self.at += 1;
                     self.white_space();
@@ -240,7 +240,7 @@ impl Reader<'_> {
                 }
                 Some(b'[') => {
                     if !open.push(false) {
-                        return self.flaw("nested too deeply");
+                        return self.error("nested too deeply");
                     }
                     self.at += 1;
                     self.white_space();
@@ -257,7 +257,7 @@ impl Reader<'_> {
     }
 
     /// After a value: passes closing brackets up to the next value; true when nothing is open any more.
-    fn close(&mut self, open: &mut Open) -> Result<bool, Flaw> {
+    fn close(&mut self, open: &mut OpenBrackets) -> Result<bool, JsonError> {
         while let Some(object) = open.top() {
             self.white_space();
             match (self.peek(), object) {
@@ -275,7 +275,7 @@ impl Reader<'_> {
                     self.at += 1;
                     open.pop();
                 }
-                _ => return self.flaw("expected `,` or the closing bracket"),
+                _ => return self.error("expected `,` or the closing bracket"),
             }
         }
         Ok(true)
@@ -283,26 +283,26 @@ impl Reader<'_> {
 
     /// Passes a string, number, boolean or null.
     #[inline]
-    pub(super) fn scalar(&mut self) -> Result<(), Flaw> {
+    pub(super) fn scalar(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
             Some(b'n') => self.word(b"null"),
-            _ => self.flaw("expected a value"),
+            _ => self.error("expected a value"),
         }
     }
 
-    fn word(&mut self, word: &[u8]) -> Result<(), Flaw> {
+    fn word(&mut self, word: &[u8]) -> Result<(), JsonError> {
         if self.bytes[self.at..].starts_with(word) {
             self.at += word.len();
             return Ok(());
         }
-        self.flaw("expected a value")
+        self.error("expected a value")
     }
 
-    fn number(&mut self) -> Result<(), Flaw> {
+    fn number(&mut self) -> Result<(), JsonError> {
         self.eat(b'-');
         if !self.eat(b'0') {
             self.digits()?;
@@ -320,16 +320,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Flaw> {
+    fn digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at == start { self.flaw("expected a digit") } else { Ok(()) }
+        if self.at == start { self.error("expected a digit") } else { Ok(()) }
     }
 
-    /// Passes the string that starts here and returns what stands between its quotes.
-    pub(super) fn string(&mut self) -> Result<Range<usize>, Flaw> {
+    /// Passes the string that starts here and returns the bytes between its quotes.
+    pub(super) fn string(&mut self) -> Result<Range<usize>, JsonError> {
         let start = self.at + 1;
         self.at = start;
         loop {
@@ -340,12 +340,12 @@ impl Reader<'_> {
                     return Ok(start..self.at - 1);
                 }
                 Some(b'\\') => self.escape()?,
-                _ => return self.flaw("control character in a string"),
+                _ => return self.error("control character in a string"),
             }
         }
     }
 
-    fn escape(&mut self) -> Result<(), Flaw> {
+    fn escape(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -353,12 +353,12 @@ impl Reader<'_> {
                 for _ in 0..4 {
                     self.at += 1;
                     if !self.peek().is_some_and(|digit| digit.is_ascii_hexdigit()) {
-                        return self.flaw("invalid \\u escape");
+                        return self.error("invalid \\u escape");
                     }
                 }
                 self.at += 1;
             }
-            _ => return self.flaw("invalid escape"),
+            _ => return self.error("invalid escape"),
         }
         Ok(())
     }
@@ -366,12 +366,12 @@ impl Reader<'_> {
 
 /// Which brackets are open: one bit a level, set for an object.
 #[derive(Default)]
-struct Open {
+struct OpenBrackets {
     objects: u128,
     depth: u32,
 }
 
-impl Open {
+impl OpenBrackets {
     fn push(&mut self, object: bool) -> bool {
         self.objects = self.objects << 1 | u128::from(object);
         self.depth += 1;
@@ -435,8 +435,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether `text` is an object by this reader.
-    fn accepts(text: &str) -> Result<(), Flaw> {
+    /// Whether `text` is an object by this scanner.
+    fn accepts(text: &str) -> Result<(), JsonError> {
         let mut items = members(text.as_bytes(), 0);
         for item in items.by_ref() {
             item?;
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn items_stand_where_they_stand() {
+    fn items_have_their_spans() {
         let text = br#" { "a" : 1 , "b\"": [ {} , "]" ] , "":-0.0e+1 } "#;
         let spans: Vec<_> = members(text, 0).map(|item| item.unwrap()).collect();
         let show = |span: &Range<usize>| std::str::from_utf8(&text[span.clone()]).unwrap();
@@ -483,7 +483,7 @@ mod tests {
     fn depth_is_bounded() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(accepts(&nested(127)), Ok(()));
-        assert_eq!(accepts(&nested(128)), Err(Flaw { at: 5 + 127, detail: "nested too deeply" }));
+        assert_eq!(accepts(&nested(128)), Err(JsonError { at: 5 + 127, detail: "nested too deeply" }));
         assert!(accepts(&"{\"a\":".repeat(1_000_000)).is_err());
     }
 

@@ -1,26 +1,26 @@
-//! One message or item of a conversation: who speaks, the words, and what stands beside the words.
+//! One message or item of a conversation: its role, its content and its other members.
 //!
-//! Owns the shapes of OpenAI's two conversations and of Anthropic's. Refuses to judge: an odd shape says nothing.
+//! Owns the shapes of OpenAI's two conversations and of Anthropic's. Refuses to judge: an unexpected shape has no text.
 //! Works on bytes that are known to be JSON.
 
 use super::json;
-use super::unescape::{spells, text as decoded};
+use super::unescape::{decode, decodes_to};
 
 /// How much of a `type` is read, in bytes; every known one is shorter.
 const MAX_KIND: usize = 64;
 
-/// Who speaks.
+/// The author of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The operator of the application: `system`, `developer`, or the API's own place for it.
     System,
-    /// The user, who also says what has no role: a prompt, an input, a query.
+    /// The user, also of what has no role: a prompt, an input, a query.
     User,
     /// The model.
     Assistant,
-    /// A tool that tells its result.
+    /// A tool, which gives its result.
     Tool,
-    /// Somebody of a role that no API names, or of none.
+    /// A role that no API names, or none.
     Other,
 }
 
@@ -29,7 +29,7 @@ impl Role {
         let Some(inside) = json::string(value) else {
             return Self::Other;
         };
-        match &*decoded(inside, MAX_KIND) {
+        match &*decode(inside, MAX_KIND) {
             "system" | "developer" => Self::System,
             "user" => Self::User,
             "assistant" => Self::Assistant,
@@ -40,19 +40,19 @@ impl Role {
 }
 
 /// The members of a message or item that matter, each as written.
-pub(super) struct Message<'a> {
+pub(super) struct InputMessage<'a> {
     pub(super) role: Role,
     pub(super) content: Option<&'a [u8]>,
-    /// What stands between the quotes of `type`.
+    /// The bytes between the quotes of `type`.
     pub(super) kind: &'a [u8],
-    /// What a tool gave back, in an item of its own.
+    /// The result of a tool, in an item of its own.
     pub(super) output: Option<&'a [u8]>,
     pub(super) tool_calls: Option<&'a [u8]>,
-    /// The one call of the days before `tool_calls`.
+    /// The one call, as it was before `tool_calls`.
     pub(super) function_call: Option<&'a [u8]>,
 }
 
-impl<'a> Message<'a> {
+impl<'a> InputMessage<'a> {
     /// Reads a message; one that is no object has nothing.
     pub(super) fn read(object: &'a [u8]) -> Self {
         let mut message = Self {
@@ -64,17 +64,17 @@ impl<'a> Message<'a> {
             function_call: None,
         };
         for (key, value) in json::object(object) {
-            if spells(key, "content") {
+            if decodes_to(key, "content") {
                 message.content = Some(value);
-            } else if spells(key, "role") {
+            } else if decodes_to(key, "role") {
                 message.role = Role::read(value);
-            } else if spells(key, "type") {
+            } else if decodes_to(key, "type") {
                 message.kind = json::string(value).unwrap_or_default();
-            } else if spells(key, "output") {
+            } else if decodes_to(key, "output") {
                 message.output = Some(value);
-            } else if spells(key, "tool_calls") {
+            } else if decodes_to(key, "tool_calls") {
                 message.tool_calls = Some(value);
-            } else if spells(key, "function_call") {
+            } else if decodes_to(key, "function_call") {
                 message.function_call = Some(value);
             }
         }
@@ -82,24 +82,24 @@ impl<'a> Message<'a> {
     }
 
     /// Says what kind of item this is.
-    pub(super) fn item(&self) -> Item {
-        let kind = decoded(self.kind, MAX_KIND);
+    pub(super) fn item(&self) -> ItemKind {
+        let kind = decode(self.kind, MAX_KIND);
         if kind.ends_with("_call_output") {
-            Item::ToolResult
+            ItemKind::ToolResult
         } else if kind.ends_with("_call") {
-            Item::ToolCall
+            ItemKind::ToolCall
         } else if is_image(&kind) {
-            Item::Image
+            ItemKind::Image
         } else {
-            Item::Message
+            ItemKind::Message
         }
     }
 }
 
 /// The kinds of items of a Responses input; Chat's messages are all messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Item {
-    /// Something said, if there is a role or a content.
+pub(super) enum ItemKind {
+    /// A message, if there is a role or a content.
     Message,
     /// The model calls a tool.
     ToolCall,
@@ -111,11 +111,11 @@ pub(super) enum Item {
 
 /// One part of a message's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part<'a> {
-    /// Words, between their quotes; refusals and thoughts are some, which servers show the model like any text.
+pub(super) enum ContentPart<'a> {
+    /// Text, between its quotes; refusals and reasoning too, which servers show the model like any text.
     Text(&'a [u8]),
     Image,
-    /// Sound, video, a file.
+    /// Audio, video or a file.
     Media,
     ToolCall,
     /// A tool's result with its own content, if any.
@@ -123,7 +123,7 @@ pub(super) enum Part<'a> {
     Other,
 }
 
-impl<'a> Part<'a> {
+impl<'a> ContentPart<'a> {
     /// Reads a part, which some servers also take as a bare string.
     pub(super) fn read(part: &'a [u8]) -> Self {
         if let Some(inside) = json::string(part) {
@@ -132,19 +132,19 @@ impl<'a> Part<'a> {
         let (mut kind, mut text, mut content) = (None, None, None);
         let (mut refusal, mut thinking) = (None, None);
         for (key, value) in json::object(part) {
-            if spells(key, "type") {
+            if decodes_to(key, "type") {
                 kind = json::string(value);
-            } else if spells(key, "text") {
+            } else if decodes_to(key, "text") {
                 text = json::string(value);
-            } else if spells(key, "refusal") {
+            } else if decodes_to(key, "refusal") {
                 refusal = json::string(value);
-            } else if spells(key, "thinking") {
+            } else if decodes_to(key, "thinking") {
                 thinking = json::string(value);
-            } else if spells(key, "content") {
+            } else if decodes_to(key, "content") {
                 content = Some(value);
             }
         }
-        match &*decoded(kind.unwrap_or_default(), MAX_KIND) {
+        match &*decode(kind.unwrap_or_default(), MAX_KIND) {
             "text" | "input_text" | "output_text" => text.map_or(Self::Other, Self::Text),
             "refusal" => refusal.map_or(Self::Other, Self::Text),
             "thinking" => thinking.map_or(Self::Other, Self::Text),
@@ -157,12 +157,12 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Says whether it is something other than text that a model looks at or listens to.
+    /// Says whether it is an image, audio, video or a file.
     pub(super) fn is_media(self) -> bool {
         matches!(self, Self::Image | Self::Media)
     }
 
-    /// Returns the words, if it has some.
+    /// Returns the text, if it has any.
     pub(super) fn text(self) -> Option<&'a [u8]> {
         match self {
             Self::Text(inside) => Some(inside),
@@ -176,8 +176,8 @@ fn is_image(kind: &str) -> bool {
 }
 
 /// Returns the parts of a content; none if it is no array.
-pub(super) fn parts(content: &[u8]) -> impl Iterator<Item = Part<'_>> {
-    json::array(content).map(Part::read)
+pub(super) fn parts(content: &[u8]) -> impl Iterator<Item = ContentPart<'_>> {
+    json::array(content).map(ContentPart::read)
 }
 
 #[cfg(test)]
@@ -186,29 +186,29 @@ mod tests {
 
     #[test]
     fn roles_are_what_the_apis_call_them() {
-        let role = |word: &str| Message::read(format!("{{\"role\":{word}}}").as_bytes()).role;
+        let role = |word: &str| InputMessage::read(format!("{{\"role\":{word}}}").as_bytes()).role;
         assert_eq!(role("\"developer\""), Role::System);
         assert_eq!(role(r#""us\u0065r""#), Role::User);
         assert_eq!(role("\"assistant\""), Role::Assistant);
         assert_eq!(role("\"function\""), Role::Tool);
         assert_eq!(role("\"User\""), Role::Other);
         assert_eq!(role("1"), Role::Other);
-        assert_eq!(Message::read(b"{}").role, Role::Other);
+        assert_eq!(InputMessage::read(b"{}").role, Role::Other);
     }
 
     #[test]
     fn parts_are_told_apart() {
-        let part = |json: &'static str| Part::read(json.as_bytes());
-        assert_eq!(part("\"a\""), Part::Text(b"a"));
-        assert_eq!(part(r#"{"text":"a","type":"input_text"}"#), Part::Text(b"a"));
-        assert_eq!(part(r#"{"type":"refusal","refusal":"no"}"#), Part::Text(b"no"));
-        assert_eq!(part(r#"{"thinking":"hm","text":"a","type":"thinking"}"#), Part::Text(b"hm"));
-        assert_eq!(part(r#"{"text":"a"}"#), Part::Other);
-        assert_eq!(part(r#"{"type":"text","text":1}"#), Part::Other);
-        assert_eq!(part(r#"{"type":"image_url","text":"a"}"#), Part::Image);
-        assert_eq!(part(r#"{"type":"input_audio"}"#), Part::Media);
-        assert_eq!(part(r#"{"type":"server_tool_use"}"#), Part::ToolCall);
-        assert_eq!(part(r#"{"type":"tool_result","content":"4"}"#), Part::ToolResult(b"\"4\""));
-        assert_eq!(part("1"), Part::Other);
+        let part = |json: &'static str| ContentPart::read(json.as_bytes());
+        assert_eq!(part("\"a\""), ContentPart::Text(b"a"));
+        assert_eq!(part(r#"{"text":"a","type":"input_text"}"#), ContentPart::Text(b"a"));
+        assert_eq!(part(r#"{"type":"refusal","refusal":"no"}"#), ContentPart::Text(b"no"));
+        assert_eq!(part(r#"{"thinking":"hm","text":"a","type":"thinking"}"#), ContentPart::Text(b"hm"));
+        assert_eq!(part(r#"{"text":"a"}"#), ContentPart::Other);
+        assert_eq!(part(r#"{"type":"text","text":1}"#), ContentPart::Other);
+        assert_eq!(part(r#"{"type":"image_url","text":"a"}"#), ContentPart::Image);
+        assert_eq!(part(r#"{"type":"input_audio"}"#), ContentPart::Media);
+        assert_eq!(part(r#"{"type":"server_tool_use"}"#), ContentPart::ToolCall);
+        assert_eq!(part(r#"{"type":"tool_result","content":"4"}"#), ContentPart::ToolResult(b"\"4\""));
+        assert_eq!(part("1"), ContentPart::Other);
     }
 }

@@ -1,4 +1,4 @@
-//! What the client wrote and what is answered in OpenAI's words: bytes in, bytes out, pure.
+//! What the client wrote and what is answered: bytes in, bytes out, pure.
 //!
 //! Owns the API's paths, the reading and rewriting of request bodies, usage in answers, and rejections.
 //! Refuses to know sockets, policies, pools and time.
@@ -6,11 +6,12 @@
 pub mod assemble;
 mod canonical;
 pub mod change;
-pub mod claims;
 pub mod conversation;
 pub mod fingerprint;
+pub mod groundedness;
 mod json;
 mod message;
+pub mod message_text;
 mod object;
 mod prompt;
 mod redact;
@@ -25,15 +26,15 @@ mod tail;
 pub mod tools;
 mod unescape;
 pub mod usage;
-pub mod utterance;
 
 pub use assemble::Assembler;
 pub use change::{Change, SystemMode};
-pub use claims::claims;
-pub use conversation::Conversation;
+pub use conversation::MessageCounts;
 pub use fingerprint::Fingerprint;
+pub use groundedness::choice_texts;
 pub use json::is_plain;
 pub use message::Role;
+pub use message_text::MessageText;
 pub use redact::Replacement;
 pub use rejection::{Fault, Rejection};
 pub use replay_stream::stream_of;
@@ -43,7 +44,6 @@ pub use rewrite::{AnswerRewriter, Channel, PendingText, RewriteLimits, TextId};
 pub use splice::{Edit, splice};
 pub use tools::Tool;
 pub use usage::{Format, TokenUsage, UsageReader};
-pub use utterance::Utterance;
 
 use http::Method;
 

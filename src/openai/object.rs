@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::json;
-use super::unescape::text as decoded;
+use super::unescape::decode;
 
 /// What ends a stream of OpenAI's older APIs.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -30,8 +30,8 @@ impl Object {
     }
 
     /// Adds a string.
-    pub(super) fn text(self, key: &str, said: &str) -> Self {
-        self.raw(key, &quoted(said))
+    pub(super) fn text(self, key: &str, value: &str) -> Self {
+        self.raw(key, &quoted(value))
     }
 
     /// Adds a whole number.
@@ -64,14 +64,14 @@ pub(super) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Ve
 }
 
 /// Writes a JSON string.
-pub(super) fn quoted(said: &str) -> Vec<u8> {
-    serde_json::to_vec(said).expect("a string always serialises")
+pub(super) fn quoted(value: &str) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a string always serialises")
 }
 
 /// Reads an object's members, keys decoded; nothing if it is none.
 pub(super) fn entries(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
     let items = json::members(object, 0).map_while(Result::ok);
-    items.map(|item| (decoded(&object[item.key], usize::MAX), &object[item.value]))
+    items.map(|item| (decode(&object[item.key], usize::MAX), &object[item.value]))
 }
 
 /// Reads an array's elements; nothing if it is none.
@@ -80,23 +80,23 @@ pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Returns what a string says; nothing if the value is none.
-pub(super) fn said(value: &[u8]) -> Option<Cow<'_, str>> {
+pub(super) fn string_value(value: &[u8]) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    Some(decoded(inside, usize::MAX))
+    Some(decode(inside, usize::MAX))
 }
 
 /// Returns what a member says that is a string.
 pub(super) fn said_in<'a>(object: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
-    json::member(object, key).and_then(said)
+    json::member(object, key).and_then(string_value)
 }
 
 /// Returns a member that is a whole number.
-pub(super) fn number_in(object: &[u8], key: &str) -> Option<u64> {
+pub(super) fn number_member(object: &[u8], key: &str) -> Option<u64> {
     std::str::from_utf8(json::member(object, key)?).ok()?.parse().ok()
 }
 
 /// Returns a member that is there and not null.
-pub(super) fn given<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
+pub(super) fn non_null_member<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
     json::member(object, key).filter(|value| *value != b"null")
 }
 
@@ -134,8 +134,8 @@ mod tests {
         assert_eq!(object, br#"{"a\"":[1.50,null],"b":"x\n\"","c":7}"#);
         assert_eq!(entries(&object).map(|(key, _)| key.into_owned()).collect::<Vec<_>>(), ["a\"", "b", "c"]);
         assert_eq!(elements(&inner).count(), 2);
-        assert_eq!(said_in(&object, "b").as_deref(), Some("x\n\""));
-        assert_eq!((number_in(&object, "c"), number_in(&object, "b")), (Some(7), None));
+        assert_eq!(string_member(&object, "b").as_deref(), Some("x\n\""));
+        assert_eq!((number_member(&object, "c"), number_member(&object, "b")), (Some(7), None));
         assert_eq!(Object::default().end(), b"{}");
         assert!(
             is_object(b" {} ") && !is_object(b"[]") && !is_object(b"{") && !is_object(b"{\"a\":\"\xff\"}")

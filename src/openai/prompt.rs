@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use super::json;
-use super::message::{Message, Part, Role, parts};
-use super::unescape::text as decoded;
+use super::message::{ContentPart, InputMessage, Role, parts};
+use super::unescape::decode;
 
 /// How much text is returned, in bytes. Classifiers read less, but of both ends: a question may stand after its matter.
 pub(super) const MAX_TEXT: usize = 1024 * 1024;
@@ -16,11 +16,11 @@ pub(super) const MAX_TEXT: usize = 1024 * 1024;
 /// text, failing that the last message that has any.
 pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
     if let Some(inside) = json::string(value) {
-        return decoded(inside, MAX_TEXT);
+        return decode(inside, MAX_TEXT);
     }
     let (mut by_user, mut by_anyone) = (None, None);
     for element in json::array(value).filter(|element| element.starts_with(b"{")) {
-        let message = Message::read(element);
+        let message = InputMessage::read(element);
         if message.content.is_some_and(has_text) {
             by_anyone = message.content;
             if message.role == Role::User {
@@ -34,14 +34,14 @@ pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
 
 fn has_text(content: &[u8]) -> bool {
     json::string(content).is_some_and(|inside| !inside.is_empty())
-        || parts(content).filter_map(Part::text).any(|inside| !inside.is_empty())
+        || parts(content).filter_map(ContentPart::text).any(|inside| !inside.is_empty())
 }
 
 /// Decodes a message's `content`: a string, or parts whose texts are joined by line ends.
 fn content_text(content: &[u8]) -> Cow<'_, str> {
     match json::string(content) {
-        Some(inside) => decoded(inside, MAX_TEXT),
-        None => joined(parts(content).filter_map(Part::text)),
+        Some(inside) => decode(inside, MAX_TEXT),
+        None => joined(parts(content).filter_map(ContentPart::text)),
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn joined<'a>(insides: impl Iterator<Item = &'a [u8]>) -> Cow<'a, str
     let mut text = Cow::Borrowed("");
     for inside in insides {
         if text.is_empty() {
-            text = decoded(inside, MAX_TEXT);
+            text = decode(inside, MAX_TEXT);
             continue;
         }
         let text = text.to_mut();
@@ -59,7 +59,7 @@ pub(super) fn joined<'a>(insides: impl Iterator<Item = &'a [u8]>) -> Cow<'a, str
             break;
         }
         text.push('\n');
-        text.push_str(&decoded(inside, MAX_TEXT - text.len()));
+        text.push_str(&decode(inside, MAX_TEXT - text.len()));
     }
     text
 }

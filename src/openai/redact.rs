@@ -1,50 +1,50 @@
-//! Takes pieces of what is said out of a body, inside the very strings in which they stand.
+//! Replaces pieces of texts inside the strings of the body that hold them.
 //!
 //! Refuses to know what is masked and why, and to touch any byte outside those strings.
 
 use std::ops::Range;
 
 use super::prompt::MAX_TEXT;
-use super::unescape::{place, text as decoded};
+use super::unescape::{decode, encoded_offset};
 use super::{ChatRequest, Edit, json, splice};
 
-/// What stands instead of some bytes of an utterance's text.
+/// A replacement for some bytes of a message text.
 pub type Replacement<'a> = (Range<usize>, &'a str);
 
 impl ChatRequest {
-    /// Returns the request with pieces of one utterance's text replaced, as [`Self::redacted_each`] does.
+    /// Returns the request with pieces of one message text replaced, as [`Self::redacted_each`] does.
     #[must_use]
-    pub fn redacted(&self, utterance: usize, replacements: &[Replacement<'_>]) -> Self {
-        self.redacted_each(&[(utterance, replacements)])
+    pub fn redacted(&self, message_text: usize, replacements: &[Replacement<'_>]) -> Self {
+        self.redacted_each(&[(message_text, replacements)])
     }
 
-    /// Returns the request with pieces of several utterances' texts replaced; each utterance, by its index in
-    /// [`Self::utterances`], stands there at most once.
+    /// Returns the request with pieces of several message texts replaced; each, by its index in
+    /// [`Self::message_texts`], is in the list at most once.
     ///
     /// A piece out of several strings is replaced in the first of them and removed from the next; the line ends
-    /// between the strings are nobody's bytes and stay. Pieces that overlap become one, with the first one's
+    /// between the strings are in none of them and stay. Pieces that overlap become one, with the first one's
     /// replacement, and pieces that start or end inside a character take it whole.
     #[must_use]
     pub fn redacted_each(&self, replaced: &[(usize, &[Replacement<'_>])]) -> Self {
-        let spoken = self.spoken();
+        let all = self.message_strings();
         let mut edits = Vec::new();
-        for (utterance, replacements) in replaced {
-            let Some(spoken) = spoken.get(*utterance) else {
+        for (message_text, replacements) in replaced {
+            let Some(strings) = all.get(*message_text) else {
                 continue;
             };
             let pieces = pieces(replacements);
             let mut start = 0;
-            for inside in &spoken.strings {
-                let said = decoded(inside, MAX_TEXT.saturating_sub(start));
-                if start == 0 && said.is_empty() {
-                    // Nothing sets off what stands before the text.
+            for inside in &strings.strings {
+                let text = decode(inside, MAX_TEXT.saturating_sub(start));
+                if start == 0 && text.is_empty() {
+                    // No line end comes before the first text.
                     continue;
                 }
-                if let Some(with) = rewritten(inside, &said, start, &pieces) {
+                if let Some(with) = rewritten(inside, &text, start, &pieces) {
                     edits.push(Edit { span: json::span(self.body(), inside), with });
                 }
                 // The line end before the next string is counted too.
-                start += said.len() + 1;
+                start += text.len() + 1;
             }
         }
         if edits.is_empty() {
@@ -52,7 +52,7 @@ impl ChatRequest {
         }
         edits.sort_by_key(|edit| edit.span.start);
         edits.dedup_by(|later, earlier| later.span.start < earlier.span.end);
-        self.again(splice(self.body(), &edits)).expect("only what strings say has changed")
+        self.reparse(splice(self.body(), &edits)).expect("only the insides of strings have changed")
     }
 }
 
@@ -71,10 +71,10 @@ fn pieces<'a>(replacements: &[Replacement<'a>]) -> Vec<Replacement<'a>> {
     pieces
 }
 
-/// Writes a string's insides anew; `said` is what they say, at byte `start` of the utterance. Nothing if no piece
+/// Writes a string's insides anew; `text` is their text, at byte `start` of the message text. Nothing if no piece
 /// touches it.
-fn rewritten(inside: &[u8], said: &str, start: usize, pieces: &[Replacement<'_>]) -> Option<Vec<u8>> {
-    let end = start + said.len();
+fn rewritten(inside: &[u8], text: &str, start: usize, pieces: &[Replacement<'_>]) -> Option<Vec<u8>> {
+    let end = start + text.len();
     // The line end after the string, which is no byte of any, belongs to it.
     let touched = |range: &Range<usize>| {
         range.start <= end && (range.end > start || (range.start == range.end && range.start >= start))
@@ -86,22 +86,22 @@ fn rewritten(inside: &[u8], said: &str, start: usize, pieces: &[Replacement<'_>]
     let mut out = Vec::with_capacity(inside.len());
     let (mut read, mut kept) = (0, 0);
     for (range, with) in pieces {
-        let from = said.floor_char_boundary(range.start.saturating_sub(start)).max(read);
-        let to = said.ceil_char_boundary((range.end - start).min(said.len()));
-        let place_from = kept + place(&inside[kept..], from - read);
+        let from = text.floor_char_boundary(range.start.saturating_sub(start)).max(read);
+        let to = text.ceil_char_boundary((range.end - start).min(text.len()));
+        let place_from = kept + encoded_offset(&inside[kept..], from - read);
         keep(&mut out, &inside[kept..place_from]);
         if range.start >= start {
             out.extend_from_slice(&json::escaped(with));
         }
-        kept = place_from + place(&inside[place_from..], to.max(from) - from);
+        kept = place_from + encoded_offset(&inside[place_from..], to.max(from) - from);
         read = to.max(from);
     }
     keep(&mut out, &inside[kept..]);
     Some(out)
 }
 
-/// Appends what stays. A low surrogate at its start stands alone and says U+FFFD; it is written so, lest it make a
-/// character with a high one that has come to stand before it.
+/// Appends what stays. A low surrogate at its start is unpaired and decodes to U+FFFD; it is written so, lest it make a
+/// character with a high one that now precedes it.
 fn keep(out: &mut Vec<u8>, inside: &[u8]) {
     match inside {
         [b'\\', b'u', b'd' | b'D', b'c'..=b'f' | b'C'..=b'F', _, _, rest @ ..] if !out.is_empty() => {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn several_utterances_are_masked_at_once_wherever_they_stand() {
+    fn several_texts_are_masked_at_once_wherever_they_are() {
         let body = r#"{"input":[{"role":"user","content":"abc"}],"model":"m","instructions":"def"}"#;
         let masked = request(body).redacted_each(&[(0, &[(1..2, "")]), (1, &[(0..1, "Z")])]);
         assert_eq!(
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(masked.prompt_text(), "\u{fffd}\u{fffd}");
     }
 
-    /// What stands between quotes, with what a reader must decode.
+    /// The insides of a string, escapes included.
     fn inside() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             "[a-zé😀 ]{1,3}",
@@ -207,16 +207,16 @@ mod tests {
         fn what_is_said_is_the_text_with_the_pieces_replaced(inside in inside(), replaced in replacements()) {
             let (prefix, suffix) = ("{\"model\" :\"m\",\n\"messages\":[{\"content\": \"", "\" ,\"role\":\"user\"}], \"x\":1.0 }");
             let request = request(&format!("{prefix}{inside}{suffix}"));
-            let said = request.prompt_text().into_owned();
-            if said.is_empty() {
+            let text = request.prompt_text().into_owned();
+            if text.is_empty() {
                 return Ok(());
             }
             // The same by hand: pieces at whole characters, from the end to the start, those that overlap left out.
-            let (mut expected, mut pieces) = (said.clone(), Vec::<Replacement<'_>>::new());
-            let mut sorted: Vec<_> = replaced.iter().filter(|(range, _)| range.end <= said.len()).collect();
+            let (mut expected, mut pieces) = (text.clone(), Vec::<Replacement<'_>>::new());
+            let mut sorted: Vec<_> = replaced.iter().filter(|(range, _)| range.end <= text.len()).collect();
             sorted.sort_by_key(|(range, _)| range.start);
             for (range, with) in sorted {
-                let whole = said.is_char_boundary(range.start) && said.is_char_boundary(range.end);
+                let whole = text.is_char_boundary(range.start) && text.is_char_boundary(range.end);
                 if whole && pieces.last().is_none_or(|(last, _)| last.end <= range.start) {
                     pieces.push((range.clone(), with));
                 }
@@ -235,24 +235,24 @@ mod tests {
         ) {
             let list = insides.iter().map(|inside| format!("\"{inside}\"")).collect::<Vec<_>>().join(" , ");
             let request = request(&format!("{{\"model\":\"m\",\"prompt\":[{list}]}}"));
-            let said = request.prompt_text().into_owned();
-            if said.is_empty() {
+            let text = request.prompt_text().into_owned();
+            if text.is_empty() {
                 return Ok(());
             }
-            let start = start % said.len();
-            let (from, to) = (said.floor_char_boundary(start), said.ceil_char_boundary(start + length));
+            let start = start % text.len();
+            let (from, to) = (text.floor_char_boundary(start), text.ceil_char_boundary(start + length));
             let masked = request.redacted(0, &[(start..start + length, "#")]);
             let bare = |text: &str| text.replace('\n', "");
-            let expected = bare(&format!("{}#{}", &said[..from], &said[to..]));
+            let expected = bare(&format!("{}#{}", &text[..from], &text[to..]));
             prop_assert_eq!(bare(&masked.prompt_text()), expected);
             prop_assert_eq!(memchr::memchr_iter(b',', masked.body()).count(), insides.len());
         }
 
         #[test]
-        fn nothing_breaks_it(inside in inside(), pieces in replacements(), utterance in 0_usize..3) {
+        fn nothing_breaks_it(inside in inside(), pieces in replacements(), message_text in 0_usize..3) {
             let request = request(&format!("{{\"model\":\"m\",\"prompt\":[\"{inside}\",\"{inside}\"]}}"));
             let pieces: Vec<_> = pieces.iter().map(|(range, with)| (range.clone(), with.as_str())).collect();
-            let masked = request.redacted(utterance, &pieces);
+            let masked = request.redacted(message_text, &pieces);
             prop_assert_eq!(masked.model(), "m");
         }
     }

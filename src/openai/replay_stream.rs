@@ -9,7 +9,7 @@ mod responses;
 use bytes::Bytes;
 
 use super::Api;
-use super::object::{given, is_object};
+use super::object::{is_object, non_null_member};
 pub(super) use responses::{EventSequence, EventSubject};
 
 /// How many pieces a text is cut into, about, at most.
@@ -21,7 +21,7 @@ const LONGEST_PIECE: usize = 16 * 1024;
 /// Writes a stream that says what the whole answer says, all events at once. `now`, in seconds since 1970, stands
 /// where the answer does not say when it was made. Nothing for what is no answer of this API.
 pub fn stream_of(answer: &[u8], api: Api, include_usage: bool, now: u64) -> Option<Bytes> {
-    if !is_object(answer) || given(answer, "error").is_some() {
+    if !is_object(answer) || non_null_member(answer, "error").is_some() {
         return None;
     }
     let stream = match api {

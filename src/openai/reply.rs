@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(
             stream,
             format!(
-                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{said}\",\"role\":\"assistant\"}},\"finish_reason\":\
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{string_value}\",\"role\":\"assistant\"}},\"finish_reason\":\
                  \"content_filter\",\"index\":0}}],\"created\":17,\"id\":\"chatcmpl-jailbreak-blocked-17\",\"model\":\
                  \"security-filter\",\"object\":\"chat.completion.chunk\"}}\n\ndata: [DONE]\n\n"
             )

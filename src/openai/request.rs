@@ -1,4 +1,4 @@
-//! A request's body: which model it names, what it says, and where in its bytes that stands.
+//! A request body: its model, its members, and where in its bytes they are.
 //!
 //! Owns the reading of the top level and the rewriting of `model`. Refuses to know what happens to the
 //! request, and to hold anything in its place: the client's bytes stay as they are.
@@ -8,17 +8,17 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::json::{self, Flaw, Item};
+use super::json::{self, ItemSpan, JsonError};
 use super::prompt;
-use super::unescape::{spells, text as decoded};
+use super::unescape::{decode, decodes_to};
 use super::{Api, Edit, Rejection, splice};
 
 /// How many members the top level may have; the APIs name fewer than a hundred.
 const MAX_MEMBERS: usize = 1024;
 
-/// The members that steer a request, `model` first. Each may stand there once: of two, two readers could take
+/// The members that routing reads, `model` first. Each may be there once: of two, two parsers could take
 /// different ones.
-const STEERING: [&str; 11] = [
+const UNIQUE: [&str; 11] = [
     "model",
     "stream",
     "stream_options",
@@ -32,8 +32,8 @@ const STEERING: [&str; 11] = [
     "tools",
 ];
 
-/// The members that hold what the request is about, most telling first.
-const TEXTS: [&str; 5] = ["messages", "prompt", "input", "query", "text_1"];
+/// The members that can hold the prompt, in order of preference.
+const PROMPT_MEMBERS: [&str; 5] = ["messages", "prompt", "input", "query", "text_1"];
 
 /// How many members of `metadata` are looked at.
 const MAX_METADATA: usize = 32;
@@ -44,50 +44,50 @@ const MAX_METADATA_KEY: usize = 128;
 /// How long a value of `metadata` may be, in bytes.
 const MAX_METADATA_VALUE: usize = 1024;
 
-/// A parsed request: its bytes, its model, and where its members stand.
+/// A parsed request: its bytes, its model, and the spans of its members.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
     body: Bytes,
-    members: Vec<Item>,
+    members: Vec<ItemSpan>,
     model: Box<str>,
     /// The value of `model`, with its quotes.
     model_span: Range<usize>,
-    /// The member that tells what the request is about, if several do.
-    telling: &'static str,
+    /// The member that holds the prompt, if several could.
+    prompt_member: &'static str,
 }
 
 impl ChatRequest {
     /// Reads a body; only its top level is looked at, the rest is checked to be JSON.
     pub fn parse(body: Bytes) -> Result<Self, Rejection> {
-        Self::read(body, TEXTS[0])
+        Self::read(body, PROMPT_MEMBERS[0])
     }
 
-    /// Reads a body for an API: of several members with a text, its own tells what the request is about.
+    /// Reads a body for an API: of several members with a text, its own holds the prompt.
     pub fn of(api: Api, body: Bytes) -> Result<Self, Rejection> {
         Self::read(body, api.text_member())
     }
 
     /// Reads this request's body with changes.
-    pub(super) fn again(&self, body: Bytes) -> Result<Self, Rejection> {
-        Self::read(body, self.telling)
+    pub(super) fn reparse(&self, body: Bytes) -> Result<Self, Rejection> {
+        Self::read(body, self.prompt_member)
     }
 
-    fn read(body: Bytes, telling: &'static str) -> Result<Self, Rejection> {
+    fn read(body: Bytes, prompt_member: &'static str) -> Result<Self, Rejection> {
         // Most bodies are ASCII, which is found out much faster.
         if !body.is_ascii()
             && let Err(error) = std::str::from_utf8(&body)
         {
-            return Err(bad_json(&body, Flaw { at: error.valid_up_to(), detail: "not UTF-8" }));
+            return Err(bad_json(&body, JsonError { at: error.valid_up_to(), detail: "not UTF-8" }));
         }
         let members = top_level(&body)?;
-        let model_at = steering(&body, &members)?.ok_or(Rejection::MissingModel)?;
+        let model_at = find_model(&body, &members)?.ok_or(Rejection::MissingModel)?;
         let model_span = members[model_at].value.clone();
         let inside = json::string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
         if inside.is_empty() {
             return Err(Rejection::MissingModel);
         }
-        let model = decoded(inside, usize::MAX).into();
-        Ok(Self { body, members, model, model_span, telling })
+        let model = decode(inside, usize::MAX).into();
+        Ok(Self { body, members, model, model_span, prompt_member })
     }
 
     /// Returns the model's name, decoded.
@@ -124,14 +124,14 @@ impl ChatRequest {
             return None;
         }
         let items = json::members(object, 0).map_while(Result::ok).take(MAX_METADATA);
-        let found = items.filter(|item| spells(&object[item.key.clone()], key)).last()?;
+        let found = items.filter(|item| decodes_to(&object[item.key.clone()], key)).last()?;
         scalar(&object[found.value]).filter(|text| text.len() <= MAX_METADATA_VALUE)
     }
 
     /// Returns what is to be classified, at most 1 MiB: the last user message that has text, or the prompt,
     /// the input or the query; empty if there is none.
     pub fn prompt_text(&self) -> Cow<'_, str> {
-        self.texts().next().map_or(Cow::Borrowed(""), prompt::text)
+        self.prompt_values().next().map_or(Cow::Borrowed(""), prompt::text)
     }
 
     /// Returns the body with another model's name and every other byte as it was.
@@ -147,26 +147,26 @@ impl ChatRequest {
         Some(Edit { span: self.model_span.clone(), with: json::quoted(model) })
     }
 
-    /// Returns the values that hold what the request is about and can hold text, most telling first.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
-        let others = TEXTS.iter().filter(|name| **name != self.telling);
-        let values = std::iter::once(&self.telling).chain(others).filter_map(|name| self.member(name));
+    /// Returns the values that can hold the prompt, the API's own first.
+    pub(super) fn prompt_values(&self) -> impl Iterator<Item = &[u8]> {
+        let others = PROMPT_MEMBERS.iter().filter(|name| **name != self.prompt_member);
+        let values = std::iter::once(&self.prompt_member).chain(others).filter_map(|name| self.member(name));
         values.filter(|value| matches!(value.first(), Some(b'"' | b'[')))
     }
 
-    /// Returns where the members of the top level stand, in order; there is at least one.
-    pub(super) fn members(&self) -> &[Item] {
+    /// Returns the spans of the top level's members, in order; there is at least one.
+    pub(super) fn members(&self) -> &[ItemSpan] {
         &self.members
     }
 
     /// Returns the value of a member; of several the last one, as most readers have it.
     pub(super) fn member(&self, name: &str) -> Option<&[u8]> {
-        let item = self.members.iter().rev().find(|item| spells(&self.body[item.key.clone()], name))?;
+        let item = self.members.iter().rev().find(|item| decodes_to(&self.body[item.key.clone()], name))?;
         Some(&self.body[item.value.clone()])
     }
 }
 
-fn top_level(body: &[u8]) -> Result<Vec<Item>, Rejection> {
+fn top_level(body: &[u8]) -> Result<Vec<ItemSpan>, Rejection> {
     let start = body.iter().position(|byte| !byte.is_ascii_whitespace());
     if start.is_some_and(|at| matches!(body[at], b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')) {
         return Err(not_an_object(body));
@@ -174,34 +174,34 @@ fn top_level(body: &[u8]) -> Result<Vec<Item>, Rejection> {
     let mut members = Vec::with_capacity(16);
     let mut items = json::members(body, 0);
     for item in items.by_ref() {
-        let item = item.map_err(|flaw| bad_json(body, flaw))?;
+        let item = item.map_err(|error| bad_json(body, error))?;
         if members.len() == MAX_MEMBERS {
-            return Err(bad_json(body, Flaw { at: item.key.start, detail: "too many members" }));
+            return Err(bad_json(body, JsonError { at: item.key.start, detail: "too many members" }));
         }
         members.push(item);
     }
-    items.end().map_err(|flaw| bad_json(body, flaw))?;
+    items.end().map_err(|error| bad_json(body, error))?;
     Ok(members)
 }
 
 /// Tells a JSON text that is not an object from one that is no JSON at all.
 #[cold]
 fn not_an_object(body: &[u8]) -> Rejection {
-    json::document(body).map_or_else(|flaw| bad_json(body, flaw), |()| Rejection::NotAnObject)
+    json::document(body).map_or_else(|error| bad_json(body, error), |()| Rejection::NotAnObject)
 }
 
-/// Finds `model`, and requires that each of the [`STEERING`] members stands there at most once.
-fn steering(body: &[u8], members: &[Item]) -> Result<Option<usize>, Rejection> {
-    let mut places = [None; STEERING.len()];
+/// Finds `model`, and requires each of the [`UNIQUE`] members at most once.
+fn find_model(body: &[u8], members: &[ItemSpan]) -> Result<Option<usize>, Rejection> {
+    let mut places = [None; UNIQUE.len()];
     for (at, item) in members.iter().enumerate() {
         let raw = &body[item.key.clone()];
-        let hidden = raw.contains(&b'\\').then(|| decoded(raw, usize::MAX));
+        let hidden = raw.contains(&b'\\').then(|| decode(raw, usize::MAX));
         let key = hidden.as_deref().map_or(raw, str::as_bytes);
-        let Some(which) = STEERING.iter().position(|name| name.as_bytes() == key) else {
+        let Some(which) = UNIQUE.iter().position(|name| name.as_bytes() == key) else {
             continue;
         };
         if places[which].replace(at).is_some() {
-            return Err(Rejection::DuplicateField { name: STEERING[which] });
+            return Err(Rejection::DuplicateField { name: UNIQUE[which] });
         }
     }
     Ok(places[0])
@@ -211,22 +211,22 @@ fn steering(body: &[u8], members: &[Item]) -> Result<Option<usize>, Rejection> {
 fn scalar(value: &[u8]) -> Option<Cow<'_, str>> {
     match value.first()? {
         b'{' | b'[' | b'n' => None,
-        b'"' => Some(decoded(json::string(value)?, usize::MAX)),
-        _ => Some(decoded(value, usize::MAX)),
+        b'"' => Some(decode(json::string(value)?, usize::MAX)),
+        _ => Some(decode(value, usize::MAX)),
     }
 }
 
 /// Turns an offset into a line and a column in characters.
 #[cold]
-fn bad_json(body: &[u8], flaw: Flaw) -> Rejection {
-    let before = &body[..flaw.at.min(body.len())];
+fn bad_json(body: &[u8], error: JsonError) -> Rejection {
+    let before = &body[..error.at.min(body.len())];
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
     let starts_character = |byte: &&u8| **byte & 0xc0 != 0x80;
     Rejection::BadJson {
         line: memchr::memchr_iter(b'\n', before).count() + 1,
         column: before[line_start..].iter().filter(starts_character).count() + 1,
-        byte: flaw.at,
-        detail: flaw.detail,
+        byte: error.at,
+        detail: error.detail,
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub struct Edit {
     /// Which bytes of the body go.
     pub span: Range<usize>,
-    /// What stands there afterwards.
+    /// What replaces them.
     pub with: Vec<u8>,
 }
 

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::unescape::{spells, text as decoded};
+use super::unescape::{decode, decodes_to};
 use super::{Api, ChatRequest, json};
 
 /// How much of a tool's name is read, in bytes.
@@ -18,7 +18,7 @@ const MAX_DESCRIPTION: usize = 16 * 1024;
 pub struct Tool<'a> {
     /// Its name, at most 256 bytes; a server's own tool, which has none, goes by its `type`.
     pub name: Cow<'a, str>,
-    /// What it does, at most 16 KiB; empty if that is not said.
+    /// What it does, at most 16 KiB; empty if there is none.
     pub description: Cow<'a, str>,
     /// Its JSON as the client wrote it.
     pub raw: &'a [u8],
@@ -27,13 +27,13 @@ pub struct Tool<'a> {
 impl<'a> Tool<'a> {
     /// Reads a tool out of valid JSON; one of odd shape has no name.
     pub fn read(raw: &'a [u8]) -> Self {
-        let shape = Shape::read(raw);
-        let function = shape.function.map(Shape::read);
-        let told = function.as_ref().unwrap_or(&shape);
-        let name = told.name.or(shape.kind).unwrap_or_default();
+        let shape = ToolMembers::read(raw);
+        let function = shape.function.map(ToolMembers::read);
+        let described = function.as_ref().unwrap_or(&shape);
+        let name = described.name.or(shape.kind).unwrap_or_default();
         Self {
-            name: decoded(name, MAX_NAME),
-            description: decoded(told.description.unwrap_or_default(), MAX_DESCRIPTION),
+            name: decode(name, MAX_NAME),
+            description: decode(described.description.unwrap_or_default(), MAX_DESCRIPTION),
             raw,
         }
     }
@@ -48,7 +48,7 @@ impl ChatRequest {
 
 /// The members of a tool, or of the function in it.
 #[derive(Default)]
-struct Shape<'a> {
+struct ToolMembers<'a> {
     /// `type`, `name` and `description`, between their quotes.
     kind: Option<&'a [u8]>,
     name: Option<&'a [u8]>,
@@ -58,19 +58,19 @@ struct Shape<'a> {
     parameters: Option<&'a [u8]>,
 }
 
-impl<'a> Shape<'a> {
+impl<'a> ToolMembers<'a> {
     fn read(raw: &'a [u8]) -> Self {
         let mut shape = Self::default();
         for (key, value) in json::object(raw) {
-            if spells(key, "type") {
+            if decodes_to(key, "type") {
                 shape.kind = json::string(value);
-            } else if spells(key, "name") {
+            } else if decodes_to(key, "name") {
                 shape.name = json::string(value);
-            } else if spells(key, "description") {
+            } else if decodes_to(key, "description") {
                 shape.description = json::string(value);
-            } else if spells(key, "function") {
+            } else if decodes_to(key, "function") {
                 shape.function = value.starts_with(b"{").then_some(value);
-            } else if spells(key, "parameters") || spells(key, "input_schema") {
+            } else if decodes_to(key, "parameters") || decodes_to(key, "input_schema") {
                 shape.parameters = Some(value);
             }
         }
@@ -80,19 +80,19 @@ impl<'a> Shape<'a> {
 
 /// Writes a tool in an API's own shape if it is in Chat's; any other shape stays as it is.
 pub(super) fn shaped(raw: &[u8], api: Api) -> Cow<'_, [u8]> {
-    let Some(function) = Shape::read(raw).function else {
+    let Some(function) = ToolMembers::read(raw).function else {
         return Cow::Borrowed(raw);
     };
     let members = function[1..function.len() - 1].trim_ascii();
     match api {
         Api::Responses if members.is_empty() => Cow::Borrowed(raw),
         Api::Responses => Cow::Owned([b"{\"type\":\"function\",", members, b"}"].concat()),
-        Api::Messages | Api::CountTokens => Cow::Owned(anthropics(&Shape::read(function))),
+        Api::Messages | Api::CountTokens => Cow::Owned(anthropics(&ToolMembers::read(function))),
         _ => Cow::Borrowed(raw),
     }
 }
 
-fn anthropics(function: &Shape<'_>) -> Vec<u8> {
+fn anthropics(function: &ToolMembers<'_>) -> Vec<u8> {
     let string = |inside: &[u8]| [b"\"", inside, b"\""].concat();
     let mut out = [&b"{\"name\":"[..], &string(function.name.unwrap_or_default())].concat();
     if let Some(description) = function.description {

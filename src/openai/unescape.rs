@@ -1,53 +1,53 @@
-//! What a JSON string says: its escapes decoded, bounded, and never a failure.
+//! The text of a JSON string: its escapes decoded, bounded, and never a failure.
 //!
-//! Refuses to check the escapes; whoever calls has read the string with `json`.
+//! Refuses to check the escapes; callers have scanned the string with `json`.
 
 use std::borrow::Cow;
 
 use super::hex;
 
-/// Says whether a string with these insides spells `name`, which escapes can hide.
-pub(super) fn spells(inside: &[u8], name: &str) -> bool {
-    inside == name.as_bytes() || (inside.contains(&b'\\') && text(inside, usize::MAX) == name)
+/// Says whether a string with these insides decodes to `name`, which escapes can hide.
+pub(super) fn decodes_to(inside: &[u8], name: &str) -> bool {
+    inside == name.as_bytes() || (inside.contains(&b'\\') && decode(inside, usize::MAX) == name)
 }
 
-/// Decodes what stands between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes
+/// Decodes the bytes between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes
 /// U+FFFD.
-pub(super) fn text(inside: &[u8], limit: usize) -> Cow<'_, str> {
+pub(super) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
     // An escape takes at most six bytes for one, and the character at the limit is to be seen whole.
     let enough = limit.saturating_mul(6).saturating_add(12);
     let written = String::from_utf8_lossy(&inside[..inside.len().min(enough)]);
     if !written.contains('\\') {
         return bounded(written, limit);
     }
-    let mut said = String::with_capacity(written.len().min(limit.saturating_add(4)));
+    let mut text = String::with_capacity(written.len().min(limit.saturating_add(4)));
     let mut rest = &*written;
-    while said.len() < limit {
+    while text.len() < limit {
         let Some(escape) = memchr::memchr(b'\\', rest.as_bytes()) else {
-            said.push_str(rest);
+            text.push_str(rest);
             break;
         };
-        said.push_str(&rest[..escape]);
+        text.push_str(&rest[..escape]);
         let (c, used) = unescape(&rest.as_bytes()[escape..]);
-        said.push(c);
+        text.push(c);
         rest = rest.get(escape + used..).unwrap_or_default();
     }
-    bounded(Cow::Owned(said), limit)
+    bounded(Cow::Owned(text), limit)
 }
 
-/// Finds where in a string's insides the character starts that stands at byte `at` of what they say, or their end;
+/// Finds where in a string's insides the character starts that is at byte `at` of their text, or their end;
 /// the insides are UTF-8.
-pub(super) fn place(inside: &[u8], at: usize) -> usize {
-    let (mut written, mut said) = (0, 0);
-    while said < at && written < inside.len() {
+pub(super) fn encoded_offset(inside: &[u8], at: usize) -> usize {
+    let (mut written, mut text) = (0, 0);
+    while text < at && written < inside.len() {
         let plain = memchr::memchr(b'\\', &inside[written..]).unwrap_or(inside.len() - written);
-        if plain >= at - said {
-            return written + (at - said);
+        if plain >= at - text {
+            return written + (at - text);
         }
-        (written, said) = (written + plain, said + plain);
+        (written, text) = (written + plain, text + plain);
         if written < inside.len() {
             let (c, used) = unescape(&inside[written..]);
-            (written, said) = (written + used, said + c.len_utf8());
+            (written, text) = (written + used, text + c.len_utf8());
         }
     }
     written.min(inside.len())
@@ -107,20 +107,20 @@ mod tests {
 
     #[test]
     fn escapes_are_decoded_and_lone_surrogates_replaced() {
-        let decode = |inside: &'static str| text(inside.as_bytes(), usize::MAX);
+        let decode = |inside: &'static str| decode(inside.as_bytes(), usize::MAX);
         assert_eq!(decode(r#"a\"\\\/\b\f\n\r\té"#), "a\"\\/\u{8}\u{c}\n\r\té");
         assert_eq!(decode(r"\u0041\ud83d\ude00\ud83dx\ude00\ud83d\u0041"), "A😀\u{fffd}x\u{fffd}\u{fffd}A");
-        assert!(spells(br"mod\u0065l", "model") && !spells(br"mod\u0066l", "model"));
+        assert!(decodes_to(br"mod\u0065l", "model") && !decodes_to(br"mod\u0066l", "model"));
     }
 
     #[test]
     fn decoded_text_is_cut_at_a_character() {
-        assert_eq!(text("aéé".as_bytes(), 4), "aé");
-        assert_eq!(text("a\\u00e9é".as_bytes(), 4), "aé");
-        assert_eq!(text("\\n\\n\\n".as_bytes(), 2), "\n\n");
+        assert_eq!(decode("aéé".as_bytes(), 4), "aé");
+        assert_eq!(decode("a\\u00e9é".as_bytes(), 4), "aé");
+        assert_eq!(decode("\\n\\n\\n".as_bytes(), 2), "\n\n");
     }
 
-    /// What may stand in a string as one character or two.
+    /// One or two characters of a string, escaped or not.
     fn piece() -> impl Strategy<Value = String> {
         prop_oneof![
             "[a-zé😀]{1,2}",
@@ -139,28 +139,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_string_comes_back(said in ".{0,40}", limit in 0_usize..40) {
-            let json = serde_json::to_string(&said).unwrap();
+        fn any_string_comes_back(text in ".{0,40}", limit in 0_usize..40) {
+            let json = serde_json::to_string(&text).unwrap();
             let inside = &json.as_bytes()[1..json.len() - 1];
-            prop_assert_eq!(text(inside, usize::MAX), said.as_str());
-            let cut = text(inside, limit);
-            prop_assert!(said.starts_with(&*cut) && cut.len() <= limit && cut.len() + 4 > limit.min(said.len()));
+            prop_assert_eq!(decode(inside, usize::MAX), text.as_str());
+            let cut = decode(inside, limit);
+            prop_assert!(text.starts_with(&*cut) && cut.len() <= limit && cut.len() + 4 > limit.min(text.len()));
         }
 
         #[test]
         fn every_character_has_its_place(pieces in prop::collection::vec(piece(), 0..8)) {
             let inside = pieces.concat();
-            let said = text(inside.as_bytes(), usize::MAX);
-            for (at, _) in said.char_indices().chain([(said.len(), ' ')]) {
-                let (before, after) = inside.as_bytes().split_at(place(inside.as_bytes(), at));
-                prop_assert_eq!(text(before, usize::MAX), &said[..at]);
-                prop_assert_eq!(text(after, usize::MAX), &said[at..]);
+            let text = decode(inside.as_bytes(), usize::MAX);
+            for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
+                let (before, after) = inside.as_bytes().split_at(encoded_offset(inside.as_bytes(), at));
+                prop_assert_eq!(decode(before, usize::MAX), &text[..at]);
+                prop_assert_eq!(decode(after, usize::MAX), &text[at..]);
             }
         }
 
         #[test]
         fn nothing_breaks_it(inside in prop::collection::vec(any::<u8>(), 0..24), limit in 0_usize..24) {
-            prop_assert!(text(&inside, limit).len() <= limit);
+            prop_assert!(decode(&inside, limit).len() <= limit);
         }
     }
 }

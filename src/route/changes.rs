@@ -61,14 +61,14 @@ async fn tool_changes(tools: &Tools, request: &ChatRequest, shelf: &Shelf<'_>) -
             vec![Change::KeepTools(kept.map(|(at, _)| at).collect())]
         }
         Tools::Rank(pick) => rank(*pick, request, shelf).await.into_iter().collect(),
-        Tools::Select(pick, specs) if request.lets_choose_tools() => {
+        Tools::Select(pick, specs) if request.has_free_tool_choice() => {
             let picked = picked(*pick, specs, shelf);
             if picked.is_empty() {
                 return Vec::new();
             }
             vec![Change::KeepTools(Vec::new()), Change::AddTools(picked)]
         }
-        Tools::Add(pick, specs) if request.lets_choose_tools() => {
+        Tools::Add(pick, specs) if request.has_free_tool_choice() => {
             let picked = picked(*pick, specs, shelf);
             (!picked.is_empty()).then_some(Change::AddTools(picked)).into_iter().collect()
         }

@@ -133,7 +133,7 @@ pub(super) fn judge_pii(
 
 /// Why a request cannot be judged whatever the classifier says: it has no words.
 fn unreadable(request: &ChatRequest) -> Option<Unknown> {
-    request.speaks_in_tokens().then_some(Unknown::Unsupported)
+    request.has_token_ids().then_some(Unknown::Unsupported)
 }
 
 /// Notes that a guard has no answer, and refuses the request if the guard wants that.
@@ -181,11 +181,11 @@ fn mask(guard: &PiiGuard, known: &Known, request: &ChatRequest) -> (ChatRequest,
     let mut masked = Masked::new();
     let mut result = request.clone();
     let texts: Vec<(usize, String)> = request
-        .utterances()
+        .message_texts()
         .into_iter()
         .enumerate()
-        .map(|(at, utterance)| {
-            (if utterance.is_prompt { usize::MAX } else { at }, utterance.text.into_owned())
+        .map(|(at, message_text)| {
+            (if message_text.is_prompt { usize::MAX } else { at }, message_text.text.into_owned())
         })
         .collect();
     for (place, findings) in read(known, guard.scope) {

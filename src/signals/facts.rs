@@ -1,11 +1,11 @@
 //! Signals that need no reading of texts: the shape of a conversation, its metadata, and who asks.
 
 use super::reading::{Reading, Why};
-use crate::openai::{ChatRequest, Conversation};
+use crate::openai::{ChatRequest, MessageCounts};
 use crate::policy::{Feature, MetadataTest, Person};
 
 /// Reads a signal of how much of something a conversation holds.
-pub(super) fn conversation(holds: &Conversation, feature: Feature, (min, max): (u64, u64)) -> Reading {
+pub(super) fn conversation(holds: &MessageCounts, feature: Feature, (min, max): (u64, u64)) -> Reading {
     let (what, count) = match feature {
         Feature::Messages => ("messages", holds.messages),
         Feature::UserMessages => ("user messages", holds.user_messages),
@@ -83,7 +83,7 @@ mod tests {
             r#""tools":[{}],"messages":[{"role":"user","content":"a"},
             {"role":"assistant","tool_calls":[{},{}]},{"role":"tool","content":"b"}]"#,
         );
-        let holds = chat.conversation();
+        let holds = chat.message_counts();
         let matches = |feature, bounds| conversation(&holds, feature, bounds).matches;
         assert!(matches(Feature::ToolCalls, (2, 2)) && !matches(Feature::ToolCalls, (3, u64::MAX)));
         assert!(matches(Feature::Messages, (3, 9)) && matches(Feature::Images, (0, 0)));

@@ -14,7 +14,7 @@ use super::reading::{self, Reading, Signals, Told};
 use super::wanted::Wanted;
 use super::{facts, language, structure};
 use crate::classify::{Classifier, Cost, Findings, Label, Questions, Unknown};
-use crate::openai::{ChatRequest, Conversation, Role, Utterance};
+use crate::openai::{ChatRequest, MessageCounts, MessageText, Role};
 use crate::policy::{BasisPoints, Person, Scope, SignalId, SignalKind};
 
 /// A request of which something is to be known.
@@ -37,9 +37,9 @@ pub struct Known {
     pub signals: Signals,
     /// What the classifier found in the prompt, if it was asked.
     pub prompt: Option<Findings>,
-    /// The prompt's place among [`ChatRequest::utterances`]; nothing where they were not read or none is the prompt.
+    /// The prompt's place among [`ChatRequest::message_texts`]; nothing where they were not read or none is the prompt.
     pub prompt_at: Option<usize>,
-    /// What it found in other texts, each by its place among [`ChatRequest::utterances`].
+    /// What it found in other texts, each by its place among [`ChatRequest::message_texts`].
     pub others: Vec<(usize, Findings)>,
     /// What the classifier's answers cost: sums of what was read, and the longest of the times.
     pub cost: Cost,
@@ -47,7 +47,7 @@ pub struct Known {
 
 /// The texts of a request, as far as they are needed.
 struct Texts<'a> {
-    all: Vec<Utterance<'a>>,
+    all: Vec<MessageText<'a>>,
     prompt: std::borrow::Cow<'a, str>,
     prompt_at: Option<usize>,
     /// The places of the user's messages before the prompt, the latest first.
@@ -60,7 +60,7 @@ impl<'a> Texts<'a> {
             let prompt = request.prompt_text();
             return Self { all: Vec::new(), prompt, prompt_at: None, earlier: Vec::new() };
         }
-        let all = request.utterances();
+        let all = request.message_texts();
         let prompt_at = all.iter().position(|said| said.is_prompt);
         let before = all[..prompt_at.unwrap_or(0)].iter().enumerate().rev();
         let by_user = before.filter(|(_, said)| said.role == Role::User).map(|(place, _)| place);
@@ -208,7 +208,7 @@ struct Source<'a> {
     texts: &'a Texts<'a>,
     classifier: &'a Classifier,
     length: OnceCell<Length<'a>>,
-    holds: OnceCell<Conversation>,
+    holds: OnceCell<MessageCounts>,
 }
 
 impl Source<'_> {
@@ -229,7 +229,7 @@ impl Source<'_> {
                 patterns.read(prompt, (*min_milli, *max_milli), deadline)
             }
             (SignalKind::Conversation { feature, min, max }, _) => {
-                let holds = self.holds.get_or_init(|| self.asked.request.conversation());
+                let holds = self.holds.get_or_init(|| self.asked.request.message_counts());
                 Ok(facts::conversation(holds, *feature, (*min, *max)))
             }
             (SignalKind::Metadata { key, test }, _) => Ok(facts::metadata(self.asked.request, key, test)),

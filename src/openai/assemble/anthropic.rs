@@ -3,7 +3,7 @@
 //! Refuses to know other APIs' streams.
 
 use crate::openai::json;
-use crate::openai::object::{Object, array, entries, given, number_in, said_in};
+use crate::openai::object::{Object, array, entries, non_null_member, number_member, string_member};
 
 use super::NotMergeable;
 use super::merged::{ByteBudget, MergedObject, indexed};
@@ -27,18 +27,18 @@ impl MessageAssembler {
     /// Merges one event.
     pub(super) fn take(&mut self, data: &[u8], max_bytes: usize) -> Result<(), NotMergeable> {
         self.budget.max = max_bytes;
-        match said_in(data, "type").as_deref() {
-            Some("message_start") => self.start(given(data, "message").ok_or(NotMergeable)?),
+        match string_member(data, "type").as_deref() {
+            Some("message_start") => self.start(non_null_member(data, "message").ok_or(NotMergeable)?),
             Some("content_block_start") => {
-                let block = given(data, "content_block").ok_or(NotMergeable)?;
+                let block = non_null_member(data, "content_block").ok_or(NotMergeable)?;
                 let merged = indexed(&mut self.blocks, index_of(data)?, &mut self.budget)?;
                 merged.merge_block(block, &mut self.budget)
             }
             Some("content_block_delta") => {
-                self.delta(index_of(data)?, given(data, "delta").ok_or(NotMergeable)?)
+                self.delta(index_of(data)?, non_null_member(data, "delta").ok_or(NotMergeable)?)
             }
             Some("message_delta") => {
-                for (key, value) in given(data, "delta").into_iter().flat_map(entries) {
+                for (key, value) in non_null_member(data, "delta").into_iter().flat_map(entries) {
                     self.top.last(&key, value, &mut self.budget)?;
                 }
                 self.usage(data)
@@ -82,7 +82,7 @@ impl MessageAssembler {
     }
 
     fn usage(&mut self, of: &[u8]) -> Result<(), NotMergeable> {
-        for (key, value) in given(of, "usage").into_iter().flat_map(entries) {
+        for (key, value) in non_null_member(of, "usage").into_iter().flat_map(entries) {
             self.usage.last(&key, value, &mut self.budget)?;
         }
         Ok(())
@@ -91,13 +91,13 @@ impl MessageAssembler {
     fn delta(&mut self, index: u64, delta: &[u8]) -> Result<(), NotMergeable> {
         let budget = &mut self.budget;
         let block = indexed(&mut self.blocks, index, budget)?;
-        let grown = |key| said_in(delta, key).unwrap_or_default();
-        match said_in(delta, "type").as_deref() {
+        let grown = |key| string_member(delta, key).unwrap_or_default();
+        match string_member(delta, "type").as_deref() {
             Some("text_delta") => block.append("text", &grown("text"), budget),
             Some("thinking_delta") => block.append("thinking", &grown("thinking"), budget),
             Some("signature_delta") => block.append("signature", &grown("signature"), budget),
             Some("citations_delta") => {
-                let citation = given(delta, "citation").ok_or(NotMergeable)?;
+                let citation = non_null_member(delta, "citation").ok_or(NotMergeable)?;
                 block.extend("citations", &array([citation]), budget)
             }
             Some("input_json_delta") => {
@@ -121,7 +121,7 @@ impl MergedObject {
         for (key, value) in entries(block) {
             match &*key {
                 "text" | "thinking" | "signature" => {
-                    self.append(&key, &said_in(block, &key).unwrap_or_default(), budget)?;
+                    self.append(&key, &string_member(block, &key).unwrap_or_default(), budget)?;
                 }
                 "citations" if value.starts_with(b"[") => self.extend(&key, value, budget)?,
                 key => self.last(key, value, budget)?,
@@ -147,5 +147,5 @@ fn whole_block(block: &MergedObject, input: Option<&str>) -> Option<Vec<u8>> {
 }
 
 fn index_of(data: &[u8]) -> Result<u64, NotMergeable> {
-    number_in(data, "index").ok_or(NotMergeable)
+    number_member(data, "index").ok_or(NotMergeable)
 }

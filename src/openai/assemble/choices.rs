@@ -2,7 +2,7 @@
 //!
 //! Refuses to know other APIs' streams.
 
-use crate::openai::object::{Object, array, elements, entries, number_in, said};
+use crate::openai::object::{Object, array, elements, entries, number_member, string_value};
 
 use super::NotMergeable;
 use super::merged::{ByteBudget, MergedObject, indexed};
@@ -97,7 +97,7 @@ impl ChoicesAssembler {
 
     fn choice(&mut self, choice: &[u8]) -> Result<(), NotMergeable> {
         let budget = &mut self.budget;
-        let index = number_in(choice, "index").unwrap_or(0);
+        let index = number_member(choice, "index").unwrap_or(0);
         let merged = indexed(&mut self.each, index, budget)?;
         for (key, value) in entries(choice) {
             match (&*key, value.first()) {
@@ -106,7 +106,7 @@ impl ChoicesAssembler {
                     indexed(&mut self.messages, index, budget)?.merge_delta(value, budget)?;
                 }
                 ("text", Some(b'"')) => {
-                    merged.append("text", &said(value).unwrap_or_default(), budget)?;
+                    merged.append("text", &string_value(value).unwrap_or_default(), budget)?;
                 }
                 ("logprobs", Some(b'{')) => merged.inner("logprobs", budget)?.merge_lists(value, budget)?,
                 (key, Some(b'[')) => merged.extend(key, value, budget)?,

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know what a member means; who calls says how it is to be merged.
 
-use crate::openai::object::{self, Object, elements, entries, number_in, said};
+use crate::openai::object::{self, Object, elements, entries, number_member, string_value};
 
 use super::NotMergeable;
 
@@ -120,7 +120,7 @@ impl MergedObject {
                 ("function_call" | "audio", Some(b'{')) => {
                     self.inner(&key, budget)?.merge_function(value, budget)?;
                 }
-                (key, Some(b'"')) => self.append(key, &said(value).unwrap_or_default(), budget)?,
+                (key, Some(b'"')) => self.append(key, &string_value(value).unwrap_or_default(), budget)?,
                 (key, _) => self.last(key, value, budget)?,
             }
         }
@@ -158,7 +158,7 @@ impl MergedObject {
             return Err(NotMergeable);
         };
         for (place, call) in elements(calls).enumerate() {
-            let index = number_in(call, "index").unwrap_or(place as u64);
+            let index = number_member(call, "index").unwrap_or(place as u64);
             indexed(known, index, budget)?.merge_call(call, budget)?;
         }
         Ok(())
@@ -180,7 +180,7 @@ impl MergedObject {
     /// Merges a function's name, which may be repeated, and its arguments, which grow.
     fn merge_function(&mut self, function: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(function) {
-            let Some(more) = said(value) else {
+            let Some(more) = string_value(value) else {
                 self.last(&key, value, budget)?;
                 continue;
             };

@@ -6,7 +6,7 @@ use super::super::{Api, ChatRequest, Edit};
 use super::list::List;
 use super::member::member;
 
-/// Limits a member of the top level wherever it stands.
+/// Limits a member of the top level wherever it is.
 pub(super) fn cap(request: &ChatRequest, name: &str, most: u64) -> Vec<Edit> {
     let top = List::top(request);
     top.places(name).into_iter().filter_map(|place| capped(&top, place, most)).collect()
@@ -29,7 +29,7 @@ pub(super) fn cap_tokens(request: &ChatRequest, api: Api, most: u64) -> Vec<Edit
             continue;
         };
         edits.extend(top.remove(earlier));
-        // `null` is no limit; it may stand beside the other name's number.
+        // `null` is no limit; it may be there beside the other name's number.
         if top.value(last) != b"null" {
             is_set = true;
             edits.extend(capped(&top, last, most));

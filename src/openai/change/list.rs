@@ -1,19 +1,19 @@
 //! An array or object in a body, and how its items come and go with their commas.
 //!
-//! Refuses to know what the items mean.
+//! Refuses to interpret the items.
 
 use std::ops::Range;
 
-use super::super::json::{self, Item};
-use super::super::unescape::spells;
+use super::super::json::{self, ItemSpan};
+use super::super::unescape::decodes_to;
 use super::super::{ChatRequest, Edit};
 
-/// The items of one array or object, in order, where they stand in the body.
+/// The items of one array or object, in order, with their spans in the body.
 pub(super) struct List<'a> {
     body: &'a [u8],
     /// The place after the opening bracket.
     open: usize,
-    pub(super) items: Vec<Item>,
+    pub(super) items: Vec<ItemSpan>,
     is_object: bool,
 }
 
@@ -49,7 +49,7 @@ impl<'a> List<'a> {
 
     /// Returns the indices of the members of this name, in order.
     pub(super) fn places(&self, name: &str) -> Vec<usize> {
-        let spelt = |index: &usize| spells(&self.body[self.items[*index].key.clone()], name);
+        let spelt = |index: &usize| decodes_to(&self.body[self.items[*index].key.clone()], name);
         (0..self.items.len()).filter(spelt).collect()
     }
 
@@ -96,7 +96,7 @@ impl<'a> List<'a> {
     }
 
     fn extent(&self, index: usize) -> Range<usize> {
-        let Item { key, value } = &self.items[index];
+        let ItemSpan { key, value } = &self.items[index];
         if self.is_object { key.start - 1..value.end } else { value.clone() }
     }
 }

@@ -5,7 +5,7 @@
 use super::super::{ChatRequest, Edit, json};
 use super::list::List;
 
-/// Sets the member at the end of a path; where a name stands twice on the way, only its last place stays.
+/// Sets the member at the end of a path; where a name is there twice on the way, only the last stays.
 pub(super) fn set(request: &ChatRequest, path: &[&str], value: &[u8]) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut object = List::top(request);

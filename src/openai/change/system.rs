@@ -1,27 +1,27 @@
 //! The system prompt, wherever an API has it.
 //!
-//! Owns what counts as the client's own one. Refuses to know whose words are put in.
+//! Owns what counts as the client's own one.
 
-use super::super::message::{Message, Part, Role, parts};
+use super::super::message::{ContentPart, InputMessage, Role, parts};
 use super::super::{Api, ChatRequest, Edit, json};
 use super::SystemMode;
 use super::list::List;
 use super::member::set;
 
-/// What stands between the operator's words and the client's.
+/// What separates the operator's prompt from the client's.
 const BETWEEN: &str = "\n\n";
 
-/// Puts the operator's words first; the client's are dropped or follow.
+/// Puts the operator's prompt first; the client's are dropped or follow.
 pub(super) fn edits(request: &ChatRequest, api: Api, text: &str, mode: SystemMode) -> Vec<Edit> {
     // The place of the system prompt beside the messages, if there is one, and the messages.
-    let (apart, messages) = match api {
+    let (member, messages) = match api {
         Api::Chat => (None, "messages"),
         Api::Responses => (Some("instructions"), "input"),
         Api::Messages | Api::CountTokens => (Some("system"), "messages"),
         _ => return Vec::new(),
     };
     let list = List::array(request, messages);
-    match (apart, mode) {
+    match (member, mode) {
         (None, SystemMode::Replace) => list.map_or_else(Vec::new, |list| replace_message(&list, text)),
         (None, SystemMode::Insert) => {
             list.and_then(|list| insert_message(request, &list, text)).into_iter().collect()
@@ -53,12 +53,12 @@ fn remove_messages(list: &List<'_>) -> Vec<Edit> {
     if gone.len() == list.items.len() { Vec::new() } else { list.remove(&gone) }
 }
 
-/// Puts our words before those of the system's first message, or in a message of their own.
+/// Puts our prompt before those of the system's first message, or in a message of their own.
 fn insert_message(request: &ChatRequest, list: &List<'_>, text: &str) -> Option<Edit> {
     if text.is_empty() {
         return None;
     }
-    let first = systems(list).first().map(|first| Message::read(list.value(*first)));
+    let first = systems(list).first().map(|first| InputMessage::read(list.value(*first)));
     let content = first.and_then(|message| message.content);
     let before = content.and_then(|content| put_before(request, content, text));
     Some(before.unwrap_or_else(|| list.prepend(message(b"\"system\"", text), !list.items.is_empty())))
@@ -72,10 +72,10 @@ fn insert_member(request: &ChatRequest, name: &str, text: &str) -> Vec<Edit> {
     before.map_or_else(|| set(request, &[name], &json::quoted(text)), |edit| vec![edit])
 }
 
-/// Puts our words before a content: a string, or parts; nothing if it is neither.
+/// Puts our prompt before a content: a string, or parts; nothing if it is neither.
 fn put_before(request: &ChatRequest, content: &[u8], text: &str) -> Option<Edit> {
     let body = request.body();
-    if let Some(inside) = json::string(content).or_else(|| parts(content).find_map(Part::text)) {
+    if let Some(inside) = json::string(content).or_else(|| parts(content).find_map(ContentPart::text)) {
         let at = json::span(body, inside).start;
         let mut with = json::escaped(text);
         if !inside.is_empty() {
@@ -90,7 +90,9 @@ fn put_before(request: &ChatRequest, content: &[u8], text: &str) -> Option<Edit>
 
 /// Returns the indices of the system's messages, in order.
 fn systems(list: &List<'_>) -> Vec<usize> {
-    (0..list.items.len()).filter(|index| Message::read(list.value(*index)).role == Role::System).collect()
+    (0..list.items.len())
+        .filter(|index| InputMessage::read(list.value(*index)).role == Role::System)
+        .collect()
 }
 
 /// Returns a message's role as it is written.

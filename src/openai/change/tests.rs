@@ -446,7 +446,7 @@ proptest! {
     }
 
     #[test]
-    fn any_system_prompt_comes_first_and_is_said_as_written(
+    fn any_system_prompt_comes_first_as_written(
         roles in prop::collection::vec(prop::sample::select(vec!["system", "user", "developer", "assistant"]), 0..6),
         text in ".{1,12}",
     ) {
@@ -457,9 +457,9 @@ proptest! {
         let now: Vec<_> = super::super::json::array(after.member("messages").unwrap()).collect();
         prop_assert_eq!(now.len(), kept.len() + 1);
         prop_assert!(now[1..].iter().zip(kept).all(|(now, kept)| *now == kept.as_bytes()));
-        prop_assert_eq!(&*after.utterances()[0].text, text.as_str());
+        prop_assert_eq!(&*after.message_texts()[0].text, text.as_str());
         let inserted = before.changed(Api::Chat, &system(&text, SystemMode::Insert)).unwrap();
-        let first = inserted.utterances().into_iter().find(|said| said.role == Role::System).unwrap();
+        let first = inserted.message_texts().into_iter().find(|one| one.role == Role::System).unwrap();
         let expected = if kept_all(&roles) { text.clone() } else { format!("{text}\n\nca") };
         prop_assert_eq!(first.text, expected);
     }
@@ -546,18 +546,18 @@ proptest! {
         let Ok(request) = ChatRequest::parse(Bytes::from(format!("{{{members}\"stream\":true,\"model\":\"m\"}}"))) else {
             return Ok(());
         };
-        let (facts, utterances) = (request.conversation(), request.utterances());
+        let (facts, message_texts) = (request.message_counts(), request.message_texts());
         prop_assert_eq!(facts.tools as usize, request.tools().count());
         prop_assert!(facts.turns <= facts.user_messages);
-        let prompt = utterances.iter().find(|said| said.is_prompt).map_or("", |said| &*said.text);
+        let prompt = message_texts.iter().find(|one| one.is_prompt).map_or("", |one| &*one.text);
         prop_assert_eq!(prompt, &*request.prompt_text());
         prop_assert_eq!(&*request.fingerprint(api).text, prompt);
         let _ = (request.cacheable(api), request.metadata("k"));
-        for index in 0..utterances.len() {
+        for index in 0..message_texts.len() {
             let masked = request.redacted(index, &[(0..usize::MAX, "#")]);
-            let now = masked.utterances();
+            let now = masked.message_texts();
             prop_assert_eq!(now[index].text.trim_end_matches('\n'), "#");
-            prop_assert_eq!(now.len(), utterances.len());
+            prop_assert_eq!(now.len(), message_texts.len());
         }
         for change in [
             system("x", SystemMode::Replace), system("x", SystemMode::Insert), set(&["tools", "k"], "1"),

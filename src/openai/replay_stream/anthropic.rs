@@ -2,13 +2,13 @@
 //!
 //! Refuses to know other APIs' answers.
 
-use crate::openai::object::{Object, elements, entries, given, named_event, said_in};
+use crate::openai::object::{Object, elements, entries, named_event, non_null_member, string_member};
 
 use super::pieces;
 
 /// Writes a message as a stream.
 pub(super) fn stream(message: &[u8]) -> Option<Vec<u8>> {
-    let content = given(message, "content").filter(|content| content.starts_with(b"["))?;
+    let content = non_null_member(message, "content").filter(|content| content.starts_with(b"["))?;
     let mut out = Vec::new();
     let mut begun = Object::default();
     for (key, value) in entries(message) {
@@ -24,17 +24,17 @@ pub(super) fn stream(message: &[u8]) -> Option<Vec<u8>> {
     }
     let mut delta = Object::default();
     for key in ["stop_reason", "stop_sequence"] {
-        delta = delta.raw(key, given(message, key).unwrap_or(b"null"));
+        delta = delta.raw(key, non_null_member(message, key).unwrap_or(b"null"));
     }
     let delta = delta.end();
-    let usage = given(message, "usage").unwrap_or(b"{\"output_tokens\":0}");
+    let usage = non_null_member(message, "usage").unwrap_or(b"{\"output_tokens\":0}");
     send(&mut out, "message_delta", |event| event.raw("delta", &delta).raw("usage", usage));
     send(&mut out, "message_stop", |event| event);
     Some(out)
 }
 
 fn write_block(out: &mut Vec<u8>, index: u64, block: &[u8]) {
-    let kind = said_in(block, "type").unwrap_or_default();
+    let kind = string_member(block, "type").unwrap_or_default();
     let grows: &[&str] = match &*kind {
         "text" => &["text", "citations"],
         "thinking" => &["thinking", "signature"],
@@ -56,7 +56,7 @@ fn write_block(out: &mut Vec<u8>, index: u64, block: &[u8]) {
         send(out, "content_block_delta", |event| event.number("index", index).raw("delta", &delta));
     };
     for key in grows {
-        let Some(value) = given(block, key) else {
+        let Some(value) = non_null_member(block, key) else {
             continue;
         };
         let kind = if *key == "input" { "input_json_delta".to_owned() } else { format!("{key}_delta") };
@@ -70,7 +70,7 @@ fn write_block(out: &mut Vec<u8>, index: u64, block: &[u8]) {
                 pieces(&written).for_each(|piece| grow(delta().text("partial_json", piece)));
             }
             (key, Some(b'"')) => {
-                let said = said_in(block, key).unwrap_or_default();
+                let said = string_member(block, key).unwrap_or_default();
                 pieces(&said).for_each(|piece| grow(delta().text(key, piece)));
             }
             _ => {}

@@ -4,7 +4,10 @@
 
 use std::borrow::Cow;
 
-use crate::openai::object::{DONE, Object, array, elements, entries, event, given, number_in, said, said_in};
+use crate::openai::object::{
+    DONE, Object, array, elements, entries, event, non_null_member, number_member, string_member,
+    string_value,
+};
 
 use super::pieces;
 
@@ -24,23 +27,23 @@ struct ChunkWriter<'a> {
 /// Writes a chat answer as a stream.
 pub(super) fn chat(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u8>> {
     stream(answer, "chat.completion.chunk", now, include_usage, |chunks, choice| {
-        let message = given(choice, "message")?;
+        let message = non_null_member(choice, "message")?;
         chunks.role(message);
-        let logprobs = given(choice, "logprobs");
+        let logprobs = non_null_member(choice, "logprobs");
         for (key, value) in entries(message).filter(|(key, _)| key != "role") {
             match (&*key, value.first()) {
-                ("content", Some(b'"')) => chunks.content(&said(value)?, logprobs),
+                ("content", Some(b'"')) => chunks.content(&string_value(value)?, logprobs),
                 ("tool_calls", Some(b'[')) => chunks.calls(value),
                 ("function_call", Some(b'{')) => chunks.function(value),
                 (key, Some(b'"')) => {
-                    for piece in pieces(&said(value)?) {
+                    for piece in pieces(&string_value(value)?) {
                         chunks.delta(&Object::default().text(key, piece).end(), None);
                     }
                 }
                 _ => {}
             }
         }
-        if said_in(message, "content").is_none_or(|content| content.is_empty())
+        if string_member(message, "content").is_none_or(|content| content.is_empty())
             && let Some(logprobs) = logprobs
         {
             chunks.delta(b"{}", Some(logprobs));
@@ -54,8 +57,8 @@ pub(super) fn chat(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u
 /// Writes a completion as a stream.
 pub(super) fn completions(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u8>> {
     stream(answer, "text_completion", now, include_usage, |chunks, choice| {
-        let text = said_in(choice, "text")?;
-        let mut logprobs = given(choice, "logprobs");
+        let text = string_member(choice, "text")?;
+        let mut logprobs = non_null_member(choice, "logprobs");
         for piece in pieces(&text) {
             let choice = Object::default().number("index", chunks.index).text("text", piece);
             let choice = choice.raw("logprobs", logprobs.take().unwrap_or(b"null"));
@@ -74,15 +77,15 @@ fn stream<'a>(
     include_usage: bool,
     each: impl Fn(&mut ChunkWriter<'a>, &'a [u8]) -> Option<()>,
 ) -> Option<Vec<u8>> {
-    let choices = given(answer, "choices").filter(|choices| choices.starts_with(b"["))?;
+    let choices = non_null_member(answer, "choices").filter(|choices| choices.starts_with(b"["))?;
     let mut chunks = ChunkWriter::of(answer, object, now);
     let mut has_choice = false;
     for (place, choice) in elements(choices).enumerate() {
         has_choice = true;
-        chunks.index = number_in(choice, "index").unwrap_or(place as u64);
+        chunks.index = number_member(choice, "index").unwrap_or(place as u64);
         each(&mut chunks, choice)?;
     }
-    if let Some(usage) = given(answer, "usage").filter(|_| include_usage) {
+    if let Some(usage) = non_null_member(answer, "usage").filter(|_| include_usage) {
         let chunk = Object::default().all(chunks.head.clone()).raw("choices", b"[]").raw("usage", usage);
         event(&mut chunks.out, &chunk.end());
     }
@@ -94,7 +97,7 @@ impl<'a> ChunkWriter<'a> {
     fn of(answer: &'a [u8], object: &'static str, now: u64) -> Self {
         let mut head: Vec<(&str, Vec<u8>)> = Vec::new();
         for key in EVERYWHERE {
-            head.extend(given(answer, key).map(|value| (key, value.to_vec())));
+            head.extend(non_null_member(answer, key).map(|value| (key, value.to_vec())));
         }
         if !head.iter().any(|(key, _)| *key == "created") {
             head.push(("created", now.to_string().into_bytes()));
@@ -124,7 +127,7 @@ impl<'a> ChunkWriter<'a> {
     /// Writes who speaks, and every member that does not come in pieces.
     fn role(&mut self, message: &[u8]) {
         let mut delta = Object::default();
-        if given(message, "role").is_none() {
+        if non_null_member(message, "role").is_none() {
             delta = delta.text("role", "assistant");
         }
         for (key, value) in entries(message) {
@@ -151,8 +154,10 @@ impl<'a> ChunkWriter<'a> {
             }
             return;
         };
-        let tokens: Vec<&[u8]> = given(logprobs, "content").into_iter().flat_map(elements).collect();
-        let spelt: Vec<_> = tokens.iter().map(|token| said_in(token, "token").unwrap_or_default()).collect();
+        let tokens: Vec<&[u8]> =
+            non_null_member(logprobs, "content").into_iter().flat_map(elements).collect();
+        let spelt: Vec<_> =
+            tokens.iter().map(|token| string_member(token, "token").unwrap_or_default()).collect();
         if spelt.concat() != text {
             let mut logprobs = Some(logprobs);
             for piece in pieces(text) {
@@ -185,8 +190,8 @@ impl<'a> ChunkWriter<'a> {
                 };
             }
             self.delta(&call_of(opened), None);
-            let function = given(call, "function").unwrap_or_default();
-            for piece in pieces(&said_in(function, "arguments").unwrap_or_default()) {
+            let function = non_null_member(call, "function").unwrap_or_default();
+            for piece in pieces(&string_member(function, "arguments").unwrap_or_default()) {
                 let function = Object::default().text("arguments", piece).end();
                 let more = Object::default().number("index", index as u64).raw("function", &function);
                 self.delta(&call_of(more), None);
@@ -197,7 +202,7 @@ impl<'a> ChunkWriter<'a> {
     fn function(&mut self, function: &[u8]) {
         let opened = Object::default().raw("function_call", &without_arguments(function));
         self.delta(&opened.end(), None);
-        for piece in pieces(&said_in(function, "arguments").unwrap_or_default()) {
+        for piece in pieces(&string_member(function, "arguments").unwrap_or_default()) {
             let more = Object::default().text("arguments", piece).end();
             self.delta(&Object::default().raw("function_call", &more).end(), None);
         }
@@ -206,7 +211,7 @@ impl<'a> ChunkWriter<'a> {
     /// Starts the choice of a last chunk with the members that stand beside its message.
     fn end(&self, choice: &[u8], but: &[&str]) -> Object {
         let mut end = Object::default().number("index", self.index);
-        if given(choice, "finish_reason").is_none() {
+        if non_null_member(choice, "finish_reason").is_none() {
             end = end.text("finish_reason", "stop");
         }
         for (key, value) in entries(choice) {

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know other APIs' answers.
 
-use crate::openai::object::{Object, elements, entries, given, named_event, said_in};
+use crate::openai::object::{Object, elements, entries, named_event, non_null_member, string_member};
 
 use super::pieces;
 
@@ -26,7 +26,7 @@ pub(in crate::openai) struct EventSubject<'a> {
 
 /// Writes a response as a stream.
 pub(super) fn stream(response: &[u8]) -> Option<Vec<u8>> {
-    let output = given(response, "output").filter(|output| output.starts_with(b"["))?;
+    let output = non_null_member(response, "output").filter(|output| output.starts_with(b"["))?;
     let mut sequence = EventSequence::default();
     let mut begun = Object::default();
     for (key, value) in entries(response) {
@@ -44,7 +44,7 @@ pub(super) fn stream(response: &[u8]) -> Option<Vec<u8>> {
     for (index, item) in elements(output).enumerate() {
         sequence.item(index as u64, item);
     }
-    let last = match said_in(response, "status").as_deref() {
+    let last = match string_member(response, "status").as_deref() {
         Some("incomplete") => "response.incomplete",
         Some("failed") => "response.failed",
         _ => "response.completed",
@@ -76,15 +76,15 @@ impl EventSequence {
         self.send("response.output_item.added", |event| {
             event.number("output_index", index).raw("item", &begun)
         });
-        let id = said_in(item, "id").unwrap_or_default();
+        let id = string_member(item, "id").unwrap_or_default();
         let mut about = EventSubject { id: &id, output: index, part: None };
-        match said_in(item, "type").as_deref() {
+        match string_member(item, "type").as_deref() {
             Some("function_call") => self.text(&about, "response.function_call_arguments", item, "arguments"),
             Some("custom_tool_call") => self.text(&about, "response.custom_tool_call_input", item, "input"),
             _ => {}
         }
         for (key, name) in [("summary", "summary_index"), ("content", "content_index")] {
-            let parts = given(item, key).into_iter().flat_map(elements);
+            let parts = non_null_member(item, key).into_iter().flat_map(elements);
             for (place, part) in parts.enumerate() {
                 about.part = Some((name, place as u64));
                 self.part(&about, part);
@@ -94,7 +94,7 @@ impl EventSequence {
     }
 
     fn part(&mut self, about: &EventSubject<'_>, part: &[u8]) {
-        let (prefix, text, key) = match said_in(part, "type").as_deref() {
+        let (prefix, text, key) = match string_member(part, "type").as_deref() {
             Some("output_text") => ("response.content_part", "response.output_text", "text"),
             Some("refusal") => ("response.content_part", "response.refusal", "refusal"),
             Some("reasoning_text") => ("response.content_part", "response.reasoning_text", "text"),
@@ -118,7 +118,7 @@ impl EventSequence {
     }
 
     fn text(&mut self, about: &EventSubject<'_>, name: &str, of: &[u8], key: &str) {
-        let said = said_in(of, key).unwrap_or_default();
+        let said = string_member(of, key).unwrap_or_default();
         let has_logprobs = name == "response.output_text";
         let end = |event: Object| if has_logprobs { event.raw("logprobs", b"[]") } else { event };
         for piece in pieces(&said) {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::openai::object::quoted;
-use crate::openai::unescape::text as decoded;
+use crate::openai::unescape::decode;
 use crate::openai::{Edit, splice};
 
 use super::frames::EventData;
@@ -57,7 +57,7 @@ impl HeldFrame {
             let said = if is_raw {
                 String::from_utf8_lossy(&bytes[span.clone()]).into_owned()
             } else {
-                decoded(&bytes[span.clone()], usize::MAX).into_owned()
+                decode(&bytes[span.clone()], usize::MAX).into_owned()
             };
             let is_repeat = found.is_repeat && texts.repeats(found.place, &said);
             if !is_repeat {
@@ -67,7 +67,7 @@ impl HeldFrame {
             pieces.push(HeldText {
                 place: found.place,
                 span,
-                said,
+                string_value,
                 released,
                 made,
                 is_changed: false,

@@ -6,7 +6,9 @@ mod response;
 
 use std::collections::VecDeque;
 
-use crate::openai::object::{DONE, Object, array, event, given, named_event, quoted, said_in};
+use crate::openai::object::{
+    DONE, Object, array, event, named_event, non_null_member, quoted, string_member,
+};
 use crate::openai::{Api, FinishReason, LocalReply};
 
 use super::held::HeldFrame;
@@ -58,7 +60,7 @@ impl AnswerProgress {
         if self.head.is_empty() {
             for key in ["id", "created", "model", "system_fingerprint"] {
                 // A name is short; what is not is no name.
-                let value = given(data, key).filter(|value| value.len() <= MOST_FOLLOWED);
+                let value = non_null_member(data, key).filter(|value| value.len() <= MOST_FOLLOWED);
                 self.head.extend(value.map(|value| (key, value.to_vec())));
             }
         }
@@ -122,7 +124,7 @@ impl AnswerProgress {
 
     fn reply(&self, finish: FinishReason, note: Option<&str>) -> LocalReply {
         let head = Object::default().all(self.head.iter().map(|(key, value)| (*key, value))).end();
-        let model = said_in(&head, "model").unwrap_or_default();
+        let model = string_member(&head, "model").unwrap_or_default();
         let mut reply = LocalReply::fast(note.unwrap_or_default(), &model, 0);
         "chatcmpl-cut".clone_into(&mut reply.id);
         reply.finish = finish;

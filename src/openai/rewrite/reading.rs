@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::openai::Api;
 use crate::openai::json::{self, Item};
-use crate::openai::object::{given, number_in, said, said_in};
-use crate::openai::unescape::{spells, text as decoded};
+use crate::openai::object::{non_null_member, number_member, string_member, string_value};
+use crate::openai::unescape::{decode, decodes_to};
 
 use super::{Channel, TextId};
 
@@ -129,11 +129,11 @@ impl ContentScanner<'_> {
 
     fn named(&self, at: usize, name: &str) -> Option<Range<usize>> {
         let items = self.members(at).into_iter();
-        items.rev().find(|item| spells(&self.data[item.key.clone()], name)).map(|item| item.value)
+        items.rev().find(|item| decodes_to(&self.data[item.key.clone()], name)).map(|item| item.value)
     }
 
     fn key(&self, item: &Item) -> String {
-        decoded(&self.data[item.key.clone()], usize::MAX).into_owned()
+        decode(&self.data[item.key.clone()], usize::MAX).into_owned()
     }
 
     fn value(&self, span: &Range<usize>) -> &[u8] {
@@ -141,7 +141,7 @@ impl ContentScanner<'_> {
     }
 
     fn number(&self, at: &Range<usize>, name: &str) -> Option<u32> {
-        number_in(self.value(at), name).and_then(|number| number.try_into().ok())
+        number_member(self.value(at), name).and_then(|number| number.try_into().ok())
     }
 
     /// Notes a text if the value is a string.
@@ -155,7 +155,7 @@ impl ContentScanner<'_> {
     /// Notes every member of this name, of which a reader would take one.
     fn texts(&mut self, at: usize, name: &str, place: TextId, is_repeat: bool) {
         for item in self.members(at) {
-            if spells(&self.data[item.key.clone()], name) {
+            if decodes_to(&self.data[item.key.clone()], name) {
                 self.text(place, item.value, is_repeat);
             }
         }
@@ -193,7 +193,7 @@ impl ContentScanner<'_> {
                     _ => {}
                 }
             }
-            let is_over = given(self.value(&choice), "finish_reason").is_some();
+            let is_over = non_null_member(self.value(&choice), "finish_reason").is_some();
             self.reading.steps.push(AnswerStep::Choice { index, is_over });
         }
     }
@@ -233,7 +233,7 @@ impl ContentScanner<'_> {
                 let items = self.members(span.start).into_iter();
                 let is_text = |item: &Item| {
                     let is_string = self.value(&item.value).starts_with(b"\"");
-                    !is_string || TEXTS.iter().any(|name| spells(&self.data[item.key.clone()], name))
+                    !is_string || TEXTS.iter().any(|name| decodes_to(&self.data[item.key.clone()], name))
                 };
                 items.filter(is_text).map(|item| item.value).collect()
             }
@@ -248,11 +248,11 @@ impl ContentScanner<'_> {
 
     fn message_event(&mut self) {
         let index = self.number(&(0..self.data.len()), "index").unwrap_or(0);
-        match said_in(self.data, "type").as_deref() {
+        match string_member(self.data, "type").as_deref() {
             Some("message_start") => {
                 self.reading
                     .steps
-                    .push(AnswerStep::Begun(given(self.data, "message").unwrap_or(b"{}").to_vec()));
+                    .push(AnswerStep::Begun(non_null_member(self.data, "message").unwrap_or(b"{}").to_vec()));
                 if let Some(message) = self.named(0, "message") {
                     self.blocks(message.start);
                 }
@@ -292,12 +292,12 @@ impl ContentScanner<'_> {
     }
 
     fn response_event(&mut self) {
-        let kind = said_in(self.data, "type").unwrap_or_default().into_owned();
+        let kind = string_member(self.data, "type").unwrap_or_default().into_owned();
         let event = 0..self.data.len();
         let output = self.number(&event, "output_index").unwrap_or(0);
         let part = ["content_index", "summary_index"].iter().find_map(|name| self.number(&event, name));
         let part = part.unwrap_or(0);
-        if let Some(number) = number_in(self.data, "sequence_number") {
+        if let Some(number) = number_member(self.data, "sequence_number") {
             self.reading.steps.push(AnswerStep::Number(number));
         }
         self.progress(&kind, output, part);
@@ -321,7 +321,7 @@ impl ContentScanner<'_> {
 
     /// Notes how far the response has come.
     fn progress(&mut self, kind: &str, output: u32, part: u32) {
-        let raw = |name| given(self.data, name).unwrap_or(b"{}").to_vec();
+        let raw = |name| non_null_member(self.data, name).unwrap_or(b"{}").to_vec();
         let step = match kind {
             "response.created" => AnswerStep::Begun(raw("response")),
             "response.output_item.added" => AnswerStep::ItemOpen(output, raw("item")),
@@ -357,8 +357,9 @@ impl ContentScanner<'_> {
     }
 
     fn part(&mut self, output: u32, part: u32, at: usize, is_repeat: bool) {
-        let kind =
-            self.named(at, "type").and_then(|span| said(self.value(&span)).map(|kind| channel_of(&kind)));
+        let kind = self
+            .named(at, "type")
+            .and_then(|span| string_value(self.value(&span)).map(|kind| channel_of(&kind)));
         let place = |channel| TextId { choice: output, channel, part };
         self.texts(at, "text", place(kind.unwrap_or(Channel::Content)), is_repeat);
         self.texts(at, "refusal", place(Channel::Refusal), is_repeat);

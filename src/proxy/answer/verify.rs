@@ -4,7 +4,7 @@
 //! Knows nothing of sockets: when an answer is whole, it is told.
 
 use crate::classify::{Claim, Classifier, Findings, Unknown};
-use crate::openai::{Api, Assembler, ChatRequest, Format, claims};
+use crate::openai::{Api, Assembler, ChatRequest, Format, choice_texts};
 use crate::policy::{HallucinationAction, HallucinationGuard};
 use crate::proxy::exchange::Exchange;
 use crate::record::{Beside, millis};
@@ -57,7 +57,7 @@ impl Exchange {
             return None;
         }
         let request = seen(&course.request, extras.request.as_ref(), !extras.unmask.is_empty());
-        let grounds = request.grounds();
+        let grounds = request.groundedness_context();
         if grounds.trim().is_empty() {
             if guard.unverified && extras.needs_facts {
                 self.record.chosen.beside().unverified_factual = Some(true);
@@ -100,7 +100,7 @@ impl VerifyStage {
         let Some(whole) = self.collected.finish() else {
             return (self.bytes > MAX_ANSWER).then(|| VerifyOutcome::unknown(Unknown::TooLong));
         };
-        let answers = claims(api, &whole);
+        let answers = choice_texts(api, &whole);
         let deadline = began + self.guard.deadline;
         let (context, question) = (self.grounds.as_str(), self.question.as_str());
         let judged = answers.iter().take(MAX_CHOICES);

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::openai::FinishReason;
-use crate::openai::object::{Object, array, entries, said_in};
+use crate::openai::object::{Object, array, entries, string_member};
 use crate::openai::replay_stream::{EventSequence, EventSubject};
 
 use super::super::held::HeldFrame;
@@ -115,7 +115,7 @@ impl OutputItem {
         texts: &AnswerTexts,
         note: &mut Option<&str>,
     ) -> Vec<u8> {
-        let id = said_in(&self.begun, "id").unwrap_or_default();
+        let id = string_member(&self.begun, "id").unwrap_or_default();
         let about = |part: u32| EventSubject {
             id: &id,
             output: u64::from(self.index),
