@@ -9,7 +9,7 @@ mod merged;
 
 use bytes::Bytes;
 
-use super::object::{is_object, non_null_member, string_member};
+use super::json::object::{is_object, non_null_member, string_member};
 use super::sse::{Event, Events};
 use super::{Api, Format};
 use anthropic::MessageAssembler;

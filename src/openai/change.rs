@@ -52,7 +52,7 @@ pub enum Change {
     AddTools(Vec<Vec<u8>>),
     /// Names another model.
     Model(String),
-    /// Asks for usage at the end of a stream, where the API does not send it unasked.
+    /// Asks for usage at the end of a stream, where the API sends it only on request.
     IncludeUsage,
 }
 
@@ -113,8 +113,7 @@ impl Change {
 }
 
 fn include_usage(request: &ChatRequest, api: Api) -> Vec<Edit> {
-    let unasked = !matches!(api, Api::Chat | Api::Completions);
-    if unasked || !request.stream() || request.wants_usage() {
+    if !api.dialect().request.usage_is_opt_in || !request.stream() || request.wants_usage() {
         return Vec::new();
     }
     member::set(request, &["stream_options", "include_usage"], b"true")

@@ -4,7 +4,7 @@
 
 use ring::digest::{Context, SHA256};
 
-use super::canonical::canonical;
+use super::json::canonical::canonical;
 use super::message::{ContentPart, InputMessage, Role, parts};
 use super::prompt::MAX_TEXT;
 use super::{Api, ChatRequest, json};
@@ -37,8 +37,7 @@ impl ChatRequest {
     /// Says whether an answer to this request can be given again: it generates text, from text that was read
     /// whole, and the last message of a user holds no image, audio or file.
     pub fn cacheable(&self, api: Api) -> bool {
-        let generates = matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        if !generates || self.prompt_values().next().is_some_and(last_user_message_has_media) {
+        if !api.generates_text() || self.prompt_values().next().is_some_and(last_user_message_has_media) {
             return false;
         }
         let text = self.prompt_text();

@@ -4,7 +4,7 @@
 //! Works on bytes that are known to be JSON.
 
 use super::json;
-use super::unescape::{decode, decodes_to};
+use super::json::string::{decode, decodes_to};
 
 /// How much of a `type` is read, in bytes; every known one is shorter.
 const MAX_KIND: usize = 64;

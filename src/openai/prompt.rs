@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use super::json;
+use super::json::string::decode;
 use super::message::{ContentPart, InputMessage, Role, parts};
-use super::unescape::decode;
 
 /// How much text is returned, in bytes. Classifiers read less, but of both ends: a question may stand after its matter.
 pub(super) const MAX_TEXT: usize = 1024 * 1024;

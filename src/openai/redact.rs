@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
+use super::json::string::{decode, encoded_offset};
 use super::prompt::MAX_TEXT;
-use super::unescape::{decode, encoded_offset};
 use super::{ChatRequest, Edit, json, splice};
 
 /// A replacement for some bytes of a message text.

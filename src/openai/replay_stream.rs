@@ -9,7 +9,7 @@ mod responses;
 use bytes::Bytes;
 
 use super::Api;
-use super::object::{is_object, non_null_member};
+use super::json::object::{is_object, non_null_member};
 pub(super) use responses::{EventSequence, EventSubject};
 
 /// How many pieces a text is cut into, about, at most.

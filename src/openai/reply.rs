@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::Api;
-use super::object::{DONE, Object, array, event};
+use super::json::object::{DONE, Object, array, event};
 use super::replay_stream::stream_of;
 
 /// Why an answer ends.
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(
             stream,
             format!(
-                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{string_value}\",\"role\":\"assistant\"}},\"finish_reason\":\
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{said}\",\"role\":\"assistant\"}},\"finish_reason\":\
                  \"content_filter\",\"index\":0}}],\"created\":17,\"id\":\"chatcmpl-jailbreak-blocked-17\",\"model\":\
                  \"security-filter\",\"object\":\"chat.completion.chunk\"}}\n\ndata: [DONE]\n\n"
             )

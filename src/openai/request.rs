@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::json::string::{decode, decodes_to};
 use super::json::{self, ItemSpan, JsonError};
 use super::prompt;
-use super::unescape::{decode, decodes_to};
 use super::{Api, Edit, Rejection, splice};
 
 /// How many members the top level may have; the APIs name fewer than a hundred.
@@ -64,7 +64,7 @@ impl ChatRequest {
 
     /// Reads a body for an API: of several members with a text, its own holds the prompt.
     pub fn of(api: Api, body: Bytes) -> Result<Self, Rejection> {
-        Self::read(body, api.text_member())
+        Self::read(body, api.dialect().request.prompt_member)
     }
 
     /// Reads this request's body with changes.

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::object::is_object;
+use super::json::object::is_object;
 use super::{Api, FinishReason, Format};
 use frames::{EventData, Frames};
 use held::HeldFrame;

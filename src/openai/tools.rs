@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::unescape::{decode, decodes_to};
-use super::{Api, ChatRequest, json};
+use super::json::string::{decode, decodes_to};
+use super::{ChatRequest, json};
 
 /// How much of a tool's name is read, in bytes.
 const MAX_NAME: usize = 256;
@@ -48,18 +48,19 @@ impl ChatRequest {
 
 /// The members of a tool, or of the function in it.
 #[derive(Default)]
-struct ToolMembers<'a> {
+pub(super) struct ToolMembers<'a> {
     /// `type`, `name` and `description`, between their quotes.
     kind: Option<&'a [u8]>,
-    name: Option<&'a [u8]>,
-    description: Option<&'a [u8]>,
-    function: Option<&'a [u8]>,
+    pub(super) name: Option<&'a [u8]>,
+    pub(super) description: Option<&'a [u8]>,
+    pub(super) function: Option<&'a [u8]>,
     /// `parameters` or, as Anthropic calls it, `input_schema`.
-    parameters: Option<&'a [u8]>,
+    pub(super) parameters: Option<&'a [u8]>,
 }
 
 impl<'a> ToolMembers<'a> {
-    fn read(raw: &'a [u8]) -> Self {
+    /// Reads a tool, or the function in it.
+    pub(super) fn read(raw: &'a [u8]) -> Self {
         let mut shape = Self::default();
         for (key, value) in json::object(raw) {
             if decodes_to(key, "type") {
@@ -78,37 +79,11 @@ impl<'a> ToolMembers<'a> {
     }
 }
 
-/// Writes a tool in an API's own shape if it is in Chat's; any other shape stays as it is.
-pub(super) fn shaped(raw: &[u8], api: Api) -> Cow<'_, [u8]> {
-    let Some(function) = ToolMembers::read(raw).function else {
-        return Cow::Borrowed(raw);
-    };
-    let members = function[1..function.len() - 1].trim_ascii();
-    match api {
-        Api::Responses if members.is_empty() => Cow::Borrowed(raw),
-        Api::Responses => Cow::Owned([b"{\"type\":\"function\",", members, b"}"].concat()),
-        Api::Messages | Api::CountTokens => Cow::Owned(anthropics(&ToolMembers::read(function))),
-        _ => Cow::Borrowed(raw),
-    }
-}
-
-fn anthropics(function: &ToolMembers<'_>) -> Vec<u8> {
-    let string = |inside: &[u8]| [b"\"", inside, b"\""].concat();
-    let mut out = [&b"{\"name\":"[..], &string(function.name.unwrap_or_default())].concat();
-    if let Some(description) = function.description {
-        out.extend_from_slice(b",\"description\":");
-        out.extend_from_slice(&string(description));
-    }
-    out.extend_from_slice(b",\"input_schema\":");
-    out.extend_from_slice(function.parameters.unwrap_or(b"{\"type\":\"object\"}"));
-    out.push(b'}');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
+    use super::super::Api;
     use super::*;
 
     #[test]
@@ -128,7 +103,8 @@ mod tests {
     fn a_tool_takes_the_shape_of_the_api() {
         let chat =
             br#"{"type":"function","function":{"name":"a","description":"d\u00e9","parameters":{"x":1.0}}}"#;
-        let shape = |api| String::from_utf8(shaped(chat, api).into_owned()).unwrap();
+        let convert = |raw, api: Api| (api.dialect().request.convert_tool)(raw).into_owned();
+        let shape = |api| String::from_utf8(convert(chat, api)).unwrap();
         assert_eq!(shape(Api::Chat).as_bytes(), chat);
         assert_eq!(
             shape(Api::Responses),
@@ -136,9 +112,9 @@ mod tests {
         );
         assert_eq!(shape(Api::Messages), r#"{"name":"a","description":"d\u00e9","input_schema":{"x":1.0}}"#);
         assert_eq!(
-            shaped(br#"{"function":{"name":"a"}}"#, Api::Messages),
+            convert(br#"{"function":{"name":"a"}}"#, Api::Messages),
             &br#"{"name":"a","input_schema":{"type":"object"}}"#[..]
         );
-        assert_eq!(shaped(b"{\"name\":\"b\"}", Api::Responses), &b"{\"name\":\"b\"}"[..]);
+        assert_eq!(convert(b"{\"name\":\"b\"}", Api::Responses), &b"{\"name\":\"b\"}"[..]);
     }
 }

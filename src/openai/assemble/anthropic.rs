@@ -3,7 +3,7 @@
 //! Refuses to know other APIs' streams.
 
 use crate::openai::json;
-use crate::openai::object::{Object, array, entries, non_null_member, number_member, string_member};
+use crate::openai::json::object::{Object, array, entries, non_null_member, number_member, string_member};
 
 use super::NotMergeable;
 use super::merged::{ByteBudget, MergedObject, indexed};

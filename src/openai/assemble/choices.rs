@@ -2,7 +2,7 @@
 //!
 //! Refuses to know other APIs' streams.
 
-use crate::openai::object::{Object, array, elements, entries, number_member, string_value};
+use crate::openai::json::object::{Object, array, elements, entries, number_member, string_value};
 
 use super::NotMergeable;
 use super::merged::{ByteBudget, MergedObject, indexed};

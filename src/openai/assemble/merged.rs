@@ -2,7 +2,8 @@
 //!
 //! Refuses to know what a member means; who calls says how it is to be merged.
 
-use crate::openai::object::{self, Object, elements, entries, number_member, string_value};
+use crate::openai::json;
+use crate::openai::json::object::{self, Object, elements, entries, number_member, string_value};
 
 use super::NotMergeable;
 
@@ -242,7 +243,7 @@ impl MergedValue {
         match self {
             Self::Raw(raw) if raw.is_empty() => b"null".to_vec(),
             Self::Raw(raw) => raw.clone(),
-            Self::Text(text) => object::quoted(text),
+            Self::Text(text) => json::quoted(text),
             Self::List(inside) => [b"[", inside.as_slice(), b"]"].concat(),
             Self::Inner(inner) => Object::default().all(inner.written()).end(),
             Self::Indexed(known) => {

@@ -14,12 +14,9 @@ pub(super) fn cap(request: &ChatRequest, name: &str, most: u64) -> Vec<Edit> {
 
 /// Limits the tokens to generate, or adds the limit where the client sets none.
 pub(super) fn cap_tokens(request: &ChatRequest, api: Api, most: u64) -> Vec<Edit> {
-    // The first name is the one to add.
-    let names: &[&str] = match api {
-        Api::Chat => &["max_completion_tokens", "max_tokens"],
-        Api::Completions | Api::Messages => &["max_tokens"],
-        Api::Responses => &["max_output_tokens"],
-        _ => return Vec::new(),
+    let names = api.dialect().request.token_limits;
+    let Some(&to_add) = names.first() else {
+        return Vec::new();
     };
     let top = List::top(request);
     let (mut edits, mut is_set) = (Vec::new(), false);
@@ -38,9 +35,9 @@ pub(super) fn cap_tokens(request: &ChatRequest, api: Api, most: u64) -> Vec<Edit
     if is_set {
         return edits;
     }
-    edits.push(match top.places(names[0]).last() {
+    edits.push(match top.places(to_add).last() {
         Some(&null) => number(&top, null, most),
-        None => top.append(member(names[0], most.to_string().as_bytes())),
+        None => top.append(member(to_add, most.to_string().as_bytes())),
     });
     edits
 }

@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
+use super::super::json::string::decodes_to;
 use super::super::json::{self, ItemSpan};
-use super::super::unescape::decodes_to;
 use super::super::{ChatRequest, Edit};
 
 /// The items of one array or object, in order, with their spans in the body.

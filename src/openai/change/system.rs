@@ -2,6 +2,7 @@
 //!
 //! Owns what counts as the client's own one.
 
+use super::super::dialect::SystemPromptPlace;
 use super::super::message::{ContentPart, InputMessage, Role, parts};
 use super::super::{Api, ChatRequest, Edit, json};
 use super::SystemMode;
@@ -13,12 +14,8 @@ const BETWEEN: &str = "\n\n";
 
 /// Puts the operator's prompt first; the client's are dropped or follow.
 pub(super) fn edits(request: &ChatRequest, api: Api, text: &str, mode: SystemMode) -> Vec<Edit> {
-    // The place of the system prompt beside the messages, if there is one, and the messages.
-    let (member, messages) = match api {
-        Api::Chat => (None, "messages"),
-        Api::Responses => (Some("instructions"), "input"),
-        Api::Messages | Api::CountTokens => (Some("system"), "messages"),
-        _ => return Vec::new(),
+    let Some(SystemPromptPlace { member, messages }) = api.dialect().request.system_prompt else {
+        return Vec::new();
     };
     let list = List::array(request, messages);
     match (member, mode) {

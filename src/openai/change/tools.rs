@@ -5,8 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::super::tools::shaped;
-use super::super::unescape::{decode, decodes_to};
+use super::super::json::string::{decode, decodes_to};
 use super::super::{Api, ChatRequest, Edit, Tool, json};
 use super::list::List;
 use super::member::{remove, set};
@@ -46,7 +45,7 @@ pub(super) fn add(request: &ChatRequest, api: Api, tools: &[Vec<u8>]) -> Vec<Edi
     let mut added = Vec::new();
     for raw in tools {
         if names.insert(Tool::read(raw).name) {
-            added.push(shaped(raw, api));
+            added.push((api.dialect().request.convert_tool)(raw));
         }
     }
     if added.is_empty() {

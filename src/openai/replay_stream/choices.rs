@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::openai::object::{
+use crate::openai::json::object::{
     DONE, Object, array, elements, entries, event, non_null_member, number_member, string_member,
     string_value,
 };

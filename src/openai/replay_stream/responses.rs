@@ -2,7 +2,7 @@
 //!
 //! Refuses to know other APIs' answers.
 
-use crate::openai::object::{Object, elements, entries, named_event, non_null_member, string_member};
+use crate::openai::json::object::{Object, elements, entries, named_event, non_null_member, string_member};
 
 use super::pieces;
 

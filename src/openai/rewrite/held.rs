@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::openai::object::quoted;
-use crate::openai::unescape::decode;
+use crate::openai::json::quoted;
+use crate::openai::json::string::decode;
 use crate::openai::{Edit, splice};
 
 use super::frames::EventData;
@@ -67,7 +67,7 @@ impl HeldFrame {
             pieces.push(HeldText {
                 place: found.place,
                 span,
-                string_value,
+                said,
                 released,
                 made,
                 is_changed: false,

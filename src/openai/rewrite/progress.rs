@@ -6,9 +6,8 @@ mod response;
 
 use std::collections::VecDeque;
 
-use crate::openai::object::{
-    DONE, Object, array, event, named_event, non_null_member, quoted, string_member,
-};
+use crate::openai::json::object::{DONE, Object, array, event, named_event, non_null_member, string_member};
+use crate::openai::json::quoted;
 use crate::openai::{Api, FinishReason, LocalReply};
 
 use super::held::HeldFrame;

@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use crate::openai::Api;
-use crate::openai::json::{self, Item};
-use crate::openai::object::{non_null_member, number_member, string_member, string_value};
-use crate::openai::unescape::{decode, decodes_to};
+use crate::openai::json::object::{non_null_member, number_member, string_member, string_value};
+use crate::openai::json::string::{decode, decodes_to};
+use crate::openai::json::{self, ItemSpan};
 
 use super::{Channel, TextId};
 
@@ -119,7 +119,7 @@ struct ContentScanner<'a> {
 }
 
 impl ContentScanner<'_> {
-    fn members(&self, at: usize) -> Vec<Item> {
+    fn members(&self, at: usize) -> Vec<ItemSpan> {
         json::members(self.data, at).map_while(Result::ok).collect()
     }
 
@@ -132,7 +132,7 @@ impl ContentScanner<'_> {
         items.rev().find(|item| decodes_to(&self.data[item.key.clone()], name)).map(|item| item.value)
     }
 
-    fn key(&self, item: &Item) -> String {
+    fn key(&self, item: &ItemSpan) -> String {
         decode(&self.data[item.key.clone()], usize::MAX).into_owned()
     }
 
@@ -231,7 +231,7 @@ impl ContentScanner<'_> {
             Some(b'[') => self.elements(span.start),
             Some(b'{') => {
                 let items = self.members(span.start).into_iter();
-                let is_text = |item: &Item| {
+                let is_text = |item: &ItemSpan| {
                     let is_string = self.value(&item.value).starts_with(b"\"");
                     !is_string || TEXTS.iter().any(|name| decodes_to(&self.data[item.key.clone()], name))
                 };

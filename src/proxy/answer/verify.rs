@@ -52,8 +52,7 @@ impl Exchange {
         let course = self.course.as_ref()?;
         let extras = course.plan.extras.as_deref()?;
         let guard = extras.answer.as_ref()?.hallucination;
-        let tells = matches!(course.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        if !guard.is_on() || !tells {
+        if !guard.is_on() || !course.api.generates_text() {
             return None;
         }
         let request = seen(&course.request, extras.request.as_ref(), !extras.unmask.is_empty());

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::openai::FinishReason;
-use crate::openai::object::{Object, array, entries, string_member};
+use crate::openai::json::object::{Object, array, entries, string_member};
 use crate::openai::replay_stream::{EventSequence, EventSubject};
 
 use super::super::held::HeldFrame;

@@ -4,16 +4,14 @@
 
 use std::borrow::Cow;
 
-use super::hex;
-
 /// Says whether a string with these insides decodes to `name`, which escapes can hide.
-pub(super) fn decodes_to(inside: &[u8], name: &str) -> bool {
+pub(in crate::openai) fn decodes_to(inside: &[u8], name: &str) -> bool {
     inside == name.as_bytes() || (inside.contains(&b'\\') && decode(inside, usize::MAX) == name)
 }
 
 /// Decodes the bytes between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes
 /// U+FFFD.
-pub(super) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
+pub(in crate::openai) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
     // An escape takes at most six bytes for one, and the character at the limit is to be seen whole.
     let enough = limit.saturating_mul(6).saturating_add(12);
     let written = String::from_utf8_lossy(&inside[..inside.len().min(enough)]);
@@ -37,7 +35,7 @@ pub(super) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
 
 /// Finds where in a string's insides the character starts that is at byte `at` of their text, or their end;
 /// the insides are UTF-8.
-pub(super) fn encoded_offset(inside: &[u8], at: usize) -> usize {
+pub(in crate::openai) fn encoded_offset(inside: &[u8], at: usize) -> usize {
     let (mut written, mut text) = (0, 0);
     while text < at && written < inside.len() {
         let plain = memchr::memchr(b'\\', &inside[written..]).unwrap_or(inside.len() - written);
@@ -97,6 +95,11 @@ fn unescape_unicode(bytes: &[u8]) -> (char, usize) {
         (Some(code), _) => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
         (None, _) => (char::REPLACEMENT_CHARACTER, bytes.len().min(6)),
     }
+}
+
+/// Reads one hexadecimal digit.
+pub(in crate::openai) fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]

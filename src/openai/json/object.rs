@@ -5,21 +5,21 @@
 
 use std::borrow::Cow;
 
-use super::json;
-use super::unescape::decode;
+use super::string::decode;
+use super::{self as json, quoted};
 
 /// What ends a stream of OpenAI's older APIs.
-pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
+pub(in crate::openai) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// An object under construction.
 #[derive(Debug, Default)]
-pub(super) struct Object {
+pub(in crate::openai) struct Object {
     inside: Vec<u8>,
 }
 
 impl Object {
     /// Adds a member whose value is JSON already.
-    pub(super) fn raw(mut self, key: &str, value: &[u8]) -> Self {
+    pub(in crate::openai) fn raw(mut self, key: &str, value: &[u8]) -> Self {
         if !self.inside.is_empty() {
             self.inside.push(b',');
         }
@@ -30,28 +30,31 @@ impl Object {
     }
 
     /// Adds a string.
-    pub(super) fn text(self, key: &str, value: &str) -> Self {
+    pub(in crate::openai) fn text(self, key: &str, value: &str) -> Self {
         self.raw(key, &quoted(value))
     }
 
     /// Adds a whole number.
-    pub(super) fn number(self, key: &str, value: u64) -> Self {
+    pub(in crate::openai) fn number(self, key: &str, value: u64) -> Self {
         self.raw(key, value.to_string().as_bytes())
     }
 
     /// Adds every member that is given.
-    pub(super) fn all<'a, V: AsRef<[u8]>>(self, members: impl IntoIterator<Item = (&'a str, V)>) -> Self {
+    pub(in crate::openai) fn all<'a, V: AsRef<[u8]>>(
+        self,
+        members: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Self {
         members.into_iter().fold(self, |object, (key, value)| object.raw(key, value.as_ref()))
     }
 
     /// Returns the object's bytes.
-    pub(super) fn end(self) -> Vec<u8> {
+    pub(in crate::openai) fn end(self) -> Vec<u8> {
         [b"{", self.inside.as_slice(), b"}"].concat()
     }
 }
 
 /// Writes an array of values that are JSON already.
-pub(super) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Vec<u8> {
+pub(in crate::openai) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Vec<u8> {
     let mut written = vec![b'['];
     for element in elements {
         if written.len() > 1 {
@@ -63,52 +66,47 @@ pub(super) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Ve
     written
 }
 
-/// Writes a JSON string.
-pub(super) fn quoted(value: &str) -> Vec<u8> {
-    serde_json::to_vec(value).expect("a string always serialises")
-}
-
 /// Reads an object's members, keys decoded; nothing if it is none.
-pub(super) fn entries(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+pub(in crate::openai) fn entries(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
     let items = json::members(object, 0).map_while(Result::ok);
     items.map(|item| (decode(&object[item.key], usize::MAX), &object[item.value]))
 }
 
 /// Reads an array's elements; nothing if it is none.
-pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::openai) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     json::elements(array, 0).map_while(Result::ok).map(|item| &array[item.value])
 }
 
-/// Returns what a string says; nothing if the value is none.
-pub(super) fn string_value(value: &[u8]) -> Option<Cow<'_, str>> {
+/// Returns the text of a string; nothing if the value is none.
+pub(in crate::openai) fn string_value(value: &[u8]) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     Some(decode(inside, usize::MAX))
 }
 
-/// Returns what a member says that is a string.
-pub(super) fn said_in<'a>(object: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
+/// Returns the text of a member that is a string.
+pub(in crate::openai) fn string_member<'a>(object: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     json::member(object, key).and_then(string_value)
 }
 
 /// Returns a member that is a whole number.
-pub(super) fn number_member(object: &[u8], key: &str) -> Option<u64> {
+pub(in crate::openai) fn number_member(object: &[u8], key: &str) -> Option<u64> {
     std::str::from_utf8(json::member(object, key)?).ok()?.parse().ok()
 }
 
 /// Returns a member that is there and not null.
-pub(super) fn non_null_member<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
+pub(in crate::openai) fn non_null_member<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
     json::member(object, key).filter(|value| *value != b"null")
 }
 
 /// Checks that bytes are one JSON object in UTF-8.
-pub(super) fn is_object(bytes: &[u8]) -> bool {
+pub(in crate::openai) fn is_object(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"{")
         && json::document(bytes).is_ok()
         && std::str::from_utf8(bytes).is_ok()
 }
 
 /// Writes an event without a name.
-pub(super) fn event(out: &mut Vec<u8>, data: &[u8]) {
+pub(in crate::openai) fn event(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"data: ");
     // A line end in JSON is white space, but in a stream it would end the data.
     out.extend(data.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
@@ -116,7 +114,7 @@ pub(super) fn event(out: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// Writes an event under a name, which is its data's `type` too.
-pub(super) fn named_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
+pub(in crate::openai) fn named_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.push(b'\n');

@@ -5,12 +5,12 @@
 
 use std::ops::Range;
 
-use super::json::{JsonError, Scanner, quoted};
-use super::unescape::{decode, decodes_to};
+use super::string::{decode, decodes_to};
+use super::{JsonError, Scanner, quoted};
 
 /// Writes an object canonically, without these members of its top level and with these strings empty: the bytes
 /// between their quotes, in the object's bytes, in order.
-pub(super) fn canonical(
+pub(in crate::openai) fn canonical(
     object: &[u8],
     without: &[&str],
     blank: &[Range<usize>],

@@ -1,0 +1,8 @@
+//! OpenAI's Chat Completions.
+
+mod request;
+
+use super::dialect::Dialect;
+
+pub(super) const DIALECT: Dialect =
+    Dialect { name: "chat", paths: &["/v1/chat/completions"], request: request::REQUEST };

@@ -1,0 +1,8 @@
+//! OpenAI's older Completions.
+
+mod request;
+
+use super::dialect::Dialect;
+
+pub(super) const DIALECT: Dialect =
+    Dialect { name: "completions", paths: &["/v1/completions"], request: request::REQUEST };

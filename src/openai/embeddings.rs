@@ -1,0 +1,11 @@
+//! Embeddings, and vLLM's classification and pooling, which take the same input.
+
+use super::dialect::{Dialect, RequestDialect};
+
+pub(super) const EMBEDDINGS: Dialect = dialect("embeddings", &["/v1/embeddings"]);
+pub(super) const CLASSIFY: Dialect = dialect("classify", &["/classify"]);
+pub(super) const POOLING: Dialect = dialect("pooling", &["/pooling"]);
+
+const fn dialect(name: &'static str, paths: &'static [&'static str]) -> Dialect {
+    Dialect { name, paths, request: RequestDialect::of_prompt("input") }
+}

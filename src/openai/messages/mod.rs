@@ -1,0 +1,14 @@
+//! Anthropic's Messages, and the counting of their tokens.
+
+mod request;
+
+use super::dialect::{Dialect, RequestDialect};
+
+pub(super) const MESSAGES: Dialect =
+    Dialect { name: "messages", paths: &["/v1/messages"], request: request::REQUEST };
+
+pub(super) const COUNT_TOKENS: Dialect = Dialect {
+    name: "count_tokens",
+    paths: &["/v1/messages/count_tokens"],
+    request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
+};

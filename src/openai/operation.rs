@@ -1,0 +1,105 @@
+//! What a request line asks for: an API that goes upstream, or the list of models.
+//!
+//! Owns paths that name no API and the decoding of models' names in them.
+
+use http::Method;
+
+use super::json::string::hex;
+use super::{Api, Rejection};
+
+/// What a request asks this API to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// A JSON request that names its model and goes upstream.
+    Infer(Api),
+    /// `GET /v1/models`.
+    ListModels,
+    /// `GET /v1/models/{name}`; the name is percent-decoded and may contain slashes.
+    GetModel(String),
+}
+
+const MODELS: &str = "/v1/models";
+
+impl Operation {
+    /// Finds the operation of a request line; `path` comes without its query.
+    pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
+        let (operation, allowed) = Self::at(path)?;
+        if method == allowed {
+            return Ok(operation);
+        }
+        Err(Rejection::MethodNotAllowed { allowed })
+    }
+
+    fn at(path: &str) -> Result<(Self, &'static str), Rejection> {
+        let trimmed = path.strip_suffix('/').unwrap_or(path);
+        if let Some(api) = Api::at(trimmed) {
+            return Ok((Self::Infer(api), "POST"));
+        }
+        let unknown = || Rejection::UnknownPath { path: path.to_owned() };
+        match path.strip_prefix(MODELS).ok_or_else(unknown)? {
+            "" | "/" => Ok((Self::ListModels, "GET")),
+            rest => {
+                let name = rest.strip_prefix('/').and_then(percent_decoded).ok_or_else(unknown)?;
+                Ok((Self::GetModel(name), "GET"))
+            }
+        }
+    }
+}
+
+/// Decodes `%XX`; nothing if an escape is cut short, not hexadecimal, or the result is not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            plain => plain,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(path: &str) -> Result<Operation, Rejection> {
+        Operation::of(&Method::POST, path)
+    }
+
+    fn get(path: &str) -> Result<Operation, Rejection> {
+        Operation::of(&Method::GET, path)
+    }
+
+    #[test]
+    fn every_path_that_names_a_model_is_known() {
+        assert_eq!(post("/v1/chat/completions"), Ok(Operation::Infer(Api::Chat)));
+        assert_eq!(post("/v1/chat/completions/"), Ok(Operation::Infer(Api::Chat)));
+        assert_eq!(post("/rerank"), Ok(Operation::Infer(Api::Rerank)));
+        for path in ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/messages/count_tokens", "/tokenize"] {
+            assert!(matches!(post(path), Ok(Operation::Infer(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_model_is_asked_for_by_its_percent_decoded_name() {
+        assert_eq!(get("/v1/models"), Ok(Operation::ListModels));
+        assert_eq!(get("/v1/models/"), Ok(Operation::ListModels));
+        assert_eq!(get("/v1/models/llama3-8b"), Ok(Operation::GetModel("llama3-8b".to_owned())));
+        for path in ["/v1/models/meta%2Fllama%203", "/v1/models/meta/llama%203", "/v1/models/meta%2fllama 3"]
+        {
+            assert_eq!(get(path), Ok(Operation::GetModel("meta/llama 3".to_owned())));
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_not_found_and_a_wrong_method_names_the_right_one() {
+        for path in
+            ["/", "", "/v1", "/v1/chat", "/v1/modelsx", "/v1/models/%zz", "/v1/models/%f", "/v1/models/%ff"]
+        {
+            assert_eq!(get(path), Err(Rejection::UnknownPath { path: path.to_owned() }));
+        }
+        assert_eq!(get("/v1/completions"), Err(Rejection::MethodNotAllowed { allowed: "POST" }));
+        assert_eq!(post("/v1/models"), Err(Rejection::MethodNotAllowed { allowed: "GET" }));
+    }
+}

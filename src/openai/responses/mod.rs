@@ -1,0 +1,8 @@
+//! OpenAI's Responses.
+
+mod request;
+
+use super::dialect::Dialect;
+
+pub(super) const DIALECT: Dialect =
+    Dialect { name: "responses", paths: &["/v1/responses"], request: request::REQUEST };
