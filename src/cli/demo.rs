@@ -1,12 +1,12 @@
 //! Owns `signalbox demo`: everything on one machine, offline: simulated vLLM replicas, a simulated OpenAI over real
-//! TLS that insists on its key, and the gateway in front of them.
+//! TLS that requires its key, and the gateway in front of them.
 
-use super::serve::{Addresses, default_server, start_logging};
+use super::serve::{AddressArgs, default_server, start_logging};
 use super::{Failure, say};
 use crate::control::PolicyFile;
 use crate::policy::{Environment, Process};
 use crate::server::{self, Bound, Setup};
-use crate::sim::{Flavour, Options, Sim, tls};
+use crate::sim::{Flavour, Sim, SimLatency, SimOptions, tls};
 use clap::Args;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 /// The quick start's policy.
 pub(super) const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
-/// The key that the simulated OpenAI insists on; it opens nothing else.
+/// The key that the simulated OpenAI requires; it is valid nowhere else.
 const DEMO_KEY: &str = "sk-demo-only-inside-this-process";
 
 /// The name in the simulated OpenAI's certificate.
@@ -28,7 +28,7 @@ const OPENAI_NAME: &str = "api.openai.com";
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
     #[command(flatten)]
-    addresses: Addresses,
+    addresses: AddressArgs,
     /// Run this policy instead of a copy of conf/quickstart.yaml; its variables name the simulated upstreams.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -37,23 +37,23 @@ pub(super) struct DemoArgs {
 impl DemoArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let local = |port| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let addresses = Addresses {
+        let addresses = AddressArgs {
             listen: self.addresses.listen.or(local(8080)),
             admin: self.addresses.admin.or(local(9090)),
         };
         let mut spec = addresses.replace(default_server()?);
         spec.log.level = "warn";
         spec.drain_delay = Duration::ZERO;
-        let folder = Folder::new()?;
+        let folder = DemoFolder::new()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let cloud = runtime.block_on(Cloud::start(&folder.0))?;
+        let upstreams = runtime.block_on(Upstreams::start(&folder.0))?;
         let path = match self.policy {
             Some(path) => path,
             None => folder.write("policy.yaml", QUICKSTART)?,
         };
         let (access_log, _flushed_on_drop) = start_logging(&spec)?;
-        let variables = cloud.variables.clone();
-        let policy = PolicyFile { path: path.clone(), environment: Arc::new(Overlay(variables)) };
+        let variables = upstreams.variables.clone();
+        let policy = PolicyFile { path: path.clone(), environment: Arc::new(DemoEnvironment(variables)) };
         let setup = Setup { policy, spec, access_log, upgrade: false };
         server::run(&setup, |bound| introduce(bound, &path))?;
         Ok(())
@@ -61,12 +61,12 @@ impl DemoArgs {
 }
 
 /// The simulated upstreams, and the variables by which a policy names them.
-struct Cloud {
+struct Upstreams {
     variables: HashMap<String, String>,
     _running: Vec<Sim>,
 }
 
-impl Cloud {
+impl Upstreams {
     async fn start(folder: &Path) -> Result<Self, Failure> {
         let authority = tls::Authority::new("Signalbox demo");
         let ca = folder.join("ca.pem");
@@ -82,7 +82,7 @@ impl Cloud {
             variables.insert(variable.to_owned(), sim.addr().to_string());
             running.push(sim);
         }
-        let openai = Options {
+        let openai = SimOptions {
             models: vec!["gpt-4o-mini".to_owned()],
             api_key: Some(DEMO_KEY.to_owned()),
             flavour: Flavour::OpenAi,
@@ -98,14 +98,14 @@ impl Cloud {
     }
 }
 
-fn vllm(model: &str, pod: &str) -> Options {
-    Options {
+fn vllm(model: &str, pod: &str) -> SimOptions {
+    let (ttft, itl) = (Duration::from_millis(30), Duration::from_millis(8));
+    SimOptions {
         models: vec![model.to_owned()],
         pod: pod.to_owned(),
-        ttft: Duration::from_millis(30),
-        itl: Duration::from_millis(8),
+        latency: SimLatency { ttft, itl, ..SimLatency::default() },
         default_max_tokens: 32,
-        ..Options::default()
+        ..SimOptions::default()
     }
 }
 
@@ -113,10 +113,10 @@ async fn free_port() -> std::io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
 
-/// The demo's own variables before the process's.
-struct Overlay(HashMap<String, String>);
+/// The demo's own variables, then the process's.
+struct DemoEnvironment(HashMap<String, String>);
 
-impl Environment for Overlay {
+impl Environment for DemoEnvironment {
     fn var(&self, name: &str) -> Option<String> {
         self.0.get(name).cloned().or_else(|| Process.var(name))
     }
@@ -126,10 +126,10 @@ impl Environment for Overlay {
     }
 }
 
-/// A folder that goes with the process.
-struct Folder(PathBuf);
+/// A temporary folder, removed when the process ends.
+struct DemoFolder(PathBuf);
 
-impl Folder {
+impl DemoFolder {
     fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("signalbox-demo-{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
@@ -143,15 +143,15 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for DemoFolder {
     fn drop(&mut self) {
-        // What is left in the system's folder for temporary files is its to remove.
+        // What cannot be removed is left to the system's own cleaning of temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// The guides' requests, with what each should show.
-const TRIES: [(&str, &str, &str); 9] = [
+/// The guides' requests, with what each should show: title, path, body.
+const EXAMPLES: [(&str, &str, &str); 9] = [
     (
         "llama3-8b, named",
         "/v1/chat/completions",
@@ -207,7 +207,7 @@ fn introduce(bound: &Bound, policy: &Path) {
         "Paste these into another terminal; `x-vsr-selected-model` in each answer says who gave it, and why.\n",
     );
     say(&format!("# the models\ncurl -s http://{address}/v1/models\n"));
-    for (shows, path, body) in TRIES {
+    for (shows, path, body) in EXAMPLES {
         say(&format!(
             "# {shows}\ncurl -i http://{address}{path} -H 'Content-Type: application/json' -d '{body}'\n"
         ));

@@ -2,7 +2,7 @@
 //! It refuses to know how one behaves.
 
 use crate::sim::tls::{TlsError, server_config_of_files};
-use crate::sim::{Faults, Flavour, Options, Sim};
+use crate::sim::{Faults, Flavour, Sim, SimCapacity, SimLatency, SimOptions};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub(super) struct SimArgs {
     #[command(flatten)]
     pace: PaceArgs,
     #[command(flatten)]
-    room: RoomArgs,
+    capacity: CapacityArgs,
     #[command(flatten)]
     access: AccessArgs,
     #[command(flatten)]
@@ -65,8 +65,8 @@ struct PaceArgs {
 
 /// How much it holds.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Room")]
-struct RoomArgs {
+#[command(next_help_heading = "Capacity")]
+struct CapacityArgs {
     /// How many requests run at once.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
     max_num_seqs: usize,
@@ -137,7 +137,7 @@ struct FaultArgs {
 
 /// Why `signalbox sim` cannot run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SimError {
+pub(super) enum SimCommandError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -170,14 +170,14 @@ pub(super) enum SimError {
 
 impl SimArgs {
     /// Serves until SIGINT or SIGTERM, after saying where.
-    pub(super) async fn run(self) -> Result<(), SimError> {
+    pub(super) async fn run(self) -> Result<(), SimCommandError> {
         let address = self.listen;
         let tls = self.access.tls()?;
         let options = self.options()?;
-        let mut interrupted = signal(SignalKind::interrupt()).map_err(SimError::Signal)?;
-        let mut terminated = signal(SignalKind::terminate()).map_err(SimError::Signal)?;
+        let mut interrupted = signal(SignalKind::interrupt()).map_err(SimCommandError::Signal)?;
+        let mut terminated = signal(SignalKind::terminate()).map_err(SimCommandError::Signal)?;
         let listener =
-            TcpListener::bind(address).await.map_err(|source| SimError::Listen { address, source })?;
+            TcpListener::bind(address).await.map_err(|source| SimCommandError::Listen { address, source })?;
         let sim = Sim::start(options, listener, tls).await;
         super::say(&format!("{{\"event\":\"listening\",\"listeners\":[\"{}\"]}}", sim.addr()));
         tokio::select! {
@@ -188,20 +188,24 @@ impl SimArgs {
         Ok(())
     }
 
-    fn options(self) -> Result<Options, SimError> {
-        let Self { pace, room, .. } = self;
-        Ok(Options {
+    fn options(self) -> Result<SimOptions, SimCommandError> {
+        let Self { pace, capacity, .. } = self;
+        Ok(SimOptions {
             models: self.model,
-            ttft: pace.ttft,
-            itl: pace.itl,
-            load_factor: pace.time_factor_under_load,
-            prefill_per_token: pace.prefill_time_per_token,
-            max_num_seqs: room.max_num_seqs,
-            max_waiting: room.max_waiting_queue_length,
-            max_model_len: room.max_model_len,
-            block_size: room.block_size,
-            kv_blocks: room.kv_cache_size,
-            prefix_caching: !room.no_prefix_caching,
+            latency: SimLatency {
+                ttft: pace.ttft,
+                itl: pace.itl,
+                prefill_per_token: pace.prefill_time_per_token,
+                load_factor: pace.time_factor_under_load,
+            },
+            capacity: SimCapacity {
+                max_num_seqs: capacity.max_num_seqs,
+                max_waiting: capacity.max_waiting_queue_length,
+                max_model_len: capacity.max_model_len,
+                block_size: capacity.block_size,
+                kv_blocks: capacity.kv_cache_size,
+                prefix_caching: !capacity.no_prefix_caching,
+            },
             pod: self.pod,
             namespace: self.namespace,
             api_key: self.access.key()?,
@@ -221,15 +225,15 @@ impl AccessArgs {
         }
     }
 
-    fn key(self) -> Result<Option<String>, SimError> {
+    fn key(self) -> Result<Option<String>, SimCommandError> {
         if let Some(name) = self.api_key_env {
             let key = std::env::var(&name).ok().filter(|key| !key.is_empty());
-            return key.map(Some).ok_or(SimError::NoKey { name });
+            return key.map(Some).ok_or(SimCommandError::NoKey { name });
         }
         let Some(path) = self.api_key_file else { return Ok(None) };
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
-            Err(source) => Err(SimError::KeyFile { path, source }),
+            Err(source) => Err(SimCommandError::KeyFile { path, source }),
         }
     }
 }
@@ -291,17 +295,17 @@ mod tests {
         args: SimArgs,
     }
 
-    fn options(arguments: &[&str]) -> Result<Options, String> {
+    fn options(arguments: &[&str]) -> Result<SimOptions, String> {
         let line = Line::try_parse_from([&["sim"], arguments].concat()).map_err(|error| error.to_string())?;
         line.args.options().map_err(|error| error.to_string())
     }
 
     #[test]
     fn without_arguments_it_behaves_by_default() {
-        assert_eq!(format!("{:?}", options(&[]).unwrap()), format!("{:?}", Options::default_with_share()));
+        assert_eq!(format!("{:?}", options(&[]).unwrap()), format!("{:?}", SimOptions::default_with_share()));
     }
 
-    impl Options {
+    impl SimOptions {
         fn default_with_share() -> Self {
             Self { faults: Faults { status_share: 1.0, ..Faults::default() }, ..Self::default() }
         }
@@ -324,9 +328,9 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(given.models, ["a", "b"]);
-        assert_eq!(given.ttft, Duration::from_millis(20));
+        assert_eq!(given.latency.ttft, Duration::from_millis(20));
         assert_eq!((given.faults.status, given.faults.status_share), (Some(503), 0.25));
-        assert!(!given.prefix_caching);
+        assert!(!given.capacity.prefix_caching);
     }
 
     #[test]

@@ -1,9 +1,7 @@
-//! Paths: what is asked where, who may ask, and the faults that hit before an answer begins.
-//! It refuses to know how answers come about.
+//! The routes, the bearer key, and the faults that strike before an answer begins.
+//! It refuses to know how answers are generated.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request, State};
@@ -16,99 +14,22 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::ask::{Ask, Kind, Streaming};
-use super::connection::Cut;
-use super::record::{Open, Outcome, Record, Seen};
-use super::refusal::Refusal;
-use super::run::Run;
-use super::schedule::Scheduler;
-use super::stats::Stats;
-use super::stream::{Telling, cut_off};
-use super::wire::Envelope;
-use super::words::{Dice, Prompt, ids_of, text_of};
-use super::{Faults, Flavour, Options, exposition};
+use super::completion::Completion;
+use super::connection::ResetHandle;
+use super::engine::{SimEngine, since_1970};
+use super::error::SimApiError;
+use super::request::{CompletionApi, SimRequest, Streaming};
+use super::request_log::{LogGuard, RecordedRequest, SimOutcome};
+use super::responder::Responder;
+use super::tokens::{TokenizedPrompt, ids_of, text_of};
+use super::writer::CompletionWriter;
+use super::{Faults, Flavour, exposition};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What all requests of one simulated server share.
-#[derive(Debug)]
-pub(super) struct Engine {
-    /// How it was asked to behave.
-    pub(super) options: Options,
-    /// Who runs and who waits.
-    pub(super) scheduler: Arc<Scheduler>,
-    /// What is counted.
-    pub(super) stats: Stats,
-    /// What arrived.
-    pub(super) record: Arc<Record>,
-    /// When it started, in seconds since 1970.
-    pub(super) started: f64,
-    faults: RwLock<Faults>,
-    context: usize,
-    model: String,
-    marks: HeaderMap,
-    rolls: AtomicU64,
-}
-
-impl Engine {
-    /// Makes an idle server that listens on `port`.
-    pub(super) fn new(options: Options, port: u16) -> Self {
-        let scheduler = Scheduler::new(&options);
-        let first = options.models.first().map_or("", String::as_str);
-        let model = match options.flavour {
-            Flavour::Vllm => first.to_owned(),
-            Flavour::OpenAi => format!("{first}-2024-07-18"),
-        };
-        Self {
-            context: options.max_model_len.min(scheduler.capacity_tokens()),
-            stats: Stats::new(options.max_model_len),
-            record: Arc::default(),
-            started: since_1970().as_secs_f64(),
-            faults: RwLock::new(options.faults),
-            marks: marks(&options, port),
-            rolls: AtomicU64::new(options.seed),
-            scheduler,
-            model,
-            options,
-        }
-    }
-
-    /// What goes wrong now.
-    pub(super) fn faults(&self) -> Faults {
-        *self.faults.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Replaces what goes wrong.
-    pub(super) fn set_faults(&self, faults: Faults) {
-        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
-    }
-
-    /// By how much times stretch at the present load.
-    pub(super) fn stretch(&self) -> f64 {
-        let most = self.options.max_num_seqs.saturating_sub(1).max(1) as f64;
-        let others = self.scheduler.running().saturating_sub(1) as f64;
-        1.0 + (self.options.load_factor - 1.0).max(0.0) * others / most
-    }
-
-    fn roll(&self) -> Dice {
-        Dice(Dice(self.rolls.fetch_add(1, Ordering::Relaxed)).roll())
-    }
-
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        self.marked(refusal.answer(self.options.flavour))
-    }
-
-    fn marked(&self, mut response: Response) -> Response {
-        for (name, value) in &self.marks {
-            response.headers_mut().insert(name, value.clone());
-        }
-        response
-    }
-}
-
-/// Makes the routes of a flavour.
-pub(super) fn router(engine: Arc<Engine>) -> Router {
+/// Makes the routes of the server's dialect.
+pub(super) fn router(engine: Arc<SimEngine>) -> Router {
     let mut router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(text))
@@ -126,67 +47,71 @@ pub(super) fn router(engine: Arc<Engine>) -> Router {
     router.fallback(no_path).method_not_allowed_fallback(no_method).with_state(engine)
 }
 
-/// A request that was read, noted, let in and spared.
+/// A request that passed authentication and the faults before an answer.
 struct Call {
     body: Bytes,
     uri: Uri,
     request_id: Option<String>,
     arrived: Instant,
     faults: Faults,
-    cut: Cut,
-    open: Open,
+    reset: ResetHandle,
+    log: LogGuard,
 }
 
-impl FromRequest<Arc<Engine>> for Call {
+impl FromRequest<Arc<SimEngine>> for Call {
     type Rejection = Response;
 
-    async fn from_request(request: Request, engine: &Arc<Engine>) -> Result<Self, Response> {
+    async fn from_request(request: Request, engine: &Arc<SimEngine>) -> Result<Self, Response> {
         let arrived = Instant::now();
         let faults = engine.faults();
         let (parts, body) = request.into_parts();
-        let cut = parts.extensions.get::<Cut>().cloned().expect("every connection has its cut");
+        let reset = parts.extensions.get::<ResetHandle>().cloned().expect("every connection has its handle");
         let body = read(body).await.map_err(IntoResponse::into_response)?;
-        let allowed = engine.options.api_key.as_deref().is_none_or(|key| bears(&parts.headers, key));
+        let allowed = engine.options.api_key.as_deref().is_none_or(|key| has_bearer(&parts.headers, key));
         let request_id = parts.headers.get(&X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let open = engine.record.note(Seen {
+        let log = engine.requests.record(RecordedRequest {
             method: parts.method,
             path: parts.uri.path().to_owned(),
             headers: parts.headers,
             body: body.clone(),
             version: parts.version,
-            outcome: Outcome::Open,
+            outcome: SimOutcome::Open,
         });
         if faults.refuse {
-            cut_off(&cut).await;
+            reset.reset().await;
         }
         if !allowed && parts.uri.path().starts_with("/v1") {
-            open.complete();
-            return Err(engine.refuse(&Refusal::Unauthorized));
+            log.complete();
+            return Err(engine.error_response(&SimApiError::Unauthorized));
         }
         if !matches!(parts.uri.path(), "/v1/chat/completions" | "/v1/completions") {
-            return Ok(Self { body, uri: parts.uri, request_id, arrived, faults, cut, open });
+            return Ok(Self { body, uri: parts.uri, request_id, arrived, faults, reset, log });
         }
         if let Some(stall) = faults.stall_before_headers {
             tokio::time::sleep(stall).await;
         }
-        let mut dice = engine.roll();
-        if dice.share() < faults.reset_before_headers {
-            cut_off(&cut).await;
+        let mut random = engine.random();
+        if random.next_share() < faults.reset_before_headers {
+            reset.reset().await;
         }
         match faults.status.and_then(|status| StatusCode::from_u16(status).ok()) {
-            Some(status) if faults.status_share <= 0.0 || dice.share() < faults.status_share => {
-                open.complete();
-                Err(engine.refuse(&Refusal::Fault(status)))
+            Some(status) if faults.status_share <= 0.0 || random.next_share() < faults.status_share => {
+                log.complete();
+                Err(engine.error_response(&SimApiError::Fault(status)))
             }
-            _ => Ok(Self { body, uri: parts.uri, request_id, arrived, faults, cut, open }),
+            _ => Ok(Self { body, uri: parts.uri, request_id, arrived, faults, reset, log }),
         }
     }
 }
 
 impl Call {
-    fn done(self, engine: &Engine, response: impl IntoResponse) -> Response {
-        self.open.complete();
-        engine.marked(response.into_response())
+    fn done(self, engine: &SimEngine, response: impl IntoResponse) -> Response {
+        self.log.complete();
+        engine.with_headers(response.into_response())
+    }
+
+    fn refuse(self, engine: &SimEngine, error: &SimApiError) -> Response {
+        self.done(engine, error.response(engine.options.flavour))
     }
 }
 
@@ -194,35 +119,36 @@ async fn read(body: Body) -> Result<Bytes, StatusCode> {
     to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
 }
 
-fn bears(headers: &HeaderMap, key: &str) -> bool {
+fn has_bearer(headers: &HeaderMap, key: &str) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
     let given = given.and_then(|given| given.split_once(' '));
     given.is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && given == key)
 }
 
-async fn chat(State(engine): State<Arc<Engine>>, call: Call) -> Response {
-    complete(engine, Kind::Chat, call).await
+async fn chat(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    complete(engine, CompletionApi::Chat, call).await
 }
 
-async fn text(State(engine): State<Arc<Engine>>, call: Call) -> Response {
-    complete(engine, Kind::Text, call).await
+async fn text(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    complete(engine, CompletionApi::Text, call).await
 }
 
-async fn complete(engine: Arc<Engine>, kind: Kind, call: Call) -> Response {
-    let ask = match Ask::read(kind, &call.body, &engine.options, engine.context) {
-        Ok(ask) => ask,
-        Err(refusal) => return call.done(&engine, refusal.answer(engine.options.flavour)),
+async fn complete(engine: Arc<SimEngine>, api: CompletionApi, call: Call) -> Response {
+    let request = match SimRequest::read(api, &call.body, &engine.options, engine.context) {
+        Ok(request) => request,
+        Err(error) => return call.refuse(&engine, &error),
     };
-    let streams = ask.streaming != Streaming::Off;
-    let Some(run) = Run::new(Arc::clone(&engine), ask, call.arrived) else {
-        engine.stats.turned_away();
-        return call.done(&engine, Refusal::Busy.answer(engine.options.flavour));
+    let streams = request.streaming != Streaming::Off;
+    let Some(completion) = Completion::new(Arc::clone(&engine), request, call.arrived) else {
+        engine.stats.rejected();
+        return call.refuse(&engine, &SimApiError::Busy);
     };
-    let id = call.request_id.unwrap_or_else(|| format!("{:016x}", engine.roll().roll()));
+    let id = call.request_id.unwrap_or_else(|| format!("{:016x}", engine.random().next_u64()));
     let created = since_1970().as_secs();
-    let envelope = Envelope::new(engine.options.flavour, kind, &id, created, &engine.model);
-    let telling = Telling { run, envelope, faults: call.faults, cut: call.cut, open: call.open };
-    let mut response = engine.marked(if streams { telling.stream() } else { telling.whole().await });
+    let writer = CompletionWriter::new(engine.options.flavour, api, &id, created, &engine.model);
+    let responder = Responder { completion, writer, faults: call.faults, reset: call.reset, log: call.log };
+    let mut response =
+        engine.with_headers(if streams { responder.stream() } else { responder.whole().await });
     if engine.options.flavour == Flavour::OpenAi {
         let taken = call.arrived.elapsed().as_millis() as u64;
         response.headers_mut().insert("openai-processing-ms", HeaderValue::from(taken));
@@ -232,7 +158,7 @@ async fn complete(engine: Arc<Engine>, kind: Kind, call: Call) -> Response {
     response
 }
 
-async fn models(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn models(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let created = since_1970().as_secs();
     let options = &engine.options;
     let models: Vec<Value> = options
@@ -244,9 +170,9 @@ async fn models(State(engine): State<Arc<Engine>>, call: Call) -> Response {
             }
             Flavour::Vllm => json!({
                 "id": model, "object": "model", "created": created, "owned_by": "vllm", "root": engine.model,
-                "parent": null, "max_model_len": options.max_model_len,
+                "parent": null, "max_model_len": options.capacity.max_model_len,
                 "permission": [{
-                    "id": format!("modelperm-{:016x}", engine.roll().roll()), "object": "model_permission",
+                    "id": format!("modelperm-{:016x}", engine.random().next_u64()), "object": "model_permission",
                     "created": created, "allow_create_engine": false, "allow_sampling": true,
                     "allow_logprobs": true, "allow_search_indices": false, "allow_view": true,
                     "allow_fine_tuning": false, "organization": "*", "group": null, "is_blocking": false,
@@ -257,92 +183,68 @@ async fn models(State(engine): State<Arc<Engine>>, call: Call) -> Response {
     call.done(&engine, Json(json!({"object": "list", "data": models})))
 }
 
-async fn health(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn health(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let status = if call.faults.unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     call.done(&engine, status)
 }
 
-async fn version(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn version(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     call.done(&engine, Json(json!({"version": "0.32.0"})))
 }
 
-async fn load(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn load(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let load = engine.scheduler.load();
     call.done(&engine, Json(json!({"server_load": load.running + load.waiting})))
 }
 
-async fn metrics(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn metrics(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=1.0.0; charset=utf-8");
     let text = exposition::text(&engine);
     call.done(&engine, ([(header::CONTENT_TYPE, kind)], text))
 }
 
-async fn tokenize(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn tokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     #[derive(Deserialize)]
-    struct Body {
+    struct TokenizeBody {
         prompt: Option<String>,
     }
-    if let Ok(Body { prompt: Some(prompt) }) = serde_json::from_slice(&call.body) {
+    if let Ok(TokenizeBody { prompt: Some(prompt) }) = serde_json::from_slice(&call.body) {
         let tokens = ids_of(&prompt);
         return call.done(&engine, Json(tokenized(tokens.len(), &tokens, &engine)));
     }
-    match Ask::read(Kind::Chat, &call.body, &engine.options, usize::MAX) {
-        Ok(ask) => {
-            let count = ask.prompts.iter().map(|Prompt { tokens, .. }| tokens).sum();
+    match SimRequest::read(CompletionApi::Chat, &call.body, &engine.options, usize::MAX) {
+        Ok(request) => {
+            let count = request.prompts.iter().map(|TokenizedPrompt { tokens, .. }| tokens).sum();
             call.done(&engine, Json(tokenized(count, &[], &engine)))
         }
-        Err(refusal) => call.done(&engine, refusal.answer(engine.options.flavour)),
+        Err(error) => call.refuse(&engine, &error),
     }
 }
 
-fn tokenized(count: usize, tokens: &[u64], engine: &Engine) -> Value {
-    let max_model_len = engine.options.max_model_len;
+fn tokenized(count: usize, tokens: &[u64], engine: &SimEngine) -> Value {
+    let max_model_len = engine.options.capacity.max_model_len;
     json!({"count": count, "max_model_len": max_model_len, "tokens": tokens, "token_strs": null})
 }
 
-async fn detokenize(State(engine): State<Arc<Engine>>, call: Call) -> Response {
+async fn detokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     #[derive(Deserialize)]
-    struct Body {
+    struct DetokenizeBody {
         tokens: Vec<u64>,
     }
-    match serde_json::from_slice::<Body>(&call.body) {
+    match serde_json::from_slice::<DetokenizeBody>(&call.body) {
         Ok(body) => call.done(&engine, Json(json!({"prompt": text_of(&body.tokens)}))),
         Err(error) => {
-            let refusal = Refusal::Malformed { message: error.to_string(), at: Some("body.tokens") };
-            call.done(&engine, refusal.answer(engine.options.flavour))
+            let error = SimApiError::Malformed { message: error.to_string(), at: Some("body.tokens") };
+            call.refuse(&engine, &error)
         }
     }
 }
 
-async fn no_path(State(engine): State<Arc<Engine>>, call: Call) -> Response {
-    let refusal = Refusal::NoSuchPath(call.uri.path().to_owned());
-    call.done(&engine, refusal.answer(engine.options.flavour))
+async fn no_path(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    let error = SimApiError::NoSuchPath(call.uri.path().to_owned());
+    call.refuse(&engine, &error)
 }
 
-async fn no_method(State(engine): State<Arc<Engine>>, call: Call) -> Response {
-    call.done(&engine, Refusal::NoSuchMethod.answer(engine.options.flavour))
-}
-
-fn marks(options: &Options, port: u16) -> HeaderMap {
-    let mut marks = HeaderMap::new();
-    let mut mark = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            marks.insert(HeaderName::from_static(name), value);
-        }
-    };
-    match options.flavour {
-        Flavour::Vllm => mark("server", "uvicorn"),
-        Flavour::OpenAi => {
-            mark("openai-organization", "simulated");
-            mark("openai-version", "2020-10-01");
-        }
-    }
-    mark("x-inference-pod", &options.pod);
-    mark("x-inference-namespace", &options.namespace);
-    mark("x-inference-port", &port.to_string());
-    marks
-}
-
-fn since_1970() -> std::time::Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+async fn no_method(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    call.refuse(&engine, &SimApiError::NoSuchMethod)
 }

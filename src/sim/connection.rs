@@ -1,5 +1,5 @@
-//! Sockets: accepting, TLS, HTTP/1.1 and HTTP/2 on one port, and cutting a connection off with a reset.
-//! It refuses to know what is asked and answered.
+//! Sockets: accepting, TLS, HTTP/1.1 and HTTP/2 on one port, and resetting a connection on purpose.
+//! It refuses to know requests and responses.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,25 +23,32 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::api::{self, Engine};
+use super::engine::SimEngine;
 
 /// How long to leave the port alone when accepting fails, as it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long what was sent has to leave the buffers before a connection is reset.
+const FLUSH_PAUSE: Duration = Duration::from_millis(5);
+
 /// Accepts connections until it is dropped, which closes them all.
-pub(super) async fn serve(engine: Arc<Engine>, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
-    let router = api::router(Arc::clone(&engine));
+pub(super) async fn serve(
+    engine: Arc<SimEngine>,
+    router: Router,
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+) {
     let acceptor = tls.map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let line = Line::new(stream);
+                    let stream = ResettableStream::new(stream);
                     if engine.faults().refuse {
-                        line.cut.cut();
+                        stream.reset.reset_now();
                     } else {
-                        connections.spawn(converse(line, router.clone(), acceptor.clone()));
+                        connections.spawn(accept(stream, router.clone(), acceptor.clone()));
                     }
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -51,24 +58,24 @@ pub(super) async fn serve(engine: Arc<Engine>, listener: TcpListener, tls: Optio
     }
 }
 
-async fn converse(line: Line, router: Router, acceptor: Option<TlsAcceptor>) {
-    let cut = line.cut.clone();
+async fn accept(stream: ResettableStream, router: Router, acceptor: Option<TlsAcceptor>) {
+    let reset = stream.reset.clone();
     match acceptor {
-        None => converse_over(line, router, cut).await,
+        None => serve_connection(stream, router, reset).await,
         Some(acceptor) => {
-            if let Ok(stream) = acceptor.accept(line).await {
-                converse_over(stream, router, cut).await;
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve_connection(stream, router, reset).await;
             }
         }
     }
 }
 
-async fn converse_over<S>(stream: S, router: Router, cut: Cut)
+async fn serve_connection<S>(stream: S, router: Router, reset: ResetHandle)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let inner = TowerToHyperService::new(router);
-    let handle = cut.clone();
+    let handle = reset.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(handle.clone());
         inner.call(request)
@@ -76,55 +83,61 @@ where
     let builder = auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // A client's fault is the client's to notice.
+        // A protocol error is the client's, which sees the connection close.
         _ = connection => {}
-        () = cut.0.wake.notified() => {}
+        () = reset.0.wake.notified() => {}
     }
 }
 
-/// A handle that cuts a connection off.
+/// Resets one connection; found in the extensions of its requests.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cut(Arc<CutState>);
+pub(super) struct ResetHandle(Arc<ResetState>);
 
 #[derive(Debug, Default)]
-struct CutState {
+struct ResetState {
     done: AtomicBool,
     wake: Notify,
 }
 
-impl Cut {
-    /// Resets the connection; what was not yet sent is lost.
-    pub(super) fn cut(&self) {
+impl ResetHandle {
+    /// Resets the connection once what was sent has left the buffers; the future ends with the connection.
+    pub(super) async fn reset(&self) {
+        tokio::time::sleep(FLUSH_PAUSE).await;
+        self.reset_now();
+        std::future::pending::<()>().await;
+    }
+
+    fn reset_now(&self) {
         self.0.done.store(true, Ordering::Release);
         self.0.wake.notify_one();
     }
 }
 
-/// A TCP stream that ends with a reset instead of a farewell once it has been cut.
+/// A TCP stream that closes with RST instead of FIN once its handle was used.
 #[derive(Debug)]
-struct Line {
+struct ResettableStream {
     stream: TcpStream,
-    cut: Cut,
+    reset: ResetHandle,
 }
 
-impl Line {
+impl ResettableStream {
     fn new(stream: TcpStream) -> Self {
         // Without it small events wait for acknowledgements; a socket that cannot have it still works.
         let _ = stream.set_nodelay(true);
-        Self { stream, cut: Cut::default() }
+        Self { stream, reset: ResetHandle::default() }
     }
 }
 
-impl Drop for Line {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
-        if self.cut.0.done.load(Ordering::Acquire) {
-            // Lingering for no time at all is how a reset is asked for.
+        if self.reset.0.done.load(Ordering::Acquire) {
+            // With SO_LINGER at zero, close sends RST.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,7 +147,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ResettableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -1,18 +1,17 @@
 //! `/metrics` in the text format of Python's `prometheus_client`, family by family as vLLM 0.32 shows them; its
 //! content type says version 1.0.0, the text is that of 0.0.4 all the same.
-//! It refuses to know what the numbers mean and leaves out the families of the Python process and its web server.
+//! It refuses to know when numbers change, and leaves out the families of the Python process and its web server.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::api::Engine;
-use super::stats::{Histogram, Stats};
+use super::engine::SimEngine;
+use super::stats::{Histogram, SimStats};
 
-/// Writes the whole page.
-pub(super) fn text(engine: &Engine) -> String {
+pub(super) fn text(engine: &SimEngine) -> String {
     let model = engine.options.models.first().map_or("", String::as_str);
     let mut page =
-        Page { out: String::with_capacity(32 << 10), model: escape(model), started: engine.started };
+        MetricsPage { out: String::with_capacity(32 << 10), model: escape(model), started: engine.started };
     gauges(&mut page, engine);
     counters(&mut page, &engine.stats);
     histograms(&mut page, &engine.stats);
@@ -20,7 +19,7 @@ pub(super) fn text(engine: &Engine) -> String {
     page.out
 }
 
-fn gauges(page: &mut Page, engine: &Engine) {
+fn gauges(page: &mut MetricsPage, engine: &SimEngine) {
     let load = engine.scheduler.load();
     let waiting = load.waiting as f64;
     page.gauge("num_requests_running", "Number of requests in model execution batches.", load.running as f64);
@@ -32,8 +31,8 @@ fn gauges(page: &mut Page, engine: &Engine) {
          reasons equals vllm:num_requests_waiting.",
         "gauge",
     );
-    page.series("num_requests_waiting_by_reason", ("", r#",reason="capacity""#), waiting);
-    page.series("num_requests_waiting_by_reason", ("", r#",reason="deferred""#), 0.0);
+    page.series("num_requests_waiting_by_reason", &SeriesLabels::after("reason", "capacity"), waiting);
+    page.series("num_requests_waiting_by_reason", &SeriesLabels::after("reason", "deferred"), 0.0);
     page.family(
         "engine_sleep_state",
         "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake; \
@@ -41,25 +40,25 @@ fn gauges(page: &mut Page, engine: &Engine) {
         "gauge",
     );
     for (state, value) in [("awake", 1.0), ("weights_offloaded", 0.0), ("discard_all", 0.0)] {
-        page.series("engine_sleep_state", ("", &format!(r#",sleep_state="{state}""#)), value);
+        page.series("engine_sleep_state", &SeriesLabels::after("sleep_state", state), value);
     }
     page.gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", load.kv_usage);
 }
 
-fn counters(page: &mut Page, stats: &Stats) {
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    let (prompt, cached) = (value(&stats.prompt_tokens), value(&stats.cached_tokens));
-    let one = |value| [(String::new(), String::new(), value)];
-    let by = |name: &str, word: &str, value| (String::new(), format!(r#",{name}="{word}""#), value);
+fn counters(page: &mut MetricsPage, stats: &SimStats) {
+    let tokens = &stats.tokens;
+    let (prompt, cached) = (value(&tokens.prompt), value(&tokens.cached));
+    let one = |value| [(SeriesLabels::default(), value)];
+    let by_source = |source, value| (SeriesLabels::after("source", source), value);
     page.counter(
         "prefix_cache_queries",
         "Prefix cache queries, in terms of number of queried tokens.",
-        &one(value(&stats.prefix_queries)),
+        &one(value(&tokens.prefix_queries)),
     );
     page.counter(
         "prefix_cache_hits",
         "Prefix cache hits, in terms of number of cached tokens.",
-        &one(value(&stats.prefix_hits)),
+        &one(value(&tokens.prefix_hits)),
     );
     page.counter("num_preemptions", "Cumulative number of preemption from the engine.", &one(0.0));
     page.counter("prompt_tokens", "Number of prefill tokens processed.", &one(prompt));
@@ -67,86 +66,78 @@ fn counters(page: &mut Page, stats: &Stats) {
         "prompt_tokens_by_source",
         "Number of prompt tokens by source.",
         &[
-            by("source", "local_compute", prompt - cached),
-            by("source", "local_cache_hit", cached),
-            by("source", "external_kv_transfer", 0.0),
+            by_source("local_compute", prompt - cached),
+            by_source("local_cache_hit", cached),
+            by_source("external_kv_transfer", 0.0),
         ],
     );
     page.counter("prompt_tokens_cached", "Number of cached prompt tokens (local + external).", &one(cached));
-    page.counter(
-        "generation_tokens",
-        "Number of generation tokens processed.",
-        &one(value(&stats.output_tokens)),
-    );
-    succeeded(page, stats);
-    let away = value(&stats.turned_away);
-    page.rejections(&[("max_num_queued_reqs", away), ("max_num_queued_tokens", 0.0)]);
-}
-
-fn succeeded(page: &mut Page, stats: &Stats) {
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    let finished = |word: &str, value| (format!(r#"finished_reason="{word}","#), String::new(), value);
+    page.counter("generation_tokens", "Number of generation tokens processed.", &one(value(&tokens.output)));
+    let outcomes = &stats.outcomes;
+    let by_reason = |reason, value| (SeriesLabels::before("finished_reason", reason), value);
     page.counter(
         "request_success",
         "Count of successfully processed requests.",
         &[
-            finished("stop", value(&stats.stopped)),
-            finished("length", value(&stats.cut_short)),
-            finished("abort", value(&stats.aborted)),
-            finished("error", 0.0),
-            finished("repetition", 0.0),
+            by_reason("stop", value(&outcomes.stop)),
+            by_reason("length", value(&outcomes.length)),
+            by_reason("abort", value(&outcomes.abort)),
+            by_reason("error", 0.0),
+            by_reason("repetition", 0.0),
         ],
     );
+    page.rejections(&[("max_num_queued_reqs", value(&outcomes.rejected)), ("max_num_queued_tokens", 0.0)]);
 }
 
-fn histograms(page: &mut Page, stats: &Stats) {
+fn value(counter: &AtomicU64) -> f64 {
+    counter.load(Ordering::Relaxed) as f64
+}
+
+fn histograms(page: &mut MetricsPage, stats: &SimStats) {
+    let SimStats { latency, sizes, .. } = stats;
     let all: [(&str, &str, &Histogram); 15] = [
-        ("request_prompt_tokens", "Number of prefill tokens processed.", &stats.prompt_sizes),
-        ("request_generation_tokens", "Number of generation tokens processed.", &stats.output_sizes),
-        ("iteration_tokens_total", "Histogram of number of tokens per engine_step.", &stats.step_tokens),
+        ("request_prompt_tokens", "Number of prefill tokens processed.", &sizes.prompt),
+        ("request_generation_tokens", "Number of generation tokens processed.", &sizes.output),
+        ("iteration_tokens_total", "Histogram of number of tokens per engine_step.", &sizes.step),
         (
             "request_max_num_generation_tokens",
             "Histogram of maximum number of requested generation tokens.",
-            &stats.longest_output,
+            &sizes.longest_output,
         ),
-        ("request_params_n", "Histogram of the n request parameter.", &stats.asked_n),
-        ("request_params_max_tokens", "Histogram of the max_tokens request parameter.", &stats.asked_tokens),
-        ("time_to_first_token_seconds", "Histogram of time to first token in seconds.", &stats.first_token),
-        (
-            "inter_token_latency_seconds",
-            "Histogram of inter-token latency in seconds.",
-            &stats.between_tokens,
-        ),
+        ("request_params_n", "Histogram of the n request parameter.", &sizes.n),
+        ("request_params_max_tokens", "Histogram of the max_tokens request parameter.", &sizes.max_tokens),
+        ("time_to_first_token_seconds", "Histogram of time to first token in seconds.", &latency.first_token),
+        ("inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", &latency.inter_token),
         (
             "request_time_per_output_token_seconds",
             "Histogram of time_per_output_token_seconds per request.",
-            &stats.per_output_token,
+            &latency.per_output_token,
         ),
-        ("e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", &stats.whole),
+        ("e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", &latency.end_to_end),
         (
             "request_queue_time_seconds",
             "Histogram of time spent in WAITING phase for request.",
-            &stats.queued,
+            &latency.queue,
         ),
         (
             "request_inference_time_seconds",
             "Histogram of time spent in RUNNING phase for request.",
-            &stats.inference,
+            &latency.inference,
         ),
         (
             "request_prefill_time_seconds",
             "Histogram of time spent in PREFILL phase for request.",
-            &stats.prefill,
+            &latency.prefill,
         ),
         (
             "request_decode_time_seconds",
             "Histogram of time spent in DECODE phase for request.",
-            &stats.decode,
+            &latency.decode,
         ),
         (
             "request_prefill_kv_computed_tokens",
             "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
-            &stats.computed_sizes,
+            &sizes.prefill_computed,
         ),
     ];
     for (name, help, histogram) in all {
@@ -154,36 +145,52 @@ fn histograms(page: &mut Page, stats: &Stats) {
     }
 }
 
-fn configuration(page: &mut Page, engine: &Engine) {
+fn configuration(page: &mut MetricsPage, engine: &SimEngine) {
     let options = &engine.options;
     page.family("cache_config_info", "Information of the LLMEngine CacheConfig", "gauge");
-    let caching = if options.prefix_caching { "True" } else { "False" };
+    let caching = if options.capacity.prefix_caching { "True" } else { "False" };
     let _ = writeln!(
         page.out,
         r#"vllm:cache_config_info{{block_size="{}",cache_dtype="auto",enable_prefix_caching="{caching}",engine="0",gpu_memory_utilization="0.92",kv_cache_size_tokens="{}",num_cpu_blocks="None",num_gpu_blocks="{}",num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",sliding_window="None"}} 1.0"#,
-        options.block_size,
-        options.kv_blocks * options.block_size,
-        options.kv_blocks,
+        options.capacity.block_size,
+        options.capacity.kv_blocks * options.capacity.block_size,
+        options.capacity.kv_blocks,
     );
 }
 
-struct Page {
+/// The labels of a series besides `engine` and `model_name`, which stand sorted by name among them.
+#[derive(Default)]
+struct SeriesLabels {
+    before_model: String,
+    after_model: String,
+}
+
+impl SeriesLabels {
+    fn before(name: &str, value: &str) -> Self {
+        Self { before_model: format!(r#"{name}="{value}","#), after_model: String::new() }
+    }
+
+    fn after(name: &str, value: &str) -> Self {
+        Self { before_model: String::new(), after_model: format!(r#",{name}="{value}""#) }
+    }
+}
+
+struct MetricsPage {
     out: String,
     model: String,
     started: f64,
 }
 
-impl Page {
+impl MetricsPage {
     fn family(&mut self, name: &str, help: &str, kind: &str) {
         let _ = writeln!(self.out, "# HELP vllm:{name} {help}\n# TYPE vllm:{name} {kind}");
     }
 
-    /// Writes one line; labels are sorted by name, so those of `extra` stand before or after `model_name`.
-    fn series(&mut self, name: &str, extra: (&str, &str), value: f64) {
-        let (before, after) = extra;
+    fn series(&mut self, name: &str, labels: &SeriesLabels, value: f64) {
+        let SeriesLabels { before_model, after_model } = labels;
         let _ = writeln!(
             self.out,
-            r#"vllm:{name}{{engine="0",{before}model_name="{}"{after}}} {}"#,
+            r#"vllm:{name}{{engine="0",{before_model}model_name="{}"{after_model}}} {}"#,
             self.model,
             number(value)
         );
@@ -191,22 +198,22 @@ impl Page {
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.family(name, help, "gauge");
-        self.series(name, ("", ""), value);
+        self.series(name, &SeriesLabels::default(), value);
     }
 
-    fn counter(&mut self, name: &str, help: &str, values: &[(String, String, f64)]) {
+    fn counter(&mut self, name: &str, help: &str, values: &[(SeriesLabels, f64)]) {
         let (total, created) = (format!("{name}_total"), format!("{name}_created"));
         self.family(&total, help, "counter");
-        for (before, after, value) in values {
-            self.series(&total, (before, after), *value);
+        for (labels, value) in values {
+            self.series(&total, labels, *value);
         }
         self.family(&created, help, "gauge");
-        for (before, after, _) in values {
-            self.series(&created, (before, after), self.started);
+        for (labels, _) in values {
+            self.series(&created, labels, self.started);
         }
     }
 
-    /// Writes the one family that knows no engine: rejections happen before one is chosen.
+    /// Writes the one family without an `engine` label: requests are rejected before one is chosen.
     fn rejections(&mut self, reasons: &[(&str, f64)]) {
         let help = "Number of admission attempts rejected by a queue limit, by reason.";
         for (suffix, kind) in [("total", "counter"), ("created", "gauge")] {
@@ -225,13 +232,13 @@ impl Page {
         let (bucket, created) = (format!("{name}_bucket"), format!("{name}_created"));
         let buckets = histogram.cumulative();
         for (bound, count) in &buckets {
-            self.series(&bucket, (&format!(r#"le="{}","#, number(*bound)), ""), *count as f64);
+            self.series(&bucket, &SeriesLabels::before("le", &number(*bound)), *count as f64);
         }
         let count = buckets.last().map_or(0, |(_, count)| *count);
-        self.series(&format!("{name}_count"), ("", ""), count as f64);
-        self.series(&format!("{name}_sum"), ("", ""), histogram.sum());
+        self.series(&format!("{name}_count"), &SeriesLabels::default(), count as f64);
+        self.series(&format!("{name}_sum"), &SeriesLabels::default(), histogram.sum());
         self.family(&created, help, "gauge");
-        self.series(&created, ("", ""), self.started);
+        self.series(&created, &SeriesLabels::default(), self.started);
     }
 }
 
@@ -259,7 +266,7 @@ fn escape(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::Options;
+    use crate::sim::SimOptions;
 
     #[test]
     fn numbers_are_written_as_python_writes_them() {
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_page_names_what_schedulers_read() {
-        let page = text(&Engine::new(Options::default(), 1));
+        let page = text(&SimEngine::new(SimOptions::default(), 1));
         for line in [
             r#"vllm:num_requests_running{engine="0",model_name="llama3-8b"} 0.0"#,
             r#"vllm:kv_cache_usage_perc{engine="0",model_name="llama3-8b"} 0.0"#,

@@ -1,36 +1,36 @@
 //! The KV-cache block pool: reference counts, prefix hits over chained hashes, least-recently-used eviction.
-//! It refuses to know requests, time and tokens: its callers speak in blocks and hashes.
+//! It refuses to know requests, time and tokens: its callers deal in blocks and hashes.
 
 use std::collections::HashMap;
 
 const NIL: u32 = u32::MAX;
 
-/// What one sequence asks of the pool.
+/// The blocks that one sequence requires.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Need {
+pub(super) struct BlockDemand {
     /// The chained hashes of the prompt's full blocks, first block first.
     pub(super) hashes: Vec<u64>,
     /// How many leading blocks may be reused; one token of a prompt is always computed.
     pub(super) reusable: usize,
     /// Blocks that the prompt occupies from the start.
     pub(super) prompt_blocks: usize,
-    /// Blocks that the answer will grow into.
+    /// Blocks that the generated tokens will grow into.
     pub(super) later_blocks: usize,
 }
 
-/// The blocks of one running request; `Pool::release` takes them back.
+/// The blocks of one running request; `BlockPool::release` takes them back.
 #[derive(Debug, Default)]
-pub(super) struct Holding {
+pub(super) struct BlockAllocation {
     blocks: Vec<u32>,
     promised: usize,
-    /// How many blocks were reused rather than computed, for each `Need` in turn.
+    /// How many blocks were reused rather than computed, for each `BlockDemand`.
     pub(super) reused: Vec<usize>,
-    /// The last block of each prompt, which the answer's first tokens may complete.
+    /// The last block of each prompt, which the first generated tokens may complete.
     pub(super) lasts: Vec<Option<u32>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Block {
+struct KvBlock {
     hash: Option<u64>,
     refs: u32,
     before: u32,
@@ -39,8 +39,8 @@ struct Block {
 
 /// A fixed number of blocks, free ones in the order in which they will be evicted.
 #[derive(Debug)]
-pub(super) struct Pool {
-    blocks: Vec<Block>,
+pub(super) struct BlockPool {
+    blocks: Vec<KvBlock>,
     by_hash: HashMap<u64, u32>,
     oldest: u32,
     newest: u32,
@@ -49,10 +49,10 @@ pub(super) struct Pool {
     caching: bool,
 }
 
-impl Pool {
+impl BlockPool {
     /// Makes a pool of `total` free blocks; without `caching` nothing is ever reused.
     pub(super) fn new(total: usize, caching: bool) -> Self {
-        let blocks = vec![Block { hash: None, refs: 0, before: NIL, after: NIL }; total];
+        let blocks = vec![KvBlock { hash: None, refs: 0, before: NIL, after: NIL }; total];
         let mut pool =
             Self { blocks, by_hash: HashMap::new(), oldest: NIL, newest: NIL, free: 0, promised: 0, caching };
         for id in 0..total as u32 {
@@ -61,7 +61,6 @@ impl Pool {
         pool
     }
 
-    /// Counts all blocks.
     pub(super) fn total(&self) -> usize {
         self.blocks.len()
     }
@@ -71,34 +70,34 @@ impl Pool {
         self.blocks.len() - self.free
     }
 
-    /// Takes the blocks of every need, or none: the growth of the answer is promised, so that no running
+    /// Takes the blocks of every demand, or none: the growth of the answer is promised, so that no running
     /// sequence ever stalls for a block.
-    pub(super) fn admit(&mut self, needs: &[Need]) -> Option<Holding> {
-        let mut wanted = 0;
-        for need in needs {
-            let hits = self.hits(need);
+    pub(super) fn admit(&mut self, demands: &[BlockDemand]) -> Option<BlockAllocation> {
+        let mut required = 0;
+        for demand in demands {
+            let hits = self.hits(demand);
             let busy = hits.iter().filter(|id| self.blocks[**id as usize].refs > 0).count();
-            wanted += need.prompt_blocks - busy + need.later_blocks;
+            required += demand.prompt_blocks - busy + demand.later_blocks;
         }
-        if wanted > self.free - self.promised {
+        if required > self.free - self.promised {
             return None;
         }
-        let mut holding = Holding::default();
-        for need in needs {
-            self.take(need, &mut holding);
+        let mut allocation = BlockAllocation::default();
+        for demand in demands {
+            self.take(demand, &mut allocation);
         }
-        Some(holding)
+        Some(allocation)
     }
 
-    /// Turns one promised block into a held one and returns its id.
-    pub(super) fn grow(&mut self, holding: &mut Holding) -> Option<u32> {
-        if holding.promised == 0 {
+    /// Turns one promised block into an allocated one and returns its id.
+    pub(super) fn grow(&mut self, allocation: &mut BlockAllocation) -> Option<u32> {
+        if allocation.promised == 0 {
             return None;
         }
-        holding.promised -= 1;
+        allocation.promised -= 1;
         self.promised -= 1;
         let id = self.fresh();
-        holding.blocks.push(id);
+        allocation.blocks.push(id);
         Some(id)
     }
 
@@ -110,10 +109,10 @@ impl Pool {
         }
     }
 
-    /// Gives back what a request held; the tail of a sequence is evicted before its head.
-    pub(super) fn release(&mut self, holding: Holding) {
-        self.promised -= holding.promised;
-        for id in holding.blocks.into_iter().rev() {
+    /// Gives back the blocks of a request; the tail of a sequence is evicted before its head.
+    pub(super) fn release(&mut self, allocation: BlockAllocation) {
+        self.promised -= allocation.promised;
+        for id in allocation.blocks.into_iter().rev() {
             let block = &mut self.blocks[id as usize];
             block.refs -= 1;
             if block.refs > 0 {
@@ -127,33 +126,35 @@ impl Pool {
         }
     }
 
-    fn hits(&self, need: &Need) -> Vec<u32> {
+    fn hits(&self, demand: &BlockDemand) -> Vec<u32> {
         if !self.caching {
             return Vec::new();
         }
-        need.hashes.iter().take(need.reusable).map_while(|hash| self.by_hash.get(hash).copied()).collect()
+        demand.hashes.iter().take(demand.reusable).map_while(|hash| self.by_hash.get(hash).copied()).collect()
     }
 
-    fn take(&mut self, need: &Need, holding: &mut Holding) {
-        let hits = self.hits(need);
+    fn take(&mut self, demand: &BlockDemand, allocation: &mut BlockAllocation) {
+        let hits = self.hits(demand);
         for id in &hits {
             if self.blocks[*id as usize].refs == 0 {
                 self.unpark(*id);
             }
             self.blocks[*id as usize].refs += 1;
         }
-        holding.reused.push(hits.len());
-        holding.blocks.extend_from_slice(&hits);
-        for index in hits.len()..need.prompt_blocks {
+        allocation.reused.push(hits.len());
+        allocation.blocks.extend_from_slice(&hits);
+        for index in hits.len()..demand.prompt_blocks {
             let id = self.fresh();
-            holding.blocks.push(id);
-            if let Some(hash) = need.hashes.get(index) {
+            allocation.blocks.push(id);
+            if let Some(hash) = demand.hashes.get(index) {
                 self.seal(id, *hash);
             }
         }
-        holding.lasts.push((need.prompt_blocks > 0).then(|| holding.blocks.last().copied()).flatten());
-        holding.promised += need.later_blocks;
-        self.promised += need.later_blocks;
+        allocation
+            .lasts
+            .push((demand.prompt_blocks > 0).then(|| allocation.blocks.last().copied()).flatten());
+        allocation.promised += demand.later_blocks;
+        self.promised += demand.later_blocks;
     }
 
     fn fresh(&mut self) -> u32 {
@@ -182,7 +183,7 @@ impl Pool {
     }
 
     fn unpark(&mut self, id: u32) {
-        let Block { before, after, .. } = self.blocks[id as usize];
+        let KvBlock { before, after, .. } = self.blocks[id as usize];
         self.link(before, after);
         self.free -= 1;
     }
@@ -203,15 +204,15 @@ impl Pool {
 mod tests {
     use super::*;
 
-    fn need(hashes: &[u64], prompt_blocks: usize, later_blocks: usize) -> Need {
-        Need { hashes: hashes.to_vec(), reusable: hashes.len(), prompt_blocks, later_blocks }
+    fn demand(hashes: &[u64], prompt_blocks: usize, later_blocks: usize) -> BlockDemand {
+        BlockDemand { hashes: hashes.to_vec(), reusable: hashes.len(), prompt_blocks, later_blocks }
     }
 
     #[test]
     fn a_shared_prefix_is_held_once() {
-        let mut pool = Pool::new(8, true);
-        let first = pool.admit(&[need(&[1, 2], 3, 0)]).expect("room");
-        let second = pool.admit(&[need(&[1, 2], 3, 0)]).expect("room");
+        let mut pool = BlockPool::new(8, true);
+        let first = pool.admit(&[demand(&[1, 2], 3, 0)]).expect("room");
+        let second = pool.admit(&[demand(&[1, 2], 3, 0)]).expect("room");
         assert_eq!(second.reused, [2]);
         assert_eq!(pool.used(), 4);
         pool.release(first);
@@ -222,32 +223,32 @@ mod tests {
 
     #[test]
     fn idle_blocks_are_free_and_still_hit() {
-        let mut pool = Pool::new(4, true);
-        let first = pool.admit(&[need(&[1, 2, 3], 3, 0)]).expect("room");
+        let mut pool = BlockPool::new(4, true);
+        let first = pool.admit(&[demand(&[1, 2, 3], 3, 0)]).expect("room");
         pool.release(first);
         assert_eq!(pool.used(), 0);
-        assert_eq!(pool.admit(&[need(&[1, 2, 3], 4, 0)]).expect("room").reused, [3]);
+        assert_eq!(pool.admit(&[demand(&[1, 2, 3], 4, 0)]).expect("room").reused, [3]);
     }
 
     #[test]
     fn the_tail_of_the_oldest_sequence_is_evicted_first() {
-        let mut pool = Pool::new(4, true);
-        let a = pool.admit(&[need(&[1, 2], 2, 0)]).expect("room");
+        let mut pool = BlockPool::new(4, true);
+        let a = pool.admit(&[demand(&[1, 2], 2, 0)]).expect("room");
         pool.release(a);
-        let b = pool.admit(&[need(&[8, 9], 2, 0)]).expect("room");
+        let b = pool.admit(&[demand(&[8, 9], 2, 0)]).expect("room");
         pool.release(b);
-        let c = pool.admit(&[need(&[20], 1, 0)]).expect("room");
+        let c = pool.admit(&[demand(&[20], 1, 0)]).expect("room");
         pool.release(c);
-        assert_eq!(pool.admit(&[need(&[1, 2], 2, 0)]).expect("room").reused, [1], "block 2 was evicted");
+        assert_eq!(pool.admit(&[demand(&[1, 2], 2, 0)]).expect("room").reused, [1], "block 2 was evicted");
     }
 
     #[test]
     fn nothing_is_admitted_into_promised_blocks() {
-        let mut pool = Pool::new(4, true);
-        let mut first = pool.admit(&[need(&[], 1, 2)]).expect("room");
+        let mut pool = BlockPool::new(4, true);
+        let mut first = pool.admit(&[demand(&[], 1, 2)]).expect("room");
         assert_eq!(pool.used(), 1, "promised blocks are not used yet");
-        assert!(pool.admit(&[need(&[], 2, 0)]).is_none());
-        assert!(pool.admit(&[need(&[], 1, 0)]).is_some());
+        assert!(pool.admit(&[demand(&[], 2, 0)]).is_none());
+        assert!(pool.admit(&[demand(&[], 1, 0)]).is_some());
         assert!(pool.grow(&mut first).is_some());
         assert!(pool.grow(&mut first).is_some());
         assert!(pool.grow(&mut first).is_none());
@@ -256,25 +257,25 @@ mod tests {
 
     #[test]
     fn without_caching_nothing_is_reused() {
-        let mut pool = Pool::new(8, false);
-        let first = pool.admit(&[need(&[1, 2], 2, 0)]).expect("room");
+        let mut pool = BlockPool::new(8, false);
+        let first = pool.admit(&[demand(&[1, 2], 2, 0)]).expect("room");
         pool.release(first);
-        assert_eq!(pool.admit(&[need(&[1, 2], 2, 0)]).expect("room").reused, [0]);
+        assert_eq!(pool.admit(&[demand(&[1, 2], 2, 0)]).expect("room").reused, [0]);
     }
 
     proptest::proptest! {
         #[test]
-        fn counts_stay_true_whatever_comes_and_goes(
+        fn counts_stay_right_over_any_sequence_of_requests(
             steps in proptest::collection::vec((0_u64..6, 1_usize..5, 0_usize..3, proptest::bool::ANY), 1..80),
         ) {
-            let mut pool = Pool::new(12, true);
-            let mut held: Vec<Holding> = Vec::new();
+            let mut pool = BlockPool::new(12, true);
+            let mut held: Vec<BlockAllocation> = Vec::new();
             for (family, blocks, later, leave) in steps {
                 if leave && !held.is_empty() {
                     pool.release(held.remove(0));
                 } else {
                     let hashes: Vec<u64> = (0..blocks as u64).map(|i| family * 100 + i).collect();
-                    held.extend(pool.admit(&[need(&hashes, blocks, later)]));
+                    held.extend(pool.admit(&[demand(&hashes, blocks, later)]));
                 }
                 let mut distinct: Vec<u32> = held.iter().flat_map(|h| h.blocks.clone()).collect();
                 distinct.sort_unstable();
@@ -282,8 +283,8 @@ mod tests {
                 proptest::prop_assert_eq!(pool.used(), distinct.len());
                 proptest::prop_assert!(pool.promised <= pool.free);
             }
-            for holding in held {
-                pool.release(holding);
+            for allocation in held {
+                pool.release(allocation);
             }
             proptest::prop_assert_eq!((pool.used(), pool.promised), (0, 0));
         }

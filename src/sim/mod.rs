@@ -1,28 +1,28 @@
 //! A vLLM that isn't: the same API, metrics, queue and KV-cache behaviour, with made-up words at a chosen pace.
-//! It owns everything between the socket and the answer; it refuses to know the gateway, and prints nothing.
+//! It owns everything between the socket and the response; it refuses to know the gateway, and prints nothing.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `connection` | sockets, TLS, HTTP/1.1 and h2c on one port, and cutting a connection off |
-//! | `api` | paths, the bearer key, faults |
-//! | `ask` · `refusal` | what the client wants · why it cannot have it |
-//! | `queue` · `kv` · `schedule` | who runs, who waits, and on which blocks |
-//! | `words` | tokens and texts |
-//! | `run` · `stream` · `wire` | one answer over time · as events · as bytes |
-//! | `stats` · `exposition` · `record` | what is counted · `/metrics` · what arrived |
+//! | `connection` | sockets, TLS, HTTP/1.1 and h2c on one port, resets |
+//! | `api` | routes, the bearer key, faults before an answer |
+//! | `request` · `error` | request bodies · error responses |
+//! | `engine` · `schedule` · `queue` · `kv` | shared state · running and waiting requests · their blocks |
+//! | `tokens` · `generation` | prompts as tokens · generated texts |
+//! | `completion` · `responder` · `writer` | a completion over time · as a response · as bytes |
+//! | `stats` · `exposition` · `request_log` | counters · `/metrics` · the latest requests |
 //!
 //! # What is simulated
 //!
-//! * A token is a piece of a word (`words`); an answer is as long as `default_max_tokens` says (`finish_reason`
+//! * A token is a piece of a word (`tokens`); an answer is as long as `default_max_tokens` says (`finish_reason`
 //!   `stop`), unless `max_tokens` is smaller (`length`) or `ignore_eos` asks for exactly `max_tokens`.
 //! * At most `max_num_seqs` requests run; the others wait in their order, and beyond `max_waiting` there is 429.
-//!   A request with `n` or several prompts takes one place.
+//!   A request with `n` or several prompts takes one slot.
 //! * The first token comes after `(ttft + prefill_per_token · (prompt − cached)) · f`, each further one after
 //!   `itl · f`, with `f = 1 + (F − 1)(running − 1)/(max_num_seqs − 1)`. Without these times no timer is touched.
 //! * Blocks are reference-counted, named by chained hashes and evicted least recently used, tail first. The blocks
 //!   of an answer are promised when it starts, so that nothing is ever preempted; `kv_cache_usage_perc` shows only
 //!   those in use.
-//! * A client that leaves frees its place and its blocks at once, and counts as `finished_reason="abort"`.
+//! * A client that disconnects frees its slot and its blocks at once, and counts as `finished_reason="abort"`.
 //!
 //! # How it compares with the real one
 //!
@@ -43,22 +43,24 @@
 //!   in the gauges even with `n` or several prompts.
 
 mod api;
-mod ask;
+mod completion;
 mod connection;
+mod engine;
+mod error;
 mod exposition;
+mod generation;
 mod kv;
 mod queue;
-mod record;
-mod refusal;
-mod run;
+mod request;
+mod request_log;
+mod responder;
 mod schedule;
 mod stats;
-mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tls;
-mod wire;
-mod words;
+mod tokens;
+mod writer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,9 +69,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use record::{Outcome, Seen};
+pub use request_log::{RecordedRequest, SimOutcome};
 
-/// Whose dialect is spoken.
+/// Which server is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
     /// vLLM 0.32 behind uvicorn.
@@ -80,17 +82,69 @@ pub enum Flavour {
 
 /// How a simulated server behaves; the default is an idle, immediate `llama3-8b`.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct SimOptions {
     /// The served names: all are accepted, the first stands in the answers.
     pub models: Vec<String>,
+    /// How fast it is.
+    pub latency: SimLatency,
+    /// How much it holds.
+    pub capacity: SimCapacity,
+    /// The answer's `x-inference-pod`.
+    pub pod: String,
+    /// The answer's `x-inference-namespace`.
+    pub namespace: String,
+    /// The bearer key insisted on under `/v1`.
+    pub api_key: Option<String>,
+    /// Which server is simulated.
+    pub flavour: Flavour,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+    /// What texts, ids and shares of faults are derived from.
+    pub seed: u64,
+    /// The length in tokens at which an answer ends by itself.
+    pub default_max_tokens: usize,
+}
+
+impl Default for SimOptions {
+    fn default() -> Self {
+        Self {
+            models: vec!["llama3-8b".to_owned()],
+            latency: SimLatency::default(),
+            capacity: SimCapacity::default(),
+            pod: "sim-0".to_owned(),
+            namespace: "default".to_owned(),
+            api_key: None,
+            flavour: Flavour::Vllm,
+            faults: Faults::default(),
+            seed: 0,
+            default_max_tokens: 64,
+        }
+    }
+}
+
+/// How fast a simulated server is; the default is immediate.
+#[derive(Debug, Clone, Copy)]
+pub struct SimLatency {
     /// Time to the first token of an empty prompt on an idle server.
     pub ttft: Duration,
     /// Time between two tokens on an idle server.
     pub itl: Duration,
-    /// By how much times stretch on a full server, at least 1.
-    pub load_factor: f64,
     /// Time to compute one prompt token that is not cached.
     pub prefill_per_token: Duration,
+    /// By how much times stretch on a full server, at least 1.
+    pub load_factor: f64,
+}
+
+impl Default for SimLatency {
+    fn default() -> Self {
+        let zero = Duration::ZERO;
+        Self { ttft: zero, itl: zero, prefill_per_token: zero, load_factor: 1.0 }
+    }
+}
+
+/// How much a simulated server holds.
+#[derive(Debug, Clone, Copy)]
+pub struct SimCapacity {
     /// How many requests run at once.
     pub max_num_seqs: usize,
     /// How many requests may wait.
@@ -103,43 +157,17 @@ pub struct Options {
     pub kv_blocks: usize,
     /// Whether blocks are reused between requests.
     pub prefix_caching: bool,
-    /// The answer's `x-inference-pod`.
-    pub pod: String,
-    /// The answer's `x-inference-namespace`.
-    pub namespace: String,
-    /// The bearer key insisted on under `/v1`.
-    pub api_key: Option<String>,
-    /// Whose dialect is spoken.
-    pub flavour: Flavour,
-    /// What goes wrong from the start.
-    pub faults: Faults,
-    /// What texts, ids and shares of faults are derived from.
-    pub seed: u64,
-    /// The length in tokens at which an answer ends by itself.
-    pub default_max_tokens: usize,
 }
 
-impl Default for Options {
+impl Default for SimCapacity {
     fn default() -> Self {
         Self {
-            models: vec!["llama3-8b".to_owned()],
-            ttft: Duration::ZERO,
-            itl: Duration::ZERO,
-            load_factor: 1.0,
-            prefill_per_token: Duration::ZERO,
             max_num_seqs: 256,
             max_waiting: 1000,
             max_model_len: 8192,
             block_size: 16,
             kv_blocks: 16_384,
             prefix_caching: true,
-            pod: "sim-0".to_owned(),
-            namespace: "default".to_owned(),
-            api_key: None,
-            flavour: Flavour::Vllm,
-            faults: Faults::default(),
-            seed: 0,
-            default_max_tokens: 64,
         }
     }
 }
@@ -168,7 +196,7 @@ pub struct Faults {
 /// A running simulated server; dropping it closes its port and its connections.
 #[derive(Debug)]
 pub struct Sim {
-    engine: Arc<api::Engine>,
+    engine: Arc<engine::SimEngine>,
     addr: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -184,13 +212,14 @@ impl Sim {
         reason = "it must be called on a runtime, which an async function ensures"
     )]
     pub async fn start(
-        options: Options,
+        options: SimOptions,
         listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
         let addr = listener.local_addr().expect("a bound listener has an address");
-        let engine = Arc::new(api::Engine::new(options, addr.port()));
-        let task = tokio::spawn(connection::serve(Arc::clone(&engine), listener, tls));
+        let engine = Arc::new(engine::SimEngine::new(options, addr.port()));
+        let router = api::router(Arc::clone(&engine));
+        let task = tokio::spawn(connection::serve(Arc::clone(&engine), router, listener, tls));
         Self { engine, addr, task }
     }
 
@@ -205,8 +234,8 @@ impl Sim {
     }
 
     /// Copies the latest 1024 requests, oldest first.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.engine.record.all()
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.engine.requests.all()
     }
 
     /// Counts the requests that run.

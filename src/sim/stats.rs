@@ -1,10 +1,10 @@
-//! What a vLLM server counts, and the numbers behind `/metrics`: counters and histograms as atomics.
-//! It refuses to know how they are written down (`exposition`) and when they happen.
+//! The numbers behind `/metrics`: what a vLLM server counts, as atomic counters and histograms.
+//! It refuses to know how they are exposed (`exposition`) and when they happen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::words::Finish;
+use super::generation::SimFinishReason;
 
 const LATENCY: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
@@ -26,7 +26,7 @@ const STEP_TOKENS: &[f64] =
 pub(super) struct Histogram {
     bounds: Vec<f64>,
     counts: Vec<AtomicU64>,
-    /// The sum in units of 1e-9, which holds 584 years of seconds and 18 milliards of tokens.
+    /// In units of 1e-9: 584 years of seconds or 18 milliard tokens before it overflows.
     sum: AtomicU64,
 }
 
@@ -36,14 +36,14 @@ impl Histogram {
         Self { bounds: bounds.to_vec(), counts, sum: AtomicU64::new(0) }
     }
 
-    /// Notes a duration, in seconds.
+    /// Adds a duration, in seconds.
     pub(super) fn time(&self, took: Duration) {
-        self.note(took.as_secs_f64(), took.as_nanos() as u64);
+        self.add(took.as_secs_f64(), took.as_nanos() as u64);
     }
 
-    /// Notes a count.
+    /// Adds a count.
     pub(super) fn count(&self, count: usize) {
-        self.note(count as f64, count as u64 * 1_000_000_000);
+        self.add(count as f64, count as u64 * 1_000_000_000);
     }
 
     /// Lists each bound with the number of values up to it.
@@ -57,152 +57,179 @@ impl Histogram {
         bounds.zip(counts).collect()
     }
 
-    /// The sum of all values.
     pub(super) fn sum(&self) -> f64 {
         self.sum.load(Ordering::Relaxed) as f64 / 1e9
     }
 
-    fn note(&self, value: f64, billionths: u64) {
+    fn add(&self, value: f64, billionths: u64) {
         let index = self.bounds.partition_point(|bound| *bound < value);
         self.counts[index].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(billionths, Ordering::Relaxed);
     }
 }
 
-/// How a finished request went.
+/// The times and sizes of a finished request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Finished {
-    /// From arrival to its turn.
+pub(super) struct FinishedRequest {
+    /// From arrival to scheduling.
     pub(super) queued: Duration,
-    /// From its turn to the first token.
+    /// From scheduling to the first token.
     pub(super) prefill: Duration,
     /// From the first token to the last.
     pub(super) decode: Duration,
-    /// Tokens of the prompts.
     pub(super) prompt_tokens: usize,
-    /// Tokens of the answers.
+    /// Tokens of all sequences.
     pub(super) output_tokens: usize,
-    /// Sequences generated.
     pub(super) sequences: usize,
     /// The limit that the client gave or that the model has.
     pub(super) max_tokens: usize,
 }
 
-/// All that is counted.
-#[derive(Debug)]
-pub(super) struct Stats {
-    pub(super) prompt_tokens: AtomicU64,
-    pub(super) cached_tokens: AtomicU64,
-    pub(super) output_tokens: AtomicU64,
+/// Counts of tokens.
+#[derive(Debug, Default)]
+pub(super) struct TokenCounters {
+    pub(super) prompt: AtomicU64,
+    pub(super) cached: AtomicU64,
+    pub(super) output: AtomicU64,
     pub(super) prefix_queries: AtomicU64,
     pub(super) prefix_hits: AtomicU64,
-    pub(super) stopped: AtomicU64,
-    pub(super) cut_short: AtomicU64,
-    pub(super) aborted: AtomicU64,
-    pub(super) turned_away: AtomicU64,
+}
+
+/// Counts of requests by how they ended.
+#[derive(Debug, Default)]
+pub(super) struct OutcomeCounters {
+    pub(super) stop: AtomicU64,
+    pub(super) length: AtomicU64,
+    pub(super) abort: AtomicU64,
+    pub(super) rejected: AtomicU64,
+}
+
+/// Latencies in seconds.
+#[derive(Debug)]
+pub(super) struct LatencyHistograms {
     pub(super) first_token: Histogram,
-    pub(super) between_tokens: Histogram,
+    pub(super) inter_token: Histogram,
     pub(super) per_output_token: Histogram,
-    pub(super) whole: Histogram,
-    pub(super) queued: Histogram,
+    pub(super) end_to_end: Histogram,
+    pub(super) queue: Histogram,
     pub(super) inference: Histogram,
     pub(super) prefill: Histogram,
     pub(super) decode: Histogram,
-    pub(super) step_tokens: Histogram,
-    pub(super) prompt_sizes: Histogram,
-    pub(super) output_sizes: Histogram,
-    pub(super) longest_output: Histogram,
-    pub(super) asked_n: Histogram,
-    pub(super) asked_tokens: Histogram,
-    pub(super) computed_sizes: Histogram,
 }
 
-impl Stats {
+/// Sizes in tokens and, for `n`, in sequences.
+#[derive(Debug)]
+pub(super) struct SizeHistograms {
+    pub(super) step: Histogram,
+    pub(super) prompt: Histogram,
+    pub(super) output: Histogram,
+    pub(super) longest_output: Histogram,
+    pub(super) n: Histogram,
+    pub(super) max_tokens: Histogram,
+    pub(super) prefill_computed: Histogram,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub(super) struct SimStats {
+    pub(super) tokens: TokenCounters,
+    pub(super) outcomes: OutcomeCounters,
+    pub(super) latency: LatencyHistograms,
+    pub(super) sizes: SizeHistograms,
+}
+
+impl SimStats {
     /// Makes counters at zero; token histograms end at `max_model_len`.
     pub(super) fn new(max_model_len: usize) -> Self {
         let sizes = one_two_five(max_model_len);
-        let zero = || AtomicU64::new(0);
         Self {
-            prompt_tokens: zero(),
-            cached_tokens: zero(),
-            output_tokens: zero(),
-            prefix_queries: zero(),
-            prefix_hits: zero(),
-            stopped: zero(),
-            cut_short: zero(),
-            aborted: zero(),
-            turned_away: zero(),
-            first_token: Histogram::new(FIRST_TOKEN),
-            between_tokens: Histogram::new(EACH_TOKEN),
-            per_output_token: Histogram::new(EACH_TOKEN),
-            whole: Histogram::new(LATENCY),
-            queued: Histogram::new(LATENCY),
-            inference: Histogram::new(LATENCY),
-            prefill: Histogram::new(LATENCY),
-            decode: Histogram::new(LATENCY),
-            step_tokens: Histogram::new(STEP_TOKENS),
-            prompt_sizes: Histogram::new(&sizes),
-            output_sizes: Histogram::new(&sizes),
-            longest_output: Histogram::new(&sizes),
-            asked_n: Histogram::new(COUNT),
-            asked_tokens: Histogram::new(&sizes),
-            computed_sizes: Histogram::new(&sizes),
+            tokens: TokenCounters::default(),
+            outcomes: OutcomeCounters::default(),
+            latency: LatencyHistograms {
+                first_token: Histogram::new(FIRST_TOKEN),
+                inter_token: Histogram::new(EACH_TOKEN),
+                per_output_token: Histogram::new(EACH_TOKEN),
+                end_to_end: Histogram::new(LATENCY),
+                queue: Histogram::new(LATENCY),
+                inference: Histogram::new(LATENCY),
+                prefill: Histogram::new(LATENCY),
+                decode: Histogram::new(LATENCY),
+            },
+            sizes: SizeHistograms {
+                step: Histogram::new(STEP_TOKENS),
+                prompt: Histogram::new(&sizes),
+                output: Histogram::new(&sizes),
+                longest_output: Histogram::new(&sizes),
+                n: Histogram::new(COUNT),
+                max_tokens: Histogram::new(&sizes),
+                prefill_computed: Histogram::new(&sizes),
+            },
         }
     }
 
-    /// Counts a prompt at the moment its turn comes.
+    /// Counts a prompt when it is scheduled.
     pub(super) fn scheduled(&self, tokens: usize, cached: usize, prefix_caching: bool) {
         if prefix_caching {
-            self.prefix_queries.fetch_add(tokens as u64, Ordering::Relaxed);
-            self.prefix_hits.fetch_add(cached as u64, Ordering::Relaxed);
+            add(&self.tokens.prefix_queries, tokens);
+            add(&self.tokens.prefix_hits, cached);
         }
-        self.prompt_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-        self.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
-        self.step_tokens.count(tokens - cached);
-        self.computed_sizes.count(tokens - cached);
+        add(&self.tokens.prompt, tokens);
+        add(&self.tokens.cached, cached);
+        self.sizes.step.count(tokens - cached);
+        self.sizes.prefill_computed.count(tokens - cached);
+    }
+
+    /// Counts the time from arrival to the first token.
+    pub(super) fn first_token(&self, took: Duration) {
+        self.latency.first_token.time(took);
     }
 
     /// Counts the tokens of one step, `since` after the step before.
     pub(super) fn stepped(&self, tokens: usize, since: Option<Duration>) {
-        self.output_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        add(&self.tokens.output, tokens);
         if let Some(since) = since {
-            self.between_tokens.time(since);
-            self.step_tokens.count(tokens);
+            self.latency.inter_token.time(since);
+            self.sizes.step.count(tokens);
         }
     }
 
-    /// Counts a request that was answered to its end.
-    pub(super) fn finished(&self, how: Finish, went: Finished) {
-        let counter = match how {
-            Finish::Stop => &self.stopped,
-            Finish::Length => &self.cut_short,
+    /// Counts a request whose completions all ended.
+    pub(super) fn finished(&self, reason: SimFinishReason, request: FinishedRequest) {
+        let counter = match reason {
+            SimFinishReason::Stop => &self.outcomes.stop,
+            SimFinishReason::Length => &self.outcomes.length,
         };
-        counter.fetch_add(went.sequences as u64, Ordering::Relaxed);
-        self.whole.time(went.queued + went.prefill + went.decode);
-        self.queued.time(went.queued);
-        self.inference.time(went.prefill + went.decode);
-        self.prefill.time(went.prefill);
-        self.decode.time(went.decode);
-        let per_sequence = went.output_tokens / went.sequences.max(1);
+        add(counter, request.sequences);
+        let latency = &self.latency;
+        latency.end_to_end.time(request.queued + request.prefill + request.decode);
+        latency.queue.time(request.queued);
+        latency.inference.time(request.prefill + request.decode);
+        latency.prefill.time(request.prefill);
+        latency.decode.time(request.decode);
+        let per_sequence = request.output_tokens / request.sequences.max(1);
         if per_sequence > 1 {
-            self.per_output_token.time(went.decode / (per_sequence - 1) as u32);
+            latency.per_output_token.time(request.decode / (per_sequence - 1) as u32);
         }
-        self.prompt_sizes.count(went.prompt_tokens);
-        self.output_sizes.count(went.output_tokens);
-        self.longest_output.count(per_sequence);
-        self.asked_n.count(went.sequences);
-        self.asked_tokens.count(went.max_tokens);
+        self.sizes.prompt.count(request.prompt_tokens);
+        self.sizes.output.count(request.output_tokens);
+        self.sizes.longest_output.count(per_sequence);
+        self.sizes.n.count(request.sequences);
+        self.sizes.max_tokens.count(request.max_tokens);
     }
 
-    /// Counts a request for which the queue had no room.
-    pub(super) fn turned_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request that a full queue rejects.
+    pub(super) fn rejected(&self) {
+        add(&self.outcomes.rejected, 1);
     }
 
-    /// Counts a request whose client left before its end.
-    pub(super) fn left(&self) {
-        self.aborted.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request whose client disconnected before the end.
+    pub(super) fn aborted(&self) {
+        add(&self.outcomes.abort, 1);
     }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
 }
 
 /// Lists 1, 2, 5, 10, 20, 50, … up to `max`.

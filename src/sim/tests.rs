@@ -1,4 +1,4 @@
-//! The simulated server over real sockets: what a client gets and what the counters say of it.
+//! The simulated server over real sockets: what a client gets, and what its counters show.
 
 use std::time::Duration;
 
@@ -9,15 +9,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::tls::Authority;
-use super::{Faults, Flavour, Options, Outcome, Sim};
+use super::{Faults, Flavour, Sim, SimCapacity, SimLatency, SimOptions, SimOutcome};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn start(options: Options) -> (Sim, Client) {
+async fn start(options: SimOptions) -> (Sim, Client) {
     // A second test in the process finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     (Sim::start(options, listener, None).await, Client::new())
+}
+
+fn with_latency(latency: SimLatency) -> SimOptions {
+    SimOptions { latency, ..SimOptions::default() }
+}
+
+fn with_capacity(capacity: SimCapacity) -> SimOptions {
+    SimOptions { capacity, ..SimOptions::default() }
 }
 
 fn url(sim: &Sim, path: &str) -> String {
@@ -57,7 +65,7 @@ fn events(text: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_chat_is_answered_the_same_way_streamed_and_not() {
-    let (sim, client) = start(Options::default()).await;
+    let (sim, client) = start(SimOptions::default()).await;
     let whole = answer(&client, &sim, &chat("hello")).await;
     let mut body = chat("hello");
     body["stream"] = json!(true);
@@ -77,12 +85,12 @@ async fn a_chat_is_answered_the_same_way_streamed_and_not() {
     assert_eq!(last["choices"], json!([]));
     assert_eq!(last["usage"]["completion_tokens"], 64);
     assert_eq!(events.len(), 64 + 2);
-    until("both completed", || sim.seen().iter().all(|seen| seen.outcome == Outcome::Completed)).await;
+    until("both completed", || sim.requests().iter().all(|seen| seen.outcome == SimOutcome::Completed)).await;
 }
 
 #[tokio::test]
 async fn limits_choices_and_several_prompts_are_honoured() {
-    let (sim, client) = start(Options::default()).await;
+    let (sim, client) = start(SimOptions::default()).await;
     let mut body = chat("hello");
     body["max_tokens"] = json!(5);
     body["n"] = json!(2);
@@ -101,36 +109,37 @@ async fn limits_choices_and_several_prompts_are_honoured() {
 
 #[tokio::test]
 async fn the_request_id_becomes_the_id_and_the_pod_is_named() {
-    let (sim, client) = start(Options { pod: "pod-7".to_owned(), ..Options::default() }).await;
+    let (sim, client) = start(SimOptions { pod: "pod-7".to_owned(), ..SimOptions::default() }).await;
     let request = client.post(url(&sim, "/v1/chat/completions")).header("x-request-id", "abc");
     let response = request.json(&chat("x")).send().await.unwrap();
     assert_eq!(response.headers()["x-inference-pod"], "pod-7");
     assert_eq!(response.headers()["x-inference-port"], sim.addr().port().to_string());
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["id"], "chatcmpl-abc");
-    assert_eq!(sim.seen()[0].headers["x-request-id"], "abc");
-    assert_eq!(sim.seen()[0].body, chat("x").to_string());
+    assert_eq!(sim.requests()[0].headers["x-request-id"], "abc");
+    assert_eq!(sim.requests()[0].body, chat("x").to_string());
 }
 
 #[tokio::test]
-async fn a_key_is_insisted_on_under_v1_alone() {
-    let (sim, client) = start(Options { api_key: Some("secret".to_owned()), ..Options::default() }).await;
+async fn the_bearer_key_is_required_under_v1_alone() {
+    let (sim, client) =
+        start(SimOptions { api_key: Some("secret".to_owned()), ..SimOptions::default() }).await;
     let refused = ask(&client, &sim, &chat("x")).await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(refused.text().await.unwrap(), r#"{"error":"Unauthorized"}"#);
-    let let_in = client.get(url(&sim, "/v1/models")).bearer_auth("secret").send().await.unwrap();
-    let models: Value = let_in.json().await.unwrap();
+    let admitted = client.get(url(&sim, "/v1/models")).bearer_auth("secret").send().await.unwrap();
+    let models: Value = admitted.json().await.unwrap();
     assert_eq!(models["data"][0]["max_model_len"], 8192);
     assert_eq!(client.get(url(&sim, "/health")).send().await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn the_openai_flavour_speaks_its_own_dialect() {
-    let options = Options {
+    let options = SimOptions {
         flavour: Flavour::OpenAi,
         models: vec!["gpt-4o-mini".to_owned()],
         api_key: Some("sk".to_owned()),
-        ..Options::default()
+        ..SimOptions::default()
     };
     let (sim, client) = start(options).await;
     let body =
@@ -149,7 +158,8 @@ async fn the_openai_flavour_speaks_its_own_dialect() {
 
 #[tokio::test]
 async fn errors_have_the_shape_of_vllm() {
-    let (sim, client) = start(Options { max_model_len: 100, ..Options::default() }).await;
+    let (sim, client) =
+        start(with_capacity(SimCapacity { max_model_len: 100, ..SimCapacity::default() })).await;
     let mut unknown = chat("x");
     unknown["model"] = json!("nope");
     let unknown = ask(&client, &sim, &unknown).await;
@@ -164,9 +174,12 @@ async fn errors_have_the_shape_of_vllm() {
 }
 
 #[tokio::test]
-async fn requests_wait_for_a_place_and_are_turned_away_beyond_the_queue() {
+async fn requests_wait_for_a_slot_and_are_rejected_beyond_the_queue() {
     let pace = Duration::from_millis(15);
-    let options = Options { max_num_seqs: 1, max_waiting: 1, itl: pace, ..Options::default() };
+    let options = SimOptions {
+        latency: SimLatency { itl: pace, ..SimLatency::default() },
+        ..with_capacity(SimCapacity { max_num_seqs: 1, max_waiting: 1, ..SimCapacity::default() })
+    };
     let (sim, client) = start(options).await;
     let first = tokio::spawn({
         let (client, request) = (client.clone(), client.post(url(&sim, "/v1/chat/completions")));
@@ -184,8 +197,9 @@ async fn requests_wait_for_a_place_and_are_turned_away_beyond_the_queue() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_place_and_its_blocks() {
-    let (sim, client) = start(Options { itl: Duration::from_mins(1), ..Options::default() }).await;
+async fn a_client_that_disconnects_frees_its_slot_and_its_blocks() {
+    let (sim, client) =
+        start(with_latency(SimLatency { itl: Duration::from_mins(1), ..SimLatency::default() })).await;
     for stream in [true, false] {
         let mut body = chat("a long story");
         body["stream"] = json!(stream);
@@ -200,14 +214,15 @@ async fn a_client_that_leaves_frees_its_place_and_its_blocks() {
     assert!(metric(&client, &sim, "vllm:kv_cache_usage_perc{").await.abs() < f64::EPSILON);
     let aborted = r#"vllm:request_success_total{engine="0",finished_reason="abort""#;
     assert!((metric(&client, &sim, aborted).await - 2.0).abs() < f64::EPSILON);
-    let outcomes: Vec<Outcome> =
-        sim.seen().iter().filter(|seen| seen.path.starts_with("/v1")).map(|seen| seen.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Aborted, Outcome::Aborted]);
+    let outcomes: Vec<SimOutcome> =
+        sim.requests().iter().filter(|seen| seen.path.starts_with("/v1")).map(|seen| seen.outcome).collect();
+    assert_eq!(outcomes, [SimOutcome::Aborted, SimOutcome::Aborted]);
 }
 
 #[tokio::test]
 async fn a_repeated_prompt_is_found_in_the_cache_and_prefilled_faster() {
-    let options = Options { prefill_per_token: Duration::from_micros(500), ..Options::default() };
+    let prefill_per_token = Duration::from_micros(500);
+    let options = with_latency(SimLatency { prefill_per_token, ..SimLatency::default() });
     let (sim, client) = start(options).await;
     let body = chat(&"some words ".repeat(100));
     let cold_start = Instant::now();
@@ -225,7 +240,7 @@ async fn a_repeated_prompt_is_found_in_the_cache_and_prefilled_faster() {
 
 #[tokio::test]
 async fn faults_are_injected_while_it_runs() {
-    let (sim, client) = start(Options::default()).await;
+    let (sim, client) = start(SimOptions::default()).await;
     assert_eq!(ask(&client, &sim, &chat("x")).await.status(), StatusCode::OK);
     sim.set_faults(Faults { status: Some(503), ..Faults::default() });
     assert_eq!(ask(&client, &sim, &chat("x")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -247,7 +262,7 @@ async fn faults_are_injected_while_it_runs() {
 #[tokio::test]
 async fn a_stream_is_reset_after_exactly_so_many_events() {
     let faults = Faults { reset_mid_stream: Some(3), ..Faults::default() };
-    let (sim, _) = start(Options { faults, ..Options::default() }).await;
+    let (sim, _) = start(SimOptions { faults, ..SimOptions::default() }).await;
     for stream in [true, false] {
         let mut body = chat("x");
         body["stream"] = json!(stream);
@@ -265,7 +280,7 @@ async fn a_stream_is_reset_after_exactly_so_many_events() {
         assert!(got.starts_with("HTTP/1.1 200 OK"));
         assert_eq!(got.matches("data: ").count(), if stream { 3 } else { 0 });
     }
-    until("both aborted", || sim.seen().iter().all(|seen| seen.outcome == Outcome::Aborted)).await;
+    until("both aborted", || sim.requests().iter().all(|seen| seen.outcome == SimOutcome::Aborted)).await;
     assert_eq!(sim.running(), 0);
 }
 
@@ -276,7 +291,7 @@ async fn a_stall_keeps_silent_and_then_goes_on() {
         Faults { stall_before_headers: Some(stall), ..Faults::default() },
         Faults { stall_mid_stream: Some(stall), ..Faults::default() },
     ] {
-        let (sim, client) = start(Options { faults, ..Options::default() }).await;
+        let (sim, client) = start(SimOptions { faults, ..SimOptions::default() }).await;
         let mut body = chat("x");
         body["stream"] = json!(true);
         let began = Instant::now();
@@ -289,13 +304,13 @@ async fn a_stall_keeps_silent_and_then_goes_on() {
 
 #[tokio::test]
 async fn one_port_speaks_both_versions_in_plain_text_and_over_tls() {
-    let (sim, _) = start(Options::default()).await;
+    let (sim, _) = start(SimOptions::default()).await;
     let h2 = Client::builder().http2_prior_knowledge().build().unwrap();
     assert_eq!(ask(&h2, &sim, &chat("x")).await.version(), reqwest::Version::HTTP_2);
     let authority = Authority::new("test authority");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tls = authority.server_config(&["localhost", "127.0.0.1"]);
-    let secure = Sim::start(Options::default(), listener, Some(tls)).await;
+    let secure = Sim::start(SimOptions::default(), listener, Some(tls)).await;
     let ca = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
     let trusting = Client::builder().tls_certs_only([ca]).build().unwrap();
     let response = trusting.get(format!("https://{}/health", secure.addr())).send().await.unwrap();
@@ -305,7 +320,7 @@ async fn one_port_speaks_both_versions_in_plain_text_and_over_tls() {
 
 #[tokio::test]
 async fn stopping_closes_the_port() {
-    let (sim, client) = start(Options::default()).await;
+    let (sim, client) = start(SimOptions::default()).await;
     let health = url(&sim, "/health");
     assert!(client.get(&health).send().await.is_ok());
     sim.stop().await;
@@ -314,13 +329,16 @@ async fn stopping_closes_the_port() {
 
 #[tokio::test]
 async fn the_pace_is_kept_and_stretches_under_load() {
-    let options = Options {
-        ttft: Duration::from_millis(40),
-        itl: Duration::from_millis(10),
-        load_factor: 3.0,
-        max_num_seqs: 2,
+    let options = SimOptions {
+        latency: SimLatency {
+            ttft: Duration::from_millis(40),
+            itl: Duration::from_millis(10),
+            load_factor: 3.0,
+            ..SimLatency::default()
+        },
+        capacity: SimCapacity { max_num_seqs: 2, ..SimCapacity::default() },
         default_max_tokens: 11,
-        ..Options::default()
+        ..SimOptions::default()
     };
     let (sim, client) = start(options).await;
     let began = Instant::now();

@@ -5,7 +5,7 @@ use crate::harness::*;
 use crate::raw::*;
 use bytes::Bytes;
 use signalbox::sim::tls::Authority;
-use signalbox::sim::{Options, Seen, Sim};
+use signalbox::sim::{RecordedRequest, Sim, SimOptions};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Kind {
 
     async fn start(self, authority: &Authority) -> Sim {
         let options =
-            Options { models: vec![SERVED.to_owned()], default_max_tokens: 2, ..Options::default() };
+            SimOptions { models: vec![SERVED.to_owned()], default_max_tokens: 2, ..SimOptions::default() };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let tls = (self == Kind::Tls).then(|| authority.server_config(&["upstream.test"]));
         Sim::start(options, listener, tls).await
@@ -123,7 +123,7 @@ fn body(model: &str, length: usize) -> String {
 }
 
 /// Checks that a request came as its client wrote it, but for the model.
-fn check(seen: &[Seen], kind: Kind, length: usize, what: &str) {
+fn check(seen: &[RecordedRequest], kind: Kind, length: usize, what: &str) {
     let [seen] = seen else { panic!("{what}: {} requests", seen.len()) };
     assert_eq!(seen.version, kind.version(), "{what}");
     let expected = body(SERVED, length);
@@ -134,7 +134,7 @@ fn check(seen: &[Seen], kind: Kind, length: usize, what: &str) {
     }
 }
 
-fn with_id(sim: &Sim, id: &str) -> Vec<Seen> {
+fn with_id(sim: &Sim, id: &str) -> Vec<RecordedRequest> {
     asked(sim).into_iter().filter(|seen| seen.headers["x-request-id"] == id).collect()
 }
 

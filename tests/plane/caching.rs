@@ -151,7 +151,7 @@ async fn tenants_never_see_each_others_answers() {
 
 #[tokio::test]
 async fn equal_requests_at_once_ask_the_upstream_once() {
-    let sim = sim_with("m", |options| options.ttft = std::time::Duration::from_millis(300)).await;
+    let sim = sim_with("m", |options| options.latency.ttft = std::time::Duration::from_millis(300)).await;
     let gateway = Launch::new(policy(&sim, "{match: exact}", "")).start().await;
     let question = body("Who was first?");
     let asking = (0..8).map(|_| ask(&gateway, &[], &question));

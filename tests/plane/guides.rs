@@ -21,13 +21,11 @@ async fn stage(policy: &str) -> Stage {
     let phi = sim("phi4-mini").await;
     let authority = Authority::new("test");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let options = signalbox::sim::Options {
+    let options = signalbox::sim::SimOptions {
         models: vec!["gpt-4o-mini".to_owned()],
         api_key: Some("sk-right".to_owned()),
         flavour: Flavour::OpenAi,
-        ttft: std::time::Duration::ZERO,
-        itl: std::time::Duration::ZERO,
-        ..signalbox::sim::Options::default()
+        ..signalbox::sim::SimOptions::default()
     };
     let openai = Sim::start(options, listener, Some(authority.server_config(&["api.openai.com"]))).await;
     let launch = Launch::new(text)

@@ -2,7 +2,7 @@
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use signalbox::sim::{Faults, Options, Seen, Sim};
+use signalbox::sim::{Faults, RecordedRequest, Sim, SimOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -259,22 +259,17 @@ pub async fn sim(model: &str) -> Sim {
 }
 
 /// Starts a simulated vLLM with other options.
-pub async fn sim_with(model: &str, change: impl FnOnce(&mut Options)) -> Sim {
-    let mut options = Options {
-        models: vec![model.to_owned()],
-        ttft: Duration::ZERO,
-        itl: Duration::ZERO,
-        default_max_tokens: 8,
-        ..Options::default()
-    };
+pub async fn sim_with(model: &str, change: impl FnOnce(&mut SimOptions)) -> Sim {
+    let mut options =
+        SimOptions { models: vec![model.to_owned()], default_max_tokens: 8, ..SimOptions::default() };
     change(&mut options);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     Sim::start(options, listener, None).await
 }
 
 /// The inference requests that an upstream has seen.
-pub fn asked(sim: &Sim) -> Vec<Seen> {
-    sim.seen().into_iter().filter(|seen| seen.method == "POST").collect()
+pub fn asked(sim: &Sim) -> Vec<RecordedRequest> {
+    sim.requests().into_iter().filter(|seen| seen.method == "POST").collect()
 }
 
 /// No faults but these.

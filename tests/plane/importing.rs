@@ -2,7 +2,7 @@
 //! decides as the original did.
 
 use signalbox::classify::Label;
-use signalbox::policy::import::{Source, import};
+use signalbox::policy::import::{ImportSource, import};
 use signalbox::policy::{Fixed, Policy, load};
 use signalbox::route::settle;
 use signalbox::signals::Signals;
@@ -77,7 +77,7 @@ fn what_is_no_configuration_ends_with_2() {
 fn policy(folder: &Path, files: &[&str]) -> Policy {
     let sources: Vec<Source> = files
         .iter()
-        .map(|file| Source {
+        .map(|file| ImportSource {
             name: (*file).to_owned(),
             text: std::fs::read_to_string(folder.join(file)).unwrap(),
         })

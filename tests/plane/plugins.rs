@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use serde_json::{Value, json};
-use signalbox::sim::{Seen, Sim};
+use signalbox::sim::{RecordedRequest, Sim};
 
 async fn stage(plugins: &str) -> (Gateway, Sim) {
     let sim = sim("m").await;
@@ -15,11 +15,11 @@ async fn stage(plugins: &str) -> (Gateway, Sim) {
     (Launch::new(policy).start().await, sim)
 }
 
-fn last(sim: &Sim) -> Seen {
+fn last(sim: &Sim) -> RecordedRequest {
     asked(sim).pop().unwrap()
 }
 
-fn body(seen: &Seen) -> Value {
+fn body(seen: &RecordedRequest) -> Value {
     serde_json::from_slice(&seen.body).unwrap()
 }
 

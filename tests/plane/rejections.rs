@@ -183,7 +183,7 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405() {
     }
     let long = gateway.post(&format!("/{}", "x".repeat(5000)), GOOD).await;
     assert!(rejected(&long, 404, "unknown_url", None).len() < 600);
-    assert_eq!(sim.seen().len(), 0);
+    assert_eq!(sim.requests().len(), 0);
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ async fn a_silent_upstream_is_given_up_after_its_time_and_not_asked_again_elsewh
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (504, &"upstream_timeout".into()));
     assert_eq!(asked(&other).len(), 0, "the prompt may be half computed; asking again would double the load");
     until("the silent one's release", async || {
-        (asked(&silent)[0].outcome == signalbox::sim::Outcome::Aborted).then_some(())
+        (asked(&silent)[0].outcome == signalbox::sim::SimOutcome::Aborted).then_some(())
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! The official OpenAI SDK for Python against the running binary; the calls stand in `tests/sdk/test_sdk.py`.
 
 use crate::harness::*;
-use signalbox::sim::{Outcome, Sim};
+use signalbox::sim::{Sim, SimOutcome};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -46,8 +46,8 @@ fn told(output: &Output) -> String {
 /// A simulated vLLM that never is in a hurry.
 async fn endless() -> Sim {
     sim_with("endless", |options| {
-        options.ttft = Duration::from_millis(1);
-        options.itl = Duration::from_millis(20);
+        options.latency.ttft = Duration::from_millis(1);
+        options.latency.itl = Duration::from_millis(20);
         options.default_max_tokens = 4000;
     })
     .await
@@ -99,17 +99,17 @@ async fn the_openai_sdk_works_as_with_openai_itself() {
     assert_eq!(told(&output).matches("ok ").count(), 10, "{}", told(&output));
 
     let left = async || {
-        let outcomes: Vec<Outcome> = asked(&endless).iter().map(|seen| seen.outcome).collect();
-        (outcomes == [Outcome::Aborted, Outcome::Aborted]).then_some(())
+        let outcomes: Vec<SimOutcome> = asked(&endless).iter().map(|seen| seen.outcome).collect();
+        (outcomes == [SimOutcome::Aborted, SimOutcome::Aborted]).then_some(())
     };
     until("both requests that were left to end upstream", left).await;
     assert_eq!(endless.running(), 0);
     let free = async || (gateway.metric("signalbox_requests_in_flight", &[]).await == 0.0).then_some(());
     until("nothing to be in flight", free).await;
     let mine = llama
-        .seen()
+        .requests()
         .into_iter()
-        .chain(phi.seen())
+        .chain(phi.requests())
         .any(|seen| format!("{:?}", seen.headers).contains("sk-mine"));
     assert!(!mine, "the SDK's key stays here");
 }

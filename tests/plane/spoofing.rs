@@ -182,11 +182,11 @@ async fn the_cloud_key_never_reaches_a_local_endpoint() {
     assert_eq!(moved.status, 200, "{}", moved.text);
     assert_eq!(gateway.line(moved.header("x-request-id")).await["pool"], "cloud");
     assert!(asked(&cloud).len() >= 3 && asked(&local).len() >= 3);
-    for seen in cloud.seen() {
+    for seen in cloud.requests() {
         let has = seen.headers.get("authorization").is_some_and(|value| value == "Bearer sk-pool-secret");
         assert!(has || seen.method == "GET", "{seen:?}");
     }
-    for seen in local.seen() {
+    for seen in local.requests() {
         assert!(!format!("{:?}", seen.headers).contains("sk-pool-secret"), "{seen:?}");
     }
 }

@@ -190,7 +190,7 @@ async fn an_upstream_that_dies_in_mid_stream_ends_as_an_error_event() {
 #[tokio::test]
 async fn an_h2c_upstream_that_dies_in_mid_stream_ends_as_an_error_event() {
     let sim: Sim = sim_with("m", |options| {
-        options.itl = std::time::Duration::from_millis(10);
+        options.latency.itl = std::time::Duration::from_millis(10);
         options.faults.reset_mid_stream = Some(5);
     })
     .await;

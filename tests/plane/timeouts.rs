@@ -55,7 +55,7 @@ async fn an_upstream_without_a_first_byte_is_answered_with_504() {
             assert_eq!(gateway.line(&id).await["tries"], 1, "what took too long once is not tried again");
         }
         until("the upstream request's end", async || {
-            asked(&sim).iter().all(|seen| seen.outcome == signalbox::sim::Outcome::Aborted).then_some(())
+            asked(&sim).iter().all(|seen| seen.outcome == signalbox::sim::SimOutcome::Aborted).then_some(())
         })
         .await;
     }
@@ -89,7 +89,7 @@ async fn a_gap_in_a_stream_ends_it_with_an_error_event() {
 
 #[tokio::test]
 async fn a_stream_that_never_pauses_is_not_cut_by_the_idle_timeout() {
-    let sim = sim_with("m", |options| options.itl = Duration::from_millis(60)).await;
+    let sim = sim_with("m", |options| options.latency.itl = Duration::from_millis(60)).await;
     let gateway =
         Launch::new(policy_of(&[sim.addr()], &timeouts("first_byte: 500ms, idle: 500ms"))).start().await;
     let mut response = ask(&client(), &gateway, "steady", true).await;
@@ -101,7 +101,7 @@ async fn a_stream_that_never_pauses_is_not_cut_by_the_idle_timeout() {
 
 #[tokio::test]
 async fn the_total_time_holds_before_the_first_byte_and_after_it() {
-    let sim = sim_with("m", |options| options.itl = Duration::from_millis(100)).await;
+    let sim = sim_with("m", |options| options.latency.itl = Duration::from_millis(100)).await;
     let gateway = Launch::new(policy_of(&[sim.addr()], &timeouts("total: 400ms"))).start().await;
     for (version, client) in clients() {
         let id = format!("{version}-after");

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use signalbox::sim::tls::Authority;
-use signalbox::sim::{Options, Sim};
+use signalbox::sim::{Sim, SimOptions};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 const NAME: &str = "models.example.com";
 
 async fn tls_sim(config: Arc<ServerConfig>) -> Sim {
-    let options = Options { models: vec!["m".to_owned()], default_max_tokens: 4, ..Options::default() };
+    let options = SimOptions { models: vec!["m".to_owned()], default_max_tokens: 4, ..SimOptions::default() };
     Sim::start(options, TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(config)).await
 }
 
@@ -57,7 +57,7 @@ fn unreachable(gateway: &Gateway, answer: &Answer, upstream: &Sim) {
     {
         assert!(!answer.text.contains(inside), "{inside} in {}", answer.text);
     }
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn health_is_checked_over_the_pools_own_tls() {
     }
     let gateway = launch.start().await;
     until("two checks", async || {
-        (sim.seen().iter().filter(|seen| seen.path == "/health").count() >= 2).then_some(())
+        (sim.requests().iter().filter(|seen| seen.path == "/health").count() >= 2).then_some(())
     })
     .await;
     assert_eq!(gateway.metric("signalbox_endpoint_up", &["pool=\"main\""]).await, 1.0);

@@ -297,7 +297,7 @@ async fn an_answer_that_breaks_off_while_it_is_held_back_is_an_error_and_not_tri
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_lets_go_of_the_answer_that_is_held_back_for_it() {
+async fn a_client_that_disconnects_lets_go_of_the_answer_that_is_held_back_for_it() {
     let (upstream, gateway) = stage("action: header").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
     let mut call = upstream.call().await;

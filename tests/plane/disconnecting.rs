@@ -4,26 +4,27 @@ use crate::harness::*;
 use crate::streaming::{ask, clients, leased};
 use crate::upstream::Upstream;
 use serde_json::json;
-use signalbox::sim::{Outcome, Seen, Sim};
+use signalbox::sim::{RecordedRequest, Sim, SimOutcome};
 use std::time::Duration;
 
-/// Longer than any test waits: only a client's leaving ends such a request in time.
+/// Longer than any test waits: only a client that disconnects ends such a request in time.
 const FOR_EVER: Duration = Duration::from_secs(600);
 
-async fn seen(sim: &Sim, id: &str) -> Seen {
+async fn seen(sim: &Sim, id: &str) -> RecordedRequest {
     let found = async || asked(sim).into_iter().find(|seen| seen.headers["x-request-id"] == id);
     until("the request at its upstream", found).await
 }
 
 async fn ended(gateway: &Gateway, sim: &Sim, id: &str) {
-    let over = async || (seen(sim, id).await.outcome == Outcome::Aborted && sim.running() == 0).then_some(());
+    let over =
+        async || (seen(sim, id).await.outcome == SimOutcome::Aborted && sim.running() == 0).then_some(());
     until("the upstream request's end", over).await;
     until("the end of the lease", async || (leased(gateway).await == 0.0).then_some(())).await;
     assert_eq!(gateway.line(id).await["error"], "client_closed", "{id}");
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_the_first_byte_is_awaited_ends_the_upstream_request() {
+async fn a_client_that_disconnects_while_the_first_byte_is_awaited_ends_the_upstream_request() {
     let sim = sim_with("m", |options| options.faults.stall_before_headers = Some(FOR_EVER)).await;
     for protocol in ["http1", "h2c"] {
         let gateway =
@@ -42,7 +43,7 @@ async fn a_client_that_leaves_while_the_first_byte_is_awaited_ends_the_upstream_
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_mid_stream_ends_the_upstream_request() {
+async fn a_client_that_disconnects_in_mid_stream_ends_the_upstream_request() {
     let sim = sim_with("m", |options| options.faults.stall_mid_stream = Some(FOR_EVER)).await;
     for protocol in ["http1", "h2c"] {
         let gateway =
@@ -62,7 +63,7 @@ async fn a_client_that_leaves_in_mid_stream_ends_the_upstream_request() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_its_text_is_classified_asks_no_upstream() {
+async fn a_client_that_disconnects_while_its_text_is_classified_asks_no_upstream() {
     const BEFORE_IT: usize = 24;
     let sim = sim("m").await;
     let policy = policy_of(&[sim.addr()], "")

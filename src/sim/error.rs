@@ -1,5 +1,5 @@
-//! Why a request cannot be answered, in the words of the server that is simulated.
-//! It refuses to know how that was found out.
+//! Error responses, in the shapes and words of the server that is simulated.
+//! It refuses to know how an error was found.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::Flavour;
 
-/// A request that is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum SimApiError {
     /// The bearer key is missing or wrong.
     Unauthorized,
     /// No such model is served.
@@ -29,13 +29,12 @@ pub(super) enum Refusal {
     NoSuchMethod,
 }
 
-impl Refusal {
+impl SimApiError {
     /// A value that cannot be served.
     pub(super) fn invalid(message: impl Into<String>, param: Option<&'static str>) -> Self {
         Self::Invalid { message: message.into(), param }
     }
 
-    /// The status of the answer.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -47,8 +46,8 @@ impl Refusal {
         }
     }
 
-    /// The whole answer.
-    pub(super) fn answer(&self, flavour: Flavour) -> Response {
+    /// Status and body in a dialect.
+    pub(super) fn response(&self, flavour: Flavour) -> Response {
         let body = match flavour {
             Flavour::Vllm => self.in_vllm(),
             Flavour::OpenAi => self.in_openai(),
@@ -120,15 +119,15 @@ mod tests {
 
     #[test]
     fn the_two_dialects_refuse_a_key_differently() {
-        assert_eq!(Refusal::Unauthorized.in_vllm(), json!({"error": "Unauthorized"}));
-        assert_eq!(Refusal::Unauthorized.in_openai()["error"]["code"], "invalid_api_key");
+        assert_eq!(SimApiError::Unauthorized.in_vllm(), json!({"error": "Unauthorized"}));
+        assert_eq!(SimApiError::Unauthorized.in_openai()["error"]["code"], "invalid_api_key");
     }
 
     #[test]
     fn an_unknown_model_is_named_with_those_that_are_served() {
-        let refusal = Refusal::UnknownModel { model: "x".to_owned(), served: vec!["a".into(), "b".into()] };
+        let error = SimApiError::UnknownModel { model: "x".to_owned(), served: vec!["a".into(), "b".into()] };
         assert_eq!(
-            refusal.in_vllm().to_string(),
+            error.in_vllm().to_string(),
             r#"{"error":{"message":"The model `x` does not exist. Valid aliases: a, b.","type":"NotFoundError","param":"model","code":404}}"#
         );
     }

@@ -1,0 +1,197 @@
+//! One completion over time: scheduled, first token, each further token, end; counted as it goes.
+//! It refuses to know how it is written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::engine::SimEngine;
+use super::generation::{Generation, SamplingParams, SimFinishReason, SplitMix64};
+use super::request::SimRequest;
+use super::schedule::{Placement, RunningRequest};
+use super::stats::FinishedRequest;
+use super::tokens::TokenizedPrompt;
+
+/// Tokens so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SimUsage {
+    pub(super) prompt: usize,
+    pub(super) output: usize,
+    /// Prompt tokens that were cached.
+    pub(super) cached: usize,
+}
+
+/// A completion under way; dropped before its end, it counts as aborted.
+#[derive(Debug)]
+pub(super) struct Completion {
+    engine: Arc<SimEngine>,
+    pub(super) request: SimRequest,
+    /// One a choice, generated in advance and emitted token by token.
+    pub(super) choices: Vec<Generation>,
+    placement: Option<Placement>,
+    running: Option<RunningRequest>,
+    cached: usize,
+    emitted: usize,
+    times: Timestamps,
+    is_over: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Timestamps {
+    arrived: Instant,
+    scheduled: Instant,
+    first: Instant,
+    last: Instant,
+    due: Instant,
+}
+
+impl Completion {
+    /// Generates the texts and submits the request; `None` when the queue is full.
+    pub(super) fn new(engine: Arc<SimEngine>, request: SimRequest, arrived: Instant) -> Option<Self> {
+        let options = &engine.options;
+        let natural_tokens = if request.ignore_eos { usize::MAX } else { options.default_max_tokens.max(1) };
+        let mut random = SplitMix64(options.seed);
+        let mut choices = Vec::with_capacity(request.prompts.len() * request.n);
+        let mut sequences: Vec<(&TokenizedPrompt, usize)> = Vec::with_capacity(choices.capacity());
+        for prompt in &request.prompts {
+            for _ in 0..request.n {
+                let seed = random.next_u64() ^ prompt.digest;
+                let max_tokens = request.max_tokens;
+                let choice = Generation::new(SamplingParams {
+                    seed,
+                    natural_tokens,
+                    max_tokens,
+                    stops: &request.stops,
+                });
+                sequences.push((prompt, choice.ends.len()));
+                choices.push(choice);
+            }
+        }
+        let placement = Some(engine.scheduler.submit(&sequences)?);
+        let times = Timestamps { arrived, scheduled: arrived, first: arrived, last: arrived, due: arrived };
+        let running = None;
+        Some(Self {
+            engine,
+            request,
+            choices,
+            placement,
+            running,
+            cached: 0,
+            emitted: 0,
+            times,
+            is_over: false,
+        })
+    }
+
+    /// Waits until the request runs, and for the first token.
+    pub(super) async fn begin(&mut self) {
+        let Some(placement) = self.placement.take() else { return };
+        let running = placement.until_running().await;
+        self.times.scheduled = Instant::now();
+        let tokens = self.prompt_tokens();
+        self.cached = running.cached_tokens(self.request.n);
+        let options = &self.engine.options;
+        self.engine.stats.scheduled(tokens, self.cached, options.capacity.prefix_caching);
+        self.running = Some(running);
+        let computed = u32::try_from(tokens - self.cached).unwrap_or(u32::MAX);
+        let prefill = options.latency.ttft + options.latency.prefill_per_token * computed;
+        self.times.due = self.times.scheduled;
+        self.sleep(prefill).await;
+        self.times.first = Instant::now();
+        self.times.last = self.times.first;
+        self.engine.stats.first_token(self.times.first - self.times.arrived);
+        let emitted = self.emit();
+        self.engine.stats.stepped(emitted, None);
+    }
+
+    /// Waits for the next token.
+    pub(super) async fn step(&mut self) {
+        self.sleep(self.engine.options.latency.itl).await;
+        let now = Instant::now();
+        let emitted = self.emit();
+        self.engine.stats.stepped(emitted, Some(now - self.times.last));
+        self.times.last = now;
+    }
+
+    /// How many tokens of each choice have been emitted.
+    pub(super) fn emitted(&self) -> usize {
+        self.emitted
+    }
+
+    /// Whether every choice has been emitted to its end.
+    pub(super) fn is_finished(&self) -> bool {
+        self.choices.iter().all(|choice| choice.ends.len() <= self.emitted)
+    }
+
+    pub(super) fn usage(&self) -> SimUsage {
+        let output = self.choices.iter().map(|choice| choice.ends.len().min(self.emitted)).sum();
+        SimUsage { prompt: self.prompt_tokens(), output, cached: self.cached }
+    }
+
+    /// The usage of one choice so far.
+    pub(super) fn usage_of(&self, choice: usize) -> SimUsage {
+        let prompt = self.request.prompts[choice / self.request.n].tokens;
+        SimUsage { prompt, output: self.choices[choice].ends.len().min(self.emitted), cached: self.cached }
+    }
+
+    /// Gives the slot back and counts the request as finished.
+    pub(super) fn end(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.is_over = true;
+        self.running = None;
+        let times = &self.times;
+        let usage = self.usage();
+        let reason = self.choices.first().map_or(SimFinishReason::Stop, |choice| choice.finish);
+        self.engine.stats.finished(
+            reason,
+            FinishedRequest {
+                queued: times.scheduled - times.arrived,
+                prefill: times.first - times.scheduled,
+                decode: times.last - times.first,
+                prompt_tokens: usage.prompt,
+                output_tokens: usage.output,
+                sequences: self.choices.len(),
+                max_tokens: self.request.max_tokens,
+            },
+        );
+    }
+
+    fn prompt_tokens(&self) -> usize {
+        self.request.prompts.iter().map(|prompt| prompt.tokens).sum()
+    }
+
+    /// Lets time pass, stretched by the load; the schedule is kept, so that waiting late does not add up.
+    async fn sleep(&mut self, idle_time: Duration) {
+        if idle_time.is_zero() {
+            return;
+        }
+        self.times.due += idle_time.mul_f64(self.engine.stretch());
+        sleep_until(self.times.due).await;
+    }
+
+    /// Emits the next token of every choice that has one, and counts them.
+    fn emit(&mut self) -> usize {
+        let index = self.emitted;
+        self.emitted += 1;
+        let Some(running) = &mut self.running else { return 0 };
+        let mut emitted = 0;
+        for (sequence, choice) in self.choices.iter().enumerate() {
+            if index < choice.ends.len() {
+                running.append_token(sequence, choice.token(index).as_bytes());
+                emitted += 1;
+            }
+        }
+        emitted
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.engine.stats.aborted();
+        }
+    }
+}

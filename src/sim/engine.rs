@@ -1,0 +1,117 @@
+//! What all requests of one simulated server share: its options, scheduler, counters, log of requests and faults.
+//! It refuses to know paths and bytes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+
+use super::error::SimApiError;
+use super::generation::SplitMix64;
+use super::request_log::RequestLog;
+use super::schedule::Scheduler;
+use super::stats::SimStats;
+use super::{Faults, Flavour, SimOptions};
+
+/// The state of one simulated server.
+#[derive(Debug)]
+pub(super) struct SimEngine {
+    pub(super) options: SimOptions,
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) stats: SimStats,
+    pub(super) requests: Arc<RequestLog>,
+    /// When it started, in seconds since 1970.
+    pub(super) started: f64,
+    /// The longest prompt with its answer, in tokens: the model's context or what all blocks hold.
+    pub(super) context: usize,
+    /// The model named in answers.
+    pub(super) model: String,
+    faults: RwLock<Faults>,
+    headers: HeaderMap,
+    seeds: AtomicU64,
+}
+
+impl SimEngine {
+    /// Makes an idle server that listens on `port`.
+    pub(super) fn new(options: SimOptions, port: u16) -> Self {
+        let scheduler = Scheduler::new(&options);
+        let first = options.models.first().map_or("", String::as_str);
+        let model = match options.flavour {
+            Flavour::Vllm => first.to_owned(),
+            Flavour::OpenAi => format!("{first}-2024-07-18"),
+        };
+        Self {
+            context: options.capacity.max_model_len.min(scheduler.capacity_tokens()),
+            stats: SimStats::new(options.capacity.max_model_len),
+            requests: Arc::default(),
+            started: since_1970().as_secs_f64(),
+            faults: RwLock::new(options.faults),
+            headers: response_headers(&options, port),
+            seeds: AtomicU64::new(options.seed),
+            scheduler,
+            model,
+            options,
+        }
+    }
+
+    /// What goes wrong now.
+    pub(super) fn faults(&self) -> Faults {
+        *self.faults.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what goes wrong.
+    pub(super) fn set_faults(&self, faults: Faults) {
+        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// By how much times stretch at the present load.
+    pub(super) fn stretch(&self) -> f64 {
+        let most = self.options.capacity.max_num_seqs.saturating_sub(1).max(1) as f64;
+        let others = self.scheduler.running().saturating_sub(1) as f64;
+        1.0 + (self.options.latency.load_factor - 1.0).max(0.0) * others / most
+    }
+
+    /// A generator with a seed of its own, the next of the server's series.
+    pub(super) fn random(&self) -> SplitMix64 {
+        SplitMix64(SplitMix64(self.seeds.fetch_add(1, Ordering::Relaxed)).next_u64())
+    }
+
+    /// An error in the server's dialect.
+    pub(super) fn error_response(&self, error: &SimApiError) -> Response {
+        self.with_headers(error.response(self.options.flavour))
+    }
+
+    /// Adds the header fields that every response has.
+    pub(super) fn with_headers(&self, mut response: Response) -> Response {
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+}
+
+fn response_headers(options: &SimOptions, port: u16) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    match options.flavour {
+        Flavour::Vllm => insert("server", "uvicorn"),
+        Flavour::OpenAi => {
+            insert("openai-organization", "simulated");
+            insert("openai-version", "2020-10-01");
+        }
+    }
+    insert("x-inference-pod", &options.pod);
+    insert("x-inference-namespace", &options.namespace);
+    insert("x-inference-port", &port.to_string());
+    headers
+}
+
+pub(super) fn since_1970() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
