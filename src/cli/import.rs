@@ -1,7 +1,7 @@
-//! Owns `signalbox import`: files and folders of other systems in, one policy and the account of it out.
+//! Owns `signalbox import`: files and folders of other systems in, one policy and the report on it out.
 
-use super::{Failure, complain, say};
-use crate::policy::import::{Fate, Imported, MAX_SOURCES, Note, Source, import, recognise};
+use super::{Failure, print_failure, say};
+use crate::policy::import::{ImportOutput, ImportSource, KeyOutcome, MAX_SOURCES, Note, import, recognise};
 use crate::policy::{self, Process};
 use crate::snapshot;
 use clap::Args;
@@ -40,16 +40,16 @@ pub(super) struct ImportArgs {
 }
 
 /// Why an import ends without a policy.
-enum End {
-    /// Nothing given is a configuration.
+enum ImportFailure {
+    /// None of the files is a configuration.
     Nothing(Failure),
-    /// What was given cannot become a policy.
-    Wrong(Failure),
+    /// The files cannot become a valid policy.
+    Invalid(Failure),
 }
 
-impl<E: Into<Failure>> From<E> for End {
+impl<E: Into<Failure>> From<E> for ImportFailure {
     fn from(error: E) -> Self {
-        Self::Wrong(error.into())
+        Self::Invalid(error.into())
     }
 }
 
@@ -58,21 +58,21 @@ impl ImportArgs {
     pub(super) fn run(self) -> ExitCode {
         match self.finish() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(End::Nothing(failure)) => {
-                complain(&*failure);
+            Err(ImportFailure::Nothing(failure)) => {
+                print_failure(&*failure);
                 ExitCode::from(NO_CONFIGURATION)
             }
-            Err(End::Wrong(failure)) => {
-                complain(&*failure);
+            Err(ImportFailure::Invalid(failure)) => {
+                print_failure(&*failure);
                 ExitCode::FAILURE
             }
         }
     }
 
-    fn finish(self) -> Result<(), End> {
+    fn finish(self) -> Result<(), ImportFailure> {
         let sources = self.sources()?;
-        let imported = import(&sources).map_err(|error| End::Nothing(error.into()))?;
-        self.tell(&imported);
+        let imported = import(&sources).map_err(|error| ImportFailure::Nothing(error.into()))?;
+        self.report(&imported);
         let base = self.output.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
         check(&imported.policy, base)?;
         match &self.output {
@@ -86,7 +86,7 @@ impl ImportArgs {
     }
 
     /// Reads the files; of a folder those that are configuration.
-    fn sources(&self) -> Result<Vec<Source>, Failure> {
+    fn sources(&self) -> Result<Vec<ImportSource>, Failure> {
         let mut sources = Vec::new();
         for path in &self.paths {
             if !path.is_dir() {
@@ -98,8 +98,8 @@ impl ImportArgs {
             found.sort();
             for path in found {
                 let source = self.source(&path)?;
-                // A folder holds all kinds of files; what is named alone is meant.
-                if recognise(&source.text) != policy::import::Dialect::Unknown {
+                // A folder may hold files of other programs; a file given by name is always read.
+                if recognise(&source.text) != policy::import::ConfigDialect::Unknown {
                     sources.push(source);
                 }
             }
@@ -107,7 +107,7 @@ impl ImportArgs {
         Ok(sources)
     }
 
-    fn source(&self, path: &Path) -> Result<Source, Failure> {
+    fn source(&self, path: &Path) -> Result<ImportSource, Failure> {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());
         if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
             return Err(format!("{}: larger than {MAX_BYTES} bytes", path.display()).into());
@@ -124,11 +124,14 @@ impl ImportArgs {
                 .or_else(|_| path.canonicalize())
                 .map_err(failed)?,
         };
-        Ok(Source { name: name.display().to_string(), text: String::from_utf8_lossy(&bytes).into_owned() })
+        Ok(ImportSource {
+            name: name.display().to_string(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        })
     }
 
-    /// Tells what became of the keys: all of them where that is asked, else how many.
-    fn tell(&self, imported: &Imported) {
+    /// Reports the outcome of every key where that is asked for, else only their numbers.
+    fn report(&self, imported: &ImportOutput) {
         if self.json {
             note(
                 &serde_json::json!({ "dialect": imported.dialect.to_string(), "keys": imported.notes })
@@ -162,14 +165,14 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Fai
     Ok(())
 }
 
-/// Whether a file's name promises configuration, as `policy.yaml`, `config.yaml.local` and `route.template` do.
+/// Whether a file's name is that of a configuration, as `policy.yaml`, `config.yaml.local` and `route.template` do.
 fn is_configuration(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".yaml", ".yml"].iter().any(|end| name.contains(end))
         || [".json", ".template"].iter().any(|end| name.ends_with(end))
 }
 
-/// Holds the policy to what `check` would say of it.
+/// Checks the policy as `signalbox check` does.
 fn check(text: &str, base: &Path) -> Result<(), Failure> {
     let wrong = |issues: policy::Issues| {
         format!("the imported policy has {} issue(s):\n{issues}\n\n{text}", issues.0.len())
@@ -191,25 +194,26 @@ fn table(notes: &[Note]) -> String {
     );
     let mut text = String::new();
     for (place, note) in places.iter().zip(notes) {
-        let (path, fate, reason) = (&note.path, note.fate.word(), note.fate.reason());
-        let _ = writeln!(text, "{place:first$}  {path:second$}  {fate:11}  {reason}");
+        let (path, outcome, reason) = (&note.path, note.outcome.as_str(), note.outcome.reason());
+        let _ = writeln!(text, "{place:first$}  {path:second$}  {outcome:11}  {reason}");
     }
     text.trim_end().to_owned()
 }
 
-fn summary(imported: &Imported) -> String {
-    let count = |wanted: fn(&Fate) -> bool| imported.notes.iter().filter(|note| wanted(&note.fate)).count();
+fn summary(imported: &ImportOutput) -> String {
+    let count =
+        |wanted: fn(&KeyOutcome) -> bool| imported.notes.iter().filter(|note| wanted(&note.outcome)).count();
     format!(
         "{}: {} keys mapped, {} not needed, {} broken in the original, {} unsupported",
         imported.dialect,
-        count(|fate| matches!(fate, Fate::Mapped { .. })),
-        count(|fate| matches!(fate, Fate::Ignored { .. })),
-        count(|fate| matches!(fate, Fate::Broken { .. })),
-        count(|fate| matches!(fate, Fate::Unsupported { .. })),
+        count(|outcome| matches!(outcome, KeyOutcome::Mapped { .. })),
+        count(|outcome| matches!(outcome, KeyOutcome::Ignored { .. })),
+        count(|outcome| matches!(outcome, KeyOutcome::Broken { .. })),
+        count(|outcome| matches!(outcome, KeyOutcome::Unsupported { .. })),
     )
 }
 
-#[expect(clippy::print_stderr, reason = "the policy goes to standard output, the account of it beside")]
+#[expect(clippy::print_stderr, reason = "the policy goes to standard output, the report to standard error")]
 fn note(text: &str) {
     eprintln!("{text}");
 }

@@ -2,19 +2,20 @@
 //! upstreams, signals and plugins.
 
 use super::conditions::Conditions;
-use super::decisions::{self, Setting};
+use super::decision_defaults::DecisionDefaults;
+use super::decisions;
 use super::detector;
-use super::draft::{Draft, ascii};
-use super::files::Files;
+use super::draft::{PolicyDraft, ascii};
 use super::globals;
-use super::out::{Mapping, Out};
 use super::providers;
 use super::shapes::shapes;
-use super::signals::{self, Building, Thresholds};
-use super::view::View;
+use super::signals::{self, SignalBuilder, SignalThresholds};
+use super::source_node::SourceNode;
+use super::tool_files::ToolFiles;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Reads a configuration of either dialect.
-pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
+pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut PolicyDraft) {
     let providers = root.get("providers");
     let defaults = providers.as_ref().map(|own| own.get("defaults").unwrap_or_else(|| own.clone()));
     if let Some(defaults) = &defaults {
@@ -36,7 +37,7 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     let modules = at(&["model_catalog", "modules"]);
     let thresholds = modules.as_ref().map(|modules| modules_of(modules, draft)).unwrap_or_default();
     let detector = at(&["model_catalog"]).and_then(|catalog| detector::canonical(&catalog));
-    let setting = Setting {
+    let defaults = DecisionDefaults {
         is_canonical: true,
         cache,
         caches_all: false,
@@ -48,15 +49,15 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     };
     let strategy =
         globals::strategy(&routing).or_else(|| at(&["router"]).and_then(|router| globals::strategy(&router)));
-    draft.strategy = strategy.filter(|strategy| strategy != "priority");
+    draft.routing.strategy = strategy.filter(|strategy| strategy != "priority");
     let conditions = conditions(&routing, &Conditions::default(), thresholds, draft);
-    draft.decisions = decisions::read(&routing.list("decisions"), &conditions, &setting, draft);
-    recipes(root, (&conditions, thresholds), &setting, draft);
+    draft.routing.decisions = decisions::read(&routing.list("decisions"), &conditions, &defaults, draft);
+    recipes(root, &conditions, thresholds, &defaults, draft);
     detector::put(detector, draft);
 }
 
 /// Reads what else is known of models.
-fn cards(list: &[View<'_>], draft: &mut Draft) {
+fn cards(list: &[SourceNode<'_>], draft: &mut PolicyDraft) {
     for card in list {
         let Some(name) = card.take("name", "models") else { continue };
         draft.model(&name);
@@ -67,7 +68,7 @@ fn cards(list: &[View<'_>], draft: &mut Draft) {
 }
 
 /// Reads the default model and the names that ask for a decision.
-fn names(root: &View<'_>, defaults: Option<&View<'_>>, draft: &mut Draft) {
+fn names(root: &SourceNode<'_>, defaults: Option<&SourceNode<'_>>, draft: &mut PolicyDraft) {
     let default = defaults
         .and_then(|defaults| defaults.take("default_model", "default_model"))
         .or_else(|| root.take("default_model", "default_model"));
@@ -78,7 +79,7 @@ fn names(root: &View<'_>, defaults: Option<&View<'_>>, draft: &mut Draft) {
     });
     draft.promote(&default);
     draft.model(&default);
-    draft.default_model = Some(default);
+    draft.routing.default_model = Some(default);
     let router = root.at(&["global", "router"]);
     let mut names = Vec::new();
     if let Some(router) = &router {
@@ -96,21 +97,21 @@ fn names(root: &View<'_>, defaults: Option<&View<'_>>, draft: &mut Draft) {
     }
     for name in names {
         let name = ascii(&name);
-        if !draft.virtual_models.contains(&name) && draft.virtual_models.len() < 64 {
-            draft.virtual_models.push(name);
+        if !draft.routing.virtual_models.contains(&name) && draft.routing.virtual_models.len() < 64 {
+            draft.routing.virtual_models.push(name);
         }
     }
 }
 
 /// Reads the classifier's thresholds.
-fn modules_of(modules: &View<'_>, draft: &mut Draft) -> Thresholds {
+fn modules_of(modules: &SourceNode<'_>, draft: &mut PolicyDraft) -> SignalThresholds {
     let share = |keys: &[&str], to: &str| modules.at(keys).and_then(|module| module.share("threshold", to));
     draft.classifier.maybe("min_confidence", share(&["classifier", "domain"], "classifier.min_confidence"));
-    let mut least = Mapping::default();
+    let mut least = YamlMapping::default();
     least.maybe("jailbreak", share(&["prompt_guard"], "classifier.thresholds.jailbreak"));
     least.maybe("pii", share(&["classifier", "pii"], "classifier.thresholds.pii"));
     draft.classifier.filled("thresholds", least);
-    Thresholds {
+    SignalThresholds {
         fact_check: share(&["hallucination_mitigation", "fact_check"], "signals.*.fact_check.min_score"),
         feedback: share(&["feedback_detector"], "signals.*.feedback.min_score"),
     }
@@ -118,23 +119,23 @@ fn modules_of(modules: &View<'_>, draft: &mut Draft) -> Thresholds {
 
 /// Reads the signals of one list of decisions, beside those of the list around it.
 fn conditions(
-    routing: &View<'_>,
+    routing: &SourceNode<'_>,
     outer: &Conditions,
-    thresholds: Thresholds,
-    draft: &mut Draft,
+    thresholds: SignalThresholds,
+    draft: &mut PolicyDraft,
 ) -> Conditions {
     let mut conditions = outer.clone();
     conditions.empty_holds = true;
     let Some(signals) = routing.get("signals") else { return conditions };
-    let mut building = Building { draft, conditions: &mut conditions, thresholds };
-    signals::domains(&signals.list("domains"), &mut building);
-    signals::keywords(&signals.list("keywords"), &mut building);
-    signals::similar("embedding", &signals.list("embeddings"), &mut building);
-    signals::similar("preference", &signals.list("preferences"), &mut building);
-    signals::fact_checks(&signals.list("fact_check"), &mut building);
-    signals::reactions(&signals, &mut building);
-    signals::threats(&signals, &mut building);
-    shapes(&signals, &mut building);
+    let mut builder = SignalBuilder { draft, conditions: &mut conditions, thresholds };
+    signals::domains(&signals.list("domains"), &mut builder);
+    signals::keywords(&signals.list("keywords"), &mut builder);
+    signals::similar("embedding", &signals.list("embeddings"), &mut builder);
+    signals::similar("preference", &signals.list("preferences"), &mut builder);
+    signals::fact_checks(&signals.list("fact_check"), &mut builder);
+    signals::reactions(&signals, &mut builder);
+    signals::threats(&signals, &mut builder);
+    shapes(&signals, &mut builder);
     let refused = [
         ("kb", "kb", "there are no knowledge bases"),
         ("events", "event", "requests carry no events"),
@@ -143,7 +144,7 @@ fn conditions(
     for (list, kind, why) in refused {
         for item in signals.list(list) {
             if let Some(name) = item.peek("name") {
-                building.refuse(kind, name, why);
+                builder.refuse(kind, name, why);
             }
             item.unsupported(why);
         }
@@ -153,7 +154,7 @@ fn conditions(
         for mapping in projections.list("mappings") {
             for output in mapping.list("outputs") {
                 if let Some(name) = output.peek("name") {
-                    building.refuse("projection", name, why);
+                    builder.refuse("projection", name, why);
                 }
             }
         }
@@ -164,10 +165,11 @@ fn conditions(
 
 /// Reads further lists of decisions, behind the names that their entry points give them.
 fn recipes(
-    root: &View<'_>,
-    (outer, thresholds): (&Conditions, Thresholds),
-    setting: &Setting,
-    draft: &mut Draft,
+    root: &SourceNode<'_>,
+    outer: &Conditions,
+    thresholds: SignalThresholds,
+    defaults: &DecisionDefaults,
+    draft: &mut PolicyDraft,
 ) {
     for recipe in root.list("recipes") {
         let Some(name) = recipe.take("name", "recipes") else { continue };
@@ -178,20 +180,20 @@ fn recipes(
                 names.extend(entry.take_list("model_names", &format!("recipes.{name}.virtual_models")));
             }
         }
-        names.retain(|name| !draft.virtual_models.contains(name) && !draft.models.contains_key(name));
+        names.retain(|name| !draft.routing.virtual_models.contains(name) && !draft.models.contains_key(name));
         signals::note_text(&recipe);
         let Some(routing) = recipe.get("routing") else { continue };
         if names.is_empty() {
             recipe.broken("no entry point leads to this recipe", "left out");
             continue;
         }
-        let mut out = Mapping::default();
+        let mut out = YamlMapping::default();
         out.put("virtual_models", names);
         // The policy's own strategy stands for the recipe too, unless it has one.
         out.maybe("strategy", globals::strategy(&routing));
         let conditions = conditions(&routing, outer, thresholds, draft);
-        let decisions = decisions::read(&routing.list("decisions"), &conditions, setting, draft);
-        out.put("decisions", Out::List(decisions));
-        draft.recipes.put(&ascii(&name), out);
+        let decisions = decisions::read(&routing.list("decisions"), &conditions, defaults, draft);
+        out.put("decisions", YamlValue::List(decisions));
+        draft.routing.recipes.put(&ascii(&name), out);
     }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::draft::Draft;
-use super::out::{Mapping, Out};
-use super::view::View;
+use super::draft::PolicyDraft;
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// The classes of vSR's domain classifier, which are those of the built-in one.
 pub(super) const DOMAINS: [&str; 14] = [
@@ -34,7 +34,7 @@ pub(super) enum Condition {
     /// The prompt is about one of these domains.
     Domains(Vec<String>),
     /// Anything else that a policy can say.
-    Is(Out),
+    Is(YamlValue),
     /// It holds for every request.
     Always,
     /// It never held in the original, for this reason.
@@ -46,7 +46,7 @@ pub(super) enum Condition {
 impl Condition {
     /// Names a signal.
     pub(super) fn signal(name: String) -> Self {
-        Self::Is(Out::Text(name))
+        Self::Is(YamlValue::Text(name))
     }
 
     /// Holds when any of several does.
@@ -73,7 +73,7 @@ impl Condition {
         match rest.len() {
             0 => lost.unwrap_or_else(|| Self::Never("there is nothing of which any could hold".to_owned())),
             1 => rest.pop().map_or(Self::Always, Self::Is),
-            _ => Self::Is(Out::of("any", rest)),
+            _ => Self::Is(YamlValue::of("any", rest)),
         }
     }
 
@@ -92,20 +92,20 @@ impl Condition {
         if rest.is_empty() && domains.len() == 1 {
             return domains.pop().map_or(Self::Always, Self::Domains);
         }
-        let mut parts: Vec<Out> = domains.into_iter().map(domain).collect();
+        let mut parts: Vec<YamlValue> = domains.into_iter().map(domain).collect();
         parts.extend(rest);
         match parts.len() {
             0 => Self::Always,
             1 => parts.pop().map_or(Self::Always, Self::Is),
-            _ => Self::Is(Out::of("all", parts)),
+            _ => Self::Is(YamlValue::of("all", parts)),
         }
     }
 
     /// Holds when another does not.
     pub(super) fn not(self) -> Self {
         match self {
-            Self::Domains(domains) => Self::Is(Out::of("not", domain(domains))),
-            Self::Is(out) => Self::Is(Out::of("not", out)),
+            Self::Domains(domains) => Self::Is(YamlValue::of("not", domain(domains))),
+            Self::Is(out) => Self::Is(YamlValue::of("not", out)),
             Self::Always => Self::Never("what always holds is negated".to_owned()),
             Self::Never(_) => Self::Always,
             unsupported @ Self::Unsupported(_) => unsupported,
@@ -113,7 +113,7 @@ impl Condition {
     }
 
     /// Adds the condition to a decision.
-    pub(super) fn put(self, decision: &mut Mapping) {
+    pub(super) fn put(self, decision: &mut YamlMapping) {
         match self {
             Self::Domains(domains) => decision.put("domains", domains),
             Self::Is(out) => decision.put("when", out),
@@ -122,12 +122,12 @@ impl Condition {
     }
 }
 
-fn domain(mut domains: Vec<String>) -> Out {
+fn domain(mut domains: Vec<String>) -> YamlValue {
     match (domains.pop(), domains.is_empty()) {
-        (Some(only), true) => Out::of("domain", only),
+        (Some(only), true) => YamlValue::of("domain", only),
         (last, _) => {
             domains.extend(last);
-            Out::of("domain", domains)
+            YamlValue::of("domain", domains)
         }
     }
 }
@@ -149,12 +149,13 @@ impl Conditions {
     /// Adds a signal to the policy, and what stands for it here.
     pub(super) fn add_signal(
         &mut self,
-        draft: &mut Draft,
-        (kind, name): (&str, &str),
-        signal: Out,
+        draft: &mut PolicyDraft,
+        kind: &str,
+        name: &str,
+        signal: YamlValue,
     ) -> String {
         let own = draft.signal_name(kind, name);
-        draft.signals.put(&own, signal);
+        draft.routing.signals.put(&own, signal);
         self.add(kind, name, Condition::signal(own.clone()));
         own
     }
@@ -169,20 +170,20 @@ impl Conditions {
     }
 
     /// Reads a tree of conditions.
-    pub(super) fn read(&self, rules: &View<'_>) -> Condition {
+    pub(super) fn read(&self, rules: &SourceNode<'_>) -> Condition {
         self.node(rules, 0)
     }
 
-    fn node(&self, view: &View<'_>, depth: usize) -> Condition {
+    fn node(&self, node: &SourceNode<'_>, depth: usize) -> Condition {
         if depth > MAX_DEPTH {
-            view.unsupported("nested too deeply");
+            node.unsupported("nested too deeply");
             return Condition::Unsupported("a condition nests too deeply".to_owned());
         }
-        let operator = view.take("operator", "decisions[].when");
-        if operator.is_none() && !view.has("conditions") {
-            return self.leaf(view);
+        let operator = node.take("operator", "decisions[].when");
+        if operator.is_none() && !node.has("conditions") {
+            return self.leaf(node);
         }
-        let children = view.list("conditions");
+        let children = node.list("conditions");
         let parts: Vec<Condition> = children.iter().map(|child| self.node(child, depth + 1)).collect();
         if parts.is_empty() && !self.empty_holds {
             return Condition::Never("a rule without conditions never holds in this dialect".to_owned());
@@ -195,16 +196,16 @@ impl Conditions {
         }
     }
 
-    fn leaf(&self, view: &View<'_>) -> Condition {
-        let Some(kind) = view.take("type", "decisions[].when") else {
-            return if self.empty_holds && view.entries().is_empty() {
+    fn leaf(&self, node: &SourceNode<'_>) -> Condition {
+        let Some(kind) = node.take("type", "decisions[].when") else {
+            return if self.empty_holds && node.entries().is_empty() {
                 Condition::Always
             } else {
-                view.broken("a condition without a `type` never holds", "left out");
+                node.broken("a condition without a `type` never holds", "left out");
                 Condition::Never("a condition has no `type`".to_owned())
             };
         };
-        let (name, view) = match (view.get("name"), view.get("rule_name")) {
+        let (name, node) = match (node.get("name"), node.get("rule_name")) {
             (Some(name), _) => (name.text().unwrap_or_default().to_owned(), name),
             (None, Some(alias)) => {
                 let wrong = "`rule_name` is no key of a condition, so it never held; `name` is meant";
@@ -212,40 +213,40 @@ impl Conditions {
                 (alias.text().unwrap_or_default().to_owned(), alias)
             }
             (None, None) => {
-                view.broken("a condition without a `name` never holds", "left out");
+                node.broken("a condition without a `name` never holds", "left out");
                 return Condition::Never("a condition has no `name`".to_owned());
             }
         };
         let condition = match self.find(&kind, &name) {
             Some(known) => known.clone(),
-            None if kind == "domain" => plain_domain(&name, &view),
+            None if kind == "domain" => plain_domain(&name, &node),
             None => Condition::Never(format!("there is no {kind} signal `{name}`")),
         };
         match &condition {
-            Condition::Never(why) => view.broken(why, "the condition is taken as one that never holds"),
-            Condition::Unsupported(why) => view.unsupported(why),
-            _ => view.mapped("decisions[].when"),
+            Condition::Never(why) => node.broken(why, "the condition is taken as one that never holds"),
+            Condition::Unsupported(why) => node.unsupported(why),
+            _ => node.mapped("decisions[].when"),
         }
         condition
     }
 }
 
 /// Takes a domain that no list describes for a class of the classifier.
-fn plain_domain(name: &str, view: &View<'_>) -> Condition {
-    domain_class(name, view).map_or_else(
+fn plain_domain(name: &str, node: &SourceNode<'_>) -> Condition {
+    domain_class(name, node).map_or_else(
         || Condition::Never(format!("the domain classifier has no class `{name}`")),
         |class| Condition::Domains(vec![class]),
     )
 }
 
 /// Gives the class of the domain classifier that a name means.
-pub(super) fn domain_class(name: &str, view: &View<'_>) -> Option<String> {
+pub(super) fn domain_class(name: &str, node: &SourceNode<'_>) -> Option<String> {
     if DOMAINS.contains(&name) {
         return Some(name.to_owned());
     }
     let folded = name.to_lowercase().replace(['_', '-'], " ");
     let class = DOMAINS.iter().find(|class| **class == folded)?;
-    view.broken(
+    node.broken(
         &format!("the domain classifier has no class `{name}`, so it never held; `{class}` is meant"),
         &format!("read as `{class}`"),
     );

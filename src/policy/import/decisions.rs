@@ -2,52 +2,35 @@
 //! know how conditions and plugins are read.
 
 use super::conditions::{Condition, Conditions};
-use super::draft::{Draft, ascii};
-use super::files::Files;
-use super::out::{Mapping, Out};
-use super::plugins::{self, Plugins};
-use super::view::View;
-
-/// What holds for all decisions of a source.
-pub(super) struct Setting<'a> {
-    /// Whether this is the canonical dialect, where requests that name a model pass every decision by.
-    pub(super) is_canonical: bool,
-    /// The least likeness and the seconds of kept answers, where any are kept.
-    pub(super) cache: Option<(f64, u64)>,
-    /// Whether decisions keep answers that do not ask for it.
-    pub(super) caches_all: bool,
-    /// What every decision offers of tools.
-    pub(super) tools: Option<Mapping>,
-    pub(super) prompt_min: Option<f64>,
-    pub(super) pii_min: Option<f64>,
-    /// Whether a detector of hallucinations is configured.
-    pub(super) has_detector: bool,
-    pub(super) files: &'a Files<'a>,
-}
+use super::decision_defaults::DecisionDefaults;
+use super::draft::{PolicyDraft, ascii};
+use super::plugins::{self, PluginDraft};
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Reads a list of decisions.
 pub(super) fn read(
-    list: &[View<'_>],
+    list: &[SourceNode<'_>],
     conditions: &Conditions,
-    setting: &Setting,
-    draft: &mut Draft,
-) -> Vec<Out> {
+    defaults: &DecisionDefaults,
+    draft: &mut PolicyDraft,
+) -> Vec<YamlValue> {
     let mut names: Vec<String> = Vec::new();
     let mut decisions = Vec::new();
     for item in list {
         let Some(name) = name(item, &mut names) else { continue };
         let item = item.clone().within(&name);
-        decisions.extend(decision(&item, name, conditions, setting, draft).map(Out::Map));
+        decisions.extend(decision(&item, name, conditions, defaults, draft).map(YamlValue::Map));
     }
     decisions
 }
 
-fn name(item: &View<'_>, names: &mut Vec<String>) -> Option<String> {
-    let Some(said) = item.get("name") else {
+fn name(item: &SourceNode<'_>, names: &mut Vec<String>) -> Option<String> {
+    let Some(given) = item.get("name") else {
         item.broken("a decision without a name", "left out");
         return None;
     };
-    let wanted = ascii(said.text().unwrap_or_default());
+    let wanted = ascii(given.text().unwrap_or_default());
     let mut name = wanted.clone();
     for count in 2.. {
         if !names.contains(&name) {
@@ -56,24 +39,24 @@ fn name(item: &View<'_>, names: &mut Vec<String>) -> Option<String> {
         name = format!("{wanted}-{count}");
     }
     if name == wanted {
-        said.mapped(&format!("decisions.{name}"));
+        given.mapped(&format!("decisions.{name}"));
     } else {
-        said.broken("two decisions have this name", &format!("the second is `{name}`"));
+        given.broken("two decisions have this name", &format!("the second is `{name}`"));
     }
     names.push(name.clone());
     Some(name)
 }
 
 fn decision(
-    item: &View<'_>,
+    item: &SourceNode<'_>,
     name: String,
     conditions: &Conditions,
-    setting: &Setting,
-    draft: &mut Draft,
-) -> Option<Mapping> {
+    defaults: &DecisionDefaults,
+    draft: &mut PolicyDraft,
+) -> Option<YamlMapping> {
     let condition = match item.get("rules").or_else(|| item.get("signals")) {
         Some(rules) => conditions.read(&rules),
-        None if setting.is_canonical => Condition::Always,
+        None if defaults.is_canonical => Condition::Always,
         None => Condition::Never("it has no rules".to_owned()),
     };
     match &condition {
@@ -87,7 +70,7 @@ fn decision(
         }
         _ => {}
     }
-    let mut decision = Mapping::default();
+    let mut decision = YamlMapping::default();
     decision.put("name", name);
     decision.maybe("description", item.take("description", "decisions[].description"));
     let priority = item.number("priority", "decisions[].priority").unwrap_or(0.0);
@@ -95,18 +78,18 @@ fn decision(
     let tier = item.whole("tier", "decisions[].tier").filter(|tier| *tier > 0);
     decision.maybe("tier", tier.map(|tier| tier.min(1000)));
     condition.put(&mut decision);
-    let plugins = plugins::read(&item.list("plugins"), setting, draft);
-    audience(&plugins, setting, &mut decision);
-    models(item, &plugins, setting, draft, &mut decision);
-    decision.filled("plugins", plugins.out);
+    let plugins = plugins::read(&item.list("plugins"), defaults, draft);
+    audience(&plugins, defaults, &mut decision);
+    models(item, &plugins, defaults, draft, &mut decision);
+    decision.filled("plugins", plugins.plugins);
     Some(decision)
 }
 
 /// Says which requests a decision is for that refuses or answers some.
-fn audience(plugins: &Plugins, setting: &Setting, decision: &mut Mapping) {
-    if plugins.verifies && !plugins.guards && !setting.is_canonical {
+fn audience(plugins: &PluginDraft, defaults: &DecisionDefaults, decision: &mut YamlMapping) {
+    if plugins.verifies && !plugins.guards && !defaults.is_canonical {
         decision.put("applies_to", "auto");
-    } else if setting.is_canonical && (plugins.guards || plugins.responds || plugins.verifies) {
+    } else if defaults.is_canonical && (plugins.guards || plugins.responds || plugins.verifies) {
         decision.put("applies_to", "auto").remark(
             "vSR lets requests that name a model pass every decision by. `all` holds this against them too.",
         );
@@ -115,7 +98,13 @@ fn audience(plugins: &Plugins, setting: &Setting, decision: &mut Mapping) {
     }
 }
 
-fn models(item: &View<'_>, plugins: &Plugins, setting: &Setting, draft: &mut Draft, decision: &mut Mapping) {
+fn models(
+    item: &SourceNode<'_>,
+    plugins: &PluginDraft,
+    defaults: &DecisionDefaults,
+    draft: &mut PolicyDraft,
+    decision: &mut YamlMapping,
+) {
     let refs = item.list("modelRefs");
     if plugins.responds {
         if let Some(refs) = item.get("modelRefs") {
@@ -123,24 +112,24 @@ fn models(item: &View<'_>, plugins: &Plugins, setting: &Setting, draft: &mut Dra
         }
         return;
     }
-    let mut choose = Mapping::default();
-    let is_weighted = if setting.is_canonical { algorithm(item, &mut choose) } else { false };
-    let count = if setting.is_canonical { refs.len() } else { 1 };
+    let mut choose = YamlMapping::default();
+    let is_weighted = if defaults.is_canonical { algorithm(item, &mut choose) } else { false };
+    let count = if defaults.is_canonical { refs.len() } else { 1 };
     for rest in refs.iter().skip(count) {
         rest.ignored("only the first model of a decision is used in this dialect");
     }
-    let mut found: Vec<Out> = Vec::new();
+    let mut found: Vec<YamlValue> = Vec::new();
     for model in refs.iter().take(count) {
         let out = model_ref(model, is_weighted, draft);
         found.extend(out);
     }
     match found.as_slice() {
         [] => {
-            let default = draft.default_model.clone().unwrap_or_else(|| "default".to_owned());
+            let default = draft.routing.default_model.clone().unwrap_or_else(|| "default".to_owned());
             draft.model(&default);
             decision.put("model", default).remark("The original names no model here: the default one.");
         }
-        [Out::Text(only)] => {
+        [YamlValue::Text(only)] => {
             decision.put("model", only.clone());
         }
         _ => {
@@ -151,7 +140,7 @@ fn models(item: &View<'_>, plugins: &Plugins, setting: &Setting, draft: &mut Dra
 }
 
 /// Reads one model of a decision.
-fn model_ref(item: &View<'_>, is_weighted: bool, draft: &mut Draft) -> Option<Out> {
+fn model_ref(item: &SourceNode<'_>, is_weighted: bool, draft: &mut PolicyDraft) -> Option<YamlValue> {
     let name = item.take("model", "decisions[].models")?;
     let mut lora = item.take("lora_name", "decisions[].models[].lora");
     let mut model = name.clone();
@@ -168,56 +157,56 @@ fn model_ref(item: &View<'_>, is_weighted: bool, draft: &mut Draft) -> Option<Ou
         && draft.base_of(own).as_deref() != Some(model.as_str())
     {
         draft.model(&model).loras.push(own.clone());
-        if let Some(view) = item.get("lora_name") {
-            view.broken("the model does not list this adapter", "added to its `loras`");
+        if let Some(node) = item.get("lora_name") {
+            node.broken("the model does not list this adapter", "added to its `loras`");
         }
     }
     draft.model(&model);
     let reasoning = reasoning(item, &model, draft);
-    if let Some(view) = item.get("reasoning_description") {
-        view.ignored("a description, for people");
+    if let Some(node) = item.get("reasoning_description") {
+        node.ignored("a description, for people");
     }
     let weight = item.number("weight", "decisions[].models[].weight").filter(|_| is_weighted);
     if lora.is_none() && reasoning.is_none() && weight.is_none() {
-        return Some(Out::Text(model));
+        return Some(YamlValue::Text(model));
     }
-    let mut out = Mapping::default();
+    let mut out = YamlMapping::default();
     out.put("model", model);
     out.maybe("weight", weight.map(|weight| (weight * 100.0).clamp(0.0, 1e6).round() as u64));
     out.maybe("lora", lora);
     out.maybe("reasoning", reasoning);
-    Some(Out::Map(out))
+    Some(YamlValue::Map(out))
 }
 
 /// Reads whether a model reasons, which only means something with a family.
-pub(super) fn reasoning(item: &View<'_>, model: &str, draft: &Draft) -> Option<String> {
+pub(super) fn reasoning(item: &SourceNode<'_>, model: &str, draft: &PolicyDraft) -> Option<String> {
     let to = "decisions[].models[].reasoning";
     let effort = item.take("reasoning_effort", to);
     let is_on = item.flag("use_reasoning", to)?;
-    let view = item.get("use_reasoning")?;
+    let node = item.get("use_reasoning")?;
     match (is_on, draft.has_family(model)) {
         (true, true) => {
             let effort = effort.filter(|effort| ["low", "medium", "high"].contains(&effort.as_str()));
             Some(effort.unwrap_or_else(|| "on".to_owned()))
         }
         (false, true) => {
-            view.mapped("decisions[].models[].reasoning: off, in so many words");
+            node.mapped("decisions[].models[].reasoning: off, in so many words");
             Some("off".to_owned())
         }
         (true, false) => {
             let wrong = format!("`{model}` has no reasoning_family, so nothing ever made it reason");
-            view.broken(&wrong, "left out; give the model a `reasoning_family` to turn it on");
+            node.broken(&wrong, "left out; give the model a `reasoning_family` to turn it on");
             None
         }
         (false, false) => {
-            view.ignored("without a reasoning_family there is nothing to turn off");
+            node.ignored("without a reasoning_family there is nothing to turn off");
             None
         }
     }
 }
 
 /// Reads how one of several models is chosen; says whether their weights count.
-fn algorithm(item: &View<'_>, choose: &mut Mapping) -> bool {
+fn algorithm(item: &SourceNode<'_>, choose: &mut YamlMapping) -> bool {
     let Some(algorithm) = item.get("algorithm") else { return true };
     let to = "decisions[].choose";
     let kind = algorithm.take("type", to).unwrap_or_default();
@@ -225,8 +214,8 @@ fn algorithm(item: &View<'_>, choose: &mut Mapping) -> bool {
         "static" => return true,
         "latency_aware" => {
             choose.put("by", "latency");
-            if let Some(view) = algorithm.get("latency_aware") {
-                view.ignored("means are compared, not percentiles");
+            if let Some(node) = algorithm.get("latency_aware") {
+                node.ignored("means are compared, not percentiles");
             }
         }
         "multi_factor" => {
@@ -243,18 +232,18 @@ fn algorithm(item: &View<'_>, choose: &mut Mapping) -> bool {
     false
 }
 
-fn multi_factor(factors: &View<'_>, choose: &mut Mapping) {
-    let mut weights = Mapping::default();
-    if let Some(view) = factors.get("weights") {
+fn multi_factor(factors: &SourceNode<'_>, choose: &mut YamlMapping) {
+    let mut weights = YamlMapping::default();
+    if let Some(node) = factors.get("weights") {
         for key in ["quality", "cost", "latency", "load"] {
-            let weight = view.number(key, "decisions[].choose.weights").map(|weight| weight.max(0.0));
+            let weight = node.number(key, "decisions[].choose.weights").map(|weight| weight.max(0.0));
             weights.maybe(key, weight);
         }
     }
     if let Some(slo) = factors.get("slo") {
         for (key, own) in [("max_ttft_ms", "max_ttft"), ("max_tpot_ms", "max_time_per_token")] {
             let most = slo.whole(key, &format!("decisions[].choose.{own}")).filter(|most| *most > 0);
-            choose.maybe(own, most.map(|most| Out::Plain(format!("{most}ms"))));
+            choose.maybe(own, most.map(|most| YamlValue::Plain(format!("{most}ms"))));
         }
     }
     choose.filled("weights", weights);

@@ -1,9 +1,9 @@
 //! Owns vLLM Semantic Router's hallucination detector: which model it is, and what its plugin becomes in a decision.
 //! Refuses to know the other plugins.
 
-use super::draft::Draft;
-use super::out::Mapping;
-use super::view::View;
+use super::draft::PolicyDraft;
+use super::source_node::SourceNode;
+use super::yaml_writer::YamlMapping;
 
 /// The folder that vSR's own downloads put its detector into, and where they have it from.
 const OWN: (&str, &str) = ("mom-halugate-detector", "hf://KRLabsOrg/lettucedect-base-modernbert-en-v1");
@@ -17,7 +17,7 @@ pub(super) struct Detector {
 }
 
 /// Reads the detector of the older dialects.
-pub(super) fn legacy(root: &View<'_>) -> Option<Detector> {
+pub(super) fn legacy(root: &SourceNode<'_>) -> Option<Detector> {
     let module = root.get("hallucination_mitigation")?;
     let is_on = module.flag("enabled", "classifier.models.hallucination") == Some(true);
     without_explainer(&module, "nli_model");
@@ -26,7 +26,7 @@ pub(super) fn legacy(root: &View<'_>) -> Option<Detector> {
 }
 
 /// Reads the detector of the canonical dialect, whose path may stand among the system's models.
-pub(super) fn canonical(catalog: &View<'_>) -> Option<Detector> {
+pub(super) fn canonical(catalog: &SourceNode<'_>) -> Option<Detector> {
     let module = catalog.at(&["modules", "hallucination_mitigation"])?;
     let is_on = module.flag("enabled", "classifier.models.hallucination") != Some(false);
     without_explainer(&module, "explainer");
@@ -36,26 +36,26 @@ pub(super) fn canonical(catalog: &View<'_>) -> Option<Detector> {
         return None;
     }
     for key in ["min_span_length", "min_span_confidence"] {
-        if let Some(view) = detector.get(key) {
-            view.unsupported("every part of an answer that reaches the threshold counts");
+        if let Some(node) = detector.get(key) {
+            node.unsupported("every part of an answer that reaches the threshold counts");
         }
     }
     let path = catalog.at(&["system", "hallucination_detector"]);
     read(&detector, path.as_ref())
 }
 
-fn without_explainer(module: &View<'_>, key: &str) {
+fn without_explainer(module: &SourceNode<'_>, key: &str) {
     if let Some(explainer) = module.get(key) {
         explainer.unsupported("no second model explains what the detector found");
     }
 }
 
-fn read(view: &View<'_>, path: Option<&View<'_>>) -> Option<Detector> {
+fn read(node: &SourceNode<'_>, path: Option<&SourceNode<'_>>) -> Option<Detector> {
     let to = "classifier.models.hallucination";
-    let said = view.get("model_id").or_else(|| path.cloned())?;
-    let named = said.text().filter(|text| !text.is_empty())?;
-    let threshold = view.share("threshold", "classifier.thresholds.hallucination");
-    said.mapped(to);
+    let path = node.get("model_id").or_else(|| path.cloned())?;
+    let named = path.text().filter(|text| !text.is_empty())?;
+    let threshold = node.share("threshold", "classifier.thresholds.hallucination");
+    path.mapped(to);
     if named.trim_end_matches('/').rsplit('/').next() == Some(OWN.0) {
         let remark = "The detector that vSR fetches into this folder, fetched from the Hugging Face hub.";
         return Some(Detector { model: OWN.1.to_owned(), threshold, remark });
@@ -76,9 +76,9 @@ fn read(view: &View<'_>, path: Option<&View<'_>>) -> Option<Detector> {
 }
 
 /// Turns the plugin of a decision into what its guard of answers does.
-pub(super) fn plugin(configuration: &View<'_>, draft: &mut Draft) -> Mapping {
+pub(super) fn plugin(configuration: &SourceNode<'_>, draft: &mut PolicyDraft) -> YamlMapping {
     let to = "decisions[].plugins.answer.hallucination";
-    let mut guard = Mapping::default();
+    let mut guard = YamlMapping::default();
     let action = match configuration.take("hallucination_action", to).as_deref() {
         Some("none") => "log",
         Some("body") => {
@@ -97,31 +97,33 @@ pub(super) fn plugin(configuration: &View<'_>, draft: &mut Draft) -> Mapping {
         in_a_header(configuration, "unverified_factual_action");
     }
     if matches!(wish.as_deref(), Some("header" | "body")) {
-        if draft.checks_facts {
+        if draft.flags.checks_facts {
             guard.put("unverified", true);
-        } else if let Some(view) = configuration.get("unverified_factual_action") {
-            view.unsupported("no `fact_check` signal tells where facts are needed");
+        } else if let Some(node) = configuration.get("unverified_factual_action") {
+            node.unsupported("no `fact_check` signal tells where facts are needed");
         }
     }
     if configuration.flag("use_nli", to) == Some(true)
-        && let Some(view) = configuration.get("use_nli")
+        && let Some(node) = configuration.get("use_nli")
     {
-        view.unsupported("no second model explains what the detector found");
+        node.unsupported("no second model explains what the detector found");
     }
-    draft.detects = true;
+    draft.flags.detects = true;
     guard
 }
 
-fn in_a_header(configuration: &View<'_>, key: &str) {
-    if let Some(view) = configuration.get(key) {
-        view.unsupported("answers go out as they are: headers tell");
+fn in_a_header(configuration: &SourceNode<'_>, key: &str) {
+    if let Some(node) = configuration.get(key) {
+        node.unsupported("answers go out as they are: headers tell");
     }
 }
 
 /// Names the detector in the policy, if a decision asks for it.
-pub(super) fn put(detector: Option<Detector>, draft: &mut Draft) {
-    let Some(Detector { model, threshold, remark }) = detector.filter(|_| draft.detects) else { return };
-    let mut models = Mapping::default();
+pub(super) fn put(detector: Option<Detector>, draft: &mut PolicyDraft) {
+    let Some(Detector { model, threshold, remark }) = detector.filter(|_| draft.flags.detects) else {
+        return;
+    };
+    let mut models = YamlMapping::default();
     models.put("hallucination", model).remark(remark);
     draft.classifier.put("models", models);
     if let Some(threshold) = threshold {

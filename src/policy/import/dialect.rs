@@ -1,12 +1,12 @@
-//! Owns telling whose configuration a text is. Refuses to read more than that takes.
+//! Owns recognising the system that a configuration belongs to. Refuses to read more than that takes.
 
 use std::fmt;
 
 use super::super::yaml::{self, Entry, Kind, Node};
 
-/// Whose configuration a text is.
+/// The system and version that a configuration is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub enum ConfigDialect {
     /// Signalbox's own policy.
     Signalbox,
     /// vLLM Semantic Router's of autumn 2025, with models for each category.
@@ -27,14 +27,14 @@ pub enum Dialect {
     Unknown,
 }
 
-impl Dialect {
-    /// Says whether this is one of vLLM Semantic Router's.
+impl ConfigDialect {
+    /// Whether this is one of vLLM Semantic Router's.
     pub fn is_semantic_router(self) -> bool {
         matches!(self, Self::Categories | Self::Decisions | Self::CommandLine | Self::Canonical)
     }
 }
 
-impl fmt::Display for Dialect {
+impl fmt::Display for ConfigDialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Signalbox => "Signalbox's own policy",
@@ -50,14 +50,14 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// Says whose configuration a text is; one that is no YAML is nobody's.
-pub fn recognise(text: &str) -> Dialect {
+/// Recognises a configuration; a text that is no YAML is unknown.
+pub fn recognise(text: &str) -> ConfigDialect {
     let documents = parse(text).unwrap_or_default();
     documents
         .iter()
-        .map(|document| of(document).0)
-        .find(|dialect| *dialect != Dialect::Unknown)
-        .unwrap_or(Dialect::Unknown)
+        .map(|document| of(document).dialect)
+        .find(|dialect| *dialect != ConfigDialect::Unknown)
+        .unwrap_or(ConfigDialect::Unknown)
 }
 
 /// Parses the documents of a text. Where it is a template that is no YAML, its placeholders are taken for words; where
@@ -81,49 +81,67 @@ fn indented(text: &str) -> String {
     lines.collect()
 }
 
-/// Says whose one document is, and under which key its configuration stands.
-pub(super) fn of(root: &Node) -> (Dialect, Option<&'static str>) {
+/// What a document is recognised as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recognition {
+    pub(super) dialect: ConfigDialect,
+    /// The key under which the configuration is, as in the values of a Helm chart.
+    pub(super) wrapped_in: Option<&'static str>,
+}
+
+impl Recognition {
+    fn plain(dialect: ConfigDialect) -> Self {
+        Self { dialect, wrapped_in: None }
+    }
+}
+
+/// Recognises one document.
+pub(super) fn of(root: &Node) -> Recognition {
     let entries = match &root.kind {
         Kind::Map(entries) => entries,
-        Kind::List(items) if !items.is_empty() && items.iter().all(is_tool) => return (Dialect::Tools, None),
-        _ => return (Dialect::Unknown, None),
+        Kind::List(items) if !items.is_empty() && items.iter().all(is_tool) => {
+            return Recognition::plain(ConfigDialect::Tools);
+        }
+        _ => return Recognition::plain(ConfigDialect::Unknown),
     };
     let dialect = of_mapping(entries);
     // Helm charts hold the configuration in their values.
     match value(entries, "config").map(|node| &node.kind) {
-        Some(Kind::Map(inner)) if dialect == Dialect::Unknown => (of_mapping(inner), Some("config")),
-        _ => (dialect, None),
+        Some(Kind::Map(inner)) if dialect == ConfigDialect::Unknown => {
+            Recognition { dialect: of_mapping(inner), wrapped_in: Some("config") }
+        }
+        _ => Recognition::plain(dialect),
     }
 }
 
-fn of_mapping(entries: &[Entry]) -> Dialect {
+fn of_mapping(entries: &[Entry]) -> ConfigDialect {
     let has = |key: &str| value(entries, key).is_some();
     let text = |key: &str| match value(entries, key).map(|node| &node.kind) {
         Some(Kind::Scalar(scalar)) => scalar.text.as_str(),
         _ => "",
     };
     if has("apiVersion") && has("kind") {
-        return Dialect::Manifests;
+        return ConfigDialect::Manifests;
     }
     match text("version") {
-        "1" => return Dialect::Signalbox,
-        "v0.1" => return Dialect::CommandLine,
+        "1" => return ConfigDialect::Signalbox,
+        "v0.1" => return ConfigDialect::CommandLine,
         _ => {}
     }
     let is_versioned = has("providers") && (has("routing") || has("listeners") || has("recipes"));
     if has("routing") || text("version").starts_with("v0.") || is_versioned {
-        return if has("decisions") { Dialect::CommandLine } else { Dialect::Canonical };
+        return if has("decisions") { ConfigDialect::CommandLine } else { ConfigDialect::Canonical };
     }
     if has("servingEngineSpec") || has("routerSpec") {
-        return Dialect::ProductionStack;
+        return ConfigDialect::ProductionStack;
     }
     if has("decisions") && (has("default_model") || has("model_config") || has("categories")) {
-        return if has("pools") { Dialect::Signalbox } else { Dialect::Decisions };
+        return if has("pools") { ConfigDialect::Signalbox } else { ConfigDialect::Decisions };
     }
     if has("model_config") || has("vllm_endpoints") || (has("categories") && has("default_model")) {
-        return Dialect::Categories;
+        return ConfigDialect::Categories;
     }
-    if has("pools") && has("models") { Dialect::Signalbox } else { Dialect::Unknown }
+    if has("pools") && has("models") { ConfigDialect::Signalbox } else { ConfigDialect::Unknown }
 }
 
 fn is_tool(item: &Node) -> bool {

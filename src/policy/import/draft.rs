@@ -1,39 +1,54 @@
-//! Owns the policy while it is drawn up from several sources, and its last completion: every model has a pool, every
-//! name is what a policy allows. Refuses to know the sources.
+//! Owns the policy under construction, and its completion: every model has a pool, every name is one that a policy
+//! allows. Refuses to know the sources.
 
 use indexmap::IndexMap;
 
-use super::out::{Mapping, Out};
+use super::yaml_writer::{YamlMapping, YamlValue};
 
-/// A policy that is being drawn up.
+/// A policy under construction.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
+pub(super) struct PolicyDraft {
+    /// The comment at the top.
     pub(super) head: Vec<String>,
+    pub(super) routing: RoutingDraft,
+    pub(super) flags: DraftFlags,
+    pub(super) classifier: YamlMapping,
+    pub(super) identity: Option<YamlMapping>,
+    pub(super) guards: YamlMapping,
+    pub(super) cache: YamlMapping,
+    pub(super) families: YamlMapping,
+    pub(super) models: IndexMap<String, ModelDraft>,
+    pub(super) pools: IndexMap<String, PoolDraft>,
+    /// The most attempts that a source asks for.
+    pub(super) attempts: u64,
+}
+
+/// How a model is chosen for a request.
+#[derive(Debug, Default)]
+pub(super) struct RoutingDraft {
     pub(super) virtual_models: Vec<String>,
     pub(super) default_model: Option<String>,
     pub(super) strategy: Option<String>,
     pub(super) effort: Option<String>,
-    pub(super) blocks: bool,
-    /// Whether a decision holds answers against what their model was told.
-    pub(super) detects: bool,
-    /// Whether a signal tells where facts are needed.
-    pub(super) checks_facts: bool,
-    pub(super) classifier: Mapping,
-    pub(super) identity: Option<Mapping>,
-    pub(super) signals: Mapping,
-    pub(super) guards: Mapping,
-    pub(super) decisions: Vec<Out>,
-    pub(super) recipes: Mapping,
-    pub(super) cache: Mapping,
-    pub(super) families: Mapping,
-    pub(super) models: IndexMap<String, Model>,
-    pub(super) pools: IndexMap<String, Pool>,
-    pub(super) attempts: u64,
+    pub(super) signals: YamlMapping,
+    pub(super) decisions: Vec<YamlValue>,
+    pub(super) recipes: YamlMapping,
 }
 
-/// One model that is being drawn up.
+/// What the sources use that decides on keys elsewhere in the policy.
 #[derive(Debug, Default)]
-pub(super) struct Model {
+pub(super) struct DraftFlags {
+    /// A guard blocks requests.
+    pub(super) blocks: bool,
+    /// A decision asks for the hallucination detector.
+    pub(super) detects: bool,
+    /// A signal says which requests need facts.
+    pub(super) checks_facts: bool,
+}
+
+/// One model of the draft.
+#[derive(Debug, Default)]
+pub(super) struct ModelDraft {
     pub(super) pools: Vec<String>,
     /// The model whose servers have this one as an adapter.
     pub(super) base: Option<String>,
@@ -41,40 +56,40 @@ pub(super) struct Model {
     pub(super) aliases: Vec<String>,
     pub(super) loras: Vec<String>,
     pub(super) family: Option<String>,
-    pub(super) price: Mapping,
+    pub(super) price: YamlMapping,
     pub(super) quality: Option<f64>,
-    pub(super) guards: Mapping,
+    pub(super) guards: YamlMapping,
     pub(super) remarks: Vec<String>,
 }
 
-/// One pool that is being drawn up.
+/// One pool of the draft.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
-    pub(super) endpoints: Vec<Endpoint>,
-    pub(super) settings: Mapping,
+pub(super) struct PoolDraft {
+    pub(super) endpoints: Vec<EndpointDraft>,
+    pub(super) settings: YamlMapping,
     pub(super) remarks: Vec<String>,
 }
 
 /// One address of a pool.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Endpoint {
+pub(super) struct EndpointDraft {
     pub(super) address: String,
     pub(super) weight: Option<u64>,
 }
 
-impl Draft {
+impl PolicyDraft {
     /// Gives a model by its name, a new one where there is none.
-    pub(super) fn model(&mut self, name: &str) -> &mut Model {
+    pub(super) fn model(&mut self, name: &str) -> &mut ModelDraft {
         self.models.entry(name.to_owned()).or_default()
     }
 
     /// Finds the model that has an adapter.
     pub(super) fn base_of(&self, lora: &str) -> Option<String> {
-        let has = |model: &Model| model.loras.iter().any(|known| known == lora);
+        let has = |model: &ModelDraft| model.loras.iter().any(|known| known == lora);
         self.models.iter().find(|(_, model)| has(model)).map(|(name, _)| name.clone())
     }
 
-    /// Says how a model is told to reason, as far as that is known.
+    /// Whether a model has a reasoning family.
     pub(super) fn has_family(&self, model: &str) -> bool {
         self.models.get(model).is_some_and(|model| model.family.is_some())
     }
@@ -87,12 +102,12 @@ impl Draft {
         let Some(base) = self.base_of(lora) else { return false };
         let known = self.model(&base);
         known.loras.retain(|name| name != lora);
-        let model = Model {
+        let model = ModelDraft {
             pools: known.pools.clone(),
             base: Some(base.clone()),
             family: known.family.clone(),
             remarks: vec![format!("An adapter of `{base}`; a model of its own, since it is the default.")],
-            ..Model::default()
+            ..ModelDraft::default()
         };
         self.models.insert(lora.to_owned(), model);
         true
@@ -104,39 +119,39 @@ impl Draft {
         let candidates = std::iter::once(plain.clone())
             .chain(std::iter::once(format!("{kind}_{plain}")))
             .chain((2..).map(|count| format!("{kind}_{plain}_{count}")));
-        candidates.into_iter().find(|name| !self.signals.has(name)).unwrap_or_default()
+        candidates.into_iter().find(|name| !self.routing.signals.has(name)).unwrap_or_default()
     }
 
     /// Writes the policy.
     pub(super) fn text(mut self) -> String {
         self.complete();
-        let mut root = Mapping::default();
+        let mut root = YamlMapping::default();
         root.put("version", 1_u64);
-        if !self.virtual_models.is_empty() {
-            root.put("virtual_models", std::mem::take(&mut self.virtual_models));
+        if !self.routing.virtual_models.is_empty() {
+            root.put("virtual_models", std::mem::take(&mut self.routing.virtual_models));
         }
-        root.maybe("default_model", self.default_model.take());
-        root.maybe("strategy", self.strategy.take());
-        root.maybe("default_effort", self.effort.take());
-        if self.blocks {
+        root.maybe("default_model", self.routing.default_model.take());
+        root.maybe("strategy", self.routing.strategy.take());
+        root.maybe("default_effort", self.routing.effort.take());
+        if self.flags.blocks {
             root.put("block_style", "vsr").remark(
                 "As vSR answers what it blocks: with status 200. `error` is the honest 400 with content_filter.",
             );
         }
         root.filled("classifier", std::mem::take(&mut self.classifier));
         root.maybe("identity", self.identity.take());
-        root.filled("signals", std::mem::take(&mut self.signals));
+        root.filled("signals", std::mem::take(&mut self.routing.signals));
         root.filled("guards", std::mem::take(&mut self.guards));
-        if !self.decisions.is_empty() {
-            root.put("decisions", std::mem::take(&mut self.decisions));
+        if !self.routing.decisions.is_empty() {
+            root.put("decisions", std::mem::take(&mut self.routing.decisions));
         }
-        root.filled("recipes", std::mem::take(&mut self.recipes));
+        root.filled("recipes", std::mem::take(&mut self.routing.recipes));
         root.filled("cache", std::mem::take(&mut self.cache));
         root.filled("reasoning_families", std::mem::take(&mut self.families));
         root.filled("models", self.models());
         root.filled("pools", self.pools());
         if self.attempts > 0 {
-            root.put("retry", Out::of("attempts", self.attempts.clamp(1, 10)));
+            root.put("retry", YamlValue::of("attempts", self.attempts.clamp(1, 10)));
         }
         root.document(&self.head)
     }
@@ -152,12 +167,12 @@ impl Draft {
             let host = dns_label(name);
             let address = format!("${{{variable}:-{host}.default.svc.cluster.local:8000}}");
             model.pools.push(pool.clone());
-            self.pools.entry(pool).or_insert_with(|| Pool {
-                endpoints: vec![Endpoint { address, weight: None }],
+            self.pools.entry(pool).or_insert_with(|| PoolDraft {
+                endpoints: vec![EndpointDraft { address, weight: None }],
                 remarks: vec![format!(
                     "Nothing given says where `{name}` is served: set {variable}, or write the address here."
                 )],
-                ..Pool::default()
+                ..PoolDraft::default()
             });
         }
         for index in 0..self.models.len() {
@@ -171,7 +186,7 @@ impl Draft {
         }
         let mut taken: Vec<String> = self.models.keys().cloned().collect();
         taken.extend(self.models.values().flat_map(|model| model.loras.iter().cloned()));
-        self.virtual_models.retain(|name| !taken.contains(name));
+        self.routing.virtual_models.retain(|name| !taken.contains(name));
         for index in 0..self.models.len() {
             let names: Vec<String> = taken.clone();
             if let Some((_, model)) = self.models.get_index_mut(index) {
@@ -181,10 +196,10 @@ impl Draft {
         }
     }
 
-    fn models(&mut self) -> Mapping {
-        let mut models = Mapping::default();
+    fn models(&mut self) -> YamlMapping {
+        let mut models = YamlMapping::default();
         for (name, model) in std::mem::take(&mut self.models) {
-            let mut out = Mapping::default();
+            let mut out = YamlMapping::default();
             if !model.aliases.is_empty() {
                 out.put("aliases", model.aliases);
             }
@@ -205,18 +220,18 @@ impl Draft {
         models
     }
 
-    fn pools(&mut self) -> Mapping {
-        let mut pools = Mapping::default();
+    fn pools(&mut self) -> YamlMapping {
+        let mut pools = YamlMapping::default();
         for (name, pool) in std::mem::take(&mut self.pools) {
-            let endpoint = |endpoint: Endpoint| match endpoint.weight {
-                None => Out::Expanded(endpoint.address),
+            let endpoint = |endpoint: EndpointDraft| match endpoint.weight {
+                None => YamlValue::Expanded(endpoint.address),
                 Some(weight) => {
-                    let mut out = Mapping::default();
-                    out.put("address", Out::Expanded(endpoint.address)).put("weight", weight.min(1000));
-                    Out::Map(out)
+                    let mut out = YamlMapping::default();
+                    out.put("address", YamlValue::Expanded(endpoint.address)).put("weight", weight.min(1000));
+                    YamlValue::Map(out)
                 }
             };
-            let mut out = Mapping::default();
+            let mut out = YamlMapping::default();
             out.put("endpoints", pool.endpoints.into_iter().map(endpoint).collect::<Vec<_>>());
             out.merge(pool.settings);
             pools.put(&name, out);

@@ -2,22 +2,23 @@
 //! know plugins and signals.
 
 use super::conditions::Conditions;
-use super::decisions::{self, Setting, reasoning};
+use super::decision_defaults::DecisionDefaults;
+use super::decisions::{self, reasoning};
 use super::detector;
-use super::draft::{Draft, Endpoint, Pool, ascii, pool_name};
-use super::files::Files;
+use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, ascii, pool_name};
 use super::globals;
-use super::out::{Mapping, Out};
 use super::plugins::block_pii;
-use super::signals::{self, Building, Thresholds, kinds};
-use super::view::View;
+use super::signals::{self, SignalBuilder, SignalThresholds, kinds};
+use super::source_node::SourceNode;
+use super::tool_files::ToolFiles;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Reads a configuration of either dialect.
-pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
+pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut PolicyDraft) {
     let is_categories = !root.has("decisions");
     globals::families(root.get("reasoning_families").as_ref(), draft);
     globals::effort(root, draft);
-    draft.strategy = globals::strategy(root).filter(|strategy| strategy != "priority");
+    draft.routing.strategy = globals::strategy(root).filter(|strategy| strategy != "priority");
     models(root, draft);
     endpoints(root, draft);
     names(root, draft);
@@ -25,7 +26,7 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
     let tools = globals::tools(root.get("tools").as_ref(), files);
     let (prompt_min, pii_min) = guards(root, is_categories, draft);
     let detector = detector::legacy(root);
-    let setting = Setting {
+    let defaults = DecisionDefaults {
         is_canonical: false,
         cache,
         caches_all: true,
@@ -36,52 +37,52 @@ pub(super) fn read(root: &View<'_>, files: &Files<'_>, draft: &mut Draft) {
         files,
     };
     if is_categories {
-        categories(&root.list("categories"), &setting, draft);
+        categories(&root.list("categories"), &defaults, draft);
         return;
     }
     let mut conditions = Conditions::default();
     let fact_check = root
         .at(&["hallucination_mitigation", "fact_check_model"])
         .and_then(|model| model.share("threshold", "signals.*.fact_check.min_score"));
-    let thresholds = Thresholds { fact_check, feedback: None };
-    let mut building = Building { draft, conditions: &mut conditions, thresholds };
-    signals::domains(&root.list("categories"), &mut building);
-    signals::keywords(&root.list("keyword_rules"), &mut building);
-    signals::similar("embedding", &root.list("embedding_rules"), &mut building);
-    signals::fact_checks(&root.list("fact_check_rules"), &mut building);
-    draft.decisions = decisions::read(&root.list("decisions"), &conditions, &setting, draft);
+    let thresholds = SignalThresholds { fact_check, feedback: None };
+    let mut builder = SignalBuilder { draft, conditions: &mut conditions, thresholds };
+    signals::domains(&root.list("categories"), &mut builder);
+    signals::keywords(&root.list("keyword_rules"), &mut builder);
+    signals::similar("embedding", &root.list("embedding_rules"), &mut builder);
+    signals::fact_checks(&root.list("fact_check_rules"), &mut builder);
+    draft.routing.decisions = decisions::read(&root.list("decisions"), &conditions, &defaults, draft);
     detector::put(detector, draft);
 }
 
 /// Reads the default model and the names that ask for a decision.
-fn names(root: &View<'_>, draft: &mut Draft) {
+fn names(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
     let auto = root.take("auto_model_name", "virtual_models").filter(|name| !name.is_empty());
-    draft.virtual_models = vec!["auto".to_owned()];
+    draft.routing.virtual_models = vec!["auto".to_owned()];
     let auto = auto.map_or_else(|| "MoM".to_owned(), |name| ascii(&name));
     if auto != "auto" {
-        draft.virtual_models.push(auto);
+        draft.routing.virtual_models.push(auto);
     }
     let Some(default) = root.take("default_model", "default_model") else {
         let first = draft.models.keys().next().cloned().unwrap_or_else(|| "default".to_owned());
         draft.model(&first);
         draft.head.push(format!("The original names no default model; the first one, `{first}`, is taken."));
-        draft.default_model = Some(first);
+        draft.routing.default_model = Some(first);
         return;
     };
     if draft.promote(&default)
-        && let Some(view) = root.get("default_model")
+        && let Some(node) = root.get("default_model")
     {
-        view.broken(
+        node.broken(
             "the default is an adapter, which vSR knows of no endpoint for",
             &format!("`{default}` is a model of its own here"),
         );
     }
     draft.model(&default);
-    draft.default_model = Some(default);
+    draft.routing.default_model = Some(default);
 }
 
-fn models(root: &View<'_>, draft: &mut Draft) {
-    for (name, model) in root.get("model_config").map(|view| view.entries()).unwrap_or_default() {
+fn models(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
+    for (name, model) in root.get("model_config").map(|node| node.entries()).unwrap_or_default() {
         draft.model(name);
         if !model.is_map() {
             model.mapped(&format!("models.{name}"));
@@ -94,8 +95,8 @@ fn models(root: &View<'_>, draft: &mut Draft) {
             pii_policy(&policy, name, draft);
         }
         for key in ["allow_by_default", "pii_types_allowed"] {
-            if let Some(view) = model.get(key) {
-                view.broken(
+            if let Some(node) = model.get(key) {
+                node.broken(
                     "nothing reads this key here: it once stood in `pii_policy`",
                     "left out; personal data is a guard of a decision or a model",
                 );
@@ -107,22 +108,22 @@ fn models(root: &View<'_>, draft: &mut Draft) {
     }
 }
 
-fn pii_policy(policy: &View<'_>, name: &str, draft: &mut Draft) {
+fn pii_policy(policy: &SourceNode<'_>, name: &str, draft: &mut PolicyDraft) {
     let to = format!("models.{name}.guards.pii");
-    let allowed = policy.get("pii_types_allowed").map(|view| kinds(&view, &to)).unwrap_or_default();
-    let mut guards = Mapping::default();
+    let allowed = policy.get("pii_types_allowed").map(|node| kinds(&node, &to)).unwrap_or_default();
+    let mut guards = YamlMapping::default();
     if policy.flag("allow_by_default", &to).unwrap_or(true) {
-        guards.put("pii", Out::of("action", "off"));
+        guards.put("pii", YamlValue::of("action", "off"));
     } else {
         guards.put("pii", block_pii(allowed, None));
-        draft.blocks = true;
+        draft.flags.blocks = true;
     }
     draft.model(name).guards = guards;
 }
 
 /// Reads addresses, and which models they serve.
-fn endpoints(root: &View<'_>, draft: &mut Draft) {
-    let mut known: Vec<(String, Endpoint)> = Vec::new();
+fn endpoints(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
+    let mut known: Vec<(String, EndpointDraft)> = Vec::new();
     for item in root.list("vllm_endpoints") {
         let Some(endpoint) = endpoint(&item) else { continue };
         let name = item.take("name", "pools").unwrap_or_else(|| endpoint.address.clone());
@@ -132,7 +133,7 @@ fn endpoints(root: &View<'_>, draft: &mut Draft) {
         }
         known.push((name, endpoint));
     }
-    for (name, model) in root.get("model_config").map(|view| view.entries()).unwrap_or_default() {
+    for (name, model) in root.get("model_config").map(|node| node.entries()).unwrap_or_default() {
         let wanted = model.take_list("preferred_endpoints", &format!("models.{name}.pools"));
         let is_wanted = |endpoint: &str| {
             wanted.iter().any(|wanted| wanted == endpoint)
@@ -146,9 +147,9 @@ fn endpoints(root: &View<'_>, draft: &mut Draft) {
     }
 }
 
-fn endpoint(item: &View<'_>) -> Option<Endpoint> {
-    let view = item.get("address")?;
-    let host = view.text()?.trim().to_owned();
+fn endpoint(item: &SourceNode<'_>) -> Option<EndpointDraft> {
+    let node = item.get("address")?;
+    let host = node.text()?.trim().to_owned();
     let port = item.whole("port", "pools.*.endpoints").filter(|port| (1..=65_535).contains(port));
     let bare = host.trim_start_matches("http://").split('/').next().unwrap_or_default();
     let address = match (bare.parse::<std::net::IpAddr>(), port) {
@@ -158,22 +159,22 @@ fn endpoint(item: &View<'_>) -> Option<Endpoint> {
         (Err(_), port) => format!("{bare}:{}", port.unwrap_or(8000)),
     };
     if super::super::checker::parse_address(&address).is_err() {
-        view.broken("not an address", "left out");
+        node.broken("not an address", "left out");
         return None;
     }
     if bare.parse::<std::net::IpAddr>().is_ok() {
-        view.broken(
+        node.broken(
             "vSR takes no DNS names here, and an address changes with its Service or pod",
             "taken as it is; a DNS name works here and follows every address it resolves to",
         );
     } else {
-        view.broken("vSR takes literal IP addresses only and refuses this", "taken as it is: it works here");
+        node.broken("vSR takes literal IP addresses only and refuses this", "taken as it is: it works here");
     }
-    Some(Endpoint { address, weight: item.whole("weight", "pools.*.endpoints[].weight") })
+    Some(EndpointDraft { address, weight: item.whole("weight", "pools.*.endpoints[].weight") })
 }
 
 /// Has a model served by endpoints, in a pool that models with the same endpoints share.
-fn serve(model: &str, names: &[String], endpoints: &[Endpoint], draft: &mut Draft) {
+fn serve(model: &str, names: &[String], endpoints: &[EndpointDraft], draft: &mut PolicyDraft) {
     let mut endpoints = endpoints.to_vec();
     if endpoints.len() == 1 || endpoints.iter().all(|endpoint| endpoint.weight == endpoints[0].weight) {
         for endpoint in &mut endpoints {
@@ -186,23 +187,23 @@ fn serve(model: &str, names: &[String], endpoints: &[Endpoint], draft: &mut Draf
         [only] if !draft.pools.contains_key(only) => ascii(only),
         _ => pool_name(model),
     });
-    draft.pools.entry(name.clone()).or_insert_with(|| Pool { endpoints, ..Pool::default() });
+    draft.pools.entry(name.clone()).or_insert_with(|| PoolDraft { endpoints, ..PoolDraft::default() });
     let pools = &mut draft.model(model).pools;
     if !pools.contains(&name) {
         pools.push(name);
     }
 }
 
-/// Reads what is held against every request, and from which score on.
-fn guards(root: &View<'_>, is_categories: bool, draft: &mut Draft) -> (Option<f64>, Option<f64>) {
+/// Reads the guards of every request; gives the least scores of prompts and of personal data.
+fn guards(root: &SourceNode<'_>, is_categories: bool, draft: &mut PolicyDraft) -> (Option<f64>, Option<f64>) {
     let domain = root.at(&["classifier", "category_model"]);
     let least = domain.as_ref().and_then(|model| model.share("threshold", "classifier.min_confidence"));
     if is_categories {
         draft.classifier.maybe("min_confidence", least);
     } else {
-        let said = least.map(|least| format!(" It says {least}, which nothing reads.")).unwrap_or_default();
+        let remark = least.map(|least| format!(" It says {least}, which nothing reads.")).unwrap_or_default();
         draft.classifier.put("min_confidence", 0.0).remark(format!(
-            "As in the original, the likeliest domain counts however unsure it is.{said} A higher value sends unsure \
+            "As in the original, the likeliest domain counts however unsure it is.{remark} A higher value sends unsure \
              prompts to the default model."
         ));
         if let Some(view) = domain.as_ref().and_then(|model| model.get("threshold")) {
@@ -218,10 +219,10 @@ fn guards(root: &View<'_>, is_categories: bool, draft: &mut Draft) -> (Option<f6
     let Some(prompt) = root.get("prompt_guard") else { return (None, pii_min) };
     let least = prompt.share("threshold", "guards.prompt.min_score");
     if prompt.flag("enabled", "guards.prompt") == Some(true) {
-        let mut guard = Mapping::default();
+        let mut guard = YamlMapping::default();
         guard.put("action", "block").maybe("min_score", least).put("scope", "conversation");
         draft.guards.put("prompt", guard);
-        draft.blocks = true;
+        draft.flags.blocks = true;
     }
     if prompt.flag("use_vllm", "guards.prompt") == Some(true)
         && let Some(view) = prompt.get("use_vllm")
@@ -232,12 +233,13 @@ fn guards(root: &View<'_>, is_categories: bool, draft: &mut Draft) -> (Option<f6
 }
 
 /// Reads the categories of the oldest dialect: each is a decision for its domain.
-fn categories(list: &[View<'_>], setting: &Setting, draft: &mut Draft) {
+fn categories(list: &[SourceNode<'_>], defaults: &DecisionDefaults, draft: &mut PolicyDraft) {
     for item in list {
         let item = &item.clone().within(&ascii(item.peek("name").unwrap_or_default()));
         let mut conditions = Conditions::default();
-        let mut building = Building { draft, conditions: &mut conditions, thresholds: Thresholds::default() };
-        signals::domains(std::slice::from_ref(item), &mut building);
+        let mut builder =
+            SignalBuilder { draft, conditions: &mut conditions, thresholds: SignalThresholds::default() };
+        signals::domains(std::slice::from_ref(item), &mut builder);
         let Some(view) = item.get("name") else { continue };
         let name = view.text().unwrap_or_default();
         let Some(condition) = conditions.get("domain", name) else { continue };
@@ -245,20 +247,21 @@ fn categories(list: &[View<'_>], setting: &Setting, draft: &mut Draft) {
             item.broken(why, "left out");
             continue;
         }
-        let mut decision = Mapping::default();
+        let mut decision = YamlMapping::default();
         decision.put("name", ascii(name));
         condition.put(&mut decision);
         best(item, draft, &mut decision);
-        decision.filled("plugins", category_plugins(item, setting, draft));
-        draft.decisions.push(Out::Map(decision));
+        decision.filled("plugins", category_plugins(item, defaults, draft));
+        draft.routing.decisions.push(YamlValue::Map(decision));
     }
 }
 
 /// Takes the model with the highest score, as vSR does.
-fn best(item: &View<'_>, draft: &mut Draft, decision: &mut Mapping) {
+fn best(item: &SourceNode<'_>, draft: &mut PolicyDraft, decision: &mut YamlMapping) {
     let scores = item.list("model_scores");
-    let score = |view: &View<'_>| view.peek("score").and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    let mut chosen: Option<&View<'_>> = None;
+    let score =
+        |view: &SourceNode<'_>| view.peek("score").and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    let mut chosen: Option<&SourceNode<'_>> = None;
     for view in &scores {
         if chosen.is_none_or(|best| score(view) > score(best)) {
             chosen = Some(view);
@@ -272,62 +275,66 @@ fn best(item: &View<'_>, draft: &mut Draft, decision: &mut Mapping) {
     }
     let model = chosen.and_then(|view| view.take("model", "decisions[].model"));
     let Some((view, model)) = chosen.zip(model) else {
-        decision.maybe("model", draft.default_model.clone());
+        decision.maybe("model", draft.routing.default_model.clone());
         return;
     };
     draft.model(&model);
     match reasoning(view, &model, draft) {
         None => decision.put("model", model),
         Some(reasoning) => {
-            let mut out = Mapping::default();
+            let mut out = YamlMapping::default();
             out.put("model", model).put("reasoning", reasoning);
-            decision.put("models", vec![Out::Map(out)])
+            decision.put("models", vec![YamlValue::Map(out)])
         }
     };
 }
 
-fn category_plugins(item: &View<'_>, setting: &Setting, draft: &mut Draft) -> Mapping {
+fn category_plugins(
+    item: &SourceNode<'_>,
+    defaults: &DecisionDefaults,
+    draft: &mut PolicyDraft,
+) -> YamlMapping {
     let to = "decisions[].plugins";
-    let mut plugins = Mapping::default();
+    let mut plugins = YamlMapping::default();
     let text = item.take("system_prompt", to).filter(|text| !text.is_empty());
     let is_on = item.flag("system_prompt_enabled", to).unwrap_or(true);
     let mode = item.take("system_prompt_mode", to);
     if let Some(text) = text.filter(|_| is_on) {
-        let mut prompt = Mapping::default();
+        let mut prompt = YamlMapping::default();
         let mode = if mode.as_deref() == Some("insert") { "insert" } else { "replace" };
         prompt.put("mode", mode).put("text", text);
         plugins.put("system_prompt", prompt);
     }
     let least = item.share("semantic_cache_similarity_threshold", to);
     let is_on = item.flag("semantic_cache_enabled", to).unwrap_or(true);
-    if let Some((default, ttl)) = setting.cache.filter(|_| is_on) {
-        let mut cache = Mapping::default();
-        cache.put("match", "semantic").put("min_score", least.unwrap_or(default));
-        cache.put("ttl", Out::Plain(format!("{ttl}s"))).put("scope", "tenant");
+    if let Some(default) = defaults.cache.filter(|_| is_on) {
+        let mut cache = YamlMapping::default();
+        cache.put("match", "semantic").put("min_score", least.unwrap_or(default.min_score));
+        cache.put("ttl", YamlValue::Plain(format!("{}s", default.ttl_secs))).put("scope", "tenant");
         plugins.put("cache", cache);
     }
-    plugins.maybe("tools", setting.tools.clone());
-    let least = item.share("jailbreak_threshold", to).or(setting.prompt_min);
+    plugins.maybe("tools", defaults.tools.clone());
+    let least = item.share("jailbreak_threshold", to).or(defaults.prompt_min);
     match item.flag("jailbreak_enabled", to) {
         Some(true) => {
-            let mut guard = Mapping::default();
+            let mut guard = YamlMapping::default();
             guard.put("action", "block").maybe("min_score", least).put("scope", "conversation");
             plugins.put("prompt", guard);
-            draft.blocks = true;
+            draft.flags.blocks = true;
         }
         Some(false) => {
-            plugins.put("prompt", Out::of("action", "off"));
+            plugins.put("prompt", YamlValue::of("action", "off"));
         }
         None => {}
     }
-    let least = item.share("pii_threshold", to).or(setting.pii_min);
+    let least = item.share("pii_threshold", to).or(defaults.pii_min);
     match item.flag("pii_enabled", to) {
         Some(true) => {
             plugins.put("pii", block_pii(Vec::new(), least));
-            draft.blocks = true;
+            draft.flags.blocks = true;
         }
         Some(false) => {
-            plugins.put("pii", Out::of("action", "off"));
+            plugins.put("pii", YamlValue::of("action", "off"));
         }
         None => {}
     }

@@ -1,32 +1,31 @@
-//! Owns what of Kubernetes objects matters here: which names and labels stand for which addresses and models. Refuses
-//! to know routes.
+//! Owns reading Kubernetes objects: which names and labels mean which addresses and models. Refuses to know routes.
 
 use std::collections::BTreeMap;
 
-use super::view::View;
+use super::source_node::SourceNode;
 
 /// Labels, in the order of their names.
 pub(super) type Labels = BTreeMap<String, String>;
 
-/// Everything that was given, by kind.
+/// The given objects by kind.
 #[derive(Default)]
-pub(super) struct Objects<'a> {
-    pub(super) services: Vec<Service<'a>>,
+pub(super) struct KubernetesObjects<'a> {
+    pub(super) services: Vec<KubernetesService<'a>>,
     pub(super) pools: Vec<InferencePool<'a>>,
-    pub(super) servers: Vec<Server>,
-    pub(super) backends: Vec<Backend>,
-    pub(super) rules: Vec<(String, Tls)>,
-    pub(super) routes: Vec<View<'a>>,
+    pub(super) servers: Vec<ModelServer>,
+    pub(super) backends: Vec<GatewayBackend>,
+    pub(super) tls_rules: Vec<TlsRule>,
+    pub(super) routes: Vec<SourceNode<'a>>,
 }
 
 /// A Service.
-pub(super) struct Service<'a> {
+pub(super) struct KubernetesService<'a> {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) selector: Labels,
     pub(super) ports: Vec<u64>,
     pub(super) external: Option<String>,
-    pub(super) view: View<'a>,
+    pub(super) node: SourceNode<'a>,
 }
 
 /// An `InferencePool` of either version.
@@ -35,33 +34,39 @@ pub(super) struct InferencePool<'a> {
     pub(super) namespace: String,
     pub(super) selector: Labels,
     pub(super) port: u64,
-    pub(super) view: View<'a>,
+    pub(super) node: SourceNode<'a>,
 }
 
 /// Pods that serve a model.
-pub(super) struct Server {
+pub(super) struct ModelServer {
     pub(super) namespace: String,
     pub(super) labels: Labels,
     pub(super) served: Vec<String>,
     pub(super) loras: Vec<String>,
 }
 
-/// A backend of Envoy's AI gateway: an address, or another name for one.
-pub(super) struct Backend {
+/// A backend of Envoy AI Gateway: addresses, or a reference to another backend.
+pub(super) struct GatewayBackend {
     pub(super) name: String,
     pub(super) addresses: Vec<String>,
     pub(super) refers_to: Option<String>,
 }
 
-/// How a host is spoken to.
+/// Whether a host is reached over TLS.
+pub(super) struct TlsRule {
+    pub(super) host: String,
+    pub(super) tls: HostTls,
+}
+
+/// TLS to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tls {
+pub(super) enum HostTls {
     On,
     Off,
 }
 
-/// Sorts one object in.
-pub(super) fn collect<'a>(object: &View<'a>, objects: &mut Objects<'a>) {
+/// Adds one object.
+pub(super) fn collect<'a>(object: &SourceNode<'a>, objects: &mut KubernetesObjects<'a>) {
     let kind = object.peek("kind").unwrap_or_default();
     match kind {
         "Service" => objects.services.extend(service(object)),
@@ -79,39 +84,39 @@ pub(super) fn collect<'a>(object: &View<'a>, objects: &mut Objects<'a>) {
 }
 
 /// Gives an object's name and namespace.
-pub(super) fn identity(object: &View<'_>) -> Option<(String, String)> {
+pub(super) fn identity(object: &SourceNode<'_>) -> Option<(String, String)> {
     let name = object.at(&["metadata"])?.peek("name")?.to_owned();
     let namespace = object.at(&["metadata"])?.peek("namespace").unwrap_or("default").to_owned();
     Some((name, namespace))
 }
 
-fn labels(view: Option<&View<'_>>) -> Labels {
-    let pairs = view.map(View::entries).unwrap_or_default();
+fn labels(node: Option<&SourceNode<'_>>) -> Labels {
+    let pairs = node.map(SourceNode::entries).unwrap_or_default();
     pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.text()?.to_owned()))).collect()
 }
 
-/// Says whether a selector takes pods with these labels.
+/// Whether a selector selects pods with these labels.
 pub(super) fn selects(selector: &Labels, labels: &Labels) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-fn service<'a>(object: &View<'a>) -> Option<Service<'a>> {
+fn service<'a>(object: &SourceNode<'a>) -> Option<KubernetesService<'a>> {
     let (name, namespace) = identity(object)?;
     let spec = object.get("spec")?;
     let selector = spec.get("selector");
     let ports = spec.list("ports");
     let ports = ports.iter().filter_map(|port| port.peek("port")?.parse().ok()).collect();
-    Some(Service {
+    Some(KubernetesService {
         selector: labels(selector.as_ref()),
         external: spec.peek("externalName").map(str::to_owned),
         name,
         namespace,
         ports,
-        view: spec,
+        node: spec,
     })
 }
 
-fn inference_pool<'a>(object: &View<'a>) -> Option<InferencePool<'a>> {
+fn inference_pool<'a>(object: &SourceNode<'a>) -> Option<InferencePool<'a>> {
     let (name, namespace) = identity(object)?;
     let spec = object.get("spec")?;
     let selector = spec.get("selector")?;
@@ -132,12 +137,12 @@ fn inference_pool<'a>(object: &View<'a>) -> Option<InferencePool<'a>> {
         port: port.unwrap_or(8000),
         name,
         namespace,
-        view: spec,
+        node: spec,
     })
 }
 
 /// Reads which model pods serve, from the arguments of vLLM.
-fn server(object: &View<'_>) -> Option<Server> {
+fn server(object: &SourceNode<'_>) -> Option<ModelServer> {
     let (_, namespace) = identity(object)?;
     let spec = object.get("spec")?;
     let template = spec.get("template").or_else(|| spec.at(&["leaderWorkerTemplate", "workerTemplate"]));
@@ -146,31 +151,36 @@ fn server(object: &View<'_>) -> Option<Server> {
     for container in pod.get("spec").map(|spec| spec.list("containers")).unwrap_or_default() {
         let mut words = Vec::new();
         for key in ["command", "args"] {
-            words.extend(container.get(key).map(|view| view.texts()).unwrap_or_default());
+            words.extend(container.get(key).map(|node| node.texts()).unwrap_or_default());
         }
-        let arguments = Arguments::of(&words);
+        let arguments = VllmArguments::of(&words);
         if arguments.served.is_empty() {
             continue;
         }
         for key in ["command", "args"] {
-            if let Some(view) = container.get(key) {
-                view.mapped("models: the names that the server goes by");
+            if let Some(node) = container.get(key) {
+                node.mapped("models: the names that the server goes by");
             }
         }
-        return Some(Server { namespace, labels: own, served: arguments.served, loras: arguments.loras });
+        return Some(ModelServer {
+            namespace,
+            labels: own,
+            served: arguments.served,
+            loras: arguments.loras,
+        });
     }
     None
 }
 
-/// What vLLM is told.
+/// What vLLM's command line says of its models.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Arguments {
-    /// The names that it answers to, the first one in its answers.
+pub(super) struct VllmArguments {
+    /// The served model names, the first one in responses.
     pub(super) served: Vec<String>,
     pub(super) loras: Vec<String>,
 }
 
-impl Arguments {
+impl VllmArguments {
     /// Reads a command line, be it one text or many.
     pub(super) fn of(words: &[String]) -> Self {
         let words: Vec<String> = words.iter().flat_map(|word| split(word)).collect();
@@ -220,7 +230,7 @@ fn split(text: &str) -> Vec<String> {
     text.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned()).collect()
 }
 
-fn destination_rule<'a>(object: &View<'a>, objects: &mut Objects<'a>) {
+fn destination_rule<'a>(object: &SourceNode<'a>, objects: &mut KubernetesObjects<'a>) {
     let Some(spec) = object.get("spec") else { return };
     let Some(host) = spec.peek("host").map(str::to_owned) else { return };
     let Some(tls) = spec.at(&["trafficPolicy", "tls"]) else { return };
@@ -229,11 +239,11 @@ fn destination_rule<'a>(object: &View<'a>, objects: &mut Objects<'a>) {
     {
         view.broken("TLS without a look at the certificate", "certificates are always verified");
     }
-    let mode = if tls.peek("mode") == Some("DISABLE") { Tls::Off } else { Tls::On };
-    objects.rules.push((host, mode));
+    let tls = if tls.peek("mode") == Some("DISABLE") { HostTls::Off } else { HostTls::On };
+    objects.tls_rules.push(TlsRule { host, tls });
 }
 
-fn service_entry<'a>(object: &View<'a>, objects: &mut Objects<'a>) {
+fn service_entry<'a>(object: &SourceNode<'a>, objects: &mut KubernetesObjects<'a>) {
     let Some(spec) = object.get("spec") else { return };
     let is_tls = spec.list("ports").iter().any(|port| {
         port.peek("protocol").is_some_and(|protocol| ["HTTPS", "TLS"].contains(&protocol))
@@ -242,11 +252,12 @@ fn service_entry<'a>(object: &View<'a>, objects: &mut Objects<'a>) {
     let Some(hosts) = spec.get("hosts") else { return };
     hosts.mapped("pools.*.tls");
     if is_tls {
-        objects.rules.extend(hosts.texts().into_iter().map(|host| (host, Tls::On)));
+        let rule = |host| TlsRule { host, tls: HostTls::On };
+        objects.tls_rules.extend(hosts.texts().into_iter().map(rule));
     }
 }
 
-fn backend(object: &View<'_>) -> Option<Backend> {
+fn backend(object: &SourceNode<'_>) -> Option<GatewayBackend> {
     let (name, _) = identity(object)?;
     let spec = object.get("spec")?;
     let mut addresses = Vec::new();
@@ -259,10 +270,10 @@ fn backend(object: &View<'_>) -> Option<Backend> {
         addresses.extend(host.zip(port).map(|(host, port)| format!("{host}:{port}")));
     }
     let refers_to = spec.get("backendRef").and_then(|view| view.take("name", "pools"));
-    Some(Backend { name, addresses, refers_to })
+    Some(GatewayBackend { name, addresses, refers_to })
 }
 
-fn envoy_filter(object: &View<'_>) {
+fn envoy_filter(object: &SourceNode<'_>) {
     let Some(spec) = object.get("spec") else { return };
     for patch in spec.list("configPatches") {
         let allow =

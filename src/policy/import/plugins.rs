@@ -1,84 +1,98 @@
 //! Owns the plugins of vLLM Semantic Router's decisions: what each becomes here. Refuses to know which decision wins.
 
 use super::super::check_plugins::RESERVED;
-use super::decisions::Setting;
+use super::decision_defaults::{CacheDefaults, DecisionDefaults};
 use super::detector;
-use super::draft::Draft;
-use super::out::{Mapping, Out};
+use super::draft::PolicyDraft;
 use super::signals::kinds;
-use super::view::View;
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
-/// What the plugins of one decision become.
+/// The plugins of one decision under construction.
 #[derive(Debug, Default)]
-pub(super) struct Plugins {
-    pub(super) out: Mapping,
-    /// Whether a fixed answer comes instead of a model's.
+pub(super) struct PluginDraft {
+    pub(super) plugins: YamlMapping,
+    /// Whether a fixed response is sent instead of a model's.
     pub(super) responds: bool,
-    /// Whether the decision holds something against requests.
+    /// Whether a guard judges requests.
     pub(super) guards: bool,
-    /// Whether the decision holds answers against what their model was told.
+    /// Whether responses are checked for hallucinations.
     pub(super) verifies: bool,
-    /// What is held against answers.
-    answer: Mapping,
-    /// The parts that the decision has settled, be it by turning them off.
-    settled: Vec<&'static str>,
+    /// The guards of responses.
+    answer: YamlMapping,
+    /// The plugins that the decision configures itself, be it by turning them off.
+    configured: Vec<&'static str>,
+}
+
+/// One plugin of the source.
+struct PluginSource<'a> {
+    item: &'a SourceNode<'a>,
+    configuration: &'a SourceNode<'a>,
+    /// Its `enabled`.
+    is_on: Option<bool>,
 }
 
 /// Reads the plugins of a decision, and adds what holds for every decision.
-pub(super) fn read(list: &[View<'_>], setting: &Setting, draft: &mut Draft) -> Plugins {
-    let mut plugins = Plugins::default();
+pub(super) fn read(
+    list: &[SourceNode<'_>],
+    defaults: &DecisionDefaults,
+    draft: &mut PolicyDraft,
+) -> PluginDraft {
+    let mut plugins = PluginDraft::default();
     for item in list {
         let kind = item.take("type", "decisions[].plugins").unwrap_or_default();
         let Some(configuration) = item.get("configuration") else { continue };
         let is_on = configuration.flag("enabled", "decisions[].plugins");
-        plugins.one(&kind, (item, &configuration, is_on), setting, draft);
+        let source = PluginSource { item, configuration: &configuration, is_on };
+        plugins.add(&kind, &source, defaults, draft);
     }
-    if let Some((least, ttl)) =
-        setting.cache.filter(|_| setting.caches_all && !plugins.settled.contains(&"cache"))
+    if let Some(cache) =
+        defaults.cache.filter(|_| defaults.caches_all && !plugins.configured.contains(&"cache"))
     {
-        plugins.out.put("cache", semantic(least, ttl, "tenant"));
+        plugins.plugins.put("cache", semantic(cache, "tenant"));
     }
-    if let Some(tools) = setting.tools.as_ref().filter(|_| !plugins.settled.contains(&"tools")) {
-        plugins.out.put("tools", tools.clone());
+    if let Some(tools) = defaults.tools.as_ref().filter(|_| !plugins.configured.contains(&"tools")) {
+        plugins.plugins.put("tools", tools.clone());
     }
     let answer = std::mem::take(&mut plugins.answer);
-    plugins.out.filled("answer", answer);
+    plugins.plugins.filled("answer", answer);
     plugins
 }
 
-fn semantic(least: f64, ttl: u64, scope: &str) -> Mapping {
-    let mut cache = Mapping::default();
-    cache.put("match", "semantic").put("min_score", least);
-    cache.put("ttl", Out::Plain(format!("{}s", ttl.max(1)))).put("scope", scope);
+fn semantic(defaults: CacheDefaults, scope: &str) -> YamlMapping {
+    let mut cache = YamlMapping::default();
+    cache.put("match", "semantic").put("min_score", defaults.min_score);
+    cache.put("ttl", YamlValue::Plain(format!("{}s", defaults.ttl_secs.max(1)))).put("scope", scope);
     cache
 }
 
-impl Plugins {
-    fn one(
+impl PluginDraft {
+    fn add(
         &mut self,
         kind: &str,
-        (item, configuration, is_on): (&View<'_>, &View<'_>, Option<bool>),
-        setting: &Setting,
-        draft: &mut Draft,
+        source: &PluginSource<'_>,
+        defaults: &DecisionDefaults,
+        draft: &mut PolicyDraft,
     ) {
+        let PluginSource { item, configuration, is_on } = *source;
         match kind {
             "semantic-cache" | "semantic_cache" | "response-cache" | "response_cache" => {
-                self.cache((item, configuration, is_on), setting, draft);
+                self.cache(source, defaults, draft);
             }
-            "jailbreak" => self.jailbreak(configuration, is_on, setting, draft),
-            "pii" => self.pii((item, configuration, is_on), setting, draft),
+            "jailbreak" => self.jailbreak(configuration, is_on, defaults, draft),
+            "pii" => self.pii(source, defaults, draft),
             // This one is on unless it says otherwise, the others are off.
             "system_prompt" if is_on != Some(false) => self.system_prompt(configuration),
             "fast_response" => self.fast_response(configuration),
             "header_mutation" => self.headers(configuration),
             "request_params" => self.params(configuration),
             "tools" if is_on == Some(true) => self.tools(configuration),
-            "tool_selection" if is_on == Some(true) => self.tool_selection(configuration, setting),
+            "tool_selection" if is_on == Some(true) => self.tool_selection(configuration, defaults),
             "response_jailbreak" if is_on == Some(true) => self.response_jailbreak(configuration),
             "system_prompt" | "tools" | "tool_selection" | "response_jailbreak" => {
                 item.ignored("disabled in the original: left out");
             }
-            "hallucination" if is_on == Some(true) && setting.has_detector => {
+            "hallucination" if is_on == Some(true) && defaults.has_detector => {
                 self.verifies = true;
                 self.answer.put("hallucination", detector::plugin(configuration, draft));
             }
@@ -87,14 +101,10 @@ impl Plugins {
         }
     }
 
-    fn cache(
-        &mut self,
-        (item, configuration, is_on): (&View<'_>, &View<'_>, Option<bool>),
-        setting: &Setting,
-        draft: &mut Draft,
-    ) {
-        self.settled.push("cache");
-        let Some((least, ttl)) = setting.cache else {
+    fn cache(&mut self, source: &PluginSource<'_>, defaults: &DecisionDefaults, draft: &mut PolicyDraft) {
+        let PluginSource { item, configuration, is_on } = *source;
+        self.configured.push("cache");
+        let Some(default) = defaults.cache else {
             item.ignored("off, since the cache as a whole is off");
             return;
         };
@@ -105,8 +115,9 @@ impl Plugins {
         let to = "decisions[].plugins.cache";
         let own =
             configuration.get("semantic").and_then(|semantic| semantic.share("similarity_threshold", to));
-        let least = own.or_else(|| configuration.share("similarity_threshold", to)).unwrap_or(least);
-        let ttl = configuration.whole("ttl_seconds", to).unwrap_or(ttl);
+        let min_score =
+            own.or_else(|| configuration.share("similarity_threshold", to)).unwrap_or(default.min_score);
+        let ttl_secs = configuration.whole("ttl_seconds", to).unwrap_or(default.ttl_secs);
         let scope = match configuration.take("scope", to).as_deref() {
             Some("user") => {
                 super::identity::need(draft);
@@ -115,88 +126,84 @@ impl Plugins {
             Some("global") => "all",
             _ => "tenant",
         };
-        let mut cache = semantic(least, ttl, scope);
+        let mut cache = semantic(CacheDefaults { min_score, ttl_secs }, scope);
         if configuration.take("mode", to).as_deref() == Some("exact") {
-            cache = Mapping::default();
+            cache = YamlMapping::default();
             cache
                 .put("match", "exact")
-                .put("ttl", Out::Plain(format!("{}s", ttl.max(1))))
+                .put("ttl", YamlValue::Plain(format!("{}s", ttl_secs.max(1))))
                 .put("scope", scope);
         }
         for key in
             ["request_controls", "personalized", "revision", "allow_request_controls", "control_header"]
         {
-            if let Some(view) = configuration.get(key) {
-                view.ignored(
+            if let Some(node) = configuration.get(key) {
+                node.ignored(
                     "clients steer with Cache-Control; another prompt, tool or model is never the same",
                 );
             }
         }
-        self.out.put("cache", cache);
+        self.plugins.put("cache", cache);
     }
 
     fn jailbreak(
         &mut self,
-        configuration: &View<'_>,
+        configuration: &SourceNode<'_>,
         is_on: Option<bool>,
-        setting: &Setting,
-        draft: &mut Draft,
+        defaults: &DecisionDefaults,
+        draft: &mut PolicyDraft,
     ) {
         let to = "decisions[].plugins.prompt";
-        let least = configuration.share("threshold", to).or(setting.prompt_min);
-        let mut guard = Mapping::default();
+        let least = configuration.share("threshold", to).or(defaults.prompt_min);
+        let mut guard = YamlMapping::default();
         if is_on == Some(true) {
             guard.put("action", "block").maybe("min_score", least).put("scope", "conversation");
-            draft.blocks = true;
+            draft.flags.blocks = true;
             self.guards = true;
         } else {
             guard.put("action", "off");
         }
-        self.out.put("prompt", guard);
+        self.plugins.put("prompt", guard);
     }
 
-    fn pii(
-        &mut self,
-        (item, configuration, is_on): (&View<'_>, &View<'_>, Option<bool>),
-        setting: &Setting,
-        draft: &mut Draft,
-    ) {
+    fn pii(&mut self, source: &PluginSource<'_>, defaults: &DecisionDefaults, draft: &mut PolicyDraft) {
+        let PluginSource { item, configuration, is_on } = *source;
         if is_on != Some(true) {
             item.ignored("disabled in the original: left out");
             return;
         }
         let to = "decisions[].plugins.pii";
-        let allowed = configuration.get("pii_types_allowed").map(|view| kinds(&view, &format!("{to}.allow")));
-        let least = configuration.share("threshold", to).or(setting.pii_min);
-        self.out.put("pii", block_pii(allowed.unwrap_or_default(), least));
-        draft.blocks = true;
+        let allowed = configuration.get("pii_types_allowed").map(|node| kinds(&node, &format!("{to}.allow")));
+        let least = configuration.share("threshold", to).or(defaults.pii_min);
+        self.plugins.put("pii", block_pii(allowed.unwrap_or_default(), least));
+        draft.flags.blocks = true;
         self.guards = true;
     }
 
-    fn system_prompt(&mut self, configuration: &View<'_>) {
+    fn system_prompt(&mut self, configuration: &SourceNode<'_>) {
         let to = "decisions[].plugins.system_prompt";
         let Some(text) = configuration.take("system_prompt", to).filter(|text| !text.is_empty()) else {
             return;
         };
         let mode = configuration.take("mode", to);
         let mode = if mode.as_deref() == Some("insert") { "insert" } else { "replace" };
-        let mut prompt = Mapping::default();
+        let mut prompt = YamlMapping::default();
         prompt.put("mode", mode).put("text", text);
-        self.out.put("system_prompt", prompt);
+        self.plugins.put("system_prompt", prompt);
     }
 
-    fn fast_response(&mut self, configuration: &View<'_>) {
+    fn fast_response(&mut self, configuration: &SourceNode<'_>) {
         let message = configuration.take("message", "decisions[].plugins.respond.text");
         if let Some(message) = message.filter(|message| !message.is_empty()) {
-            self.out.put("respond", Out::of("text", message));
+            self.plugins.put("respond", YamlValue::of("text", message));
             self.responds = true;
         }
     }
 
-    fn headers(&mut self, configuration: &View<'_>) {
-        let mut headers = Mapping::default();
+    fn headers(&mut self, configuration: &SourceNode<'_>) {
+        let mut headers = YamlMapping::default();
         for (key, own) in [("update", "set"), ("add", "add")] {
-            let mut pairs = Mapping::default();
+            let mut pairs = YamlMapping::default();
             for pair in configuration.list(key) {
                 let to = format!("decisions[].plugins.headers.{own}");
                 let (name, value) = (pair.take("name", &to), pair.take("value", &to));
@@ -214,12 +221,12 @@ impl Plugins {
         if !remove.is_empty() {
             headers.put("remove", remove);
         }
-        self.out.filled("headers", headers);
+        self.plugins.filled("headers", headers);
     }
 
-    fn params(&mut self, configuration: &View<'_>) {
+    fn params(&mut self, configuration: &SourceNode<'_>) {
         let to = "decisions[].plugins.params";
-        let mut params = Mapping::default();
+        let mut params = YamlMapping::default();
         let most = configuration.whole("max_tokens_limit", to).filter(|most| *most > 0);
         params.maybe("max_tokens", most.map(|most| most.min(100_000_000)));
         let most = configuration.whole("max_n", to).filter(|most| *most > 0);
@@ -238,15 +245,15 @@ impl Plugins {
                 strip.mapped(to);
             }
         }
-        self.out.filled("params", params);
+        self.plugins.filled("params", params);
     }
 
-    fn tools(&mut self, configuration: &View<'_>) {
+    fn tools(&mut self, configuration: &SourceNode<'_>) {
         let to = "decisions[].plugins.tools";
-        self.settled.push("tools");
+        self.configured.push("tools");
         let (allow, block) =
             (configuration.take_list("allow_tools", to), configuration.take_list("block_tools", to));
-        let mut tools = Mapping::default();
+        let mut tools = YamlMapping::default();
         match configuration.take("mode", to).as_deref() {
             Some("none") => {
                 tools.put("mode", "none");
@@ -259,17 +266,17 @@ impl Plugins {
             _ => return,
         }
         for key in ["semantic_selection", "strip_tool_history", "strategy", "dynamic_retrieval"] {
-            if let Some(view) = configuration.get(key) {
-                view.unsupported("the list of tools is filtered by name; what was called before stays");
+            if let Some(node) = configuration.get(key) {
+                node.unsupported("the list of tools is filtered by name; what was called before stays");
             }
         }
-        self.out.put("tools", tools);
+        self.plugins.put("tools", tools);
     }
 
-    fn tool_selection(&mut self, configuration: &View<'_>, setting: &Setting) {
+    fn tool_selection(&mut self, configuration: &SourceNode<'_>, defaults: &DecisionDefaults) {
         let to = "decisions[].plugins.tools";
-        self.settled.push("tools");
-        let mut tools = Mapping::default();
+        self.configured.push("tools");
+        let mut tools = YamlMapping::default();
         if configuration.take("mode", to).as_deref() == Some("filter") {
             tools.put("mode", "rank");
             let most = configuration.whole("preserve_count", to).unwrap_or(3);
@@ -277,21 +284,21 @@ impl Plugins {
             tools.maybe("min_score", configuration.share("relevance_threshold", to));
         } else {
             let path = configuration.get("tools_db_path");
-            let file = path.as_ref().and_then(|path| setting.files.tools(path));
+            let file = path.as_ref().and_then(|path| defaults.files.tools(path));
             let Some(file) = file else { return };
             tools.put("mode", "add").put("file", file);
             tools.put("top_k", configuration.whole("top_k", to).unwrap_or(3).clamp(1, 128));
             tools.maybe("min_score", configuration.share("similarity_threshold", to));
         }
         for key in ["advanced_filtering", "strategy", "fallback_to_empty"] {
-            if let Some(view) = configuration.get(key) {
-                view.unsupported("tools are picked by likeness alone");
+            if let Some(node) = configuration.get(key) {
+                node.unsupported("tools are picked by likeness alone");
             }
         }
-        self.out.put("tools", tools);
+        self.plugins.put("tools", tools);
     }
 
-    fn response_jailbreak(&mut self, configuration: &View<'_>) {
+    fn response_jailbreak(&mut self, configuration: &SourceNode<'_>) {
         let to = "decisions[].plugins.answer.jailbreak";
         let Some(action) = configuration.get("action") else { return };
         if action.text() == Some("block") {
@@ -308,8 +315,8 @@ impl Plugins {
 }
 
 /// Makes the guard that refuses requests with personal data.
-pub(super) fn block_pii(allowed: Vec<String>, least: Option<f64>) -> Mapping {
-    let mut guard = Mapping::default();
+pub(super) fn block_pii(allowed: Vec<String>, least: Option<f64>) -> YamlMapping {
+    let mut guard = YamlMapping::default();
     guard.put("action", "block");
     if !allowed.is_empty() {
         guard.put("allow", allowed);

@@ -1,13 +1,13 @@
 //! Owns the upstreams of the canonical dialect: models with references to what serves them become pools. Refuses to
 //! know decisions.
 
-use super::draft::{Draft, Endpoint, Pool, ascii, dns_label, pool_name, variable};
+use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, ascii, dns_label, pool_name, variable};
 use super::globals;
-use super::out::{Mapping, Out};
-use super::view::View;
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Reads the models of `providers`.
-pub(super) fn read(providers: Option<&View<'_>>, draft: &mut Draft) {
+pub(super) fn read(providers: Option<&SourceNode<'_>>, draft: &mut PolicyDraft) {
     for model in providers.map(|own| own.list("models")).unwrap_or_default() {
         let Some(name) = model.take("name", "models") else { continue };
         draft.model(&name);
@@ -31,42 +31,42 @@ pub(super) fn read(providers: Option<&View<'_>>, draft: &mut Draft) {
 }
 
 /// Reads how a model's upstreams are balanced, checked and left out.
-fn reliability(model: &View<'_>, draft: &mut Draft) -> Mapping {
-    let mut pool = Mapping::default();
-    let Some(view) = model.get("reliability") else { return pool };
-    if let Some(policy) = view.take("lb_policy", "pools.*.balance.strategy") {
+fn reliability(model: &SourceNode<'_>, draft: &mut PolicyDraft) -> YamlMapping {
+    let mut pool = YamlMapping::default();
+    let Some(node) = model.get("reliability") else { return pool };
+    if let Some(policy) = node.take("lb_policy", "pools.*.balance.strategy") {
         let known = ["least_request", "round_robin"].contains(&policy.as_str());
-        pool.maybe("balance", known.then(|| Out::of("strategy", policy)));
+        pool.maybe("balance", known.then(|| YamlValue::of("strategy", policy)));
     }
-    let mut health = Mapping::default();
-    let path = view.take("health_check_path", "pools.*.health.path").filter(|path| path.starts_with('/'));
+    let mut health = YamlMapping::default();
+    let path = node.take("health_check_path", "pools.*.health.path").filter(|path| path.starts_with('/'));
     health.maybe("path", path);
     for (key, own) in [("health_check_interval", "interval"), ("health_check_timeout", "timeout")] {
-        health.maybe(own, duration_at(&view, key, &format!("pools.*.health.{own}")));
+        health.maybe(own, duration_at(&node, key, &format!("pools.*.health.{own}")));
     }
     pool.filled("health", health);
-    let mut ejection = Mapping::default();
-    let failures = view.whole("consecutive_5xx", "pools.*.ejection.consecutive_failures");
+    let mut ejection = YamlMapping::default();
+    let failures = node.whole("consecutive_5xx", "pools.*.ejection.consecutive_failures");
     ejection.maybe("consecutive_failures", failures.map(|failures| failures.min(10_000)));
-    ejection.maybe("base", duration_at(&view, "base_ejection_time", "pools.*.ejection.base"));
-    let share = view.number("max_ejection_percent", "pools.*.ejection.max_share");
+    ejection.maybe("base", duration_at(&node, "base_ejection_time", "pools.*.ejection.base"));
+    let share = node.number("max_ejection_percent", "pools.*.ejection.max_share");
     ejection.maybe("max_share", share.map(|percent| (percent / 100.0).clamp(0.0, 1.0)));
     pool.filled("ejection", ejection);
-    if let Some(retries) = view.whole("retry_count", "retry.attempts: the greatest of all models, and one") {
+    if let Some(retries) = node.whole("retry_count", "retry.attempts: the greatest of all models, and one") {
         draft.attempts = draft.attempts.max(retries.saturating_add(1));
     }
-    if let Some(on) = view.get("retry_on") {
+    if let Some(on) = node.get("retry_on") {
         on.ignored("tried again is what failed before the first byte of an answer");
     }
     pool
 }
 
 /// Reads a duration such as `300s` or `1m30s` at a key.
-pub(super) fn duration_at(view: &View<'_>, key: &str, to: &str) -> Option<Out> {
-    let text = view.take(key, to)?;
+pub(super) fn duration_at(node: &SourceNode<'_>, key: &str, to: &str) -> Option<YamlValue> {
+    let text = node.take(key, to)?;
     let millis = humantime::parse_duration(text.trim()).ok()?.as_millis();
     let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0 && *millis < 86_400_000)?;
-    Some(Out::Plain(duration(millis)))
+    Some(YamlValue::Plain(duration(millis)))
 }
 
 /// Writes milliseconds as a policy does.
@@ -75,19 +75,19 @@ pub(super) fn duration(millis: u64) -> String {
 }
 
 /// One upstream of a model.
-struct Backend {
+struct BackendRef {
     name: String,
-    endpoint: Endpoint,
-    settings: Mapping,
+    endpoint: EndpointDraft,
+    settings: YamlMapping,
 }
 
-fn backends(model: &View<'_>, name: &str, shared: &Mapping, draft: &mut Draft) {
+fn backends(model: &SourceNode<'_>, name: &str, shared: &YamlMapping, draft: &mut PolicyDraft) {
     let key = if model.has("backend_refs") { "backend_refs" } else { "endpoints" };
-    let mut backends: Vec<Backend> =
+    let mut backends: Vec<BackendRef> =
         model.list(key).iter().enumerate().filter_map(|(index, item)| backend(item, name, index)).collect();
     // Upstreams of one kind share a pool by weight; those of another kind are tried after them.
     backends.sort_by_key(|backend| std::cmp::Reverse(backend.endpoint.weight.unwrap_or(1)));
-    let mut pools: Vec<(String, Pool)> = Vec::new();
+    let mut pools: Vec<(String, PoolDraft)> = Vec::new();
     for backend in backends {
         if let Some((_, pool)) = pools.iter_mut().find(|(_, pool)| pool.settings == backend.settings) {
             if pool.endpoints.iter().all(|known| known.address != backend.endpoint.address) {
@@ -106,7 +106,7 @@ fn backends(model: &View<'_>, name: &str, shared: &Mapping, draft: &mut Draft) {
         };
         let Some(own) = candidates.into_iter().find(is_free) else { continue };
         let pool =
-            Pool { endpoints: vec![backend.endpoint], settings: backend.settings, remarks: Vec::new() };
+            PoolDraft { endpoints: vec![backend.endpoint], settings: backend.settings, remarks: Vec::new() };
         pools.push((own, pool));
     }
     if pools.len() > 1
@@ -126,23 +126,24 @@ fn backends(model: &View<'_>, name: &str, shared: &Mapping, draft: &mut Draft) {
     }
 }
 
-fn backend(item: &View<'_>, model: &str, index: usize) -> Option<Backend> {
+fn backend(item: &SourceNode<'_>, model: &str, index: usize) -> Option<BackendRef> {
     let name = item.take("name", "pools").map_or_else(|| index.to_string(), |name| ascii(&name));
     let target = target(item, model)?;
-    let mut settings = Mapping::default();
+    let mut settings = YamlMapping::default();
     if target.is_tls {
-        settings.put("tls", Mapping::default());
+        settings.put("tls", YamlMapping::default());
     }
     if !target.prefix.is_empty() {
         settings.put("path_prefix", target.prefix);
     }
-    credential(item, (model, &name), &mut settings);
+    let variable_prefix = format!("{model}_{name}");
+    credential(item, &variable_prefix, &mut settings);
     for key in ["extra_headers", "api_version", "chat_path"] {
-        if let Some(view) = item.get(key) {
-            if key == "chat_path" && view.text() == Some("/chat/completions") {
-                view.mapped("pools.*.path_prefix");
+        if let Some(node) = item.get(key) {
+            if key == "chat_path" && node.text() == Some("/chat/completions") {
+                node.mapped("pools.*.path_prefix");
             } else {
-                view.unsupported("a pool changes neither paths nor further headers");
+                node.unsupported("a pool changes neither paths nor further headers");
             }
         }
     }
@@ -158,17 +159,17 @@ fn backend(item: &View<'_>, model: &str, index: usize) -> Option<Backend> {
         kind.ignored("a pool serves whatever is asked of it");
     }
     let weight = item.whole("weight", "pools.*.endpoints[].weight").map(|weight| weight.min(1000));
-    Some(Backend { name, endpoint: Endpoint { address: target.address, weight }, settings })
+    Some(BackendRef { name, endpoint: EndpointDraft { address: target.address, weight }, settings })
 }
 
 /// Where an upstream is.
-struct Target {
+struct UpstreamUrl {
     address: String,
     is_tls: bool,
     prefix: String,
 }
 
-fn target(item: &View<'_>, model: &str) -> Option<Target> {
+fn target(item: &SourceNode<'_>, model: &str) -> Option<UpstreamUrl> {
     let key = if item.has("base_url") { "base_url" } else { "endpoint" };
     let text = item.take(key, "pools.*.endpoints")?;
     let protocol = item.take("protocol", "pools.*.tls");
@@ -183,8 +184,8 @@ fn target(item: &View<'_>, model: &str) -> Option<Target> {
     if super::super::checker::parse_address(&address).is_err() && !address.contains("${")
         || text.trim_start().starts_with("${")
     {
-        if let Some(view) = item.get(key) {
-            view.unsupported("no address could be read here; set the variable that stands in the pool");
+        if let Some(node) = item.get(key) {
+            node.unsupported("no address could be read here; set the variable that stands in the pool");
         }
         address = format!("${{{}:-{}.invalid:{port}}}", variable(model, "ADDRESS"), dns_label(model));
     }
@@ -192,7 +193,7 @@ fn target(item: &View<'_>, model: &str) -> Option<Target> {
     let path = path.trim_end_matches('/');
     let prefix = path.strip_suffix("v1").unwrap_or(path).trim_end_matches('/');
     let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-    Some(Target { address, is_tls, prefix })
+    Some(UpstreamUrl { address, is_tls, prefix })
 }
 
 /// Gives every variable a default, so that the policy can be read where it is not set.
@@ -214,16 +215,17 @@ fn with_defaults(text: &str) -> String {
     out + rest
 }
 
-fn credential(item: &View<'_>, (model, name): (&str, &str), settings: &mut Mapping) {
+/// Reads a credential; a key without a variable of its own is expected in one that starts with `variable_prefix`.
+fn credential(item: &SourceNode<'_>, variable_prefix: &str, settings: &mut YamlMapping) {
     let own = item.take("api_key_env", "pools.*.credential.value.env");
     if let Some(key) = item.get("api_key") {
-        let variable = variable(&format!("{model}_{name}"), "API_KEY");
+        let variable = variable(variable_prefix, "API_KEY");
         key.broken("a key in plain text", &format!("not taken over: it is expected in {variable}"));
     }
     if own.is_none() && !item.has("api_key") && !item.has("auth_header") {
         return;
     }
-    let own = own.unwrap_or_else(|| variable(&format!("{model}_{name}"), "API_KEY"));
+    let own = own.unwrap_or_else(|| variable(variable_prefix, "API_KEY"));
     let to = "pools.*.credential";
     let header = item.take("auth_header", to).unwrap_or_else(|| "authorization".to_owned());
     let prefix = item.take("auth_prefix", to);
@@ -231,14 +233,14 @@ fn credential(item: &View<'_>, (model, name): (&str, &str), settings: &mut Mappi
 }
 
 /// Makes a credential whose secret a variable holds.
-pub(super) fn secret(header: &str, prefix: Option<&str>, variable: &str) -> Mapping {
-    let mut credential = Mapping::default();
+pub(super) fn secret(header: &str, prefix: Option<&str>, variable: &str) -> YamlMapping {
+    let mut credential = YamlMapping::default();
     let header = header.to_ascii_lowercase();
     let is_known = http::HeaderName::from_bytes(header.as_bytes()).is_ok();
     credential.put("header", if is_known { header } else { "authorization".to_owned() });
     if let Some(prefix) = prefix.map(str::trim).filter(|prefix| !prefix.is_empty() && *prefix != "Bearer") {
         credential.put("prefix", format!("{prefix} "));
     }
-    credential.put("value", Out::of("env", variable)).put("optional", true);
+    credential.put("value", YamlValue::of("env", variable)).put("optional", true);
     credential
 }

@@ -1,4 +1,4 @@
-//! Owns what became of every key of the sources, so that nothing goes unmentioned. Refuses to know what keys mean.
+//! Owns the outcome of every key of the sources, so that none goes unmentioned. Refuses to know what keys mean.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::issue::{Mark, Path, Segment};
 use super::super::yaml::{Kind, Node};
 
-/// What became of one key of a source, with everything under it.
+/// The outcome of one key of a source, with everything under it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Note {
     /// The file.
@@ -18,15 +18,15 @@ pub struct Note {
     pub line: usize,
     /// The path in the file; that of a Kubernetes object starts with its kind and name.
     pub path: String,
-    /// What became of it.
+    /// What the import made of it.
     #[serde(flatten)]
-    pub fate: Fate,
+    pub outcome: KeyOutcome,
 }
 
-/// What became of a key.
+/// What the import made of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
-pub enum Fate {
+pub enum KeyOutcome {
     /// It says the same in the policy.
     Mapped {
         /// Where.
@@ -51,9 +51,9 @@ pub enum Fate {
     },
 }
 
-impl Fate {
-    /// Gives the one word for it.
-    pub fn word(&self) -> &'static str {
+impl KeyOutcome {
+    /// Its name in tables.
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Mapped { .. } => "mapped",
             Self::Ignored { .. } => "ignored",
@@ -62,7 +62,7 @@ impl Fate {
         }
     }
 
-    /// Says it in words.
+    /// Where the key went, or why it went nowhere.
     pub fn reason(&self) -> String {
         match self {
             Self::Mapped { to } => to.clone(),
@@ -71,7 +71,7 @@ impl Fate {
         }
     }
 
-    /// Orders fates by how much they say; of two for the same key the greater stays.
+    /// Ranks outcomes; of two for the same key the greater stays.
     fn weight(&self) -> u8 {
         match self {
             Self::Mapped { .. } => 0,
@@ -84,65 +84,66 @@ impl Fate {
 
 /// One document of one source.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(super) struct SourceDocument {
     pub(super) source: usize,
     /// What paths start with; empty for a configuration, kind and name for a Kubernetes object.
     pub(super) label: String,
     pub(super) root: Node,
 }
 
-/// A note and where it stands.
+/// A key's outcome with its place.
 #[derive(Debug)]
-struct Entry {
+struct ReportEntry {
     path: Path,
     mark: Mark,
-    fate: Fate,
+    outcome: KeyOutcome,
 }
 
-/// What is known so far of the keys of all documents.
+/// The outcomes so far of the keys of all documents.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    notes: RefCell<IndexMap<(usize, String), Entry>>,
-    /// Every place above a note: what stands there was read in part.
+pub(super) struct ImportReport {
+    notes: RefCell<IndexMap<(usize, String), ReportEntry>>,
+    /// The parents of recorded keys: these were read in part.
     above: RefCell<HashSet<(usize, String)>>,
 }
 
-impl Ledger {
-    /// Records what became of a key.
-    pub(super) fn record(&self, document: usize, path: &Path, mark: Mark, fate: Fate) {
+impl ImportReport {
+    /// Records the outcome of a key.
+    pub(super) fn record(&self, document: usize, path: &Path, mark: Mark, outcome: KeyOutcome) {
         let mut notes = self.notes.borrow_mut();
-        let entry = || Entry { path: path.clone(), mark, fate: fate.clone() };
+        let entry = || ReportEntry { path: path.clone(), mark, outcome: outcome.clone() };
         let known = notes.entry((document, path.to_string())).or_insert_with(entry);
-        if known.fate.weight() < fate.weight() {
-            known.fate = fate;
+        if known.outcome.weight() < outcome.weight() {
+            known.outcome = outcome;
         }
         self.above.borrow_mut().extend(ancestors(path).map(|place| (document, place.to_string())));
     }
 
-    /// Gives every note in the order of the sources; `unread` says why a key was passed over that has none yet.
+    /// Gives the notes in the order of the sources; `unread` explains keys that were not read.
     pub(super) fn finish(
         self,
         sources: &[&str],
-        documents: &[Document],
-        unread: &dyn Fn(usize, &[Segment]) -> Option<Fate>,
+        documents: &[SourceDocument],
+        unread: &dyn Fn(usize, &[Segment]) -> Option<KeyOutcome>,
     ) -> Vec<Note> {
         for (index, document) in documents.iter().enumerate() {
-            let mut rest = Rest { ledger: &self, document: index, unread };
+            let mut rest = UnreadWalk { report: &self, document: index, unread };
             rest.walk(&document.root, &Path::default(), document.root.mark);
         }
         let notes = self.notes.into_inner();
-        // What was said of a whole holds for its parts, but for what is wrong with one of them.
-        let is_said = |document: usize, entry: &Entry| {
-            entry.fate.weight() < 2
+        // The outcome of a parent covers its children, but for those that are broken or unsupported.
+        let is_covered = |document: usize, entry: &ReportEntry| {
+            entry.outcome.weight() < 2
                 && ancestors(&entry.path).any(|place| notes.contains_key(&(document, place.to_string())))
         };
-        let mut kept: Vec<_> =
-            notes.iter().filter(|((document, _), entry)| !is_said(*document, entry)).collect();
+        let mut shown: Vec<_> =
+            notes.iter().filter(|((document, _), entry)| !is_covered(*document, entry)).collect();
         let place = |document: usize| documents.get(document).map(|document| document.source);
-        kept.sort_by_key(|((document, _), entry)| (place(*document), entry.mark.line, entry.mark.column));
-        kept.into_iter()
-            .map(|((document, path), Entry { mark, fate, .. })| {
-                let (document, path, fate) = (*document, path.clone(), fate.clone());
+        shown.sort_by_key(|((document, _), entry)| (place(*document), entry.mark.line, entry.mark.column));
+        shown
+            .into_iter()
+            .map(|((document, path), ReportEntry { mark, outcome, .. })| {
+                let (document, path, outcome) = (*document, path.clone(), outcome.clone());
                 let label = documents.get(document).map_or("", |document| document.label.as_str());
                 let file =
                     place(document).and_then(|source| sources.get(source)).copied().unwrap_or_default();
@@ -151,13 +152,13 @@ impl Ledger {
                     (false, true) => label.to_owned(),
                     (true, _) => path,
                 };
-                Note { file: file.to_owned(), line: mark.line, path, fate }
+                Note { file: file.to_owned(), line: mark.line, path, outcome }
             })
             .collect()
     }
 }
 
-/// Gives the places above a path, the root first.
+/// The parents of a path, the root first.
 fn ancestors(path: &Path) -> impl Iterator<Item = Path> {
     path.segments().iter().scan(Path::default(), |place, segment| {
         let next = match segment {
@@ -168,23 +169,23 @@ fn ancestors(path: &Path) -> impl Iterator<Item = Path> {
     })
 }
 
-/// The walk over what has no note yet.
-struct Rest<'a> {
-    ledger: &'a Ledger,
+/// The walk over keys without an outcome.
+struct UnreadWalk<'a> {
+    report: &'a ImportReport,
     document: usize,
-    unread: &'a dyn Fn(usize, &[Segment]) -> Option<Fate>,
+    unread: &'a dyn Fn(usize, &[Segment]) -> Option<KeyOutcome>,
 }
 
-impl Rest<'_> {
+impl UnreadWalk<'_> {
     fn walk(&mut self, node: &Node, path: &Path, mark: Mark) {
         let place = (self.document, path.to_string());
-        if self.ledger.notes.borrow().contains_key(&place) {
+        if self.report.notes.borrow().contains_key(&place) {
             return;
         }
-        // What was read in part is told part by part.
-        let is_whole = !self.ledger.above.borrow().contains(&place);
-        if let Some(fate) = (self.unread)(self.document, path.segments()).filter(|_| is_whole) {
-            self.ledger.record(self.document, path, mark, fate);
+        // A node that was read in part is reported child by child.
+        let is_whole = !self.report.above.borrow().contains(&place);
+        if let Some(outcome) = (self.unread)(self.document, path.segments()).filter(|_| is_whole) {
+            self.report.record(self.document, path, mark, outcome);
             return;
         }
         match &node.kind {
@@ -200,11 +201,11 @@ impl Rest<'_> {
             }
             _ => {
                 let why = UNKNOWN.to_owned();
-                self.ledger.record(self.document, path, mark, Fate::Ignored { why });
+                self.report.record(self.document, path, mark, KeyOutcome::Ignored { why });
             }
         }
     }
 }
 
-/// Why a key is passed over that nobody knows.
+/// Why an unknown key is ignored.
 pub(super) const UNKNOWN: &str = "unknown key: vSR reads no such key here either, and says nothing of it";

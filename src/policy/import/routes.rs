@@ -1,16 +1,17 @@
-//! Owns Kubernetes objects to models and pools: where a header with a model's name leads. Refuses to know decisions.
+//! Owns Kubernetes routes to models and pools: which upstream a header with a model's name selects. Refuses to know
+//! decisions.
 
-use super::draft::{Draft, Endpoint, Pool, ascii, dns_label, variable};
-use super::objects::{Backend, Objects, Service, Tls, selects};
-use super::out::{Mapping, Out};
+use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, ascii, dns_label, variable};
+use super::objects::{GatewayBackend, HostTls, KubernetesObjects, KubernetesService, ModelServer, selects};
 use super::providers::{duration_at, secret};
-use super::view::View;
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// The headers that carry a model's name to a route.
 const HEADERS: [&str; 3] = ["x-selected-model", "x-ai-eg-model", "x-gateway-model-name"];
 
 /// Adds what routes and servers say to a policy.
-pub(super) fn read(objects: &Objects<'_>, draft: &mut Draft) {
+pub(super) fn read(objects: &KubernetesObjects<'_>, draft: &mut PolicyDraft) {
     for route in &objects.routes {
         let namespace = super::objects::identity(route).map_or_else(|| "default".to_owned(), |(_, own)| own);
         let Some(spec) = route.get("spec") else { continue };
@@ -21,7 +22,12 @@ pub(super) fn read(objects: &Objects<'_>, draft: &mut Draft) {
     unrouted(objects, draft);
 }
 
-fn read_rule(rule: &View<'_>, namespace: &str, objects: &Objects<'_>, draft: &mut Draft) {
+fn read_rule(
+    rule: &SourceNode<'_>,
+    namespace: &str,
+    objects: &KubernetesObjects<'_>,
+    draft: &mut PolicyDraft,
+) {
     let mut names = Vec::new();
     for matched in rule.list("matches") {
         if let Some(path) = matched.get("path") {
@@ -37,8 +43,8 @@ fn read_rule(rule: &View<'_>, namespace: &str, objects: &Objects<'_>, draft: &mu
             let is_exact = header.peek("type").is_none_or(|kind| kind == "Exact");
             if HEADERS.contains(&name.as_str()) && is_exact {
                 for key in ["name", "type"] {
-                    if let Some(view) = header.get(key) {
-                        view.ignored("no header carries the model: it is known where it is decided");
+                    if let Some(node) = header.get(key) {
+                        node.ignored("no header carries the model: it is known where it is decided");
                     }
                 }
                 names.extend(header.take("value", "models"));
@@ -60,7 +66,7 @@ fn read_rule(rule: &View<'_>, namespace: &str, objects: &Objects<'_>, draft: &mu
 }
 
 /// Has a model served by a pool; an adapter's model is its base.
-fn attach(name: &str, pool: &str, served: &Served, draft: &mut Draft) {
+fn attach(name: &str, pool: &str, served: &ServedModels, draft: &mut PolicyDraft) {
     let base = if draft.models.contains_key(name) { None } else { draft.base_of(name) };
     let is_adapter = base.is_some() || served.loras.iter().any(|lora| lora == name);
     let owner = match base {
@@ -91,30 +97,30 @@ fn attach(name: &str, pool: &str, served: &Served, draft: &mut Draft) {
 
 /// What the servers behind a pool go by.
 #[derive(Debug, Default, Clone)]
-struct Served {
+struct ServedModels {
     names: Vec<String>,
     loras: Vec<String>,
 }
 
 /// What backends become while they are put together.
 #[derive(Default)]
-struct Target {
+struct RouteTarget {
     name: String,
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<EndpointDraft>,
     host: Option<String>,
     is_tls: bool,
-    served: Served,
+    served: ServedModels,
     remarks: Vec<String>,
 }
 
 /// Makes the pool of a rule, or finds the one that it names again.
 fn pool(
-    rule: &View<'_>,
+    rule: &SourceNode<'_>,
     namespace: &str,
-    objects: &Objects<'_>,
-    draft: &mut Draft,
-) -> Option<(String, Served)> {
-    let mut target = Target::default();
+    objects: &KubernetesObjects<'_>,
+    draft: &mut PolicyDraft,
+) -> Option<(String, ServedModels)> {
+    let mut target = RouteTarget::default();
     for item in rule.list("backendRefs") {
         let Some(name) = item.take("name", "pools") else { continue };
         let own = item.take("namespace", "pools.*.endpoints").unwrap_or_else(|| namespace.to_owned());
@@ -130,7 +136,7 @@ fn pool(
         if item.peek("kind") == Some("InferencePool") {
             inference_pool(&name, objects, &mut target);
         } else {
-            service((&name, &own, port), objects, &mut target);
+            service(&ServiceRef { name: &name, namespace: &own, port }, objects, &mut target);
         }
         for endpoint in &mut target.endpoints[before..] {
             endpoint.weight = weight;
@@ -145,24 +151,24 @@ fn pool(
     if target.endpoints.len() == 1 {
         target.endpoints[0].weight = None;
     }
-    let mut settings = Mapping::default();
+    let mut settings = YamlMapping::default();
     filters(rule, &mut target, &mut settings);
     if target.is_tls {
-        let name = target.host.as_ref().map(|host| Out::of("server_name", host.clone()));
-        settings.put("tls", name.unwrap_or(Out::Map(Mapping::default())));
+        let name = target.host.as_ref().map(|host| YamlValue::of("server_name", host.clone()));
+        settings.put("tls", name.unwrap_or(YamlValue::Map(YamlMapping::default())));
     }
     timeouts(rule, &mut settings);
     let name = target.name.clone();
-    let pool = Pool { endpoints: target.endpoints, settings, remarks: target.remarks };
+    let pool = PoolDraft { endpoints: target.endpoints, settings, remarks: target.remarks };
     draft.pools.entry(name.clone()).or_insert(pool);
     Some((name, target.served))
 }
 
-fn inference_pool(name: &str, objects: &Objects<'_>, target: &mut Target) {
+fn inference_pool(name: &str, objects: &KubernetesObjects<'_>, target: &mut RouteTarget) {
     let Some(pool) = objects.pools.iter().find(|pool| pool.name == name) else {
         let variable = variable(name, "ADDRESS");
         let address = format!("${{{variable}:-{}.default.svc.cluster.local:8000}}", dns_label(name));
-        target.endpoints.push(Endpoint { address, weight: None });
+        target.endpoints.push(EndpointDraft { address, weight: None });
         target
             .remarks
             .push(format!("The InferencePool `{name}` was not given: set {variable} to its pods' Service."));
@@ -172,7 +178,7 @@ fn inference_pool(name: &str, objects: &Objects<'_>, target: &mut Target) {
         target.served.names.extend(server.served.iter().cloned());
         target.served.loras.extend(server.loras.iter().cloned());
     }
-    let of_pool = |service: &&Service<'_>| {
+    let of_pool = |service: &&KubernetesService<'_>| {
         service.namespace == pool.namespace
             && service.external.is_none()
             && selects(&service.selector, &pool.selector)
@@ -180,28 +186,36 @@ fn inference_pool(name: &str, objects: &Objects<'_>, target: &mut Target) {
     if let Some(service) = objects.services.iter().find(of_pool) {
         let port = service.ports.first().copied().unwrap_or(pool.port);
         let address = format!("{}.{}.svc.cluster.local:{port}", service.name, service.namespace);
-        target.endpoints.push(Endpoint { address, weight: None });
+        target.endpoints.push(EndpointDraft { address, weight: None });
         return;
     }
     let selector: Vec<String> = pool.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let variable = variable(name, "ADDRESS");
     let address =
         format!("${{{variable}:-{}.{}.svc.cluster.local:{}}}", dns_label(name), pool.namespace, pool.port);
-    target.endpoints.push(Endpoint { address, weight: None });
+    target.endpoints.push(EndpointDraft { address, weight: None });
     target.remarks.push(format!(
         "The InferencePool `{name}` selects pods by {}, and no Service given does. Make a headless Service for them \
          (port {}) of this name, or set {variable}.",
         selector.join(", "),
         pool.port
     ));
-    pool.view
+    pool.node
         .broken("no Service stands for the pool's pods", "a placeholder for the name of a headless Service");
 }
 
-fn service((name, namespace, port): (&str, &str, Option<u64>), objects: &Objects<'_>, target: &mut Target) {
+/// A reference to a Service.
+struct ServiceRef<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    port: Option<u64>,
+}
+
+fn service(reference: &ServiceRef<'_>, objects: &KubernetesObjects<'_>, target: &mut RouteTarget) {
+    let ServiceRef { name, namespace, port } = *reference;
     if let Some(addresses) = backend_addresses(name, &objects.backends) {
-        target.endpoints.extend(addresses.into_iter().map(|address| Endpoint { address, weight: None }));
-        let of_name = |service: &&Service<'_>| service.name == name;
+        target.endpoints.extend(addresses.into_iter().map(|address| EndpointDraft { address, weight: None }));
+        let of_name = |service: &&KubernetesService<'_>| service.name == name;
         if let Some(service) = objects.services.iter().find(of_name) {
             served_by(service, objects, target);
         }
@@ -212,30 +226,30 @@ fn service((name, namespace, port): (&str, &str, Option<u64>), objects: &Objects
     let port = port.or_else(|| found.and_then(|service| service.ports.first().copied())).unwrap_or(80);
     let external = found.and_then(|service| service.external.as_ref().map(|host| (service, host)));
     let address = if let Some((service, host)) = external {
-        if let Some(view) = service.view.get("externalName") {
-            view.mapped("pools.*.endpoints");
+        if let Some(node) = service.node.get("externalName") {
+            node.mapped("pools.*.endpoints");
         }
-        let said = objects.rules.iter().rev().find(|(of, _)| of == host).map(|(_, tls)| *tls);
-        target.is_tls |= said.map_or(port == 443, |tls| tls == Tls::On);
+        let rule = objects.tls_rules.iter().rev().find(|rule| rule.host == *host);
+        target.is_tls |= rule.map_or(port == 443, |rule| rule.tls == HostTls::On);
         target.host.get_or_insert_with(|| host.clone());
         format!("${{{}:-{host}:{port}}}", variable(host, "ADDRESS"))
     } else {
         let address = format!("{name}.{namespace}.svc.cluster.local:{port}");
-        let is_meant = |of: &str| of == name || address.starts_with(&format!("{of}:"));
-        target.is_tls |= objects.rules.iter().any(|(of, tls)| *tls == Tls::On && is_meant(of));
+        let applies = |host: &str| host == name || address.starts_with(&format!("{host}:"));
+        target.is_tls |= objects.tls_rules.iter().any(|rule| rule.tls == HostTls::On && applies(&rule.host));
         address
     };
-    target.endpoints.push(Endpoint { address, weight: None });
+    target.endpoints.push(EndpointDraft { address, weight: None });
     if let Some(service) = found {
         served_by(service, objects, target);
     }
 }
 
-fn served_by(service: &Service<'_>, objects: &Objects<'_>, target: &mut Target) {
-    if let Some(view) = service.view.get("selector") {
-        view.mapped("pools.*.endpoints");
+fn served_by(service: &KubernetesService<'_>, objects: &KubernetesObjects<'_>, target: &mut RouteTarget) {
+    if let Some(node) = service.node.get("selector") {
+        node.mapped("pools.*.endpoints");
     }
-    let of_service = |server: &&super::objects::Server| {
+    let of_service = |server: &&ModelServer| {
         server.namespace == service.namespace && selects(&service.selector, &server.labels)
     };
     for server in objects.servers.iter().filter(of_service) {
@@ -245,7 +259,7 @@ fn served_by(service: &Service<'_>, objects: &Objects<'_>, target: &mut Target) 
 }
 
 /// Follows the names of an AI gateway's backends to their addresses.
-fn backend_addresses(name: &str, backends: &[Backend]) -> Option<Vec<String>> {
+fn backend_addresses(name: &str, backends: &[GatewayBackend]) -> Option<Vec<String>> {
     let found = backends.iter().find(|backend| backend.name == name && !backend.addresses.is_empty());
     let found = found.or_else(|| {
         let other = backends.iter().find(|backend| backend.name == name)?.refers_to.as_deref()?;
@@ -255,7 +269,7 @@ fn backend_addresses(name: &str, backends: &[Backend]) -> Option<Vec<String>> {
 }
 
 /// Reads what a route changes of headers: a host, and a key that should not stand there.
-fn filters(rule: &View<'_>, target: &mut Target, settings: &mut Mapping) {
+fn filters(rule: &SourceNode<'_>, target: &mut RouteTarget, settings: &mut YamlMapping) {
     for filter in rule.list("filters") {
         if let Some(kind) = filter.get("type") {
             kind.mapped("pools");
@@ -305,18 +319,18 @@ fn key_variable(value: &str, host: Option<&str>) -> String {
     })
 }
 
-fn timeouts(rule: &View<'_>, settings: &mut Mapping) {
-    let Some(view) = rule.get("timeouts") else { return };
-    let total = duration_at(&view, "request", "pools.*.timeouts.total");
-    let own = duration_at(&view, "backendRequest", "pools.*.timeouts.first_byte");
+fn timeouts(rule: &SourceNode<'_>, settings: &mut YamlMapping) {
+    let Some(node) = rule.get("timeouts") else { return };
+    let total = duration_at(&node, "request", "pools.*.timeouts.total");
+    let own = duration_at(&node, "backendRequest", "pools.*.timeouts.first_byte");
     let Some(total) = total.or_else(|| own.clone()) else { return };
-    let mut timeouts = Mapping::default();
+    let mut timeouts = YamlMapping::default();
     timeouts.put("first_byte", own.unwrap_or_else(|| total.clone())).put("total", total);
     settings.put("timeouts", timeouts);
 }
 
 /// Gives models without a route the Service of the pods that serve them, and adds models that only pods know.
-fn unrouted(objects: &Objects<'_>, draft: &mut Draft) {
+fn unrouted(objects: &KubernetesObjects<'_>, draft: &mut PolicyDraft) {
     let knows_models = !draft.models.is_empty();
     for server in &objects.servers {
         let Some(first) = server.served.first() else { continue };
@@ -334,10 +348,11 @@ fn unrouted(objects: &Objects<'_>, draft: &mut Draft) {
         else {
             continue;
         };
-        let mut target = Target::default();
-        self::service((&service.name, &service.namespace, None), objects, &mut target);
+        let mut target = RouteTarget::default();
+        let reference = ServiceRef { name: &service.name, namespace: &service.namespace, port: None };
+        self::service(&reference, objects, &mut target);
         let pool = ascii(&service.name);
-        let new = Pool { endpoints: target.endpoints, ..Pool::default() };
+        let new = PoolDraft { endpoints: target.endpoints, ..PoolDraft::default() };
         draft.pools.entry(pool.clone()).or_insert(new);
         attach(&name, &pool, &target.served, draft);
         for lora in &server.loras {

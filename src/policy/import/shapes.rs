@@ -2,59 +2,59 @@
 //! Refuses to know decisions.
 
 use super::conditions::{Condition, Conditions};
-use super::out::{Mapping, Out};
-use super::signals::{Building, note_text};
-use super::view::View;
+use super::signals::{SignalBuilder, note_text};
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Characters in a word with the space after it: vSR counts density in words, a policy in 1,000 characters.
 const CHARACTERS_A_WORD: f64 = 6.0;
 
 /// Reads every signal about a request's form.
-pub(super) fn shapes(signals: &View<'_>, building: &mut Building<'_>) {
+pub(super) fn shapes(signals: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     for item in signals.list("context") {
-        context(&item, building);
+        context(&item, builder);
     }
     for item in signals.list("structure") {
-        structure(&item, building);
+        structure(&item, builder);
     }
     for item in signals.list("conversation") {
-        conversation(&item, building);
+        conversation(&item, builder);
     }
     for item in signals.list("modality") {
-        modality(&item, building);
+        modality(&item, builder);
     }
     for item in signals.list("metadata") {
-        metadata(&item, building);
+        metadata(&item, builder);
     }
     for item in signals.list("role_bindings") {
-        roles(&item, building);
+        roles(&item, builder);
     }
     for item in signals.list("complexity") {
-        complexity(&item, building);
+        complexity(&item, builder);
     }
 }
 
-fn context(item: &View<'_>, building: &mut Building<'_>) {
+fn context(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let bound = |key: &str| {
         let text = item.take(key, &format!("signals.*.context.{key}"))?;
         let tokens = tokens(&text);
         if tokens.is_none()
-            && let Some(view) = item.get(key)
+            && let Some(node) = item.get(key)
         {
-            view.broken("not a number of tokens such as `32K`", "left out");
+            node.broken("not a number of tokens such as `32K`", "left out");
         }
         tokens
     };
     let (min, max) = (bound("min_tokens"), bound("max_tokens"));
     if (min.is_none() && max.is_none()) || min.zip(max).is_some_and(|(min, max)| min > max) {
-        building.refuse("context", &name, "it has no bounds between which anything lies");
+        builder.refuse("context", &name, "it has no bounds between which anything lies");
         return;
     }
-    let mut context = Mapping::default();
+    let mut context = YamlMapping::default();
     context.maybe("min_tokens", min).maybe("max_tokens", max);
-    building.add("context", &name, Out::of("context", context));
+    builder.add("context", &name, YamlValue::of("context", context));
 }
 
 /// Reads a number of tokens such as `32K` or `1.5M`.
@@ -68,45 +68,45 @@ fn tokens(text: &str) -> Option<u64> {
     Some((number * factor).round() as u64)
 }
 
-fn structure(item: &View<'_>, building: &mut Building<'_>) {
+fn structure(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let Some(feature) = item.get("feature") else {
-        building.refuse("structure", &name, "it has no feature");
+        builder.refuse("structure", &name, "it has no feature");
         return;
     };
     let kind = feature.take("type", "signals.*.structure").unwrap_or_default();
     let Some(source) = feature.get("source") else {
-        building.refuse("structure", &name, "its feature has no source");
+        builder.refuse("structure", &name, "its feature has no source");
         return;
     };
     let source_kind = source.take("type", "signals.*.structure").unwrap_or_default();
     if kind == "sequence" {
-        sequences(&name, &source, building);
+        sequences(&name, &source, builder);
         return;
     }
     let Some(pattern) = pattern(&source_kind, &source) else {
         source.unsupported("no pattern can be made of this source");
-        building.refuse("structure", &name, "it counts what no pattern finds");
+        builder.refuse("structure", &name, "it counts what no pattern finds");
         return;
     };
     let step = if kind == "density" { 1000.0 / CHARACTERS_A_WORD } else { 1.0 };
     let (min, max) = predicate(item.get("predicate").as_ref(), step, kind == "density");
     if kind == "density"
-        && let Some(view) = item.get("predicate")
+        && let Some(node) = item.get("predicate")
     {
-        view.unsupported("vSR counts in words; as hits in 1,000 characters, at six characters a word");
+        node.unsupported("vSR counts in words; as hits in 1,000 characters, at six characters a word");
     }
-    let mut structure = Mapping::default();
+    let mut structure = YamlMapping::default();
     structure.put(if kind == "density" { "density" } else { "count" }, pattern);
     if kind != "exists" {
         structure.maybe("min", min).maybe("max", max);
     }
-    building.add("structure", &name, Out::of("structure", structure));
+    builder.add("structure", &name, YamlValue::of("structure", structure));
 }
 
 /// Makes the regular expression that finds what a source counts.
-fn pattern(kind: &str, source: &View<'_>) -> Option<String> {
+fn pattern(kind: &str, source: &SourceNode<'_>) -> Option<String> {
     let is_sensitive = source.flag("case_sensitive", "signals.*.structure") == Some(true);
     let pattern = match kind {
         "regex" => source.take("pattern", "signals.*.structure")?,
@@ -115,8 +115,8 @@ fn pattern(kind: &str, source: &View<'_>) -> Option<String> {
             (!words.is_empty()).then(|| of_words(&words, is_sensitive))?
         }
         "text_bytes" => {
-            if let Some(view) = source.get("type") {
-                view.unsupported("characters are counted instead of bytes");
+            if let Some(node) = source.get("type") {
+                node.unsupported("characters are counted instead of bytes");
             }
             "(?s).".to_owned()
         }
@@ -137,7 +137,7 @@ fn of_words(words: &[String], is_sensitive: bool) -> String {
     format!("{flag}(?:{})", words.join("|"))
 }
 
-fn sequences(name: &str, source: &View<'_>, building: &mut Building<'_>) {
+fn sequences(name: &str, source: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let is_sensitive = source.flag("case_sensitive", "signals.*.structure") == Some(true);
     let mut names = Vec::new();
     if let Some(list) = source.get("sequences") {
@@ -146,27 +146,27 @@ fn sequences(name: &str, source: &View<'_>, building: &mut Building<'_>) {
             let patterns: Vec<String> =
                 words.texts().into_iter().map(|word| of_words(&[word], is_sensitive)).collect();
             if !patterns.is_empty() && patterns.len() <= 32 {
-                let signal = Out::of("structure", Out::of("sequence", patterns));
-                names.push(building.add("structure", name, signal));
+                let signal = YamlValue::of("structure", YamlValue::of("sequence", patterns));
+                names.push(builder.add("structure", name, signal));
             }
         }
     }
     let condition = Condition::any(names.into_iter().map(Condition::signal).collect());
-    building.conditions.add("structure", name, condition);
+    builder.conditions.add("structure", name, condition);
 }
 
 /// Reads bounds; those that must be exceeded become the next whole number, unless shares are counted.
-fn predicate(view: Option<&View<'_>>, step: f64, is_share: bool) -> (Option<f64>, Option<f64>) {
-    let Some(view) = view else { return (None, None) };
+fn predicate(node: Option<&SourceNode<'_>>, step: f64, is_share: bool) -> (Option<f64>, Option<f64>) {
+    let Some(node) = node else { return (None, None) };
     let next = if is_share { 0.0 } else { 1.0 };
     let bound = |key: &str, shift: f64| {
-        let number = view.number(key, "signals.*.min and max")?;
+        let number = node.number(key, "signals.*.min and max")?;
         Some((number * step + shift).clamp(0.0, 1e9))
     };
     (bound("gte", 0.0).or_else(|| bound("gt", next)), bound("lte", 0.0).or_else(|| bound("lt", -next)))
 }
 
-fn conversation(item: &View<'_>, building: &mut Building<'_>) {
+fn conversation(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let source = item.at(&["feature", "source"]);
@@ -185,20 +185,20 @@ fn conversation(item: &View<'_>, building: &mut Building<'_>) {
         (kind, role) => {
             let why = format!("nothing here counts {kind} {role}");
             item.unsupported(why.trim());
-            building.refuse("conversation", &name, why.trim());
+            builder.refuse("conversation", &name, why.trim());
             return;
         }
     };
     let (min, max) = predicate(item.get("predicate").as_ref(), 1.0, false);
-    let mut conversation = Mapping::default();
+    let mut conversation = YamlMapping::default();
     conversation.put("feature", feature);
     if how.as_deref() != Some("exists") {
         conversation.maybe("min", min.map(|min| min as u64)).maybe("max", max.map(|max| max as u64));
     }
-    building.add("conversation", &name, Out::of("conversation", conversation));
+    builder.add("conversation", &name, YamlValue::of("conversation", conversation));
 }
 
-fn modality(item: &View<'_>, building: &mut Building<'_>) {
+fn modality(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals.*.modality.any") else { return };
     note_text(item);
     let kind = match name.to_ascii_uppercase().as_str() {
@@ -206,16 +206,17 @@ fn modality(item: &View<'_>, building: &mut Building<'_>) {
         "DIFFUSION" => "image",
         "BOTH" => "both",
         _ => {
-            building.refuse("modality", &name, "it is none of AR, DIFFUSION and BOTH");
+            builder.refuse("modality", &name, "it is none of AR, DIFFUSION and BOTH");
             return;
         }
     };
     let own = if kind == "both" { "wants_both".to_owned() } else { format!("wants_{kind}") };
-    let own = building.add("modality", &own, Out::of("modality", Out::of("any", vec![kind.to_owned()])));
-    building.conditions.add("modality", &name, Condition::signal(own));
+    let own =
+        builder.add("modality", &own, YamlValue::of("modality", YamlValue::of("any", vec![kind.to_owned()])));
+    builder.conditions.add("modality", &name, Condition::signal(own));
 }
 
-fn metadata(item: &View<'_>, building: &mut Building<'_>) {
+fn metadata(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let key = item.take("key", "signals.*.metadata.key").filter(|key| !key.is_empty() && key.len() <= 128);
@@ -225,21 +226,21 @@ fn metadata(item: &View<'_>, building: &mut Building<'_>) {
         values.extend(predicate.take("equals", "signals.*.metadata.in"));
         (values, predicate.flag("exists", "signals.*.metadata.exists"))
     });
-    let mut metadata = Mapping::default();
+    let mut metadata = YamlMapping::default();
     metadata.maybe("key", key.clone());
     match (key, values) {
         (Some(_), Some((values, _))) if !values.is_empty() => metadata.put("in", values),
         (Some(_), values) => metadata.put("exists", values.and_then(|(_, exists)| exists).unwrap_or(true)),
         (None, _) => {
-            building.refuse("metadata", &name, "it has no key");
+            builder.refuse("metadata", &name, "it has no key");
             return;
         }
     };
-    building.add("metadata", &name, Out::of("metadata", metadata));
+    builder.add("metadata", &name, YamlValue::of("metadata", metadata));
 }
 
 /// Reads who has a role; a condition may name the binding or the role.
-fn roles(item: &View<'_>, building: &mut Building<'_>) {
+fn roles(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let role = item.take("role", "signals");
@@ -252,57 +253,57 @@ fn roles(item: &View<'_>, building: &mut Building<'_>) {
     let mut parts = Vec::new();
     for (key, list) in [("users", users), ("groups", groups)] {
         if !list.is_empty() {
-            parts.push(building.add("authz", &name, Out::of("identity", Out::of(key, list))));
+            parts.push(builder.add("authz", &name, YamlValue::of("identity", YamlValue::of(key, list))));
         }
     }
     let condition = Condition::any(parts.into_iter().map(Condition::signal).collect());
     if let Some(role) = role {
-        building.conditions.add("authz", &role, condition.clone());
+        builder.conditions.add("authz", &role, condition.clone());
     }
-    building.conditions.add("authz", &name, condition);
-    super::identity::need(building.draft);
+    builder.conditions.add("authz", &name, condition);
+    super::identity::need(builder.draft);
 }
 
 /// Reads hard and easy examples; a condition names the level after a colon.
-fn complexity(item: &View<'_>, building: &mut Building<'_>) {
+fn complexity(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let margin = item.share("threshold", "signals.*.complexity.margin").unwrap_or(0.1);
     let side = |key: &str| {
-        let Some(view) = item.get(key) else { return Vec::new() };
-        if let Some(images) = view.get("image_candidates") {
+        let Some(node) = item.get(key) else { return Vec::new() };
+        if let Some(images) = node.get("image_candidates") {
             images.unsupported("only text has an embedding here");
         }
-        view.take_list("candidates", &format!("signals.*.complexity.{key}"))
+        node.take_list("candidates", &format!("signals.*.complexity.{key}"))
     };
     let (hard, easy) = (side("hard"), side("easy"));
     if hard.is_empty() || easy.is_empty() {
         for level in ["", ":hard", ":medium", ":easy"] {
-            building.refuse("complexity", &format!("{name}{level}"), "it needs examples of both kinds");
+            builder.refuse("complexity", &format!("{name}{level}"), "it needs examples of both kinds");
         }
         return;
     }
     // What gates it is read when everything that it can name is known: signals stand in any order.
-    let gate = item.get("composer").map(|composer| gate(&composer, building.conditions));
+    let gate = item.get("composer").map(|composer| gate(&composer, builder.conditions));
     for level in ["hard", "medium", "easy"] {
-        let mut complexity = Mapping::default();
+        let mut complexity = YamlMapping::default();
         complexity
             .put("hard", hard.clone())
             .put("easy", easy.clone())
             .put("margin", margin)
             .put("level", level);
         let own = format!("{name}_{level}");
-        let signal = building.add("complexity", &own, Out::of("complexity", complexity));
+        let signal = builder.add("complexity", &own, YamlValue::of("complexity", complexity));
         let mut parts = vec![Condition::signal(signal)];
         parts.extend(gate.clone());
         let condition = Condition::all(parts);
         if level == "hard" {
-            building.conditions.add("complexity", &name, condition.clone());
+            builder.conditions.add("complexity", &name, condition.clone());
         }
-        building.conditions.add("complexity", &format!("{name}:{level}"), condition);
+        builder.conditions.add("complexity", &format!("{name}:{level}"), condition);
     }
 }
 
-fn gate(composer: &View<'_>, conditions: &Conditions) -> Condition {
+fn gate(composer: &SourceNode<'_>, conditions: &Conditions) -> Condition {
     conditions.read(composer)
 }

@@ -3,27 +3,27 @@
 
 use super::super::check::PII_KINDS;
 use super::conditions::{Condition, Conditions, domain_class};
-use super::draft::Draft;
-use super::out::{Mapping, Out};
-use super::view::View;
+use super::draft::PolicyDraft;
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Where thresholds come from that a signal does not state itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Thresholds {
+pub(super) struct SignalThresholds {
     pub(super) fact_check: Option<f64>,
     pub(super) feedback: Option<f64>,
 }
 
 /// The list under construction and what it is built of.
-pub(super) struct Building<'a> {
-    pub(super) draft: &'a mut Draft,
+pub(super) struct SignalBuilder<'a> {
+    pub(super) draft: &'a mut PolicyDraft,
     pub(super) conditions: &'a mut Conditions,
-    pub(super) thresholds: Thresholds,
+    pub(super) thresholds: SignalThresholds,
 }
 
-impl Building<'_> {
-    pub(super) fn add(&mut self, kind: &str, name: &str, signal: Out) -> String {
-        self.conditions.add_signal(self.draft, (kind, name), signal)
+impl SignalBuilder<'_> {
+    pub(super) fn add(&mut self, kind: &str, name: &str, signal: YamlValue) -> String {
+        self.conditions.add_signal(self.draft, kind, name, signal)
     }
 
     pub(super) fn refuse(&mut self, kind: &str, name: &str, why: &str) {
@@ -32,7 +32,7 @@ impl Building<'_> {
 }
 
 /// Reads the categories or domains of a source: names that stand for classes of the domain classifier.
-pub(super) fn domains(list: &[View<'_>], building: &mut Building<'_>) {
+pub(super) fn domains(list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) {
     for item in list {
         let Some(name) = item.get("name") else { continue };
         name.mapped("decisions[].domains");
@@ -51,19 +51,19 @@ pub(super) fn domains(list: &[View<'_>], building: &mut Building<'_>) {
         } else {
             Condition::Domains(found)
         };
-        building.conditions.add("domain", text, condition);
+        builder.conditions.add("domain", text, condition);
     }
 }
 
 /// Reads keyword rules; `category` where `name` is meant was shipped in one of vSR's own configurations.
-pub(super) fn keywords(list: &[View<'_>], building: &mut Building<'_>) {
+pub(super) fn keywords(list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) {
     for item in list {
         let Some(name) = named(item) else { continue };
         note_text(item);
         let words = item.take_list("keywords", "signals.*.keyword");
         let words: Vec<String> = words.into_iter().filter(|word| !word.trim().is_empty()).collect();
         if words.is_empty() {
-            building.conditions.add("keyword", &name, Condition::Never("it has no keywords".to_owned()));
+            builder.conditions.add("keyword", &name, Condition::Never("it has no keywords".to_owned()));
             continue;
         }
         let need =
@@ -72,7 +72,7 @@ pub(super) fn keywords(list: &[View<'_>], building: &mut Building<'_>) {
                 "NOR" => "none",
                 _ => "any",
             };
-        let mut keyword = Mapping::default();
+        let mut keyword = YamlMapping::default();
         keyword.put(need, words);
         if item.flag("case_sensitive", "signals.*.keyword.case_sensitive") == Some(true) {
             keyword.put("case_sensitive", true);
@@ -81,11 +81,11 @@ pub(super) fn keywords(list: &[View<'_>], building: &mut Building<'_>) {
             keyword.put("max_edits", edits);
         }
         methods(item);
-        building.add("keyword", &name, Out::of("keyword", keyword));
+        builder.add("keyword", &name, YamlValue::of("keyword", keyword));
     }
 }
 
-fn named(item: &View<'_>) -> Option<String> {
+fn named(item: &SourceNode<'_>) -> Option<String> {
     if let Some(name) = item.take("name", "signals") {
         return Some(name);
     }
@@ -97,19 +97,19 @@ fn named(item: &View<'_>) -> Option<String> {
     alias.text().map(str::to_owned)
 }
 
-fn edits(item: &View<'_>) -> Option<u64> {
+fn edits(item: &SourceNode<'_>) -> Option<u64> {
     let is_fuzzy = item.flag("fuzzy_match", "signals.*.keyword.max_edits") == Some(true)
         || item.peek("method") == Some("fuzzy");
     let threshold = item.whole("fuzzy_threshold", "signals.*.keyword.max_edits");
     if threshold.is_some_and(|edits| edits > 3)
-        && let Some(view) = item.get("fuzzy_threshold")
+        && let Some(node) = item.get("fuzzy_threshold")
     {
-        view.broken("a count of letters this large makes everything match", "max_edits: 2, vSR's default");
+        node.broken("a count of letters this large makes everything match", "max_edits: 2, vSR's default");
     }
     is_fuzzy.then(|| threshold.filter(|edits| *edits <= 3).unwrap_or(2))
 }
 
-fn methods(item: &View<'_>) {
+fn methods(item: &SourceNode<'_>) {
     if let Some(method) = item.get("method") {
         match method.text() {
             Some("bm25" | "ngram") => {
@@ -119,14 +119,14 @@ fn methods(item: &View<'_>) {
         }
     }
     for key in ["bm25_threshold", "ngram_threshold", "ngram_arity"] {
-        if let Some(view) = item.get(key) {
-            view.unsupported("words are matched as they stand, not ranked by BM25 or n-grams");
+        if let Some(node) = item.get(key) {
+            node.unsupported("words are matched as they stand, not ranked by BM25 or n-grams");
         }
     }
 }
 
 /// Reads what is like example phrases: embedding rules, and preferences with examples.
-pub(super) fn similar(kind: &str, list: &[View<'_>], building: &mut Building<'_>) {
+pub(super) fn similar(kind: &str, list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) {
     for item in list {
         let Some(name) = item.take("name", "signals") else { continue };
         note_text(item);
@@ -134,7 +134,7 @@ pub(super) fn similar(kind: &str, list: &[View<'_>], building: &mut Building<'_>
         if let Some(modality) = item.get("query_modality") {
             if modality.text().is_some_and(|text| text != "text") {
                 modality.unsupported("only text has an embedding here");
-                building.refuse(kind, &name, "it looks at images or sound");
+                builder.refuse(kind, &name, "it looks at images or sound");
                 item.ignored("a part of a signal that is left out");
                 continue;
             }
@@ -143,10 +143,10 @@ pub(super) fn similar(kind: &str, list: &[View<'_>], building: &mut Building<'_>
         let to = item.take_list(key, "signals.*.similarity.to");
         let to: Vec<String> = to.into_iter().filter(|text| !text.is_empty()).collect();
         if to.is_empty() {
-            building.refuse(kind, &name, "it has no examples that a text could be like");
+            builder.refuse(kind, &name, "it has no examples that a text could be like");
             continue;
         }
-        let mut similarity = Mapping::default();
+        let mut similarity = YamlMapping::default();
         similarity.put("to", to);
         let aggregate = item.take("aggregation_method", "signals.*.similarity.aggregate");
         if let Some(aggregate) = aggregate.filter(|aggregate| ["mean", "any"].contains(&aggregate.as_str())) {
@@ -154,44 +154,44 @@ pub(super) fn similar(kind: &str, list: &[View<'_>], building: &mut Building<'_>
         }
         let least = item.share("threshold", "signals.*.similarity.min_score").unwrap_or(0.7);
         similarity.put("min_score", least);
-        building.add(kind, &name, Out::of("similarity", similarity));
+        builder.add(kind, &name, YamlValue::of("similarity", similarity));
     }
 }
 
 /// Reads fact checks: `needs_fact_check` and `no_fact_check_needed`.
-pub(super) fn fact_checks(list: &[View<'_>], building: &mut Building<'_>) {
+pub(super) fn fact_checks(list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) {
     for item in list {
         let Some(name) = item.take("name", "signals.*.fact_check") else { continue };
         note_text(item);
-        let mut check = Mapping::default();
+        let mut check = YamlMapping::default();
         check.put("needed", name != "no_fact_check_needed");
-        building.draft.checks_facts |= name != "no_fact_check_needed";
-        check.maybe("min_score", building.thresholds.fact_check);
-        building.add("fact_check", &name, Out::of("fact_check", check));
+        builder.draft.flags.checks_facts |= name != "no_fact_check_needed";
+        check.maybe("min_score", builder.thresholds.fact_check);
+        builder.add("fact_check", &name, YamlValue::of("fact_check", check));
     }
 }
 
 /// Reads feedback, re-asking and languages.
-pub(super) fn reactions(signals: &View<'_>, building: &mut Building<'_>) {
+pub(super) fn reactions(signals: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     for item in signals.list("user_feedbacks") {
         let Some(name) = item.take("name", "signals.*.feedback") else { continue };
         note_text(&item);
         if !["satisfied", "need_clarification", "wrong_answer", "want_different"].contains(&name.as_str()) {
-            building.refuse("user_feedback", &name, "the feedback classifier has no such class");
+            builder.refuse("user_feedback", &name, "the feedback classifier has no such class");
             continue;
         }
-        let mut feedback = Mapping::default();
-        feedback.put("any", vec![name.clone()]).maybe("min_score", building.thresholds.feedback);
-        building.add("user_feedback", &name, Out::of("feedback", feedback));
+        let mut feedback = YamlMapping::default();
+        feedback.put("any", vec![name.clone()]).maybe("min_score", builder.thresholds.feedback);
+        builder.add("user_feedback", &name, YamlValue::of("feedback", feedback));
     }
     for item in signals.list("reasks") {
         let Some(name) = item.take("name", "signals.*.reask") else { continue };
         note_text(&item);
-        let mut reask = Mapping::default();
+        let mut reask = YamlMapping::default();
         reask.put("min_score", item.share("threshold", "signals.*.reask.min_score").unwrap_or(0.8));
         let lookback = item.whole("lookback_turns", "signals.*.reask.lookback").unwrap_or(1);
         reask.put("lookback", lookback.clamp(1, 16));
-        building.add("reask", &name, Out::of("reask", reask));
+        builder.add("reask", &name, YamlValue::of("reask", reask));
     }
     for item in signals.list("language") {
         let Some(name) = item.take("name", "signals.*.language.any") else { continue };
@@ -199,33 +199,33 @@ pub(super) fn reactions(signals: &View<'_>, building: &mut Building<'_>) {
         let least = item.share("threshold", "signals.*.language.min_score").filter(|least| *least > 0.0);
         let code = name.split(['-', '_']).next().unwrap_or_default().to_lowercase();
         if !(2..=3).contains(&code.len()) || !code.is_ascii() {
-            building.refuse("language", &name, "languages go by their codes of two letters");
+            builder.refuse("language", &name, "languages go by their codes of two letters");
             continue;
         }
-        let mut language = Mapping::default();
+        let mut language = YamlMapping::default();
         language.put("any", vec![code]).maybe("min_score", least);
-        building.add("language", &name, Out::of("language", language));
+        builder.add("language", &name, YamlValue::of("language", language));
     }
 }
 
 /// Reads what attacks the model, and personal data.
-pub(super) fn threats(signals: &View<'_>, building: &mut Building<'_>) {
+pub(super) fn threats(signals: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     for item in signals.list("jailbreak") {
-        jailbreak(&item, building);
+        jailbreak(&item, builder);
     }
     for item in signals.list("pii") {
         let Some(name) = item.take("name", "signals") else { continue };
         note_text(&item);
-        let mut pii = Mapping::default();
-        let allowed = item.get("pii_types_allowed").map(|view| kinds(&view, "signals.*.pii.except"));
+        let mut pii = YamlMapping::default();
+        let allowed = item.get("pii_types_allowed").map(|node| kinds(&node, "signals.*.pii.except"));
         pii.maybe("except", allowed.filter(|kinds| !kinds.is_empty()));
         pii.maybe("min_score", item.share("threshold", "signals.*.pii.min_score"));
         scope(&item, &mut pii);
-        building.add("pii", &name, Out::of("pii", pii));
+        builder.add("pii", &name, YamlValue::of("pii", pii));
     }
 }
 
-fn jailbreak(item: &View<'_>, building: &mut Building<'_>) {
+fn jailbreak(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let Some(name) = item.take("name", "signals") else { return };
     note_text(item);
     let method = item.take("method", "signals.*.jailbreak").unwrap_or_default();
@@ -242,48 +242,48 @@ fn jailbreak(item: &View<'_>, building: &mut Building<'_>) {
     }
     let mut parts = Vec::new();
     if method != "contrastive" {
-        let mut jailbreak = Mapping::default();
+        let mut jailbreak = YamlMapping::default();
         jailbreak.maybe("min_score", threshold);
         scope(item, &mut jailbreak);
-        parts.push(building.add("jailbreak", &name, Out::of("jailbreak", jailbreak)));
+        parts.push(builder.add("jailbreak", &name, YamlValue::of("jailbreak", jailbreak)));
     }
     if method == "contrastive" || method == "hybrid" {
         if attacks.is_empty() || benign.is_empty() {
-            building.refuse("jailbreak", &name, "to contrast, it needs patterns of both kinds");
+            builder.refuse("jailbreak", &name, "to contrast, it needs patterns of both kinds");
             return;
         }
         // The greatest likeness to attacks less that to harmless texts: what complexity measures of hard and easy.
-        let mut contrast = Mapping::default();
+        let mut contrast = YamlMapping::default();
         contrast.put("hard", attacks).put("easy", benign).put("margin", 0.1);
-        parts.push(building.add(
+        parts.push(builder.add(
             "jailbreak",
             &format!("{name} by examples"),
-            Out::of("complexity", contrast),
+            YamlValue::of("complexity", contrast),
         ));
     }
     let condition = Condition::any(parts.into_iter().map(Condition::signal).collect());
-    building.conditions.add("jailbreak", &name, condition);
+    builder.conditions.add("jailbreak", &name, condition);
 }
 
-fn scope(item: &View<'_>, signal: &mut Mapping) {
+fn scope(item: &SourceNode<'_>, signal: &mut YamlMapping) {
     if item.flag("include_history", "signals.*.scope") == Some(true) {
         signal.put("scope", "conversation");
     }
 }
 
 /// Gives the kinds of personal data of a list that are known here.
-pub(super) fn kinds(view: &View<'_>, to: &str) -> Vec<String> {
-    view.mapped(to);
+pub(super) fn kinds(node: &SourceNode<'_>, to: &str) -> Vec<String> {
+    node.mapped(to);
     let (known, unknown): (Vec<_>, Vec<_>) =
-        view.texts().into_iter().partition(|kind| PII_KINDS.contains(&kind.as_str()));
+        node.texts().into_iter().partition(|kind| PII_KINDS.contains(&kind.as_str()));
     if !unknown.is_empty() {
-        view.unsupported(&format!("no such kind here: {}; the others are taken over", unknown.join(", ")));
+        node.unsupported(&format!("no such kind here: {}; the others are taken over", unknown.join(", ")));
     }
     known
 }
 
 /// Writes down what is for people only.
-pub(super) fn note_text(item: &View<'_>) {
+pub(super) fn note_text(item: &SourceNode<'_>) {
     if let Some(description) = item.get("description") {
         description.ignored("a description, for people");
     }

@@ -1,39 +1,39 @@
-//! Owns reading a document key by key while it is written down what became of each. Refuses to know what keys mean.
+//! Owns reading a document key by key, which records the outcome of each key. Refuses to know what keys mean.
 
 use std::rc::Rc;
 
 use super::super::issue::{Mark, Path};
 use super::super::yaml::{Kind, Node, Style};
-use super::ledger::{Document, Fate, Ledger};
+use super::report::{ImportReport, KeyOutcome, SourceDocument};
 
-/// One node of a document, and where it stands.
+/// One node of a document with its place.
 #[derive(Clone)]
-pub(super) struct View<'a> {
+pub(super) struct SourceNode<'a> {
     node: &'a Node,
     mark: Mark,
     path: Path,
     document: usize,
-    ledger: &'a Ledger,
-    /// What takes the place of `decisions[]` in the notes.
+    report: &'a ImportReport,
+    /// Replaces `decisions[]` in the report.
     within: Option<Rc<str>>,
 }
 
-impl<'a> View<'a> {
+impl<'a> SourceNode<'a> {
     /// Starts at the root of a document.
-    pub(super) fn root(index: usize, document: &'a Document, ledger: &'a Ledger) -> Self {
+    pub(super) fn root(index: usize, document: &'a SourceDocument, report: &'a ImportReport) -> Self {
         let (node, path) = (&document.root, Path::default());
-        Self { node, mark: node.mark, path, document: index, ledger, within: None }
+        Self { node, mark: node.mark, path, document: index, report, within: None }
     }
 
-    /// Has the notes from here on name the decision.
+    /// Names the decision in outcomes from here on.
     pub(super) fn within(mut self, name: &str) -> Self {
         self.within = Some(format!("decisions.{name}").into());
         self
     }
 
     fn child(&self, node: &'a Node, mark: Mark, path: Path) -> Self {
-        let (document, ledger) = (self.document, self.ledger);
-        Self { node, mark, path, document, ledger, within: self.within.clone() }
+        let (document, report) = (self.document, self.report);
+        Self { node, mark, path, document, report, within: self.within.clone() }
     }
 
     /// Gives the value of a key, unless it is missing or null.
@@ -53,7 +53,7 @@ impl<'a> View<'a> {
         keys.iter().try_fold(self.clone(), |view, key| view.get(key))
     }
 
-    /// Says whether a key is there, with or without a value.
+    /// Whether a key is there, with or without a value.
     pub(super) fn has(&self, key: &str) -> bool {
         matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|entry| entry.key == key))
     }
@@ -80,7 +80,7 @@ impl<'a> View<'a> {
         self.get(key).map(|view| view.items()).unwrap_or_default()
     }
 
-    /// Says whether this is a mapping.
+    /// Whether this is a mapping.
     pub(super) fn is_map(&self) -> bool {
         matches!(self.node.kind, Kind::Map(_))
     }
@@ -98,7 +98,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Gives the scalar at a key without writing anything down.
+    /// Gives the scalar at a key without recording anything.
     pub(super) fn peek(&self, key: &str) -> Option<&'a str> {
         self.get(key)?.text()
     }
@@ -172,31 +172,31 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Writes down that this says the same at a place of the policy.
+    /// Records that this says the same at a place of the policy.
     pub(super) fn mapped(&self, to: &str) {
         let to = match (&self.within, to.strip_prefix("decisions[]")) {
             (Some(within), Some(rest)) => format!("{within}{rest}"),
             _ => to.to_owned(),
         };
-        self.record(Fate::Mapped { to });
+        self.record(KeyOutcome::Mapped { to });
     }
 
-    /// Writes down that this is not needed.
+    /// Records that this is not needed.
     pub(super) fn ignored(&self, why: &str) {
-        self.record(Fate::Ignored { why: why.to_owned() });
+        self.record(KeyOutcome::Ignored { why: why.to_owned() });
     }
 
-    /// Writes down that this did not do what it says.
+    /// Records that this did not do what it says.
     pub(super) fn broken(&self, wrong: &str, done: &str) {
-        self.record(Fate::Broken { wrong: wrong.to_owned(), done: done.to_owned() });
+        self.record(KeyOutcome::Broken { wrong: wrong.to_owned(), done: done.to_owned() });
     }
 
-    /// Writes down that Signalbox cannot do this.
+    /// Records that Signalbox cannot do this.
     pub(super) fn unsupported(&self, why: &str) {
-        self.record(Fate::Unsupported { why: why.to_owned() });
+        self.record(KeyOutcome::Unsupported { why: why.to_owned() });
     }
 
-    fn record(&self, fate: Fate) {
-        self.ledger.record(self.document, &self.path, self.mark, fate);
+    fn record(&self, outcome: KeyOutcome) {
+        self.report.record(self.document, &self.path, self.mark, outcome);
     }
 }

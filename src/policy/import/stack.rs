@@ -1,12 +1,12 @@
 //! Owns the Helm values of the vLLM production stack: its models and the Service before them. Refuses to know routes.
 
-use super::draft::{Draft, Endpoint, Pool, pool_name, variable};
-use super::objects::Arguments;
-use super::out::{Mapping, Out};
-use super::view::View;
+use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, pool_name, variable};
+use super::objects::VllmArguments;
+use super::source_node::SourceNode;
+use super::yaml_writer::{YamlMapping, YamlValue};
 
 /// Reads the values of the chart.
-pub(super) fn read(root: &View<'_>, draft: &mut Draft) {
+pub(super) fn read(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
     let router = root.get("routerSpec");
     let balance = router.as_ref().and_then(balance);
     let Some(engines) = root.get("servingEngineSpec") else { return };
@@ -14,11 +14,11 @@ pub(super) fn read(root: &View<'_>, draft: &mut Draft) {
     for item in engines.list("modelSpec") {
         let Some(name) = item.take("name", "pools") else { continue };
         let mut words = Vec::new();
-        if let Some(view) = item.at(&["vllmConfig", "extraArgs"]) {
-            view.mapped("models: the names that the server goes by");
-            words = view.texts();
+        if let Some(node) = item.at(&["vllmConfig", "extraArgs"]) {
+            node.mapped("models: the names that the server goes by");
+            words = node.texts();
         }
-        let mut served = Arguments::of(&words).served;
+        let mut served = VllmArguments::of(&words).served;
         let url = item.take("modelURL", "models.*.aliases");
         if served.is_empty() {
             served.extend(url);
@@ -37,10 +37,10 @@ pub(super) fn read(root: &View<'_>, draft: &mut Draft) {
         let pool = pool_name(&name);
         let variable = variable(&name, "ADDRESS");
         let address = format!("${{{variable}:-vllm-{name}-engine-service.default.svc.cluster.local:{port}}}");
-        let mut settings = Mapping::default();
+        let mut settings = YamlMapping::default();
         settings.maybe("balance", balance.clone());
-        draft.pools.entry(pool.clone()).or_insert_with(|| Pool {
-            endpoints: vec![Endpoint { address, weight: None }],
+        draft.pools.entry(pool.clone()).or_insert_with(|| PoolDraft {
+            endpoints: vec![EndpointDraft { address, weight: None }],
             settings,
             remarks: vec![format!(
                 "The production stack's servers of `{name}`, without its router. Their Service is named after the Helm \
@@ -57,14 +57,14 @@ pub(super) fn read(root: &View<'_>, draft: &mut Draft) {
 }
 
 /// Reads how the chart's own router chooses among replicas.
-fn balance(router: &View<'_>) -> Option<Mapping> {
+fn balance(router: &SourceNode<'_>) -> Option<YamlMapping> {
     let logic = router.take("routingLogic", "pools.*.balance.strategy")?;
     let key = router.get("sessionKey");
-    let mut balance = Mapping::default();
+    let mut balance = YamlMapping::default();
     match logic.as_str() {
         "session" => {
-            let header = key.as_ref().and_then(View::text).unwrap_or("x-user-id");
-            balance.put("strategy", "hash").put("hash_on", Out::of("header", header));
+            let header = key.as_ref().and_then(SourceNode::text).unwrap_or("x-user-id");
+            balance.put("strategy", "hash").put("hash_on", YamlValue::of("header", header));
             if let Some(key) = key {
                 key.mapped("pools.*.balance.hash_on.header");
             }

@@ -17,24 +17,24 @@ fn repository(path: &str) -> PathBuf {
     FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn source(path: &FilePath) -> Source {
+fn source(path: &FilePath) -> ImportSource {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-    Source { name, text: fs::read_to_string(path).unwrap() }
+    ImportSource { name, text: fs::read_to_string(path).unwrap() }
 }
 
 /// Imports texts and loads what came of them, without any variable set.
-fn loaded(sources: &[Source]) -> (Imported, Policy) {
+fn loaded(sources: &[ImportSource]) -> (ImportOutput, Policy) {
     let imported = import(sources).unwrap_or_else(|error| panic!("{error}"));
-    let environment = Files(sources.to_vec());
+    let environment = ToolFiles(sources.to_vec());
     let policy = load(&imported.policy, FilePath::new("."), &environment, Some(&conditions::DOMAINS));
     let policy = policy.unwrap_or_else(|issues| panic!("{issues}\n{}", imported.policy));
     (imported, policy)
 }
 
 /// An environment without variables, whose files are the sources.
-struct Files(Vec<Source>);
+struct ToolFiles(Vec<ImportSource>);
 
-impl super::super::Environment for Files {
+impl super::super::Environment for ToolFiles {
     fn var(&self, name: &str) -> Option<String> {
         Fixed::default().var(name)
     }
@@ -48,7 +48,7 @@ impl super::super::Environment for Files {
 }
 
 /// Other systems' own files, where they lie beside the repository.
-fn given(paths: &[&str]) -> Option<Vec<Source>> {
+fn given(paths: &[&str]) -> Option<Vec<ImportSource>> {
     let folder = repository("../shared/configs");
     if !folder.is_dir() {
         eprintln!("skipped: {} is not here", folder.display());
@@ -110,7 +110,7 @@ const OWN: [&[&str]; 9] = [
     &["stack.yaml"],
 ];
 
-fn own(paths: &[&str]) -> Vec<Source> {
+fn own(paths: &[&str]) -> Vec<ImportSource> {
     paths.iter().map(|path| source(&repository("tests/import").join(path))).collect()
 }
 
@@ -135,7 +135,7 @@ fn unmentioned(node: &Node, path: &Path, known: &HashSet<String>, found: &mut Ve
 }
 
 /// Holds the account of an import to every key of its sources.
-fn assert_nothing_is_unmentioned(sources: &[Source], imported: &Imported) {
+fn assert_nothing_is_unmentioned(sources: &[ImportSource], imported: &ImportOutput) {
     for document in documents(sources).unwrap() {
         let file = &sources[document.source].name;
         let notes = imported.notes.iter().filter(|note| note.file == *file);
@@ -152,17 +152,17 @@ fn assert_nothing_is_unmentioned(sources: &[Source], imported: &Imported) {
     }
     for note in &imported.notes {
         let lines = sources.iter().find(|source| source.name == note.file).unwrap().text.lines().count();
-        assert!((1..=lines).contains(&note.line) && !note.fate.reason().is_empty(), "{note:?}");
+        assert!((1..=lines).contains(&note.line) && !note.outcome.reason().is_empty(), "{note:?}");
     }
 }
 
-fn note<'a>(imported: &'a Imported, path: &str) -> &'a Fate {
+fn note<'a>(imported: &'a ImportOutput, path: &str) -> &'a KeyOutcome {
     let found = imported.notes.iter().find(|note| note.path == path);
-    &found.unwrap_or_else(|| panic!("no note on {path}: {:#?}", imported.notes)).fate
+    &found.unwrap_or_else(|| panic!("no note on {path}: {:#?}", imported.notes)).outcome
 }
 
-fn is_broken(imported: &Imported, path: &str) -> bool {
-    matches!(note(imported, path), Fate::Broken { .. })
+fn is_broken(imported: &ImportOutput, path: &str) -> bool {
+    matches!(note(imported, path), KeyOutcome::Broken { .. })
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn every_file_of_other_systems_becomes_a_policy_and_nothing_goes_unmentioned() {
         let (imported, _) = loaded(&sources);
         assert_nothing_is_unmentioned(&sources, &imported);
         for note in &imported.notes {
-            assert_ne!(note.fate.reason(), ledger::UNKNOWN, "{note:?}");
+            assert_ne!(note.outcome.reason(), report::UNKNOWN, "{note:?}");
         }
     }
 }
@@ -209,18 +209,18 @@ fn definitions_of_kinds_are_told_and_change_nothing() {
 #[test]
 fn dialects_are_told_by_their_keys() {
     let told = |file: &str| recognise(&own(&[file])[0].text);
-    assert_eq!(told("decisions.yaml"), Dialect::Decisions);
-    assert_eq!(told("categories.yaml"), Dialect::Categories);
-    assert_eq!(told("values.yaml"), Dialect::Decisions);
-    assert_eq!(told("commandline.yaml"), Dialect::CommandLine);
-    assert_eq!(told("canonical.yaml"), Dialect::Canonical);
-    assert_eq!(told("manifests.yaml"), Dialect::Manifests);
-    assert_eq!(told("cloud.template"), Dialect::Manifests);
-    assert_eq!(told("stack.yaml"), Dialect::ProductionStack);
-    assert_eq!(told("tools.json"), Dialect::Tools);
-    assert_eq!(recognise("version: 1\nmodels: {}\n"), Dialect::Signalbox);
-    assert_eq!(recognise("a: [1"), Dialect::Unknown);
-    assert_eq!(recognise("just text"), Dialect::Unknown);
+    assert_eq!(told("decisions.yaml"), ConfigDialect::Decisions);
+    assert_eq!(told("categories.yaml"), ConfigDialect::Categories);
+    assert_eq!(told("values.yaml"), ConfigDialect::Decisions);
+    assert_eq!(told("commandline.yaml"), ConfigDialect::CommandLine);
+    assert_eq!(told("canonical.yaml"), ConfigDialect::Canonical);
+    assert_eq!(told("manifests.yaml"), ConfigDialect::Manifests);
+    assert_eq!(told("cloud.template"), ConfigDialect::Manifests);
+    assert_eq!(told("stack.yaml"), ConfigDialect::ProductionStack);
+    assert_eq!(told("tools.json"), ConfigDialect::Tools);
+    assert_eq!(recognise("version: 1\nmodels: {}\n"), ConfigDialect::Signalbox);
+    assert_eq!(recognise("a: [1"), ConfigDialect::Unknown);
+    assert_eq!(recognise("just text"), ConfigDialect::Unknown);
 }
 
 #[test]
@@ -247,8 +247,8 @@ fn what_did_nothing_in_the_original_is_flagged() {
     ] {
         assert!(is_broken(&imported, path), "{path}: {:?}", note(&imported, path));
     }
-    assert_eq!(note(&imported, "made_up_key").reason(), ledger::UNKNOWN);
-    assert!(matches!(note(&imported, "tools.tools_db_path"), Fate::Unsupported { .. }));
+    assert_eq!(note(&imported, "made_up_key").reason(), report::UNKNOWN);
+    assert!(matches!(note(&imported, "tools.tools_db_path"), KeyOutcome::Unsupported { .. }));
     let (imported, _) = loaded(&own(&["manifests.yaml"]));
     assert!(is_broken(&imported, "EnvoyFilter/router"));
     assert!(is_broken(&imported, "DestinationRule/epp spec.trafficPolicy.tls.insecureSkipVerify"));
@@ -271,7 +271,7 @@ fn guards_of_the_older_dialects_hold_for_requests_that_name_a_model_too() {
 }
 
 /// The decisions of the guides, with a detector and its plugin as given.
-fn with_detector(mitigation: &str, plugin: &str) -> (Imported, Policy) {
+fn with_detector(mitigation: &str, plugin: &str) -> (ImportOutput, Policy) {
     let mut sources = own(&["decisions.yaml"]);
     let text = sources[0].text.replace("{enabled: true, use_nli: false}", plugin);
     sources[0].text = format!("{text}\nhallucination_mitigation: {mitigation}\n");
@@ -299,8 +299,8 @@ fn a_detector_that_a_decision_asks_for_becomes_a_model_of_the_classifier() {
         ("decisions[2].plugins[1].configuration.use_nli", false),
         ("decisions[2].plugins[1].configuration.unverified_factual_action", true),
     ] {
-        let fate = note(&imported, path);
-        assert_eq!(matches!(fate, Fate::Unsupported { .. }), !is_supported, "{path}: {fate:?}");
+        let outcome = note(&imported, path);
+        assert_eq!(matches!(outcome, KeyOutcome::Unsupported { .. }), !is_supported, "{path}: {outcome:?}");
     }
 }
 
@@ -324,11 +324,11 @@ fn vsrs_own_detector_and_repositories_come_from_the_hub_and_what_is_off_stays_of
     let guard = find("tree").plugins.guards.answer.as_ref().unwrap();
     assert_eq!((guard.hallucination.action, guard.cuts_jailbreak), (HallucinationAction::Log, true));
     let path = "global.model_catalog.modules.hallucination_mitigation.detector.min_span_length";
-    assert!(matches!(note(&imported, path), Fate::Unsupported { .. }));
+    assert!(matches!(note(&imported, path), KeyOutcome::Unsupported { .. }));
 }
 
 /// The canonical configuration with a detector whose path stands among the system's models.
-fn own_canonical() -> Vec<Source> {
+fn own_canonical() -> Vec<ImportSource> {
     let mut sources = own(&["canonical.yaml"]);
     let plugin =
         "- {type: hallucination, configuration: {enabled: true, hallucination_action: none}}\n        ";
@@ -356,7 +356,7 @@ fn signals_of_equal_names_stand_apart() {
     let (imported, policy) = loaded(&own(&["canonical.yaml"]));
     let names: Vec<&str> = policy.signals.iter().map(|signal| signal.name.as_str()).collect();
     assert!(names.contains(&"steps") && names.contains(&"structure_steps"), "{names:?}");
-    assert!(matches!(note(&imported, "routing.decisions[2]"), Fate::Unsupported { .. }));
+    assert!(matches!(note(&imported, "routing.decisions[2]"), KeyOutcome::Unsupported { .. }));
     assert!(is_broken(&imported, "recipes[1]"), "{:?}", note(&imported, "recipes[1]"));
 }
 
@@ -408,7 +408,7 @@ fn one_configuration_is_meant_and_our_own_passes_through() {
     let ours = source(&repository("tests/policies/valid/everything.yaml"));
     assert_eq!(import(std::slice::from_ref(&ours)).unwrap().policy, ours.text);
     assert_eq!(native("x", &ours.text).unwrap(), ours.text);
-    assert!(native("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# Imported from x"));
+    assert!(native("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# ImportOutput from x"));
 }
 
 fn yaml_value() -> impl Strategy<Value = String> {
@@ -450,7 +450,7 @@ proptest! {
         "version: v0.3\nproviders: ", "decisions: [{rules: {}}]\nmodel_config: ", "model_config: {}\ncategories: ",
         "apiVersion: v1\nkind: HTTPRoute\nspec: ", "servingEngineSpec: ", "version: v0.1\nsignals: ",
     ])) {
-        let sources = [Source { name: "x".to_owned(), text: format!("{head}{value}\n") }];
+        let sources = [ImportSource { name: "x".to_owned(), text: format!("{head}{value}\n") }];
         if let Ok(imported) = import(&sources) {
             assert_nothing_is_unmentioned(&sources, &imported);
         }
@@ -462,10 +462,10 @@ proptest! {
         let lines: Vec<&str> = whole.text.lines().collect();
         let cut = cut % lines.len();
         let text: Vec<&str> = lines.iter().enumerate().filter(|(at, _)| *at != cut).map(|(_, line)| *line).collect();
-        let sources = [Source { name: whole.name, text: text.join("\n") }];
+        let sources = [ImportSource { name: whole.name, text: text.join("\n") }];
         if let Ok(imported) = import(&sources) {
             let policy = load(&imported.policy, FilePath::new("."), &Fixed::default(), None);
-            prop_assert!(policy.is_ok() || imported.dialect == Dialect::Signalbox, "{}\n{}", policy.unwrap_err(), imported.policy);
+            prop_assert!(policy.is_ok() || imported.dialect == ConfigDialect::Signalbox, "{}\n{}", policy.unwrap_err(), imported.policy);
         }
     }
 }

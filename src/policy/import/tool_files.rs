@@ -1,16 +1,16 @@
-//! Owns the files given beside a configuration that it refers to. Refuses to read them.
+//! Owns the tool lists given beside a configuration that it refers to. Refuses to read them.
 
-use super::view::View;
+use super::source_node::SourceNode;
 
 /// The names of the lists of tools that were given.
 #[derive(Debug, Default)]
-pub(super) struct Files<'a> {
+pub(super) struct ToolFiles<'a> {
     pub(super) tools: Vec<&'a str>,
 }
 
-impl Files<'_> {
-    /// Finds the file that a path in a configuration means among those given, and writes down what came of it.
-    pub(super) fn tools(&self, path: &View<'_>) -> Option<String> {
+impl ToolFiles<'_> {
+    /// Finds the given file that a path in a configuration means, and records the outcome.
+    pub(super) fn tools(&self, path: &SourceNode<'_>) -> Option<String> {
         let last = |path: &str| path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
         let wanted = last(path.text()?);
         let found = self.tools.iter().find(|given| last(given) == wanted);

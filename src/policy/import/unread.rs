@@ -1,8 +1,8 @@
-//! Owns why keys are passed over that the import knows but does not read. Refuses to know those that it reads.
+//! Owns why the import ignores keys that it knows but does not read. Refuses to know those that it reads.
 
 use super::super::issue::Segment;
-use super::dialect::Dialect;
-use super::ledger::Fate;
+use super::dialect::ConfigDialect;
+use super::report::KeyOutcome;
 
 const CLASSIFIER: &str = "one built-in classifier answers every question; `classifier` chooses another";
 const TRACES: &str = "metrics are always there, and the server file says where logs go";
@@ -105,8 +105,8 @@ const STACK: &[(&str, &str)] = &[
     ("sharedStorage", "the chart starts the servers; nothing here does"),
 ];
 
-/// Says why a key is passed over, if the import knows it.
-pub(super) fn why(dialect: Dialect, wrapped: Option<&str>, segments: &[Segment]) -> Option<Fate> {
+/// Why a key is ignored, if the import knows it.
+pub(super) fn why(dialect: ConfigDialect, wrapped: Option<&str>, segments: &[Segment]) -> Option<KeyOutcome> {
     let segments = match (wrapped, segments) {
         (None, segments) => segments,
         (Some(key), [Segment::Key(first), rest @ ..]) if first == key => rest,
@@ -114,24 +114,24 @@ pub(super) fn why(dialect: Dialect, wrapped: Option<&str>, segments: &[Segment])
         (Some(_), []) => return None,
     };
     let (known, lost) = match dialect {
-        Dialect::Categories | Dialect::Decisions => (LEGACY, LEGACY_LOST),
-        Dialect::Canonical | Dialect::CommandLine => (CANONICAL, CANONICAL_LOST),
-        Dialect::ProductionStack => (STACK, &[][..]),
-        Dialect::Tools => return Some(ignored("read when the policy is loaded")),
-        Dialect::Unknown => return Some(ignored("no configuration that the import knows")),
-        Dialect::Signalbox | Dialect::Manifests => return None,
+        ConfigDialect::Categories | ConfigDialect::Decisions => (LEGACY, LEGACY_LOST),
+        ConfigDialect::Canonical | ConfigDialect::CommandLine => (CANONICAL, CANONICAL_LOST),
+        ConfigDialect::ProductionStack => (STACK, &[][..]),
+        ConfigDialect::Tools => return Some(ignored("read when the policy is loaded")),
+        ConfigDialect::Unknown => return Some(ignored("no configuration that the import knows")),
+        ConfigDialect::Signalbox | ConfigDialect::Manifests => return None,
     };
     let under = |list: &[(&str, &'static str)]| {
         list.iter().find(|(pattern, _)| lies_under(pattern, segments)).map(|(_, why)| *why)
     };
     if let Some(why) = under(lost) {
-        return Some(Fate::Unsupported { why: why.to_owned() });
+        return Some(KeyOutcome::Unsupported { why: why.to_owned() });
     }
     under(known).map(ignored)
 }
 
-/// Says why a part of a Kubernetes object is passed over.
-pub(super) fn of_object(kind: &str, segments: &[Segment]) -> Option<Fate> {
+/// Why a part of a Kubernetes object is ignored.
+pub(super) fn of_object(kind: &str, segments: &[Segment]) -> Option<KeyOutcome> {
     let [Segment::Key(first), rest @ ..] = segments else {
         return whole(kind).map(ignored);
     };
@@ -151,7 +151,7 @@ pub(super) fn of_object(kind: &str, segments: &[Segment]) -> Option<Fate> {
     }
 }
 
-/// Says why no object of a kind is read at all.
+/// Why no object of a kind is read at all.
 fn whole(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "HTTPRoute" | "AIGatewayRoute" | "Service" | "InferencePool" | "ServiceEntry" | "DestinationRule"
@@ -176,11 +176,11 @@ fn whole(kind: &str) -> Option<&'static str> {
     })
 }
 
-fn ignored(why: &str) -> Fate {
-    Fate::Ignored { why: why.to_owned() }
+fn ignored(why: &str) -> KeyOutcome {
+    KeyOutcome::Ignored { why: why.to_owned() }
 }
 
-/// Says whether a path is, or leads through, what a pattern stands for; `*` is any one step.
+/// Whether a path matches a pattern or lies under one that does; `*` is any one step.
 fn lies_under(pattern: &str, segments: &[Segment]) -> bool {
     let mut steps = pattern.split('.');
     let mut path = segments.iter();

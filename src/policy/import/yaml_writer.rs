@@ -8,37 +8,37 @@ const WIDTH: usize = 110;
 
 /// A value of the text that is written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Out {
+pub(super) enum YamlValue {
     /// A number, a truth value or a duration, as it stands.
     Plain(String),
     /// A text that means itself: its dollar signs are doubled.
     Text(String),
     /// A text whose `${VAR:-default}` is meant.
     Expanded(String),
-    List(Vec<Out>),
-    Map(Mapping),
+    List(Vec<YamlValue>),
+    Map(YamlMapping),
 }
 
 /// The keys of a mapping, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Mapping(Vec<Pair>);
+pub(super) struct YamlMapping(Vec<YamlEntry>);
 
 #[derive(Debug, Clone, PartialEq)]
-struct Pair {
+struct YamlEntry {
     key: String,
-    value: Out,
+    value: YamlValue,
     remark: Option<String>,
 }
 
-impl Mapping {
+impl YamlMapping {
     /// Adds a key.
-    pub(super) fn put(&mut self, key: &str, value: impl Into<Out>) -> &mut Self {
-        self.0.push(Pair { key: key.to_owned(), value: value.into(), remark: None });
+    pub(super) fn put(&mut self, key: &str, value: impl Into<YamlValue>) -> &mut Self {
+        self.0.push(YamlEntry { key: key.to_owned(), value: value.into(), remark: None });
         self
     }
 
     /// Adds a key where there is a value for it.
-    pub(super) fn maybe(&mut self, key: &str, value: Option<impl Into<Out>>) -> &mut Self {
+    pub(super) fn maybe(&mut self, key: &str, value: Option<impl Into<YamlValue>>) -> &mut Self {
         if let Some(value) = value {
             self.put(key, value);
         }
@@ -54,7 +54,7 @@ impl Mapping {
     }
 
     /// Adds a key with a mapping that has anything in it.
-    pub(super) fn filled(&mut self, key: &str, value: Mapping) -> &mut Self {
+    pub(super) fn filled(&mut self, key: &str, value: YamlMapping) -> &mut Self {
         if !value.is_empty() {
             self.put(key, value);
         }
@@ -62,11 +62,11 @@ impl Mapping {
     }
 
     /// Adds a key to the mapping at another key, which is new where there was none.
-    pub(super) fn put_in(&mut self, outer: &str, key: &str, value: impl Into<Out>) {
+    pub(super) fn put_in(&mut self, outer: &str, key: &str, value: impl Into<YamlValue>) {
         let known = self.0.iter_mut().find(|pair| pair.key == outer).map(|pair| &mut pair.value);
         match known {
-            Some(Out::Map(mapping)) => mapping.put(key, value),
-            _ => self.put(outer, Out::of(key, value)),
+            Some(YamlValue::Map(mapping)) => mapping.put(key, value),
+            _ => self.put(outer, YamlValue::of(key, value)),
         };
     }
 
@@ -81,7 +81,7 @@ impl Mapping {
     }
 
     /// Adds what another mapping has and this one has not.
-    pub(super) fn merge(&mut self, other: Mapping) {
+    pub(super) fn merge(&mut self, other: YamlMapping) {
         for pair in other.0 {
             if !self.has(&pair.key) {
                 self.0.push(pair);
@@ -96,7 +96,7 @@ impl Mapping {
             remark(&mut text, line, 0);
         }
         for (index, pair) in self.0.iter().enumerate() {
-            let is_long = matches!(&pair.value, Out::Map(_)) || flow(&pair.value).is_none();
+            let is_long = matches!(&pair.value, YamlValue::Map(_)) || flow(&pair.value).is_none();
             if is_long || (index == 0 && !head.is_empty()) {
                 text.push('\n');
             }
@@ -106,66 +106,66 @@ impl Mapping {
     }
 }
 
-impl Out {
+impl YamlValue {
     /// Makes a mapping of one key.
-    pub(super) fn of(key: &str, value: impl Into<Out>) -> Self {
-        let mut mapping = Mapping::default();
+    pub(super) fn of(key: &str, value: impl Into<YamlValue>) -> Self {
+        let mut mapping = YamlMapping::default();
         mapping.put(key, value);
         Self::Map(mapping)
     }
 }
 
-impl From<Mapping> for Out {
-    fn from(mapping: Mapping) -> Self {
+impl From<YamlMapping> for YamlValue {
+    fn from(mapping: YamlMapping) -> Self {
         Self::Map(mapping)
     }
 }
 
-impl From<&str> for Out {
+impl From<&str> for YamlValue {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<String> for Out {
+impl From<String> for YamlValue {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<bool> for Out {
+impl From<bool> for YamlValue {
     fn from(flag: bool) -> Self {
         Self::Plain(flag.to_string())
     }
 }
 
-impl From<u64> for Out {
+impl From<u64> for YamlValue {
     fn from(number: u64) -> Self {
         Self::Plain(number.to_string())
     }
 }
 
-impl From<i64> for Out {
+impl From<i64> for YamlValue {
     fn from(number: i64) -> Self {
         Self::Plain(number.to_string())
     }
 }
 
-impl From<f64> for Out {
+impl From<f64> for YamlValue {
     fn from(number: f64) -> Self {
         // Four digits are all that a score has; more would only show how fractions are stored.
         Self::Plain(((number * 10_000.0).round() / 10_000.0).to_string())
     }
 }
 
-impl From<Vec<String>> for Out {
+impl From<Vec<String>> for YamlValue {
     fn from(texts: Vec<String>) -> Self {
         Self::List(texts.into_iter().map(Self::Text).collect())
     }
 }
 
-impl From<Vec<Out>> for Out {
-    fn from(items: Vec<Out>) -> Self {
+impl From<Vec<YamlValue>> for YamlValue {
+    fn from(items: Vec<YamlValue>) -> Self {
         Self::List(items)
     }
 }
@@ -189,7 +189,7 @@ fn remark(text: &mut String, remark: &str, indent: usize) {
 }
 
 /// Writes a key and its value; what stands directly under the root never shares a line.
-fn write_pair(text: &mut String, pair: &Pair, indent: usize, level: usize) {
+fn write_pair(text: &mut String, pair: &YamlEntry, indent: usize, level: usize) {
     if let Some(said) = &pair.remark {
         remark(text, said, indent);
     }
@@ -197,9 +197,9 @@ fn write_pair(text: &mut String, pair: &Pair, indent: usize, level: usize) {
     write_value(text, &pair.value, indent, level, pair.key.len() + 2);
 }
 
-fn write_value(text: &mut String, value: &Out, indent: usize, level: usize, used: usize) {
-    let is_open = level == 0 && matches!(value, Out::Map(mapping) if !mapping.is_empty());
-    let is_scalar = !matches!(value, Out::Map(_) | Out::List(_));
+fn write_value(text: &mut String, value: &YamlValue, indent: usize, level: usize, used: usize) {
+    let is_open = level == 0 && matches!(value, YamlValue::Map(mapping) if !mapping.is_empty());
+    let is_scalar = !matches!(value, YamlValue::Map(_) | YamlValue::List(_));
     if let Some(line) = flow(value).filter(|line| {
         is_scalar || (!is_open && !is_list_of_maps(value, level) && indent + used + line.len() <= WIDTH)
     }) {
@@ -208,43 +208,43 @@ fn write_value(text: &mut String, value: &Out, indent: usize, level: usize, used
     }
     text.push('\n');
     match value {
-        Out::Map(mapping) => {
+        YamlValue::Map(mapping) => {
             for pair in &mapping.0 {
                 write_pair(text, pair, indent + 2, level + 1);
             }
         }
-        Out::List(items) => items.iter().for_each(|item| write_item(text, item, indent + 2, level + 1)),
-        Out::Plain(_) | Out::Text(_) | Out::Expanded(_) => {}
+        YamlValue::List(items) => items.iter().for_each(|item| write_item(text, item, indent + 2, level + 1)),
+        YamlValue::Plain(_) | YamlValue::Text(_) | YamlValue::Expanded(_) => {}
     }
 }
 
 /// Decisions are read one below the other, however short.
-fn is_list_of_maps(value: &Out, level: usize) -> bool {
+fn is_list_of_maps(value: &YamlValue, level: usize) -> bool {
     level <= 2
-        && matches!(value, Out::List(items) if items.iter().any(|item| matches!(item, Out::Map(map) if map.has("name"))))
+        && matches!(value, YamlValue::List(items) if items.iter().any(|item| matches!(item, YamlValue::Map(map) if map.has("name"))))
 }
 
-fn write_item(text: &mut String, item: &Out, indent: usize, level: usize) {
-    let has_name = matches!(item, Out::Map(map) if map.has("name"));
+fn write_item(text: &mut String, item: &YamlValue, indent: usize, level: usize) {
+    let has_name = matches!(item, YamlValue::Map(map) if map.has("name"));
     match (item, flow(item)) {
         (_, Some(line)) if !has_name && indent + line.len() <= WIDTH => {
             let _ = writeln!(text, "{:indent$}- {line}", "");
         }
-        (Out::Map(mapping), _) => {
+        (YamlValue::Map(mapping), _) => {
             let mut body = String::new();
             for (index, pair) in mapping.0.iter().enumerate() {
                 if index == 0 {
                     if let Some(said) = &pair.remark {
                         remark(text, said, indent);
                     }
-                    write_pair(&mut body, &Pair { remark: None, ..pair.clone() }, indent + 2, level + 1);
+                    write_pair(&mut body, &YamlEntry { remark: None, ..pair.clone() }, indent + 2, level + 1);
                 } else {
                     write_pair(&mut body, pair, indent + 2, level + 1);
                 }
             }
             let _ = write!(text, "{:indent$}- {}", "", body.trim_start());
         }
-        (Out::List(items), _) => {
+        (YamlValue::List(items), _) => {
             let _ = writeln!(text, "{:indent$}-", "");
             for item in items {
                 write_item(text, item, indent + 2, level + 1);
@@ -257,15 +257,15 @@ fn write_item(text: &mut String, item: &Out, indent: usize, level: usize) {
 }
 
 /// Writes a value on one line, unless a remark stands in it.
-fn flow(value: &Out) -> Option<String> {
+fn flow(value: &YamlValue) -> Option<String> {
     Some(match value {
-        Out::Plain(text) => text.clone(),
-        Out::Text(text) => scalar(&text.replace('$', "$$")),
-        Out::Expanded(text) => quoted(text),
-        Out::List(items) => {
+        YamlValue::Plain(text) => text.clone(),
+        YamlValue::Text(text) => scalar(&text.replace('$', "$$")),
+        YamlValue::Expanded(text) => quoted(text),
+        YamlValue::List(items) => {
             format!("[{}]", items.iter().map(flow).collect::<Option<Vec<_>>>()?.join(", "))
         }
-        Out::Map(mapping) => {
+        YamlValue::Map(mapping) => {
             let pairs = mapping.0.iter().map(|pair| {
                 pair.remark.is_none().then_some(())?;
                 Some(format!("{}: {}", scalar(&pair.key), flow(&pair.value)?))
@@ -300,13 +300,13 @@ mod tests {
 
     #[test]
     fn short_things_share_a_line_and_remarks_stand_above() {
-        let mut inner = Mapping::default();
+        let mut inner = YamlMapping::default();
         inner.put("any", vec!["a b".to_owned(), "on".to_owned(), "5".to_owned(), "$x".to_owned()]);
-        let mut decision = Mapping::default();
+        let mut decision = YamlMapping::default();
         decision.put("name", "math").remark("why").put("priority", 10_i64).put("when", inner.clone());
-        let mut root = Mapping::default();
-        root.put("version", 1_u64).put("signals", Out::of("s", inner));
-        root.put("decisions", vec![Out::Map(decision)]);
+        let mut root = YamlMapping::default();
+        root.put("version", 1_u64).put("signals", YamlValue::of("s", inner));
+        root.put("decisions", vec![YamlValue::Map(decision)]);
         let text = root.document(&["head".to_owned()]);
         let expected = "# head\n\nversion: 1\n\nsignals:\n  s: {any: [a b, \"on\", \"5\", \"$$x\"]}\n\ndecisions:\n  # why\n  \
                         - name: math\n    priority: 10\n    when: {any: [a b, \"on\", \"5\", \"$$x\"]}\n";
@@ -316,8 +316,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_text_comes_back_as_it_was(key in "\\PC{1,20}", text in "\\PC{0,120}") {
-            let mut root = Mapping::default();
-            root.put(&key, Out::List(vec![Out::Text(text.clone())]));
+            let mut root = YamlMapping::default();
+            root.put(&key, YamlValue::List(vec![YamlValue::Text(text.clone())]));
             let written = root.document(&[]);
             let tree = yaml::parse(&written).map_err(|issue| TestCaseError::fail(format!("{issue}: {written}")))?;
             let Kind::Map(entries) = tree.kind else { return Err(TestCaseError::fail(written)) };
