@@ -5,10 +5,10 @@ mod demo;
 mod eval;
 mod explain;
 mod import;
+mod offline;
 mod schema;
 mod serve;
 mod sim;
-mod trial;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -57,7 +57,7 @@ impl Cli {
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
-                complain(&*failure);
+                print_failure(&*failure);
                 ExitCode::FAILURE
             }
         }
@@ -72,11 +72,11 @@ fn sim_to_end(args: sim::SimArgs) -> Result<(), Failure> {
 }
 
 #[expect(clippy::print_stderr, reason = "a failed command says why")]
-fn complain(failure: &dyn std::error::Error) {
+fn print_failure(failure: &dyn std::error::Error) {
     eprintln!("signalbox: {failure}");
 }
 
-#[expect(clippy::print_stdout, reason = "what a command is asked to say goes to standard output")]
+#[expect(clippy::print_stdout, reason = "a command's output goes to standard output")]
 fn say(text: &str) {
     println!("{text}");
 }

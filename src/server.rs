@@ -1,6 +1,6 @@
-//! Owns the assembly: from a checked configuration to a process that serves, drains and ends.
+//! Owns the assembly of the process: from a checked configuration to one that serves, drains and ends.
 //!
-//! Knows what exists and in which order it starts; does nothing of it itself.
+//! Knows what exists and in which order it starts; the work is done elsewhere.
 
 mod listen;
 mod shutdown;
@@ -13,13 +13,13 @@ use crate::policy::ServerSpec;
 use crate::proxy::{AccessLog, Gateway};
 use crate::snapshot::{Addresses, Live, Snapshot};
 use crate::vitals::Vitals;
-use listen::{Certificate, Reserved};
+use listen::{ListenerCertificate, ReservedAddress};
 use pingora::apps::HttpServerOptions;
 use pingora::prelude::{Opt, Server};
 use pingora::server::RunArgs;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::background_service;
-use shutdown::{Farewell, Signals};
+use shutdown::{GracefulShutdown, ShutdownSignals};
 use socket2::Socket;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,19 +27,19 @@ use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What a process is made of.
+/// What a server process is made of.
 pub struct Setup {
     /// The policy, followed while the process runs.
     pub policy: PolicyFile,
     /// Listeners and limits.
     pub spec: ServerSpec,
-    /// Where each request's line goes.
+    /// The access log.
     pub access_log: AccessLog,
     /// Whether to take the listeners over from a running process.
     pub upgrade: bool,
 }
 
-/// Why a process does not serve.
+/// Why a server process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The policy is wrong or cannot be built.
@@ -50,7 +50,7 @@ pub enum ServeError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A listener's certificate is unusable.
@@ -71,13 +71,13 @@ pub enum ServeError {
 pub struct Bound {
     /// Where clients connect, in the order of the configuration.
     pub listeners: Vec<SocketAddr>,
-    /// Where the operator asks.
+    /// The admin listener.
     pub admin: SocketAddr,
 }
 
-/// Serves until the process is told to end; `announce` hears once when clients can connect.
+/// Serves until a signal ends the process; `announce` is called once, when clients can connect.
 pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeError> {
-    // Whoever installed one first chose the same.
+    // Another part of the process may have installed the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -89,7 +89,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let metrics = Arc::new(Metrics::new());
     let fault = Arc::new(RwLock::new(None));
 
-    let (admin_socket, reserved) = claim(setup)?;
+    let (admin_socket, reserved) = reserve_addresses(setup)?;
     let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
 
     control.spawn(Resolver::new(Arc::clone(&live)).run());
@@ -113,40 +113,46 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     control.spawn(Prober::new(Arc::clone(&live), Arc::new(gateway.peer_of())).run());
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());
-    let farewell =
-        Farewell::new(Arc::clone(&vitals), setup.spec.drain_timeout, Arc::clone(&handed_over), done.clone());
-    let server = assemble(setup, gateway, farewell, &reserved, &control)?;
-    let signals = Signals::new(Arc::clone(&vitals), setup.spec.drain_delay);
+    let shutdown = GracefulShutdown::new(
+        Arc::clone(&vitals),
+        setup.spec.drain_timeout,
+        Arc::clone(&handed_over),
+        done.clone(),
+    );
+    let server = assemble(setup, gateway, shutdown, &reserved, &control)?;
+    let signals = ShutdownSignals::new(Arc::clone(&vitals), setup.spec.drain_delay);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
-        // Nobody listens any more if the farewell was quicker.
+        // The receiver is gone if the graceful shutdown was quicker.
         let _ = done.send(());
     })?;
 
-    let bound = Bound { listeners: reserved.iter().map(Reserved::address).collect(), admin: admin_address };
+    let bound =
+        Bound { listeners: reserved.iter().map(ReservedAddress::address).collect(), admin: admin_address };
     control.block_on(listen::until_reachable(&bound.listeners));
-    // Ready is what the operator's port says, so it opens last; a predecessor answers there until then.
+    // The admin port reports ready, so it opens last; a predecessor answers there until then.
     let admin_listener = control
         .block_on(async { listen::listen(admin_socket) })
         .map_err(|source| ServeError::Listen { address: admin_address, source })?;
     control.spawn(admin.serve(admin_listener, handed_over));
     drop(reserved);
     announce(&bound);
-    // The sender lives in the server's thread: either it or the farewell speaks before both are gone.
+    // Each sender sends before it is dropped: the server's thread, or the graceful shutdown.
     let _ = ended.recv();
     save_answers(&live);
     control.shutdown_timeout(Duration::from_millis(100));
     Ok(())
 }
 
-/// Takes the operator's port and the listeners' addresses, each of which must be free unless it is handed over.
-fn claim(setup: &Setup) -> Result<(Socket, Vec<Reserved>), ServeError> {
+/// Reserves the addresses of the admin port and the listeners; each must be free unless it is handed over.
+fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), ServeError> {
     let listening = |address| move |source| ServeError::Listen { address, source };
     let free = |address| if setup.upgrade { Ok(()) } else { listen::ensure_free(address) };
     let address = setup.spec.admin;
     let admin = free(address).and_then(|()| listen::reusable(address)).map_err(listening(address))?;
     let addresses = setup.spec.listeners.iter().map(|listener| listener.address);
-    let reserve = |address| free(address).and_then(|()| Reserved::new(address)).map_err(listening(address));
+    let reserve =
+        |address| free(address).and_then(|()| ReservedAddress::new(address)).map_err(listening(address));
     Ok((admin, addresses.map(reserve).collect::<Result<_, _>>()?))
 }
 
@@ -160,8 +166,8 @@ async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {
 fn assemble(
     setup: &Setup,
     gateway: Gateway,
-    farewell: Farewell,
-    reserved: &[Reserved],
+    shutdown: GracefulShutdown,
+    reserved: &[ReservedAddress],
     control: &tokio::runtime::Runtime,
 ) -> Result<Server, ServeError> {
     let spec = &setup.spec;
@@ -180,18 +186,18 @@ fn assemble(
         match &listener.tls {
             None => reserved.add_plain(&mut proxy),
             Some(tls) => {
-                let certificate = Certificate::load(tls)?;
+                let certificate = ListenerCertificate::load(tls)?;
                 reserved.add_tls(&mut proxy, Arc::clone(&certificate))?;
                 control.spawn(certificate.follow());
             }
         }
     }
     server.add_service(proxy);
-    server.add_service(background_service("farewell", farewell));
+    server.add_service(background_service("graceful shutdown", shutdown));
     Ok(server)
 }
 
-/// A request body of 10 MiB should not wait for window updates every 64 KiB.
+/// With the default windows a request body of 10 MiB waits for a window update every 64 KiB.
 fn h2_options() -> pingora::protocols::http::v2::server::H2Options {
     let mut options = pingora::protocols::http::v2::server::default_h2_options();
     options.initial_window_size(1 << 20).initial_connection_window_size(8 << 20);
@@ -207,11 +213,11 @@ fn configuration(spec: &ServerSpec) -> ServerConf {
         threads,
         work_stealing: true,
         upgrade_sock: spec.upgrade_socket.to_string_lossy().into_owned(),
-        // The farewell ends the process earlier, as soon as nothing is in flight.
+        // The graceful shutdown ends the process earlier, as soon as nothing is in flight.
         grace_period_seconds: Some(spec.drain_timeout.as_secs() + 5),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: 1024,
-        // The exchange bounds the attempts by the policy; this only has to be out of its way.
+        // The policy bounds the attempts; this limit only has to be higher.
         max_retries: 32,
         ..ServerConf::default()
     }

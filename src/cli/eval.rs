@@ -1,11 +1,11 @@
-//! Owns `signalbox eval`: a classifier judged on texts whose labels are known.
+//! Owns `signalbox eval`: a classifier evaluated on labelled texts.
 //!
 //! The arithmetic is `evaluation`'s.
 
 mod table;
 
 use super::Failure;
-use super::trial::{Trial, TrialArgs, bar, is_heard, runtime};
+use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
 use crate::classify::{Entity, Findings, Questions, Source};
 use crate::evaluation::{self, Latency, Outcome, Report, Samples, Signal, Span};
 use clap::{Args, ValueEnum};
@@ -23,12 +23,12 @@ pub(super) struct EvalArgs {
     file: PathBuf,
     /// What the texts are labelled with; told by the labels, when left out.
     #[arg(long, value_enum)]
-    signal: Option<Which>,
+    signal: Option<EvalSignal>,
     /// Judge this model instead of the policy's: `builtin`, a folder, or `hf://owner/name[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     model: Option<String>,
     #[command(flatten)]
-    trial: TrialArgs,
+    offline: OfflineArgs,
     /// How many texts are asked at once; one by one shows how long a single request waits on an idle machine.
     #[arg(long, value_name = "TEXTS", default_value = "1")]
     batch: NonZeroUsize,
@@ -38,13 +38,13 @@ pub(super) struct EvalArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Which {
+enum EvalSignal {
     Domain,
     Jailbreak,
     Pii,
 }
 
-/// A report, and of what.
+/// A report with its subject.
 #[derive(Serialize)]
 struct Evaluation {
     file: String,
@@ -56,27 +56,28 @@ struct Evaluation {
 impl EvalArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let text = read(&self.file)?;
-        let trial = self.trial.load(|spec| {
+        let offline = self.offline.load(|spec| {
             if let Some(model) = &self.model {
                 spec.model = source(model);
                 spec.models.clear();
             }
         })?;
         let file = self.file.display().to_string();
-        let domains: Vec<String> = trial.live.classifier.labels().iter().map(ToString::to_string).collect();
-        let samples = evaluation::read(&text, self.signal.map(Which::signal), &domains)
+        let domains: Vec<String> =
+            offline.snapshot.classifier.labels().iter().map(ToString::to_string).collect();
+        let samples = evaluation::read(&text, self.signal.map(EvalSignal::signal), &domains)
             .map_err(|bad| format!("{file}: {bad}"))?;
-        let model = answering(&trial, samples.signal)
+        let model = model_of(&offline, samples.signal)
             .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;
-        let report = runtime()?.block_on(judged(&trial, &samples, self.batch.get()));
+        let report = runtime()?.block_on(evaluate(&offline, &samples, self.batch.get()));
         let evaluation = Evaluation { file, model, report };
         let text = if self.json { serde_json::to_string(&evaluation)? } else { table::of(&evaluation) };
-        is_heard(&text)?;
+        print_line(&text)?;
         Ok(())
     }
 }
 
-impl Which {
+impl EvalSignal {
     fn signal(self) -> Signal {
         match self {
             Self::Domain => Signal::Domain,
@@ -86,7 +87,7 @@ impl Which {
     }
 }
 
-/// Reads where a model comes from, as policies write it.
+/// Parses where a model comes from, as policies write it.
 fn source(text: &str) -> Source {
     if text == "builtin" {
         return Source::Builtin;
@@ -113,26 +114,29 @@ fn questions(signal: Signal) -> Questions {
     }
 }
 
-/// The source of the model that answers.
-fn answering(trial: &Trial, signal: Signal) -> Option<String> {
-    let models = trial.live.classifier.models();
+/// The source of the model that has this signal.
+fn model_of(offline: &OfflineSnapshot, signal: Signal) -> Option<String> {
+    let models = offline.snapshot.classifier.models();
     let answers = models.iter().find(|model| !model.questions.and(questions(signal)).is_empty());
     answers.map(|model| model.source.clone())
 }
 
-async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
+async fn evaluate(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> Report {
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
-        Signal::Domain => trial.live.policy.classifier.min_confidence.fraction(),
+        Signal::Domain => offline.snapshot.policy.classifier.min_confidence.fraction(),
         Signal::Jailbreak | Signal::Pii => 1.0,
     };
-    let (bar, began) = (bar(samples.items.len()), Instant::now());
+    let (bar, began) = (progress_bar(samples.items.len()), Instant::now());
     for items in samples.items.chunks(batch) {
         let texts: Vec<String> = items.iter().map(|item| item.text.clone()).collect();
-        let asked = Instant::now();
-        let all =
-            trial.live.classifier.classify_all(&texts, questions(samples.signal), trial.deadline()).await;
-        each.extend(std::iter::repeat_n(asked.elapsed(), texts.len()));
+        let began_batch = Instant::now();
+        let all = offline
+            .snapshot
+            .classifier
+            .classify_all(&texts, questions(samples.signal), offline.deadline())
+            .await;
+        each.extend(std::iter::repeat_n(began_batch.elapsed(), texts.len()));
         for findings in all {
             if let Some(Ok(risk)) = &findings.jailbreak {
                 threshold = risk.threshold;
@@ -146,7 +150,7 @@ async fn judged(trial: &Trial, samples: &Samples, batch: usize) -> Report {
     evaluation::report(samples, &outcomes, threshold, Latency::of(each, took, batch))
 }
 
-/// The one answer that was asked for.
+/// The outcome of the one signal that was evaluated.
 fn outcome(findings: Findings, labels: &[String]) -> Outcome {
     let Findings { domain, jailbreak, pii, .. } = findings;
     let domain = domain.map(|found| {

@@ -1,18 +1,18 @@
 //! Owns `signalbox explain`: where prompts would go, and why.
 //!
-//! Decides nothing itself: it shows what the classifier and the same plan as the proxy's say.
+//! Decides nothing itself: it shows what the classifier and the proxy's own planner return.
 
 mod explanation;
 mod prompts;
 
 use super::Failure;
-use super::trial::{Trial, TrialArgs, bar, is_heard, runtime};
+use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
 use crate::classify::Questions;
 use crate::openai::{Api, ChatRequest};
 use crate::route::{Asking, plan};
 use clap::Args;
-use explanation::Explanation;
-use prompts::Prompt;
+use explanation::{Explanation, ExplanationParts};
+use prompts::ExplainPrompt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    trial: TrialArgs,
+    offline: OfflineArgs,
     /// The model that the client names; the policy's first virtual model, when left out.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -41,17 +41,17 @@ pub(super) struct ExplainArgs {
 
 impl ExplainArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let trial = self.trial.load(|_as_it_is| {})?;
-        let virtual_model = trial.live.policy.virtual_models().next().unwrap_or("auto");
+        let offline = self.offline.load(|_as_it_is| {})?;
+        let virtual_model = offline.snapshot.policy.virtual_models().next().unwrap_or("auto");
         let model = self.model.as_deref().unwrap_or(virtual_model);
         let prompts = prompts::read(&self.prompts, self.file.as_deref(), model)?;
         let questions = Questions { embedding: self.embedding, ..Questions::ALL };
-        let (runtime, bar) = (runtime()?, bar(prompts.len()));
+        let (runtime, bar) = (runtime()?, progress_bar(prompts.len()));
         for prompt in prompts {
-            let explanation = runtime.block_on(explain(&trial, &prompt, questions));
+            let explanation = runtime.block_on(explain(&offline, &prompt, questions));
             let text = if self.json { serde_json::to_string(&explanation)? } else { explanation.to_string() };
             bar.inc(1);
-            if !bar.suspend(|| is_heard(&text))? {
+            if !bar.suspend(|| print_line(&text))? {
                 break;
             }
         }
@@ -60,12 +60,17 @@ impl ExplainArgs {
     }
 }
 
-async fn explain<'a>(trial: &'a Trial, prompt: &'a Prompt, questions: Questions) -> Explanation {
+async fn explain<'a>(
+    offline: &'a OfflineSnapshot,
+    prompt: &'a ExplainPrompt,
+    questions: Questions,
+) -> Explanation {
     let request: &ChatRequest = &prompt.request;
     let text = request.prompt_text();
-    let findings = trial.live.classifier.classify(&text, questions, trial.deadline()).await;
-    let asking = Asking { api: Api::Chat, request, person: None, sent: &[], deadline: trial.deadline() };
+    let findings = offline.snapshot.classifier.classify(&text, questions, offline.deadline()).await;
+    let asking = Asking { api: Api::Chat, request, person: None, sent: &[], deadline: offline.deadline() };
     let began = Instant::now();
-    let planned = plan(&trial.live, asking).await;
-    Explanation::new(trial, prompt, &text, (findings, planned, began.elapsed()))
+    let planned = plan(&offline.snapshot, asking).await;
+    let parts = ExplanationParts { findings, planned, decide_time: began.elapsed() };
+    Explanation::new(offline, prompt, &text, parts)
 }

@@ -1,5 +1,5 @@
-//! Owns what `explain` and `eval` have in common: a policy and its classifier outside of any server, and a bar that
-//! tells how far a file is.
+//! Owns what `explain` and `eval` share: a policy with its classifier loaded outside of any server, output that may be
+//! piped, and a progress bar.
 
 use super::Failure;
 use super::demo::QUICKSTART;
@@ -16,12 +16,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What stands for the policy where none is named.
+/// The policy where none is given.
 const SHIPPED: &str = "conf/quickstart.yaml";
 
-/// Which policy is tried, and how patiently.
+/// The policy, and how long its classifier may take.
 #[derive(Debug, Args)]
-pub(super) struct TrialArgs {
+pub(super) struct OfflineArgs {
     /// The policy; conf/quickstart.yaml, as it was when this binary was built, when none is given.
     #[arg(long, value_name = "FILE", env = "SIGNALBOX_POLICY")]
     policy: Option<PathBuf>,
@@ -30,16 +30,15 @@ pub(super) struct TrialArgs {
     deadline: Duration,
 }
 
-/// A policy as it would be live, with its classifier; nothing is connected to.
-pub(super) struct Trial {
-    /// The policy and all it needs.
-    pub(super) live: Snapshot,
-    patience: Duration,
+/// A policy as a server would have it live, with its classifier; nothing is connected to.
+pub(super) struct OfflineSnapshot {
+    pub(super) snapshot: Snapshot,
+    timeout: Duration,
 }
 
-impl TrialArgs {
+impl OfflineArgs {
     /// Reads and checks the policy, and loads its classifier, which `change` may make another one.
-    pub(super) fn load(self, change: impl FnOnce(&mut Spec)) -> Result<Trial, Failure> {
+    pub(super) fn load(self, change: impl FnOnce(&mut Spec)) -> Result<OfflineSnapshot, Failure> {
         warn_on_standard_error()?;
         let environment: Arc<dyn Environment + Send + Sync> = match self.policy {
             Some(_) => Arc::new(Process),
@@ -54,39 +53,39 @@ impl TrialArgs {
         change(&mut spec);
         let classifier =
             Classifier::load(&spec).map_err(|error| format!("the classifier cannot be loaded: {error}"))?;
-        let addresses = Arc::new(taken_for_reachable(&policy));
-        let live = Snapshot::around(Arc::new(classifier), Arc::new(policy), addresses, None)?;
-        Ok(Trial { live, patience: self.deadline })
+        let addresses = Arc::new(placeholder_addresses(&policy));
+        let snapshot = Snapshot::around(Arc::new(classifier), Arc::new(policy), addresses, None)?;
+        Ok(OfflineSnapshot { snapshot, timeout: self.deadline })
     }
 }
 
-/// An address for every endpoint: where a request would go is shown as if all could be reached.
-fn taken_for_reachable(policy: &Policy) -> Addresses {
+/// An address for every endpoint, so that the plan shows them all as reachable.
+fn placeholder_addresses(policy: &Policy) -> Addresses {
     let endpoints = policy.pools.iter().flat_map(|pool| &pool.endpoints);
     let address = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     endpoints.map(|one| ((one.host.clone(), one.port), vec![address(one.port)])).collect()
 }
 
-impl Trial {
-    /// When an answer to what is asked now is too late.
+impl OfflineSnapshot {
+    /// The deadline of a classification that starts now.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.patience
+        Instant::now() + self.timeout
     }
 }
 
-/// What goes less well than it was asked for, such as a device that is missing, is said beside the answer.
+/// Logs warnings, such as that of a missing device, beside the output.
 fn warn_on_standard_error() -> Result<(), Failure> {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).without_time();
     log.with_target(false).with_writer(std::io::stderr).try_init()
 }
 
-/// The threads that a command asks the classifier from; the classifier has its own.
+/// The runtime that calls the classifier, which has threads of its own.
 pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_time().build()
 }
 
-/// A bar on standard error over `length` items; none for one item, or where nobody looks.
-pub(super) fn bar(length: usize) -> ProgressBar {
+/// A progress bar on standard error over `length` items; hidden for one item, or without a terminal.
+pub(super) fn progress_bar(length: usize) -> ProgressBar {
     if length < 2 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -95,8 +94,8 @@ pub(super) fn bar(length: usize) -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_fixed| ProgressStyle::default_bar()))
 }
 
-/// Writes a line to standard output; `false` when nobody reads any further.
-pub(super) fn is_heard(text: &str) -> Result<bool, Failure> {
+/// Writes a line to standard output; `false` when the reader has closed the pipe.
+pub(super) fn print_line(text: &str) -> Result<bool, Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),

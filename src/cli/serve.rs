@@ -21,15 +21,15 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "SIGNALBOX_SERVER")]
     server: Option<PathBuf>,
     #[command(flatten)]
-    addresses: Addresses,
+    addresses: AddressArgs,
     /// Take the listeners over from the running process, which is then sent SIGQUIT.
     #[arg(long)]
     upgrade: bool,
 }
 
-/// Addresses that replace those of the server file.
+/// AddressArgs that replace those of the server file.
 #[derive(Debug, Args)]
-pub(super) struct Addresses {
+pub(super) struct AddressArgs {
     /// Listen here instead of where the server file says; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(super) listen: Option<SocketAddr>,
@@ -50,7 +50,7 @@ impl ServeArgs {
         let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
         let setup = Setup { policy, spec, access_log, upgrade: self.upgrade };
         server::run(&setup, |bound| {
-            // Only now: until it serves, the file is that of the process before it.
+            // Only now: until this process serves, the file is its predecessor's.
             note_pid(pid_file.as_deref());
             announce(bound);
         })?;
@@ -58,7 +58,7 @@ impl ServeArgs {
     }
 }
 
-impl Addresses {
+impl AddressArgs {
     pub(super) fn replace(&self, mut spec: ServerSpec) -> ServerSpec {
         if let Some(listen) = self.listen {
             spec.listeners = vec![policy::Listener { address: listen, tls: None }];
@@ -70,7 +70,7 @@ impl Addresses {
     }
 }
 
-/// The server file that says nothing.
+/// The defaults of the server file.
 pub(super) fn default_server() -> Result<ServerSpec, Failure> {
     Ok(policy::load_server("{}", Path::new("."), &Process)?)
 }
@@ -95,7 +95,7 @@ fn note_pid(file: Option<&Path>) {
     }
 }
 
-/// Says where the process serves, in one line that a script can read.
+/// Prints where the process serves, in one line that a script can read.
 fn announce(bound: &Bound) {
     let listeners: Vec<String> = bound.listeners.iter().map(ToString::to_string).collect();
     say(&format!(

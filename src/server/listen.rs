@@ -1,6 +1,6 @@
 //! Owns the listening sockets and their certificates.
 //!
-//! Knows nothing of what is served on them.
+//! Knows nothing of what they serve.
 
 use super::ServeError;
 use crate::control::{Contents, FileWatch};
@@ -24,20 +24,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// An address to listen on; port 0 has become a real one, held until the server listens.
-pub(super) struct Reserved {
+pub(super) struct ReservedAddress {
     address: SocketAddr,
     /// Bound but not listening: it keeps the port ours without taking a connection.
-    held: Option<Socket>,
+    reservation: Option<Socket>,
 }
 
-impl Reserved {
+impl ReservedAddress {
     pub(super) fn new(wanted: SocketAddr) -> std::io::Result<Self> {
         if wanted.port() != 0 {
-            return Ok(Self { address: wanted, held: None });
+            return Ok(Self { address: wanted, reservation: None });
         }
         let socket = reusable(wanted)?;
         let address = socket.local_addr()?.as_socket().unwrap_or(wanted);
-        Ok(Self { address, held: Some(socket) })
+        Ok(Self { address, reservation: Some(socket) })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -55,7 +55,7 @@ impl Reserved {
     pub(super) fn add_tls(
         &self,
         service: &mut Service<HttpProxy<Gateway>>,
-        certificate: Arc<Certificate>,
+        certificate: Arc<ListenerCertificate>,
     ) -> Result<(), ServeError> {
         let (cert, key) =
             (certificate.files.cert_file.to_string_lossy(), certificate.files.key_file.to_string_lossy());
@@ -70,7 +70,7 @@ impl Reserved {
 
     fn options(&self) -> TcpSocketOptions {
         let mut options = TcpSocketOptions::default();
-        options.so_reuseport = self.held.is_some().then_some(true);
+        options.so_reuseport = self.reservation.is_some().then_some(true);
         options
     }
 }
@@ -83,14 +83,15 @@ pub(super) fn listen(socket: Socket) -> std::io::Result<tokio::net::TcpListener>
     tokio::net::TcpListener::from_std(socket.into())
 }
 
-/// Fails where somebody listens already: two that shared a port would take turns, and Pingora would wait for ever.
+/// Fails where another process listens already: with SO_REUSEPORT both would get connections, and without it Pingora
+/// would retry for ever.
 pub(super) fn ensure_free(address: SocketAddr) -> std::io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())
 }
 
-/// Takes an address that a successor may take too while it takes over; nothing reaches it before it listens.
+/// Binds an address that a successor can bind too while it takes over; no connection arrives before it listens.
 pub(super) fn reusable(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -102,7 +103,7 @@ pub(super) fn reusable(address: SocketAddr) -> std::io::Result<Socket> {
 /// Waits until the listeners take connections, for a bounded time.
 pub(super) async fn until_reachable(addresses: &[SocketAddr]) {
     const STEP: Duration = Duration::from_millis(5);
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
     for &address in addresses {
         let ip = match address.ip() {
             ip if !ip.is_unspecified() => ip,
@@ -114,31 +115,31 @@ pub(super) async fn until_reachable(addresses: &[SocketAddr]) {
                 tokio::time::sleep(STEP).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, reach).await.is_err() {
+        if tokio::time::timeout(TIMEOUT, reach).await.is_err() {
             tracing::warn!(%address, "the listener does not take connections yet");
         }
     }
 }
 
 /// A listener's certificate, which may be replaced on disk at any time.
-pub(super) struct Certificate {
+pub(super) struct ListenerCertificate {
     files: ListenerTls,
     current: RwLock<Arc<CertifiedKey>>,
 }
 
-impl fmt::Debug for Certificate {
+impl fmt::Debug for ListenerCertificate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
+        formatter.debug_struct("ListenerCertificate").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl Certificate {
+impl ListenerCertificate {
     pub(super) fn load(files: &ListenerTls) -> Result<Arc<Self>, ServeError> {
         let current = RwLock::new(Arc::new(read(files)?));
         Ok(Arc::new(Self { files: files.clone(), current }))
     }
 
-    /// Reads the files again whenever they change, for ever.
+    /// Reloads the files whenever they change, for ever.
     pub(super) async fn follow(self: Arc<Self>) {
         let files: Vec<PathBuf> = vec![self.files.cert_file.clone(), self.files.key_file.clone()];
         let watch = FileWatch::new(&files);
@@ -161,7 +162,7 @@ impl Certificate {
     }
 }
 
-impl ResolvesServerCert for Certificate {
+impl ResolvesServerCert for ListenerCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
     }

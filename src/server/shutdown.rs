@@ -1,6 +1,6 @@
-//! Owns the end of the process: unready first, serving on while the news spreads, then as soon as nothing is in flight.
+//! Owns the graceful shutdown: not ready first, serving on for the drain delay, then the end once nothing is in flight.
 //!
-//! Knows Pingora's signals and the process's counts, nothing of requests.
+//! Knows Pingora's signals and the number of requests in flight, nothing of what they are.
 
 use crate::vitals::Vitals;
 use async_trait::async_trait;
@@ -11,23 +11,23 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-/// How long the last bytes may take to leave the process after the last request has ended.
+/// How long the last bytes may take to be written after the last request has ended.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Translates the system's signals; `SIGTERM` is answered after the drain delay.
-pub(super) struct Signals {
+/// Translates the system's signals for Pingora; `SIGTERM` takes effect after the drain delay.
+pub(super) struct ShutdownSignals {
     vitals: Arc<Vitals>,
     delay: Duration,
 }
 
-impl Signals {
+impl ShutdownSignals {
     pub(super) fn new(vitals: Arc<Vitals>, delay: Duration) -> Self {
         Self { vitals, delay }
     }
 }
 
 #[async_trait]
-impl ShutdownSignalWatch for Signals {
+impl ShutdownSignalWatch for ShutdownSignals {
     async fn recv(&self) -> ShutdownSignal {
         let kinds = [SignalKind::terminate(), SignalKind::quit(), SignalKind::interrupt()];
         let [Ok(mut terminate), Ok(mut quit), Ok(mut interrupt)] = kinds.map(signal) else {
@@ -52,16 +52,16 @@ impl ShutdownSignalWatch for Signals {
     }
 }
 
-/// Ends the process once Pingora has stopped to accept and nothing is in flight.
-pub(super) struct Farewell {
+/// Ends the process once Pingora has stopped accepting and nothing is in flight.
+pub(super) struct GracefulShutdown {
     vitals: Arc<Vitals>,
     timeout: Duration,
     handed_over: Arc<Notify>,
     done: Mutex<mpsc::Sender<()>>,
 }
 
-impl Farewell {
-    /// Makes one that waits up to `timeout` and notifies `handed_over` when a successor has the listeners.
+impl GracefulShutdown {
+    /// Waits up to `timeout` for requests in flight; notifies `handed_over` when a successor has the listeners.
     pub(super) fn new(
         vitals: Arc<Vitals>,
         timeout: Duration,
@@ -73,14 +73,14 @@ impl Farewell {
 }
 
 #[async_trait]
-impl BackgroundService for Farewell {
+impl BackgroundService for GracefulShutdown {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        const LOOK: Duration = Duration::from_millis(10);
+        const POLL: Duration = Duration::from_millis(10);
         if shutdown.wait_for(|down| *down).await.is_err() {
             return;
         }
         if !self.vitals.is_draining() {
-            // Whoever ends without a successor drains before Pingora stops to accept.
+            // Without a successor the drain begins before Pingora stops accepting, so this is a hand-over.
             tracing::info!("the listeners are handed over; what is in flight is finished here");
             self.handed_over.notify_one();
         }
@@ -88,10 +88,10 @@ impl BackgroundService for Farewell {
         let until = Instant::now() + self.timeout;
         let idle = async {
             while self.vitals.in_flight() > 0 && Instant::now() < until {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL).await;
             }
         };
-        // Pingora hears no signal any more, but whoever interrupts a drain does not want to wait.
+        // Pingora handles no further signal, but a second interrupt should end the drain at once.
         tokio::select! {
             () = idle => {}
             () = interrupted() => {}
@@ -111,6 +111,6 @@ async fn interrupted() {
         Ok(mut interrupt) => {
             interrupt.recv().await;
         }
-        Err(_unheard) => std::future::pending().await,
+        Err(_) => std::future::pending().await,
     }
 }

@@ -1,7 +1,7 @@
-//! Owns how one explanation reads, for people and as JSON.
+//! Owns one explanation, as text and as JSON.
 
-use super::super::trial::Trial;
-use super::prompts::Prompt;
+use super::super::offline::OfflineSnapshot;
+use super::prompts::ExplainPrompt;
 use crate::classify::{Cost, Entity, EntitySource, Findings, Label, Risk, Unknown};
 use crate::decide::trace;
 use crate::policy::{self, Policy};
@@ -26,33 +26,33 @@ pub(super) struct Explanation {
     line: Option<usize>,
     prompt: String,
     requested_model: String,
-    signals: Signals,
-    policy_signals: Vec<PolicySignal>,
-    decisions: Vec<Tried>,
-    plan: Outcome,
-    time: Time,
+    signals: ExplainedFindings,
+    policy_signals: Vec<ExplainedSignal>,
+    decisions: Vec<ExplainedDecision>,
+    plan: ExplainedPlan,
+    time: ExplainedTime,
 }
 
-/// What was found; a signal that was not asked for is not there.
+/// The classifier's findings; a signal that was not requested is missing.
 #[derive(Debug, Serialize)]
-struct Signals {
-    domain: Option<Heard<Domain>>,
-    jailbreak: Option<Heard<Jailbreak>>,
-    pii: Option<Heard<Vec<Found>>>,
+struct ExplainedFindings {
+    domain: Option<FindingOrReason<ExplainedDomain>>,
+    jailbreak: Option<FindingOrReason<ExplainedJailbreak>>,
+    pii: Option<FindingOrReason<Vec<ExplainedEntity>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    embedding: Option<Heard<Embedding>>,
+    embedding: Option<FindingOrReason<ExplainedEmbedding>>,
 }
 
-/// An answer, or why there is none.
+/// A finding, or why there is none.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Heard<T> {
+enum FindingOrReason<T> {
     Known(T),
     Unknown { unknown: &'static str },
 }
 
 #[derive(Debug, Serialize)]
-struct Domain {
+struct ExplainedDomain {
     label: String,
     confidence: f32,
     coverage: f32,
@@ -60,7 +60,7 @@ struct Domain {
 }
 
 #[derive(Debug, Serialize)]
-struct Jailbreak {
+struct ExplainedJailbreak {
     score: f32,
     threshold: f32,
     #[serde(rename = "is_jailbreak")]
@@ -70,7 +70,7 @@ struct Jailbreak {
 }
 
 #[derive(Debug, Serialize)]
-struct Found {
+struct ExplainedEntity {
     #[serde(rename = "type")]
     kind: String,
     /// Its first character and the one after its last.
@@ -81,26 +81,26 @@ struct Found {
 }
 
 #[derive(Debug, Serialize)]
-struct Embedding {
+struct ExplainedEmbedding {
     width: usize,
     norm: f32,
 }
 
-/// A signal of the policy that somebody needed.
+/// A signal of the policy that was needed.
 #[derive(Debug, Serialize)]
-struct PolicySignal {
+struct ExplainedSignal {
     name: String,
     kind: &'static str,
     matches: bool,
     score: Option<f32>,
     why: String,
-    /// Microseconds beside the classifier's pass.
+    /// Without the classifier's pass.
     took_us: f64,
 }
 
-/// A decision that was tried.
+/// A decision that was evaluated.
 #[derive(Debug, Serialize)]
-struct Tried {
+struct ExplainedDecision {
     name: String,
     priority: i32,
     models: Vec<String>,
@@ -111,10 +111,10 @@ struct Tried {
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+enum ExplainedPlan {
     Plan {
         model: String,
-        pools: Vec<Pool>,
+        pools: Vec<ExplainedTarget>,
         decision: Option<String>,
         reason: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,7 +134,7 @@ enum Outcome {
 }
 
 #[derive(Debug, Serialize)]
-struct Pool {
+struct ExplainedTarget {
     model: String,
     #[serde(rename = "pool")]
     name: String,
@@ -143,7 +143,7 @@ struct Pool {
 
 /// Where the time went.
 #[derive(Debug, Serialize)]
-struct Time {
+struct ExplainedTime {
     tokenize_ms: f64,
     queue_ms: f64,
     compute_ms: f64,
@@ -151,24 +151,32 @@ struct Time {
     tokens: usize,
     windows: usize,
     cached: usize,
-    /// How long the policy lets a request wait for its domain.
+    /// How long the policy lets a request wait for the classifier.
     policy_deadline_ms: f64,
 }
 
+/// What an explanation is made of.
+pub(super) struct ExplanationParts {
+    pub(super) findings: Findings,
+    /// The plan, by the very code that plans requests.
+    pub(super) planned: Planned,
+    pub(super) decide_time: Duration,
+}
+
 impl Explanation {
-    /// Plans what was found, with the very code that plans requests.
     pub(super) fn new(
-        trial: &Trial,
-        prompt: &Prompt,
+        offline: &OfflineSnapshot,
+        prompt: &ExplainPrompt,
         text: &str,
-        (findings, planned, decide): (Findings, Planned, Duration),
+        parts: ExplanationParts,
     ) -> Self {
-        let (policy, model) = (&trial.live.policy, prompt.request.model());
+        let ExplanationParts { findings, planned, decide_time } = parts;
+        let (policy, model) = (&offline.snapshot.policy, prompt.request.model());
         let known = planned.known.as_ref().map(|known| known.signals.clone()).unwrap_or_default();
         let audience = if policy.recipe(model).is_some() { Audience::Open } else { Audience::Named };
         let recipe = policy.recipe(model).unwrap_or(&policy.recipes[0]);
         let chosen = planned.story.as_ref().and_then(|story| story.decision.as_deref());
-        let decisions = trace(policy, recipe, audience, &known).map(|step| Tried {
+        let decisions = trace(policy, recipe, audience, &known).map(|step| ExplainedDecision {
             name: step.decision.name.clone(),
             priority: step.decision.priority,
             models: step.decision.models.iter().map(|one| policy[one.model].name.clone()).collect(),
@@ -177,7 +185,7 @@ impl Explanation {
             why: step.to_string(),
         });
         let decisions = decisions.collect();
-        let policy_signals = known.iter().map(|(id, told)| PolicySignal::new(&policy[id], told)).collect();
+        let policy_signals = known.iter().map(|(id, told)| ExplainedSignal::new(&policy[id], told)).collect();
         Self {
             line: prompt.line,
             prompt: text.to_owned(),
@@ -185,13 +193,13 @@ impl Explanation {
             decisions,
             policy_signals,
             plan: outcome(policy, planned),
-            time: Time::of(findings.cost, decide, policy.classifier.deadline),
-            signals: Signals::of(findings, trial.live.classifier.labels()),
+            time: ExplainedTime::of(findings.cost, decide_time, policy.classifier.deadline),
+            signals: ExplainedFindings::of(findings, offline.snapshot.classifier.labels()),
         }
     }
 }
 
-fn outcome(policy: &Policy, planned: Planned) -> Outcome {
+fn outcome(policy: &Policy, planned: Planned) -> ExplainedPlan {
     let (decision, reason, chosen, notices) = match planned.story {
         Some(Story { decision, reason, chosen, notices, .. }) => (decision, reason.as_str(), chosen, notices),
         None => (None, "none", None, Vec::new()),
@@ -199,12 +207,12 @@ fn outcome(policy: &Policy, planned: Planned) -> Outcome {
     match planned.outcome {
         Ok(plan) => {
             let first = plan.targets.first().map(|target| target.model);
-            let pools = plan.targets.iter().map(|target| Pool {
+            let pools = plan.targets.iter().map(|target| ExplainedTarget {
                 model: policy[target.model].name.clone(),
                 name: policy[target.route(policy).pool].name.clone(),
                 upstream_model: target.upstream_model(policy).to_owned(),
             });
-            Outcome::Plan {
+            ExplainedPlan::Plan {
                 model: first.map(|model| policy[model].name.clone()).unwrap_or_default(),
                 pools: pools.collect(),
                 decision,
@@ -213,8 +221,8 @@ fn outcome(policy: &Policy, planned: Planned) -> Outcome {
                 noticed: notices.iter().map(noticed).collect(),
             }
         }
-        Err(Answer::Fixed(text)) => Outcome::Answer { decision, answered: text },
-        Err(Answer::Rejected(rejection) | Answer::Blocked(rejection)) => Outcome::Rejection {
+        Err(Answer::Fixed(text)) => ExplainedPlan::Answer { decision, answered: text },
+        Err(Answer::Rejected(rejection) | Answer::Blocked(rejection)) => ExplainedPlan::Rejection {
             rejected: rejection.reason(),
             status: rejection.status().as_u16(),
             message: rejection.to_string(),
@@ -230,7 +238,7 @@ fn noticed(notice: &Notice) -> String {
     }
 }
 
-impl PolicySignal {
+impl ExplainedSignal {
     fn new(signal: &policy::Signal, told: &Told) -> Self {
         let (name, kind) = (signal.name.clone(), signal.kind.as_str());
         let took_us = told.took.as_secs_f64() * 1e6;
@@ -251,7 +259,7 @@ impl PolicySignal {
     }
 }
 
-impl<T> Heard<T> {
+impl<T> FindingOrReason<T> {
     fn of<U>(answer: Option<Result<U, Unknown>>, known: impl FnOnce(U) -> T) -> Option<Self> {
         Some(match answer? {
             Ok(answer) => Self::Known(known(answer)),
@@ -260,10 +268,10 @@ impl<T> Heard<T> {
     }
 }
 
-impl Signals {
+impl ExplainedFindings {
     fn of(findings: Findings, labels: &[Arc<str>]) -> Self {
         Self {
-            domain: Heard::of(findings.domain, |label: Label| Domain {
+            domain: FindingOrReason::of(findings.domain, |label: Label| ExplainedDomain {
                 probabilities: labels
                     .iter()
                     .map(ToString::to_string)
@@ -273,14 +281,16 @@ impl Signals {
                 confidence: label.confidence,
                 coverage: label.coverage,
             }),
-            jailbreak: Heard::of(findings.jailbreak, |risk: Risk| Jailbreak {
+            jailbreak: FindingOrReason::of(findings.jailbreak, |risk: Risk| ExplainedJailbreak {
                 flagged: risk.is_jailbreak(),
                 score: risk.score,
                 threshold: risk.threshold,
                 at: [risk.at.start, risk.at.end],
             }),
-            pii: Heard::of(findings.pii, |found: Vec<Entity>| found.iter().map(Found::of).collect()),
-            embedding: Heard::of(findings.embedding, |vector: Arc<[f32]>| Embedding {
+            pii: FindingOrReason::of(findings.pii, |found: Vec<Entity>| {
+                found.iter().map(ExplainedEntity::of).collect()
+            }),
+            embedding: FindingOrReason::of(findings.embedding, |vector: Arc<[f32]>| ExplainedEmbedding {
                 width: vector.len(),
                 norm: vector.iter().map(|value| value * value).sum::<f32>().sqrt(),
             }),
@@ -288,7 +298,7 @@ impl Signals {
     }
 }
 
-impl Found {
+impl ExplainedEntity {
     fn of(entity: &Entity) -> Self {
         Self {
             kind: entity.kind.to_string(),
@@ -303,7 +313,7 @@ impl Found {
     }
 }
 
-impl Time {
+impl ExplainedTime {
     fn of(cost: Cost, decide: Duration, deadline: Duration) -> Self {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         Self {
@@ -331,23 +341,27 @@ impl fmt::Display for Explanation {
             let score = signal.score.map(|score| format!(" {score:.4}")).unwrap_or_default();
             writeln!(f, "{title:<9}  {mark} {} ({}){score}: {}", signal.name, signal.kind, signal.why)?;
         }
-        for (place, tried) in self.decisions.iter().enumerate() {
+        for (place, decision) in self.decisions.iter().enumerate() {
             let title = if place == 0 { "decisions" } else { "" };
-            let mark = match (tried.chosen, tried.matched) {
+            let mark = match (decision.chosen, decision.matched) {
                 (true, _) => "=>",
                 (false, true) => " +",
                 (false, false) => " -",
             };
-            writeln!(f, "{title:<9} {mark} {} (priority {}): {}", tried.name, tried.priority, tried.why)?;
+            writeln!(
+                f,
+                "{title:<9} {mark} {} (priority {}): {}",
+                decision.name, decision.priority, decision.why
+            )?;
         }
         writeln!(f, "plan       {}", self.plan)?;
         self.time.fmt(f)
     }
 }
 
-impl fmt::Display for Signals {
+impl fmt::Display for ExplainedFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(f, "domain", self.domain.as_ref(), |f, domain: &Domain| {
+        show(f, "domain", self.domain.as_ref(), |f, domain: &ExplainedDomain| {
             let mut likely: Vec<_> = domain.probabilities.iter().collect();
             likely.sort_by(|(_, a), (_, b)| b.total_cmp(a));
             let shown = likely.iter().take(SHOWN_DOMAINS.0).filter(|(_, p)| **p >= SHOWN_DOMAINS.1);
@@ -359,21 +373,21 @@ impl fmt::Display for Signals {
                 Ok(())
             }
         })?;
-        show(f, "jailbreak", self.jailbreak.as_ref(), |f, risk: &Jailbreak| {
+        show(f, "jailbreak", self.jailbreak.as_ref(), |f, risk: &ExplainedJailbreak| {
             let (verdict, order) = if risk.flagged { ("yes", ">=") } else { ("no", "<") };
             write!(f, "{verdict}: {:.4} {order} {}", risk.score, risk.threshold)?;
             if risk.flagged { write!(f, ", bytes {}..{}", risk.at[0], risk.at[1]) } else { Ok(()) }
         })?;
-        show(f, "pii", self.pii.as_ref(), |f, found: &Vec<Found>| {
+        show(f, "pii", self.pii.as_ref(), |f, found: &Vec<ExplainedEntity>| {
             let each = found.iter().map(|entity| {
-                let Found { kind, start, end, confidence, by } = entity;
+                let ExplainedEntity { kind, start, end, confidence, by } = entity;
                 format!("{kind} at {start}..{end} ({confidence:.3}, {by})")
             });
             let each: Vec<_> = each.collect();
             f.write_str(if each.is_empty() { "none" } else { "" })?;
             f.write_str(&each.join(", "))
         })?;
-        show(f, "embedding", self.embedding.as_ref(), |f, vector: &Embedding| {
+        show(f, "embedding", self.embedding.as_ref(), |f, vector: &ExplainedEmbedding| {
             write!(f, "{} wide, norm {:.4}", vector.width, vector.norm)
         })
     }
@@ -382,19 +396,19 @@ impl fmt::Display for Signals {
 fn show<T>(
     f: &mut fmt::Formatter<'_>,
     name: &str,
-    heard: Option<&Heard<T>>,
+    finding: Option<&FindingOrReason<T>>,
     known: impl FnOnce(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
 ) -> fmt::Result {
-    let Some(heard) = heard else { return Ok(()) };
+    let Some(finding) = finding else { return Ok(()) };
     write!(f, "{name:<10} ")?;
-    match heard {
-        Heard::Known(answer) => known(f, answer)?,
-        Heard::Unknown { unknown } => write!(f, "unknown: {unknown}")?,
+    match finding {
+        FindingOrReason::Known(answer) => known(f, answer)?,
+        FindingOrReason::Unknown { unknown } => write!(f, "unknown: {unknown}")?,
     }
     writeln!(f)
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ExplainedPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plan { model, pools, decision, reason, chosen, noticed } => {
@@ -416,7 +430,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl fmt::Display for Time {
+impl fmt::Display for ExplainedTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tokenize_ms, queue_ms, compute_ms, decide_ms, .. } = self;
         write!(

@@ -6,17 +6,20 @@ use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::path::Path;
 
-/// A prompt, as a request.
+/// A prompt as a request.
 #[derive(Debug)]
-pub(super) struct Prompt {
-    /// Its line, where it comes from lines.
+pub(super) struct ExplainPrompt {
+    /// Its line in the file, from 1.
     pub(super) line: Option<usize>,
-    /// The request.
     pub(super) request: ChatRequest,
 }
 
 /// Reads all prompts; those that name no model ask for `model`.
-pub(super) fn read(arguments: &[String], file: Option<&Path>, model: &str) -> Result<Vec<Prompt>, Failure> {
+pub(super) fn read(
+    arguments: &[String],
+    file: Option<&Path>,
+    model: &str,
+) -> Result<Vec<ExplainPrompt>, Failure> {
     let mut prompts = Vec::new();
     for argument in arguments {
         if argument == "-" {
@@ -24,7 +27,7 @@ pub(super) fn read(arguments: &[String], file: Option<&Path>, model: &str) -> Re
             std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
             prompts.extend(lines(&text, "standard input", model)?);
         } else {
-            prompts.push(Prompt { line: None, request: request(said(argument), model)? });
+            prompts.push(ExplainPrompt { line: None, request: request(user_message(argument), model)? });
         }
     }
     if let Some(path) = file {
@@ -38,16 +41,16 @@ pub(super) fn read(arguments: &[String], file: Option<&Path>, model: &str) -> Re
 }
 
 /// Cuts a file into prompts: JSON lines if its first line is an object, else each line as it stands.
-fn lines(text: &str, name: &str, model: &str) -> Result<Vec<Prompt>, Failure> {
+fn lines(text: &str, name: &str, model: &str) -> Result<Vec<ExplainPrompt>, Failure> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let first = lines.clone().next().map_or("", |(_, line)| line);
     let is_json = serde_json::from_str::<Map<String, Value>>(first).is_ok();
     let mut prompts = Vec::new();
     for (at, line) in lines {
-        let members = if is_json { members(line) } else { Ok(said(line)) };
+        let members = if is_json { members(line) } else { Ok(user_message(line)) };
         let request = members.and_then(|members| request(members, model));
         let request = request.map_err(|fault| format!("{name}, line {}: {fault}", at + 1))?;
-        prompts.push(Prompt { line: Some(at + 1), request });
+        prompts.push(ExplainPrompt { line: Some(at + 1), request });
     }
     Ok(prompts)
 }
@@ -62,13 +65,13 @@ fn members(line: &str) -> Result<Map<String, Value>, Failure> {
         return Ok(object);
     }
     match object.get("text") {
-        Some(Value::String(text)) => Ok(said(text)),
+        Some(Value::String(text)) => Ok(user_message(text)),
         _ => Err("none of `text`, `messages` and `body` is there".into()),
     }
 }
 
-/// What a client says that has nothing else to say.
-fn said(text: &str) -> Map<String, Value> {
+/// The members of a request with one user message.
+fn user_message(text: &str) -> Map<String, Value> {
     Map::from_iter([("messages".to_owned(), json!([{"role": "user", "content": text}]))])
 }
 
@@ -83,7 +86,7 @@ mod tests {
 
     fn texts(file: &str) -> Vec<(String, String, Option<usize>)> {
         let prompts = lines(file, "f", "auto").unwrap();
-        let text = |prompt: &Prompt| prompt.request.prompt_text().into_owned();
+        let text = |prompt: &ExplainPrompt| prompt.request.prompt_text().into_owned();
         prompts.iter().map(|prompt| (prompt.request.model().to_owned(), text(prompt), prompt.line)).collect()
     }
 
