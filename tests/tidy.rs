@@ -1,6 +1,12 @@
 //! Holds the code to the architecture: layers, doors, sizes and words. Each rule is also run on a sample that breaks
 //! it, so that a rule that sees nothing is noticed.
 
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/naming.rs"]
+mod naming;
+#[path = "tidy/shapes.rs"]
+mod shapes;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -65,7 +71,7 @@ fn used(file: &File) -> Vec<(usize, String)> {
             if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
                 continue;
             }
-            let line = line_of(&code, at);
+            let line = line_of(code, at);
             let rest = &code[at + prefix.len()..];
             found.extend(heads(rest).into_iter().map(|head| (line, head)));
         }
@@ -130,7 +136,7 @@ fn doors(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
     for file in sources(files) {
         let code = file.production();
-        for (at, word) in words(&code) {
+        for (at, word) in words(code) {
             let Some((_, allowed)) = DOORS.iter().find(|(name, _)| {
                 name.strip_suffix('*').map_or(word == *name, |prefix| word.starts_with(prefix))
             }) else {
@@ -146,7 +152,7 @@ fn doors(files: &[File]) -> Vec<String> {
                 if door.ends_with('/') { file.path.starts_with(door) } else { file.path == *door }
             });
             if (is_path || is_use) && !passes {
-                faults.push(format!("{}:{}: `{word}` has its door elsewhere", file.path, line_of(&code, at)));
+                faults.push(format!("{}:{}: `{word}` has its door elsewhere", file.path, line_of(code, at)));
             }
         }
     }
@@ -203,7 +209,7 @@ fn forbidden_words(files: &[File]) -> Vec<String> {
         let code = file.production();
         for call in [".unwrap()", ".unwrap_err()"] {
             let found = code.match_indices(call);
-            faults.extend(found.map(|(at, _)| format!("{}:{}: {call}", file.path, line_of(&code, at))));
+            faults.extend(found.map(|(at, _)| format!("{}:{}: {call}", file.path, line_of(code, at))));
         }
     }
     faults
@@ -238,15 +244,36 @@ fn lock(files: &[File]) -> Vec<String> {
 type Rule = fn(&[File]) -> Vec<String>;
 
 fn holds(rule: Rule) {
-    let faults = rule(&repository());
+    let faults = rule(repository());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Holds a rule but for at most so many faults in a module at the top of the crate.
+fn holds_but_for(rule: Rule, tolerated: &[(&str, usize)]) {
+    let mut faults = rule(repository());
+    for (module, most) in tolerated {
+        let is_of_module = |fault: &String| {
+            fault.starts_with(&format!("src/{module}/")) || fault.starts_with(&format!("src/{module}.rs"))
+        };
+        if faults.iter().filter(|fault| is_of_module(fault)).count() <= *most {
+            faults.retain(|fault| !is_of_module(fault));
+        }
+    }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// What a rule finds in a sample, which stands beside a small `lib.rs`.
 fn found(rule: Rule, path: &str, text: &str) -> Vec<String> {
+    found_in(rule, &[(path, text)])
+}
+
+/// The same for a sample of several files.
+fn found_in(rule: Rule, sample: &[(&str, &str)]) -> Vec<String> {
     const LIB: &str =
         "//! Lib.\n\npub mod low;\npub mod beside;\n\npub mod sim;\n\npub mod high;\n\npub mod cli;\n";
-    rule(&[File::sample("src/lib.rs", LIB), File::sample(path, text)])
+    let mut files = vec![File::new("src/lib.rs", LIB)];
+    files.extend(sample.iter().map(|(path, text)| File::new(path, text)));
+    rule(&files)
 }
 
 #[test]
@@ -283,7 +310,7 @@ fn a_module_that_uses_its_neighbour_or_a_group_above_is_noticed() {
 #[test]
 fn each_heavy_dependency_has_one_door() {
     holds(doors);
-    let lib = repository().into_iter().find(|file| file.path == "src/lib.rs").unwrap();
+    let lib = repository().iter().find(|file| file.path == "src/lib.rs").unwrap();
     assert!(layers(&lib.text).len() >= 5, "the groups were not read");
 }
 
@@ -377,7 +404,7 @@ fn comments_quotes_and_tests_are_not_code() {
     let left = without_tests(text);
     assert_eq!(left.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(), ["a();", "c();", "d();"]);
     assert_eq!(left.matches('\n').count(), text.matches('\n').count());
-    let modules = |path| test_modules(&File::sample(path, text));
+    let modules = |path| test_modules(&File::new(path, text));
     assert_eq!(modules("src/low/mod.rs"), ["src/low/other.rs"]);
     assert_eq!(modules("src/low.rs"), ["src/low/other.rs"]);
 }

@@ -2,6 +2,7 @@
 //! Knows no rule.
 
 use std::path::Path;
+use std::sync::{LazyLock, OnceLock};
 
 /// One file of the repository.
 pub(crate) struct File {
@@ -10,11 +11,12 @@ pub(crate) struct File {
     pub(crate) text: String,
     /// Whether it is a module that only tests have.
     is_test: bool,
+    production: OnceLock<String>,
 }
 
 impl File {
-    pub(crate) fn sample(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned(), is_test: false }
+    pub(crate) fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned(), is_test: false, production: OnceLock::new() }
     }
 
     pub(crate) fn is_rust(&self) -> bool {
@@ -22,8 +24,9 @@ impl File {
     }
 
     /// The code outside tests, without comments and what stands in quotes; lines stay where they are.
-    pub(crate) fn production(&self) -> String {
-        if self.is_test { String::new() } else { without_tests(&bare(&self.text)) }
+    pub(crate) fn production(&self) -> &str {
+        let read = || if self.is_test { String::new() } else { without_tests(&bare(&self.text)) };
+        self.production.get_or_init(read)
     }
 
     /// The module at the top of the crate that this file belongs to.
@@ -40,8 +43,13 @@ impl File {
     }
 }
 
-/// All text files of the repository that are written by hand.
-pub(crate) fn repository() -> Vec<File> {
+/// All text files of the repository that are written by hand, read once.
+pub(crate) fn repository() -> &'static [File] {
+    static FILES: LazyLock<Vec<File>> = LazyLock::new(read);
+    &FILES
+}
+
+fn read() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -65,7 +73,7 @@ pub(crate) fn repository() -> Vec<File> {
             if path.is_dir() {
                 folders.push(path);
             } else if let Ok(text) = std::fs::read_to_string(&path) {
-                files.push(File { path: relative, text, is_test: false });
+                files.push(File::new(&relative, &text));
             }
         }
     }
