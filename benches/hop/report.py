@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from operator import sub, truediv
 
 BASELINE = "pingora"
-ORDER = ("direct", "pingora", "signalbox", "envoy")
-TITLES = {"direct": "direct", "pingora": "bare Pingora", "signalbox": "Signalbox", "envoy": "Envoy"}
+TITLES = {
+    "direct": "direct",
+    "pingora": "bare Pingora",
+    "signalbox": "Signalbox",
+    "auto": "Signalbox, auto",
+    "unlogged": "Signalbox, no log",
+    "filelog": "Signalbox, log to a file",
+    "envoy": "Envoy",
+}
+# Which setups of Signalbox are compared with which, in cases that have both.
+COMPARED = (("auto", "signalbox"), ("signalbox", "unlogged"), ("filelog", "unlogged"))
 
 
 @dataclass
@@ -100,17 +109,65 @@ def memory_table(memory: dict, soak: int) -> str:
     return table(["", "start to ready", "resident, idle", f"after each quarter of {soak:,} requests"], rows)
 
 
-def report(requests: list[Sample], streams: list[Sample], memory: dict, soak: int) -> str:
-    names = [name for name in ORDER[1:] if any(s.contestant == name for s in requests + streams)]
+def setup_table(samples: list[Sample]) -> str:
+    """Compares setups of Signalbox with each other, where a case has several."""
+    rows = []
+    for case, names in contestants(samples).items():
+        for pair in COMPARED:
+            if set(pair) <= set(names):
+                times = paired(samples, case, pair, lambda s: s.cpu_us_per_request, truediv)
+                rows.append([case, f"{TITLES[pair[0]]} against {TITLES[pair[1]]}", f"{times:.2f} ×"])
+    return table(["case", "CPU per request", "ratio"], rows) if rows else ""
+
+
+def against_table(requests: list[Sample], streams: list[Sample], suffix: str) -> str:
+    """Compares Signalbox with the other binary, case by case."""
+    rows = []
+    per_request, per_event = (lambda s: s.cpu_us_per_request), (lambda s: s.cpu_us_per_event)
+    for samples, measure, unit in ((requests, per_request, "request"), (streams, per_event, "event")):
+        for case, names in contestants(samples).items():
+            for name in names:
+                if name + suffix in names:
+                    times = [paired(samples, case, (name, name + suffix), m, truediv) for m in (measure, p50, p99)]
+                    rows.append([f"{case}: {TITLES[name]}, CPU per {unit}", *(f"{ratio:.3f} ×" for ratio in times)])
+    return table(["against the other binary", "CPU", "p50", "p99"], rows) if rows else ""
+
+
+def contestants(samples: list[Sample]) -> dict[str, list[str]]:
+    """The contestants of each case."""
+    found: dict[str, list[str]] = {}
+    for sample in samples:
+        names = found.setdefault(sample.case, [])
+        if sample.contestant not in names:
+            names.append(sample.contestant)
+    return {case: sorted(names) for case, names in found.items()}
+
+
+def report(requests: list[Sample], streams: list[Sample], memory: dict, soak: int, suffix: str) -> str:
+    """Gives all tables; `suffix` marks contestants that run the other binary."""
     parts = []
-    if requests:
+    for group in groups(requests, suffix):
+        names = [name for name in TITLES if any(s.contestant == name for s in group)][1:]
         parts += [
-            cpu_table(requests, names, lambda s: s.cpu_us_per_request, "CPU per request (against bare Pingora)"),
-            latency_table(requests, names),
-            rate_table(requests, names),
+            cpu_table(group, names, lambda s: s.cpu_us_per_request, "CPU per request (against bare Pingora)"),
+            latency_table(group, names),
+            rate_table(group, names),
         ]
-    if streams:
-        parts.append(cpu_table(streams, names, lambda s: s.cpu_us_per_event, "CPU per event (against bare Pingora)"))
+    parts.append(setup_table(requests))
+    for group in groups(streams, suffix):
+        names = [name for name in TITLES if any(s.contestant == name for s in group)][1:]
+        parts.append(cpu_table(group, names, lambda s: s.cpu_us_per_event, "CPU per event (against bare Pingora)"))
+    parts.append(against_table(requests, streams, suffix))
     if memory:
-        parts.append(memory_table(memory, soak))
-    return "\n\n".join(parts)
+        parts.append(memory_table({name: seen for name, seen in memory.items() if name in TITLES}, soak))
+    return "\n\n".join(filter(None, parts))
+
+
+def groups(samples: list[Sample], suffix: str) -> list[list[Sample]]:
+    """The samples without those of the other binary, cases with the same contestants together."""
+    own = [sample for sample in samples if not sample.contestant.endswith(suffix)]
+    found: dict[tuple[str, ...], list[Sample]] = {}
+    of_case = contestants(own)
+    for sample in own:
+        found.setdefault(tuple(of_case[sample.case]), []).append(sample)
+    return list(found.values())
