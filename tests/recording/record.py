@@ -42,7 +42,7 @@ SIMULATED = {
     "cloud": ["--model", "cloud", "--openai", "--api-key-env", "CLOUD_KEY", "--pod", "cloud"],
 }
 # Members of the access log and of `explain` that are times, and header fields that change with each run.
-TIMES = re.compile(r"_ms$|_us$|^ts$|^created(_at)?$|_seconds$")
+TIMES = re.compile(r"_ms$|_us$|^ts$|^timestamp$|^created(_at)?$|_seconds$")
 ADDRESSES = {"client", "endpoint"}
 VOLATILE_HEADERS = {"date", "x-inference-port", "openai-processing-ms"}
 
@@ -102,10 +102,11 @@ def port_of(address: str) -> int:
     return int(address.rsplit(":", 1)[1])
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def closed_port(stack: contextlib.ExitStack) -> int:
+    """A port that refuses connections: taken, so that no other process gets it, but not listened on."""
+    taken = stack.enter_context(socket.socket())
+    taken.bind(("127.0.0.1", 0))
+    return taken.getsockname()[1]
 
 
 class Normal:
@@ -121,7 +122,8 @@ class Normal:
         if self.ports:
             text = self.ports.sub(lambda found: f"<{self.names[found.group(2)]}>", text)
         text = re.sub(r'("created(?:_at)?": ?)\d+', r"\g<1>0", text)
-        # Ids that a process makes up itself, such as `req_…`, `modelperm-…` or a UUID.
+        # Ids that a process makes up itself, of the time or at random.
+        text = re.sub(r"(chatcmpl-[a-z-]+)-\d{10}\b", r"\1-<id>", text)
         text = re.sub(r"\b(chatcmpl-|cmpl-|modelperm-|req_)?[0-9a-f]{16,32}\b", r"\1<id>", text)
         return re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>", text)
 
@@ -156,14 +158,22 @@ class Normal:
         ]
 
     def metrics(self, page: str) -> list[str]:
-        """The page without the values that are times; histograms of seconds keep their counts alone."""
-        lines = []
+        """The page without the values that are times; histograms of seconds keep their counts alone.
+
+        Series are in the order of their ports, so those of a family are sorted again.
+        """
+        lines: list[str] = []
+        family = 0
         for line in page.splitlines():
             series, _, number = line.rpartition(" ")
             is_time = re.search(r"_seconds_(bucket|sum)|start_time|_memory_|cpu_seconds", series)
             if is_time and 'le="+Inf"' not in series and not line.startswith("#"):
                 number = "<time>"
+            if line.startswith("#"):
+                lines[family:] = sorted(lines[family:])
+                family = len(lines) + 1
             lines.append(self.text(f"{series} {number}"))
+        lines[family:] = sorted(lines[family:])
         return lines
 
     def log(self, lines: list[str]) -> list[str]:
@@ -207,6 +217,8 @@ def exchange(gateway: Process, scripted: Upstream, normal: Normal, request: Requ
     result = {"name": request.name, "status": answer["status"], "is_whole": answer["is_whole"]}
     result["headers"] = normal.headers(answer["headers"])
     if request.is_admin:
+        # The length depends on the times in the body.
+        result["headers"] = [pair for pair in result["headers"] if pair[0].lower() != "content-length"]
         result["body"] = normal.json_text(answer["data"])
         return result
     result["body"] = normal.body(answer["data"])
@@ -224,7 +236,7 @@ def upstreams(binary: Path) -> Iterator[tuple[Upstream, dict[str, int]]]:
     with contextlib.ExitStack() as stack:
         scripted = Upstream()
         stack.callback(scripted.stop)
-        ports = {"scripted": scripted.port, "closed": closed_port()}
+        ports = {"scripted": scripted.port, "closed": closed_port(stack)}
         for name, arguments in SIMULATED.items():
             command = [binary, "sim", "--listen", "127.0.0.1:0", "--answer-tokens", "24", *arguments]
             process = Process(command, {})

@@ -19,7 +19,7 @@ models:
   cloud: {pools: [cloud], quality: 0.9, price: {currency: USD, prompt: 2.5, completion: 10, cached: 1.25}}
   spare: {pools: [closed, {pool: phi, upstream_model: phi}]}
   gone: {pools: [closed]}
-  plain: {pools: [scripted], price: {currency: EUR, prompt: 1, completion: 2}, reasoning_family: deepseek}
+  plain: {pools: [scripted], price: {currency: USD, prompt: 1, completion: 2}, reasoning_family: deepseek}
   personal: {pools: [{pool: scripted, upstream_model: pii}]}
   secret: {pools: [{pool: scripted, upstream_model: words}]}
   tools: {pools: [{pool: scripted, upstream_model: tool}]}
@@ -271,16 +271,16 @@ ROUTED = [
             headers={"x-vsr-cache-control": "no-cache"}),
     Request("auto, cached as a stream", CHAT, chat("auto", "What is the derivative of x^3 + 2x^2 - 5x + 7?", **USAGE)),
     Request("auto, another tenant", CHAT, chat("auto", "What is the derivative of x^3 + 2x^2 - 5x + 7?"), headers=BOB),
-    Request("auto, science", CHAT, chat("auto", "Why does a gas cool down when it expands adiabatically?")),
-    Request("auto, science, nearly the same", CHAT, chat("auto", "Why does a gas cool down when it expands adiabatically ?")),
-    Request("auto, science, another number", CHAT, chat("auto", "Why do 2 gases cool down when they expand adiabatically?")),
+    Request("auto, science", CHAT, chat("auto", "Why do 2 gases cool down when they expand adiabatically?")),
+    Request("auto, science, nearly the same", CHAT, chat("auto", "Why do 2 gases cool down when they expand adiabatically")),
+    Request("auto, science, another number", CHAT, chat("auto", "Why do 3 gases cool down when they expand adiabatically?")),
     Request("auto, urgent, all replicas gone", CHAT, chat("auto", "This is urgent, please help")),
     Request("auto, billing", CHAT, chat("auto", "Please refund my order")),
     Request("auto, formal", CHAT, chat("auto", [{"role": "system", "content": "Old."}, {"role": "user", "content": "I herebi, the undersigned, declare"}],
                                        max_tokens=99, n=3, logit_bias={"5": 1}), headers={"x-debug": "1"}),
     Request("auto, exact word", CHAT, chat("auto", "Where is SKU 12?")),
     Request("auto, French", CHAT, chat("auto", "Quelle est la capitale de la France et pourquoi est-elle si grande ?")),
-    Request("auto, steps with a shadow", CHAT, chat("auto", "First open it, then look inside, finally close it")),
+    Request("auto, steps with a shadow", CHAT, chat("auto", "To begin, first open it, then look inside, finally close it")),
     Request("auto, questions", CHAT, chat("auto", "Who? When? Where? Why?")),
     Request("auto, numbers", CHAT, chat("auto", "31415926535897932384626433832795028841971")),
     Request("auto, long", CHAT, chat("auto", "The meeting about the garden fence went on and on. " * 60)),
@@ -335,7 +335,7 @@ ROUTED = [
 
 PROMPTS = [
     "What is the derivative of x^3?", "This is urgent, please help", "Please refund my order", ATTACK, CARD,
-    "Quelle est la capitale de la France et pourquoi est-elle si grande ?", "First open it, then look, finally close it", "",
+    "Quelle est la capitale de la France et pourquoi est-elle si grande ?", "Now first open it, then look, finally close it", "",
 ]  # fmt: skip
 
 GUARDED = [

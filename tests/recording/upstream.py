@@ -6,6 +6,7 @@ Streams are sent in small pieces, so that texts that a guard looks for are split
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TEXTS = {
@@ -17,6 +18,8 @@ TEXTS = {
 }
 ARGUMENTS = '{"to": "ann@example.org", "subject": "project bluebird"}'
 PIECE = 7
+# Between two events, so that a gateway handles each by itself and not as many as happen to have arrived.
+PAUSE_S = 0.01
 
 
 class Upstream:
@@ -76,6 +79,7 @@ class Upstream:
                     data = event.encode()
                     self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
                     self.wfile.flush()
+                    time.sleep(PAUSE_S)
                 if not is_cut:
                     self.wfile.write(b"0\r\n\r\n")
                 self.close_connection = is_cut
