@@ -101,11 +101,12 @@ def rate_table(samples: list[Sample], names: list[str]) -> str:
     return table(["requests/s a core (reached here)"] + [TITLES[name] for name in names], rows)
 
 
-def memory_table(memory: dict, soak: int) -> str:
+def memory_table(memory: dict, soak: int, suffix: str) -> str:
     rows = []
     for name, seen in memory.items():
+        title = TITLES[name.removesuffix(suffix)] + (", the other binary" if name.endswith(suffix) else "")
         loaded = " → ".join(f"{mark:.0f}" for mark in seen["loaded_mib"])
-        rows.append([TITLES[name], f"{seen['start_s'] * 1_000:.0f} ms", f"{seen['idle_mib']:.0f} MiB", f"{loaded} MiB"])
+        rows.append([title, f"{seen['start_s'] * 1_000:.0f} ms", f"{seen['idle_mib']:.0f} MiB", f"{loaded} MiB"])
     return table(["", "start to ready", "resident, idle", f"after each quarter of {soak:,} requests"], rows)
 
 
@@ -159,7 +160,7 @@ def report(requests: list[Sample], streams: list[Sample], memory: dict, soak: in
         parts.append(cpu_table(group, names, lambda s: s.cpu_us_per_event, "CPU per event (against bare Pingora)"))
     parts.append(against_table(requests, streams, suffix))
     if memory:
-        parts.append(memory_table({name: seen for name, seen in memory.items() if name in TITLES}, soak))
+        parts.append(memory_table(memory, soak, suffix))
     return "\n\n".join(filter(None, parts))
 
 
