@@ -27,17 +27,17 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run everything on this machine: simulated vLLM replicas, a simulated OpenAI over TLS, and the gateway.
     Demo(demo::DemoArgs),
-    /// Say everything that is wrong in a policy or server file; exits with 1 if anything is.
+    /// List everything that is wrong in a policy or server file; exits with 1 if anything is.
     Check(check::CheckArgs),
     /// Turn another system's configuration and its Kubernetes manifests into a policy; exits with 2 if there is none.
     Import(import::ImportArgs),
     /// Print the JSON Schema of the policy or server file, for editors.
     Schema(schema::SchemaArgs),
-    /// Say where prompts would go, and why: every signal, the decisions, the plan and the time.
+    /// Show where prompts would go, and why: every signal, the decisions, the plan and the time.
     Explain(explain::ExplainArgs),
-    /// Judge the classifier on labelled texts: accuracy, F1, calibration, latency.
+    /// Evaluate the classifier on labelled texts: accuracy, F1, calibration, latency.
     Eval(eval::EvalArgs),
-    /// Stand in for a vLLM server.
+    /// Simulate a vLLM server.
     Sim(Box<sim::SimArgs>),
 }
 

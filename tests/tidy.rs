@@ -228,7 +228,7 @@ fn names(files: &[File]) -> Vec<String> {
     faults
 }
 
-/// The lock is there, names this crate, and git is not told to leave it out.
+/// The lock is there, names this crate, and git does not ignore it.
 fn lock(files: &[File]) -> Vec<String> {
     let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
     let mut faults = Vec::new();

@@ -19,17 +19,17 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
     /// JSON lines, each a `text` with a `label` (a domain, or `jailbreak` and `benign`) or, for personal data, with
-    /// `types` or `spans` ([[start, end, type], …] in characters); `-` stands for standard input.
+    /// `types` or `spans` ([[start, end, type], …] in characters); `-` is standard input.
     file: PathBuf,
-    /// What the texts are labelled with; told by the labels, when left out.
+    /// What the texts are labelled with; inferred from the labels when left out.
     #[arg(long, value_enum)]
     signal: Option<EvalSignal>,
-    /// Judge this model instead of the policy's: `builtin`, a folder, or `hf://owner/name[@revision]`.
+    /// Evaluate this model instead of the policy's: `builtin`, a folder, or `hf://owner/name[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     model: Option<String>,
     #[command(flatten)]
     offline: OfflineArgs,
-    /// How many texts are asked at once; one by one shows how long a single request waits on an idle machine.
+    /// How many texts are classified at once; one at a time shows the latency of a single request on an idle machine.
     #[arg(long, value_name = "TEXTS", default_value = "1")]
     batch: NonZeroUsize,
     /// Print one JSON object.

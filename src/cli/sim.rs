@@ -1,4 +1,4 @@
-//! Owns `signalbox sim`: the arguments of a simulated vLLM, and its life until it is told to stop.
+//! Owns `signalbox sim`: the arguments of a simulated vLLM, which runs until a signal ends it.
 //! It refuses to know how one behaves.
 
 use crate::sim::tls::{TlsError, server_config_of_files};
@@ -17,10 +17,10 @@ pub(super) struct SimArgs {
     /// Listen here; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8001")]
     listen: SocketAddr,
-    /// A served model name; repeat it for aliases, the first one stands in the answers.
+    /// A served model name; repeat it for aliases; responses name the first.
     #[arg(long, value_name = "NAME", default_value = "llama3-8b")]
     model: Vec<String>,
-    /// Answer as the OpenAI platform does instead of as vLLM.
+    /// Respond as the OpenAI platform does instead of as vLLM.
     #[arg(long)]
     openai: bool,
     /// The pod named in `x-inference-pod`.
@@ -91,10 +91,10 @@ struct CapacityArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 struct AccessArgs {
-    /// Insist on the bearer key in this environment variable.
+    /// Require the bearer key in this environment variable.
     #[arg(long, value_name = "NAME", conflicts_with = "api_key_file")]
     api_key_env: Option<String>,
-    /// Insist on the bearer key in this file.
+    /// Require the bearer key in this file.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Serve TLS with this PEM certificate chain.

@@ -30,8 +30,8 @@
 //! header fields, keys with their order and types, the sequence of events, error texts and the families, labels and
 //! buckets of `/metrics`. What it found has been adopted: the head of a stream goes out before its turn has come;
 //! a conversation's stream opens with an event of its own; `max_tokens` beyond what the prompt leaves is cut, not
-//! refused; `created_cache_tokens` is a number in chats and null in completions; `system_fingerprint` stands in a
-//! stream's last event alone; `/metrics` calls itself version 1.0.0 and `admission_rejections_total` has no engine.
+//! refused; `created_cache_tokens` is a number in chats and null in completions; of a stream only the last event has a
+//! `system_fingerprint`; `/metrics` calls itself version 1.0.0 and `admission_rejections_total` has no engine.
 //! What still differs:
 //!
 //! * For a full queue vLLM (`--max-num-queued-reqs`) answers 503; this one answers 429, as llm-d's simulator does.
@@ -83,17 +83,17 @@ pub enum Flavour {
 /// How a simulated server behaves; the default is an idle, immediate `llama3-8b`.
 #[derive(Debug, Clone)]
 pub struct SimOptions {
-    /// The served names: all are accepted, the first stands in the answers.
+    /// The served names: all are accepted, responses name the first.
     pub models: Vec<String>,
     /// How fast it is.
     pub latency: SimLatency,
     /// How much it holds.
     pub capacity: SimCapacity,
-    /// The answer's `x-inference-pod`.
+    /// Sent as `x-inference-pod`.
     pub pod: String,
-    /// The answer's `x-inference-namespace`.
+    /// Sent as `x-inference-namespace`.
     pub namespace: String,
-    /// The bearer key insisted on under `/v1`.
+    /// The bearer key required under `/v1`.
     pub api_key: Option<String>,
     /// Which server is simulated.
     pub flavour: Flavour,

@@ -31,7 +31,7 @@ pub struct RecordedRequest {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// The HTTP version spoken by the client.
+    /// The client's HTTP version.
     pub version: Version,
     /// How it ended.
     pub outcome: SimOutcome,

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropping_a_slot_starts_the_next_and_dropping_a_waiter_leaves_the_line() {
+    async fn dropping_a_slot_starts_the_next_and_dropping_a_waiting_request_cancels_it() {
         let scheduler = Scheduler::new(&options());
         let prompt = TokenizedPrompt::of_text("one two three", 4);
         let first = scheduler.submit(&[(&prompt, 4)]).expect("a slot").until_running().await;

@@ -312,7 +312,7 @@ async fn a_name_stands_for_the_addresses_it_resolves_to() {
 }
 
 #[tokio::test]
-async fn without_a_healthy_endpoint_the_client_is_told_when_to_come_back() {
+async fn without_a_healthy_endpoint_the_client_gets_a_retry_after() {
     let sims = sims::<2>().await;
     let gateway = Launch::new(checked(&sims, "", "")).start().await;
     for sim in &sims {

@@ -321,7 +321,7 @@ async fn ten_mebibytes_is_the_limit_by_default_and_holds_before_the_body_is_aske
 }
 
 #[tokio::test]
-async fn a_client_too_slow_with_its_body_is_told_so() {
+async fn a_client_too_slow_with_its_body_gets_408() {
     let (sim, gateway) = limited("body_timeout: 300ms").await;
     let head = |framing| format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n");
     let silent = async {
@@ -376,7 +376,7 @@ async fn the_bytes_of_all_bodies_together_are_bounded() {
 }
 
 #[tokio::test]
-async fn more_requests_than_allowed_at_a_time_are_told_to_come_back() {
+async fn more_requests_than_allowed_at_a_time_get_a_retry_after() {
     let (sim, gateway) = limited("max_in_flight: 1").await;
     sim.set_faults(faults(|faults| faults.stall_before_headers = Some(Duration::from_secs(60))));
     let url = gateway.url(CHAT);

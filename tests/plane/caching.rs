@@ -26,9 +26,9 @@ async fn ask(gateway: &Gateway, headers: &[(&str, &str)], body: &Value) -> Answe
     Answer::of(request.body(body.to_string()).send().await.unwrap()).await
 }
 
-/// Asks until the answer is one that was kept: keeping goes on after the answer is sent.
-async fn kept(gateway: &Gateway, body: &Value) -> Answer {
-    until("a kept answer", async || {
+/// Sends it until the response is a cached one: storing goes on after the response is sent.
+async fn cached(gateway: &Gateway, body: &Value) -> Answer {
+    until("a cached response", async || {
         let answer = ask(gateway, &[], body).await;
         (answer.header("x-vsr-cache-hit") == "true").then_some(answer)
     })
@@ -41,7 +41,7 @@ async fn an_equal_request_has_the_same_answer_whole_or_as_a_stream() {
     let gateway = Launch::new(policy(&sim, "{match: exact}", "")).start().await;
     let first = ask(&gateway, &[], &body("What is the capital of France?")).await;
     assert_eq!((first.status, first.header("x-vsr-cache-hit")), (200, ""), "{}", first.text);
-    let again = kept(&gateway, &body("What is the capital of France?")).await;
+    let again = cached(&gateway, &body("What is the capital of France?")).await;
     assert_eq!(again.json()["choices"], first.json()["choices"]);
     assert_eq!(again.header("x-vsr-response-path"), "cache");
     let asked_so_far = asked(&sim).len();
@@ -65,13 +65,13 @@ async fn an_equal_request_has_the_same_answer_whole_or_as_a_stream() {
 }
 
 #[tokio::test]
-async fn a_stream_is_kept_whole() {
+async fn a_stream_is_cached_whole() {
     let sim = sim("m").await;
     let gateway = Launch::new(policy(&sim, "{match: exact}", "")).start().await;
     let mut streamed = body("Tell me of trains.");
     streamed["stream"] = json!(true);
     let first = ask(&gateway, &[], &streamed).await;
-    let again = kept(&gateway, &body("Tell me of trains.")).await;
+    let again = cached(&gateway, &body("Tell me of trains.")).await;
     let content = again.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
     let said: String = first
         .text
@@ -92,7 +92,7 @@ async fn what_differs_in_anything_that_matters_is_asked_anew() {
     let gateway = Launch::new(policy(&sim, "{match: exact}", "")).start().await;
     let plain = body("How do I enable 2FA?");
     ask(&gateway, &[], &plain).await;
-    kept(&gateway, &plain).await;
+    cached(&gateway, &plain).await;
     let with = |key: &str, value: Value| {
         let mut other = plain.clone();
         other[key] = value;
@@ -124,7 +124,7 @@ async fn a_like_request_has_the_answer_and_an_opposite_one_has_not() {
     let sim = sim("m").await;
     let gateway = Launch::new(policy(&sim, "{match: semantic, min_score: 0.8}", "")).start().await;
     ask(&gateway, &[], &body("How do I enable two-factor authentication?")).await;
-    kept(&gateway, &body("How do I enable two-factor authentication?")).await;
+    cached(&gateway, &body("How do I enable two-factor authentication?")).await;
     let like = ask(&gateway, &[], &body("How can I enable two-factor authentication?")).await;
     assert_eq!(like.header("x-vsr-cache-hit"), "true", "{:?}", like.headers);
     let opposite = ask(&gateway, &[], &body("How do I disable two-factor authentication?")).await;
@@ -140,7 +140,7 @@ async fn tenants_never_see_each_others_answers() {
     let question = body("What is in our contract?");
     let by = |key: &'static str| [("authorization", key)];
     ask(&gateway, &by("Bearer key-a"), &question).await;
-    until("a kept answer", async || {
+    until("a cached response", async || {
         let answer = ask(&gateway, &by("Bearer key-c"), &question).await;
         (answer.header("x-vsr-cache-hit") == "true").then_some(())
     })
@@ -163,12 +163,12 @@ async fn equal_requests_at_once_ask_the_upstream_once() {
 }
 
 #[tokio::test]
-async fn kept_answers_outlive_the_process_where_that_is_wanted() {
+async fn cached_responses_outlive_the_process_where_that_is_wanted() {
     let sim = sim("m").await;
-    let text = policy(&sim, "{match: exact}", "cache: {persist: kept.bin}\n");
+    let text = policy(&sim, "{match: exact}", "cache: {persist: cached.bin}\n");
     let mut gateway = Launch::new(text.clone()).start().await;
     ask(&gateway, &[], &body("Do you remember?")).await;
-    kept(&gateway, &body("Do you remember?")).await;
+    cached(&gateway, &body("Do you remember?")).await;
     gateway.signal("TERM");
     gateway.ended().await;
     let again = Launch::new(text).beside(&gateway).start().await;
@@ -215,7 +215,7 @@ async fn processes_share_answers_over_redis_and_do_without_it_when_it_is_away() 
     let one = Launch::new(text.clone()).variable("REDIS", "open").start().await;
     let other = Launch::new(text).variable("REDIS", "open").start().await;
     ask(&one, &[], &body("How do I enable two-factor authentication?")).await;
-    kept(&other, &body("How do I enable two-factor authentication?")).await;
+    cached(&other, &body("How do I enable two-factor authentication?")).await;
     let like = ask(&other, &[], &body("How can I enable two-factor authentication?")).await;
     assert_eq!((like.status, like.header("x-vsr-cache-hit")), (200, "true"), "{:?}", like.headers);
     drop(redis);

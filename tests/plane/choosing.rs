@@ -32,7 +32,7 @@ async fn requests_are_split_by_weight() {
 }
 
 #[tokio::test]
-async fn the_cheapest_model_that_is_good_enough_is_taken_and_its_cost_told() {
+async fn the_cheapest_model_that_is_good_enough_is_chosen_and_its_cost_reported() {
     let (gateway, _small, _large) = stage("models: [large, small], choose: {by: cost}").await;
     let cheap = gateway.chat("auto", "hi").await;
     assert_eq!(cheap.header("x-vsr-selected-model"), "small");

@@ -51,7 +51,7 @@ fn every_shipped_policy_and_server_file_is_right() {
 }
 
 #[test]
-fn a_bad_policy_is_told_all_its_issues_with_path_line_and_suggestion() {
+fn all_issues_of_a_bad_policy_are_listed_with_path_line_and_suggestion() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("policy.yaml");
     let policy = "version: 1\nvirtual_model: [auto]\nmodels:\n  m: {pools: [mian], alias: [x]}\npools:\n  main:\n    \
@@ -138,7 +138,7 @@ fn a_policy_can_be_checked_while_its_hub_is_out_of_reach() {
 }
 
 #[test]
-fn a_bad_server_file_is_told_all_its_issues() {
+fn all_issues_of_a_bad_server_file_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.yaml");
     std::fs::write(
@@ -341,7 +341,7 @@ async fn the_file_with_the_process_id_is_that_of_the_process_that_serves() {
 }
 
 #[tokio::test]
-async fn a_simulated_vllm_starts_answers_and_ends_when_told() {
+async fn a_simulated_vllm_starts_answers_and_ends_on_a_signal() {
     let mut command = signalbox();
     command.args(["sim", "--listen", "127.0.0.1:0", "--model", "some/model", "--pod", "p-1"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Decisions over signals: conditions, recipes, guards for named models, identities, and what is told of them.
+//! Decisions over signals: conditions, recipes, guards for named models, identities, and how they are reported.
 
 use crate::harness::*;
 use serde_json::{Value, json};

@@ -24,7 +24,7 @@ impl Demo {
         let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
         command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(arguments);
-        // Variables of whoever runs the tests must not change what the demo shows.
+        // The environment of the test run must not change what the demo shows.
         command.env("OPENAI_API_KEY", "sk-of-somebody").env_remove("RUST_LOG");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

@@ -10,7 +10,7 @@ fn report(arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn the_built_in_model_is_judged_on_a_small_file_of_domains() {
+fn the_built_in_model_is_evaluated_on_a_small_file_of_domains() {
     let report = report(&["tests/eval/domain.jsonl"]);
     let number = |value: &Value| value.as_f64().unwrap();
     assert_eq!((&report["signal"], &report["texts"]), (&"domain".into(), &42.into()));
@@ -35,7 +35,7 @@ fn the_built_in_model_is_judged_on_a_small_file_of_domains() {
 }
 
 #[test]
-fn the_built_in_model_is_judged_on_attacks_and_on_personal_data() {
+fn the_built_in_model_is_evaluated_on_attacks_and_on_personal_data() {
     let guard = report(&["tests/eval/guard.jsonl"]);
     assert!(guard["ranking"]["auroc"].as_f64().unwrap() > 0.9, "{guard}");
     assert_eq!(guard["ranking"]["false_positive_rate"], 0.0, "{guard}");
@@ -106,7 +106,7 @@ fn bad_lines_are_all_named() {
 }
 
 #[test]
-fn any_checkpoint_is_judged_on_attacks_and_on_personal_data() {
+fn any_checkpoint_is_evaluated_on_attacks_and_on_personal_data() {
     // Their weights are random: what they say is meaningless, how it is judged is not.
     let guard = report(&["tests/eval/guard.jsonl", "--model", "tests/golden/models/distilbert-guard"]);
     assert_eq!((&guard["signal"], &guard["texts"]), (&"jailbreak".into(), &16.into()), "{guard}");

@@ -56,7 +56,7 @@ async fn an_attack_early_in_the_conversation_is_seen_by_a_guard_of_that_scope() 
 }
 
 #[tokio::test]
-async fn refusals_can_be_told_as_vllm_semantic_router_tells_them() {
+async fn blocked_requests_can_be_answered_as_vllm_semantic_router_does() {
     let (gateway, _sim) =
         stage("block_style: vsr\nguards: {prompt: {action: block, min_score: 0.5}, pii: {action: block}}\n")
             .await;

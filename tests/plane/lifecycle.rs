@@ -1,4 +1,4 @@
-//! The operator's port, and how a process takes its leave.
+//! The admin port, and how a process shuts down.
 
 use crate::harness::*;
 use crate::streaming::{ask, clients, read};
@@ -67,7 +67,7 @@ async fn the_operators_port_says_alive_ready_and_what_was_counted() {
 }
 
 #[tokio::test]
-async fn a_process_told_to_end_is_unready_at_once_serves_on_and_lets_its_streams_finish() {
+async fn a_terminated_process_is_unready_at_once_serves_on_and_lets_its_streams_finish() {
     let (slow, quick) = (Upstream::start().await, sim("quick").await);
     let policy = format!(
         "version: 1\nmodels:\n  m: {{pools: [slow]}}\n  quick: {{pools: [quick]}}\npools:\n  \
@@ -114,7 +114,7 @@ async fn a_process_told_to_end_is_unready_at_once_serves_on_and_lets_its_streams
 }
 
 #[tokio::test]
-async fn an_idle_process_ends_at_once_in_spite_of_kept_connections() {
+async fn an_idle_process_ends_at_once_in_spite_of_keep_alive_connections() {
     let sim = sim("m").await;
     for name in ["TERM", "INT"] {
         let mut gateway = Launch::new(policy_of(&[sim.addr()], "")).server(drain("0s", "60s")).start().await;

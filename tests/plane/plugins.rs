@@ -47,7 +47,7 @@ async fn a_system_prompt_goes_in_and_every_other_byte_stays() {
 }
 
 #[tokio::test]
-async fn reasoning_is_told_as_each_family_wants_it_and_off_is_said_too() {
+async fn reasoning_uses_the_parameter_of_each_family_and_off_is_explicit_too() {
     for (plugins, check) in [
         ("model: m, plugins: {reasoning: on}", json!({"chat_template_kwargs": {"enable_thinking": true}})),
         ("model: m, plugins: {reasoning: off}", json!({"chat_template_kwargs": {"enable_thinking": false}})),

@@ -213,7 +213,7 @@ async fn converse(mut wire: Wire, script: impl Fn(usize) -> Act, record: &Mutex<
     }
 }
 
-/// An address that refuses every connection for as long as this lives: bound, but nobody listens.
+/// An address that refuses every connection for as long as this lives: bound, but not listening.
 pub struct Refusing {
     _socket: TcpSocket,
     pub addr: SocketAddr,
@@ -228,7 +228,7 @@ impl Refusing {
     }
 }
 
-/// An address where no connection comes about: its queue is full and nobody takes from it.
+/// An address where no connection comes about: its backlog is full.
 pub struct Deaf {
     _listener: TcpListener,
     _queued: Vec<TcpStream>,

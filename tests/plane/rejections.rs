@@ -87,7 +87,7 @@ async fn a_body_that_names_no_model_is_turned_down_before_any_upstream() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_json_is_told_where_it_is_wrong() {
+async fn the_error_for_a_body_that_is_not_json_names_the_place() {
     let (gateway, sim) = stage("").await;
     let cases: [(&[u8], &str); 9] = [
         (b"", "(byte 0)"),

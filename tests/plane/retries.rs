@@ -218,7 +218,7 @@ async fn the_last_try_goes_to_the_fallback_pool() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_has_gone_stale_is_replaced_by_a_new_one() {
+async fn a_pooled_connection_that_has_gone_stale_is_replaced_by_a_new_one() {
     // Each connection serves one request and is closed at the next, as by a server's keep-alive timeout.
     let upstream = Scripted::start(|_, request| match request {
         0 => Act::Answer(answer("200 OK", "{}")),

@@ -30,16 +30,16 @@ fn python() -> PathBuf {
     let missing = "install the Debian package python3-venv (with python3) to run this test";
     let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder).output();
     let made = made.unwrap_or_else(|error| panic!("python3 cannot be run ({error}): {missing}"));
-    assert!(made.status.success(), "no virtual environment was made: {missing}\n{}", told(&made));
+    assert!(made.status.success(), "no virtual environment was made: {missing}\n{}", printed(&made));
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
     let installed = pip.output().unwrap_or_else(|error| panic!("pip cannot be run ({error}): {missing}"));
-    assert!(installed.status.success(), "pip cannot install the SDK:\n{}", told(&installed));
+    assert!(installed.status.success(), "pip cannot install the SDK:\n{}", printed(&installed));
     std::fs::write(done, wanted).unwrap();
     python
 }
 
-fn told(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -95,8 +95,8 @@ async fn the_openai_sdk_works_as_with_openai_itself() {
         .env("SIGNALBOX_URL", gateway.url(""))
         .env("no_proxy", "*");
     let output = tokio::task::spawn_blocking(move || script.output().unwrap()).await.unwrap();
-    assert!(output.status.success(), "{}\n{}", told(&output), gateway.stderr());
-    assert_eq!(told(&output).matches("ok ").count(), 10, "{}", told(&output));
+    assert!(output.status.success(), "{}\n{}", printed(&output), gateway.stderr());
+    assert_eq!(printed(&output).matches("ok ").count(), 10, "{}", printed(&output));
 
     let left = async || {
         let outcomes: Vec<SimOutcome> = asked(&endless).iter().map(|seen| seen.outcome).collect();

@@ -1,4 +1,4 @@
-//! Nobody but the gateway says which model answers: not a client's headers, not an upstream's; and secrets stay with
+//! Only the gateway decides which model answers: not a client's headers, not an upstream's; and secrets stay with
 //! those they were meant for.
 
 use crate::harness::*;

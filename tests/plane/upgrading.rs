@@ -120,7 +120,7 @@ async fn a_new_process_takes_over_without_a_failed_request() {
     assert!(lines(&old) > 0 && lines(&new) > 1, "{} and {}", lines(&old), lines(&new));
 }
 
-/// Two addresses that nobody listens on.
+/// Two addresses without a listener.
 async fn free() -> [SocketAddr; 2] {
     let bound = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     [bound().await, bound().await].map(|listener| listener.local_addr().unwrap())

@@ -86,7 +86,7 @@ impl Call {
         self.send("0\r\n\r\n").await;
     }
 
-    /// Sends chunks until nobody takes them any more.
+    /// Sends chunks until the connection is closed.
     pub(crate) async fn flood(mut self) {
         let chunk = [b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat();
         while self.stream.write_all(&chunk).await.is_ok() {}
@@ -95,7 +95,7 @@ impl Call {
     /// Waits until the gateway has closed the connection.
     pub(crate) async fn closed(&mut self) {
         let mut rest = Vec::new();
-        // A reset is as good as a farewell.
+        // A reset counts as closed.
         let _ = self.stream.read_to_end(&mut rest).await;
     }
 

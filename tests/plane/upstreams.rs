@@ -1,4 +1,4 @@
-//! Each pool is spoken to as its policy says: protocol, TLS, names, paths and credentials.
+//! Each pool is connected to as its policy says: protocol, TLS, names, paths and credentials.
 
 use crate::harness::*;
 use axum::Router;
@@ -98,7 +98,7 @@ async fn an_upstream_of_another_authority_or_another_name_is_not_talked_to() {
     // Without an authority of its own, a pool trusts the system's, which do not know this one.
     let gateway = over_tls(sim.addr(), &format!("server_name: {NAME}"), &[]).await;
     unreachable(&gateway, &gateway.chat("m", "hi").await, &sim);
-    // Neither is a plain server that TLS is spoken to, nor a TLS server that is spoken to plainly.
+    // Neither is a plaintext server under TLS, nor a TLS server in plaintext.
     let plain = crate::harness::sim("m").await;
     let gateway = over_tls(plain.addr(), &named, &[("ca.pem", &right.ca_pem())]).await;
     unreachable(&gateway, &gateway.chat("m", "hi").await, &plain);
@@ -161,7 +161,7 @@ async fn an_upstream_that_wants_a_client_certificate_gets_it() {
 }
 
 #[tokio::test]
-async fn a_pool_without_tls_speaks_http1_or_h2c_as_it_is_told() {
+async fn a_pool_without_tls_uses_http1_or_h2c_as_configured() {
     for (more, version) in [("", Version::HTTP_11), ("    protocol: h2c\n", Version::HTTP_2)] {
         let sim = sim("m").await;
         let gateway = Launch::new(policy_of(&[sim.addr()], more)).start().await;

@@ -1,19 +1,19 @@
-//! Answers held against what their model was told: what the client, the log and the metrics hear of it, and that
+//! Responses checked against their request's tool results: what the client, the log and the metrics report, and that
 //! nothing of the answer itself changes.
 
 use crate::harness::*;
 use crate::upstream::{Call, Upstream};
 use serde_json::{Value, json};
 
-/// What the model is said to have answered; the threshold decides what a detector of random weights makes of it.
-const SAID: &str = "The cat is in Zürich, \"on\" the mat 🐈.";
+/// The model's answer; the threshold decides what a detector of random weights finds in it.
+const ANSWER: &str = "The cat is in Zürich, \"on\" the mat 🐈.";
 
-/// Where the small detectors lie that `transformers` made.
+/// The folder of one of the small detectors that `transformers` made.
 fn detector(name: &str) -> String {
     format!("{}/tests/golden/models/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A policy with a detector that doubts everything (`0`) or nothing (`1`).
+/// A policy with a detector that flags everything (`0`) or nothing (`1`).
 fn policy(upstream: &Upstream, model: &str, threshold: u8, guard: &str) -> String {
     policy_of(&[upstream.addr()], "")
         + &format!(
@@ -23,19 +23,19 @@ fn policy(upstream: &Upstream, model: &str, threshold: u8, guard: &str) -> Strin
         )
 }
 
-/// A chat in which a tool told the model where the cat is, or nothing did.
+/// A chat with or without a tool's result.
 fn chat(tool: Option<&str>, stream: bool) -> String {
     let mut messages = vec![json!({"role": "user", "content": "Where is the cat?"})];
-    if let Some(told) = tool {
+    if let Some(result) = tool {
         let call = json!({"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}});
         messages.push(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
-        messages.push(json!({"role": "tool", "tool_call_id": "c1", "content": told}));
+        messages.push(json!({"role": "tool", "tool_call_id": "c1", "content": result}));
     }
     json!({"model": "m", "stream": stream, "messages": messages}).to_string()
 }
 
 fn completion(text: &str) -> String {
-    // Odd white space and a key that nobody knows: the bytes must come through as they are.
+    // Odd white space and an unknown key: the bytes must come through as they are.
     format!(
         "{{\"id\":\"c\",  \"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"odd\":[1.0],\"choices\":[{{\"index\":0,\
          \"message\":{{\"role\":\"assistant\",\"content\":{}}},\"finish_reason\":\"stop\"}}]}}\n",
@@ -43,9 +43,9 @@ fn completion(text: &str) -> String {
     )
 }
 
-type Asking = tokio::task::JoinHandle<Answer>;
+type Pending = tokio::task::JoinHandle<Answer>;
 
-fn ask(gateway: &Gateway, body: String) -> Asking {
+fn ask(gateway: &Gateway, body: String) -> Pending {
     let request = client().post(gateway.url("/v1/chat/completions"));
     let request = request.header("content-type", "application/json").body(body);
     tokio::spawn(async move { Answer::of(request.send().await.unwrap()).await })
@@ -60,33 +60,33 @@ async fn send(call: &mut Call, body: &str) {
     call.send(header + body).await;
 }
 
-/// A gateway whose detector doubts every word, before an upstream that the test speaks for.
+/// A gateway whose detector flags every word, in front of an upstream that the test scripts.
 async fn stage(guard: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start().await;
     let gateway = Launch::new(policy(&upstream, "bert-claims", 0, guard)).start().await;
     (upstream, gateway)
 }
 
-/// Asks a chat with a result of a tool, which is answered with [`SAID`] as a whole.
+/// Asks a chat with a result of a tool, which is answered with [`ANSWER`] as a whole.
 async fn answered(gateway: &Gateway, upstream: &Upstream, tool: Option<&str>) -> Answer {
     let asking = ask(gateway, chat(tool, false));
-    send(&mut upstream.call().await, &completion(SAID)).await;
+    send(&mut upstream.call().await, &completion(ANSWER)).await;
     let answer = asking.await.unwrap();
-    assert_eq!((answer.status, answer.text.as_str()), (200, completion(SAID).as_str()));
+    assert_eq!((answer.status, answer.text.as_str()), (200, completion(ANSWER).as_str()));
     answer
 }
 
 #[tokio::test]
-async fn what_no_tool_bears_out_is_told_before_the_answer_and_its_bytes_stay_as_they_are() {
+async fn unsupported_claims_are_reported_in_headers_and_the_body_stays_as_it_is() {
     for model in ["bert-claims", "modernbert-claims", "roberta-claims"] {
         let upstream = Upstream::start().await;
         let gateway = Launch::new(policy(&upstream, model, 0, "action: header, spans: true")).start().await;
         let answer = answered(&gateway, &upstream, Some("the cat sat on the mat")).await;
         assert_eq!(answer.header("x-vsr-hallucination-detected"), "true", "{model}");
         assert_eq!(answer.header("x-vsr-response-warnings"), "hallucination");
-        assert_eq!(answer.header("content-length"), completion(SAID).len().to_string());
+        assert_eq!(answer.header("content-length"), completion(ANSWER).len().to_string());
         let spans: Value = serde_json::from_str(answer.header("x-vsr-hallucination-spans")).unwrap();
-        assert_eq!(spans, json!([SAID]), "{model}");
+        assert_eq!(spans, json!([ANSWER]), "{model}");
         assert_eq!(answer.header("x-vsr-unverified-factual-response"), "");
         let line = gateway.line(answer.header("x-request-id")).await;
         assert!(line["hallucination"].as_f64().unwrap() > 0.0 && line["verify_ms"].is_number(), "{line}");
@@ -96,7 +96,7 @@ async fn what_no_tool_bears_out_is_told_before_the_answer_and_its_bytes_stay_as_
 }
 
 #[tokio::test]
-async fn an_answer_that_is_borne_out_has_no_header_and_spans_only_if_asked_for() {
+async fn a_grounded_answer_has_no_header_and_spans_only_if_asked_for() {
     let upstream = Upstream::start().await;
     let rest = "action: header, spans: true";
     let gateway = Launch::new(policy(&upstream, "bert-claims", 1, rest)).start().await;
@@ -113,7 +113,7 @@ async fn an_answer_that_is_borne_out_has_no_header_and_spans_only_if_asked_for()
 }
 
 #[tokio::test]
-async fn without_anything_to_check_it_against_an_answer_that_needs_facts_is_told_unverified() {
+async fn without_anything_to_check_it_against_an_answer_that_needs_facts_is_reported_unverified() {
     let upstream = Upstream::start().await;
     let facts = "signals: {facts: {fact_check: {min_score: 0}}}\n";
     let rest = "action: header, unverified: true";
@@ -148,7 +148,7 @@ async fn without_anything_to_check_it_against_an_answer_is_not_held_back_and_not
 }
 
 #[tokio::test]
-async fn a_stream_is_judged_after_its_last_byte_for_log_and_metrics_alone() {
+async fn a_stream_is_verified_after_its_last_byte_for_log_and_metrics_alone() {
     for action in ["header", "log"] {
         let upstream = Upstream::start().await;
         let gateway =
@@ -190,7 +190,7 @@ async fn an_answer_that_is_only_logged_has_no_header() {
 }
 
 #[tokio::test]
-async fn an_answer_longer_than_what_is_held_back_passes_unjudged_and_is_counted() {
+async fn an_answer_longer_than_the_buffer_passes_unverified_and_is_counted() {
     let (upstream, gateway) = stage("action: header").await;
     let asking = ask(&gateway, chat(Some("the cat sat on the mat"), false));
     let long = completion(&"the cat ".repeat(1 << 20));
@@ -254,7 +254,7 @@ async fn of_several_choices_one_that_is_made_up_is_enough() {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_things_up_is_not_kept_for_others() {
+async fn a_hallucinated_answer_is_not_cached() {
     for (threshold, stream, asked) in [(0, false, 2), (1, false, 1), (0, true, 2), (1, true, 1)] {
         let sim = sim("m").await;
         let text = format!(
@@ -320,7 +320,7 @@ async fn a_held_answer_goes_out_over_http2_too_and_the_connection_is_used_again(
             let request = request.body(chat(Some("the cat sat on the mat"), false));
             let asking = tokio::spawn(async move { Answer::of(request.send().await.unwrap()).await });
             let mut call = upstream.call().await;
-            let body = completion(SAID);
+            let body = completion(ANSWER);
             let length = format!("connection: close\r\ncontent-length: {}", body.len());
             call.send(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{length}\r\n\r\n{body}"))
                 .await;

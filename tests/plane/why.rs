@@ -129,7 +129,7 @@ async fn headers_log_line_and_metrics_agree_on_every_way_a_model_is_chosen() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_told_alike_too() {
+async fn a_rejection_is_reported_alike_too() {
     let (gateway, maths, _local) = stage().await;
     let unknown = Story { status: 404, reason: "none", ..Story::default() };
     check(&gateway, &ask("nobody", "hi"), &unknown).await;

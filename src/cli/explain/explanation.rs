@@ -1,4 +1,6 @@
-//! Owns one explanation, as text and as JSON.
+//! Owns one explanation and its JSON.
+
+mod text;
 
 use super::super::offline::OfflineSnapshot;
 use super::prompts::ExplainPrompt;
@@ -9,15 +11,8 @@ use crate::route::{Answer, Notice, Planned, Story};
 use crate::signals::{Audience, Told};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How much of a prompt people are shown, in characters.
-const SHOWN_CHARS: usize = 100;
-
-/// How many domains people are shown, and from which probability on.
-const SHOWN_DOMAINS: (usize, f32) = (4, 0.005);
 
 /// Where one prompt would go, and why.
 #[derive(Debug, Serialize)]
@@ -326,121 +321,5 @@ impl ExplainedTime {
             cached: cost.cached,
             policy_deadline_ms: ms(deadline),
         }
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start: String = self.prompt.chars().take(SHOWN_CHARS).collect();
-        let more = if start.len() < self.prompt.len() { " …" } else { "" };
-        writeln!(f, "prompt     {start:?}{more}, for `{}`", self.requested_model)?;
-        self.signals.fmt(f)?;
-        for (place, signal) in self.policy_signals.iter().enumerate() {
-            let title = if place == 0 { "signals" } else { "" };
-            let mark = if signal.matches { "+" } else { "-" };
-            let score = signal.score.map(|score| format!(" {score:.4}")).unwrap_or_default();
-            writeln!(f, "{title:<9}  {mark} {} ({}){score}: {}", signal.name, signal.kind, signal.why)?;
-        }
-        for (place, decision) in self.decisions.iter().enumerate() {
-            let title = if place == 0 { "decisions" } else { "" };
-            let mark = match (decision.chosen, decision.matched) {
-                (true, _) => "=>",
-                (false, true) => " +",
-                (false, false) => " -",
-            };
-            writeln!(
-                f,
-                "{title:<9} {mark} {} (priority {}): {}",
-                decision.name, decision.priority, decision.why
-            )?;
-        }
-        writeln!(f, "plan       {}", self.plan)?;
-        self.time.fmt(f)
-    }
-}
-
-impl fmt::Display for ExplainedFindings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(f, "domain", self.domain.as_ref(), |f, domain: &ExplainedDomain| {
-            let mut likely: Vec<_> = domain.probabilities.iter().collect();
-            likely.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-            let shown = likely.iter().take(SHOWN_DOMAINS.0).filter(|(_, p)| **p >= SHOWN_DOMAINS.1);
-            let shown: Vec<_> = shown.map(|(label, p)| format!("{label} {p:.3}")).collect();
-            write!(f, "{}", shown.join(", "))?;
-            if domain.coverage < 1.0 {
-                write!(f, " (from {:.0} % of the text)", domain.coverage * 100.0)
-            } else {
-                Ok(())
-            }
-        })?;
-        show(f, "jailbreak", self.jailbreak.as_ref(), |f, risk: &ExplainedJailbreak| {
-            let (verdict, order) = if risk.flagged { ("yes", ">=") } else { ("no", "<") };
-            write!(f, "{verdict}: {:.4} {order} {}", risk.score, risk.threshold)?;
-            if risk.flagged { write!(f, ", bytes {}..{}", risk.at[0], risk.at[1]) } else { Ok(()) }
-        })?;
-        show(f, "pii", self.pii.as_ref(), |f, found: &Vec<ExplainedEntity>| {
-            let each = found.iter().map(|entity| {
-                let ExplainedEntity { kind, start, end, confidence, by } = entity;
-                format!("{kind} at {start}..{end} ({confidence:.3}, {by})")
-            });
-            let each: Vec<_> = each.collect();
-            f.write_str(if each.is_empty() { "none" } else { "" })?;
-            f.write_str(&each.join(", "))
-        })?;
-        show(f, "embedding", self.embedding.as_ref(), |f, vector: &ExplainedEmbedding| {
-            write!(f, "{} wide, norm {:.4}", vector.width, vector.norm)
-        })
-    }
-}
-
-fn show<T>(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    finding: Option<&FindingOrReason<T>>,
-    known: impl FnOnce(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
-) -> fmt::Result {
-    let Some(finding) = finding else { return Ok(()) };
-    write!(f, "{name:<10} ")?;
-    match finding {
-        FindingOrReason::Known(answer) => known(f, answer)?,
-        FindingOrReason::Unknown { unknown } => write!(f, "unknown: {unknown}")?,
-    }
-    writeln!(f)
-}
-
-impl fmt::Display for ExplainedPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plan { model, pools, decision, reason, chosen, noticed } => {
-                let pools = pools.iter().map(|pool| format!("{} (as {})", pool.name, pool.upstream_model));
-                let pools: Vec<_> = pools.collect();
-                write!(f, "{model} by {reason}")?;
-                if let Some(decision) = decision {
-                    write!(f, " ({decision})")?;
-                }
-                if let Some((by, why)) = chosen {
-                    write!(f, ", of several by {by}: {why}")?;
-                }
-                write!(f, "; pools: {}", pools.join(", then "))?;
-                noticed.iter().try_for_each(|noticed| write!(f, "; a guard noticed {noticed}"))
-            }
-            Self::Answer { answered, .. } => write!(f, "answered here: {answered:?}"),
-            Self::Rejection { status, message, .. } => write!(f, "rejected with {status}: {message}"),
-        }
-    }
-}
-
-impl fmt::Display for ExplainedTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tokenize_ms, queue_ms, compute_ms, decide_ms, .. } = self;
-        write!(
-            f,
-            "time       tokenize {tokenize_ms:.2} ms, queue {queue_ms:.2} ms, compute {compute_ms:.2} ms, decide {decide_ms:.3} ms"
-        )?;
-        write!(f, "; {} tokens in {} windows, {} cached", self.tokens, self.windows, self.cached)?;
-        if tokenize_ms + queue_ms + compute_ms > self.policy_deadline_ms {
-            write!(f, "\n           longer than the {} ms that the policy waits", self.policy_deadline_ms)?;
-        }
-        writeln!(f)
     }
 }

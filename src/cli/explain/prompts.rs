@@ -14,7 +14,7 @@ pub(super) struct ExplainPrompt {
     pub(super) request: ChatRequest,
 }
 
-/// Reads all prompts; those that name no model ask for `model`.
+/// Reads all prompts; `model` is that of prompts without one.
 pub(super) fn read(
     arguments: &[String],
     file: Option<&Path>,
@@ -40,7 +40,7 @@ pub(super) fn read(
     Ok(prompts)
 }
 
-/// Cuts a file into prompts: JSON lines if its first line is an object, else each line as it stands.
+/// Cuts a file into prompts: JSON lines if its first line is an object, else each line is one.
 fn lines(text: &str, name: &str, model: &str) -> Result<Vec<ExplainPrompt>, Failure> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let first = lines.clone().next().map_or("", |(_, line)| line);

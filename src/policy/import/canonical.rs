@@ -189,7 +189,7 @@ fn recipes(
         }
         let mut out = YamlMapping::default();
         out.put("virtual_models", names);
-        // The policy's own strategy stands for the recipe too, unless it has one.
+        // A recipe without a strategy has the policy's.
         out.maybe("strategy", globals::strategy(&routing));
         let conditions = conditions(&routing, outer, thresholds, draft);
         let decisions = decisions::read(&routing.list("decisions"), &conditions, defaults, draft);

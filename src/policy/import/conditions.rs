@@ -1,4 +1,4 @@
-//! Owns which conditions a source can name, by kind and name, and the trees that its decisions make of them. Refuses to
+//! Owns the conditions that a source can name, by kind and name, and the trees that its decisions build of them. Refuses to
 //! know how each kind of signal is read.
 
 use std::collections::HashMap;
@@ -33,13 +33,13 @@ const MAX_DEPTH: usize = 24;
 pub(super) enum Condition {
     /// The prompt is about one of these domains.
     Domains(Vec<String>),
-    /// Anything else that a policy can say.
+    /// Anything else that a policy can express.
     Is(YamlValue),
     /// It holds for every request.
     Always,
     /// It never held in the original, for this reason.
     Never(String),
-    /// It cannot be said here, for this reason.
+    /// A policy cannot express it, for this reason.
     Unsupported(String),
 }
 
@@ -146,7 +146,7 @@ impl Conditions {
         self.known.insert((kind.to_owned(), name.to_owned()), condition);
     }
 
-    /// Adds a signal to the policy, and what stands for it here.
+    /// Adds a signal to the policy, and the condition that names it.
     pub(super) fn add_signal(
         &mut self,
         draft: &mut PolicyDraft,

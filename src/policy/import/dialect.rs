@@ -61,7 +61,7 @@ pub fn recognise(text: &str) -> ConfigDialect {
 }
 
 /// Parses the documents of a text. Where it is a template that is no YAML, its placeholders are taken for words; where
-/// the end of a list stands too far left, as Kubernetes' own reader allows, it is moved. Lines stay where they are.
+/// the end of a list is indented too little, as Kubernetes' own reader allows, it is moved. Lines stay where they are.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, super::super::Issue> {
     let documents = yaml::parse_all(text).or_else(|issue| {
         let words = text.replace("{{", "((").replace("}}", "))");

@@ -327,7 +327,7 @@ fn vsrs_own_detector_and_repositories_come_from_the_hub_and_what_is_off_stays_of
     assert!(matches!(note(&imported, path), KeyOutcome::Unsupported { .. }));
 }
 
-/// The canonical configuration with a detector whose path stands among the system's models.
+/// The canonical configuration with a detector whose path is among the system's models.
 fn own_canonical() -> Vec<ImportSource> {
     let mut sources = own(&["canonical.yaml"]);
     let plugin =

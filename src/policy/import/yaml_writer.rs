@@ -9,7 +9,7 @@ const WIDTH: usize = 110;
 /// A value of the text that is written.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum YamlValue {
-    /// A number, a truth value or a duration, as it stands.
+    /// A number, a truth value or a duration, written as it is.
     Plain(String),
     /// A text that means itself: its dollar signs are doubled.
     Text(String),
@@ -188,7 +188,7 @@ fn remark(text: &mut String, remark: &str, indent: usize) {
     }
 }
 
-/// Writes a key and its value; what stands directly under the root never shares a line.
+/// Writes a key and its value; a key directly under the root has a line of its own.
 fn write_pair(text: &mut String, pair: &YamlEntry, indent: usize, level: usize) {
     if let Some(said) = &pair.remark {
         remark(text, said, indent);
@@ -256,7 +256,7 @@ fn write_item(text: &mut String, item: &YamlValue, indent: usize, level: usize) 
     }
 }
 
-/// Writes a value on one line, unless a remark stands in it.
+/// Writes a value on one line, unless it has a remark inside.
 fn flow(value: &YamlValue) -> Option<String> {
     Some(match value {
         YamlValue::Plain(text) => text.clone(),
