@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use signalbox::classify::{Classifier, Questions, Spec};
+use signalbox::classify::{Classifier, ClassifyHeads, Spec};
 
 /// Texts of plain words, each one token; two more tokens frame them.
 const TOKENS: [usize; 4] = [16, 64, 256, 512];
@@ -62,7 +62,7 @@ fn classify(c: &mut Criterion) {
     group.bench_function("texts/16x64", |bench| {
         bench.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(10);
-            runtime.block_on(classifier.classify_all(black_box(&texts), Questions::DOMAIN, deadline))
+            runtime.block_on(classifier.classify_all(black_box(&texts), ClassifyHeads::DOMAIN, deadline))
         });
     });
     group.finish();

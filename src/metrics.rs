@@ -5,7 +5,7 @@
 mod families;
 mod rules;
 
-use crate::classify::{Classifier, Findings, Forwards, Question, Unknown};
+use crate::classify::{Classifier, ClassifyHead, Findings, ForwardTotals, Unknown};
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use families::Families;
@@ -83,7 +83,7 @@ struct Classification {
     windows: IntCounterVec,
     forward_tokens: IntCounter,
     /// What was counted last, and of which classifier: another one starts at zero.
-    last: Mutex<(Weak<Classifier>, Forwards)>,
+    last: Mutex<(Weak<Classifier>, ForwardTotals)>,
 }
 
 /// What is counted of upstreams.
@@ -323,7 +323,7 @@ impl Classification {
             ),
             last: Mutex::default(),
         };
-        for question in Question::ALL {
+        for question in ClassifyHead::ALL {
             for reason in Unknown::ALL {
                 metrics.unknown.with_label_values(&[question.as_str(), reason.as_str()]);
             }
@@ -354,7 +354,7 @@ impl Classification {
     fn follow(&self, classifier: &Arc<Classifier>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::ptr::eq(last.0.as_ptr(), Arc::as_ptr(classifier)) {
-            *last = (Arc::downgrade(classifier), Forwards::default());
+            *last = (Arc::downgrade(classifier), ForwardTotals::default());
         }
         let (now, then) = (classifier.forwards(), last.1);
         last.1 = now;

@@ -5,7 +5,7 @@
 
 use crate::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
 use crate::cache::{Cache, CacheError};
-use crate::classify::{self, Classifier, DeviceChoice, LoadError, Precision, Question};
+use crate::classify::{self, Classifier, ClassifyHead, DeviceChoice, LoadError, Precision};
 use crate::policy::{
     self, Balance, ClassifierDevice, ClassifierModel, ClassifierPrecision, ModelId, Policy, PoolId, PoolSpec,
     Recipe, StickyOn,
@@ -227,11 +227,11 @@ fn build_pool(spec: &PoolSpec, addresses: &Addresses, previous: Option<&Snapshot
 pub fn classifier_spec(policy: &Policy) -> classify::Spec {
     let wanted = &policy.classifier;
     let placed = [
-        (Question::Domain, &wanted.models.domain),
-        (Question::Jailbreak, &wanted.models.jailbreak),
-        (Question::Pii, &wanted.models.pii),
-        (Question::Embedding, &wanted.models.embedding),
-        (Question::Hallucination, &wanted.models.hallucination),
+        (ClassifyHead::Domain, &wanted.models.domain),
+        (ClassifyHead::Jailbreak, &wanted.models.jailbreak),
+        (ClassifyHead::Pii, &wanted.models.pii),
+        (ClassifyHead::Embedding, &wanted.models.embedding),
+        (ClassifyHead::Hallucination, &wanted.models.hallucination),
     ];
     let placed = placed.into_iter().filter_map(|(question, model)| Some((question, source(model.as_ref()?))));
     classify::Spec {

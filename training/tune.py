@@ -1,6 +1,6 @@
 """Measures whether tuning the trunk's two upper layers helps the jailbreak head: `python tune.py DATA --work FOLDER`.
 
-The same texts, splits and left-out sources for both: a head on the frozen trunk as `train.py` makes it, and layers 5 and 6
+The same texts, splits and left-out sources for both: a head on the frozen encoder as `train.py` makes it, and layers 5 and 6
 trained together with a head. Writes nothing but its margins, into the work folder; the model is left as it is.
 """
 
@@ -19,7 +19,7 @@ import heads
 import measure
 import store
 import train
-import trunk
+import encoder
 
 BELOW = 4  # layers that stay as they are
 PARTS = ("guard", "more_benign", "own_attacks", "own_benign", "own_briefs", "own_scenes", "own_buried")
@@ -43,13 +43,13 @@ def middle(windows, named, work):
     path = work / f"middle-{hashlib.sha256(b''.join(map(store.key, windows))).hexdigest()[:16]}.npy"
     if not path.exists():
         partial = path.with_suffix(".part.npy")
-        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), trunk.WIDTH))
+        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), encoder.WIDTH))
         with torch.inference_mode():
-            for chunk in trunk.batches(sizes):
-                ids, keep = trunk.padded([windows[i] for i in chunk])
-                x, mask = trunk.embed(ids, named), None if bool(keep.all()) else keep
+            for chunk in encoder.batches(sizes):
+                ids, keep = encoder.padded([windows[i] for i in chunk])
+                x, mask = encoder.embed(ids, named), None if bool(keep.all()) else keep
                 for number in range(BELOW):
-                    x = trunk.layer(x, mask, named, number)
+                    x = encoder.layer(x, mask, named, number)
                 half = x.to(torch.float16).numpy()
                 for row, i in enumerate(chunk):
                     tokens[begin[i] : begin[i + 1]] = half[row, : sizes[i]]
@@ -62,14 +62,14 @@ class Upper:
     """The upper layers over stored states of the lower ones."""
 
     def __init__(self, named, tokens, begin):
-        upper = tuple(f"encoder.layer.{n}." for n in range(BELOW, trunk.LAYERS))
+        upper = tuple(f"encoder.layer.{n}." for n in range(BELOW, encoder.LAYERS))
         self.frozen = {name: value for name, value in named.items() if name.startswith(upper)}
         self.tokens, self.begin = tokens, begin
 
     def pooled(self, windows, named):
         """Means and maxima of the last state of these windows."""
         size = self.begin[windows + 1] - self.begin[windows]
-        x = torch.zeros(len(windows), int(size.max()), trunk.WIDTH)
+        x = torch.zeros(len(windows), int(size.max()), encoder.WIDTH)
         keep = torch.zeros(x.shape[:2], dtype=torch.bool)
         for row, (window, length) in enumerate(zip(windows, size)):
             x[row, :length] = torch.from_numpy(
@@ -77,8 +77,8 @@ class Upper:
             )
             keep[row, :length] = True
         mask = None if bool(keep.all()) else keep
-        for number in range(BELOW, trunk.LAYERS):
-            x = trunk.layer(x, mask, named, number)
+        for number in range(BELOW, encoder.LAYERS):
+            x = encoder.layer(x, mask, named, number)
         share = (keep / keep.sum(1, keepdim=True)).unsqueeze(-1)
         return (x * share).sum(1), x.masked_fill(~keep.unsqueeze(-1), -1e4).amax(1)
 
@@ -86,7 +86,7 @@ class Upper:
         """The heads' inputs with the last state's part of some windows made anew."""
         found = x.copy()
         with torch.inference_mode():
-            for chunk in trunk.batches(np.diff(self.begin)[which]):
+            for chunk in encoder.batches(np.diff(self.begin)[which]):
                 mean, most = self.pooled(which[chunk], named)
                 found[which[chunk]] = replaced(torch.from_numpy(x[which[chunk]]), mean, most).numpy()
         return found
@@ -95,7 +95,7 @@ class Upper:
 def replaced(x, mean, most):
     """Inputs (means of some states, then maxima; the last state last in each) with another last state."""
     half = x.shape[1] // 2
-    return torch.cat([x[:, : half - trunk.WIDTH], mean, x[:, half : -trunk.WIDTH], most], 1)
+    return torch.cat([x[:, : half - encoder.WIDTH], mean, x[:, half : -encoder.WIDTH], most], 1)
 
 
 def batched(order, length):
@@ -159,7 +159,7 @@ def tuned(upper, task, x, keep, seed, rate, epochs, anchor, ready):
             each = functional.binary_cross_entropy_with_logits(worst, soft[pick], reduction="none")
             loss = (each * weight[pick]).sum() / weight[pick].sum()
             if anchor:
-                near = functional.cosine_similarity(mean, before[:, half - trunk.WIDTH : half])
+                near = functional.cosine_similarity(mean, before[:, half - encoder.WIDTH : half])
                 loss = loss + anchor * (1 - near).mean()
             adam.zero_grad(set_to_none=True)
             loss.backward()
@@ -170,13 +170,13 @@ def tuned(upper, task, x, keep, seed, rate, epochs, anchor, ready):
             if step % 100 == 0:
                 print(f"step {step} of {total}, loss {np.mean(shown):.4f}, {time.time() - since:.0f} s", flush=True)
     found = {k: v.detach().numpy() for k, v in named.items()}
-    return trunk.tensors(trunk.unpack(trunk.pack(found))), head.eval().named("jailbreak")
+    return encoder.tensors(encoder.unpack(encoder.pack(found))), head.eval().named("jailbreak")
 
 
 def nearness(before, after, seed):
     """Mean cosine of the embeddings to the published ones, and the rank correlation of the texts' similarities."""
     half = before.shape[1] // 2
-    unit = [v[:, half - trunk.WIDTH : half] for v in (before, after)]
+    unit = [v[:, half - encoder.WIDTH : half] for v in (before, after)]
     unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in unit]
     pick = np.random.default_rng(seed).permutation(len(before))[:2000]
     pairs = [(v[pick] @ v[pick].T)[np.triu_indices(len(pick), 1)] for v in unit]
@@ -196,7 +196,7 @@ class Trial:
         near = data.near_any(np.float32(mean[first][:, -1]), np.float32(calm[3][calm_first][:, -1]))
         self.task, self.x = guard.Guard(rows, text, mean, most, train.SEED, near), heads.inputs(mean, most, RECIPE)
         texts = lambda part: [row["text"] for row in bench.parts[part]]
-        cut = lambda part: trunk.Texts(texts(part), bench.tokenizer, most=train.WINDOWS[part])
+        cut = lambda part: encoder.Texts(texts(part), bench.tokenizer, most=train.WINDOWS[part])
         windows = [window for part in PARTS for window in cut(part).windows]
         self.upper = Upper(bench.named, *middle(windows, bench.named, work))
 

@@ -5,7 +5,7 @@
     benches/classify_gpu/run.py --python PATH          # an interpreter with torch, transformers and tokenizers
     benches/classify_gpu/run.py --device cpu --quick   # tries the script itself, in f32
 
-Two shapes: the built-in model's trunk (MiniLM-L6) and ModernBERT-base. Two figures of each: how long one text of 128
+Two shapes: the built-in model's encoder (MiniLM-L6) and ModernBERT-base. Two figures of each: how long one text of 128
 tokens takes, alone, and how many texts a second are answered for 64 clients that each ask again as soon as they have
 their answer. Signalbox does all of its usual work through its public API: it queues, tokenises, batches, computes, pools;
 its clients are 64. PyTorch has the token ids ready, and gets the 64 texts as one batch. The contestants take turns within

@@ -4,7 +4,7 @@
     python torch_model.py --model FOLDER --device cuda --dtype bf16
 
 The second answers lines of JSON like `../classify_ort/forward.rs` does. Its clock covers the token ids' way to the device,
-the trunk, the mean over the tokens and its way back, but no tokenising.
+the encoder, the mean over the tokens and its way back, but no tokenising.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import AutoModel, BertConfig, BertModel, ModernBertConfig, Mod
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 SHAPES = {
-    # The built-in model's trunk.
+    # The built-in model's encoder.
     "minilm-l6": (BertModel, BertConfig(
         vocab_size=30_522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1_536,
         max_position_embeddings=512,
@@ -42,7 +42,7 @@ def make(folder: Path, shape: str, tokenizer: Path) -> None:
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
 
 
-class Trunk(torch.nn.Module):
+class Encoder(torch.nn.Module):
     """A text's tokens to the mean of their states."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -71,10 +71,10 @@ def main() -> None:
     torch.set_grad_enabled(False)
     dtype = DTYPES[options.dtype]
     model = AutoModel.from_pretrained(options.model, dtype=dtype, attn_implementation="sdpa")
-    trunk = Trunk(model.to(options.device).eval())
+    encoder = Encoder(model.to(options.device).eval())
     if not options.no_compile:
         # CUDA graphs where there is a GPU.
-        trunk = torch.compile(trunk, mode="default" if options.device == "cpu" else "reduce-overhead", dynamic=False)
+        encoder = torch.compile(encoder, mode="default" if options.device == "cpu" else "reduce-overhead", dynamic=False)
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -87,7 +87,7 @@ def main() -> None:
         latencies, begun = [], time.perf_counter()
         for _ in range(request["calls"]):
             asked = time.perf_counter()
-            means = trunk(ids.to(options.device)).cpu()
+            means = encoder(ids.to(options.device)).cpu()
             latencies.append((time.perf_counter() - asked) * 1e3)
         wall = time.perf_counter() - begun
         print(json.dumps({"wall": wall, "latencies_ms": latencies, "embeddings": means.tolist()}), flush=True)

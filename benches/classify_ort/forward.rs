@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
-use signalbox::classify::{Classifier, DeviceChoice, Findings, Precision, Questions, Source, Spec};
+use signalbox::classify::{Classifier, ClassifyHeads, DeviceChoice, Findings, Precision, Source, Spec};
 
 /// The server's allocator.
 #[global_allocator]
@@ -119,8 +119,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", json!({"ready": true, "device": model.device, "dtype": model.dtype}));
     for line in stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
-        let questions =
-            if request.all { Questions::ALL } else { Questions { embedding: true, ..Questions::NONE } };
+        let questions = if request.all {
+            ClassifyHeads::ALL
+        } else {
+            ClassifyHeads { embedding: true, ..ClassifyHeads::NONE }
+        };
         let begun = Instant::now();
         let measured = if request.apart {
             runtime.block_on(apart(&classifier, &request, questions))?
@@ -150,7 +153,7 @@ fn deadline() -> Instant {
 async fn together(
     classifier: &Classifier,
     request: &Request,
-    questions: Questions,
+    questions: ClassifyHeads,
 ) -> Result<Measured, Box<dyn Error>> {
     let mut measured = Measured::default();
     for _ in 0..request.calls {
@@ -174,7 +177,7 @@ async fn together(
 async fn apart(
     classifier: &Classifier,
     request: &Request,
-    questions: Questions,
+    questions: ClassifyHeads,
 ) -> Result<Measured, Box<dyn Error>> {
     let client = async |text: &String| {
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-"""The built-in model's trunk as an ONNX graph, and the process that runs it with ONNX Runtime.
+"""The built-in model's encoder as an ONNX graph, and the process that runs it with ONNX Runtime.
 
 The int8 weights are unfolded to f32, so that both sides compute with the same numbers. The graph uses the operators
 that ONNX Runtime's own optimiser makes of a BERT (Attention, SkipLayerNormalization, BiasGelu), which are faster than
@@ -107,7 +107,7 @@ class Graph:
         return self.add_norm(narrow, mixed, f"{layer}.output.dense.bias", f"{layer}.output.LayerNorm", plain)
 
 
-def trunk(weights: dict[str, np.ndarray], shape: dict, plain: bool) -> bytes:
+def encoder(weights: dict[str, np.ndarray], shape: dict, plain: bool) -> bytes:
     """Builds the graph: ids and positions (texts, tokens) to states (texts, tokens, width)."""
     graph = Graph(weights)
     words = graph.one("Gather", graph.weight("embeddings.word_embeddings.weight"), "ids")
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="no fused operators")
     options = parser.parse_args()
     shape = json.loads(options.config.read_text(encoding="utf-8"))["trunk"]
-    running = session(trunk(unfolded(options.weights), shape, options.plain), options.threads)
+    running = session(encoder(unfolded(options.weights), shape, options.plain), options.threads)
     tokenizer = Tokenizer.from_file(str(options.tokenizer))
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

@@ -9,8 +9,8 @@ Needs Linux, Python 3.11 or newer with venv, and PyPI for ONNX Runtime. The cont
 an order that rotates, and are compared within their round before the median is taken: a busy machine slows all of them.
 
 Measured is CPU time (user and system, all threads of the process), in milliseconds a batch. ONNX Runtime computes the
-trunk alone, in f32 with its fused BERT operators, from token ids that are ready. Signalbox does all of its usual work
-through its public API: it queues the texts, tokenises them, computes the trunk, pools. Its share of tokenising is also
+encoder alone, in f32 with its fused BERT operators, from token ids that are ready. Signalbox does all of its usual work
+through its public API: it queues the texts, tokenises them, computes the encoder, pools. Its share of tokenising is also
 given apart. The embeddings of both must agree.
 
 Markdown goes to standard output, everything measured as JSON to `--out`.

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use signalbox_kernels::dot;
+
 use super::entry::{Entry, Key};
 use super::sketch::{HEAD, Most, Sketch, disagreements, many_disagreements};
 
@@ -150,18 +152,4 @@ fn candidates(blocks: &[Arc<Block>], sketch: &Sketch, mut most: Most) -> Vec<(u3
         }
     }
     best
-}
-
-/// Multiplies two vectors of one length, in lanes that become one wide register.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0_f32; LANES];
-    let (wide_a, rest_a) = a.as_chunks::<LANES>();
-    let (wide_b, rest_b) = b.as_chunks::<LANES>();
-    for (a, b) in wide_a.iter().zip(wide_b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f32>()
 }

@@ -1,8 +1,8 @@
 //! The threads that compute, and the bounded queue before them.
 //!
-//! A free thread takes what waits at once and alone if it is alone; what comes while all threads are busy rides
-//! together in one forward. Texts are cut into tokens here too, so that whoever asks never computes. Refuses rather
-//! than waits, computes nothing that nobody waits for any more. Knows nothing of what answers mean.
+//! A free thread takes what waits at once, alone if nothing else waits; what arrives while all threads are busy is
+//! computed together in one forward. Texts are tokenized here too, so that the request's thread never computes. A full
+//! queue refuses, and what no caller waits for any more is not computed. Knows nothing of what outputs mean.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,57 +11,60 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, Fault, Pair};
-use super::claim::Claim;
-use super::reading::{Excerpt, Forward, Library, Page, Reading};
-use super::waiting::{Job, Number, Task, Waiting};
-use super::{Findings, Questions, Unknown};
+use super::backend::{HeadOutputs, ModelError, WindowPair};
+use super::excerpt::Excerpt;
+use super::groundedness::GroundednessInput;
+use super::model_set::ModelSet;
+use super::scheduler::{BatchScheduler, QueuedWindow, TicketId, Work};
+use super::task::{ClassifyTask, Forward, WindowTask};
+use super::{ClassifyCost, ClassifyHeads, Findings, Unknown};
 
 /// The most threads that compute one forward together: more gain little on one text, and other texts want some.
-const LANE: usize = 4;
-
-/// The queue's near end; its threads end once it is dropped.
-pub(super) struct Queue {
-    shared: Arc<Shared>,
-}
+const MAX_LANE_THREADS: usize = 4;
 
 /// How many tokens are computed together as long as it is not known how long that takes.
-const UNMEASURED: usize = 1024;
+const TOKENS_WHILE_UNMEASURED: usize = 1024;
 
-/// What the threads share.
-struct Shared {
-    library: Library,
-    state: Mutex<State>,
-    some: Condvar,
-    paces: Vec<Pace>,
-    totals: Totals,
+/// The queue's near end; its threads end once it is dropped.
+pub(super) struct BatchQueue {
+    shared: Arc<QueueShared>,
 }
 
-struct State {
-    waiting: Waiting<Arc<Reading>, Page>,
-    /// How many threads have nothing to do.
-    idle: usize,
+struct QueueShared {
+    model_set: ModelSet,
+    state: Mutex<QueueState>,
+    /// Signalled when there may be work, and when the queue is dropped.
+    work_available: Condvar,
+    /// Of each model.
+    token_times: Vec<TokenTime>,
+    totals: TotalCounters,
+}
+
+struct QueueState {
+    scheduler: BatchScheduler<Arc<ClassifyTask>, WindowTask>,
+    idle_threads: usize,
     /// How many forwards of each model are being computed.
     running: Vec<usize>,
-    over: bool,
+    is_closed: bool,
 }
 
-/// One text that was asked about; leaves the queue when it is dropped.
+/// One submitted text; leaves the queue when it is dropped.
 pub(super) struct Ticket<'q> {
-    queue: &'q Queue,
-    number: Option<Number>,
-    reading: Arc<Reading>,
+    queue: &'q BatchQueue,
+    /// None where the queue was full.
+    id: Option<TicketId>,
+    task: Arc<ClassifyTask>,
     findings: oneshot::Receiver<Findings>,
 }
 
 /// What the forwards of a classifier sum up to since it was loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Forwards {
+pub struct ForwardTotals {
     /// How many there were.
     pub count: u64,
     /// How many windows they computed.
     pub windows: u64,
-    /// How many windows needed none, because their answers were known.
+    /// How many windows needed none, because their outputs were in the cache.
     pub cached: u64,
     /// How many tokens the computed windows held.
     pub tokens: u64,
@@ -72,7 +75,7 @@ pub struct Forwards {
 }
 
 #[derive(Default)]
-struct Totals {
+struct TotalCounters {
     count: AtomicU64,
     windows: AtomicU64,
     tokens: AtomicU64,
@@ -80,78 +83,79 @@ struct Totals {
     failed: AtomicU64,
 }
 
-/// How long a model takes for a token, in picoseconds, as a moving average; 0 until it is known.
+/// How long a model takes for a token, in picoseconds, as a moving average; 0 until it was measured.
 #[derive(Default)]
-struct Pace(AtomicU64);
+struct TokenTime(AtomicU64);
 
-impl Queue {
-    /// Starts `threads` threads, and room for as many texts as the library's spec says.
-    pub(super) fn start(threads: usize, library: Library) -> std::io::Result<Self> {
-        let waiting = Waiting::new(library.spec.queue, library.spec.batch_tokens);
-        let lanes = lanes(threads, library.models.len());
-        let running = vec![0; library.models.len()];
+impl BatchQueue {
+    /// Starts `threads` threads.
+    pub(super) fn start(threads: usize, model_set: ModelSet) -> std::io::Result<Self> {
+        let scheduler = BatchScheduler::new(model_set.spec.queue, model_set.spec.batch_tokens);
+        let lanes = lanes(threads, model_set.models.len());
+        let running = vec![0; model_set.models.len()];
+        let state = QueueState { scheduler, idle_threads: 0, running, is_closed: false };
         let queue = Self {
-            shared: Arc::new(Shared {
-                paces: library.models.iter().map(|_| Pace::default()).collect(),
-                library,
-                state: Mutex::new(State { waiting, idle: 0, running, over: false }),
-                some: Condvar::new(),
-                totals: Totals::default(),
+            shared: Arc::new(QueueShared {
+                token_times: model_set.models.iter().map(|_| TokenTime::default()).collect(),
+                model_set,
+                state: Mutex::new(state),
+                work_available: Condvar::new(),
+                totals: TotalCounters::default(),
             }),
         };
         for (lane, width) in lanes.into_iter().enumerate() {
             let shared = Arc::clone(&queue.shared);
             std::thread::Builder::new()
                 .name(format!("classify-{lane}"))
-                .spawn(move || in_pool(lane, width, || serve(&shared)))?;
+                .spawn(move || in_rayon_pool(lane, width, || shared.work()))?;
         }
         Ok(queue)
     }
 
-    /// Queues texts, all in the same moment, as far as there is room.
+    /// Queues texts, all under one lock so that they can share a forward, as far as there is room.
     pub(super) fn submit<'t>(
         &self,
-        asked: impl IntoIterator<Item = (&'t str, Questions)>,
+        texts: impl IntoIterator<Item = (&'t str, ClassifyHeads)>,
         deadline: Instant,
     ) -> Vec<Ticket<'_>> {
-        let max_tokens = self.shared.library.spec.max_tokens;
-        let begin = |(text, questions)| Reading::new(Excerpt::new(text, max_tokens), questions, deadline);
-        self.admit(asked.into_iter().map(begin).collect())
+        let max_tokens = self.shared.model_set.spec.max_tokens;
+        let start = |(text, heads)| ClassifyTask::new(Excerpt::new(text, max_tokens), heads, deadline);
+        self.admit(texts.into_iter().map(start).collect())
     }
 
-    /// Queues a claim; none if it is too long to be read.
-    pub(super) fn submit_claim(&self, claim: Claim<'_>, deadline: Instant) -> Option<Ticket<'_>> {
-        let reading = Reading::of_claim(claim, self.shared.library.spec.max_tokens, deadline)?;
-        self.admit(vec![reading]).pop()
+    /// Queues a groundedness check; none if it is too long to be read.
+    pub(super) fn submit_pair(&self, input: GroundednessInput<'_>, deadline: Instant) -> Option<Ticket<'_>> {
+        let task = ClassifyTask::of_pair(input, self.shared.model_set.spec.max_tokens, deadline)?;
+        self.admit(vec![task]).pop()
     }
 
-    fn admit(&self, readings: Vec<(Arc<Reading>, oneshot::Receiver<Findings>)>) -> Vec<Ticket<'_>> {
+    fn admit(&self, tasks: Vec<(Arc<ClassifyTask>, oneshot::Receiver<Findings>)>) -> Vec<Ticket<'_>> {
         let mut state = self.shared.lock();
-        let admit = |(reading, findings): (Arc<Reading>, _)| {
-            let number = state.waiting.admit(Arc::clone(&reading), reading.deadline);
-            Ticket { queue: self, number, reading, findings }
+        let admit = |(task, findings): (Arc<ClassifyTask>, _)| {
+            let id = state.scheduler.admit(Arc::clone(&task), task.deadline);
+            Ticket { queue: self, id, task, findings }
         };
-        let tickets: Vec<Ticket<'_>> = readings.into_iter().map(admit).collect();
+        let tickets: Vec<Ticket<'_>> = tasks.into_iter().map(admit).collect();
         drop(state);
-        self.shared.some.notify_one();
+        self.shared.work_available.notify_one();
         tickets
     }
 
     /// Counts the texts of which anything waits.
     pub(super) fn len(&self) -> usize {
-        self.shared.lock().waiting.len()
+        self.shared.lock().scheduler.len()
     }
 
-    pub(super) fn library(&self) -> &Library {
-        &self.shared.library
+    pub(super) fn model_set(&self) -> &ModelSet {
+        &self.shared.model_set
     }
 
-    pub(super) fn forwards(&self) -> Forwards {
+    pub(super) fn forwards(&self) -> ForwardTotals {
         let totals = &self.shared.totals;
-        Forwards {
+        ForwardTotals {
             count: totals.count.load(Ordering::Relaxed),
             windows: totals.windows.load(Ordering::Relaxed),
-            cached: self.shared.library.cached.load(Ordering::Relaxed),
+            cached: self.shared.model_set.cache_hits.load(Ordering::Relaxed),
             tokens: totals.tokens.load(Ordering::Relaxed),
             time: Duration::from_nanos(totals.nanos.load(Ordering::Relaxed)),
             failed: totals.failed.load(Ordering::Relaxed),
@@ -159,111 +163,128 @@ impl Queue {
     }
 }
 
-impl Drop for Queue {
+impl Drop for BatchQueue {
     fn drop(&mut self) {
-        self.shared.lock().over = true;
-        self.shared.some.notify_all();
+        self.shared.lock().is_closed = true;
+        self.shared.work_available.notify_all();
     }
 }
 
 impl Ticket<'_> {
-    /// Waits until everything is answered or the deadline has passed, whichever comes first.
+    /// Waits until every head has an answer or the deadline has passed, whichever comes first.
     pub(super) async fn findings(mut self) -> Findings {
-        let (reading, queue) = (Arc::clone(&self.reading), self.queue);
-        if self.number.is_none() {
-            return Findings::unknown(reading.questions, Unknown::Busy, super::Cost::default());
+        let (task, queue) = (Arc::clone(&self.task), self.queue);
+        if self.id.is_none() {
+            return Findings::unknown(task.heads, Unknown::Busy, ClassifyCost::default());
         }
-        let in_time = tokio::time::timeout_at(reading.deadline.into(), &mut self.findings).await;
-        let found = match in_time {
-            Ok(found) => found,
-            Err(_elapsed) => match reading.close() {
-                Some(progress) => Ok(queue.library().findings(&reading, &progress)),
-                // They are being put together at this moment.
+        let in_time = tokio::time::timeout_at(task.deadline.into(), &mut self.findings).await;
+        let findings = match in_time {
+            Ok(findings) => findings,
+            Err(_elapsed) => match task.close() {
+                Some(progress) => Ok(queue.model_set().findings(&task, &progress)),
+                // A thread is merging them at this moment, which is quicker than to start over.
                 None => (&mut self.findings).await,
             },
         };
-        let failed = |_| Findings::unknown(reading.questions, Unknown::Failed, super::Cost::default());
-        found.unwrap_or_else(failed)
+        // The sender is dropped without findings only if its thread ended.
+        let failed = |_| Findings::unknown(task.heads, Unknown::Failed, ClassifyCost::default());
+        findings.unwrap_or_else(failed)
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            self.queue.shared.lock().waiting.leave(number);
+        if let Some(id) = self.id {
+            self.queue.shared.lock().scheduler.remove(id);
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl QueueShared {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Works until the queue is dropped.
+    fn work(&self) {
+        while let Some(work) = self.next() {
+            match work {
+                Work::Tokenize(id, task) => self.tokenize(id, &task),
+                Work::Compute(jobs) => {
+                    let model = jobs[0].model;
+                    self.compute(jobs);
+                    self.lock().running[model] -= 1;
+                    // The model may have been too busy for another thread.
+                    self.work_available.notify_one();
+                }
+            }
+        }
+    }
+
     /// Waits for something to do; none once the queue is dropped.
-    fn next(&self) -> Option<Task<Arc<Reading>, Page>> {
+    fn next(&self) -> Option<Work<Arc<ClassifyTask>, WindowTask>> {
         let mut state = self.lock();
         loop {
-            if state.over {
+            if state.is_closed {
                 return None;
             }
-            if let Some(task) = self.take(&mut state) {
-                // Whoever takes something wakes the next if anything is left.
-                if state.idle > 0 && !state.waiting.is_empty() {
-                    self.some.notify_one();
+            if let Some(work) = self.take(&mut state) {
+                // One thread was woken for possibly several texts: each wakes the next as long as there is work.
+                if state.idle_threads > 0 && !state.scheduler.is_empty() {
+                    self.work_available.notify_one();
                 }
-                return Some(task);
+                return Some(work);
             }
-            state.idle += 1;
-            state = self.some.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            state.idle_threads += 1;
+            state = self.work_available.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle_threads -= 1;
         }
     }
 
-    fn take(&self, state: &mut State) -> Option<Task<Arc<Reading>, Page>> {
+    fn take(&self, state: &mut QueueState) -> Option<Work<Arc<ClassifyTask>, WindowTask>> {
         let now = Instant::now();
-        let share = state.waiting.tokens().div_ceil(state.idle + 1);
-        let limit = |job: &Job<Page>| {
-            let model = &self.library.models[job.model];
-            match model.at_once() {
-                // Whoever rides along is as late as the first: half of its time is left for others and for errors. What
-                // is left lying is for the threads that have nothing to do.
+        let share = state.scheduler.tokens().div_ceil(state.idle_threads + 1);
+        let limit = |job: &QueuedWindow<WindowTask>| {
+            let model = &self.model_set.models[job.model];
+            match model.max_concurrent_forwards() {
+                // All windows of a forward are as late as the first: half of its time is left for texts that come
+                // meanwhile and for errors of the estimate. What is not taken is for the idle threads.
                 usize::MAX => {
                     let left = job.deadline.saturating_duration_since(now);
-                    Some(self.paces[job.model].within(left / 2).min(share))
+                    Some(self.token_times[job.model].tokens_in(left / 2).min(share))
                 }
-                most => (state.running[job.model] < most).then(|| model.most_tokens()),
+                most => (state.running[job.model] < most).then(|| model.max_batch_tokens()),
             }
         };
-        let task = state.waiting.next(now, limit)?;
-        if let Task::Compute(jobs) = &task {
+        let work = state.scheduler.next(now, limit)?;
+        if let Work::Compute(jobs) = &work {
             state.running[jobs[0].model] += 1;
         }
-        Some(task)
+        Some(work)
     }
 
-    fn read(&self, number: Number, reading: &Arc<Reading>) {
-        let jobs = match caught(|| reading.read(&self.library)) {
+    fn tokenize(&self, id: TicketId, task: &Arc<ClassifyTask>) {
+        let jobs = match catch_panic(|| task.tokenize(&self.model_set)) {
             Ok(jobs) => jobs,
             Err(error) => {
                 tracing::warn!(%error, "a text could not be cut into tokens");
-                reading.fail();
+                task.fail();
                 Vec::new()
             }
         };
-        self.lock().waiting.add(number, jobs);
-        reading.settle(&self.library);
+        self.lock().scheduler.add_windows(id, jobs);
+        task.finish_if_done(&self.model_set);
     }
 
     /// Computes windows together, and one by one if that fails: a fault stays with the window that has it.
-    fn compute(&self, jobs: Vec<Job<Page>>) {
+    fn compute(&self, jobs: Vec<QueuedWindow<WindowTask>>) {
         let began = Instant::now();
-        let answers = self.forward(&jobs);
+        let outputs = self.forward(&jobs);
         let forward = Forward { began, took: began.elapsed(), windows: jobs.len() };
-        match answers {
-            Ok(answers) => {
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    job.window.put(Some(answer), forward, &self.library);
+        match outputs {
+            Ok(outputs) => {
+                for (job, outputs) in jobs.into_iter().zip(outputs) {
+                    job.window.complete(Some(outputs), forward, &self.model_set);
                 }
             }
             Err(error) => {
@@ -271,7 +292,7 @@ impl Shared {
                 let alone = jobs.len() == 1;
                 for job in jobs {
                     if alone {
-                        job.window.put(None, forward, &self.library);
+                        job.window.complete(None, forward, &self.model_set);
                     } else {
                         self.compute(vec![job]);
                     }
@@ -280,31 +301,30 @@ impl Shared {
         }
     }
 
-    fn forward(&self, jobs: &[Job<Page>]) -> Result<Vec<Answer>, Fault> {
+    fn forward(&self, jobs: &[QueuedWindow<WindowTask>]) -> Result<Vec<HeadOutputs>, ModelError> {
         let began = Instant::now();
         let windows: Vec<&[u32]> = jobs.iter().map(|job| job.window.ids()).collect();
         // A model reads either pairs alone or none.
-        let pairs: Vec<Pair<'_>> = jobs.iter().filter_map(|job| job.window.pair()).collect();
-        let wanted = jobs.iter().fold(Questions::NONE, |all, job| all.or(job.window.wanted));
+        let pairs: Vec<WindowPair<'_>> = jobs.iter().filter_map(|job| job.window.pair()).collect();
+        let heads = jobs.iter().fold(ClassifyHeads::NONE, |all, job| all.or(job.window.heads));
         let tokens = jobs.iter().map(|job| job.tokens).sum();
-        let model = jobs.first().map_or(0, |job| job.model);
-        let model_of = &self.library.models[model];
-        let run =
-            || if pairs.is_empty() { model_of.run(&windows, wanted) } else { model_of.run_pairs(&pairs) };
-        let answers = caught(run).and_then(|answers| {
-            let sound = answers.len() == jobs.len() && answers.iter().all(|answer| answer.is_sound(wanted));
-            if sound { Ok(answers) } else { Err("the model's answers are not numbers".into()) }
+        let index = jobs.first().map_or(0, |job| job.model);
+        let model = &self.model_set.models[index];
+        let run = || if pairs.is_empty() { model.run(&windows, heads) } else { model.run_pairs(&pairs) };
+        let outputs = catch_panic(run).and_then(|outputs| {
+            let valid = outputs.len() == jobs.len() && outputs.iter().all(|outputs| outputs.is_valid(heads));
+            if valid { Ok(outputs) } else { Err("the model's answers are not numbers".into()) }
         });
         let took = began.elapsed();
-        if answers.is_ok() {
-            self.paces[model].learn(tokens, took);
+        if outputs.is_ok() {
+            self.token_times[index].record(tokens, took);
         }
-        self.totals.add(jobs.len(), tokens, took, answers.is_err());
-        answers
+        self.totals.add(jobs.len(), tokens, took, outputs.is_err());
+        outputs
     }
 }
 
-impl Totals {
+impl TotalCounters {
     fn add(&self, windows: usize, tokens: usize, took: Duration, failed: bool) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.windows.fetch_add(windows as u64, Ordering::Relaxed);
@@ -314,8 +334,8 @@ impl Totals {
     }
 }
 
-impl Pace {
-    fn learn(&self, tokens: usize, took: Duration) {
+impl TokenTime {
+    fn record(&self, tokens: usize, took: Duration) {
         let now = took.as_nanos() as u64 * 1000 / (tokens as u64).max(1);
         let old = self.0.load(Ordering::Relaxed);
         let mean = if old == 0 { now } else { (old * 7 + now) / 8 };
@@ -323,25 +343,27 @@ impl Pace {
     }
 
     /// Returns how many tokens can be computed in a time.
-    fn within(&self, time: Duration) -> usize {
+    fn tokens_in(&self, time: Duration) -> usize {
         match self.0.load(Ordering::Relaxed) {
-            0 => UNMEASURED,
-            pace => (time.as_nanos() * 1000 / u128::from(pace)).try_into().unwrap_or(usize::MAX),
+            0 => TOKENS_WHILE_UNMEASURED,
+            picos => (time.as_nanos() * 1000 / u128::from(picos)).try_into().unwrap_or(usize::MAX),
         }
     }
 }
 
-/// Divides threads into lanes of at most [`LANE`], one for each model at least, as far as there are threads.
+/// Divides threads into lanes of at most [`MAX_LANE_THREADS`], one for each model at least, as far as there are threads.
+///
+/// A lane takes work as one thread and computes it with all of its threads.
 fn lanes(threads: usize, models: usize) -> Vec<usize> {
     let threads = threads.max(1);
-    let lanes = threads.div_ceil(LANE).max(models).min(threads).max(1);
+    let lanes = threads.div_ceil(MAX_LANE_THREADS).max(models).min(threads).max(1);
     (0..lanes).map(|lane| threads / lanes + usize::from(lane < threads % lanes)).collect()
 }
 
 /// Runs `work` on this thread as one of `width` threads of a pool of its own.
 ///
 /// Kernels spread over the rayon pool they find themselves in, by default one of all cores.
-fn in_pool(lane: usize, width: usize, work: impl FnOnce()) {
+fn in_rayon_pool(lane: usize, width: usize, work: impl FnOnce()) {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(width.max(1))
         .thread_name(move |at| format!("classify-{lane}-{at}"))
@@ -354,22 +376,8 @@ fn in_pool(lane: usize, width: usize, work: impl FnOnce()) {
     drop(pool);
 }
 
-fn serve(shared: &Shared) {
-    while let Some(task) = shared.next() {
-        match task {
-            Task::Read(number, reading) => shared.read(number, &reading),
-            Task::Compute(jobs) => {
-                let model = jobs[0].model;
-                shared.compute(jobs);
-                shared.lock().running[model] -= 1;
-                shared.some.notify_one();
-            }
-        }
-    }
-}
-
 /// Turns a panic into an error: a fault in one text must not end the thread that the other texts need.
-pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -393,14 +401,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_says_how_much_fits_into_a_time_once_it_is_known() {
-        let pace = Pace::default();
-        assert_eq!(pace.within(Duration::from_millis(1)), UNMEASURED);
-        pace.learn(100, Duration::from_millis(1));
-        assert_eq!(pace.within(Duration::from_millis(5)), 500);
-        pace.learn(100, Duration::from_millis(9));
-        assert_eq!(pace.within(Duration::from_millis(5)), 250);
-        pace.learn(0, Duration::ZERO);
-        assert_eq!(pace.within(Duration::ZERO), 0);
+    fn a_token_time_says_how_much_fits_into_a_deadline_once_it_was_measured() {
+        let time = TokenTime::default();
+        assert_eq!(time.tokens_in(Duration::from_millis(1)), TOKENS_WHILE_UNMEASURED);
+        time.record(100, Duration::from_millis(1));
+        assert_eq!(time.tokens_in(Duration::from_millis(5)), 500);
+        time.record(100, Duration::from_millis(9));
+        assert_eq!(time.tokens_in(Duration::from_millis(5)), 250);
+        time.record(0, Duration::ZERO);
+        assert_eq!(time.tokens_in(Duration::ZERO), 0);
     }
 }

@@ -1,34 +1,36 @@
-//! The format of the built-in model: one BERT trunk and the heads that `config.json` lists.
+//! The format of the built-in model: one BERT encoder and the heads that `config.json` lists.
 //!
 //! Knows nothing of where the files lie or how windows are made.
 
 use std::path::Path;
 
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::findings::{Question, Questions};
-use super::heads::{Dense, Head, Reads, Scores};
+use super::encoder::Encoder;
+use super::encoder::bert::{Bert, BertShape, PositionScheme, TensorNaming};
+use super::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
+use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
-use super::model::{Asked, Parts};
-use super::ops::{Pooling, Then};
-use super::reader::Reader;
-use super::trunk::Trunk;
-use super::trunk::bert::{Bert, Counting, Naming, Shape};
+use super::model_parts::{LoadedHead, ModelParts};
+use super::ops::{Activation, Pooling};
+use super::{ClassifyHead, ClassifyHeads};
 
 /// `config.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Config {
-    trunk: TrunkConfig,
+pub(super) struct BuiltinConfig {
+    #[serde(rename = "trunk")]
+    encoder: BuiltinEncoderConfig,
     #[serde(default)]
-    heads: HeadsConfig,
+    heads: BuiltinHeadsConfig,
     /// The one head of the first models of this format.
-    domain: Option<HeadConfig>,
+    domain: Option<BuiltinHeadConfig>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TrunkConfig {
+struct BuiltinEncoderConfig {
     layers: usize,
     width: usize,
     heads: usize,
@@ -39,26 +41,26 @@ struct TrunkConfig {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HeadsConfig {
-    domain: Option<HeadConfig>,
-    jailbreak: Option<HeadConfig>,
-    pii: Option<HeadConfig>,
-    embedding: Option<EmbeddingConfig>,
+struct BuiltinHeadsConfig {
+    domain: Option<BuiltinHeadConfig>,
+    jailbreak: Option<BuiltinHeadConfig>,
+    pii: Option<BuiltinHeadConfig>,
+    embedding: Option<BuiltinEmbeddingConfig>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HeadConfig {
+struct BuiltinHeadConfig {
     labels: Vec<String>,
-    /// Which states the head reads; 0 is the embedding.
+    /// Layers whose states the head reads; 0 is the embedding.
     states: Vec<usize>,
-    /// How a text's states become one row; tokens' heads have none.
-    pooling: Option<PoolingConfig>,
-    /// How many neighbours on either side a token's head reads too.
+    /// Pools a text's states to one row; heads for tokens have none.
+    pooling: Option<BuiltinPooling>,
+    /// Neighbours on either side that a head for tokens reads too.
     #[serde(default)]
     context: usize,
     hidden: usize,
-    /// Divides the logits, so that confidence means accuracy.
+    /// Divides the logits (temperature scaling), so that a confidence is a share of right answers.
     temperature: f32,
     /// Added to the last label's logit after that.
     #[serde(default)]
@@ -68,102 +70,99 @@ struct HeadConfig {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EmbeddingConfig {
+struct BuiltinEmbeddingConfig {
     state: usize,
-    pooling: PoolingConfig,
+    pooling: BuiltinPooling,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum PoolingConfig {
+enum BuiltinPooling {
     Mean,
     Max,
     MeanMax,
     Cls,
 }
 
-impl Config {
+impl BuiltinConfig {
     /// Returns the labels of the domain head, none where there is none.
     pub(super) fn domains(&self) -> Vec<String> {
         let head = self.heads.domain.as_ref().or(self.domain.as_ref());
         head.map(|head| head.labels.clone()).unwrap_or_default()
     }
 
-    /// Reads the trunk and the heads.
+    /// Reads the encoder and the wanted heads.
     pub(super) fn load(
         self,
         path: &Path,
-        reader: &Reader<'_>,
-        wanted: Questions,
-    ) -> Result<Parts, LoadError> {
+        builder: &LayerBuilder<'_>,
+        wanted: ClassifyHeads,
+    ) -> Result<ModelParts, LoadError> {
         let unsupported =
             |reason: &str| LoadError::Unsupported { path: path.to_owned(), reason: reason.to_owned() };
-        let trunk = self.trunk;
-        if trunk.heads == 0 || !trunk.width.is_multiple_of(trunk.heads) {
+        let encoder = self.encoder;
+        if encoder.heads == 0 || !encoder.width.is_multiple_of(encoder.heads) {
             return Err(unsupported("the width does not divide into the heads"));
         }
-        let shape = Shape {
-            layers: trunk.layers,
-            width: trunk.width,
-            heads: trunk.heads,
-            intermediate: trunk.intermediate,
-            vocabulary: trunk.vocabulary,
-            positions: trunk.positions,
-            counting: Counting::FromZero,
+        let shape = BertShape {
+            layers: encoder.layers,
+            width: encoder.width,
+            heads: encoder.heads,
+            intermediate: encoder.intermediate,
+            vocabulary: encoder.vocabulary,
+            positions: encoder.positions,
+            position_scheme: PositionScheme::FromZero,
             epsilon: 1e-12,
-            activation: Then::Gelu,
-            naming: Naming::Bert,
+            activation: Activation::Gelu,
+            naming: TensorNaming::Bert,
         };
-        let manners = format!("{shape:?}");
-        let trunk = Trunk::Bert(Box::new(Bert::load(reader, shape)?));
-        let digest = reader.weights.digest();
-        let mut answers = Vec::new();
-        let heads = [
-            (Question::Domain, self.heads.domain.or(self.domain)),
-            (Question::Jailbreak, self.heads.jailbreak),
-            (Question::Pii, self.heads.pii),
+        let config_digest = xxh3_128(format!("{shape:?}").as_bytes());
+        let encoder = Encoder::Bert(Box::new(Bert::load(builder, shape)?));
+        let weights_digest = builder.weights.digest();
+        let mut heads = Vec::new();
+        let configs = [
+            (ClassifyHead::Domain, self.heads.domain.or(self.domain)),
+            (ClassifyHead::Jailbreak, self.heads.jailbreak),
+            (ClassifyHead::Pii, self.heads.pii),
         ];
-        for (question, config) in heads {
-            let Some(config) = config.filter(|_| wanted.has(question)) else { continue };
-            let is_for_tokens = question == Question::Pii;
-            if let Some(fault) = config.fault(&trunk, is_for_tokens) {
-                return Err(unsupported(&format!("heads.{}: {fault}", question.as_str())));
+        for (kind, config) in configs {
+            let Some(config) = config.filter(|_| wanted.has(kind)) else { continue };
+            let is_for_tokens = kind == ClassifyHead::Pii;
+            if let Some(fault) = config.fault(&encoder, is_for_tokens) {
+                return Err(unsupported(&format!("heads.{}: {fault}", kind.as_str())));
             }
-            let head =
-                config.load(&reader.under(&format!("{}.", question.as_str())), &trunk, is_for_tokens)?;
-            answers.push(Asked {
-                question,
-                head,
+            let network =
+                config.load(&builder.under(&format!("{}.", kind.as_str())), &encoder, is_for_tokens)?;
+            heads.push(LoadedHead {
+                kind,
+                network,
                 positive: vec![config.labels.len() - 1],
                 labels: config.labels.iter().map(|label| label.as_str().into()).collect(),
                 threshold: config.threshold,
             });
         }
         if let Some(config) = self.heads.embedding.filter(|_| wanted.embedding) {
-            if config.state > trunk.layers() {
+            if config.state > encoder.layers() {
                 return Err(unsupported("heads.embedding: reads a state that is not there"));
             }
-            let reads = Reads::Text(config.pooling.poolings());
-            let head = Head { states: vec![config.state], reads, layers: Vec::new(), scores: Scores::Raw };
-            answers.push(Asked {
-                question: Question::Embedding,
-                head,
-                labels: Vec::new(),
-                positive: Vec::new(),
-                threshold: None,
-            });
+            heads.push(LoadedHead::embedding(HeadNetwork {
+                states: vec![config.state],
+                input: HeadInput::Text(config.pooling.poolings()),
+                layers: Vec::new(),
+                output: OutputActivation::None,
+            }));
         }
-        Ok(Parts { family: "bert", trunk, manners, digest, answers })
+        Ok(ModelParts { family: "bert", encoder, config_digest, weights_digest, heads })
     }
 }
 
-impl HeadConfig {
-    /// Says what contradicts itself.
-    fn fault(&self, trunk: &Trunk, is_for_tokens: bool) -> Option<&'static str> {
+impl BuiltinHeadConfig {
+    /// Says what is inconsistent, if anything is.
+    fn fault(&self, encoder: &Encoder, is_for_tokens: bool) -> Option<&'static str> {
         if self.labels.is_empty() || self.states.is_empty() {
             return Some("no labels or no states");
         }
-        if self.states.iter().any(|state| *state > trunk.layers()) {
+        if self.states.iter().any(|state| *state > encoder.layers()) {
             return Some("reads a state that is not there");
         }
         if self.temperature.is_nan() || self.temperature <= 0.0 {
@@ -178,34 +177,39 @@ impl HeadConfig {
         None
     }
 
-    fn load(&self, reader: &Reader<'_>, trunk: &Trunk, is_for_tokens: bool) -> Result<Head, LoadError> {
-        let row = self.states.len() * trunk.width();
-        let (reads, inputs) = if is_for_tokens {
-            (Reads::Tokens { context: self.context }, row * (2 * self.context + 1))
+    fn load(
+        &self,
+        builder: &LayerBuilder<'_>,
+        encoder: &Encoder,
+        is_for_tokens: bool,
+    ) -> Result<HeadNetwork, LoadError> {
+        let row = self.states.len() * encoder.width();
+        let (input, inputs) = if is_for_tokens {
+            (HeadInput::Tokens { context: self.context }, row * (2 * self.context + 1))
         } else {
-            let poolings = self.pooling.unwrap_or(PoolingConfig::Mean).poolings();
+            let poolings = self.pooling.unwrap_or(BuiltinPooling::Mean).poolings();
             let inputs = row * poolings.len();
-            (Reads::Text(poolings), inputs)
+            (HeadInput::Text(poolings), inputs)
         };
         let mut bias = vec![0.0; self.labels.len()];
         if let Some(last) = bias.last_mut() {
             *last = self.bias;
         }
-        let hidden = reader.linear("hidden", (self.hidden, inputs))?;
-        let output = reader.linear("output", (self.labels.len(), self.hidden))?;
-        Ok(Head {
+        let hidden = builder.linear("hidden", inputs, self.hidden)?;
+        let output = builder.linear("output", self.hidden, self.labels.len())?;
+        Ok(HeadNetwork {
             states: self.states.clone(),
-            reads,
+            input,
             layers: vec![
-                Dense { linear: hidden, then: Then::Gelu, norm: None },
-                Dense { linear: output, then: Then::Nothing, norm: None },
+                DenseLayer { linear: hidden, activation: Activation::Gelu, norm: None },
+                DenseLayer { linear: output, activation: Activation::Identity, norm: None },
             ],
-            scores: Scores::OneOf { temperature: self.temperature, bias },
+            output: OutputActivation::Softmax { temperature: self.temperature, bias },
         })
     }
 }
 
-impl PoolingConfig {
+impl BuiltinPooling {
     fn poolings(self) -> Vec<Pooling> {
         match self {
             Self::Mean => vec![Pooling::Mean],

@@ -1,5 +1,4 @@
-//! What a checkpoint of `transformers` is: its family, its trunk's dimensions, its labels, and which question it
-//! answers.
+//! What a checkpoint of `transformers` is: its family, its encoder's dimensions, its labels, and which head it has.
 //!
 //! Knows nothing of how states are computed, nor of where the files lie.
 
@@ -9,20 +8,21 @@ mod labels;
 mod sentence;
 
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::files::Files;
-use super::findings::{Question, Questions};
+use super::ClassifyHead;
+use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
-use super::model::{Asked, Parts};
-use super::reader::Reader;
+use super::model_files::ModelFiles;
+use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
 
-pub(super) use family::Family;
-use heads::Kind;
-pub(super) use sentence::{Modules, longest};
+pub(super) use family::EncoderFamily;
+use heads::{CheckpointTask, HeadCheckpoint};
+pub(super) use sentence::{SentenceModules, max_sequence_length};
 
 /// `config.json` as far as it matters here; the families read their own part.
 #[derive(Deserialize)]
-pub(super) struct Config {
+pub(super) struct CheckpointConfig {
     model_type: String,
     #[serde(default)]
     architectures: Option<Vec<String>>,
@@ -42,84 +42,76 @@ pub(super) struct Config {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Which of a checkpoint's answers are wanted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    /// The questions that this model may answer.
-    pub(super) questions: Questions,
-    /// The one question that it was placed under by name.
-    pub(super) placed: Option<Question>,
-}
-
-impl Config {
-    /// Returns the labels of the domain that it would tell apart, without the weights.
-    pub(super) fn domains(&self, wanted: Wanted) -> Vec<String> {
-        let is_classifier = Kind::named(self) == Some(Kind::Text);
+impl CheckpointConfig {
+    /// Returns the domains that it would tell apart, without the weights; none if it has another head.
+    pub(super) fn domains(&self, assigned: Option<ClassifyHead>) -> Vec<String> {
+        let is_classifier = CheckpointTask::named(self) == Some(CheckpointTask::SequenceClassification);
         let labels = labels::of(self, self.num_labels.unwrap_or(2));
-        let is_domain = labels::question(&labels, wanted.placed) == Question::Domain;
+        let is_domain = labels::head_of_texts(&labels, assigned) == ClassifyHead::Domain;
         if is_classifier && is_domain { labels } else { Vec::new() }
     }
 
-    /// Says whether it looks like a classifier of tokens that tells what is made up, without the weights.
-    pub(super) fn check_detector(&self, files: &Files) -> Result<(), LoadError> {
-        let kind = Kind::named(self).filter(|kind| *kind != Kind::Tokens);
-        if let Some(kind) = kind {
-            return Err(misplaced(files, Question::Hallucination, kind));
+    /// Says whether it looks like a detector of hallucinations, without the weights.
+    pub(super) fn check_detector(&self, files: &ModelFiles) -> Result<(), LoadError> {
+        let task = CheckpointTask::named(self).filter(|task| *task != CheckpointTask::TokenClassification);
+        if let Some(task) = task {
+            return Err(misplaced(files, ClassifyHead::Hallucination, task));
         }
         let labels = labels::of(self, self.num_labels.unwrap_or(2));
-        if labels::made_up(&labels).is_empty() {
+        if labels::unsupported(&labels).is_empty() {
             let reason = format!("none of the labels {labels:?} is known to stand for what is made up");
             return Err(LoadError::Unsupported { path: files.path("config.json"), reason });
         }
         Ok(())
     }
 
-    /// Reads the trunk and the one head.
+    /// Reads the encoder and the one head.
     pub(super) fn load(
         self,
-        files: &Files,
-        modules: Option<&Modules>,
-        reader: &Reader<'_>,
-        wanted: Wanted,
-    ) -> Result<Parts, LoadError> {
+        files: &ModelFiles,
+        modules: Option<&SentenceModules>,
+        builder: &LayerBuilder<'_>,
+        selection: HeadSelection,
+    ) -> Result<ModelParts, LoadError> {
         let path = files.path("config.json");
         let unsupported = |reason: String| LoadError::Unsupported { path: path.clone(), reason };
-        let family = Family::of(&self.model_type).ok_or_else(|| {
+        let family = EncoderFamily::of(&self.model_type).ok_or_else(|| {
             unsupported(format!(
                 "model_type `{}`; bert, distilbert, roberta, xlm-roberta, camembert and modernbert are known",
                 self.model_type
             ))
         })?;
         let rest = serde_json::Value::Object(self.rest.clone());
-        let plan = family
-            .plan(rest)
+        let shape = family
+            .shape(rest)
             .map_err(|source| LoadError::Config { path: path.clone(), source })?
             .map_err(unsupported)?;
-        let manners = format!("{plan:?}");
-        let prefix = family.prefix(reader.weights).ok_or_else(|| LoadError::Missing {
-            path: reader.weights.path().to_owned(),
-            tensor: family.words().to_owned(),
+        let config_digest = xxh3_128(format!("{shape:?}").as_bytes());
+        let prefix = family.prefix(builder.weights).ok_or_else(|| LoadError::Missing {
+            path: builder.weights.path().to_owned(),
+            tensor: family.word_embeddings().to_owned(),
         })?;
-        let trunk = plan.load(&reader.under(&prefix))?;
-        let digest = reader.weights.digest();
-        let kind = Kind::of(&self, family, reader, wanted.placed);
-        let mut answers: Vec<Asked> = Vec::new();
-        if kind == Kind::States {
-            answers.push(sentence::embedding(files, modules, &trunk, reader.place)?);
+        let encoder = shape.load(&builder.under(&prefix))?;
+        let weights_digest = builder.weights.digest();
+        let task = CheckpointTask::of(&self, family, builder, selection.assigned);
+        let mut heads: Vec<LoadedHead> = Vec::new();
+        if task == CheckpointTask::FeatureExtraction {
+            heads.push(sentence::embedding(files, modules, &encoder, builder.device)?);
         } else {
-            answers.push(heads::load(&self, family, (reader, &prefix), kind, &trunk, wanted.placed)?);
+            let checkpoint = HeadCheckpoint { config: &self, family, task, builder, encoder_prefix: &prefix };
+            heads.push(checkpoint.load(&encoder, selection.assigned)?);
         }
-        answers.retain(|asked| wanted.questions.has(asked.question));
-        if let Some(question) =
-            wanted.placed.filter(|question| !answers.iter().any(|asked| asked.question == *question))
+        heads.retain(|head| selection.allowed.has(head.kind));
+        if let Some(assigned) =
+            selection.assigned.filter(|assigned| !heads.iter().any(|head| head.kind == *assigned))
         {
-            return Err(misplaced(files, question, kind));
+            return Err(misplaced(files, assigned, task));
         }
-        Ok(Parts { family: family.name(), trunk, manners, digest, answers })
+        Ok(ModelParts { family: family.name(), encoder, config_digest, weights_digest, heads })
     }
 }
 
-fn misplaced(files: &Files, question: Question, kind: Kind) -> LoadError {
+fn misplaced(files: &ModelFiles, head: ClassifyHead, task: CheckpointTask) -> LoadError {
     let model = files.path("").display().to_string();
-    LoadError::Misplaced { model, question: question.as_str(), reason: kind.gives() }
+    LoadError::Misplaced { model, head: head.as_str(), reason: task.gives() }
 }

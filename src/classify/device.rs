@@ -1,4 +1,4 @@
-//! Where the numbers are computed, by what, and in which precision.
+//! Which device computes, by which means, and in which precision.
 //!
 //! Knows nothing of models.
 
@@ -8,45 +8,44 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::spec::{DeviceChoice, Precision};
 
-/// Where and by what states are computed.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// On the CPU, by kernels of our own.
+pub(super) enum ComputeDevice {
+    /// The CPU, by our own kernels.
     Kernels,
-    /// By tensor operations, on any device.
-    Tensors(Engine),
+    /// Any device, by tensor operations.
+    Tensors(TensorEngine),
 }
 
-/// A device that computes by tensor operations.
 #[derive(Debug, Clone)]
-pub(super) struct Engine {
+pub(super) struct TensorEngine {
     pub(super) device: Device,
     /// The precision of weights and states.
     pub(super) dtype: DType,
     /// Whether flash attention was built in and works here.
     has_flash: bool,
-    turn: Arc<Mutex<()>>,
+    /// Held for the time of a forward.
+    in_use: Arc<Mutex<()>>,
 }
 
-/// The widest head that flash attention is used for.
-const MOST_FLASH: usize = 256;
+/// The widest head that flash attention has kernels for.
+const MAX_FLASH_HEAD_SIZE: usize = 256;
 
-/// A device's compute capability.
+/// A compute capability: major and minor version.
 type Capability = (i32, i32);
 
 impl DeviceChoice {
     /// Opens the device; falls back to the CPU, loudly where a GPU was asked for by name.
-    pub(super) fn open(self, precision: Precision) -> Place {
+    pub(super) fn open(self, precision: Precision) -> ComputeDevice {
         if self == Self::Cpu {
-            return Place::Kernels;
+            return ComputeDevice::Kernels;
         }
-        match Engine::cuda(precision) {
+        match TensorEngine::cuda(precision) {
             Ok(engine) => {
                 tracing::info!(device = %engine.name(), dtype = engine.dtype.as_str(), "models run on a GPU");
-                return Place::Tensors(engine);
+                return ComputeDevice::Tensors(engine);
             }
             Err(error) => {
-                // A backtrace may follow.
+                // candle appends a backtrace where they are on.
                 let error = error.to_string();
                 let reason = error.lines().next().unwrap_or_default();
                 if self == Self::Cuda {
@@ -59,12 +58,12 @@ impl DeviceChoice {
                 }
             }
         }
-        Place::Kernels
+        ComputeDevice::Kernels
     }
 }
 
 impl Precision {
-    /// Returns what a device of this capability computes in.
+    /// Returns the best that a device of this capability has.
     fn on(self, capability: Capability) -> DType {
         match self {
             Self::F16 if capability >= (5, 3) => DType::F16,
@@ -74,7 +73,7 @@ impl Precision {
         }
     }
 
-    /// Returns what was asked for by name.
+    /// Returns the configured type, none where it is to be chosen.
     fn named(self) -> Option<DType> {
         match self {
             Self::Auto => None,
@@ -85,8 +84,7 @@ impl Precision {
     }
 }
 
-impl Place {
-    /// Returns the precision of weights and states.
+impl ComputeDevice {
     pub(super) fn dtype(&self) -> DType {
         match self {
             Self::Kernels => DType::F32,
@@ -94,7 +92,6 @@ impl Place {
         }
     }
 
-    /// Returns the device in one word.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Kernels => "cpu".to_owned(),
@@ -102,18 +99,18 @@ impl Place {
         }
     }
 
-    /// Waits for the device, which computes one forward at a time; none where every thread computes its own.
-    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Waits for the device, which computes one forward at a time; none on the CPU, where every thread computes its own.
+    pub(super) fn acquire(&self) -> Option<MutexGuard<'_, ()>> {
         match self {
             Self::Kernels => None,
-            Self::Tensors(engine) => Some(engine.turn.lock().unwrap_or_else(PoisonError::into_inner)),
+            Self::Tensors(engine) => Some(engine.in_use.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 }
 
-impl Engine {
+impl TensorEngine {
     pub(super) fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, has_flash: false, turn: Arc::default() }
+        Self { device, dtype, has_flash: false, in_use: Arc::default() }
     }
 
     /// Opens the first CUDA device, and has it compute something.
@@ -121,8 +118,8 @@ impl Engine {
         if !candle_core::utils::cuda_is_available() {
             bail!("this binary was built without the cuda feature");
         }
-        // Every thread has a stream of its own on it, which spares the events that keep explicit streams in order:
-        // taking turns keeps these.
+        // Every thread has its own default stream, which spares candle the events that order explicit streams: the
+        // lock around each forward orders these.
         let device = Device::new_cuda(0)?;
         let capability = capability(&device)?;
         let mut engine = Self::new(device, precision.on(capability));
@@ -134,18 +131,18 @@ impl Engine {
                 "the GPU does not compute in the precision that is asked for"
             );
         }
-        engine.try_out()?;
+        engine.self_test()?;
         engine.has_flash = flash_works(&engine, capability);
         Ok(engine)
     }
 
     /// Says whether it has a kernel for attention without padding over heads of this width.
     pub(super) fn has_flash(&self, size: usize) -> bool {
-        self.has_flash && size.is_multiple_of(8) && size <= MOST_FLASH
+        self.has_flash && size.is_multiple_of(8) && size <= MAX_FLASH_HEAD_SIZE
     }
 
-    /// Fails where the device does not compute: kernels may have been built for others.
-    fn try_out(&self) -> Result<()> {
+    /// Fails where the device does not compute: the kernels may have been built for another capability.
+    fn self_test(&self) -> Result<()> {
         const SIDE: usize = 8;
         let ones = Tensor::ones((SIDE, SIDE), self.dtype, &self.device)?;
         let sums = ones.matmul(&ones)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
@@ -155,7 +152,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the device in one word.
     fn name(&self) -> String {
         match self.device.location() {
             candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
@@ -176,14 +172,14 @@ fn capability(_: &Device) -> Result<Capability> {
     bail!("this binary was built without the cuda feature")
 }
 
-/// Says whether flash attention was built in, and for this device.
+/// Says whether flash attention was built in, and for this device's capability.
 #[cfg(feature = "flash-attn")]
-fn flash_works(engine: &Engine, capability: Capability) -> bool {
-    let Engine { device, dtype, .. } = engine;
+fn flash_works(engine: &TensorEngine, capability: Capability) -> bool {
+    let TensorEngine { device, dtype, .. } = engine;
     if capability < (8, 0) || *dtype == DType::F32 {
         return false;
     }
-    // Where no key is nearer than another, the result is the values' mean.
+    // Where all scores are equal, the result is the values' mean.
     let mean = || {
         let none = Tensor::zeros((2, 1, 64), *dtype, device)?;
         let values = Tensor::new(&[1f32, 3.0], device)?.reshape((2, 1, 1))?.repeat((1, 1, 64))?;
@@ -201,7 +197,7 @@ fn flash_works(engine: &Engine, capability: Capability) -> bool {
 }
 
 #[cfg(not(feature = "flash-attn"))]
-fn flash_works(_: &Engine, _: Capability) -> bool {
+fn flash_works(_: &TensorEngine, _: Capability) -> bool {
     false
 }
 
@@ -213,7 +209,7 @@ mod tests {
     const HOPPER: Capability = (9, 0);
 
     #[test]
-    fn the_precision_is_the_one_asked_for_as_far_as_the_device_has_it() {
+    fn the_precision_is_the_configured_one_as_far_as_the_device_has_it() {
         let on = |capability| {
             [Precision::Auto, Precision::F32, Precision::F16, Precision::Bf16]
                 .map(|named| named.on(capability))
@@ -225,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_tried_out_in_every_precision() {
+    fn a_device_is_tested_in_every_precision() {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
-            Engine::new(Device::Cpu, dtype).try_out().unwrap();
+            TensorEngine::new(Device::Cpu, dtype).self_test().unwrap();
         }
     }
 
@@ -235,9 +231,9 @@ mod tests {
     fn the_cpu_stands_in_for_a_device_that_is_missing() {
         if !candle_core::utils::cuda_is_available() {
             for choice in [DeviceChoice::Cpu, DeviceChoice::Cuda, DeviceChoice::Auto] {
-                let place = choice.open(Precision::Bf16);
-                assert!(matches!(place, Place::Kernels), "{choice:?}");
-                assert_eq!((place.name().as_str(), place.dtype()), ("cpu", DType::F32));
+                let device = choice.open(Precision::Bf16);
+                assert!(matches!(device, ComputeDevice::Kernels), "{choice:?}");
+                assert_eq!((device.name().as_str(), device.dtype()), ("cpu", DType::F32));
             }
         }
     }

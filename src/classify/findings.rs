@@ -1,14 +1,14 @@
-//! What can be asked of a text and what is found: questions, answers, and the reasons for no answer.
+//! The kinds of heads, what they find in a text, and the reasons for no answer.
 //!
-//! Values alone; refuses to know how an answer comes about.
+//! Values alone; knows nothing of how they are computed.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One thing that can be asked of a text.
+/// A kind of head: one thing that can be computed for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Question {
+pub enum ClassifyHead {
     /// What the text is about.
     Domain,
     /// Whether it tries to turn a model against its instructions.
@@ -17,16 +17,16 @@ pub enum Question {
     Pii,
     /// Its meaning as a vector.
     Embedding,
-    /// Which parts of an answer nothing bears out that its model was told.
+    /// Which parts of an answer its context does not support.
     Hallucination,
 }
 
-impl Question {
-    /// Every question, in the order of their declaration.
+impl ClassifyHead {
+    /// Every kind, in the order of their declaration.
     pub const ALL: [Self; 5] =
         [Self::Domain, Self::Jailbreak, Self::Pii, Self::Embedding, Self::Hallucination];
 
-    /// Returns the question as one lowercase word, for policies, logs and metrics.
+    /// Returns the kind as one lowercase word, for policies, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Domain => "domain",
@@ -38,10 +38,10 @@ impl Question {
     }
 }
 
-/// What is asked of a text; all of it is answered by one pass where one model can.
+/// A set of heads; one forward computes all of them where one model has them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "a set, whose members are named where it is made")]
-pub struct Questions {
+pub struct ClassifyHeads {
     /// What the text is about.
     pub domain: bool,
     /// Whether it tries to turn a model against its instructions.
@@ -50,29 +50,29 @@ pub struct Questions {
     pub pii: bool,
     /// Its meaning as a vector.
     pub embedding: bool,
-    /// Which parts of an answer nothing bears out; asked of claims alone.
+    /// Which parts of an answer its context does not support; for pairs alone.
     pub hallucination: bool,
 }
 
-impl Questions {
+impl ClassifyHeads {
     /// Nothing.
     pub const NONE: Self =
         Self { domain: false, jailbreak: false, pii: false, embedding: false, hallucination: false };
     /// The domain alone.
     pub const DOMAIN: Self = Self { domain: true, ..Self::NONE };
-    /// Everything that can be asked of one text.
+    /// Everything that can be computed for one text.
     pub const ALL: Self = Self { domain: true, jailbreak: true, pii: true, embedding: true, ..Self::NONE };
-    /// What is asked of a claim.
+    /// What is computed for an answer and its context.
     pub const HALLUCINATION: Self = Self { hallucination: true, ..Self::NONE };
 
-    /// Says whether a question is among these.
-    pub fn has(self, question: Question) -> bool {
-        match question {
-            Question::Domain => self.domain,
-            Question::Jailbreak => self.jailbreak,
-            Question::Pii => self.pii,
-            Question::Embedding => self.embedding,
-            Question::Hallucination => self.hallucination,
+    /// Says whether a head is among these.
+    pub fn has(self, head: ClassifyHead) -> bool {
+        match head {
+            ClassifyHead::Domain => self.domain,
+            ClassifyHead::Jailbreak => self.jailbreak,
+            ClassifyHead::Pii => self.pii,
+            ClassifyHead::Embedding => self.embedding,
+            ClassifyHead::Hallucination => self.hallucination,
         }
     }
 
@@ -94,14 +94,14 @@ impl Questions {
         self.each(other, |a, b| a && !b)
     }
 
-    /// Says whether nothing is asked.
+    /// Says whether there are none.
     pub fn is_empty(self) -> bool {
         self == Self::NONE
     }
 
-    /// Returns the questions, one by one.
-    pub fn iter(self) -> impl Iterator<Item = Question> {
-        Question::ALL.into_iter().filter(move |question| self.has(*question))
+    /// Returns the heads, one by one.
+    pub fn iter(self) -> impl Iterator<Item = ClassifyHead> {
+        ClassifyHead::ALL.into_iter().filter(move |head| self.has(*head))
     }
 
     fn each(self, other: Self, join: impl Fn(bool, bool) -> bool) -> Self {
@@ -115,19 +115,19 @@ impl Questions {
     }
 }
 
-impl FromIterator<Question> for Questions {
-    fn from_iter<I: IntoIterator<Item = Question>>(questions: I) -> Self {
-        questions.into_iter().fold(Self::NONE, |all, question| match question {
-            Question::Domain => Self { domain: true, ..all },
-            Question::Jailbreak => Self { jailbreak: true, ..all },
-            Question::Pii => Self { pii: true, ..all },
-            Question::Embedding => Self { embedding: true, ..all },
-            Question::Hallucination => Self { hallucination: true, ..all },
+impl FromIterator<ClassifyHead> for ClassifyHeads {
+    fn from_iter<I: IntoIterator<Item = ClassifyHead>>(heads: I) -> Self {
+        heads.into_iter().fold(Self::NONE, |all, head| match head {
+            ClassifyHead::Domain => Self { domain: true, ..all },
+            ClassifyHead::Jailbreak => Self { jailbreak: true, ..all },
+            ClassifyHead::Pii => Self { pii: true, ..all },
+            ClassifyHead::Embedding => Self { embedding: true, ..all },
+            ClassifyHead::Hallucination => Self { hallucination: true, ..all },
         })
     }
 }
 
-/// What was found in a text; what was not asked is `None`.
+/// What was found in a text; `None` for heads that were not wanted.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Findings {
     /// What the text is about.
@@ -138,32 +138,32 @@ pub struct Findings {
     pub pii: Option<Result<Vec<Entity>, Unknown>>,
     /// Its meaning: a vector of unit length.
     pub embedding: Option<Result<Arc<[f32]>, Unknown>>,
-    /// The parts of an answer that nothing bears out, by their place.
-    pub hallucination: Option<Result<Vec<Doubt>, Unknown>>,
+    /// The parts of an answer that its context does not support, by their place.
+    pub hallucination: Option<Result<Vec<UnsupportedSpan>, Unknown>>,
     /// What it cost.
-    pub cost: Cost,
+    pub cost: ClassifyCost,
 }
 
 impl Findings {
-    /// Answers every question alike: nothing is known.
-    pub(super) fn unknown(questions: Questions, reason: Unknown, cost: Cost) -> Self {
+    /// Answers for every head alike: nothing is known.
+    pub(super) fn unknown(heads: ClassifyHeads, reason: Unknown, cost: ClassifyCost) -> Self {
         Self {
-            domain: questions.domain.then_some(Err(reason)),
-            jailbreak: questions.jailbreak.then_some(Err(reason)),
-            pii: questions.pii.then_some(Err(reason)),
-            embedding: questions.embedding.then_some(Err(reason)),
-            hallucination: questions.hallucination.then_some(Err(reason)),
+            domain: heads.domain.then_some(Err(reason)),
+            jailbreak: heads.jailbreak.then_some(Err(reason)),
+            pii: heads.pii.then_some(Err(reason)),
+            embedding: heads.embedding.then_some(Err(reason)),
+            hallucination: heads.hallucination.then_some(Err(reason)),
             cost,
         }
     }
 
-    /// Returns in one word whether everything that was asked has an answer, and if not, the first reason.
+    /// Returns in one word whether every wanted head has an answer, and if not, the first reason.
     pub fn outcome(&self) -> &'static str {
         self.unknowns().next().map_or("ok", |(_, reason)| reason.as_str())
     }
 
-    /// Returns the questions that have no answer, each with the reason.
-    pub fn unknowns(&self) -> impl Iterator<Item = (Question, Unknown)> {
+    /// Returns the heads that have no answer, each with the reason.
+    pub fn unknowns(&self) -> impl Iterator<Item = (ClassifyHead, Unknown)> {
         let found = [
             self.domain.as_ref().and_then(|found| found.as_ref().err()),
             self.jailbreak.as_ref().and_then(|found| found.as_ref().err()),
@@ -172,7 +172,7 @@ impl Findings {
             self.hallucination.as_ref().and_then(|found| found.as_ref().err()),
         ];
         let reasons = found.map(Option::<&Unknown>::copied);
-        Question::ALL.into_iter().zip(reasons).filter_map(|(question, reason)| Some((question, reason?)))
+        ClassifyHead::ALL.into_iter().zip(reasons).filter_map(|(head, reason)| Some((head, reason?)))
     }
 }
 
@@ -187,7 +187,7 @@ pub struct Label {
     pub probabilities: Arc<[f32]>,
     /// The share of the text's tokens that this was judged from, from 0 to 1.
     pub coverage: f32,
-    /// The time from the question to this answer.
+    /// The time from the call to this answer.
     pub latency: Duration,
 }
 
@@ -233,23 +233,23 @@ pub enum EntitySource {
     Pattern,
 }
 
-/// A part of an answer that nothing bears out.
+/// A part of an answer that its context does not support.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Doubt {
+pub struct UnsupportedSpan {
     /// Which bytes of the answer it spans.
     pub bytes: Range<usize>,
-    /// The probability that its worst token is made up, from 0 to 1.
+    /// The probability that its worst token is unsupported, from 0 to 1.
     pub confidence: f32,
 }
 
 /// What an answer cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
+pub struct ClassifyCost {
     /// The time spent waiting for a thread.
     pub queued: Duration,
     /// The time spent cutting the text into tokens.
     pub tokenize: Duration,
-    /// The time of the forwards that its windows had part in.
+    /// The time of the forwards that computed its windows.
     pub compute: Duration,
     /// How many tokens were read.
     pub tokens: usize,
@@ -261,7 +261,7 @@ pub struct Cost {
     pub batch: usize,
 }
 
-/// Why a question has no answer.
+/// Why a head has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     /// The queue is full.
@@ -272,7 +272,7 @@ pub enum Unknown {
     Failed,
     /// There is nothing but white space to classify.
     Empty,
-    /// No loaded model answers the question.
+    /// No loaded model has the head.
     Unsupported,
     /// There are more tokens than are read, and what was not read might matter.
     TooLong,

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde::Deserialize;
 
-use super::answer::{Answer, Encoder, Pair};
-use super::claim::Claim;
-use super::device::{Engine, Place};
-use super::findings::{Question, Questions};
+use super::backend::{HeadOutputs, ModelBackend, WindowPair};
+use super::device::{ComputeDevice, TensorEngine};
+use super::groundedness::GroundednessInput;
 use super::load_error::LoadError;
-use super::model::{Model, Options};
+use super::model::{LoadOptions, LoadedModel};
+use super::model_parts::HeadSelection;
 use super::spec::{HubSpec, Source};
+use super::{ClassifyHead, ClassifyHeads};
 
 const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
 
@@ -58,8 +59,8 @@ struct ClaimCase {
     values: Vec<f32>,
 }
 
-fn tensors(dtype: DType) -> Place {
-    Place::Tensors(Engine::new(Device::Cpu, dtype))
+fn tensors(dtype: DType) -> ComputeDevice {
+    ComputeDevice::Tensors(TensorEngine::new(Device::Cpu, dtype))
 }
 
 fn models() -> PathBuf {
@@ -79,15 +80,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn load(folder: &Path, place: &Place) -> Model {
-    load_as(folder, place, None).unwrap()
+fn load(folder: &Path, device: &ComputeDevice) -> LoadedModel {
+    load_as(folder, device, None).unwrap()
 }
 
-fn load_as(folder: &Path, place: &Place, placed: Option<Question>) -> Result<Model, LoadError> {
+fn load_as(
+    folder: &Path,
+    device: &ComputeDevice,
+    assigned: Option<ClassifyHead>,
+) -> Result<LoadedModel, LoadError> {
     let hub = HubSpec::default();
-    let questions = placed.map_or(Questions::ALL, |placed| std::iter::once(placed).collect());
-    let options = Options { questions, placed, device: place, hub: &hub };
-    Model::load(&Source::Folder(folder.to_owned()), &options)
+    let heads = assigned.map_or(HeadSelection::any(ClassifyHeads::ALL), HeadSelection::only);
+    let options = LoadOptions { heads, device, hub: &hub };
+    LoadedModel::load(&Source::Folder(folder.to_owned()), &options)
 }
 
 fn numbers(values: &serde_json::Value) -> Vec<f32> {
@@ -95,25 +100,25 @@ fn numbers(values: &serde_json::Value) -> Vec<f32> {
 }
 
 /// Returns how far the answer is from what it should be.
-fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_json::Value) -> f32 {
+fn distance(head: ClassifyHead, labels: usize, answer: &HeadOutputs, values: &serde_json::Value) -> f32 {
     let furthest = |got: &[f32], want: &[f32]| {
         assert_eq!(got.len(), want.len());
         got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max)
     };
-    match question {
-        Question::Domain => {
+    match head {
+        ClassifyHead::Domain => {
             let (got, want) = (answer.domain.as_deref().unwrap(), numbers(values));
             let first = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
             // Domains may change places where they are equally likely.
             let behind = want[first(&want)] - want[first(got)];
             furthest(got, &want).max(behind / 2.0)
         }
-        Question::Jailbreak => {
+        ClassifyHead::Jailbreak => {
             // All labels but the first stand for an attack, or the only one does; SAFE and BENIGN come first.
             let want: f32 = numbers(values).iter().skip(usize::from(labels > 1)).sum();
             (answer.jailbreak.unwrap() - want).abs()
         }
-        Question::Pii => {
+        ClassifyHead::Pii => {
             let want: Vec<(u16, f32)> = serde_json::from_value(values.clone()).unwrap();
             let got = answer.pii.as_deref().unwrap();
             for ((label, p), (wanted, _)) in got.iter().zip(&want) {
@@ -123,8 +128,8 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
             let probabilities = |tokens: &[(u16, f32)]| tokens.iter().map(|(_, p)| *p).collect::<Vec<_>>();
             furthest(&probabilities(got), &probabilities(&want))
         }
-        Question::Hallucination => unreachable!("claims have cases of their own"),
-        Question::Embedding => {
+        ClassifyHead::Hallucination => unreachable!("claims have cases of their own"),
+        ClassifyHead::Embedding => {
             let (got, want) = (answer.embedding.clone().unwrap(), numbers(values));
             // Vectors that were made one long there are made so here too.
             let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -137,7 +142,7 @@ fn distance(question: Question, labels: usize, answer: &Answer, values: &serde_j
 
 #[test]
 fn every_family_computes_what_transformers_computes() {
-    compare(&Place::Kernels, NEAR);
+    compare(&ComputeDevice::Kernels, NEAR);
 }
 
 #[test]
@@ -146,32 +151,32 @@ fn tensor_operations_compute_what_transformers_computes() {
 }
 
 #[test]
-fn half_the_bits_find_the_same() {
+fn half_precision_finds_the_same() {
     compare(&tensors(DType::F16), NEAR_IN_F16);
     compare(&tensors(DType::BF16), NEAR_IN_BF16);
 }
 
 #[test]
-fn detectors_of_every_frame_judge_pairs_as_transformers_does() {
+fn detectors_with_any_special_tokens_judge_pairs_as_transformers_does() {
     let sets: Vec<Claims> = serde_json::from_str(CLAIMS).unwrap();
     assert_eq!(sets.len(), 3);
-    for (set, place) in sets
-        .iter()
-        .flat_map(|set| [Place::Kernels, tensors(DType::F32)].into_iter().map(move |place| (set, place)))
-    {
-        let model = load_as(&models().join(&set.model), &place, Some(Question::Hallucination)).unwrap();
-        assert_eq!(model.answers(), Questions::HALLUCINATION);
+    for (set, device) in sets.iter().flat_map(|set| {
+        [ComputeDevice::Kernels, tensors(DType::F32)].into_iter().map(move |device| (set, device))
+    }) {
+        let model = load_as(&models().join(&set.model), &device, Some(ClassifyHead::Hallucination)).unwrap();
+        assert_eq!(model.heads(), ClassifyHeads::HALLUCINATION);
         let tokens = |case: &ClaimCase| {
-            let Claim { context, question, answer } =
-                Claim { context: &case.context, question: &case.question, answer: &case.answer };
-            let asked = Claim { context, question, answer }.asked();
-            let ids = |text: &str| model.tokens(text).unwrap().ids;
+            let GroundednessInput { context, question, answer } =
+                GroundednessInput { context: &case.context, question: &case.question, answer: &case.answer };
+            let asked = GroundednessInput { context, question, answer }.question_suffix();
+            let ids = |text: &str| model.tokenize(text).unwrap().ids;
             ([ids(context), ids(&asked)].concat(), ids(answer))
         };
         let tokens: Vec<_> = set.cases.iter().map(tokens).collect();
-        let pairs: Vec<Pair<'_>> = tokens.iter().map(|(first, second)| Pair { first, second }).collect();
+        let pairs: Vec<WindowPair<'_>> =
+            tokens.iter().map(|(first, second)| WindowPair { first, second }).collect();
         for (pair, case) in pairs.iter().zip(&set.cases) {
-            assert_eq!(model.framed(&[*pair]).unwrap().ids, case.ids, "{}: {}", set.model, case.answer);
+            assert_eq!(model.pair_input(&[*pair]).unwrap().ids, case.ids, "{}: {}", set.model, case.answer);
         }
         for (answer, case) in model.run_pairs(&pairs).unwrap().iter().zip(&set.cases) {
             let got = answer.hallucination.as_deref().unwrap();
@@ -189,15 +194,18 @@ fn a_checkpoint_that_cannot_judge_pairs_is_no_detector() {
         ("sentence-bert-dense", "cannot answer `hallucination`: it has no classifier"),
         ("bert-tokens-bin", "is known to stand for what is made up"),
     ] {
-        let error =
-            load_as(&models().join(name), &Place::Kernels, Some(Question::Hallucination)).err().unwrap();
+        let error = load_as(&models().join(name), &ComputeDevice::Kernels, Some(ClassifyHead::Hallucination))
+            .err()
+            .unwrap();
         assert!(error.to_string().contains(why), "{name}: {error}");
     }
     let scratch = tempfile::tempdir().unwrap();
     let fails = |file: &str, text: &str, why: &str| {
         copy(&models().join("bert-claims"), scratch.path());
         std::fs::write(scratch.path().join(file), text).unwrap();
-        let error = load_as(scratch.path(), &Place::Kernels, Some(Question::Hallucination)).err().unwrap();
+        let error = load_as(scratch.path(), &ComputeDevice::Kernels, Some(ClassifyHead::Hallucination))
+            .err()
+            .unwrap();
         assert!(error.to_string().contains(why), "{error}");
     };
     let single = std::fs::read_to_string(models().join("bert-domain/tokenizer.json")).unwrap();
@@ -209,7 +217,7 @@ fn a_checkpoint_that_cannot_judge_pairs_is_no_detector() {
 
 /// A setting that were ignored would go unnoticed if the numbers did not depend on it.
 #[test]
-fn each_setting_of_a_trunk_matters_to_the_numbers() {
+fn each_setting_of_an_encoder_matters_to_the_numbers() {
     for (name, key, value) in [
         ("modernbert-domain", "local_attention", serde_json::json!(10)),
         ("modernbert-domain", "layer_types", vec!["full_attention"; 4].into()),
@@ -231,12 +239,12 @@ fn each_setting_of_a_trunk_matters_to_the_numbers() {
         config[key] = value;
         std::fs::write(&file, config.to_string()).unwrap();
         let [as_is, changed] = [&models().join(name), scratch.path()].map(|folder| {
-            let model = load(folder, &Place::Kernels);
+            let model = load(folder, &ComputeDevice::Kernels);
             let ids =
-                model.tokens("What is the derivative of x^3, and who wrote to the system?").unwrap().ids;
-            model.run(&[&ids], model.answers()).unwrap().remove(0)
+                model.tokenize("What is the derivative of x^3, and who wrote to the system?").unwrap().ids;
+            model.run(&[&ids], model.heads()).unwrap().remove(0)
         });
-        let numbers = |answer: &Answer| match (&answer.domain, answer.jailbreak, &answer.pii) {
+        let numbers = |answer: &HeadOutputs| match (&answer.domain, answer.jailbreak, &answer.pii) {
             (Some(domain), ..) => domain.clone(),
             (_, Some(risk), _) => vec![risk],
             (_, _, pii) => pii.iter().flatten().map(|(label, p)| f32::from(*label) + p).collect(),
@@ -246,7 +254,7 @@ fn each_setting_of_a_trunk_matters_to_the_numbers() {
     }
 }
 
-fn compare(place: &Place, near: f32) {
+fn compare(device: &ComputeDevice, near: f32) {
     let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
     assert!(sets.len() >= 19);
     let mut far = Vec::new();
@@ -258,20 +266,21 @@ fn compare(place: &Place, near: f32) {
             folder = scratch.path().to_owned();
             std::fs::write(folder.join("1_Pooling/config.json"), pooling.to_string()).unwrap();
         }
-        let model = load(&folder, place);
-        let question = Question::ALL.into_iter().find(|question| question.as_str() == set.question).unwrap();
-        assert_eq!(model.answers().iter().collect::<Vec<_>>(), [question], "{}", set.model);
+        let model = load(&folder, device);
+        let head = ClassifyHead::ALL.into_iter().find(|head| head.as_str() == set.question).unwrap();
+        assert_eq!(model.heads().iter().collect::<Vec<_>>(), [head], "{}", set.model);
         let tokens: Vec<Vec<u32>> =
-            set.cases.iter().map(|case| model.tokens(&case.text).unwrap().ids).collect();
-        let windows: Vec<&[u32]> = tokens.iter().map(|ids| &ids[..ids.len().min(model.room())]).collect();
+            set.cases.iter().map(|case| model.tokenize(&case.text).unwrap().ids).collect();
+        let windows: Vec<&[u32]> =
+            tokens.iter().map(|ids| &ids[..ids.len().min(model.max_input_tokens())]).collect();
         for (window, case) in windows.iter().zip(&set.cases) {
             assert_eq!(*window, &case.ids[1..case.ids.len() - 1], "{}: {}", set.model, case.text);
         }
-        let labels = model.labels(question).len();
-        let answers = model.run(&windows, model.answers()).unwrap();
+        let labels = model.labels(head).len();
+        let answers = model.run(&windows, model.heads()).unwrap();
         for (answer, case) in answers.iter().zip(&set.cases) {
-            let mut distance = distance(question, labels, answer, &case.values);
-            if near > NEAR && question == Question::Embedding {
+            let mut distance = distance(head, labels, answer, &case.values);
+            if near > NEAR && head == ClassifyHead::Embedding {
                 // What was rounded is as near as it is small.
                 distance /= numbers(&case.values).iter().fold(1.0, |most, x| x.abs().max(most));
             }

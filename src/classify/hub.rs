@@ -1,11 +1,15 @@
-//! Models from the hub: each file is fetched once and kept where the hub's own clients keep it, so that they share it.
+//! Models from the hub: each file is downloaded once, into the cache of the hub's own clients, which share it.
 //!
-//! What is kept is never asked for again: a revision is what it was when it was first fetched, and a gateway whose
-//! cache is full starts without a network. Knows nothing of what is in the files.
+//! What is in the cache is never asked for again: a revision is the commit that it was when it was first downloaded, and
+//! a gateway with all files in its cache starts without a network. Knows nothing of what is in the files.
+//!
+//! Of the crate `hf-hub` this uses the names of the cache's folders, not the downloader: version 0.5 sends the token to
+//! the host that a download is redirected to, 1.0 starts a broken download over, and neither checks the hash of what it
+//! downloaded nor answers from the cache without a request to the hub.
 
+mod client;
 #[cfg(test)]
 mod tests;
-mod transfer;
 
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
@@ -14,9 +18,9 @@ use std::sync::OnceLock;
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::spec::HubSpec;
-use transfer::{Found, Transfer};
+use client::{FileLookup, HubClient};
 
-/// The hub did not give a file.
+/// A file could not be had from the hub.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
@@ -48,7 +52,7 @@ pub enum HubError {
         /// The HTTP status.
         status: u16,
     },
-    /// The file could not be fetched.
+    /// The file could not be downloaded.
     #[error("cannot fetch {repo}: {file}: {reason}")]
     Failed {
         /// The repository.
@@ -58,7 +62,7 @@ pub enum HubError {
         /// What went wrong, last of all attempts.
         reason: String,
     },
-    /// The file could not be kept.
+    /// The file could not be stored.
     #[error("cannot keep {} in the hub's cache: {source}", path.display())]
     Cache {
         /// The file or folder.
@@ -75,24 +79,24 @@ pub enum HubError {
 }
 
 /// The files of one revision of a repository.
-pub(super) struct Snapshot {
+pub(super) struct RepoSnapshot {
     repo: Repo,
     name: String,
     cache: Cache,
-    transfer: Transfer,
+    client: HubClient,
     /// The commit that the revision stands for, once known.
     commit: OnceLock<String>,
 }
 
-impl Snapshot {
-    /// Takes up a revision; asks the hub for nothing yet.
+impl RepoSnapshot {
+    /// Opens a revision; sends no request yet.
     pub(super) fn open(spec: &HubSpec, name: &str, revision: &str) -> Result<Self, HubError> {
         let is_repo = name.split('/').count() <= 2 && name.split('/').all(is_plain);
         if !is_repo || !revision.split('/').all(is_plain) {
             return Err(HubError::Name { name: format!("{name}@{revision}") });
         }
         let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
-        let cache = Cache::new(spec.cache.clone().or_else(cache_of_clients).ok_or_else(|| {
+        let cache = Cache::new(spec.cache.clone().or_else(default_cache).ok_or_else(|| {
             let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no home folder; set hub.cache");
             HubError::Cache { path: PathBuf::from("~/.cache/huggingface/hub"), source }
         })?);
@@ -105,55 +109,55 @@ impl Snapshot {
         {
             let _ = commit.set(kept.trim().to_owned());
         }
-        Ok(Self { transfer: Transfer::new(spec), repo, name: name.to_owned(), cache, commit })
+        Ok(Self { client: HubClient::new(spec), repo, name: name.to_owned(), cache, commit })
     }
 
-    /// Returns where a file lies, after fetching it where need be; none where the repository does not have it.
+    /// Returns a file's path in the cache, after downloading it if it is not there; none if the repository lacks it.
     pub(super) fn get(&self, file: &str) -> Result<Option<PathBuf>, HubError> {
         if !file.split('/').all(is_plain) {
             return Err(HubError::Name { name: file.to_owned() });
         }
         if let Some(commit) = self.commit.get() {
-            let kept = self.place("snapshots", commit).join(file);
+            let kept = self.path_in_cache("snapshots", commit).join(file);
             if kept.exists() {
                 return Ok(Some(kept));
             }
-            if self.place(".no_exist", commit).join(file).exists() {
+            if self.path_in_cache(".no_exist", commit).join(file).exists() {
                 return Ok(None);
             }
         }
         let revision = self.commit.get().map_or(self.repo.revision(), String::as_str);
-        match self.transfer.find(&self.name, revision, file)? {
-            Found::Nothing { commit } => {
+        match self.client.look_up(&self.name, revision, file)? {
+            FileLookup::Missing { commit } => {
                 if let Some(commit) = commit.filter(|commit| is_plain(commit)) {
-                    self.settle(&commit)?;
-                    let mark = self.place(".no_exist", &commit).join(file);
-                    parent(&mark)?;
+                    self.pin(&commit)?;
+                    let mark = self.path_in_cache(".no_exist", &commit).join(file);
+                    create_parent(&mark)?;
                     File::create(&mark).map_err(|source| HubError::Cache { path: mark, source })?;
                 }
                 Ok(None)
             }
-            Found::File(found) => {
+            FileLookup::File(found) => {
                 if !is_plain(&found.commit) || !is_plain(&found.etag) {
                     let name = format!("{} {}", found.commit, found.etag);
                     return Err(HubError::Name { name });
                 }
                 let blob = self.folder().join("blobs").join(&found.etag);
-                parent(&blob)?;
+                create_parent(&blob)?;
                 let lock = lock(&blob)?;
                 if !blob.exists() {
-                    self.transfer.fetch(&self.name, file, &found, &blob)?;
+                    self.client.download(&self.name, file, &found, &blob)?;
                 }
                 drop(lock);
-                let pointer = self.place("snapshots", &found.commit).join(file);
+                let pointer = self.path_in_cache("snapshots", &found.commit).join(file);
                 link(&blob, &pointer, file)?;
-                self.settle(&found.commit)?;
+                self.pin(&found.commit)?;
                 Ok(Some(pointer))
             }
         }
     }
 
-    /// Says that the repository does not have a file.
+    /// Makes the error for a file that the repository lacks.
     pub(super) fn absent(&self, file: &str) -> HubError {
         HubError::Absent {
             repo: self.name.clone(),
@@ -167,8 +171,8 @@ impl Snapshot {
         PathBuf::from(format!("hf://{}@{}", self.name, self.repo.revision())).join(file)
     }
 
-    /// Notes which commit the revision stands for, so that all files are of one and the same.
-    fn settle(&self, commit: &str) -> Result<(), HubError> {
+    /// Pins the revision to a commit, so that all files are of the same one.
+    fn pin(&self, commit: &str) -> Result<(), HubError> {
         if self.commit.set(commit.to_owned()).is_err() || commit == self.repo.revision() {
             return Ok(());
         }
@@ -181,17 +185,17 @@ impl Snapshot {
         self.cache.path().join(self.repo.folder_name())
     }
 
-    fn place(&self, kind: &str, commit: &str) -> PathBuf {
+    fn path_in_cache(&self, kind: &str, commit: &str) -> PathBuf {
         self.folder().join(kind).join(commit)
     }
 }
 
 /// Finds the cache of the hub's own clients by their rules.
-fn cache_of_clients() -> Option<PathBuf> {
+fn default_cache() -> Option<PathBuf> {
     if let Some(cache) = std::env::var_os("HF_HUB_CACHE") {
         return Some(cache.into());
     }
-    // The library's own rule ends the process where there is no home.
+    // `Cache::from_env` panics where there is no home.
     let has_home = std::env::var_os("HF_HOME").is_some() || std::env::home_dir().is_some();
     has_home.then(|| Cache::from_env().path().clone())
 }
@@ -207,12 +211,12 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn parent(path: &Path) -> Result<(), HubError> {
+fn create_parent(path: &Path) -> Result<(), HubError> {
     let Some(folder) = path.parent() else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|source| HubError::Cache { path: folder.to_owned(), source })
 }
 
-/// Holds off other processes that fetch the same file into the same cache.
+/// Keeps other processes from downloading the same file into the same cache meanwhile.
 fn lock(blob: &Path) -> Result<File, HubError> {
     let path = blob.with_extension("lock");
     let fault = |source| HubError::Cache { path: path.clone(), source };
@@ -223,7 +227,7 @@ fn lock(blob: &Path) -> Result<File, HubError> {
 
 /// Points from a snapshot to a blob, relatively, so that the cache can be moved.
 fn link(blob: &Path, pointer: &Path, file: &str) -> Result<(), HubError> {
-    parent(pointer)?;
+    create_parent(pointer)?;
     let up = "../".repeat(2 + file.matches('/').count());
     let name = blob.file_name().unwrap_or_default();
     let target = Path::new(&up).join("blobs").join(name);

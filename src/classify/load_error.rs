@@ -70,13 +70,13 @@ pub enum LoadError {
         /// What the file has.
         found: String,
     },
-    /// A model cannot answer the question that it was placed under.
-    #[error("{model} cannot answer `{question}`: {reason}")]
+    /// A model does not have the head that it was configured for.
+    #[error("{model} cannot answer `{head}`: {reason}")]
     Misplaced {
         /// Where the model comes from.
         model: String,
-        /// The question.
-        question: &'static str,
+        /// The head's name in a policy.
+        head: &'static str,
         /// What the model lacks.
         reason: &'static str,
     },

@@ -1,66 +1,74 @@
-//! What the answers of a text's windows amount to: weighted means, the worst window, merged spans.
+//! From the outputs of a text's windows to its findings: weighted means, the worst window, merged spans.
 //!
-//! Incomplete answers are told apart from complete ones here: a domain may be judged from a part of the text, what
-//! guards may not. Knows nothing of queues; pure but for the clock that latencies are read from.
+//! Says where results are too incomplete for an answer: a domain may be judged from a part of the text, the guards'
+//! findings may not. Knows nothing of queues; pure but for the clock that latencies are read from.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::answer::Answer;
-use super::reading::{Library, Part, Progress, Reading, Sheet};
-use super::{Doubt, Entity, Findings, Label, Question, Questions, Risk, Unknown};
-use super::{claim, pii};
+use super::backend::HeadOutputs;
+use super::model_set::ModelSet;
+use super::task::{ClassifyTask, ModelWindows, TaskProgress, WindowResult};
+use super::{ClassifyHead, ClassifyHeads, Entity, Findings, Label, Risk, Unknown, UnsupportedSpan};
+use super::{groundedness, pii};
 
-impl Library {
-    /// Answers what was asked of a text as far as its windows have answers.
-    pub(super) fn findings(&self, reading: &Reading, progress: &Progress) -> Findings {
-        let ask = |question: Question| {
-            let late = if self.questions().has(question) { Unknown::Late } else { Unknown::Unsupported };
-            let part = progress.parts.iter().find(|part| part.asked.has(question)).ok_or(late);
-            reading.questions.has(question).then_some(part)
+impl ModelSet {
+    /// Answers for each wanted head as far as the windows have its outputs.
+    pub(super) fn findings(&self, task: &ClassifyTask, progress: &TaskProgress) -> Findings {
+        let windows = |head: ClassifyHead| {
+            let missing = if self.heads().has(head) { Unknown::Late } else { Unknown::Unsupported };
+            let windows = progress.models.iter().find(|windows| windows.heads.has(head)).ok_or(missing);
+            task.heads.has(head).then_some(windows)
         };
         Findings {
-            domain: ask(Question::Domain).map(|part| self.domain(part?, reading)),
-            jailbreak: ask(Question::Jailbreak).map(|part| self.jailbreak(part?)),
-            pii: ask(Question::Pii).map(|part| self.entities(part?, reading)),
-            embedding: ask(Question::Embedding).map(|part| embedding(part?)),
-            hallucination: ask(Question::Hallucination).map(|part| self.doubts(part?, reading)),
+            domain: windows(ClassifyHead::Domain).map(|windows| self.domain(windows?, task)),
+            jailbreak: windows(ClassifyHead::Jailbreak).map(|windows| self.jailbreak(windows?)),
+            pii: windows(ClassifyHead::Pii).map(|windows| self.entities(windows?, task)),
+            embedding: windows(ClassifyHead::Embedding).map(|windows| embedding(windows?)),
+            hallucination: windows(ClassifyHead::Hallucination)
+                .map(|windows| self.unsupported_spans(windows?, task)),
             cost: progress.cost,
         }
     }
 
-    /// The mean of the windows' probabilities, each with the weight of its tokens.
-    fn domain(&self, part: &Part, reading: &Reading) -> Result<Label, Unknown> {
-        let found: Vec<(&Sheet, &Vec<f32>)> =
-            part.found().filter_map(|(sheet, answer)| Some((sheet, answer.domain.as_ref()?))).collect();
-        if found.is_empty() {
-            return Err(part.missing(Questions::DOMAIN).unwrap_or(Unknown::Empty));
+    /// Averages the windows' probabilities, each with the weight of its tokens.
+    fn domain(&self, windows: &ModelWindows, task: &ClassifyTask) -> Result<Label, Unknown> {
+        let computed: Vec<(&WindowResult, &Vec<f32>)> = windows
+            .computed()
+            .filter_map(|(result, outputs)| Some((result, outputs.domain.as_ref()?)))
+            .collect();
+        if computed.is_empty() {
+            return Err(windows.missing(ClassifyHeads::DOMAIN).unwrap_or(Unknown::Empty));
         }
-        let probabilities = mean(found.iter().map(|(sheet, values)| (sheet.window.tokens.len(), *values)));
+        let probabilities =
+            mean(computed.iter().map(|(result, values)| (result.window.tokens.len(), *values)));
         let best = probabilities.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
         let (index, confidence) = best.ok_or(Unknown::Failed)?;
-        let name = self.labels(Question::Domain).get(index).cloned().ok_or(Unknown::Failed)?;
-        let read: usize = found.iter().map(|(sheet, _)| sheet.window.fresh).sum();
+        let name = self.labels(ClassifyHead::Domain).get(index).cloned().ok_or(Unknown::Failed)?;
+        let read: usize = computed.iter().map(|(result, _)| result.window.fresh).sum();
         Ok(Label {
             name,
             confidence,
             probabilities: probabilities.into(),
-            coverage: (read as f32 / part.total.max(1.0)).min(1.0),
-            latency: reading.begun.elapsed(),
+            coverage: (read as f32 / windows.total_tokens.max(1.0)).min(1.0),
+            latency: task.started.elapsed(),
         })
     }
 
-    /// The worst window; an answer if all were read, or if it is bad enough whatever the others say.
-    fn jailbreak(&self, part: &Part) -> Result<Risk, Unknown> {
-        let threshold = self.threshold(Question::Jailbreak);
-        let scores = part.found().filter_map(|(sheet, answer)| Some((sheet, answer.jailbreak?)));
-        let worst = scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(sheet, score)| Risk {
+    /// Takes the worst window; an answer if all were computed, or if it is bad enough whatever the others are.
+    fn jailbreak(&self, windows: &ModelWindows) -> Result<Risk, Unknown> {
+        let threshold = self.threshold(ClassifyHead::Jailbreak);
+        let bytes = |tokens: &Range<usize>| {
+            windows.token_bytes[tokens.start].start..windows.token_bytes[tokens.end - 1].end
+        };
+        let scores = windows.computed().filter_map(|(result, outputs)| Some((result, outputs.jailbreak?)));
+        let worst = scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(result, score)| Risk {
             score,
             threshold,
-            at: part.bytes[sheet.window.tokens.start].start..part.bytes[sheet.window.tokens.end - 1].end,
+            at: bytes(&result.window.tokens),
         });
-        let missing = if part.is_whole {
-            part.missing(Questions { jailbreak: true, ..Questions::NONE })
+        let missing = if windows.is_whole {
+            windows.missing(ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE })
         } else {
             Some(Unknown::TooLong)
         };
@@ -70,80 +78,88 @@ impl Library {
         }
     }
 
-    /// The personal data of all windows, merged where windows overlap.
-    fn entities(&self, part: &Part, reading: &Reading) -> Result<Vec<Entity>, Unknown> {
-        let (start, text) = reading.excerpt.whole().filter(|_| part.is_whole).ok_or(Unknown::TooLong)?;
-        if let Some(reason) = part.missing(Questions { pii: true, ..Questions::NONE }) {
+    /// Joins the personal data of all windows where they overlap.
+    fn entities(&self, windows: &ModelWindows, task: &ClassifyTask) -> Result<Vec<Entity>, Unknown> {
+        let whole = task.excerpt.whole().filter(|_| windows.is_whole).ok_or(Unknown::TooLong)?;
+        if let Some(reason) = windows.missing(ClassifyHeads { pii: true, ..ClassifyHeads::NONE }) {
             return Err(reason);
         }
-        let shifted = |bytes: &Range<usize>| bytes.start - start..bytes.end - start;
-        let windows: Vec<pii::Window<'_>> = part
-            .found()
-            .filter_map(|(sheet, answer)| {
-                let bytes = part.bytes[sheet.window.tokens.clone()].iter().map(shifted).collect();
-                Some(pii::Window { bytes, found: answer.pii.as_deref()? })
+        let start = whole.start;
+        let in_piece = |bytes: &Range<usize>| bytes.start - start..bytes.end - start;
+        let labeled: Vec<pii::PiiWindow<'_>> = windows
+            .computed()
+            .filter_map(|(result, outputs)| {
+                let bytes = windows.token_bytes[result.window.tokens.clone()].iter().map(in_piece).collect();
+                Some(pii::PiiWindow { bytes, labels: outputs.pii.as_deref()? })
             })
             .collect();
-        let (labels, threshold) = (self.labels(Question::Pii), self.threshold(Question::Pii));
-        let mut found = pii::entities(text, &windows, labels, threshold);
-        for entity in &mut found {
-            let lead = reading.excerpt.lead;
+        let (labels, threshold) = (self.labels(ClassifyHead::Pii), self.threshold(ClassifyHead::Pii));
+        let mut entities = pii::entities(&whole.text, &labeled, labels, threshold);
+        for entity in &mut entities {
+            let leading = task.excerpt.leading_chars;
             entity.bytes = entity.bytes.start + start..entity.bytes.end + start;
-            entity.chars = entity.chars.start + lead..entity.chars.end + lead;
+            entity.chars = entity.chars.start + leading..entity.chars.end + leading;
         }
-        Ok(found)
+        Ok(entities)
     }
 
-    /// What no pair bears out of a claim's answer.
-    fn doubts(&self, part: &Part, reading: &Reading) -> Result<Vec<Doubt>, Unknown> {
-        let (start, answer) = reading.excerpt.whole().filter(|_| part.is_whole).ok_or(Unknown::TooLong)?;
-        if let Some(reason) = part.missing(Questions::HALLUCINATION) {
+    /// Joins the judgements of all pairs on the answer's tokens.
+    fn unsupported_spans(
+        &self,
+        windows: &ModelWindows,
+        task: &ClassifyTask,
+    ) -> Result<Vec<UnsupportedSpan>, Unknown> {
+        let answer = task.excerpt.whole().filter(|_| windows.is_whole).ok_or(Unknown::TooLong)?;
+        if let Some(reason) = windows.missing(ClassifyHeads::HALLUCINATION) {
             return Err(reason);
         }
-        let pairs = part.found().filter_map(|(sheet, answer)| {
-            Some((sheet.window.tokens.start, answer.hallucination.as_deref()?))
+        let pairs = windows.computed().filter_map(|(result, outputs)| {
+            Some((result.window.tokens.start, outputs.hallucination.as_deref()?))
         });
-        let probabilities = claim::least(part.bytes.len(), pairs);
-        let shifted = part.bytes.iter().map(|bytes| bytes.start - start..bytes.end - start);
-        let bytes: Vec<Range<usize>> = shifted.collect();
-        let threshold = self.threshold(Question::Hallucination);
-        let mut doubts = claim::doubts(answer, &bytes, &probabilities, threshold);
-        for doubt in &mut doubts {
-            doubt.bytes = doubt.bytes.start + start..doubt.bytes.end + start;
+        let probabilities = groundedness::lowest_of_pairs(windows.token_bytes.len(), pairs);
+        let start = answer.start;
+        let in_answer = windows.token_bytes.iter().map(|bytes| bytes.start - start..bytes.end - start);
+        let bytes: Vec<Range<usize>> = in_answer.collect();
+        let threshold = self.threshold(ClassifyHead::Hallucination);
+        let mut spans = groundedness::unsupported_spans(&answer.text, &bytes, &probabilities, threshold);
+        for span in &mut spans {
+            span.bytes = span.bytes.start + start..span.bytes.end + start;
         }
-        Ok(doubts)
+        Ok(spans)
     }
 }
 
-impl Part {
-    fn found(&self) -> impl Iterator<Item = (&Sheet, &Answer)> {
-        self.sheets.iter().filter_map(|sheet| Some((sheet, sheet.answer.as_deref()?)))
+impl ModelWindows {
+    fn computed(&self) -> impl Iterator<Item = (&WindowResult, &HeadOutputs)> {
+        self.results.iter().filter_map(|result| Some((result, result.outputs.as_deref()?)))
     }
 
-    /// Why some window does not answer what is asked of it; none if all do. A text without windows is empty.
-    fn missing(&self, asked: Questions) -> Option<Unknown> {
-        if self.sheets.is_empty() {
+    /// Returns why some window lacks outputs of `heads` that it was to have; none if all are there. A text without
+    /// windows is empty.
+    fn missing(&self, heads: ClassifyHeads) -> Option<Unknown> {
+        if self.results.is_empty() {
             return Some(Unknown::Empty);
         }
-        let open = self.sheets.iter().filter(|sheet| {
-            let known = sheet.answer.as_ref().map_or(Questions::NONE, |answer| answer.questions());
-            !sheet.wanted.and(asked).without(known).is_empty()
+        let incomplete = self.results.iter().filter(|result| {
+            let computed = result.outputs.as_ref().map_or(ClassifyHeads::NONE, |outputs| outputs.heads());
+            !result.heads.and(heads).without(computed).is_empty()
         });
-        open.map(|sheet| if sheet.failed { Unknown::Failed } else { Unknown::Late })
+        incomplete
+            .map(|result| if result.failed { Unknown::Failed } else { Unknown::Late })
             .reduce(|one, other| if one == Unknown::Failed { one } else { other })
     }
 }
 
-/// The mean of the windows' vectors, each with the weight of its tokens, at unit length.
-fn embedding(part: &Part) -> Result<Arc<[f32]>, Unknown> {
-    if let Some(reason) = part.missing(Questions { embedding: true, ..Questions::NONE }) {
+/// Averages the windows' vectors, each with the weight of its tokens, and scales the mean to unit length.
+fn embedding(windows: &ModelWindows) -> Result<Arc<[f32]>, Unknown> {
+    if let Some(reason) = windows.missing(ClassifyHeads { embedding: true, ..ClassifyHeads::NONE }) {
         return Err(reason);
     }
-    let found = part.found().filter_map(|(sheet, answer)| {
-        let vector = answer.embedding.as_ref()?;
-        Some((sheet.window.tokens.len(), vector))
+    let vectors = windows.computed().filter_map(|(result, outputs)| {
+        let vector = outputs.embedding.as_ref()?;
+        Some((result.window.tokens.len(), vector))
     });
-    let mut mean = mean(found);
+    let mut mean = mean(vectors);
     let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
     if length <= 0.0 {
         return Err(Unknown::Failed);

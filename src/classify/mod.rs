@@ -1,60 +1,68 @@
 //! What a text is about and what is in it: the only door to candle and tokenizers.
 //!
 //! A [`Classifier`] holds models and the threads that run them, behind a bounded queue. Whole texts are read, in
-//! windows; one forward answers every question, for windows of many texts at once; windows that were seen before are
-//! not computed again. Being late or busy is an answer ([`Unknown`]), not an error. Knows nothing of requests or of
-//! what follows from a finding.
+//! windows; one forward of the encoder serves every head, for windows of many texts at once; windows that were seen
+//! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error. Knows nothing of requests
+//! or of what follows from a finding.
 
-mod answer;
+mod backend;
 mod batch;
 mod builtin;
-mod cache;
 mod checkpoint;
-mod claim;
 mod device;
-mod files;
+mod encoder;
+mod excerpt;
 mod findings;
-mod frame;
 #[cfg(test)]
 mod golden;
+mod groundedness;
 mod heads;
 mod hub;
+mod layer_builder;
 mod load_error;
 mod merge;
 mod model;
+mod model_files;
+mod model_parts;
+mod model_set;
 mod ops;
 mod patterns;
 mod pii;
-mod reader;
-mod reading;
+mod scheduler;
 mod spec;
+mod special_tokens;
+mod task;
 #[cfg(test)]
 mod tests;
-mod trunk;
-mod waiting;
 mod weights;
 mod window;
+mod window_cache;
+mod window_tokenizer;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use batch::Forwards;
-pub use claim::Claim;
-pub use findings::{Cost, Doubt, Entity, EntitySource, Findings, Label, Question, Questions, Risk, Unknown};
+pub use batch::ForwardTotals;
+pub use findings::{
+    ClassifyCost, ClassifyHead, ClassifyHeads, Entity, EntitySource, Findings, Label, Risk, Unknown,
+    UnsupportedSpan,
+};
+pub use groundedness::GroundednessInput;
 pub use hub::HubError;
 pub use load_error::LoadError;
 pub use pii::masked;
 pub use spec::{DeviceChoice, HubSpec, ModelInfo, Precision, Source, Spec, Thresholds};
 
-use answer::Encoder;
-use batch::Queue;
-use model::{Model, Options};
-use reading::Library;
+use backend::ModelBackend;
+use batch::BatchQueue;
+use model::{LoadOptions, LoadedModel};
+use model_parts::HeadSelection;
+use model_set::ModelSet;
 
 /// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
     models: Vec<ModelInfo>,
-    queue: Queue,
+    queue: BatchQueue,
 }
 
 impl Classifier {
@@ -62,55 +70,56 @@ impl Classifier {
     /// fetched first.
     pub fn load(spec: &Spec) -> Result<Self, LoadError> {
         let device = spec.device.open(spec.precision);
-        let rest = Questions::ALL.without(spec.models.keys().copied().collect());
-        let default = (!rest.is_empty()).then_some((rest, None, &spec.model));
-        let others = spec.models.iter().map(|(question, source)| {
-            let only = std::iter::once(*question).collect();
-            (only, Some(*question), source)
-        });
-        let load = |(questions, placed, source): (Questions, Option<Question>, &Source)| {
-            let options = Options { questions, placed, device: &device, hub: &spec.hub };
-            Model::load(source, &options)
+        let rest = ClassifyHeads::ALL.without(spec.models.keys().copied().collect());
+        let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
+        let others = spec.models.iter().map(|(head, source)| (HeadSelection::only(*head), source));
+        let load = |(heads, source): (HeadSelection, &Source)| {
+            LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
         };
         let models = default.into_iter().chain(others).map(load).collect::<Result<Vec<_>, _>>()?;
-        let models = Model::share(models);
+        let models = LoadedModel::share_encoders(models);
         let infos = models.iter().map(|model| model.info().clone()).collect();
         Self::start(
             spec,
-            models.into_iter().map(|model| Arc::new(model) as Arc<dyn Encoder>).collect(),
+            models.into_iter().map(|model| Arc::new(model) as Arc<dyn ModelBackend>).collect(),
             infos,
         )
     }
 
-    fn start(spec: &Spec, models: Vec<Arc<dyn Encoder>>, infos: Vec<ModelInfo>) -> Result<Self, LoadError> {
-        let library = Library::new(spec, models);
-        let queue = Queue::start(threads(spec.threads), library).map_err(LoadError::Thread)?;
+    fn start(
+        spec: &Spec,
+        models: Vec<Arc<dyn ModelBackend>>,
+        infos: Vec<ModelInfo>,
+    ) -> Result<Self, LoadError> {
+        let model_set = ModelSet::new(spec, models);
+        let queue = BatchQueue::start(threads(spec.threads), model_set).map_err(LoadError::Thread)?;
         Ok(Self { models: infos, queue })
     }
 
-    /// Answers questions about a text as far as that is possible by `deadline`; dropping the future takes the text
-    /// out of the queue.
-    pub async fn classify(&self, text: &str, questions: Questions, deadline: Instant) -> Findings {
-        match self.at_once(text, questions) {
+    /// Computes heads for a text as far as that is possible by `deadline`; dropping the future takes the text out of the
+    /// queue.
+    pub async fn classify(&self, text: &str, heads: ClassifyHeads, deadline: Instant) -> Findings {
+        match self.without_queue(text, heads) {
             Some(findings) => findings,
-            None => match self.queue.submit([(text, questions)], deadline).pop() {
+            None => match self.queue.submit([(text, heads)], deadline).pop() {
                 Some(ticket) => ticket.findings().await,
-                None => Findings::unknown(questions, Unknown::Failed, Cost::default()),
+                None => Findings::unknown(heads, Unknown::Failed, ClassifyCost::default()),
             },
         }
     }
 
-    /// Says which parts of an answer nothing bears out that its model was told, or why that is unknown by `deadline`;
+    /// Finds the spans of an answer that its context does not support, or says why they are unknown by `deadline`;
     /// dropping the future takes it out of the queue.
-    pub async fn verify(&self, claim: Claim<'_>, deadline: Instant) -> Findings {
-        let unknown = |reason| Findings::unknown(Questions::HALLUCINATION, reason, Cost::default());
-        if !self.queue.library().questions().hallucination {
+    pub async fn verify(&self, input: GroundednessInput<'_>, deadline: Instant) -> Findings {
+        let unknown =
+            |reason| Findings::unknown(ClassifyHeads::HALLUCINATION, reason, ClassifyCost::default());
+        if !self.queue.model_set().heads().hallucination {
             return unknown(Unknown::Unsupported);
         }
-        if claim.context.trim().is_empty() || claim.answer.trim().is_empty() {
+        if input.context.trim().is_empty() || input.answer.trim().is_empty() {
             return unknown(Unknown::Empty);
         }
-        match self.queue.submit_claim(claim, deadline) {
+        match self.queue.submit_pair(input, deadline) {
             Some(ticket) => ticket.findings().await,
             None => unknown(Unknown::TooLong),
         }
@@ -118,47 +127,47 @@ impl Classifier {
 
     /// Says what a text is about, or why that is unknown by `deadline`; dropping the future takes it out of the queue.
     pub async fn domain(&self, text: &str, deadline: Instant) -> Result<Label, Unknown> {
-        let findings = self.classify(text, Questions::DOMAIN, deadline).await;
+        let findings = self.classify(text, ClassifyHeads::DOMAIN, deadline).await;
         findings.domain.unwrap_or(Err(Unknown::Failed))
     }
 
-    /// Answers the same questions about several texts, in their order; they are queued together, as many at a time
-    /// as half the queue takes.
+    /// Computes the same heads for several texts, in their order; they are queued together, as many at a time as half the
+    /// queue takes.
     pub async fn classify_all(
         &self,
         texts: &[String],
-        questions: Questions,
+        heads: ClassifyHeads,
         deadline: Instant,
     ) -> Vec<Findings> {
-        let asked: Vec<_> = texts.iter().map(|text| (text.as_str(), questions)).collect();
-        self.classify_each(&asked, deadline).await
+        let texts: Vec<_> = texts.iter().map(|text| (text.as_str(), heads)).collect();
+        self.classify_each(&texts, deadline).await
     }
 
-    /// Answers questions about several texts, to each its own; otherwise like [`Self::classify_all`].
-    pub async fn classify_each(&self, asked: &[(&str, Questions)], deadline: Instant) -> Vec<Findings> {
-        let mut all = Vec::with_capacity(asked.len());
-        for group in asked.chunks((self.spec().queue / 2).max(1)) {
+    /// Computes each text's own heads; otherwise like [`Self::classify_all`].
+    pub async fn classify_each(&self, texts: &[(&str, ClassifyHeads)], deadline: Instant) -> Vec<Findings> {
+        let mut all = Vec::with_capacity(texts.len());
+        for group in texts.chunks((self.spec().queue / 2).max(1)) {
             let early: Vec<Option<Findings>> =
-                group.iter().map(|(text, questions)| self.at_once(text, *questions)).collect();
-            let open = group.iter().zip(&early).filter(|(_, early)| early.is_none());
-            let tickets = self.queue.submit(open.map(|(asked, _)| *asked), deadline);
-            let found = futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await;
-            let mut found = found.into_iter();
-            all.extend(early.into_iter().filter_map(|early| early.or_else(|| found.next())));
+                group.iter().map(|(text, heads)| self.without_queue(text, *heads)).collect();
+            let queued = group.iter().zip(&early).filter(|(_, early)| early.is_none());
+            let tickets = self.queue.submit(queued.map(|(text, _)| *text), deadline);
+            let computed = futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await;
+            let mut computed = computed.into_iter();
+            all.extend(early.into_iter().filter_map(|early| early.or_else(|| computed.next())));
         }
         all
     }
 
-    /// Counts the tokens of a text as the first model reads it, on the thread that asks; nothing if that fails. It
-    /// takes some microseconds for each token: whoever asks bounds the text.
+    /// Counts the tokens of a text by the first model's tokenizer, on the calling thread; none if that fails. It takes
+    /// some microseconds for each token: the caller bounds the text.
     pub fn count_tokens(&self, text: &str) -> Option<usize> {
-        let model = self.queue.library().models.first()?;
-        batch::caught(|| model.tokens(text)).ok().map(|tokens| tokens.ids.len())
+        let model = self.queue.model_set().models.first()?;
+        batch::catch_panic(|| model.tokenize(text)).ok().map(|tokens| tokens.ids.len())
     }
 
-    /// Returns the domains that are told apart.
+    /// Returns the domain head's labels.
     pub fn labels(&self) -> &[Arc<str>] {
-        self.queue.library().labels(Question::Domain)
+        self.queue.model_set().labels(ClassifyHead::Domain)
     }
 
     /// Describes the loaded models.
@@ -168,7 +177,7 @@ impl Classifier {
 
     /// Returns what the classifier was loaded from.
     pub fn spec(&self) -> &Spec {
-        &self.queue.library().spec
+        &self.queue.model_set().spec
     }
 
     /// Counts the texts that wait for a thread.
@@ -177,34 +186,36 @@ impl Classifier {
     }
 
     /// Sums up what was computed since the models were loaded.
-    pub fn forwards(&self) -> Forwards {
+    pub fn forwards(&self) -> ForwardTotals {
         self.queue.forwards()
     }
 
-    /// Answers what needs no thread: an empty text, and questions that no model answers.
-    fn at_once(&self, text: &str, questions: Questions) -> Option<Findings> {
+    /// Answers for an empty text, and for heads that no model has.
+    fn without_queue(&self, text: &str, heads: ClassifyHeads) -> Option<Findings> {
         if text.trim_start().is_empty() {
-            return Some(Findings::unknown(questions, Unknown::Empty, Cost::default()));
+            return Some(Findings::unknown(heads, Unknown::Empty, ClassifyCost::default()));
         }
-        // What is asked of claims cannot be asked of a text alone.
-        let questions_here =
-            self.queue.library().questions().and(questions).without(Questions::HALLUCINATION);
-        questions_here.is_empty().then(|| Findings::unknown(questions, Unknown::Unsupported, Cost::default()))
+        // That head judges pairs, not texts.
+        let heads_here = self.queue.model_set().heads().and(heads).without(ClassifyHeads::HALLUCINATION);
+        heads_here.is_empty().then(|| Findings::unknown(heads, Unknown::Unsupported, ClassifyCost::default()))
     }
 }
 
 impl Spec {
-    /// Reads which domains will be told apart, without loading any weights; may fetch a file.
+    /// Reads the domain head's labels without loading any weights; may download a file.
     pub fn domains(&self) -> Result<Vec<String>, LoadError> {
-        match self.models.get(&Question::Domain) {
-            Some(source) => source.labels(&self.hub, Some(Question::Domain)),
+        match self.models.get(&ClassifyHead::Domain) {
+            Some(source) => source.labels(&self.hub, Some(ClassifyHead::Domain)),
             None => self.model.labels(&self.hub, None),
         }
     }
 
-    /// Says whether what is to find made-up answers looks as if it could, without loading any weights; may fetch files.
+    /// Checks that the configured detector of hallucinations looks like one, without loading any weights; may download
+    /// files.
     pub fn check_detector(&self) -> Result<(), LoadError> {
-        self.models.get(&Question::Hallucination).map_or(Ok(()), |source| source.check_detector(&self.hub))
+        self.models
+            .get(&ClassifyHead::Hallucination)
+            .map_or(Ok(()), |source| source.check_detector(&self.hub))
     }
 }
 
@@ -214,9 +225,9 @@ impl std::fmt::Debug for Classifier {
     }
 }
 
-fn threads(wanted: usize) -> usize {
-    match wanted {
+fn threads(configured: usize) -> usize {
+    match configured {
         0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
-        wanted => wanted,
+        threads => threads,
     }
 }

@@ -1,4 +1,4 @@
-//! A whole model: its tokenizer, its trunk and its heads; windows of token ids in, answers out.
+//! A whole model: its tokenizer, its encoder and its heads; windows of token ids in, outputs out.
 //!
 //! Knows nothing of threads, queues, deadlines or how a text is cut into windows.
 
@@ -7,342 +7,275 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Tensor, bail};
-use tokenizers::Tokenizer;
-use xxhash_rust::xxh3::xxh3_128;
 
-use super::answer::{Answer, Encoder, Fault, Pair, Tokens};
-use super::builtin;
-use super::checkpoint::{self, Modules, Wanted};
-use super::device::Place;
-use super::files::Files;
-use super::findings::{Question, Questions};
-use super::frame::{Frame, Framed};
-use super::heads::Head;
+use super::backend::{HeadOutputs, ModelBackend, ModelError, TokenizedText, WindowPair};
+use super::builtin::BuiltinConfig;
+use super::checkpoint::{self, CheckpointConfig, SentenceModules};
+use super::device::ComputeDevice;
+use super::encoder::Encoder;
+use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
-use super::reader::Reader;
+use super::model_files::ModelFiles;
+use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
 use super::spec::{HubSpec, ModelInfo, Source};
-use super::trunk::Trunk;
+use super::special_tokens::{EncoderInput, SpecialTokens};
+use super::window_tokenizer::WindowTokenizer;
+use super::{ClassifyHead, ClassifyHeads};
 
-/// How a model is to be loaded.
-pub(super) struct Options<'a> {
-    /// The questions that it may answer; heads for others are left out.
-    pub(super) questions: Questions,
-    /// The one question that it was placed under by name, and must answer.
-    pub(super) placed: Option<Question>,
-    pub(super) device: &'a Place,
+pub(super) struct LoadOptions<'a> {
+    pub(super) heads: HeadSelection,
+    pub(super) device: &'a ComputeDevice,
     pub(super) hub: &'a HubSpec,
 }
 
-/// The loaded model.
-pub(super) struct Model {
-    tokenizer: Tokenizer,
-    /// Around windows; around pairs, where pairs are what it judges.
-    frame: Frame,
-    trunk: Trunk,
-    answers: Vec<Asked>,
-    room: usize,
-    /// Equal for models that compute the same states of the same texts.
-    identity: Identity,
-    place: Place,
+pub(super) struct LoadedModel {
+    tokenizer: WindowTokenizer,
+    encoder: Encoder,
+    heads: Vec<LoadedHead>,
+    max_input_tokens: usize,
+    identity: EncoderIdentity,
+    device: ComputeDevice,
     info: ModelInfo,
 }
 
+/// Equal for models that compute the same states for the same texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Identity {
-    trunk: u128,
-    tokenizer: u128,
-    manners: String,
-    frame: Frame,
-    room: usize,
-}
-
-/// One question, and the head that answers it.
-pub(super) struct Asked {
-    pub(super) question: Question,
-    pub(super) head: Head,
-    pub(super) labels: Vec<Arc<str>>,
-    /// Which labels stand for what a guard looks for.
-    pub(super) positive: Vec<usize>,
-    pub(super) threshold: Option<f32>,
-}
-
-/// What the formats of checkpoints have in common once they are read.
-pub(super) struct Parts {
-    pub(super) family: &'static str,
-    pub(super) trunk: Trunk,
-    /// The trunk's configuration, as far as it bears on the numbers.
-    pub(super) manners: String,
-    /// A hash of the trunk's weights.
-    pub(super) digest: u128,
-    pub(super) answers: Vec<Asked>,
-}
-
-/// A tokenizer, and the special tokens that it puts around what its model reads.
-struct Cutter {
-    tokenizer: Tokenizer,
-    frame: Frame,
-    digest: u128,
+struct EncoderIdentity {
+    weights_digest: u128,
+    config_digest: u128,
+    tokenizer_digest: u128,
+    special_tokens: SpecialTokens,
+    max_input_tokens: usize,
 }
 
 /// Either format of `config.json`.
-enum Config {
-    Builtin(builtin::Config),
-    Checkpoint(checkpoint::Config),
+enum ModelConfig {
+    Builtin(BuiltinConfig),
+    Checkpoint(CheckpointConfig),
 }
 
-/// How many bytes the states of one forward may take on a device, beside the weights, the scores of attention and what
-/// hides them.
-const MOST_STATES: usize = 1 << 30;
+/// How many bytes the states of one forward may take on a device, beside the weights, attention's scores and its masks.
+const MAX_STATE_BYTES: usize = 1 << 30;
 
-/// From which probability on something counts as found where a model does not say.
-const EVEN: f32 = 0.5;
+/// The least probability that counts as found where a model does not say.
+const DEFAULT_THRESHOLD: f32 = 0.5;
 
-impl Model {
-    /// Loads a model from its files, fetching them from the hub where they are there.
-    pub(super) fn load(source: &Source, options: &Options<'_>) -> Result<Self, LoadError> {
+impl LoadedModel {
+    /// Loads a model from its files, downloading those that are on the hub.
+    pub(super) fn load(source: &Source, options: &LoadOptions<'_>) -> Result<Self, LoadError> {
         let began = Instant::now();
-        let files = Files::of(source, options.hub)?;
-        let modules: Option<Modules> = files.json_if_any("modules.json")?;
-        let folder = modules.as_ref().map_or_else(String::new, Modules::trunk);
-        let config = Config::read(&files, &folder)?;
-        if options.placed == Some(Question::Hallucination) {
+        let assigned = options.heads.assigned;
+        let files = ModelFiles::of(source, options.hub)?;
+        let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
+        let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
+        let config = ModelConfig::read(&files, &folder)?;
+        if assigned == Some(ClassifyHead::Hallucination) {
             config.check_detector(&files, source)?;
         }
-        let Cutter { tokenizer, frame, digest: cutter } = Cutter::read(&files, &folder, options.placed)?;
+        let tokenizer = WindowTokenizer::read(&files, &folder, assigned)?;
         let weights = files.weights(&folder)?;
-        let reader = Reader::new(&weights, options.device);
-        let wanted = Wanted { questions: options.questions, placed: options.placed };
+        let builder = LayerBuilder::new(&weights, options.device);
         let parts = match config {
-            Config::Builtin(config) => config.load(&files.path("config.json"), &reader, wanted.questions)?,
-            Config::Checkpoint(config) => config.load(&files, modules.as_ref(), &reader, wanted)?,
+            ModelConfig::Builtin(config) => {
+                config.load(&files.path("config.json"), &builder, options.heads.allowed)?
+            }
+            ModelConfig::Checkpoint(config) => {
+                config.load(&files, modules.as_ref(), &builder, options.heads)?
+            }
         };
-        let longest =
-            parts.trunk.positions().min(checkpoint::longest(&files, &folder)?.unwrap_or(usize::MAX));
-        let room = longest.saturating_sub(frame.len());
-        let identity = Identity {
-            trunk: parts.digest,
-            tokenizer: cutter,
-            manners: parts.manners,
-            frame: frame.clone(),
-            room,
-        };
-        let parameters = weights.parameters();
+        let trained = checkpoint::max_sequence_length(&files, &folder)?.unwrap_or(usize::MAX);
+        let max_tokens = parts.encoder.positions().min(trained);
         let info = ModelInfo {
             source: source.to_string(),
             family: parts.family,
-            questions: parts.answers.iter().map(|asked| asked.question).collect(),
-            labels: named_labels(&parts.answers),
-            parameters,
+            heads: kinds(&parts.heads),
+            labels: named_labels(&parts.heads),
+            parameters: weights.parameters(),
             bytes: weights.bytes() * options.device.dtype().size_in_bytes() / 4,
-            max_tokens: longest,
-            width: parts.trunk.width(),
+            max_tokens,
+            width: parts.encoder.width(),
             device: options.device.name(),
             dtype: options.device.dtype().as_str(),
             load_time: Duration::ZERO,
         };
-        let mut model = Self {
-            tokenizer,
-            frame,
-            trunk: parts.trunk,
-            answers: parts.answers,
-            room,
-            identity,
-            place: options.device.clone(),
-            info,
-        };
-        model.require(source, options.placed)?;
-        model.try_out()?;
+        let mut model = Self::assemble(tokenizer, parts, options.device.clone(), info);
+        model.check_assigned(source, assigned)?;
+        model.warm_up()?;
         model.info.load_time = began.elapsed();
         Ok(model)
     }
 
-    /// Joins models whose trunks and tokenizers are equal, so that one forward serves all of their heads.
-    pub(super) fn share(models: Vec<Self>) -> Vec<Self> {
+    fn assemble(
+        tokenizer: WindowTokenizer,
+        parts: ModelParts,
+        device: ComputeDevice,
+        info: ModelInfo,
+    ) -> Self {
+        let special_tokens = tokenizer.special_tokens.clone();
+        let max_input_tokens = info.max_tokens.saturating_sub(special_tokens.len());
+        let identity = EncoderIdentity {
+            weights_digest: parts.weights_digest,
+            config_digest: parts.config_digest,
+            tokenizer_digest: tokenizer.digest,
+            special_tokens,
+            max_input_tokens,
+        };
+        let ModelParts { encoder, heads, .. } = parts;
+        Self { tokenizer, encoder, heads, max_input_tokens, identity, device, info }
+    }
+
+    /// Joins models whose encoders and tokenizers are equal, so that one forward serves all of their heads.
+    pub(super) fn share_encoders(models: Vec<Self>) -> Vec<Self> {
         let mut shared: Vec<Self> = Vec::new();
         for model in models {
             match shared.iter_mut().find(|other| other.identity == model.identity) {
-                Some(other) => other.adopt(model),
+                Some(other) => other.adopt_heads(model),
                 None => shared.push(model),
             }
         }
         shared
     }
 
-    fn adopt(&mut self, other: Self) {
+    fn adopt_heads(&mut self, other: Self) {
         self.info.source = format!("{}, {}", self.info.source, other.info.source);
         self.info.load_time += other.info.load_time;
-        self.answers.extend(other.answers);
-        self.info.questions = self.answers.iter().map(|asked| asked.question).collect();
-        self.info.labels = named_labels(&self.answers);
+        self.heads.extend(other.heads);
+        self.info.heads = kinds(&self.heads);
+        self.info.labels = named_labels(&self.heads);
     }
 
-    fn require(&self, source: &Source, placed: Option<Question>) -> Result<(), LoadError> {
-        match placed {
-            Some(question) if self.asked(question).is_none() => Err(LoadError::Misplaced {
+    fn check_assigned(&self, source: &Source, assigned: Option<ClassifyHead>) -> Result<(), LoadError> {
+        match assigned {
+            Some(kind) if self.head(kind).is_none() => Err(LoadError::Misplaced {
                 model: source.to_string(),
-                question: question.as_str(),
+                head: kind.as_str(),
                 reason: "it has no head for that",
             }),
             _ => Ok(()),
         }
     }
 
-    /// Returns what is known of the model.
     pub(super) fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn asked(&self, question: Question) -> Option<&Asked> {
-        self.answers.iter().find(|asked| asked.question == question)
+    fn head(&self, kind: ClassifyHead) -> Option<&LoadedHead> {
+        self.heads.iter().find(|head| head.kind == kind)
+    }
+
+    /// Puts the special tokens around windows.
+    fn window_input(&self, windows: &[&[u32]]) -> candle_core::Result<EncoderInput> {
+        self.tokenizer.special_tokens.around_windows(windows, self.max_input_tokens)
     }
 
     /// Puts the special tokens around pairs.
-    pub(super) fn framed(&self, pairs: &[Pair<'_>]) -> candle_core::Result<Framed> {
-        self.frame.pairs(pairs, self.room)
+    pub(super) fn pair_input(&self, pairs: &[WindowPair<'_>]) -> candle_core::Result<EncoderInput> {
+        self.tokenizer.special_tokens.around_pairs(pairs, self.max_input_tokens)
     }
 
-    /// Computes two short texts where a device computes, so that what it cannot do is known before there are requests,
-    /// and what it compiles and allocates once is there.
-    fn try_out(&self) -> Result<(), LoadError> {
-        if let Place::Tensors(engine) = &self.place {
-            // The weights came on this thread's stream, and others compute on theirs.
+    /// Computes two short texts where a device computes, so that a device that can't is found out at load time, and
+    /// what it compiles and allocates once is there before the first request.
+    fn warm_up(&self) -> Result<(), LoadError> {
+        if let ComputeDevice::Tensors(engine) = &self.device {
+            // The weights were copied on this thread's stream, and the other threads compute on theirs.
             engine.device.synchronize()?;
             let texts: [&[u32]; 2] = [&[0], &[0, 0]];
-            let pairs = texts.map(|text| Pair { first: &texts[0][..1], second: text });
-            let framed = if self.answers().hallucination {
-                self.frame.pairs(&pairs, self.room)
-            } else {
-                self.frame.windows(&texts, self.room)
-            };
-            self.forward(&framed?, self.answers())?;
+            let pairs = texts.map(|text| WindowPair { first: &texts[0][..1], second: text });
+            let is_detector = self.heads().hallucination;
+            let input = if is_detector { self.pair_input(&pairs) } else { self.window_input(&texts) };
+            self.forward(&input?, self.heads())?;
         }
         Ok(())
     }
 
-    fn forward(&self, framed: &Framed, wanted: Questions) -> candle_core::Result<Vec<Answer>> {
-        let mut answers = vec![Answer::default(); framed.judged.len()];
-        let asked: Vec<&Asked> = self.answers.iter().filter(|asked| wanted.has(asked.question)).collect();
-        if answers.is_empty() || asked.is_empty() {
-            return Ok(answers);
+    fn forward(&self, input: &EncoderInput, wanted: ClassifyHeads) -> candle_core::Result<Vec<HeadOutputs>> {
+        let mut outputs = vec![HeadOutputs::default(); input.judged.len()];
+        let heads: Vec<&LoadedHead> = self.heads.iter().filter(|head| wanted.has(head.kind)).collect();
+        if outputs.is_empty() || heads.is_empty() {
+            return Ok(outputs);
         }
-        let keep: Vec<usize> = asked.iter().flat_map(|asked| &asked.head.states).copied().collect();
-        let _turn = self.place.turn();
-        let states = self.trunk.forward(framed, &keep)?;
-        // Nothing is read back, for which a device must be done, before all of it is under way.
-        let rows: Vec<Tensor> = asked
+        let keep: Vec<usize> = heads.iter().flat_map(|head| &head.network.states).copied().collect();
+        let _device = self.device.acquire();
+        let states = self.encoder.forward(input, &keep)?;
+        // Reading a result back waits for the device: every head is under way before the first is read.
+        let rows: Vec<Tensor> = heads
             .iter()
-            .map(|asked| asked.head.forward(&states, &framed.starts))
+            .map(|head| head.network.forward(&states, &input.starts))
             .collect::<candle_core::Result<_>>()?;
-        for (asked, rows) in asked.into_iter().zip(rows) {
+        for (head, rows) in heads.into_iter().zip(rows) {
             let rows = rows.to_vec2::<f32>()?;
             if rows.iter().flatten().any(|value| !value.is_finite()) {
-                bail!("{}: a result is not a number", asked.question.as_str());
+                bail!("{}: a result is not a number", head.kind.as_str());
             }
-            for (at, answer) in answers.iter_mut().enumerate() {
-                let tokens = || rows[framed.judged[at].clone()].iter();
-                match asked.question {
-                    Question::Domain => answer.domain = Some(rows[at].clone()),
-                    Question::Jailbreak => answer.jailbreak = Some(asked.risk(&rows[at])),
-                    Question::Embedding => answer.embedding = Some(rows[at].clone()),
-                    Question::Pii => answer.pii = Some(tokens().map(|row| best(row)).collect()),
-                    Question::Hallucination => {
-                        answer.hallucination = Some(tokens().map(|row| asked.risk(row)).collect());
+            for (at, output) in outputs.iter_mut().enumerate() {
+                let tokens = || rows[input.judged[at].clone()].iter();
+                match head.kind {
+                    ClassifyHead::Domain => output.domain = Some(rows[at].clone()),
+                    ClassifyHead::Jailbreak => output.jailbreak = Some(head.risk(&rows[at])),
+                    ClassifyHead::Embedding => output.embedding = Some(rows[at].clone()),
+                    ClassifyHead::Pii => output.pii = Some(tokens().map(|row| best(row)).collect()),
+                    ClassifyHead::Hallucination => {
+                        output.hallucination = Some(tokens().map(|row| head.risk(row)).collect());
                     }
                 }
             }
         }
-        Ok(answers)
+        Ok(outputs)
     }
 }
 
-impl Encoder for Model {
-    fn answers(&self) -> Questions {
-        self.info.questions
+impl ModelBackend for LoadedModel {
+    fn heads(&self) -> ClassifyHeads {
+        self.info.heads
     }
 
-    fn labels(&self, question: Question) -> Vec<Arc<str>> {
-        self.asked(question).map(|asked| asked.labels.clone()).unwrap_or_default()
+    fn labels(&self, kind: ClassifyHead) -> Vec<Arc<str>> {
+        self.head(kind).map(|head| head.labels.clone()).unwrap_or_default()
     }
 
-    fn threshold(&self, question: Question) -> f32 {
-        self.asked(question).and_then(|asked| asked.threshold).unwrap_or(EVEN)
+    fn threshold(&self, kind: ClassifyHead) -> f32 {
+        self.head(kind).and_then(|head| head.threshold).unwrap_or(DEFAULT_THRESHOLD)
     }
 
-    fn room(&self) -> usize {
-        self.room
+    fn max_input_tokens(&self) -> usize {
+        self.max_input_tokens
     }
 
-    fn at_once(&self) -> usize {
-        match self.place {
-            Place::Kernels => usize::MAX,
-            // The device computes one while the next waits for its turn.
-            Place::Tensors(_) => 2,
+    fn max_concurrent_forwards(&self) -> usize {
+        match self.device {
+            ComputeDevice::Kernels => usize::MAX,
+            // The second is prepared on the host while the device computes the first.
+            ComputeDevice::Tensors(_) => 2,
         }
     }
 
-    fn most_tokens(&self) -> usize {
-        match &self.place {
-            Place::Kernels => usize::MAX,
-            Place::Tensors(engine) => {
+    fn max_batch_tokens(&self) -> usize {
+        match &self.device {
+            ComputeDevice::Kernels => usize::MAX,
+            ComputeDevice::Tensors(engine) => {
                 let kept: BTreeSet<usize> =
-                    self.answers.iter().flat_map(|asked| asked.head.states.iter().copied()).collect();
-                let numbers = self.trunk.numbers_a_token(kept.len());
-                MOST_STATES / (numbers * engine.dtype.size_in_bytes())
+                    self.heads.iter().flat_map(|head| head.network.states.iter().copied()).collect();
+                let numbers = self.encoder.numbers_a_token(kept.len());
+                MAX_STATE_BYTES / (numbers * engine.dtype.size_in_bytes())
             }
         }
     }
 
-    fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
-        let encoding = self.tokenizer.encode(text, false)?;
-        let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
-        Ok(Tokens { ids: encoding.get_ids().to_vec(), bytes })
+    fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError> {
+        self.tokenizer.tokenize(text)
     }
 
-    fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault> {
-        Ok(self.forward(&self.frame.windows(windows, self.room)?, wanted)?)
+    fn run(&self, windows: &[&[u32]], wanted: ClassifyHeads) -> Result<Vec<HeadOutputs>, ModelError> {
+        Ok(self.forward(&self.window_input(windows)?, wanted)?)
     }
 
-    fn run_pairs(&self, pairs: &[Pair<'_>]) -> Result<Vec<Answer>, Fault> {
-        Ok(self.forward(&self.framed(pairs)?, Questions::HALLUCINATION)?)
+    fn run_pairs(&self, pairs: &[WindowPair<'_>]) -> Result<Vec<HeadOutputs>, ModelError> {
+        Ok(self.forward(&self.pair_input(pairs)?, ClassifyHeads::HALLUCINATION)?)
     }
 }
 
-impl Asked {
-    /// Adds up the probabilities of the labels that a guard looks for.
-    fn risk(&self, row: &[f32]) -> f32 {
-        let of_each = self.positive.iter().filter_map(|at| row.get(*at));
-        if self.head.is_exclusive() {
-            of_each.sum::<f32>().min(1.0)
-        } else {
-            of_each.copied().fold(0.0, f32::max)
-        }
-    }
-}
-
-impl Cutter {
-    fn read(files: &Files, folder: &str, placed: Option<Question>) -> Result<Self, LoadError> {
-        let name = if files.has(&format!("{folder}tokenizer.json"))? {
-            format!("{folder}tokenizer.json")
-        } else {
-            "tokenizer.json".to_owned()
-        };
-        let bytes = files.read(&name)?;
-        let wrong = |source| LoadError::Tokenizer { path: files.path(&name), source };
-        let tokenizer = tokenizer(&bytes).map_err(wrong)?;
-        let frame = match placed {
-            Some(Question::Hallucination) => Frame::of_pairs(&tokenizer).map_err(wrong)?,
-            _ => Some(Frame::of_texts(&tokenizer).map_err(wrong)?),
-        };
-        let frame = frame.ok_or_else(|| LoadError::Unsupported {
-            path: files.path(&name),
-            reason: "it puts nothing between the two texts of a pair".to_owned(),
-        })?;
-        Ok(Self { tokenizer, frame, digest: xxh3_128(&bytes) })
-    }
-}
-
-impl Config {
-    fn read(files: &Files, folder: &str) -> Result<Self, LoadError> {
+impl ModelConfig {
+    fn read(files: &ModelFiles, folder: &str) -> Result<Self, LoadError> {
         let name = format!("{folder}config.json");
         let value: serde_json::Value = files.json(&name)?;
         let wrong = |source| LoadError::Config { path: files.path(&name), source };
@@ -352,12 +285,12 @@ impl Config {
         serde_json::from_value(value).map(Self::Checkpoint).map_err(wrong)
     }
 
-    fn check_detector(&self, files: &Files, source: &Source) -> Result<(), LoadError> {
+    fn check_detector(&self, files: &ModelFiles, source: &Source) -> Result<(), LoadError> {
         match self {
             Self::Checkpoint(config) => config.check_detector(files),
             Self::Builtin(_) => Err(LoadError::Misplaced {
                 model: source.to_string(),
-                question: Question::Hallucination.as_str(),
+                head: ClassifyHead::Hallucination.as_str(),
                 reason: "it has no head for that",
             }),
         }
@@ -366,41 +299,35 @@ impl Config {
 
 impl Source {
     /// Reads which domains a model would tell apart, without its weights.
-    pub fn labels(&self, hub: &HubSpec, placed: Option<Question>) -> Result<Vec<String>, LoadError> {
-        let files = Files::of(self, hub)?;
-        let modules: Option<Modules> = files.json_if_any("modules.json")?;
-        let folder = modules.as_ref().map_or_else(String::new, Modules::trunk);
-        Ok(match Config::read(&files, &folder)? {
-            Config::Builtin(config) => config.domains(),
-            Config::Checkpoint(config) => config.domains(Wanted { questions: Questions::ALL, placed }),
+    pub fn labels(&self, hub: &HubSpec, assigned: Option<ClassifyHead>) -> Result<Vec<String>, LoadError> {
+        let files = ModelFiles::of(self, hub)?;
+        let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
+        let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
+        Ok(match ModelConfig::read(&files, &folder)? {
+            ModelConfig::Builtin(config) => config.domains(),
+            ModelConfig::Checkpoint(config) => config.domains(assigned),
         })
     }
-}
 
-impl Source {
-    /// Says whether a model looks as if it could judge answers by what their model was told, without its weights.
+    /// Says whether a model looks as if it could judge groundedness, without its weights.
     pub(super) fn check_detector(&self, hub: &HubSpec) -> Result<(), LoadError> {
-        let files = Files::of(self, hub)?;
-        Config::read(&files, "")?.check_detector(&files, self)?;
-        Cutter::read(&files, "", Some(Question::Hallucination)).map(drop)
+        let files = ModelFiles::of(self, hub)?;
+        ModelConfig::read(&files, "")?.check_detector(&files, self)?;
+        WindowTokenizer::read(&files, "", Some(ClassifyHead::Hallucination)).map(drop)
     }
 }
 
-fn named_labels(answers: &[Asked]) -> Vec<(Question, Vec<String>)> {
-    let labels = |asked: &Asked| asked.labels.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let with_labels = answers.iter().filter(|asked| !asked.labels.is_empty());
-    with_labels.map(|asked| (asked.question, labels(asked))).collect()
+fn kinds(heads: &[LoadedHead]) -> ClassifyHeads {
+    heads.iter().map(|head| head.kind).collect()
 }
 
-fn tokenizer(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
-    // Windows are cut by their reader, and nothing is padded.
-    tokenizer.with_truncation(None)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
+fn named_labels(heads: &[LoadedHead]) -> Vec<(ClassifyHead, Vec<String>)> {
+    let labels = |head: &LoadedHead| head.labels.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let with_labels = heads.iter().filter(|head| !head.labels.is_empty());
+    with_labels.map(|head| (head.kind, labels(head))).collect()
 }
 
-/// Returns the place and value of the largest probability.
+/// Returns the index and value of the largest probability.
 fn best(row: &[f32]) -> (u16, f32) {
     let largest = row.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
     largest.map_or((0, 0.0), |(at, probability)| (u16::try_from(at).unwrap_or(u16::MAX), probability))
@@ -415,7 +342,7 @@ mod tests {
 
     use super::*;
     use crate::classify::Spec;
-    use crate::classify::device::Engine;
+    use crate::classify::device::TensorEngine;
     use crate::classify::ops::{Pooling, pool};
 
     #[derive(Deserialize)]
@@ -431,13 +358,16 @@ mod tests {
         embedding: Vec<f32>,
     }
 
-    fn load(source: &Source) -> Result<Model, LoadError> {
-        load_on(source, &Place::Kernels)
+    fn load(source: &Source) -> Result<LoadedModel, LoadError> {
+        load_on(source, &ComputeDevice::Kernels)
     }
 
-    fn load_on(source: &Source, device: &Place) -> Result<Model, LoadError> {
+    fn load_on(source: &Source, device: &ComputeDevice) -> Result<LoadedModel, LoadError> {
         let hub = HubSpec::default();
-        Model::load(source, &Options { questions: Questions::ALL, placed: None, device, hub: &hub })
+        LoadedModel::load(
+            source,
+            &LoadOptions { heads: HeadSelection::any(ClassifyHeads::ALL), device, hub: &hub },
+        )
     }
 
     fn golden() -> Vec<Golden> {
@@ -448,10 +378,10 @@ mod tests {
         Source::Folder(path.to_owned())
     }
 
-    fn domain(model: &Model, text: &str) -> Vec<f32> {
-        let ids = model.tokens(text).unwrap().ids;
-        let window = &ids[..ids.len().min(model.room())];
-        model.run(&[window], Questions::DOMAIN).unwrap().remove(0).domain.unwrap()
+    fn domain(model: &LoadedModel, text: &str) -> Vec<f32> {
+        let ids = model.tokenize(text).unwrap().ids;
+        let window = &ids[..ids.len().min(model.max_input_tokens())];
+        model.run(&[window], ClassifyHeads::DOMAIN).unwrap().remove(0).domain.unwrap()
     }
 
     fn assert_near(got: &[f32], want: &[f32]) {
@@ -465,14 +395,14 @@ mod tests {
     fn states_and_probabilities_are_those_of_training() {
         let model = load(&Source::Builtin).unwrap();
         for case in golden() {
-            assert_eq!(model.tokens(&case.text).unwrap().ids[..case.ids.len()], case.ids);
-            let framed = model.frame.windows(&[&case.ids], model.room).unwrap();
-            let states = model.trunk.forward(&framed, &[3, 6]).unwrap();
+            assert_eq!(model.tokenize(&case.text).unwrap().ids[..case.ids.len()], case.ids);
+            let input = model.window_input(&[&case.ids]).unwrap();
+            let states = model.encoder.forward(&input, &[3, 6]).unwrap();
             for (state, want) in [(3, &case.middle), (6, &case.last)] {
-                let mean = pool(&[states.get(state).unwrap()], &framed.starts, Pooling::Mean).unwrap();
+                let mean = pool(&[states.get(state).unwrap()], &input.starts, Pooling::Mean).unwrap();
                 assert_near(&mean.to_vec2().unwrap()[0], want);
             }
-            let answer = model.run(&[&case.ids], Questions::ALL).unwrap().remove(0);
+            let answer = model.run(&[&case.ids], ClassifyHeads::ALL).unwrap().remove(0);
             assert_near(&answer.domain.unwrap(), &case.probabilities);
             assert_near(&[answer.jailbreak.unwrap()], &[case.jailbreak]);
             let vector = answer.embedding.unwrap();
@@ -487,13 +417,13 @@ mod tests {
     }
 
     #[test]
-    fn half_the_bits_say_the_same() {
+    fn half_precision_gives_the_same_labels() {
         let golden = golden();
         let windows: Vec<&[u32]> = golden.iter().map(|case| case.ids.as_slice()).collect();
         for (dtype, near) in [(DType::F32, 1e-3), (DType::F16, 5e-3), (DType::BF16, 5e-2)] {
-            let engine = Engine::new(Device::Cpu, dtype);
-            let model = load_on(&Source::Builtin, &Place::Tensors(engine)).unwrap();
-            let answers = model.run(&windows, Questions::ALL).unwrap();
+            let engine = TensorEngine::new(Device::Cpu, dtype);
+            let model = load_on(&Source::Builtin, &ComputeDevice::Tensors(engine)).unwrap();
+            let answers = model.run(&windows, ClassifyHeads::ALL).unwrap();
             for (case, answer) in golden.iter().zip(answers) {
                 let domain = answer.domain.unwrap();
                 let off = domain.iter().zip(&case.probabilities).map(|(got, want)| (got - want).abs());
@@ -514,52 +444,52 @@ mod tests {
     #[test]
     fn a_device_takes_as_many_tokens_as_its_share_of_memory_holds() {
         let most = |dtype| {
-            let engine = Engine::new(Device::Cpu, dtype);
-            load_on(&Source::Builtin, &Place::Tensors(engine)).unwrap().most_tokens()
+            let engine = TensorEngine::new(Device::Cpu, dtype);
+            load_on(&Source::Builtin, &ComputeDevice::Tensors(engine)).unwrap().max_batch_tokens()
         };
         let (single, half) = (most(DType::F32), most(DType::BF16));
         assert!(single >= Spec::default().batch_tokens, "{single}");
         assert_eq!(half / 2, single);
         // Six states of 384 numbers are kept, and at most eight times as many made of them.
-        assert!(half * 2 * 9 * 6 * 384 <= MOST_STATES);
-        assert_eq!(load(&Source::Builtin).unwrap().most_tokens(), usize::MAX);
+        assert!(half * 2 * 9 * 6 * 384 <= MAX_STATE_BYTES);
+        assert_eq!(load(&Source::Builtin).unwrap().max_batch_tokens(), usize::MAX);
     }
 
     #[test]
-    fn windows_in_one_batch_get_the_answers_that_they_get_alone() {
+    fn windows_in_one_batch_get_the_outputs_that_they_get_alone() {
         let model = load(&Source::Builtin).unwrap();
         let texts = ["What is 2+2?", "", "Who wrote the constitution, and why? ".repeat(20).leak(), "a"];
-        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| model.tokens(text).unwrap().ids).collect();
+        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| model.tokenize(text).unwrap().ids).collect();
         let windows: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-        let together = model.run(&windows, Questions::DOMAIN).unwrap();
+        let together = model.run(&windows, ClassifyHeads::DOMAIN).unwrap();
         for (window, together) in windows.iter().zip(together) {
-            let alone = model.run(&[window], Questions::DOMAIN).unwrap().remove(0);
+            let alone = model.run(&[window], ClassifyHeads::DOMAIN).unwrap().remove(0);
             for (a, b) in alone.domain.unwrap().iter().zip(together.domain.unwrap()) {
                 assert!((a - b).abs() < 1e-5, "{a} against {b}");
             }
         }
-        assert!(model.run(&[], Questions::ALL).unwrap().is_empty());
-        let long = vec![2000; model.room() + 1];
-        assert!(model.run(&[&long], Questions::DOMAIN).is_err());
+        assert!(model.run(&[], ClassifyHeads::ALL).unwrap().is_empty());
+        let long = vec![2000; model.max_input_tokens() + 1];
+        assert!(model.run(&[&long], ClassifyHeads::DOMAIN).is_err());
     }
 
     #[test]
-    fn tokens_know_which_bytes_they_span() {
+    fn tokens_span_whole_characters() {
         let model = load(&Source::Builtin).unwrap();
         let text = "Ünïcödé 🦀 né à Zürich";
-        let tokens = model.tokens(text).unwrap();
+        let tokens = model.tokenize(text).unwrap();
         assert_eq!(tokens.ids.len(), tokens.bytes.len());
         assert!(tokens.bytes.iter().all(|span| text.get(span.clone()).is_some()));
         assert_eq!(&text[tokens.bytes.last().unwrap().clone()], "Zürich");
     }
 
     #[test]
-    fn equal_trunks_are_shared() {
+    fn equal_encoders_are_shared() {
         let here = folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin"));
         let models = vec![load(&Source::Builtin).unwrap(), load(&here).unwrap()];
         let text = "the force on a charge in a magnetic field";
         assert_eq!(domain(&models[0], text), domain(&models[1], text));
-        let shared = Model::share(models);
+        let shared = LoadedModel::share_encoders(models);
         assert_eq!(shared.len(), 1);
         assert!(shared[0].info().source.contains("builtin, /"));
     }

@@ -1,90 +1,98 @@
 //! The steps of a forward pass over padding-free batches: products, norms, attention, lookups, pooling.
 //!
-//! On the CPU they are kernels of our own, elsewhere tensor operations. States are (tokens of the whole batch, width);
-//! a [`Layout`], made once for each batch, says whose rows are whose. Knows nothing of checkpoints, tensors' names or
-//! what the states mean.
+//! On the CPU they are our own kernels, elsewhere tensor operations. States are (tokens of the whole batch, width);
+//! a [`BatchLayout`], made once for each batch, says which rows are which text's. Knows nothing of checkpoints, tensors'
+//! names or what the states mean.
 
 mod cpu;
+mod embedding;
 mod padded;
-mod rows;
-mod table;
+mod pooling;
+mod tensor_layout;
 mod tensors;
 #[cfg(test)]
 mod tests;
 mod varlen;
 
 use candle_core::{Result, Tensor, bail};
-use signalbox_kernels::{self as kernels, Packed};
+use signalbox_kernels::{self as kernels, PackedMatrix};
 
-use super::device::Place;
+use super::device::ComputeDevice;
+use tensor_layout::TensorLayout;
 
-pub(super) use rows::{Pooling, beside, pool, softmax, with_neighbours};
-pub(super) use signalbox_kernels::{Matrix, Then};
-pub(super) use table::{Table, floats};
+pub(super) use embedding::EmbeddingTable;
+pub(super) use pooling::{Pooling, beside, pool, softmax, with_neighbours};
+pub(super) use signalbox_kernels::{Activation, Matrix};
 
-/// A dense layer.
 pub(super) enum Linear {
-    Packed(Packed),
-    Tensors(tensors::Linear),
+    Packed(PackedMatrix),
+    Tensors(tensors::TensorLinear),
 }
 
 /// A dense layer of which one half of the outputs, activated, gates the other.
-pub(super) enum Gated {
-    Packed(Packed),
+pub(super) enum GatedLinear {
+    Packed(PackedMatrix),
     /// What is activated, and what it gates.
-    Tensors(tensors::Linear, tensors::Linear),
+    Tensors(tensors::TensorLinear, tensors::TensorLinear),
 }
 
-/// Layer normalisation.
-pub(super) enum Norm {
+pub(super) enum LayerNorm {
     Slices(kernels::Norm),
-    Tensors(tensors::Norm),
+    Tensors(tensors::TensorNorm),
 }
 
-/// Rotary position embeddings: the angles of each position, for pairs that stand half a head apart.
+/// The angles of each position; they rotate pairs of columns that are half a head apart.
 #[derive(Clone)]
-pub(super) enum Rope {
+pub(super) enum RotaryEmbedding {
     Slices(kernels::Rope),
-    Tensors(tensors::Rope),
+    Tensors(tensors::TensorRope),
 }
 
-/// How the tokens of a layer see each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionShape {
+    pub(super) heads: usize,
+    /// Columns of a head.
+    pub(super) head_size: usize,
+}
+
+/// Which tokens a layer's attention covers, and how it knows their distance.
 #[derive(Clone, Copy)]
-pub(super) struct Sight<'a> {
-    /// What tells how far they are from each other.
-    pub(super) rope: Option<&'a Rope>,
-    /// How many places away a token sees; all of its text where there is none.
+pub(super) struct AttentionPattern<'a> {
+    pub(super) rope: Option<&'a RotaryEmbedding>,
+    /// How many tokens away, on either side, a token sees; all of its text where there is none.
     pub(super) reach: Option<usize>,
 }
 
-/// One batch, and what every layer that attends over it needs.
-pub(super) struct Layout<'a> {
-    /// Where each text starts, and where the last one ends.
+/// The texts of one batch, prepared once for the attention of all layers.
+pub(super) struct BatchLayout<'a> {
+    /// The row where each text starts, and the one after the last text.
     starts: &'a [usize],
-    heads: usize,
-    sights: &'a [Sight<'a>],
-    tensors: Option<tensors::Layout>,
+    shape: AttentionShape,
+    patterns: &'a [AttentionPattern<'a>],
+    tensors: Option<TensorLayout>,
 }
 
 impl Linear {
-    /// Packs weights (out, in) for the place where they will be used.
-    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, place: &Place) -> Result<Self> {
-        Ok(match place {
-            Place::Kernels => Self::Packed(Packed::new(&weight, bias.as_deref())),
-            Place::Tensors(engine) => Self::Tensors(tensors::Linear::new(weight, bias, engine)?),
+    /// Packs weights (outputs, inputs) for a device.
+    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, device: &ComputeDevice) -> Result<Self> {
+        Ok(match device {
+            ComputeDevice::Kernels => Self::Packed(PackedMatrix::new(&weight, bias.as_deref())),
+            ComputeDevice::Tensors(engine) => {
+                Self::Tensors(tensors::TensorLinear::new(weight, bias, engine)?)
+            }
         })
     }
 
     /// Takes (rows, in), returns (rows, out).
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        self.forward_then(rows, Then::Nothing)
+        self.forward_activated(rows, Activation::Identity)
     }
 
     /// Applies an activation to the product.
-    pub(super) fn forward_then(&self, rows: &Tensor, then: Then) -> Result<Tensor> {
+    pub(super) fn forward_activated(&self, rows: &Tensor, activation: Activation) -> Result<Tensor> {
         match self {
-            Self::Packed(weights) => cpu::product(weights, rows, then),
-            Self::Tensors(linear) => tensors::apply(then, &linear.forward(rows)?),
+            Self::Packed(weights) => cpu::product(weights, rows, activation),
+            Self::Tensors(linear) => tensors::apply(activation, &linear.forward(rows)?),
         }
     }
 
@@ -94,9 +102,14 @@ impl Linear {
     }
 
     /// Adds a residual to the product and normalises the sum.
-    pub(super) fn forward_add_norm(&self, rows: &Tensor, residual: &Tensor, norm: &Norm) -> Result<Tensor> {
+    pub(super) fn forward_add_norm(
+        &self,
+        rows: &Tensor,
+        residual: &Tensor,
+        norm: &LayerNorm,
+    ) -> Result<Tensor> {
         match (self, norm) {
-            (Self::Packed(weights), Norm::Slices(norm)) => {
+            (Self::Packed(weights), LayerNorm::Slices(norm)) => {
                 cpu::product_add_norm(weights, rows, residual, norm)
             }
             _ => norm.forward(&self.forward_add(rows, residual)?),
@@ -104,12 +117,12 @@ impl Linear {
     }
 }
 
-impl Gated {
-    /// Packs weights (2 · out, in), those of the half that is activated first.
-    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, place: &Place) -> Result<Self> {
-        Ok(match place {
-            Place::Kernels => Self::Packed(Packed::new(&weight, bias.as_deref())),
-            Place::Tensors(engine) => {
+impl GatedLinear {
+    /// Packs weights (2 · outputs, inputs), those of the half that is activated first.
+    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, device: &ComputeDevice) -> Result<Self> {
+        Ok(match device {
+            ComputeDevice::Kernels => Self::Packed(PackedMatrix::new(&weight, bias.as_deref())),
+            ComputeDevice::Tensors(engine) => {
                 let (active, gate) = tensors::halves(weight, bias, engine)?;
                 Self::Tensors(active, gate)
             }
@@ -117,21 +130,30 @@ impl Gated {
     }
 
     /// Takes (rows, in), returns (rows, out).
-    pub(super) fn forward(&self, rows: &Tensor, then: Then) -> Result<Tensor> {
+    pub(super) fn forward(&self, rows: &Tensor, activation: Activation) -> Result<Tensor> {
         match self {
-            Self::Packed(weights) => cpu::gated(&cpu::product(weights, rows, Then::Nothing)?, then),
+            Self::Packed(weights) => {
+                cpu::gated(&cpu::product(weights, rows, Activation::Identity)?, activation)
+            }
             Self::Tensors(active, gate) => {
-                tensors::apply(then, &active.forward(rows)?)? * gate.forward(rows)?
+                tensors::apply(activation, &active.forward(rows)?)? * gate.forward(rows)?
             }
         }
     }
 }
 
-impl Norm {
-    pub(super) fn new(gain: Vec<f32>, shift: Option<Vec<f32>>, epsilon: f32, place: &Place) -> Result<Self> {
-        Ok(match place {
-            Place::Kernels => Self::Slices(kernels::Norm { gain, shift, epsilon }),
-            Place::Tensors(engine) => Self::Tensors(tensors::Norm::new(gain, shift, epsilon, engine)?),
+impl LayerNorm {
+    pub(super) fn new(
+        gain: Vec<f32>,
+        shift: Option<Vec<f32>>,
+        epsilon: f32,
+        device: &ComputeDevice,
+    ) -> Result<Self> {
+        Ok(match device {
+            ComputeDevice::Kernels => Self::Slices(kernels::Norm { gain, shift, epsilon }),
+            ComputeDevice::Tensors(engine) => {
+                Self::Tensors(tensors::TensorNorm::new(gain, shift, epsilon, engine)?)
+            }
         })
     }
 
@@ -143,43 +165,49 @@ impl Norm {
     }
 }
 
-impl Rope {
+impl RotaryEmbedding {
     /// Tabulates `positions` positions; `inverse` holds the angle a position adds, for each pair; `scale`
     /// multiplies cosines and sines.
-    pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, place: &Place) -> Result<Self> {
-        Ok(match place {
-            Place::Kernels => Self::Slices(kernels::Rope::new(inverse, positions, scale)),
-            Place::Tensors(engine) => Self::Tensors(tensors::Rope::new(inverse, positions, scale, engine)?),
+    pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, device: &ComputeDevice) -> Result<Self> {
+        Ok(match device {
+            ComputeDevice::Kernels => Self::Slices(kernels::Rope::new(inverse, positions, scale)),
+            ComputeDevice::Tensors(engine) => {
+                Self::Tensors(tensors::TensorRope::new(inverse, positions, scale, engine)?)
+            }
         })
     }
 }
 
-impl<'a> Layout<'a> {
-    /// Lays out texts for layers of so many heads, each `size` wide, that see in one of these ways.
+impl<'a> BatchLayout<'a> {
+    /// Lays out texts for layers whose attention has one of these patterns.
     pub(super) fn new(
         starts: &'a [usize],
-        (heads, size): (usize, usize),
-        sights: &'a [Sight<'a>],
-        place: &Place,
+        shape: AttentionShape,
+        patterns: &'a [AttentionPattern<'a>],
+        device: &ComputeDevice,
     ) -> Result<Self> {
-        let tensors = match place {
-            Place::Kernels => None,
-            Place::Tensors(engine) => Some(tensors::Layout::new(starts, (heads, size), sights, engine)?),
+        let tensors = match device {
+            ComputeDevice::Kernels => None,
+            ComputeDevice::Tensors(engine) => Some(TensorLayout::new(starts, shape, patterns, engine)?),
         };
-        Ok(Self { starts, heads, sights, tensors })
+        Ok(Self { starts, shape, patterns, tensors })
     }
 
-    /// Self-attention of each text over itself, in the way of that number: (tokens, 3 · width) to (tokens, width).
-    pub(super) fn attention(&self, qkv: &Tensor, way: usize) -> Result<Tensor> {
-        let Some(Sight { rope, reach }) = self.sights.get(way) else { bail!("tokens see in no way {way}") };
+    /// Self-attention of each text over itself, by the pattern at that index: (tokens, 3 · width) to (tokens, width).
+    pub(super) fn attention(&self, qkv: &Tensor, pattern: usize) -> Result<Tensor> {
+        let Some(AttentionPattern { rope, reach }) = self.patterns.get(pattern) else {
+            bail!("there is no attention pattern {pattern}")
+        };
         match (&self.tensors, rope) {
-            (None, None) => cpu::attention(qkv, self.starts, self.heads, None, *reach),
-            (None, Some(Rope::Slices(rope))) => {
-                cpu::attention(qkv, self.starts, self.heads, Some(rope), *reach)
+            (None, None) => cpu::attention(qkv, self.starts, self.shape.heads, None, *reach),
+            (None, Some(RotaryEmbedding::Slices(rope))) => {
+                cpu::attention(qkv, self.starts, self.shape.heads, Some(rope), *reach)
             }
-            (Some(layout), None) => layout.attention(qkv, way, None),
-            (Some(layout), Some(Rope::Tensors(rope))) => layout.attention(qkv, way, Some(rope)),
-            _ => bail!("the angles were tabulated for another place"),
+            (Some(layout), None) => layout.attention(qkv, pattern, None),
+            (Some(layout), Some(RotaryEmbedding::Tensors(rope))) => {
+                layout.attention(qkv, pattern, Some(rope))
+            }
+            _ => bail!("the angles were tabulated for another device"),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// A match that has stood its check.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Hit {
+pub(super) struct PatternHit {
     /// The type of entity, as the models' labels name it.
     pub(super) kind: &'static str,
     /// Which bytes of the text it spans.
@@ -24,7 +24,7 @@ pub(super) struct Hit {
 }
 
 /// Finds what the patterns recognise; the hits are in the text's order and share no byte.
-pub(super) fn hits(text: &str) -> Vec<Hit> {
+pub(super) fn hits(text: &str) -> Vec<PatternHit> {
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
     let mut found = Vec::new();
     // The surer come first: what they claim is theirs.
@@ -38,7 +38,7 @@ pub(super) fn hits(text: &str) -> Vec<Hit> {
         phone::numbers(text, &mut found);
     }
     mail::domains(text, &mut found);
-    let mut kept: BTreeMap<usize, Hit> = BTreeMap::new();
+    let mut kept: BTreeMap<usize, PatternHit> = BTreeMap::new();
     for hit in found {
         let before = kept.range(..hit.bytes.end).next_back();
         if before.is_none_or(|(_, other)| other.bytes.end <= hit.bytes.start) {

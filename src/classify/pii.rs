@@ -11,11 +11,11 @@ use super::patterns;
 use super::{Entity, EntitySource};
 
 /// What the model said of one window.
-pub(super) struct Window<'a> {
+pub(super) struct PiiWindow<'a> {
     /// The bytes of the text that each token spans.
     pub(super) bytes: Vec<Range<usize>>,
     /// Each token's label, as an index into the labels, and its probability.
-    pub(super) found: &'a [(u16, f32)],
+    pub(super) labels: &'a [(u16, f32)],
 }
 
 /// Finds the personal data in a text, in its order; no two share a byte.
@@ -23,15 +23,15 @@ pub(super) struct Window<'a> {
 /// What the model found counts from the mean probability `threshold` on, what a pattern found always.
 pub(super) fn entities(
     text: &str,
-    windows: &[Window<'_>],
+    windows: &[PiiWindow<'_>],
     labels: &[Arc<str>],
     threshold: f32,
 ) -> Vec<Entity> {
-    let tags = Tags::of(labels);
-    let mut kept = Kept::default();
+    let tags = BioTags::of(labels);
+    let mut kept = AcceptedSpans::default();
     for hit in patterns::hits(text) {
         kept.put(
-            Span { bytes: hit.bytes, kind: Arc::from(hit.kind), confidence: hit.confidence },
+            PiiSpan { bytes: hit.bytes, kind: Arc::from(hit.kind), confidence: hit.confidence },
             EntitySource::Pattern,
         );
     }
@@ -39,7 +39,7 @@ pub(super) fn entities(
     spans.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.bytes.start.cmp(&b.bytes.start)));
     for span in spans {
         for part in kept.free_parts(text, &span) {
-            kept.put(Span { bytes: part, ..span.clone() }, EntitySource::Model);
+            kept.put(PiiSpan { bytes: part, ..span.clone() }, EntitySource::Model);
         }
     }
     kept.into_entities(text)
@@ -66,19 +66,19 @@ pub fn masked(text: &str, entities: &[Entity]) -> String {
 
 /// What a label means.
 #[derive(Clone, Copy)]
-struct Tag {
+struct BioTag {
     /// Which of the kinds; none for a token outside of any entity.
     kind: Option<usize>,
     /// Whether an entity begins with the token, whatever came before.
     begins: bool,
 }
 
-struct Tags {
-    tags: Vec<Tag>,
+struct BioTags {
+    tags: Vec<BioTag>,
     kinds: Vec<Arc<str>>,
 }
 
-impl Tags {
+impl BioTags {
     /// Reads labels such as `O`, `B-PERSON` and `I-PERSON`; the letters of BIOES and BILOU are known, and a name
     /// without a letter goes on with what came before.
     fn of(labels: &[Arc<str>]) -> Self {
@@ -89,40 +89,41 @@ impl Tags {
                 _ => ("I", &**label),
             };
             if matches!(name, "" | "O" | "NO_PII") {
-                return Tag { kind: None, begins: false };
+                return BioTag { kind: None, begins: false };
             }
             let kind = kinds.iter().position(|kind| **kind == *name).unwrap_or_else(|| {
                 kinds.push(Arc::from(name));
                 kinds.len() - 1
             });
-            Tag { kind: Some(kind), begins: matches!(letter, "B" | "S" | "U") }
+            BioTag { kind: Some(kind), begins: matches!(letter, "B" | "S" | "U") }
         });
         Self { tags: tags.collect(), kinds }
     }
 
-    fn tag(&self, label: u16) -> Tag {
-        self.tags.get(usize::from(label)).copied().unwrap_or(Tag { kind: None, begins: false })
+    fn tag(&self, label: u16) -> BioTag {
+        self.tags.get(usize::from(label)).copied().unwrap_or(BioTag { kind: None, begins: false })
     }
 }
 
 /// A part of the text with its kind and the probability of that.
 #[derive(Clone)]
-struct Span<K = Arc<str>> {
+struct PiiSpan<K = Arc<str>> {
     bytes: Range<usize>,
     kind: K,
     confidence: f32,
 }
 
 /// The tokens of one word, and what most of their weight says.
-struct Word {
+struct TaggedWord {
     bytes: Range<usize>,
-    tag: Tag,
+    tag: BioTag,
     confidence: f32,
 }
 
 /// Decodes every window, each for the part of the text that it sees best.
-fn spans(text: &str, windows: &[Window<'_>], tags: &Tags, threshold: f32) -> Vec<Span> {
-    let mut words: Vec<Vec<Word>> = windows.iter().map(|window| self::words(text, window, tags)).collect();
+fn spans(text: &str, windows: &[PiiWindow<'_>], tags: &BioTags, threshold: f32) -> Vec<PiiSpan> {
+    let mut words: Vec<Vec<TaggedWord>> =
+        windows.iter().map(|window| self::words(text, window, tags)).collect();
     words.retain(|words| !words.is_empty());
     words.sort_by_key(|words| words[0].bytes.start);
     let mut spans = Vec::new();
@@ -141,7 +142,7 @@ fn spans(text: &str, windows: &[Window<'_>], tags: &Tags, threshold: f32) -> Vec
         };
         let decoded = decode(own, threshold).into_iter();
         let own = decoded.filter(|span| span.bytes.end > from && span.bytes.start < to);
-        spans.extend(own.map(|span| Span {
+        spans.extend(own.map(|span| PiiSpan {
             bytes: trimmed(text, whole_words(text, span.bytes)),
             kind: Arc::clone(&tags.kinds[span.kind]),
             confidence: span.confidence,
@@ -152,10 +153,10 @@ fn spans(text: &str, windows: &[Window<'_>], tags: &Tags, threshold: f32) -> Vec
 }
 
 /// Puts a window's tokens together to words, each with one tag.
-fn words(text: &str, window: &Window<'_>, tags: &Tags) -> Vec<Word> {
-    let mut words: Vec<Word> = Vec::new();
-    let mut votes: Vec<(Tag, f32)> = Vec::new();
-    for (bytes, (label, probability)) in window.bytes.iter().zip(window.found) {
+fn words(text: &str, window: &PiiWindow<'_>, tags: &BioTags) -> Vec<TaggedWord> {
+    let mut words: Vec<TaggedWord> = Vec::new();
+    let mut votes: Vec<(BioTag, f32)> = Vec::new();
+    for (bytes, (label, probability)) in window.bytes.iter().zip(window.labels) {
         let bytes = within(text, bytes);
         if bytes.is_empty() {
             continue;
@@ -170,7 +171,7 @@ fn words(text: &str, window: &Window<'_>, tags: &Tags) -> Vec<Word> {
             }
             _ => {
                 settle(words.last_mut(), &mut votes);
-                words.push(Word { bytes, tag: vote.0, confidence: 0.0 });
+                words.push(TaggedWord { bytes, tag: vote.0, confidence: 0.0 });
                 votes.push(vote);
             }
         }
@@ -214,7 +215,7 @@ fn is_within_word(text: &str, at: usize) -> bool {
 }
 
 /// Gives a word the kind that has the most weight among its tokens.
-fn settle(word: Option<&mut Word>, votes: &mut Vec<(Tag, f32)>) {
+fn settle(word: Option<&mut TaggedWord>, votes: &mut Vec<(BioTag, f32)>) {
     let mut weights: BTreeMap<Option<usize>, f32> = BTreeMap::new();
     for (tag, probability) in votes.iter() {
         *weights.entry(tag.kind).or_default() += probability;
@@ -230,8 +231,8 @@ fn settle(word: Option<&mut Word>, votes: &mut Vec<(Tag, f32)>) {
 }
 
 /// Joins words to entities: one begins at a `B`, or wherever the kind changes.
-fn decode(words: &[Word], threshold: f32) -> Vec<Span<usize>> {
-    let goes_on = |before: &Word, word: &Word| {
+fn decode(words: &[TaggedWord], threshold: f32) -> Vec<PiiSpan<usize>> {
+    let goes_on = |before: &TaggedWord, word: &TaggedWord| {
         // A `B` without white space before it is mostly the model's slip.
         before.tag.kind == word.tag.kind && (!word.tag.begins || before.bytes.end == word.bytes.start)
     };
@@ -242,7 +243,7 @@ fn decode(words: &[Word], threshold: f32) -> Vec<Span<usize>> {
         // Measured: the first word's or the least probability parts right from wrong less well than the mean.
         let confidence = run.iter().map(|word| word.confidence).sum::<f32>() / run.len() as f32;
         if confidence >= threshold {
-            spans.push(Span { bytes: first.bytes.start..last.bytes.end, kind, confidence });
+            spans.push(PiiSpan { bytes: first.bytes.start..last.bytes.end, kind, confidence });
         }
     }
     spans
@@ -280,9 +281,9 @@ fn trimmed(text: &str, bytes: Range<usize>) -> Range<usize> {
 }
 
 /// Joins overlapping spans of the same kind, which several windows saw.
-fn joined(mut spans: Vec<Span>) -> Vec<Span> {
+fn joined(mut spans: Vec<PiiSpan>) -> Vec<PiiSpan> {
     spans.sort_by(|a, b| a.kind.cmp(&b.kind).then(a.bytes.start.cmp(&b.bytes.start)));
-    let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+    let mut joined: Vec<PiiSpan> = Vec::with_capacity(spans.len());
     for span in spans {
         match joined.last_mut() {
             Some(last) if last.kind == span.kind && span.bytes.start < last.bytes.end => {
@@ -297,18 +298,18 @@ fn joined(mut spans: Vec<Span>) -> Vec<Span> {
 
 /// The spans that have a claim to their part of the text, by where they start.
 #[derive(Default)]
-struct Kept(BTreeMap<usize, (Span, EntitySource)>);
+struct AcceptedSpans(BTreeMap<usize, (PiiSpan, EntitySource)>);
 
-impl Kept {
-    fn put(&mut self, span: Span, by: EntitySource) {
+impl AcceptedSpans {
+    fn put(&mut self, span: PiiSpan, by: EntitySource) {
         self.0.insert(span.bytes.start, (span, by));
     }
 
     /// Gives what nobody else claims of a span: all of it, or the pieces beside another kind that still say something.
-    fn free_parts(&self, text: &str, span: &Span) -> Vec<Range<usize>> {
+    fn free_parts(&self, text: &str, span: &PiiSpan) -> Vec<Range<usize>> {
         let first = self.0.range(..=span.bytes.start).next_back().map_or(0, |(start, _)| *start);
         let others = self.0.range(first..span.bytes.end).map(|(_, (other, _))| other);
-        let others: Vec<&Span> = others.filter(|other| other.bytes.end > span.bytes.start).collect();
+        let others: Vec<&PiiSpan> = others.filter(|other| other.bytes.end > span.bytes.start).collect();
         if others.is_empty() {
             return vec![span.bytes.clone()];
         }

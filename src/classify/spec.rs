@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Question, Questions};
+use super::{ClassifyHead, ClassifyHeads};
 use crate::policy::Secret;
 
 /// Which models a classifier runs, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// The model that answers what `models` does not name.
+    /// The model with the heads that `models` does not name.
     pub model: Source,
-    /// Models that answer one question each instead.
-    pub models: BTreeMap<Question, Source>,
+    /// Models that have one head each instead.
+    pub models: BTreeMap<ClassifyHead, Source>,
     /// Where they run.
     pub device: DeviceChoice,
     /// In which precision they compute on a GPU.
@@ -70,7 +70,7 @@ pub struct Thresholds {
     pub jailbreak: Option<f32>,
     /// For a piece of personal data.
     pub pii: Option<f32>,
-    /// For a token of an answer that nothing bears out.
+    /// For a token of an answer that its context does not support.
     pub hallucination: Option<f32>,
 }
 
@@ -150,10 +150,10 @@ pub struct ModelInfo {
     pub source: String,
     /// Its architecture, as in `bert`.
     pub family: &'static str,
-    /// What it is asked.
-    pub questions: Questions,
+    /// The heads that are used.
+    pub heads: ClassifyHeads,
     /// The labels of each of its heads that has any.
-    pub labels: Vec<(Question, Vec<String>)>,
+    pub labels: Vec<(ClassifyHead, Vec<String>)>,
     /// How many numbers its weights are.
     pub parameters: usize,
     /// How much memory they take.

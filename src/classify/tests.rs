@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::answer::{Answer, Encoder, Fault, Pair, Tokens};
+use super::backend::{HeadOutputs, ModelBackend, ModelError, TokenizedText, WindowPair};
 use super::*;
 
 /// A model whose tokens are words; holds every forward until it is opened, and remembers them.
 ///
-/// As a detector it doubts each word that the first text of a pair does not hold.
+/// As a detector it finds each word unsupported that the first text of a pair does not hold.
 ///
 /// Words that start with `m` are maths, the others are not; `attack` is an attack; `@…` is a person; `fail`,
 /// `panic` and `nan` do what they say.
 struct Words {
-    answers: Questions,
+    answers: ClassifyHeads,
     at_once: usize,
-    most_tokens: usize,
+    max_batch_tokens: usize,
     /// How many tokens fit into memory.
     memory: usize,
     known: Mutex<Vec<String>>,
-    forwards: Mutex<Vec<(Vec<usize>, Questions)>>,
+    forwards: Mutex<Vec<(Vec<usize>, ClassifyHeads)>>,
     entered: AtomicUsize,
     left: AtomicUsize,
     busiest: AtomicUsize,
@@ -32,11 +32,11 @@ struct Words {
 }
 
 impl Words {
-    fn new(answers: Questions) -> Arc<Self> {
+    fn new(answers: ClassifyHeads) -> Arc<Self> {
         Arc::new(Self {
             answers,
             at_once: usize::MAX,
-            most_tokens: usize::MAX,
+            max_batch_tokens: usize::MAX,
             memory: usize::MAX,
             known: Mutex::default(),
             forwards: Mutex::default(),
@@ -66,7 +66,7 @@ impl Words {
         self.forwards.lock().unwrap().iter().map(|(lengths, _)| lengths.clone()).collect()
     }
 
-    fn answer(&self, window: &[u32], wanted: Questions) -> Result<Answer, Fault> {
+    fn answer(&self, window: &[u32], wanted: ClassifyHeads) -> Result<HeadOutputs, ModelError> {
         let words = self.known.lock().unwrap().clone();
         let words: Vec<&str> = window.iter().map(|id| words[*id as usize].as_str()).collect();
         assert!(!words.contains(&"panic"), "as asked");
@@ -77,7 +77,7 @@ impl Words {
         let maths = if words.contains(&"nan") { f32::NAN } else { maths };
         let risk = if words.contains(&"attack") { 0.95 } else { 0.05 };
         let person = |word: &&str| (u16::from(word.starts_with('@')), 0.9);
-        Ok(Answer {
+        Ok(HeadOutputs {
             domain: wanted.domain.then(|| vec![maths, 1.0 - maths]),
             jailbreak: wanted.jailbreak.then_some(risk),
             pii: wanted.pii.then(|| words.iter().map(person).collect()),
@@ -87,40 +87,40 @@ impl Words {
     }
 }
 
-impl Encoder for Words {
-    fn answers(&self) -> Questions {
+impl ModelBackend for Words {
+    fn heads(&self) -> ClassifyHeads {
         self.answers
     }
 
-    fn labels(&self, question: Question) -> Vec<Arc<str>> {
-        let labels: &[&str] = match question {
-            Question::Domain => &["maths", "other"],
-            Question::Pii => &["O", "B-PERSON"],
-            Question::Jailbreak | Question::Embedding | Question::Hallucination => &[],
+    fn labels(&self, head: ClassifyHead) -> Vec<Arc<str>> {
+        let labels: &[&str] = match head {
+            ClassifyHead::Domain => &["maths", "other"],
+            ClassifyHead::Pii => &["O", "B-PERSON"],
+            ClassifyHead::Jailbreak | ClassifyHead::Embedding | ClassifyHead::Hallucination => &[],
         };
         labels.iter().copied().map(Arc::from).collect()
     }
 
-    fn threshold(&self, _: Question) -> f32 {
+    fn threshold(&self, _: ClassifyHead) -> f32 {
         0.5
     }
 
-    fn room(&self) -> usize {
+    fn max_input_tokens(&self) -> usize {
         64
     }
 
-    fn at_once(&self) -> usize {
+    fn max_concurrent_forwards(&self) -> usize {
         self.at_once
     }
 
-    fn most_tokens(&self) -> usize {
-        self.most_tokens
+    fn max_batch_tokens(&self) -> usize {
+        self.max_batch_tokens
     }
 
-    fn tokens(&self, text: &str) -> Result<Tokens, Fault> {
+    fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError> {
         assert!(!text.contains("unreadable"), "as asked");
         let mut words = self.known.lock().unwrap();
-        let mut tokens = Tokens::default();
+        let mut tokens = TokenizedText::default();
         for word in text.split_whitespace() {
             let start = word.as_ptr() as usize - text.as_ptr() as usize;
             let known = words.iter().position(|known| known == word);
@@ -133,7 +133,7 @@ impl Encoder for Words {
         Ok(tokens)
     }
 
-    fn run(&self, windows: &[&[u32]], wanted: Questions) -> Result<Vec<Answer>, Fault> {
+    fn run(&self, windows: &[&[u32]], wanted: ClassifyHeads) -> Result<Vec<HeadOutputs>, ModelError> {
         let lengths = windows.iter().map(|window| window.len()).collect();
         self.forwards.lock().unwrap().push((lengths, wanted));
         let entered = self.entered.fetch_add(1, Ordering::SeqCst) + 1;
@@ -146,13 +146,13 @@ impl Encoder for Words {
         windows.iter().map(|window| self.answer(window, wanted)).collect()
     }
 
-    fn run_pairs(&self, pairs: &[Pair<'_>]) -> Result<Vec<Answer>, Fault> {
+    fn run_pairs(&self, pairs: &[WindowPair<'_>]) -> Result<Vec<HeadOutputs>, ModelError> {
         let windows: Vec<&[u32]> = pairs.iter().map(|pair| pair.second).collect();
-        let mut answers = self.run(&windows, Questions::NONE)?;
+        let mut answers = self.run(&windows, ClassifyHeads::NONE)?;
         for (answer, pair) in answers.iter_mut().zip(pairs) {
-            assert!(pair.first.len() + pair.second.len() <= self.room());
-            let doubt = |id: &u32| if pair.first.contains(id) { 0.1 } else { 0.9 };
-            answer.hallucination = Some(pair.second.iter().map(doubt).collect());
+            assert!(pair.first.len() + pair.second.len() <= self.max_input_tokens());
+            let judge = |id: &u32| if pair.first.contains(id) { 0.1 } else { 0.9 };
+            answer.hallucination = Some(pair.second.iter().map(judge).collect());
         }
         Ok(answers)
     }
@@ -179,12 +179,12 @@ fn spec() -> Spec {
 }
 
 fn start(spec: &Spec, models: &[&Arc<Words>]) -> Arc<Classifier> {
-    let models = models.iter().map(|model| Arc::clone(model) as Arc<dyn Encoder>).collect();
+    let models = models.iter().map(|model| Arc::clone(model) as Arc<dyn ModelBackend>).collect();
     Arc::new(Classifier::start(spec, models, Vec::new()).unwrap())
 }
 
 fn one(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
-    let model = Words::new(Questions::ALL);
+    let model = Words::new(ClassifyHeads::ALL);
     let classifier = start(spec, &[&model]);
     (model, classifier)
 }
@@ -192,11 +192,11 @@ fn one(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
 fn ask(
     classifier: &Arc<Classifier>,
     text: &str,
-    questions: Questions,
+    heads: ClassifyHeads,
     deadline: Instant,
 ) -> tokio::task::JoinHandle<Findings> {
     let (classifier, text) = (Arc::clone(classifier), text.to_owned());
-    tokio::spawn(async move { classifier.classify(&text, questions, deadline).await })
+    tokio::spawn(async move { classifier.classify(&text, heads, deadline).await })
 }
 
 /// So many different words.
@@ -208,13 +208,13 @@ fn name(found: &Findings) -> Result<&str, Unknown> {
     found.domain.as_ref().unwrap().as_ref().map(|label| &*label.name).map_err(|reason| *reason)
 }
 
-const JAILBREAK: Questions = Questions { jailbreak: true, ..Questions::NONE };
-const PII: Questions = Questions { pii: true, ..Questions::NONE };
+const JAILBREAK: ClassifyHeads = ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE };
+const PII: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
 
 #[tokio::test]
-async fn one_forward_answers_every_question() {
+async fn one_forward_computes_every_head() {
     let (model, classifier) = one(&spec());
-    let found = classifier.classify(" m1 m2 über @ada m4", Questions::ALL, soon()).await;
+    let found = classifier.classify(" m1 m2 über @ada m4", ClassifyHeads::ALL, soon()).await;
     let label = found.domain.as_ref().unwrap().as_ref().unwrap();
     assert_eq!((&*label.name, label.confidence, label.coverage), ("maths", 0.6, 1.0));
     assert_eq!(*label.probabilities, [0.6, 1.0 - 0.6]);
@@ -226,11 +226,11 @@ async fn one_forward_answers_every_question() {
     let embedding = found.embedding.as_ref().unwrap().as_ref().unwrap();
     assert!((embedding[0] - 0.6).abs() < 1e-6 && (embedding[1] - 0.8).abs() < 1e-6, "{embedding:?}");
     assert_eq!((found.cost.tokens, found.cost.windows, found.cost.cached, found.cost.batch), (5, 1, 0, 1));
-    assert_eq!(*model.forwards.lock().unwrap(), [(vec![5], Questions::ALL)]);
+    assert_eq!(*model.forwards.lock().unwrap(), [(vec![5], ClassifyHeads::ALL)]);
 }
 
 #[tokio::test]
-async fn what_is_not_asked_is_not_computed() {
+async fn what_is_not_wanted_is_not_computed() {
     let (model, classifier) = one(&spec());
     let found = classifier.classify("m1", PII, soon()).await;
     assert_eq!((found.domain, found.jailbreak, found.embedding), (None, None, None));
@@ -241,11 +241,11 @@ async fn what_is_not_asked_is_not_computed() {
 async fn a_full_queue_refuses_at_once() {
     let (model, classifier) = one(&Spec { queue: 1, ..spec() });
     model.shut();
-    let first = ask(&classifier, "m1", Questions::DOMAIN, soon());
+    let first = ask(&classifier, "m1", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
-    let second = ask(&classifier, "o2", Questions::DOMAIN, soon());
+    let second = ask(&classifier, "o2", ClassifyHeads::DOMAIN, soon());
     until(|| classifier.queued() == 1).await;
-    let refused = classifier.classify("o3", Questions::ALL, soon()).await;
+    let refused = classifier.classify("o3", ClassifyHeads::ALL, soon()).await;
     assert_eq!(refused.unknowns().map(|(_, reason)| reason).collect::<Vec<_>>(), [Unknown::Busy; 4]);
     model.open();
     assert_eq!(name(&first.await.unwrap()), Ok("maths"));
@@ -253,13 +253,13 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn a_text_nobody_waits_for_is_never_computed() {
+async fn a_text_no_caller_waits_for_is_never_computed() {
     let (model, classifier) = one(&spec());
     model.shut();
-    let first = ask(&classifier, "m1", Questions::DOMAIN, soon());
+    let first = ask(&classifier, "m1", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
-    let left = ask(&classifier, &words(0, 60), Questions::ALL, soon());
-    let last = ask(&classifier, "o3", Questions::DOMAIN, soon());
+    let left = ask(&classifier, &words(0, 60), ClassifyHeads::ALL, soon());
+    let last = ask(&classifier, "o3", ClassifyHeads::DOMAIN, soon());
     until(|| classifier.queued() == 2).await;
     left.abort();
     assert!(left.await.unwrap_err().is_cancelled());
@@ -275,7 +275,7 @@ async fn a_passed_deadline_is_late_whether_queued_or_computing() {
     let (model, classifier) = one(&spec());
     model.shut();
     let deadline = in_a_moment();
-    let computing = ask(&classifier, "m1", Questions::DOMAIN, deadline);
+    let computing = ask(&classifier, "m1", ClassifyHeads::DOMAIN, deadline);
     model.entered(1).await;
     assert_eq!(classifier.domain("m2", deadline).await.err(), Some(Unknown::Late));
     assert_eq!(name(&computing.await.unwrap()), Err(Unknown::Late));
@@ -289,12 +289,12 @@ async fn a_passed_deadline_is_late_whether_queued_or_computing() {
 async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
     let (model, classifier) = one(&Spec { queue: 64, ..spec() });
     model.shut();
-    let first = ask(&classifier, "m0", Questions::DOMAIN, soon());
+    let first = ask(&classifier, "m0", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
     let others: Vec<_> = (0..32)
         .map(|at| {
-            let questions = if at % 2 == 0 { Questions::DOMAIN } else { JAILBREAK };
-            ask(&classifier, &format!("m{at} x{at}"), questions, soon())
+            let heads = if at % 2 == 0 { ClassifyHeads::DOMAIN } else { JAILBREAK };
+            ask(&classifier, &format!("m{at} x{at}"), heads, soon())
         })
         .collect();
     until(|| classifier.queued() == 32).await;
@@ -305,7 +305,7 @@ async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
     }
     let forwards = model.forwards.lock().unwrap().clone();
     assert_eq!(forwards.len(), 2);
-    assert_eq!(forwards[1], (vec![2; 32], Questions { domain: true, ..JAILBREAK }));
+    assert_eq!(forwards[1], (vec![2; 32], ClassifyHeads { domain: true, ..JAILBREAK }));
     let sum = classifier.forwards();
     assert_eq!((sum.count, sum.windows, sum.tokens, sum.failed), (2, 33, 65, 0));
 }
@@ -314,7 +314,7 @@ async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
 async fn several_texts_at_once_are_answered_in_their_order() {
     let (model, classifier) = one(&spec());
     let texts: Vec<String> = ["m1", "", "o2", "m3", "fail", "o5"].map(str::to_owned).to_vec();
-    let found = classifier.classify_all(&texts, Questions::DOMAIN, soon()).await;
+    let found = classifier.classify_all(&texts, ClassifyHeads::DOMAIN, soon()).await;
     let names: Vec<_> = found.iter().map(name).collect();
     let failed = Err(Unknown::Failed);
     assert_eq!(names, [Ok("maths"), Err(Unknown::Empty), Ok("other"), Ok("maths"), failed, Ok("other")]);
@@ -325,7 +325,7 @@ async fn several_texts_at_once_are_answered_in_their_order() {
 async fn more_texts_than_the_queue_takes_are_answered_all_the_same() {
     let (_, classifier) = one(&Spec { queue: 4, ..spec() });
     let texts: Vec<String> = (0..33).map(|at| format!("m{at}")).collect();
-    let found = classifier.classify_all(&texts, Questions::DOMAIN, soon()).await;
+    let found = classifier.classify_all(&texts, ClassifyHeads::DOMAIN, soon()).await;
     assert_eq!(found.len(), 33);
     assert!(found.iter().all(|found| name(found) == Ok("maths")));
 }
@@ -335,10 +335,10 @@ async fn a_fault_stays_with_the_text_that_has_it() {
     for fault in ["panic", "fail", "nan", "unreadable"] {
         let (model, classifier) = one(&spec());
         model.shut();
-        let first = ask(&classifier, "m0", Questions::DOMAIN, soon());
+        let first = ask(&classifier, "m0", ClassifyHeads::DOMAIN, soon());
         model.entered(1).await;
-        let bad = ask(&classifier, fault, Questions::DOMAIN, soon());
-        let good = ask(&classifier, "m1", Questions::DOMAIN, soon());
+        let bad = ask(&classifier, fault, ClassifyHeads::DOMAIN, soon());
+        let good = ask(&classifier, "m1", ClassifyHeads::DOMAIN, soon());
         until(|| classifier.queued() == 2).await;
         model.open();
         assert_eq!(name(&first.await.unwrap()), Ok("maths"), "{fault}");
@@ -355,29 +355,30 @@ async fn dropping_the_classifier_ends_its_threads() {
 }
 
 #[tokio::test]
-async fn white_space_is_empty_and_a_question_without_a_model_is_unsupported() {
-    let model = Words::new(Questions::DOMAIN);
+async fn white_space_is_empty_and_a_head_without_a_model_is_unsupported() {
+    let model = Words::new(ClassifyHeads::DOMAIN);
     let classifier = start(&spec(), &[&model]);
     assert_eq!(classifier.domain(" \n\t", soon()).await.err(), Some(Unknown::Empty));
-    let found = classifier.classify("m1", Questions::ALL, soon()).await;
+    let found = classifier.classify("m1", ClassifyHeads::ALL, soon()).await;
     assert_eq!(name(&found), Ok("maths"));
     let unknowns: Vec<_> = found.unknowns().collect();
     assert_eq!(
         unknowns,
-        [Question::Jailbreak, Question::Pii, Question::Embedding].map(|q| (q, Unknown::Unsupported))
+        [ClassifyHead::Jailbreak, ClassifyHead::Pii, ClassifyHead::Embedding]
+            .map(|q| (q, Unknown::Unsupported))
     );
     let found = classifier.classify("m1", PII, soon()).await;
     assert_eq!(found.pii, Some(Err(Unknown::Unsupported)));
 }
 
 #[tokio::test]
-async fn questions_go_to_the_models_that_answer_them_side_by_side() {
-    let about = Words::new(Questions { domain: true, embedding: true, ..Questions::NONE });
-    let guard = Words::new(Questions { jailbreak: true, pii: true, ..Questions::NONE });
+async fn heads_of_several_models_are_computed_side_by_side() {
+    let about = Words::new(ClassifyHeads { domain: true, embedding: true, ..ClassifyHeads::NONE });
+    let guard = Words::new(ClassifyHeads { jailbreak: true, pii: true, ..ClassifyHeads::NONE });
     let classifier = start(&Spec { threads: 2, ..spec() }, &[&about, &guard]);
     about.shut();
     guard.shut();
-    let asked = ask(&classifier, "m1 attack", Questions::ALL, soon());
+    let asked = ask(&classifier, "m1 attack", ClassifyHeads::ALL, soon());
     about.entered(1).await;
     guard.entered(1).await;
     about.open();
@@ -392,7 +393,7 @@ async fn questions_go_to_the_models_that_answer_them_side_by_side() {
 async fn all_of_a_long_text_is_read_and_its_worst_window_counts() {
     let (model, classifier) = one(&Spec { batch_tokens: 1, ..spec() });
     let text = format!("{} attack now", words(0, 40));
-    let found = classifier.classify(&text, Questions::ALL, soon()).await;
+    let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
     let risk = found.jailbreak.unwrap().unwrap();
     assert!(risk.is_jailbreak());
     assert_eq!(&text[risk.at], "word36 word37 word38 word39 attack now");
@@ -417,28 +418,29 @@ async fn an_entity_where_windows_overlap_is_found_once() {
 async fn a_follow_up_turn_computes_only_new_windows() {
     let (model, classifier) = one(&spec());
     let first = words(0, 50);
-    let found = classifier.classify(&first, Questions::ALL, soon()).await;
+    let found = classifier.classify(&first, ClassifyHeads::ALL, soon()).await;
     assert_eq!((found.cost.windows, found.cost.cached), (8, 0));
     let before: usize = model.batches().iter().map(Vec::len).sum();
     let second = format!("{first} {}", words(100, 12));
-    let found = classifier.classify(&second, Questions::ALL, soon()).await;
+    let found = classifier.classify(&second, ClassifyHeads::ALL, soon()).await;
     assert_eq!((found.cost.windows, found.cost.cached), (10, 8));
     let after: usize = model.batches().iter().map(Vec::len).sum();
     assert_eq!((before, after), (8, 10));
     assert_eq!((found.domain.unwrap().unwrap().coverage, found.cost.tokens), (1.0, 62));
-    let again = classifier.classify(&second, Questions::ALL, soon()).await;
+    let again = classifier.classify(&second, ClassifyHeads::ALL, soon()).await;
     assert_eq!((again.cost.cached, again.cost.compute, again.cost.batch), (10, Duration::ZERO, 0));
 }
 
 #[tokio::test]
 async fn another_question_about_a_known_text_computes_only_that() {
     let (model, classifier) = one(&spec());
-    classifier.classify("m1 m2", Questions::DOMAIN, soon()).await;
-    let found = classifier.classify("m1 m2", Questions { domain: true, ..JAILBREAK }, soon()).await;
+    classifier.classify("m1 m2", ClassifyHeads::DOMAIN, soon()).await;
+    let found = classifier.classify("m1 m2", ClassifyHeads { domain: true, ..JAILBREAK }, soon()).await;
     assert_eq!(name(&found), Ok("maths"));
     assert!(found.jailbreak.unwrap().is_ok());
-    let wanted: Vec<Questions> = model.forwards.lock().unwrap().iter().map(|(_, wanted)| *wanted).collect();
-    assert_eq!(wanted, [Questions::DOMAIN, JAILBREAK]);
+    let wanted: Vec<ClassifyHeads> =
+        model.forwards.lock().unwrap().iter().map(|(_, wanted)| *wanted).collect();
+    assert_eq!(wanted, [ClassifyHeads::DOMAIN, JAILBREAK]);
     assert_eq!(found.cost.cached, 0);
 }
 
@@ -454,14 +456,14 @@ async fn no_more_windows_are_kept_than_the_cache_takes() {
 }
 
 /// Asks about a text of three windows, of which the first is computed and the rest is late.
-async fn after_one_window(text: &str, questions: Questions) -> Findings {
+async fn after_one_window(text: &str, heads: ClassifyHeads) -> Findings {
     let (model, classifier) = one(&Spec { batch_tokens: 1, ..spec() });
     let deadline = Instant::now() + Duration::from_millis(300);
     // The first window's answer comes from the cache.
     let first: Vec<&str> = text.split_whitespace().take(8).collect();
-    classifier.classify(&first.join(" "), questions, soon()).await;
+    classifier.classify(&first.join(" "), heads, soon()).await;
     model.shut();
-    let found = classifier.classify(text, questions, deadline).await;
+    let found = classifier.classify(text, heads, deadline).await;
     model.open();
     found
 }
@@ -469,7 +471,7 @@ async fn after_one_window(text: &str, questions: Questions) -> Findings {
 #[tokio::test]
 async fn at_the_deadline_a_domain_is_judged_from_what_was_read_and_guards_are_late() {
     let text = format!("m1 m2 m3 m4 m5 m6 m7 x8 {}", words(0, 12));
-    let found = after_one_window(&text, Questions::ALL).await;
+    let found = after_one_window(&text, ClassifyHeads::ALL).await;
     let label = found.domain.unwrap().unwrap();
     assert_eq!((&*label.name, label.confidence, label.coverage), ("maths", 0.875, 0.4));
     assert_eq!(found.jailbreak, Some(Err(Unknown::Late)));
@@ -480,7 +482,7 @@ async fn at_the_deadline_a_domain_is_judged_from_what_was_read_and_guards_are_la
 #[tokio::test]
 async fn an_attack_found_in_time_is_an_answer_whatever_the_rest_says() {
     let text = format!("attack m2 m3 m4 m5 m6 m7 x8 {}", words(0, 12));
-    let found = after_one_window(&text, Questions { domain: true, ..JAILBREAK }).await;
+    let found = after_one_window(&text, ClassifyHeads { domain: true, ..JAILBREAK }).await;
     assert!(found.jailbreak.unwrap().unwrap().is_jailbreak());
 }
 
@@ -488,7 +490,7 @@ async fn an_attack_found_in_time_is_an_answer_whatever_the_rest_says() {
 async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
     let (_, classifier) = one(&Spec { max_tokens: 24, domain_tokens: 24, ..spec() });
     let text = format!("{} m {}", words(0, 40), "m ".repeat(20));
-    let found = classifier.classify(&text, Questions::ALL, soon()).await;
+    let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
     let label = found.domain.unwrap().unwrap();
     assert!(label.coverage < 0.5 && label.probabilities[0] > 0.3, "{label:?}");
     assert!(found.embedding.unwrap().is_ok());
@@ -503,7 +505,7 @@ async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
 async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
     let (model, classifier) = one(&Spec { max_tokens: 24, domain_tokens: 24, ..spec() });
     let text = format!("m1 {} m2", "x ".repeat(100_000));
-    let found = classifier.classify(&text, Questions::DOMAIN, soon()).await;
+    let found = classifier.classify(&text, ClassifyHeads::DOMAIN, soon()).await;
     let label = found.domain.unwrap().unwrap();
     assert!(label.coverage < 0.001, "{label:?}");
     assert!(label.probabilities[0] > 0.05, "both ends were read: {label:?}");
@@ -525,7 +527,7 @@ async fn threads_with_nothing_to_do_take_their_share() {
     // The second thread may still be starting, or be busy with the text before.
     let limit = soon();
     for at in 0.. {
-        let found = classifier.classify(&words(at * 100, 50), Questions::DOMAIN, soon()).await;
+        let found = classifier.classify(&words(at * 100, 50), ClassifyHeads::DOMAIN, soon()).await;
         assert_eq!(found.cost.windows, 8);
         if model.batches().iter().any(|batch| batch.len() == 4) {
             break;
@@ -539,9 +541,9 @@ async fn sixteen_together(model: Words) -> (Arc<Words>, Arc<Classifier>, Vec<Res
     let model = Arc::new(model);
     let classifier = start(&Spec { queue: 64, ..spec() }, &[&model]);
     model.shut();
-    let first = ask(&classifier, "m0", Questions::DOMAIN, soon());
+    let first = ask(&classifier, "m0", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
-    let ask = |at| ask(&classifier, &format!("m{at} m"), Questions::DOMAIN, soon());
+    let ask = |at| ask(&classifier, &format!("m{at} m"), ClassifyHeads::DOMAIN, soon());
     let asked: Vec<_> = (1..=16).map(ask).collect();
     until(|| classifier.queued() == 16).await;
     model.open();
@@ -554,35 +556,35 @@ async fn sixteen_together(model: Words) -> (Arc<Words>, Arc<Classifier>, Vec<Res
 
 #[tokio::test]
 async fn a_model_on_a_gpu_computes_no_more_tokens_together_than_fit() {
-    let words = Arc::into_inner(Words::new(Questions::ALL)).unwrap();
-    let (model, _, found) = sixteen_together(Words { at_once: 2, most_tokens: 8, ..words }).await;
+    let words = Arc::into_inner(Words::new(ClassifyHeads::ALL)).unwrap();
+    let (model, _, found) = sixteen_together(Words { at_once: 2, max_batch_tokens: 8, ..words }).await;
     assert!(found.iter().all(|name| name.as_deref() == Ok("maths")), "{found:?}");
     assert_eq!(model.batches(), [vec![1], vec![2; 4], vec![2; 4], vec![2; 4], vec![2; 4]]);
 }
 
 #[tokio::test]
 async fn what_does_not_fit_into_memory_together_is_computed_alone_or_failed_and_what_follows_is_not_harmed() {
-    let words = || Arc::into_inner(Words::new(Questions::ALL)).unwrap();
+    let words = || Arc::into_inner(Words::new(ClassifyHeads::ALL)).unwrap();
     let (model, _, found) = sixteen_together(Words { at_once: 2, memory: 2, ..words() }).await;
     assert!(found.iter().all(|name| name.as_deref() == Ok("maths")), "{found:?}");
     assert_eq!(model.batches()[1..3], [vec![2; 16], vec![2]]);
     let (_, classifier, found) = sixteen_together(Words { at_once: 2, memory: 1, ..words() }).await;
     assert_eq!(found[0].as_deref(), Ok("maths"));
     assert_eq!(found[1..], vec![Err(Unknown::Failed); 16]);
-    assert_eq!(name(&classifier.classify("m17", Questions::DOMAIN, soon()).await), Ok("maths"));
+    assert_eq!(name(&classifier.classify("m17", ClassifyHeads::DOMAIN, soon()).await), Ok("maths"));
 }
 
 #[tokio::test]
 async fn a_model_on_a_gpu_computes_no_more_forwards_at_once_than_it_likes() {
-    let model = Arc::new(Words { at_once: 2, ..Arc::into_inner(Words::new(Questions::ALL)).unwrap() });
+    let model = Arc::new(Words { at_once: 2, ..Arc::into_inner(Words::new(ClassifyHeads::ALL)).unwrap() });
     let classifier = start(&Spec { threads: 16, queue: 64, ..spec() }, &[&model]);
     model.shut();
     let mut asked = Vec::new();
     for at in 0..2 {
-        asked.push(ask(&classifier, &format!("m{at}"), Questions::DOMAIN, soon()));
+        asked.push(ask(&classifier, &format!("m{at}"), ClassifyHeads::DOMAIN, soon()));
         model.entered(at + 1).await;
     }
-    asked.extend((2..20).map(|at| ask(&classifier, &format!("m{at}"), Questions::DOMAIN, soon())));
+    asked.extend((2..20).map(|at| ask(&classifier, &format!("m{at}"), ClassifyHeads::DOMAIN, soon())));
     until(|| classifier.queued() >= 6).await;
     model.open();
     for asked in asked {
@@ -598,7 +600,7 @@ async fn nothing_is_left_behind_by_clients_that_come_go_and_are_late() {
         let last = ["fail", "m", "panic", "attack"][at as usize % 4];
         let text = format!("m{at} {} {last}", words(0, (at * 7 % 50) as usize));
         let deadline = Instant::now() + Duration::from_millis(at % 23);
-        let asked = ask(&classifier, &text, Questions::ALL, deadline);
+        let asked = ask(&classifier, &text, ClassifyHeads::ALL, deadline);
         tokio::spawn(async move {
             if at.is_multiple_of(5) {
                 tokio::time::sleep(Duration::from_millis(at % 7)).await;
@@ -615,7 +617,7 @@ async fn nothing_is_left_behind_by_clients_that_come_go_and_are_late() {
         }
     }
     assert_eq!(classifier.queued(), 0);
-    let found = classifier.classify("m1 m2", Questions::ALL, soon()).await;
+    let found = classifier.classify("m1 m2", ClassifyHeads::ALL, soon()).await;
     assert_eq!(found.unknowns().count(), 0);
     drop(classifier);
     until(|| Arc::strong_count(&model) == 1).await;
@@ -626,59 +628,60 @@ fn texts() -> impl Strategy<Value = String> {
         .prop_map(|parts| parts.concat())
 }
 
-fn builtin() -> Model {
+fn builtin() -> LoadedModel {
     let (device, hub) = (DeviceChoice::Cpu.open(Precision::Auto), HubSpec::default());
-    let options = Options { questions: Questions::DOMAIN, placed: None, device: &device, hub: &hub };
-    Model::load(&Source::Builtin, &options).unwrap()
+    let options =
+        LoadOptions { heads: HeadSelection::any(ClassifyHeads::DOMAIN), device: &device, hub: &hub };
+    LoadedModel::load(&Source::Builtin, &options).unwrap()
 }
 
 /// The spans of bytes that the windows of a text cover, and those of its tokens.
 fn spans(text: &str, window: usize, overlap: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
-    thread_local!(static MODEL: Model = builtin());
-    let tokens = MODEL.with(|model| model.tokens(text)).unwrap();
-    let windows = window::Grid::new(window, overlap, 510).lay(0..tokens.ids.len());
-    let bytes = |window: window::Window| {
+    thread_local!(static MODEL: LoadedModel = builtin());
+    let tokens = MODEL.with(|model| model.tokenize(text)).unwrap();
+    let windows = window::WindowGrid::new(window, overlap, 510).lay(0..tokens.ids.len());
+    let bytes = |window: window::TokenWindow| {
         tokens.bytes[window.tokens.start].start..tokens.bytes[window.tokens.end - 1].end
     };
     (windows.into_iter().map(bytes).collect(), tokens.bytes.clone())
 }
 
 fn detector(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
-    let model = Words::new(Questions::HALLUCINATION);
+    let model = Words::new(ClassifyHeads::HALLUCINATION);
     let classifier = start(spec, &[&model]);
     (model, classifier)
 }
 
-fn doubted<'a>(found: &Findings, answer: &'a str) -> Result<Vec<&'a str>, Unknown> {
-    let doubts = found.hallucination.as_ref().unwrap().as_ref().map_err(|reason| *reason)?;
-    Ok(doubts.iter().map(|doubt| &answer[doubt.bytes.clone()]).collect())
+fn unsupported<'a>(found: &Findings, answer: &'a str) -> Result<Vec<&'a str>, Unknown> {
+    let spans = found.hallucination.as_ref().unwrap().as_ref().map_err(|reason| *reason)?;
+    Ok(spans.iter().map(|span| &answer[span.bytes.clone()]).collect())
 }
 
 #[tokio::test]
-async fn what_no_part_of_a_long_context_bears_out_is_doubted() {
+async fn what_no_part_of_a_long_context_supports_is_found() {
     let (model, classifier) = detector(&spec());
     let context = format!("start {} end", words(0, 200));
     let answer = " start made up word70 end zürich ";
-    let claim = Claim { context: &context, question: "word1 where", answer };
-    let found = classifier.verify(claim, soon()).await;
-    assert_eq!(doubted(&found, answer), Ok(vec!["made up", "zürich"]));
+    let input = GroundednessInput { context: &context, question: "word1 where", answer };
+    let found = classifier.verify(input, soon()).await;
+    assert_eq!(unsupported(&found, answer), Ok(vec!["made up", "zürich"]));
     assert!(model.batches().iter().flatten().count() > 3, "it was read in parts");
-    let again = classifier.verify(claim, soon()).await;
+    let again = classifier.verify(input, soon()).await;
     assert_eq!(
-        (doubted(&again, answer), again.cost.cached),
+        (unsupported(&again, answer), again.cost.cached),
         (Ok(vec!["made up", "zürich"]), again.cost.windows)
     );
 }
 
 #[tokio::test]
-async fn a_claim_that_cannot_be_judged_says_why() {
+async fn an_answer_that_cannot_be_judged_says_why() {
     let spec = Spec { max_tokens: 50, queue: 1, ..spec() };
     let (model, classifier) = detector(&spec);
     let verify = |context: String, answer: &'static str| {
         let classifier = Arc::clone(&classifier);
         async move {
-            let claim = Claim { context: &context, question: "", answer };
-            doubted(&classifier.verify(claim, soon()).await, answer)
+            let input = GroundednessInput { context: &context, question: "", answer };
+            unsupported(&classifier.verify(input, soon()).await, answer)
         }
     };
     assert_eq!(verify(words(0, 60), "word1").await, Err(Unknown::TooLong));
@@ -686,26 +689,26 @@ async fn a_claim_that_cannot_be_judged_says_why() {
     assert_eq!(verify(" ".to_owned(), "word1").await, Err(Unknown::Empty));
     assert_eq!(verify("word1".to_owned(), " ").await, Err(Unknown::Empty));
     let elsewhere = one(&spec).1;
-    let claim = Claim { context: "a", question: "", answer: "a" };
-    let found = elsewhere.verify(claim, soon()).await;
-    assert_eq!(doubted(&found, "a"), Err(Unknown::Unsupported));
-    assert_eq!(elsewhere.classify("a", Questions::HALLUCINATION, soon()).await.outcome(), "unsupported");
-    assert_eq!(classifier.classify("a", Questions::HALLUCINATION, soon()).await.outcome(), "unsupported");
+    let input = GroundednessInput { context: "a", question: "", answer: "a" };
+    let found = elsewhere.verify(input, soon()).await;
+    assert_eq!(unsupported(&found, "a"), Err(Unknown::Unsupported));
+    assert_eq!(elsewhere.classify("a", ClassifyHeads::HALLUCINATION, soon()).await.outcome(), "unsupported");
+    assert_eq!(classifier.classify("a", ClassifyHeads::HALLUCINATION, soon()).await.outcome(), "unsupported");
     model.shut();
-    let late = classifier.verify(claim, in_a_moment()).await;
-    assert_eq!(doubted(&late, "a"), Err(Unknown::Late));
+    let late = classifier.verify(input, in_a_moment()).await;
+    assert_eq!(unsupported(&late, "a"), Err(Unknown::Late));
     model.open();
 }
 
 #[tokio::test]
-async fn a_claim_nobody_waits_for_is_never_judged() {
+async fn an_answer_no_caller_waits_for_is_never_judged() {
     let (model, classifier) = detector(&spec());
     model.shut();
     let verify = |answer: &'static str| {
         let classifier = Arc::clone(&classifier);
         tokio::spawn(async move {
-            let claim = Claim { context: "a b", question: "", answer };
-            doubted(&classifier.verify(claim, soon()).await, answer)
+            let input = GroundednessInput { context: "a b", question: "", answer };
+            unsupported(&classifier.verify(input, soon()).await, answer)
         })
     };
     let first = verify("a");

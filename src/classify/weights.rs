@@ -17,46 +17,45 @@ use safetensors::tensor::Metadata;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::load_error::LoadError;
-use super::ops::{Matrix, floats};
+use super::ops::Matrix;
 
-/// A safetensors header longer than this is refused.
-const MOST_HEADER: u64 = 64 << 20;
+/// A longer safetensors header is refused.
+const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// Files are read in pieces of so many bytes, so that no tensor is held twice for long.
+/// Files are read in pieces of so many bytes, so that no tensor is in memory twice, as bytes and as numbers.
 const PIECE: usize = 1 << 20;
 
-/// The open files of one model.
 pub(super) struct Weights {
     /// Named in errors: the one file, or the index of several.
     path: PathBuf,
-    parts: Vec<Part>,
-    entries: HashMap<String, Entry>,
-    /// Of all that was read, in order.
+    parts: Vec<WeightFile>,
+    entries: HashMap<String, TensorEntry>,
+    /// Of all tensors read so far, in their order.
     digest: RefCell<Xxh3>,
     parameters: Cell<usize>,
     bytes: Cell<usize>,
 }
 
-enum Part {
-    Safetensors { path: PathBuf, bytes: Bytes, start: u64 },
+enum WeightFile {
+    Safetensors { path: PathBuf, bytes: WeightBytes, start: u64 },
     Pickle { path: PathBuf, tensors: PthTensors },
 }
 
-enum Bytes {
-    Inside(&'static [u8]),
+enum WeightBytes {
+    Static(&'static [u8]),
     File(File),
 }
 
-struct Entry {
+struct TensorEntry {
     part: usize,
-    kind: Kind,
+    kind: ElementType,
     shape: Vec<usize>,
     /// Bytes after the header; empty where PyTorch's reader knows the place.
     span: (u64, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ElementType {
     F32,
     F16,
     Bf16,
@@ -66,9 +65,9 @@ enum Kind {
 
 impl Weights {
     /// Opens weights that are part of this binary.
-    pub(super) fn inside(path: &str, bytes: &'static [u8]) -> Result<Self, LoadError> {
+    pub(super) fn from_static(path: &str, bytes: &'static [u8]) -> Result<Self, LoadError> {
         let mut weights = Self::empty(Path::new(path));
-        weights.add_safetensors(Path::new(path), Bytes::Inside(bytes))?;
+        weights.add_safetensors(Path::new(path), WeightBytes::Static(bytes))?;
         Ok(weights)
     }
 
@@ -80,7 +79,7 @@ impl Weights {
                 weights.add_pickle(file)?;
             } else {
                 let opened = File::open(file).map_err(|source| read_error(file, source))?;
-                weights.add_safetensors(file, Bytes::File(opened))?;
+                weights.add_safetensors(file, WeightBytes::File(opened))?;
             }
         }
         Ok(weights)
@@ -97,7 +96,7 @@ impl Weights {
         }
     }
 
-    fn add_safetensors(&mut self, path: &Path, bytes: Bytes) -> Result<(), LoadError> {
+    fn add_safetensors(&mut self, path: &Path, bytes: WeightBytes) -> Result<(), LoadError> {
         let broken = |reason: String| LoadError::Weights { path: path.to_owned(), reason };
         let all = bytes.len().map_err(|source| read_error(path, source))?;
         let mut length = [0; 8];
@@ -106,7 +105,7 @@ impl Weights {
         }
         bytes.read(0, &mut length).map_err(|source| read_error(path, source))?;
         let length = u64::from_le_bytes(length);
-        if length > MOST_HEADER || length > all - 8 {
+        if length > MAX_HEADER_BYTES || length > all - 8 {
             return Err(broken("not a safetensors file: its header does not fit".into()));
         }
         let mut header = vec![0; length as usize];
@@ -124,11 +123,15 @@ impl Weights {
         let part = self.parts.len();
         for (name, info) in metadata.tensors() {
             let span = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-            let entry =
-                Entry { part, kind: Kind::of_safetensors(info.dtype), shape: info.shape.clone(), span };
+            let entry = TensorEntry {
+                part,
+                kind: ElementType::of_safetensors(info.dtype),
+                shape: info.shape.clone(),
+                span,
+            };
             self.entries.insert(name, entry);
         }
-        self.parts.push(Part::Safetensors { path: path.to_owned(), bytes, start });
+        self.parts.push(WeightFile::Safetensors { path: path.to_owned(), bytes, start });
         Ok(())
     }
 
@@ -139,14 +142,13 @@ impl Weights {
         let part = self.parts.len();
         for (name, info) in tensors.tensor_infos() {
             let shape = info.layout.shape().dims().to_vec();
-            let entry = Entry { part, kind: Kind::of_candle(info.dtype), shape, span: (0, 0) };
+            let entry = TensorEntry { part, kind: ElementType::of_candle(info.dtype), shape, span: (0, 0) };
             self.entries.insert(name.clone(), entry);
         }
-        self.parts.push(Part::Pickle { path: path.to_owned(), tensors });
+        self.parts.push(WeightFile::Pickle { path: path.to_owned(), tensors });
         Ok(())
     }
 
-    /// Returns the path that errors name.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -159,7 +161,7 @@ impl Weights {
         self.entry(name).map(|(_, entry)| entry.shape.as_slice())
     }
 
-    /// Returns what stands before `name` in the names that end with it: nothing, or something that ends in a dot.
+    /// Returns the prefixes of `name` among the tensors' names; each is empty or ends in a dot.
     pub(super) fn prefixes(&self, name: &str) -> impl Iterator<Item = &str> {
         let prefixes = self.entries.keys().filter_map(move |whole| whole.strip_suffix(name));
         prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
@@ -170,7 +172,7 @@ impl Weights {
         self.parameters.get()
     }
 
-    /// Returns how much memory what was read so far takes: int8 as it is, the rest as f32.
+    /// Returns the memory of what was read so far, in bytes: int8 as it is, the rest as f32.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.get()
     }
@@ -180,20 +182,17 @@ impl Weights {
         self.digest.borrow().digest128()
     }
 
-    /// Reads a vector and checks its length.
     pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         self.floats(name, &[len])
     }
 
-    /// Reads a vector where there is one.
     pub(super) fn vector_if_any(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
         self.has(name).then(|| self.vector(name, len)).transpose()
     }
 
     /// Reads a matrix (rows, columns), as f32 or as int8 with a scale for each row.
-    pub(super) fn matrix(&self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
-        let (rows, cols) = shape;
-        if self.entry(name).is_some_and(|(_, entry)| entry.kind == Kind::I8) {
+    pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+        if self.entry(name).is_some_and(|(_, entry)| entry.kind == ElementType::I8) {
             let mut data = Vec::with_capacity(rows * cols);
             self.read(name, &[rows, cols], &mut |bytes| {
                 data.extend(bytes.iter().map(|byte| byte.cast_signed()));
@@ -205,8 +204,8 @@ impl Weights {
     }
 
     /// Reads matrices of equal shape and puts their rows one after the other.
-    pub(super) fn stacked(&self, names: &[String], shape: (usize, usize)) -> Result<Matrix, LoadError> {
-        let mut parts = names.iter().map(|name| self.matrix(name, shape));
+    pub(super) fn stacked(&self, names: &[String], rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+        let mut parts = names.iter().map(|name| self.matrix(name, rows, cols));
         let mut all = parts.next().unwrap_or_else(|| Err(self.missing("a matrix to stack")))?;
         for part in parts {
             all = match (all, part?) {
@@ -221,8 +220,8 @@ impl Weights {
                 (one, other) => {
                     let (rows, cols) = one.dims();
                     let rows = rows + other.dims().0;
-                    let mut data = floats(one);
-                    data.extend(floats(other));
+                    let mut data = one.into_f32();
+                    data.extend(other.into_f32());
                     Matrix::F32 { rows, cols, data }
                 }
             };
@@ -234,13 +233,13 @@ impl Weights {
         let kind = self.entry(name).map(|(_, entry)| entry.kind);
         let mut all = Vec::with_capacity(shape.iter().product());
         match kind {
-            Some(Kind::F32) => self.read(name, shape, &mut |bytes| {
+            Some(ElementType::F32) => self.read(name, shape, &mut |bytes| {
                 all.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
             })?,
-            Some(Kind::Bf16) => self.read(name, shape, &mut |bytes| {
+            Some(ElementType::Bf16) => self.read(name, shape, &mut |bytes| {
                 all.extend(halves(bytes).map(|half| f32::from_bits(u32::from(half) << 16)));
             })?,
-            Some(Kind::F16) => self.read(name, shape, &mut |bytes| {
+            Some(ElementType::F16) => self.read(name, shape, &mut |bytes| {
                 all.extend(halves(bytes).map(|half| half::f16::from_bits(half).to_f32()));
             })?,
             _ => return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}"))),
@@ -263,10 +262,10 @@ impl Weights {
             take(bytes);
         };
         match &self.parts[entry.part] {
-            Part::Safetensors { path, bytes, start } => bytes
+            WeightFile::Safetensors { path, bytes, start } => bytes
                 .pieces(start + entry.span.0, start + entry.span.1, &mut take)
                 .map_err(|source| read_error(path, source))?,
-            Part::Pickle { path, tensors } => {
+            WeightFile::Pickle { path, tensors } => {
                 for values in unpickled(path, tensors, &full)?.chunks(PIECE / 4) {
                     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                     take(&bytes);
@@ -275,12 +274,12 @@ impl Weights {
         }
         let count: usize = shape.iter().product();
         self.parameters.set(self.parameters.get() + count);
-        self.bytes.set(self.bytes.get() + if entry.kind == Kind::I8 { count } else { count * 4 });
+        self.bytes.set(self.bytes.get() + if entry.kind == ElementType::I8 { count } else { count * 4 });
         Ok(())
     }
 
-    /// Finds a tensor under its name or the one it had in the first BERT checkpoints.
-    fn entry(&self, name: &str) -> Option<(Cow<'_, str>, &Entry)> {
+    /// Finds a tensor under its name, or under the one that it had in the first BERT checkpoints.
+    fn entry(&self, name: &str) -> Option<(Cow<'_, str>, &TensorEntry)> {
         if let Some((name, entry)) = self.entries.get_key_value(name) {
             return Some((Cow::Borrowed(name), entry));
         }
@@ -300,24 +299,24 @@ impl Weights {
     fn differs(&self, tensor: &str, wanted: String) -> LoadError {
         let Some((_, entry)) = self.entry(tensor) else { return self.missing(tensor) };
         let path = match &self.parts[entry.part] {
-            Part::Safetensors { path, .. } | Part::Pickle { path, .. } => path.clone(),
+            WeightFile::Safetensors { path, .. } | WeightFile::Pickle { path, .. } => path.clone(),
         };
         let found = format!("{:?} {:?}", entry.kind, entry.shape);
         LoadError::Tensor { path, tensor: tensor.to_owned(), wanted, found }
     }
 }
 
-impl Bytes {
+impl WeightBytes {
     fn len(&self) -> std::io::Result<u64> {
         match self {
-            Self::Inside(bytes) => Ok(bytes.len() as u64),
+            Self::Static(bytes) => Ok(bytes.len() as u64),
             Self::File(file) => Ok(file.metadata()?.len()),
         }
     }
 
     fn read(&self, start: u64, into: &mut [u8]) -> std::io::Result<()> {
         match self {
-            Self::Inside(bytes) => {
+            Self::Static(bytes) => {
                 let bytes = bytes.get(start as usize..start as usize + into.len());
                 into.copy_from_slice(bytes.ok_or(std::io::ErrorKind::UnexpectedEof)?);
                 Ok(())
@@ -327,7 +326,7 @@ impl Bytes {
     }
 
     fn pieces(&self, start: u64, end: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
-        if let Self::Inside(bytes) = self {
+        if let Self::Static(bytes) = self {
             take(bytes.get(start as usize..end as usize).ok_or(std::io::ErrorKind::UnexpectedEof)?);
             return Ok(());
         }
@@ -341,7 +340,7 @@ impl Bytes {
     }
 }
 
-impl Kind {
+impl ElementType {
     fn of_safetensors(dtype: Dtype) -> Self {
         match dtype {
             Dtype::F32 => Self::F32,
@@ -390,7 +389,6 @@ pub(super) fn shards(path: &Path) -> Result<BTreeSet<String>, LoadError> {
     Ok(index.weight_map.into_values().collect())
 }
 
-/// Says that a file cannot be read.
 pub(super) fn read_error(path: &Path, source: std::io::Error) -> LoadError {
     LoadError::Read { path: path.to_owned(), source }
 }

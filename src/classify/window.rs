@@ -7,36 +7,36 @@ use std::ops::Range;
 
 /// Where windows start and how long they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Grid {
+pub(super) struct WindowGrid {
     window: usize,
     overlap: usize,
 }
 
 /// One window over a text's tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Window {
+pub(super) struct TokenWindow {
     /// The places of its tokens.
     pub(super) tokens: Range<usize>,
     /// How many of them the window before does not have.
     pub(super) fresh: usize,
 }
 
-impl Grid {
+impl WindowGrid {
     /// Fits the wanted numbers of tokens into what a model can read; a window has at least one fresh token.
-    pub(super) fn new(window: usize, overlap: usize, room: usize) -> Self {
-        let window = window.min(room).max(1);
+    pub(super) fn new(window: usize, overlap: usize, max_tokens: usize) -> Self {
+        let window = window.min(max_tokens).max(1);
         Self { window, overlap: overlap.min(window / 2) }
     }
 
     /// Lays windows over `tokens`, without a hole; none over nothing.
-    pub(super) fn lay(self, tokens: Range<usize>) -> Vec<Window> {
+    pub(super) fn lay(self, tokens: Range<usize>) -> Vec<TokenWindow> {
         let stride = self.window - self.overlap;
         let mut windows = Vec::with_capacity(tokens.len().div_ceil(stride));
         let mut fresh_from = tokens.start;
         let mut start = tokens.start;
         while fresh_from < tokens.end {
             let end = tokens.end.min(start + self.window);
-            windows.push(Window { tokens: start..end, fresh: end - fresh_from });
+            windows.push(TokenWindow { tokens: start..end, fresh: end - fresh_from });
             (fresh_from, start) = (end, start + stride);
         }
         windows
@@ -46,7 +46,7 @@ impl Grid {
 /// Chooses windows from both ends, in turns from the first, while their fresh tokens fit into `limit`; at least one.
 ///
 /// Returns their places in the order of the choice.
-pub(super) fn ends(windows: &[Window], limit: usize) -> Vec<usize> {
+pub(super) fn from_both_ends(windows: &[TokenWindow], limit: usize) -> Vec<usize> {
     let mut chosen = Vec::new();
     let mut tokens = 0;
     for turn in 0..windows.len() {
@@ -66,7 +66,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn lay(window: usize, overlap: usize, tokens: usize) -> Vec<Range<usize>> {
-        Grid::new(window, overlap, 512).lay(0..tokens).into_iter().map(|window| window.tokens).collect()
+        WindowGrid::new(window, overlap, 512).lay(0..tokens).into_iter().map(|window| window.tokens).collect()
     }
 
     #[test]
@@ -84,31 +84,31 @@ mod tests {
 
     #[test]
     fn a_window_fits_the_model_and_an_overlap_leaves_it_half() {
-        assert_eq!(Grid::new(1000, 900, 510), Grid { window: 510, overlap: 255 });
-        assert_eq!(Grid::new(0, 7, 510), Grid { window: 1, overlap: 0 });
+        assert_eq!(WindowGrid::new(1000, 900, 510), WindowGrid { window: 510, overlap: 255 });
+        assert_eq!(WindowGrid::new(0, 7, 510), WindowGrid { window: 1, overlap: 0 });
     }
 
     #[test]
     fn both_ends_are_chosen_in_turns_as_far_as_they_fit() {
-        let windows = Grid::new(4, 1, 512).lay(0..16);
+        let windows = WindowGrid::new(4, 1, 512).lay(0..16);
         assert_eq!(windows.iter().map(|window| window.fresh).collect::<Vec<_>>(), [4, 3, 3, 3, 3]);
-        assert_eq!(ends(&windows, 16), [0, 4, 1, 3, 2]);
-        assert_eq!(ends(&windows, 13), [0, 4, 1, 3]);
-        assert_eq!(ends(&windows, 9), [0, 4]);
-        assert_eq!(ends(&windows, 1), [0]);
-        assert_eq!(ends(&[], 9), [0; 0]);
+        assert_eq!(from_both_ends(&windows, 16), [0, 4, 1, 3, 2]);
+        assert_eq!(from_both_ends(&windows, 13), [0, 4, 1, 3]);
+        assert_eq!(from_both_ends(&windows, 9), [0, 4]);
+        assert_eq!(from_both_ends(&windows, 1), [0]);
+        assert_eq!(from_both_ends(&[], 9), [0; 0]);
     }
 
     proptest! {
         #[test]
         fn windows_cover_every_token_and_count_each_once_as_fresh(
-            window in 0..300_usize, overlap in 0..300_usize, room in 1..300_usize, start in 0..50_usize, len in 0..2000_usize,
+            window in 0..300_usize, overlap in 0..300_usize, max_tokens in 1..300_usize, start in 0..50_usize, len in 0..2000_usize,
         ) {
             let tokens = start..start + len;
-            let windows = Grid::new(window, overlap, room).lay(tokens.clone());
+            let windows = WindowGrid::new(window, overlap, max_tokens).lay(tokens.clone());
             let mut next = tokens.start;
             for window in &windows {
-                prop_assert!(window.tokens.start <= next && window.tokens.len() <= room);
+                prop_assert!(window.tokens.start <= next && window.tokens.len() <= max_tokens);
                 prop_assert_eq!(window.tokens.end - next, window.fresh);
                 prop_assert!(window.fresh > 0);
                 next = window.tokens.end;
@@ -120,7 +120,7 @@ mod tests {
         fn appended_tokens_move_no_window_that_was_full(
             window in 1..300_usize, overlap in 0..300_usize, len in 0..2000_usize, more in 0..2000_usize,
         ) {
-            let grid = Grid::new(window, overlap, 510);
+            let grid = WindowGrid::new(window, overlap, 510);
             let (before, after) = (grid.lay(0..len), grid.lay(0..len + more));
             let full = before.iter().filter(|window| window.tokens.len() == grid.window).count();
             prop_assert_eq!(&before[..full], &after[..full]);
@@ -129,8 +129,8 @@ mod tests {
 
         #[test]
         fn the_ends_fit_and_are_each_chosen_once(len in 1..2000_usize, limit in 0..3000_usize) {
-            let windows = Grid::new(64, 16, 510).lay(0..len);
-            let mut chosen = ends(&windows, limit);
+            let windows = WindowGrid::new(64, 16, 510).lay(0..len);
+            let mut chosen = from_both_ends(&windows, limit);
             let tokens: usize = chosen.iter().map(|at| windows[*at].fresh).sum();
             prop_assert!(tokens <= limit || chosen.len() == 1);
             prop_assert!(len > limit || chosen.len() == windows.len());

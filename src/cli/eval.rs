@@ -6,8 +6,8 @@ mod table;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::classify::{Entity, Findings, Questions, Source};
-use crate::evaluation::{self, Latency, Outcome, Report, Samples, Signal, Span};
+use crate::classify::{ClassifyHeads, Entity, Findings, Source};
+use crate::evaluation::{self, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;
@@ -78,11 +78,11 @@ impl EvalArgs {
 }
 
 impl EvalSignal {
-    fn signal(self) -> Signal {
+    fn signal(self) -> LabeledSignal {
         match self {
-            Self::Domain => Signal::Domain,
-            Self::Jailbreak => Signal::Jailbreak,
-            Self::Pii => Signal::Pii,
+            Self::Domain => LabeledSignal::Domain,
+            Self::Jailbreak => LabeledSignal::Jailbreak,
+            Self::Pii => LabeledSignal::Pii,
         }
     }
 }
@@ -106,26 +106,26 @@ fn read(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
-fn questions(signal: Signal) -> Questions {
+fn questions(signal: LabeledSignal) -> ClassifyHeads {
     match signal {
-        Signal::Domain => Questions { domain: true, ..Questions::NONE },
-        Signal::Jailbreak => Questions { jailbreak: true, ..Questions::NONE },
-        Signal::Pii => Questions { pii: true, ..Questions::NONE },
+        LabeledSignal::Domain => ClassifyHeads { domain: true, ..ClassifyHeads::NONE },
+        LabeledSignal::Jailbreak => ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE },
+        LabeledSignal::Pii => ClassifyHeads { pii: true, ..ClassifyHeads::NONE },
     }
 }
 
 /// The source of the model that has this signal.
-fn model_of(offline: &OfflineSnapshot, signal: Signal) -> Option<String> {
+fn model_of(offline: &OfflineSnapshot, signal: LabeledSignal) -> Option<String> {
     let models = offline.snapshot.classifier.models();
-    let answers = models.iter().find(|model| !model.questions.and(questions(signal)).is_empty());
+    let answers = models.iter().find(|model| !model.heads.and(questions(signal)).is_empty());
     answers.map(|model| model.source.clone())
 }
 
 async fn evaluate(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> Report {
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
-        Signal::Domain => offline.snapshot.policy.classifier.min_confidence.fraction(),
-        Signal::Jailbreak | Signal::Pii => 1.0,
+        LabeledSignal::Domain => offline.snapshot.policy.classifier.min_confidence.fraction(),
+        LabeledSignal::Jailbreak | LabeledSignal::Pii => 1.0,
     };
     let (bar, began) = (progress_bar(samples.items.len()), Instant::now());
     for items in samples.items.chunks(batch) {
@@ -151,23 +151,23 @@ async fn evaluate(offline: &OfflineSnapshot, samples: &Samples, batch: usize) ->
 }
 
 /// The outcome of the one signal that was evaluated.
-fn outcome(findings: Findings, labels: &[String]) -> Outcome {
+fn outcome(findings: Findings, labels: &[String]) -> SampleOutcome {
     let Findings { domain, jailbreak, pii, .. } = findings;
     let domain = domain.map(|found| {
         found.map(|label| {
             let class = labels.iter().position(|known| **known == *label.name).unwrap_or(labels.len());
-            Outcome::Class { class, confidence: f64::from(label.confidence) }
+            SampleOutcome::Class { class, confidence: f64::from(label.confidence) }
         })
     });
-    let jailbreak = jailbreak.map(|found| found.map(|risk| Outcome::Score(f64::from(risk.score))));
-    let pii = pii.map(|found| found.map(|found| Outcome::Entities(found.iter().map(span).collect())));
+    let jailbreak = jailbreak.map(|found| found.map(|risk| SampleOutcome::Score(f64::from(risk.score))));
+    let pii = pii.map(|found| found.map(|found| SampleOutcome::Entities(found.iter().map(span).collect())));
     let answer = domain.or(jailbreak).or(pii);
-    answer.map_or(Outcome::Unknown("unsupported"), |answer| {
-        answer.unwrap_or_else(|unknown| Outcome::Unknown(unknown.as_str()))
+    answer.map_or(SampleOutcome::Unknown("unsupported"), |answer| {
+        answer.unwrap_or_else(|unknown| SampleOutcome::Unknown(unknown.as_str()))
     })
 }
 
-fn span(entity: &Entity) -> (Span, f64) {
+fn span(entity: &Entity) -> (LabeledSpan, f64) {
     let kind = entity.kind.to_string();
-    (Span { start: entity.chars.start, end: entity.chars.end, kind }, f64::from(entity.confidence))
+    (LabeledSpan { start: entity.chars.start, end: entity.chars.end, kind }, f64::from(entity.confidence))
 }

@@ -7,7 +7,7 @@ mod prompts;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::classify::Questions;
+use crate::classify::ClassifyHeads;
 use crate::openai::{Api, ChatRequest};
 use crate::route::{Asking, plan};
 use clap::Args;
@@ -45,7 +45,7 @@ impl ExplainArgs {
         let virtual_model = offline.snapshot.policy.virtual_models().next().unwrap_or("auto");
         let model = self.model.as_deref().unwrap_or(virtual_model);
         let prompts = prompts::read(&self.prompts, self.file.as_deref(), model)?;
-        let questions = Questions { embedding: self.embedding, ..Questions::ALL };
+        let questions = ClassifyHeads { embedding: self.embedding, ..ClassifyHeads::ALL };
         let (runtime, bar) = (runtime()?, progress_bar(prompts.len()));
         for prompt in prompts {
             let explanation = runtime.block_on(explain(&offline, &prompt, questions));
@@ -63,7 +63,7 @@ impl ExplainArgs {
 async fn explain<'a>(
     offline: &'a OfflineSnapshot,
     prompt: &'a ExplainPrompt,
-    questions: Questions,
+    questions: ClassifyHeads,
 ) -> Explanation {
     let request: &ChatRequest = &prompt.request;
     let text = request.prompt_text();

@@ -13,7 +13,7 @@ mod security;
 mod vectors;
 
 use super::Admin;
-use crate::classify::{Findings, Questions};
+use crate::classify::{ClassifyHeads, Findings};
 use crate::snapshot::Snapshot;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -73,12 +73,12 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 /// Asks about one text within the policy's deadline.
-async fn ask(live: &Snapshot, text: &str, questions: Questions) -> Findings {
+async fn ask(live: &Snapshot, text: &str, questions: ClassifyHeads) -> Findings {
     live.classifier.classify(text, questions, deadline(live, 1)).await
 }
 
 /// Asks about several texts at once, as one batch.
-async fn ask_all(live: &Snapshot, texts: &[String], questions: Questions) -> Vec<Findings> {
+async fn ask_all(live: &Snapshot, texts: &[String], questions: ClassifyHeads) -> Vec<Findings> {
     live.classifier.classify_all(texts, questions, deadline(live, texts.len())).await
 }
 

@@ -12,9 +12,9 @@ mod spans;
 pub use calibration::{Bin, Calibration};
 pub use classes::{ClassScore, Confusion, Counts};
 pub use ranking::{Ranking, auroc};
-pub use report::{Confident, Latency, Outcome, Report, SpanReport, report};
-pub use sample::{BadLine, BadLines, Sample, Samples, Signal, Truth, read};
-pub use spans::Span;
+pub use report::{Accuracy, ConfidentAnswers, Latency, Report, SampleOutcome, SpanReport, report};
+pub use sample::{BadLine, BadLines, GroundTruth, LabeledSignal, Sample, Samples, read};
+pub use spans::LabeledSpan;
 
 /// A share with the 95 % interval of Wilson's score, which also holds for few samples and shares near 0 or 1.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

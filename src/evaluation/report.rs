@@ -4,15 +4,15 @@ use super::Share;
 use super::calibration::Calibration;
 use super::classes::{ClassScore, Confusion, Counts, macro_f1};
 use super::ranking::Ranking;
-use super::sample::{Samples, Signal, Truth};
-use super::spans::{ByKind, Span, compare};
+use super::sample::{GroundTruth, LabeledSignal, Samples};
+use super::spans::{ByKind, LabeledSpan, compare};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What was answered to a text.
+/// The answer to one text.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum SampleOutcome {
     /// A class by its index, and how sure that is.
     Class {
         /// The class.
@@ -23,7 +23,7 @@ pub enum Outcome {
     /// How probable it is that the text is to be flagged.
     Score(f64),
     /// What was found where, and how sure each is.
-    Entities(Vec<(Span, f64)>),
+    Entities(Vec<(LabeledSpan, f64)>),
     /// No answer, for this reason.
     Unknown(&'static str),
 }
@@ -31,17 +31,13 @@ pub enum Outcome {
 /// All figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// What was judged.
-    pub signal: Signal,
+    /// What the texts are labelled for.
+    pub signal: LabeledSignal,
     /// How many texts there were.
     pub texts: usize,
-    /// The share of texts answered rightly, no answer being a wrong one; for personal data, the share whose types
-    /// were all found and no others.
-    pub accuracy: f64,
-    /// The accuracy's 95 % interval.
-    pub accuracy_interval: [f64; 2],
-    /// The accuracy over the texts that were answered.
-    pub accuracy_of_answered: Option<f64>,
+    /// How many texts were answered rightly.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
     /// The mean F1 of the classes.
     pub macro_f1: f64,
     /// The figures of each class, or type of personal data: how many texts have it, and whether it was found there.
@@ -51,7 +47,7 @@ pub struct Report {
     pub confusion: Option<Confusion>,
     /// The answers that are sure enough for a decision.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub confident: Option<Confident>,
+    pub confident: Option<ConfidentAnswers>,
     /// How well the score tells attacks from the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranking: Option<Ranking>,
@@ -67,9 +63,35 @@ pub struct Report {
     pub latency: Latency,
 }
 
+/// The share of texts answered rightly, no answer being a wrong one; for personal data, the share whose types were all
+/// found and no others.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// The share.
+    #[serde(rename = "accuracy")]
+    pub value: f64,
+    /// Its 95 % interval.
+    #[serde(rename = "accuracy_interval")]
+    pub interval: [f64; 2],
+    /// The share of the texts that were answered.
+    #[serde(rename = "accuracy_of_answered")]
+    pub of_answered: Option<f64>,
+}
+
+impl Accuracy {
+    fn of(hits: usize, answered: usize, texts: usize) -> Self {
+        let share = Share::of(hits, texts);
+        Self {
+            value: share.map_or(0.0, |share| share.value),
+            interval: share.map_or([0.0, 1.0], |share| share.interval),
+            of_answered: Share::of(hits, answered).map(|share| share.value),
+        }
+    }
+}
+
 /// The answers at or above a confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Confident {
+pub struct ConfidentAnswers {
     /// The least confidence.
     pub min_confidence: f32,
     /// The share of all texts whose answer is that sure.
@@ -126,25 +148,22 @@ impl Latency {
 
 /// Judges `outcomes`, one for each sample. `threshold` is the score from which on a text is flagged or, for classes,
 /// the least confidence at which an answer decides.
-pub fn report(samples: &Samples, outcomes: &[Outcome], threshold: f32, latency: Latency) -> Report {
+pub fn report(samples: &Samples, outcomes: &[SampleOutcome], threshold: f32, latency: Latency) -> Report {
     let mut unknown = BTreeMap::new();
     for outcome in outcomes {
-        if let Outcome::Unknown(reason) = outcome {
+        if let SampleOutcome::Unknown(reason) = outcome {
             *unknown.entry(*reason).or_default() += 1;
         }
     }
     let judged = match samples.signal {
-        Signal::Pii => personal_data(samples, outcomes),
-        Signal::Domain | Signal::Jailbreak => classes(samples, outcomes, threshold),
+        LabeledSignal::Pii => personal_data(samples, outcomes),
+        LabeledSignal::Domain | LabeledSignal::Jailbreak => classes(samples, outcomes, threshold),
     };
     let answered = samples.items.len() - unknown.values().sum::<usize>();
-    let accuracy = Share::of(judged.hits, samples.items.len());
     Report {
         signal: samples.signal,
         texts: samples.items.len(),
-        accuracy: accuracy.map_or(0.0, |share| share.value),
-        accuracy_interval: accuracy.map_or([0.0, 1.0], |share| share.interval),
-        accuracy_of_answered: Share::of(judged.hits, answered).map(|share| share.value),
+        accuracy: Accuracy::of(judged.hits, answered, samples.items.len()),
         macro_f1: macro_f1(&judged.classes),
         classes: judged.classes,
         confusion: judged.confusion,
@@ -159,36 +178,36 @@ pub fn report(samples: &Samples, outcomes: &[Outcome], threshold: f32, latency: 
 
 /// What differs between the signals.
 #[derive(Default)]
-struct Judged {
+struct SignalFigures {
     hits: usize,
     classes: Vec<ClassScore>,
     confusion: Option<Confusion>,
-    confident: Option<Confident>,
+    confident: Option<ConfidentAnswers>,
     ranking: Option<Ranking>,
     spans: Option<SpanReport>,
     calibration: Option<Calibration>,
 }
 
-fn classes(samples: &Samples, outcomes: &[Outcome], threshold: f32) -> Judged {
+fn classes(samples: &Samples, outcomes: &[SampleOutcome], threshold: f32) -> SignalFigures {
     let mut confusion = Confusion::new(samples.labels.clone());
     // Each answer's confidence, and whether it was right or, for a score, whether the text was to be flagged.
     let mut answers = Vec::with_capacity(outcomes.len());
     for (sample, outcome) in samples.items.iter().zip(outcomes) {
-        let Truth::Class(truth) = sample.truth else { continue };
+        let GroundTruth::Class(truth) = sample.truth else { continue };
         match *outcome {
-            Outcome::Class { class, confidence } => {
+            SampleOutcome::Class { class, confidence } => {
                 confusion.add(truth, Some(class));
                 answers.push((confidence, class == truth));
             }
-            Outcome::Score(score) => {
+            SampleOutcome::Score(score) => {
                 confusion.add(truth, Some(usize::from(score >= f64::from(threshold))));
                 answers.push((score, truth == 1));
             }
-            Outcome::Entities(_) | Outcome::Unknown(_) => confusion.add(truth, None),
+            SampleOutcome::Entities(_) | SampleOutcome::Unknown(_) => confusion.add(truth, None),
         }
     }
-    let is_score = samples.signal == Signal::Jailbreak;
-    Judged {
+    let is_score = samples.signal == LabeledSignal::Jailbreak;
+    SignalFigures {
         hits: confusion.hits(),
         classes: confusion.classes(),
         confident: (!is_score).then(|| confident(&answers, samples.items.len(), threshold)),
@@ -199,46 +218,47 @@ fn classes(samples: &Samples, outcomes: &[Outcome], threshold: f32) -> Judged {
     }
 }
 
-fn confident(answers: &[(f64, bool)], texts: usize, min_confidence: f32) -> Confident {
+fn confident(answers: &[(f64, bool)], texts: usize, min_confidence: f32) -> ConfidentAnswers {
     let sure = answers.iter().filter(|(confidence, _)| *confidence >= f64::from(min_confidence));
     let (count, right) = (sure.clone().count(), sure.filter(|(_, is_right)| *is_right).count());
-    Confident {
+    ConfidentAnswers {
         min_confidence,
         share: Share::of(count, texts).map_or(0.0, |share| share.value),
         accuracy: Share::of(right, count).map(|share| share.value),
     }
 }
 
-fn personal_data(samples: &Samples, outcomes: &[Outcome]) -> Judged {
+fn personal_data(samples: &Samples, outcomes: &[SampleOutcome]) -> SignalFigures {
     let (mut hits, mut by_type, mut by_span) = (0, ByKind::new(), ByKind::new());
     let (mut answers, mut has_spans) = (Vec::new(), false);
     for (sample, outcome) in samples.items.iter().zip(outcomes) {
-        let found: &[(Span, f64)] = if let Outcome::Entities(found) = outcome { found } else { &[] };
+        let found: &[(LabeledSpan, f64)] =
+            if let SampleOutcome::Entities(found) = outcome { found } else { &[] };
         let types: BTreeSet<&str> = found.iter().map(|(span, _)| span.kind.as_str()).collect();
         let truth: BTreeSet<&str> = match &sample.truth {
-            Truth::Spans(spans) => spans.iter().map(|span| span.kind.as_str()).collect(),
-            Truth::Types(types) => types.iter().map(String::as_str).collect(),
-            Truth::Class(_) => continue,
+            GroundTruth::Spans(spans) => spans.iter().map(|span| span.kind.as_str()).collect(),
+            GroundTruth::Types(types) => types.iter().map(String::as_str).collect(),
+            GroundTruth::Class(_) => continue,
         };
         compare(&mut by_type, &truth, &types, |kind| kind);
-        hits += usize::from(truth == types && matches!(outcome, Outcome::Entities(_)));
-        if let Truth::Spans(spans) = &sample.truth {
+        hits += usize::from(truth == types && matches!(outcome, SampleOutcome::Entities(_)));
+        if let GroundTruth::Spans(spans) = &sample.truth {
             has_spans = true;
             compare(&mut by_span, spans, &found.iter().map(|(span, _)| span.clone()).collect(), |span| {
                 &span.kind
             });
             answers.extend(found.iter().map(|(span, confidence)| (*confidence, spans.contains(span))));
         } else {
-            let there = |span: &Span| truth.contains(span.kind.as_str());
+            let there = |span: &LabeledSpan| truth.contains(span.kind.as_str());
             answers.extend(found.iter().map(|(span, confidence)| (*confidence, there(span))));
         }
     }
-    Judged {
+    SignalFigures {
         hits,
         classes: scores(by_type),
         spans: has_spans.then(|| span_report(by_span)),
         calibration: Calibration::of(&answers),
-        ..Judged::default()
+        ..SignalFigures::default()
     }
 }
 
@@ -275,13 +295,13 @@ mod tests {
                     {\"text\":\"c\",\"label\":\"law\"}\n{\"text\":\"d\",\"label\":\"law\"}";
         let samples = read(file, None, &["law".to_owned(), "math".to_owned()]).unwrap();
         let outcomes = [
-            Outcome::Class { class: 1, confidence: 0.9 },
-            Outcome::Class { class: 0, confidence: 0.6 },
-            Outcome::Class { class: 0, confidence: 0.4 },
-            Outcome::Unknown("late"),
+            SampleOutcome::Class { class: 1, confidence: 0.9 },
+            SampleOutcome::Class { class: 0, confidence: 0.6 },
+            SampleOutcome::Class { class: 0, confidence: 0.4 },
+            SampleOutcome::Unknown("late"),
         ];
         let report = report(&samples, &outcomes, 0.5, latency());
-        assert_eq!((report.accuracy, report.accuracy_of_answered), (0.5, Some(2.0 / 3.0)));
+        assert_eq!((report.accuracy.value, report.accuracy.of_answered), (0.5, Some(2.0 / 3.0)));
         assert_eq!(report.unknown, BTreeMap::from([("late", 1)]));
         assert_eq!(report.confusion.unwrap().rows, [[1, 0, 1], [1, 1, 0]]);
         let confident = report.confident.unwrap();
@@ -295,9 +315,9 @@ mod tests {
         let file = "{\"text\":\"a\",\"label\":\"jailbreak\"}\n{\"text\":\"b\",\"label\":\"jailbreak\"}\n\
                     {\"text\":\"c\",\"label\":\"benign\"}\n{\"text\":\"d\",\"label\":\"benign\"}";
         let samples = read(file, None, &[]).unwrap();
-        let outcomes = [0.875, 0.6, 0.7, 0.0].map(Outcome::Score);
+        let outcomes = [0.875, 0.6, 0.7, 0.0].map(SampleOutcome::Score);
         let report = report(&samples, &outcomes, 0.875, latency());
-        assert_eq!(report.accuracy, 0.75);
+        assert_eq!(report.accuracy.value, 0.75);
         let ranking = report.ranking.unwrap();
         assert_eq!((ranking.auroc, ranking.false_positive_rate), (Some(0.75), Some(0.0)));
         assert_eq!(report.classes[1].recall, 0.5);
@@ -305,18 +325,18 @@ mod tests {
     }
 
     #[test]
-    fn types_and_spans_are_judged_apart() {
+    fn types_and_spans_are_judged_by_themselves() {
         let file = "{\"text\":\"Ann is 30\",\"spans\":[[0,3,\"PERSON\"],[7,9,\"AGE\"]]}\n{\"text\":\"nothing\",\"spans\":[]}\n{\"text\":\"Bob\",\"spans\":[[0,3,\"PERSON\"]]}";
         let samples = read(file, None, &[]).unwrap();
-        let span = |start, end, kind: &str| (Span { start, end, kind: kind.to_owned() }, 0.8);
+        let span = |start, end, kind: &str| (LabeledSpan { start, end, kind: kind.to_owned() }, 0.8);
         let outcomes = [
-            Outcome::Entities(vec![span(0, 3, "PERSON"), span(4, 9, "AGE")]),
-            Outcome::Entities(vec![]),
-            Outcome::Unknown("busy"),
+            SampleOutcome::Entities(vec![span(0, 3, "PERSON"), span(4, 9, "AGE")]),
+            SampleOutcome::Entities(vec![]),
+            SampleOutcome::Unknown("busy"),
         ];
         let report = report(&samples, &outcomes, 0.5, latency());
         // The types of the first two are right, the third has no answer.
-        assert_eq!(report.accuracy, 2.0 / 3.0);
+        assert_eq!(report.accuracy.value, 2.0 / 3.0);
         let spans = report.spans.unwrap();
         assert_eq!((spans.precision, spans.recall, spans.f1), (0.5, 1.0 / 3.0, 0.4));
         let labels: Vec<_> = report.classes.iter().map(|class| (class.label.as_str(), class.f1)).collect();

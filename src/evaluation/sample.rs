@@ -1,6 +1,6 @@
 //! Owns the file of labelled texts: JSON lines, with every bad line named at once.
 
-use super::spans::Span;
+use super::spans::LabeledSpan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,16 +8,16 @@ use std::fmt;
 /// How many bad lines are named; the rest is counted.
 const MOST_NAMED: usize = 20;
 
-/// The classes that tell a guard's file from one of domains, in the order of their indices.
+/// The labels of a file for the jailbreak signal, in the order of their indices.
 const GUARD: [&str; 2] = ["benign", "jailbreak"];
 
 /// The type by which some data sets say that a text has none.
 const NO_PII: &str = "NO_PII";
 
-/// What is judged.
+/// What texts are labelled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Signal {
+pub enum LabeledSignal {
     /// What a text is about.
     Domain,
     /// Whether a text attacks the model that reads it.
@@ -26,7 +26,7 @@ pub enum Signal {
     Pii,
 }
 
-impl Signal {
+impl LabeledSignal {
     /// The signal's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,8 +41,8 @@ impl Signal {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
     /// What they are labelled with.
-    pub signal: Signal,
-    /// The classes that [`Truth::Class`] counts; empty for personal data.
+    pub signal: LabeledSignal,
+    /// The classes that [`GroundTruth::Class`] counts; empty for personal data.
     pub labels: Vec<String>,
     /// The texts, in the file's order; never empty.
     pub items: Vec<Sample>,
@@ -53,19 +53,19 @@ pub struct Samples {
 pub struct Sample {
     /// The text.
     pub text: String,
-    /// What it is.
-    pub truth: Truth,
+    /// Its label.
+    pub truth: GroundTruth,
 }
 
-/// What people say that a text is.
+/// The label that a person gave a text.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Truth {
+pub enum GroundTruth {
     /// Of the class with that index.
     Class(usize),
     /// One that holds personal data of these types.
     Types(BTreeSet<String>),
     /// One that holds personal data exactly there.
-    Spans(BTreeSet<Span>),
+    Spans(BTreeSet<LabeledSpan>),
 }
 
 /// A line that cannot be used.
@@ -106,28 +106,28 @@ impl std::error::Error for BadLines {}
 
 /// A line as it is written; what else is in it is the writer's.
 #[derive(Deserialize)]
-struct Raw {
+struct RawSample {
     text: String,
     label: Option<String>,
     types: Option<Vec<String>>,
     spans: Option<Vec<(usize, usize, String)>>,
 }
 
-/// Reads a file; what it is labelled with is `signal`, or what its lines tell. Labels of domains must be in `domains`.
-pub fn read(file: &str, signal: Option<Signal>, domains: &[String]) -> Result<Samples, BadLines> {
+/// Reads a file; what it is labelled with is `signal`, or what its lines look like. Labels of domains must be in `domains`.
+pub fn read(file: &str, signal: Option<LabeledSignal>, domains: &[String]) -> Result<Samples, BadLines> {
     let lines = file.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let (mut raws, mut bad) = (Vec::new(), Vec::new());
     for (at, line) in lines {
-        match serde_json::from_str::<Raw>(line) {
+        match serde_json::from_str::<RawSample>(line) {
             Ok(raw) => raws.push((at + 1, raw)),
             Err(error) => bad.push(BadLine { line: at + 1, fault: explained(&error) }),
         }
     }
-    let signal = signal.unwrap_or_else(|| told_by(&raws));
+    let signal = signal.unwrap_or_else(|| infer_signal(&raws));
     let labels = match signal {
-        Signal::Domain => domains.to_vec(),
-        Signal::Jailbreak => GUARD.map(str::to_owned).to_vec(),
-        Signal::Pii => Vec::new(),
+        LabeledSignal::Domain => domains.to_vec(),
+        LabeledSignal::Jailbreak => GUARD.map(str::to_owned).to_vec(),
+        LabeledSignal::Pii => Vec::new(),
     };
     let mut items = Vec::with_capacity(raws.len());
     for (line, raw) in raws {
@@ -154,25 +154,25 @@ fn explained(error: &serde_json::Error) -> String {
     }
 }
 
-fn told_by(raws: &[(usize, Raw)]) -> Signal {
+fn infer_signal(raws: &[(usize, RawSample)]) -> LabeledSignal {
     let mut labels = raws.iter().filter_map(|(_, raw)| raw.label.as_deref()).peekable();
     if labels.peek().is_none() && raws.iter().any(|(_, raw)| raw.types.is_some() || raw.spans.is_some()) {
-        return Signal::Pii;
+        return LabeledSignal::Pii;
     }
     // A domain's labels never are those of a guard, so that one typing error does not turn the meaning of a file.
-    if labels.any(|label| GUARD.contains(&label)) { Signal::Jailbreak } else { Signal::Domain }
+    if labels.any(|label| GUARD.contains(&label)) { LabeledSignal::Jailbreak } else { LabeledSignal::Domain }
 }
 
-fn truth(raw: &Raw, signal: Signal, labels: &[String]) -> Result<Truth, String> {
+fn truth(raw: &RawSample, signal: LabeledSignal, labels: &[String]) -> Result<GroundTruth, String> {
     if raw.text.trim().is_empty() {
         return Err("`text` is empty".to_owned());
     }
-    if signal == Signal::Pii {
+    if signal == LabeledSignal::Pii {
         return personal_data(raw);
     }
     let label = raw.label.as_deref().ok_or("`label` is missing")?;
     let class = labels.iter().position(|known| known == label);
-    class.map(Truth::Class).ok_or_else(|| unknown_label(label, labels))
+    class.map(GroundTruth::Class).ok_or_else(|| unknown_label(label, labels))
 }
 
 fn unknown_label(label: &str, labels: &[String]) -> String {
@@ -185,10 +185,10 @@ fn unknown_label(label: &str, labels: &[String]) -> String {
     }
 }
 
-fn personal_data(raw: &Raw) -> Result<Truth, String> {
+fn personal_data(raw: &RawSample) -> Result<GroundTruth, String> {
     let Some(spans) = &raw.spans else {
         let types = raw.types.as_ref().ok_or("neither `types` nor `spans` is there")?;
-        return Ok(Truth::Types(types.iter().filter(|kind| *kind != NO_PII).cloned().collect()));
+        return Ok(GroundTruth::Types(types.iter().filter(|kind| *kind != NO_PII).cloned().collect()));
     };
     let length = raw.text.chars().count();
     let mut truth = BTreeSet::new();
@@ -196,9 +196,9 @@ fn personal_data(raw: &Raw) -> Result<Truth, String> {
         if start >= end || *end > length {
             return Err(format!("span {start}..{end} is not within the text's {length} characters"));
         }
-        truth.insert(Span { start: *start, end: *end, kind: kind.clone() });
+        truth.insert(LabeledSpan { start: *start, end: *end, kind: kind.clone() });
     }
-    Ok(Truth::Spans(truth))
+    Ok(GroundTruth::Spans(truth))
 }
 
 #[cfg(test)]
@@ -210,33 +210,34 @@ mod tests {
     }
 
     #[test]
-    fn the_labels_tell_what_a_file_is_about() {
-        let told = |file: &str| read(file, None, &domains()).map(|samples| (samples.signal, samples.items));
-        let (signal, items) = told("{\"text\":\"2+2\",\"label\":\"math\",\"source\":1}\n\n").unwrap();
+    fn the_signal_is_inferred_from_the_labels() {
+        let inferred =
+            |file: &str| read(file, None, &domains()).map(|samples| (samples.signal, samples.items));
+        let (signal, items) = inferred("{\"text\":\"2+2\",\"label\":\"math\",\"source\":1}\n\n").unwrap();
         assert_eq!(
             (signal, &items[0].truth, items[0].text.as_str()),
-            (Signal::Domain, &Truth::Class(1), "2+2")
+            (LabeledSignal::Domain, &GroundTruth::Class(1), "2+2")
         );
         let guard = "{\"text\":\"a\",\"label\":\"jailbreak\"}\r\n{\"text\":\"b\",\"label\":\"benign\"}";
-        let (signal, items) = told(guard).unwrap();
-        assert_eq!(signal, Signal::Jailbreak);
-        assert_eq!([&items[0].truth, &items[1].truth], [&Truth::Class(1), &Truth::Class(0)]);
-        let (signal, items) = told("{\"text\":\"a\",\"types\":[\"AGE\",\"NO_PII\"]}").unwrap();
+        let (signal, items) = inferred(guard).unwrap();
+        assert_eq!(signal, LabeledSignal::Jailbreak);
+        assert_eq!([&items[0].truth, &items[1].truth], [&GroundTruth::Class(1), &GroundTruth::Class(0)]);
+        let (signal, items) = inferred("{\"text\":\"a\",\"types\":[\"AGE\",\"NO_PII\"]}").unwrap();
         assert_eq!(
             (signal, &items[0].truth),
-            (Signal::Pii, &Truth::Types(BTreeSet::from(["AGE".to_owned()])))
+            (LabeledSignal::Pii, &GroundTruth::Types(BTreeSet::from(["AGE".to_owned()])))
         );
-        let (_, items) = told("{\"text\":\"ä b\",\"spans\":[[2,3,\"AGE\"]],\"types\":[]}").unwrap();
-        let span = Span { start: 2, end: 3, kind: "AGE".to_owned() };
-        assert_eq!(items[0].truth, Truth::Spans(BTreeSet::from([span])));
+        let (_, items) = inferred("{\"text\":\"ä b\",\"spans\":[[2,3,\"AGE\"]],\"types\":[]}").unwrap();
+        let span = LabeledSpan { start: 2, end: 3, kind: "AGE".to_owned() };
+        assert_eq!(items[0].truth, GroundTruth::Spans(BTreeSet::from([span])));
     }
 
     #[test]
-    fn a_signal_that_is_asked_for_is_not_guessed() {
+    fn a_configured_signal_is_not_inferred() {
         let both = "{\"text\":\"a\",\"label\":\"math\",\"types\":[]}";
-        assert_eq!(read(both, None, &domains()).unwrap().signal, Signal::Domain);
-        assert_eq!(read(both, Some(Signal::Pii), &domains()).unwrap().signal, Signal::Pii);
-        let bad = read(both, Some(Signal::Jailbreak), &domains()).unwrap_err();
+        assert_eq!(read(both, None, &domains()).unwrap().signal, LabeledSignal::Domain);
+        assert_eq!(read(both, Some(LabeledSignal::Pii), &domains()).unwrap().signal, LabeledSignal::Pii);
+        let bad = read(both, Some(LabeledSignal::Jailbreak), &domains()).unwrap_err();
         assert_eq!(bad.first[0].fault, "label `math` is none of benign, jailbreak");
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A marked place in a text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
+pub struct LabeledSpan {
     /// Its first character.
     pub start: usize,
     /// The character after its last.
@@ -42,8 +42,8 @@ pub(super) fn compare<T: Ord>(
 mod tests {
     use super::*;
 
-    fn span(start: usize, end: usize, kind: &str) -> Span {
-        Span { start, end, kind: kind.to_owned() }
+    fn span(start: usize, end: usize, kind: &str) -> LabeledSpan {
+        LabeledSpan { start, end, kind: kind.to_owned() }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Decides nothing.
 
 use super::exchange::Exchange;
-use crate::classify::Cost;
+use crate::classify::ClassifyCost;
 use crate::policy::{Person, Reasoning};
 use crate::record::{Beside, Matched, millis};
 use crate::route::{Notice, Story};
@@ -70,7 +70,7 @@ impl Exchange {
     }
 
     /// Notes what reading the request cost the classifier.
-    pub(super) fn note_cost(&mut self, cost: Cost, took: Duration) {
+    pub(super) fn note_cost(&mut self, cost: ClassifyCost, took: Duration) {
         let chosen = &mut self.record.chosen;
         chosen.classify_ms = Some(millis(took));
         chosen.classify_queued_ms = Some(millis(cost.queued));

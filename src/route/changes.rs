@@ -4,20 +4,21 @@
 //! Refuses to know why a decision was made.
 
 use super::Target;
-use crate::classify::{Classifier, Questions};
+use crate::classify::{Classifier, ClassifyHeads};
 use crate::openai::{Api, Change, ChatRequest, Rejection, SystemMode};
 use crate::policy::{
     Effort, Plugins, Policy, Reasoning, ReasoningKind, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 use crate::signals::{Detectors, Known};
 use bytes::Bytes;
+use signalbox_kernels::dot;
 use std::time::Instant;
 
 /// How many of a client's tools are ranked; the rest goes when they are.
 const MAX_RANKED: usize = 512;
 
 /// What is asked about tools.
-const EMBEDDING: Questions = Questions { embedding: true, ..Questions::NONE };
+const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
 
 /// What is needed to pick tools.
 pub(super) struct Shelf<'a> {
@@ -80,7 +81,7 @@ async fn tool_changes(tools: &Tools, request: &ChatRequest, shelf: &Shelf<'_>) -
 fn picked(pick: ToolPick, specs: &[ToolSpec], shelf: &Shelf<'_>) -> Vec<Vec<u8>> {
     let Some(prompt) = shelf.known.embedding() else { return Vec::new() };
     let scored = specs.iter().filter_map(|spec| {
-        let score = cosine(prompt, shelf.detectors.tool_embedding(spec)?);
+        let score = dot(prompt, shelf.detectors.tool_embedding(spec)?);
         Some((score, spec))
     });
     let best = best(pick, scored.collect());
@@ -99,7 +100,7 @@ async fn rank(pick: ToolPick, request: &ChatRequest, shelf: &Shelf<'_>) -> Optio
     let mut scored = Vec::with_capacity(found.len());
     for (at, findings) in found.iter().enumerate() {
         let Some(Ok(meaning)) = &findings.embedding else { return None };
-        scored.push((cosine(prompt, meaning), at));
+        scored.push((dot(prompt, meaning), at));
     }
     let mut kept = best(pick, scored);
     kept.sort_unstable();
@@ -111,10 +112,6 @@ fn best<T>(pick: ToolPick, mut scored: Vec<(f32, T)>) -> Vec<T> {
     scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     scored.truncate(pick.top_k as usize);
     scored.into_iter().map(|(_, item)| item).collect()
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The bytes that go to one target: with the name its upstream knows, told to reason as its family wants it.

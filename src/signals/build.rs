@@ -10,7 +10,7 @@ use super::examples::{Bank, Judgement};
 use super::keyword::Lexicon;
 use super::learned::{Sides, Vector};
 use super::structure::Patterns;
-use crate::classify::{Classifier, Question, Questions, Unknown};
+use crate::classify::{Classifier, ClassifyHead, ClassifyHeads, Unknown};
 use crate::policy::{Policy, Signal, SignalId, SignalKind, ToolSpec, Tools};
 
 /// How long all examples of a policy may take.
@@ -194,7 +194,7 @@ async fn embed<'p>(
     examples: &[Example<'p>],
     classifier: &Classifier,
 ) -> Result<HashMap<Cow<'p, str>, Vector>, DetectorError> {
-    let questions: Questions = std::iter::once(Question::Embedding).collect();
+    let questions: ClassifyHeads = std::iter::once(ClassifyHead::Embedding).collect();
     let deadline = Instant::now() + MOST;
     let mut meanings = HashMap::with_capacity(examples.len());
     for group in examples.chunks(AT_ONCE) {

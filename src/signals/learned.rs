@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use signalbox_kernels::dot;
+
 use super::examples::Bank;
 use super::reading::{Reading, Why};
 use crate::classify::{Findings, Unknown};
@@ -119,7 +121,7 @@ pub(super) fn pii(
 
 /// The cosine of two meanings.
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    dot(a, b)
 }
 
 fn greatest(of: &[f32], examples: &[Vector]) -> f32 {

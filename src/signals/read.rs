@@ -13,7 +13,7 @@ use super::length::Length;
 use super::reading::{self, Reading, Signals, Told};
 use super::wanted::Wanted;
 use super::{facts, language, structure};
-use crate::classify::{Classifier, Cost, Findings, Label, Questions, Unknown};
+use crate::classify::{Classifier, ClassifyCost, ClassifyHeads, Findings, Label, Unknown};
 use crate::openai::{ChatRequest, MessageCounts, MessageText, Role};
 use crate::policy::{BasisPoints, Person, Scope, SignalId, SignalKind};
 
@@ -42,7 +42,7 @@ pub struct Known {
     /// What it found in other texts, each by its place among [`ChatRequest::message_texts`].
     pub others: Vec<(usize, Findings)>,
     /// What the classifier's answers cost: sums of what was read, and the longest of the times.
-    pub cost: Cost,
+    pub cost: ClassifyCost,
 }
 
 /// The texts of a request, as far as they are needed.
@@ -79,11 +79,11 @@ impl<'a> Texts<'a> {
     }
 
     /// What is asked of which other texts.
-    fn asked(&self, wanted: &Wanted) -> impl Iterator<Item = (usize, &str, Questions)> {
+    fn asked(&self, wanted: &Wanted) -> impl Iterator<Item = (usize, &str, ClassifyHeads)> {
         let of_all = wanted.others();
         let asked = self.others().map(move |(at, text)| {
             let embedding = self.earlier.contains(&at);
-            (at, text, of_all.or(Questions { embedding, ..Questions::NONE }))
+            (at, text, of_all.or(ClassifyHeads { embedding, ..ClassifyHeads::NONE }))
         });
         asked.filter(|(_, _, questions)| !questions.is_empty())
     }
@@ -241,10 +241,10 @@ impl Source<'_> {
     }
 }
 
-fn total<'f>(findings: impl Iterator<Item = &'f Findings>) -> Cost {
-    findings.fold(Cost::default(), |sum, found| {
+fn total<'f>(findings: impl Iterator<Item = &'f Findings>) -> ClassifyCost {
+    findings.fold(ClassifyCost::default(), |sum, found| {
         let longest = |a: Duration, b: Duration| a.max(b);
-        Cost {
+        ClassifyCost {
             queued: longest(sum.queued, found.cost.queued),
             tokenize: longest(sum.tokenize, found.cost.tokenize),
             compute: longest(sum.compute, found.cost.compute),

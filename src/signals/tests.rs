@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::classify::{Classifier, Questions, Spec, Unknown};
+use crate::classify::{Classifier, ClassifyHeads, Spec, Unknown};
 use crate::openai::ChatRequest;
 use crate::policy::{Fixed, Person, Policy, SignalId, load};
 
@@ -146,7 +146,7 @@ async fn the_whole_conversation_is_read_where_the_scope_says_so() {
     assert_eq!(known.others.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 0]);
     let entities = known.others[1].1.pii.as_ref().unwrap().as_ref().unwrap();
     assert_eq!(&*entities[0].kind, "EMAIL_ADDRESS");
-    let pii = Questions { pii: true, ..Questions::NONE };
+    let pii = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
     let guard = Wanted::nothing().and_questions(pii, crate::policy::Scope::Conversation);
     let known = reader.known(&request, &guard).await;
     assert_eq!((known.signals.iter().count(), known.others.len(), known.prompt_at), (0, 2, Some(2)));

@@ -2,7 +2,7 @@
 //!
 //! Made once when a policy goes live, from its rules, guards and plugins. Refuses to know requests.
 
-use crate::classify::Questions;
+use crate::classify::ClassifyHeads;
 use crate::policy::{
     AppliesTo, CacheUse, Decision, Guards, ModelId, PiiAction, Policy, PromptAction, Recipe, Scope, SignalId,
     SignalKind, Tools,
@@ -29,8 +29,8 @@ impl Audience {
 pub struct Wanted {
     /// A bit for each signal.
     signals: Box<[u64]>,
-    prompt: Questions,
-    others: Questions,
+    prompt: ClassifyHeads,
+    others: ClassifyHeads,
     /// How many earlier messages of the user need an embedding.
     pub(super) lookback: u8,
     /// Whether other texts than the prompt are read.
@@ -38,10 +38,10 @@ pub struct Wanted {
 }
 
 /// What a signal or a guard asks of the classifier.
-const DOMAIN: Questions = Questions::DOMAIN;
-const JAILBREAK: Questions = Questions { jailbreak: true, ..Questions::NONE };
-const PII: Questions = Questions { pii: true, ..Questions::NONE };
-const EMBEDDING: Questions = Questions { embedding: true, ..Questions::NONE };
+const DOMAIN: ClassifyHeads = ClassifyHeads::DOMAIN;
+const JAILBREAK: ClassifyHeads = ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE };
+const PII: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
+const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
 
 impl Wanted {
     /// Wants nothing.
@@ -118,7 +118,7 @@ impl Wanted {
 
     /// Wants these questions too: of the prompt, or of every text.
     #[must_use]
-    pub fn and_questions(mut self, questions: Questions, scope: Scope) -> Self {
+    pub fn and_questions(mut self, questions: ClassifyHeads, scope: Scope) -> Self {
         self.ask(questions, scope);
         self
     }
@@ -136,12 +136,12 @@ impl Wanted {
     }
 
     /// Returns what is asked of the prompt.
-    pub fn prompt(&self) -> Questions {
+    pub fn prompt(&self) -> ClassifyHeads {
         self.prompt
     }
 
     /// Returns what is asked of every other text.
-    pub fn others(&self) -> Questions {
+    pub fn others(&self) -> ClassifyHeads {
         self.others
     }
 
@@ -158,7 +158,7 @@ impl Wanted {
         }
     }
 
-    fn ask(&mut self, questions: Questions, scope: Scope) {
+    fn ask(&mut self, questions: ClassifyHeads, scope: Scope) {
         self.prompt = self.prompt.or(questions);
         if scope == Scope::Conversation {
             self.others = self.others.or(questions);
@@ -275,7 +275,7 @@ mod tests {
         );
         let open = wanted(&rest, Audience::Open);
         assert_eq!(open.signals().collect::<Vec<_>>(), [SignalId(0), SignalId(2), SignalId(3)]);
-        assert_eq!((open.prompt(), open.others()), (Questions::DOMAIN, Questions::NONE));
+        assert_eq!((open.prompt(), open.others()), (ClassifyHeads::DOMAIN, ClassifyHeads::NONE));
         let named = wanted(&rest, Audience::Named);
         assert_eq!(named.signals().collect::<Vec<_>>(), [SignalId(2)]);
         assert!(named.prompt().is_empty() && named.has(SignalId(2)) && !named.has(SignalId(99)));
@@ -291,9 +291,9 @@ mod tests {
         let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
         let policy = policy(&format!("{model}{guards}{off}"));
         let of = |model| Wanted::named(&policy, &policy.recipes[0], ModelId(model)).prompt();
-        assert_eq!(of(0), Questions::NONE);
+        assert_eq!(of(0), ClassifyHeads::NONE);
         assert_eq!(of(1), JAILBREAK.or(PII));
-        assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Open).prompt(), Questions::NONE);
+        assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Open).prompt(), ClassifyHeads::NONE);
         assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Named).prompt(), JAILBREAK.or(PII));
     }
 

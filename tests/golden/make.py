@@ -284,12 +284,12 @@ def written(found):
 
 
 def sentence(name, model, tokenizer, modules, longest):
-    trunk = folder(f"{name}.trunk")
-    model.save_pretrained(trunk)
-    tokenizer.save_pretrained(trunk)
-    transformer = Transformer(str(trunk), max_seq_length=longest)
+    encoder = folder(f"{name}.trunk")
+    model.save_pretrained(encoder)
+    tokenizer.save_pretrained(encoder)
+    transformer = Transformer(str(encoder), max_seq_length=longest)
     SentenceTransformer(modules=[transformer, *modules], device="cpu").save(str(MODELS / name))
-    shutil.rmtree(trunk)
+    shutil.rmtree(encoder)
     (MODELS / name / "README.md").unlink()
     return MODELS / name
 
@@ -378,7 +378,7 @@ def main():
     path = sentence("sentence-xlmr-poolings", randomised(XLMRobertaModel(config, add_pooling_layer=False), 13),
                     sentencepiece, [Pooling(WIDTH, ("cls", "max", "mean"))], 64)
     found.append(embedded("sentence-xlmr-poolings", sentencepiece, 64))
-    # The other ways of pooling over the same trunk, in the older keys; only the configuration is kept of each.
+    # The other ways of pooling over the same encoder, in the older keys; only the configuration is kept of each.
     settings = path / "1_Pooling" / "config.json"
     usual = settings.read_text()
     for mode in ["cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]:

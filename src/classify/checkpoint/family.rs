@@ -1,4 +1,4 @@
-//! The families of encoders: what their `config.json` calls things and where their trunk's tensors are.
+//! The families of encoders: their `config.json`, and where their tensors are.
 //!
 //! Knows nothing of heads or labels.
 
@@ -7,29 +7,27 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::classify::encoder::Encoder;
+use crate::classify::encoder::bert::{self, Bert, PositionScheme, TensorNaming};
+use crate::classify::encoder::modernbert::{self, ModernBert};
+use crate::classify::encoder::rope::RopeConfig;
+use crate::classify::layer_builder::LayerBuilder;
 use crate::classify::load_error::LoadError;
-use crate::classify::ops::Then;
-use crate::classify::reader::Reader;
-use crate::classify::trunk::Trunk;
-use crate::classify::trunk::bert::{self, Bert, Counting, Naming};
-use crate::classify::trunk::modernbert::{self, ModernBert};
-use crate::classify::trunk::rope::Angles;
+use crate::classify::ops::Activation;
 use crate::classify::weights::Weights;
 
-/// A family of encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::classify) enum Family {
+pub(in crate::classify) enum EncoderFamily {
     Bert,
     DistilBert,
     Roberta,
     ModernBert,
 }
 
-/// A trunk's dimensions.
 #[derive(Debug)]
-pub(super) enum Plan {
-    Bert(bert::Shape),
-    ModernBert(Box<modernbert::Shape>),
+pub(super) enum EncoderShape {
+    Bert(bert::BertShape),
+    ModernBert(Box<modernbert::ModernBertShape>),
 }
 
 #[derive(Deserialize)]
@@ -68,10 +66,17 @@ struct ModernBertConfig {
     local_attention: usize,
     global_attn_every_n_layers: Option<usize>,
     layer_types: Option<Vec<String>>,
+    #[serde(flatten)]
+    rope: ModernBertRope,
+}
+
+/// Rotary positions, as older and as newer versions of `transformers` write them.
+#[derive(Deserialize)]
+struct ModernBertRope {
     global_rope_theta: Option<f64>,
     local_rope_theta: Option<f64>,
-    rope_scaling: Option<Angles>,
-    rope_parameters: Option<HashMap<String, Option<Angles>>>,
+    rope_scaling: Option<RopeConfig>,
+    rope_parameters: Option<HashMap<String, Option<RopeConfig>>>,
 }
 
 fn twelfth() -> f32 {
@@ -90,7 +95,7 @@ fn half_reach() -> usize {
     128
 }
 
-impl Family {
+impl EncoderFamily {
     pub(super) fn of(model_type: &str) -> Option<Self> {
         match model_type {
             "bert" => Some(Self::Bert),
@@ -110,63 +115,63 @@ impl Family {
         }
     }
 
-    /// Returns the name of the vocabulary's table, by which the trunk is found.
-    pub(super) fn words(self) -> &'static str {
+    /// Returns the name of the vocabulary's table, by which the encoder is found.
+    pub(super) fn word_embeddings(self) -> &'static str {
         match self {
             Self::ModernBert => "embeddings.tok_embeddings.weight",
             _ => "embeddings.word_embeddings.weight",
         }
     }
 
-    /// Finds what stands before the names of the trunk's tensors; checkpoints with heads have more than bare ones.
+    /// Finds the prefix of the encoder's tensors, which checkpoints with heads have and bare encoders do not.
     pub(super) fn prefix(self, weights: &Weights) -> Option<String> {
-        weights.prefixes(self.words()).min_by_key(|prefix| prefix.len()).map(str::to_owned)
+        weights.prefixes(self.word_embeddings()).min_by_key(|prefix| prefix.len()).map(str::to_owned)
     }
 
-    /// Reads the trunk's dimensions; the inner error says what is not supported.
-    pub(super) fn plan(self, config: Value) -> Result<Result<Plan, String>, serde_json::Error> {
+    /// Reads the hyperparameters; the inner error says what is not supported.
+    pub(super) fn shape(self, config: Value) -> Result<Result<EncoderShape, String>, serde_json::Error> {
         Ok(match self {
             Self::ModernBert => {
-                modern(serde_json::from_value(config)?).map(|shape| Plan::ModernBert(Box::new(shape)))
+                modern(serde_json::from_value(config)?).map(|shape| EncoderShape::ModernBert(Box::new(shape)))
             }
-            _ => self.bert(serde_json::from_value(config)?).map(Plan::Bert),
+            _ => self.bert(serde_json::from_value(config)?).map(EncoderShape::Bert),
         })
     }
 
-    fn bert(self, config: BertConfig) -> Result<bert::Shape, String> {
+    fn bert(self, config: BertConfig) -> Result<bert::BertShape, String> {
         if let Some(other) = config.position_embedding_type.filter(|kind| kind != "absolute") {
             return Err(format!("position_embedding_type `{other}`; absolute is known"));
         }
         heads_divide(config.hidden_size, config.num_attention_heads)?;
-        let counting = match self {
-            Self::Roberta => Counting::AfterPadding(config.pad_token_id.unwrap_or(1)),
-            _ => Counting::FromZero,
+        let position_scheme = match self {
+            Self::Roberta => PositionScheme::AfterPadding(config.pad_token_id.unwrap_or(1)),
+            _ => PositionScheme::FromZero,
         };
-        Ok(bert::Shape {
+        Ok(bert::BertShape {
             layers: config.num_hidden_layers,
             width: config.hidden_size,
             heads: config.num_attention_heads,
             intermediate: config.intermediate_size,
             vocabulary: config.vocab_size,
             positions: config.max_position_embeddings,
-            counting,
+            position_scheme,
             epsilon: config.layer_norm_eps,
             activation: activation(&config.hidden_act)?,
-            naming: if self == Self::DistilBert { Naming::DistilBert } else { Naming::Bert },
+            naming: if self == Self::DistilBert { TensorNaming::DistilBert } else { TensorNaming::Bert },
         })
     }
 }
 
-impl Plan {
-    pub(super) fn load(self, reader: &Reader<'_>) -> Result<Trunk, LoadError> {
+impl EncoderShape {
+    pub(super) fn load(self, builder: &LayerBuilder<'_>) -> Result<Encoder, LoadError> {
         Ok(match self {
-            Self::Bert(shape) => Trunk::Bert(Box::new(Bert::load(reader, shape)?)),
-            Self::ModernBert(shape) => Trunk::ModernBert(Box::new(ModernBert::load(reader, *shape)?)),
+            Self::Bert(shape) => Encoder::Bert(Box::new(Bert::load(builder, shape)?)),
+            Self::ModernBert(shape) => Encoder::ModernBert(Box::new(ModernBert::load(builder, *shape)?)),
         })
     }
 }
 
-fn modern(config: ModernBertConfig) -> Result<modernbert::Shape, String> {
+fn modern(config: ModernBertConfig) -> Result<modernbert::ModernBertShape, String> {
     heads_divide(config.hidden_size, config.num_attention_heads)?;
     let local = match config.layer_types {
         Some(types) if types.len() == config.num_hidden_layers => types
@@ -185,20 +190,13 @@ fn modern(config: ModernBertConfig) -> Result<modernbert::Shape, String> {
             (0..config.num_hidden_layers).map(|at| at % every != 0).collect()
         }
     };
-    let mut given = config.rope_parameters.unwrap_or_default();
-    let mut angles = |kind: &str, theta: Option<f64>, default: f64| {
-        let own = given.remove(kind).flatten();
-        // What an older `rope_scaling` says holds for both kinds of layers.
-        let scaling = config.rope_scaling.clone();
-        let angles = match (own, scaling) {
-            (Some(own), Some(scaling)) => scaling.or(own),
-            (own, scaling) => own.or(scaling).unwrap_or_default(),
-        };
-        angles.complete(theta.unwrap_or(default), config.max_position_embeddings)
-    };
-    let global_angles = angles("full_attention", config.global_rope_theta, 160_000.0)?;
-    let local_angles = angles("sliding_attention", config.local_rope_theta, 10_000.0)?;
-    Ok(modernbert::Shape {
+    let rope = &config.rope;
+    let positions = config.max_position_embeddings;
+    let global_rope =
+        rope.config("full_attention", rope.global_rope_theta.unwrap_or(160_000.0), positions)?;
+    let local_rope =
+        rope.config("sliding_attention", rope.local_rope_theta.unwrap_or(10_000.0), positions)?;
+    Ok(modernbert::ModernBertShape {
         layers: config.num_hidden_layers,
         width: config.hidden_size,
         heads: config.num_attention_heads,
@@ -209,9 +207,21 @@ fn modern(config: ModernBertConfig) -> Result<modernbert::Shape, String> {
         activation: activation(&config.hidden_activation)?,
         local,
         reach: config.local_attention / 2,
-        global_angles,
-        local_angles,
+        global_rope,
+        local_rope,
     })
+}
+
+impl ModernBertRope {
+    /// Joins what is said of one kind of layers; `rope_scaling`, where there is one, holds for both.
+    fn config(&self, layer_type: &str, theta: f64, positions: usize) -> Result<RopeConfig, String> {
+        let own = self.rope_parameters.as_ref().and_then(|parameters| parameters.get(layer_type).cloned());
+        let rope = match (own.flatten(), self.rope_scaling.clone()) {
+            (Some(own), Some(scaling)) => scaling.or(own),
+            (own, scaling) => own.or(scaling).unwrap_or_default(),
+        };
+        rope.complete(theta, positions)
+    }
 }
 
 fn heads_divide(width: usize, heads: usize) -> Result<(), String> {
@@ -220,13 +230,13 @@ fn heads_divide(width: usize, heads: usize) -> Result<(), String> {
 }
 
 /// Finds an activation by its name in `transformers`.
-pub(super) fn activation(name: &str) -> Result<Then, String> {
+pub(super) fn activation(name: &str) -> Result<Activation, String> {
     match name {
-        "gelu" | "gelu_python" => Ok(Then::Gelu),
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" => Ok(Then::GeluTanh),
-        "relu" => Ok(Then::Relu),
-        "silu" | "swish" => Ok(Then::Silu),
-        "tanh" => Ok(Then::Tanh),
+        "gelu" | "gelu_python" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" => Ok(Activation::GeluTanh),
+        "relu" => Ok(Activation::Relu),
+        "silu" | "swish" => Ok(Activation::Silu),
+        "tanh" => Ok(Activation::Tanh),
         other => Err(format!("activation `{other}`")),
     }
 }

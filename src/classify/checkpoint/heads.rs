@@ -1,54 +1,57 @@
 //! The heads of `transformers`' classifiers: which tensors they are, in which order, for each family.
 //!
-//! Knows nothing of trunks' insides.
+//! Knows nothing of encoders' insides.
 
 use super::family::activation;
-use super::{Config, Family, labels};
-use crate::classify::findings::Question;
-use crate::classify::heads::{Dense, Head, Reads, Scores};
+use super::{CheckpointConfig, EncoderFamily, labels};
+use crate::classify::ClassifyHead;
+use crate::classify::encoder::Encoder;
+use crate::classify::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
+use crate::classify::layer_builder::LayerBuilder;
 use crate::classify::load_error::LoadError;
-use crate::classify::model::Asked;
-use crate::classify::ops::{Pooling, Then};
-use crate::classify::reader::Reader;
-use crate::classify::trunk::Trunk;
+use crate::classify::model_parts::LoadedHead;
+use crate::classify::ops::{Activation, Pooling};
 
-/// What a checkpoint's head is for.
+/// What a checkpoint was trained for, in the hub's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Classes of a text.
-    Text,
-    /// Classes of each token.
-    Tokens,
-    /// Nothing: the states themselves.
-    States,
+pub(super) enum CheckpointTask {
+    SequenceClassification,
+    TokenClassification,
+    FeatureExtraction,
 }
 
-impl Kind {
-    /// Reads the kind off the architecture's name.
-    pub(super) fn named(config: &Config) -> Option<Self> {
+impl CheckpointTask {
+    /// Reads the task off the architecture's name; none where the file names no architecture.
+    pub(super) fn named(config: &CheckpointConfig) -> Option<Self> {
         let name = config.architectures.as_ref()?.first()?;
         if name.ends_with("ForSequenceClassification") {
-            Some(Self::Text)
+            Some(Self::SequenceClassification)
         } else if name.ends_with("ForTokenClassification") {
-            Some(Self::Tokens)
+            Some(Self::TokenClassification)
         } else {
-            Some(Self::States)
+            Some(Self::FeatureExtraction)
         }
     }
 
-    /// Tells the kind by the architecture's name, else by the tensors; what is asked for its states gives those.
-    pub(super) fn of(config: &Config, family: Family, reader: &Reader<'_>, placed: Option<Question>) -> Self {
-        if placed == Some(Question::Embedding) {
-            return Self::States;
+    /// Tells the task by the architecture's name, else by the tensors. As an embedding model, any checkpoint gives its
+    /// states.
+    pub(super) fn of(
+        config: &CheckpointConfig,
+        family: EncoderFamily,
+        builder: &LayerBuilder<'_>,
+        assigned: Option<ClassifyHead>,
+    ) -> Self {
+        if assigned == Some(ClassifyHead::Embedding) {
+            return Self::FeatureExtraction;
         }
         Self::named(config).unwrap_or_else(|| {
-            let has_head = reader.has("classifier.weight") || reader.has("classifier.out_proj.weight");
-            let is_for_tokens = matches!(placed, Some(Question::Pii | Question::Hallucination))
-                || (has_head && family == Family::Roberta && reader.has("classifier.weight"));
+            let has_head = builder.has("classifier.weight") || builder.has("classifier.out_proj.weight");
+            let is_for_tokens = matches!(assigned, Some(ClassifyHead::Pii | ClassifyHead::Hallucination))
+                || (has_head && family == EncoderFamily::Roberta && builder.has("classifier.weight"));
             match (has_head, is_for_tokens) {
-                (false, _) => Self::States,
-                (true, true) => Self::Tokens,
-                (true, false) => Self::Text,
+                (false, _) => Self::FeatureExtraction,
+                (true, true) => Self::TokenClassification,
+                (true, false) => Self::SequenceClassification,
             }
         })
     }
@@ -56,90 +59,145 @@ impl Kind {
     /// Says what such a checkpoint gives, for errors.
     pub(super) fn gives(self) -> &'static str {
         match self {
-            Self::Text => "it classifies whole texts",
-            Self::Tokens => "it classifies tokens",
-            Self::States => "it has no classifier",
+            Self::SequenceClassification => "it classifies whole texts",
+            Self::TokenClassification => "it classifies tokens",
+            Self::FeatureExtraction => "it has no classifier",
         }
     }
 }
 
-/// Reads the head of a classifier.
-pub(super) fn load(
-    config: &Config,
-    family: Family,
-    (reader, prefix): (&Reader<'_>, &str),
-    kind: Kind,
-    trunk: &Trunk,
-    placed: Option<Question>,
-) -> Result<Asked, LoadError> {
-    let unsupported =
-        |reason: String| LoadError::Unsupported { path: reader.weights.path().to_owned(), reason };
-    let output =
-        if family == Family::Roberta && kind == Kind::Text { "classifier.out_proj" } else { "classifier" };
-    let missing =
-        || LoadError::Missing { path: reader.weights.path().to_owned(), tensor: format!("{output}.weight") };
-    let classes = reader.rows(&format!("{output}.weight")).ok_or_else(missing)?;
-    let names = labels::of(config, classes);
-    if names.len() != classes {
-        return Err(unsupported(format!("{classes} classes, config.json names {} labels", names.len())));
+/// Where the head of a classifier is read from.
+pub(super) struct HeadCheckpoint<'a> {
+    pub(super) config: &'a CheckpointConfig,
+    pub(super) family: EncoderFamily,
+    pub(super) task: CheckpointTask,
+    pub(super) builder: &'a LayerBuilder<'a>,
+    /// What the names of the encoder's tensors begin with.
+    pub(super) encoder_prefix: &'a str,
+}
+
+impl HeadCheckpoint<'_> {
+    pub(super) fn load(
+        &self,
+        encoder: &Encoder,
+        assigned: Option<ClassifyHead>,
+    ) -> Result<LoadedHead, LoadError> {
+        let output = match (self.family, self.task) {
+            (EncoderFamily::Roberta, CheckpointTask::SequenceClassification) => "classifier.out_proj",
+            _ => "classifier",
+        };
+        let weight = format!("{output}.weight");
+        let Some(classes) = self.builder.rows(&weight) else {
+            return Err(LoadError::Missing { path: self.path(), tensor: weight });
+        };
+        let names = labels::of(self.config, classes);
+        if names.len() != classes {
+            let reason = format!("{classes} classes, config.json names {} labels", names.len());
+            return Err(self.unsupported(reason));
+        }
+        let width = encoder.width();
+        let mut layers = self.hidden_layers(width)?;
+        layers.push(DenseLayer {
+            linear: self.builder.linear(output, width, classes)?,
+            activation: Activation::Identity,
+            norm: None,
+        });
+        let network = HeadNetwork {
+            states: vec![encoder.layers()],
+            input: self.input()?,
+            layers,
+            output: self.output_activation(classes)?,
+        };
+        let kind = self.kind(&names, assigned);
+        let positive = self.positive(kind, &names)?;
+        let labels = names.iter().map(|name| name.as_str().into()).collect();
+        Ok(LoadedHead { kind, network, labels, positive, threshold: None })
     }
-    let width = trunk.width();
-    let mut layers = Vec::new();
-    let mut dense = |reader: &Reader<'_>, name: &str, then: Then| -> Result<(), LoadError> {
-        layers.push(Dense { linear: reader.linear(name, (width, width))?, then, norm: None });
-        Ok(())
-    };
-    match (family, kind) {
-        (Family::Bert, Kind::Text) => dense(&reader.under(prefix), "pooler.dense", Then::Tanh)?,
-        (Family::DistilBert, Kind::Text) => dense(reader, "pre_classifier", Then::Relu)?,
-        (Family::Roberta, Kind::Text) => dense(reader, "classifier.dense", Then::Tanh)?,
-        (Family::ModernBert, _) => {
-            let then =
-                activation(config.classifier_activation.as_deref().unwrap_or("gelu")).map_err(unsupported)?;
-            dense(reader, "head.dense", then)?;
-            let epsilon = config.rest.get("norm_eps").and_then(serde_json::Value::as_f64).unwrap_or(1e-5);
-            let norm = reader.norm("head.norm", width, epsilon as f32)?;
-            if let Some(last) = layers.last_mut() {
-                last.norm = Some(norm);
+
+    fn hidden_layers(&self, width: usize) -> Result<Vec<DenseLayer>, LoadError> {
+        let dense =
+            |builder: &LayerBuilder<'_>, name: &str, activation: Activation| -> Result<_, LoadError> {
+                Ok(DenseLayer { linear: builder.linear(name, width, width)?, activation, norm: None })
+            };
+        let builder = self.builder;
+        Ok(match (self.family, self.task) {
+            (EncoderFamily::Bert, CheckpointTask::SequenceClassification) => {
+                vec![dense(&builder.under(self.encoder_prefix), "pooler.dense", Activation::Tanh)?]
             }
-        }
-        (_, Kind::Tokens | Kind::States) => {}
+            (EncoderFamily::DistilBert, CheckpointTask::SequenceClassification) => {
+                vec![dense(builder, "pre_classifier", Activation::Relu)?]
+            }
+            (EncoderFamily::Roberta, CheckpointTask::SequenceClassification) => {
+                vec![dense(builder, "classifier.dense", Activation::Tanh)?]
+            }
+            (EncoderFamily::ModernBert, _) => {
+                let name = self.config.classifier_activation.as_deref().unwrap_or("gelu");
+                let activation = activation(name).map_err(|reason| self.unsupported(reason))?;
+                let epsilon = self.config.rest.get("norm_eps").and_then(serde_json::Value::as_f64);
+                let layer = dense(builder, "head.dense", activation)?;
+                let norm = builder.norm("head.norm", width, epsilon.unwrap_or(1e-5) as f32)?;
+                vec![DenseLayer { norm: Some(norm), ..layer }]
+            }
+            (_, CheckpointTask::TokenClassification | CheckpointTask::FeatureExtraction) => Vec::new(),
+        })
     }
-    layers.push(Dense { linear: reader.linear(output, (classes, width))?, then: Then::Nothing, norm: None });
-    let reads = match (kind, family, config.classifier_pooling.as_deref()) {
-        (Kind::Tokens, ..) => Reads::Tokens { context: 0 },
-        (_, Family::ModernBert, Some("mean")) => Reads::Text(vec![Pooling::Mean]),
-        (_, Family::ModernBert, Some(other)) if other != "cls" => {
-            return Err(unsupported(format!("classifier_pooling `{other}`; cls and mean are known")));
+
+    fn input(&self) -> Result<HeadInput, LoadError> {
+        match (self.task, self.family, self.config.classifier_pooling.as_deref()) {
+            (CheckpointTask::TokenClassification, ..) => Ok(HeadInput::Tokens { context: 0 }),
+            (_, EncoderFamily::ModernBert, Some("mean")) => Ok(HeadInput::Text(vec![Pooling::Mean])),
+            (_, EncoderFamily::ModernBert, Some(other)) if other != "cls" => {
+                Err(self.unsupported(format!("classifier_pooling `{other}`; cls and mean are known")))
+            }
+            _ => Ok(HeadInput::Text(vec![Pooling::First])),
         }
-        _ => Reads::Text(vec![Pooling::First]),
-    };
-    let scores = match config.problem_type.as_deref() {
-        Some("regression") => {
-            return Err(unsupported("problem_type `regression` is no classifier".to_owned()));
-        }
-        Some("multi_label_classification") => Scores::Each { temperature: 1.0 },
-        _ if classes == 1 && kind == Kind::Text => Scores::Each { temperature: 1.0 },
-        _ => Scores::OneOf { temperature: 1.0, bias: Vec::new() },
-    };
-    let head = Head { states: vec![trunk.layers()], reads, layers, scores };
-    let question = match kind {
-        Kind::Tokens if placed == Some(Question::Hallucination) => Question::Hallucination,
-        Kind::Tokens => Question::Pii,
-        // A head for texts answers nothing else, whatever it is placed under.
-        _ => labels::question(
-            &names,
-            placed.filter(|placed| matches!(placed, Question::Domain | Question::Jailbreak)),
-        ),
-    };
-    let (positive, sought) = match question {
-        Question::Jailbreak => (labels::positive(&names), "an attack"),
-        Question::Hallucination => (labels::made_up(&names), "what is made up"),
-        _ => (Vec::new(), ""),
-    };
-    if positive.is_empty() && !sought.is_empty() {
-        return Err(unsupported(format!("none of the labels {names:?} is known to stand for {sought}")));
     }
-    let labels = names.iter().map(|name| name.as_str().into()).collect();
-    Ok(Asked { question, head, labels, positive, threshold: None })
+
+    fn output_activation(&self, classes: usize) -> Result<OutputActivation, LoadError> {
+        match self.config.problem_type.as_deref() {
+            Some("regression") => {
+                Err(self.unsupported("problem_type `regression` is no classifier".to_owned()))
+            }
+            Some("multi_label_classification") => Ok(OutputActivation::Sigmoid { temperature: 1.0 }),
+            _ if classes == 1 && self.task == CheckpointTask::SequenceClassification => {
+                Ok(OutputActivation::Sigmoid { temperature: 1.0 })
+            }
+            _ => Ok(OutputActivation::Softmax { temperature: 1.0, bias: Vec::new() }),
+        }
+    }
+
+    fn kind(&self, labels: &[String], assigned: Option<ClassifyHead>) -> ClassifyHead {
+        match (self.task, assigned) {
+            (CheckpointTask::TokenClassification, Some(ClassifyHead::Hallucination)) => {
+                ClassifyHead::Hallucination
+            }
+            (CheckpointTask::TokenClassification, _) => ClassifyHead::Pii,
+            // A head for whole texts is one of these two, whatever the model is configured for.
+            (_, Some(ClassifyHead::Domain | ClassifyHead::Jailbreak)) => {
+                labels::head_of_texts(labels, assigned)
+            }
+            _ => labels::head_of_texts(labels, None),
+        }
+    }
+
+    fn positive(&self, kind: ClassifyHead, names: &[String]) -> Result<Vec<usize>, LoadError> {
+        let (positive, meaning) = match kind {
+            ClassifyHead::Jailbreak => (labels::attacks(names), "an attack"),
+            ClassifyHead::Hallucination => (labels::unsupported(names), "what is made up"),
+            _ => return Ok(Vec::new()),
+        };
+        if positive.is_empty() {
+            let reason = format!("none of the labels {names:?} is known to stand for {meaning}");
+            return Err(self.unsupported(reason));
+        }
+        Ok(positive)
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.builder.weights.path().to_owned()
+    }
+
+    fn unsupported(&self, reason: String) -> LoadError {
+        LoadError::Unsupported { path: self.path(), reason }
+    }
 }

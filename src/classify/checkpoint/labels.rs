@@ -1,26 +1,26 @@
-//! Labels: what a checkpoint calls its classes, and what that says about the question it answers.
+//! Labels: the names of a checkpoint's classes, and what they say about its head.
 //!
 //! Knows nothing of weights.
 
-use super::Config;
-use crate::classify::findings::Question;
+use super::CheckpointConfig;
+use crate::classify::findings::ClassifyHead;
 
 /// Words in the name of a label that stands for an attack.
 const ATTACK: [&str; 8] =
     ["jailbreak", "injection", "malicious", "unsafe", "attack", "harmful", "adversarial", "hacking"];
 
-/// Words in the name of a label that stands for what nothing bears out.
-const MADE_UP: [&str; 7] =
+/// Words in the name of a label that stands for what the context does not support.
+const UNSUPPORTED: [&str; 7] =
     ["hallucinat", "unsupported", "ungrounded", "unfaithful", "fabricat", "contradict", "baseless"];
 
-/// Words that turn the meaning of one of those round.
+/// Words that negate one of those.
 const NOT: [&str; 4] = ["not", "no", "non", "benign"];
 
 /// Names of the positive one of two labels that are otherwise without meaning.
 const POSITIVE: [&str; 5] = ["1", "label 1", "true", "yes", "positive"];
 
 /// Returns the names of `count` labels, by their index.
-pub(super) fn of(config: &Config, count: usize) -> Vec<String> {
+pub(super) fn of(config: &CheckpointConfig, count: usize) -> Vec<String> {
     let by_id: Vec<(usize, &String)> =
         config.id2label.iter().flatten().filter_map(|(id, label)| Some((id.parse().ok()?, label))).collect();
     let by_label = config.label2id.iter().flatten().map(|(label, id)| (*id, label));
@@ -31,17 +31,17 @@ pub(super) fn of(config: &Config, count: usize) -> Vec<String> {
     (0..count.min(65_536)).map(|id| name(id).unwrap_or_else(|| format!("LABEL_{id}"))).collect()
 }
 
-/// Says what a classifier of texts with these labels answers.
-pub(super) fn question(labels: &[String], placed: Option<Question>) -> Question {
-    match placed {
-        Some(question) => question,
-        None if labels.len() <= 4 && labels.iter().any(|label| is_attack(label)) => Question::Jailbreak,
-        None => Question::Domain,
+/// Tells which head a classifier of texts with these labels is.
+pub(super) fn head_of_texts(labels: &[String], assigned: Option<ClassifyHead>) -> ClassifyHead {
+    match assigned {
+        Some(head) => head,
+        None if labels.len() <= 4 && labels.iter().any(|label| is_attack(label)) => ClassifyHead::Jailbreak,
+        None => ClassifyHead::Domain,
     }
 }
 
-/// Returns which labels stand for an attack; none where the names do not say.
-pub(super) fn positive(labels: &[String]) -> Vec<usize> {
+/// Returns the labels that stand for an attack; none where the names do not say.
+pub(super) fn attacks(labels: &[String]) -> Vec<usize> {
     let with = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..labels.len()).filter(|at| is(&labels[*at])).collect()
     };
@@ -54,17 +54,17 @@ pub(super) fn positive(labels: &[String]) -> Vec<usize> {
     }
 }
 
-/// Returns which labels of a token stand for what nothing bears out; the second of two where the names do not say.
-pub(super) fn made_up(labels: &[String]) -> Vec<usize> {
-    let found: Vec<usize> = (0..labels.len()).filter(|at| speaks_of(&labels[*at], &MADE_UP)).collect();
+/// Returns the labels of unsupported tokens; the second of two where the names do not say.
+pub(super) fn unsupported(labels: &[String]) -> Vec<usize> {
+    let found: Vec<usize> = (0..labels.len()).filter(|at| names_any(&labels[*at], &UNSUPPORTED)).collect();
     if found.is_empty() && labels.len() == 2 { vec![1] } else { found }
 }
 
 fn is_attack(label: &str) -> bool {
-    speaks_of(label, &ATTACK)
+    names_any(label, &ATTACK)
 }
 
-fn speaks_of(label: &str, known: &[&str]) -> bool {
+fn names_any(label: &str, known: &[&str]) -> bool {
     let words = words(label);
     let names_one = words.iter().any(|word| known.iter().any(|known| word.starts_with(known)));
     names_one && !words.iter().any(|word| NOT.contains(&word.as_str()))
@@ -85,17 +85,17 @@ mod tests {
 
     #[test]
     fn labels_are_in_the_order_of_their_ids() {
-        let config: Config = serde_json::from_str(
+        let config: CheckpointConfig = serde_json::from_str(
             r#"{"model_type": "bert", "id2label": {"10": "k", "2": "c", "0": "a", "1": "b"}}"#,
         )
         .unwrap();
         let names = of(&config, 2);
         assert_eq!((names.len(), &names[..4]), (11, &labels(&["a", "b", "c", "LABEL_3"])[..]));
         assert_eq!(names[10], "k");
-        let config: Config =
+        let config: CheckpointConfig =
             serde_json::from_str(r#"{"model_type": "bert", "label2id": {"yes": 1, "no": 0}}"#).unwrap();
         assert_eq!(of(&config, 7), ["no", "yes"]);
-        let config: Config = serde_json::from_str(r#"{"model_type": "bert"}"#).unwrap();
+        let config: CheckpointConfig = serde_json::from_str(r#"{"model_type": "bert"}"#).unwrap();
         assert_eq!(of(&config, 3), ["LABEL_0", "LABEL_1", "LABEL_2"]);
     }
 
@@ -115,12 +115,12 @@ mod tests {
             (&["cats", "dogs"], &[]),
             (&["LABEL_0", "LABEL_1", "LABEL_2"], &[]),
         ] {
-            assert_eq!(positive(&labels(names)), want, "{names:?}");
+            assert_eq!(attacks(&labels(names)), want, "{names:?}");
         }
     }
 
     #[test]
-    fn the_label_of_what_is_made_up_is_known_by_its_name_or_by_its_place() {
+    fn the_label_of_unsupported_tokens_is_known_by_its_name_or_by_its_place() {
         for (names, want) in [
             (&["SUPPORTED", "HALLUCINATED"][..], &[1][..]),
             (&["hallucination", "supported"], &[0]),
@@ -131,18 +131,18 @@ mod tests {
             (&["O", "B-PERSON", "I-PERSON"], &[]),
             (&["supported"], &[]),
         ] {
-            assert_eq!(made_up(&labels(names)), want, "{names:?}");
+            assert_eq!(unsupported(&labels(names)), want, "{names:?}");
         }
     }
 
     #[test]
     fn only_an_attacks_name_makes_a_classifier_a_guard_unasked() {
-        assert_eq!(question(&labels(&["benign", "jailbreak"]), None), Question::Jailbreak);
-        assert_eq!(question(&labels(&["LABEL_0", "LABEL_1"]), None), Question::Domain);
+        assert_eq!(head_of_texts(&labels(&["benign", "jailbreak"]), None), ClassifyHead::Jailbreak);
+        assert_eq!(head_of_texts(&labels(&["LABEL_0", "LABEL_1"]), None), ClassifyHead::Domain);
         assert_eq!(
-            question(&labels(&["LABEL_0", "LABEL_1"]), Some(Question::Jailbreak)),
-            Question::Jailbreak
+            head_of_texts(&labels(&["LABEL_0", "LABEL_1"]), Some(ClassifyHead::Jailbreak)),
+            ClassifyHead::Jailbreak
         );
-        assert_eq!(question(&labels(&["law", "math", "other"]), None), Question::Domain);
+        assert_eq!(head_of_texts(&labels(&["law", "math", "other"]), None), ClassifyHead::Domain);
     }
 }

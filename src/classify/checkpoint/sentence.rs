@@ -1,23 +1,22 @@
-//! Folders of `sentence-transformers`: the modules that follow the trunk, and how its states become one vector.
+//! Folders of `sentence-transformers`: the modules that follow the encoder, and how its states become one vector.
 //!
-//! Knows nothing of trunks' insides.
+//! Knows nothing of encoders' insides.
 
 use serde::Deserialize;
 
-use crate::classify::device::Place;
-use crate::classify::files::Files;
-use crate::classify::findings::Question;
-use crate::classify::heads::{Dense, Head, Reads, Scores};
+use crate::classify::device::ComputeDevice;
+use crate::classify::encoder::Encoder;
+use crate::classify::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
+use crate::classify::layer_builder::LayerBuilder;
 use crate::classify::load_error::LoadError;
-use crate::classify::model::Asked;
-use crate::classify::ops::{Pooling, Then};
-use crate::classify::reader::Reader;
-use crate::classify::trunk::Trunk;
+use crate::classify::model_files::ModelFiles;
+use crate::classify::model_parts::LoadedHead;
+use crate::classify::ops::{Activation, Pooling};
 
 /// `modules.json`.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(in crate::classify) struct Modules(Vec<Module>);
+pub(in crate::classify) struct SentenceModules(Vec<Module>);
 
 #[derive(Deserialize)]
 struct Module {
@@ -28,7 +27,7 @@ struct Module {
 /// `config.json` of a pooling: `pooling_mode` with one way or several, or a key for each way.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct PoolingConfig(serde_json::Map<String, serde_json::Value>);
+struct PoolingModuleConfig(serde_json::Map<String, serde_json::Value>);
 
 /// The ways of pooling in the order in which several stand side by side, each with its older key.
 const POOLINGS: [(&str, &str, Pooling); 6] = [
@@ -41,7 +40,7 @@ const POOLINGS: [(&str, &str, Pooling); 6] = [
 ];
 
 #[derive(Deserialize)]
-struct DenseConfig {
+struct DenseModuleConfig {
     in_features: usize,
     out_features: usize,
     #[serde(default)]
@@ -49,7 +48,7 @@ struct DenseConfig {
 }
 
 #[derive(Deserialize)]
-struct TransformerConfig {
+struct TransformerModuleConfig {
     #[serde(default)]
     max_seq_length: Option<usize>,
 }
@@ -60,9 +59,9 @@ struct TokenizerConfig {
     model_max_length: Option<f64>,
 }
 
-impl Modules {
-    /// Returns the folder of the trunk, empty or with a slash at its end.
-    pub(in crate::classify) fn trunk(&self) -> String {
+impl SentenceModules {
+    /// Returns the folder of the encoder, empty or with a slash at its end.
+    pub(in crate::classify) fn encoder_folder(&self) -> String {
         self.0.first().map_or_else(String::new, Module::folder)
     }
 }
@@ -82,27 +81,30 @@ impl Module {
 
 /// Reads how states become an embedding; without modules it is the mean over the tokens.
 pub(super) fn embedding(
-    files: &Files,
-    modules: Option<&Modules>,
-    trunk: &Trunk,
-    place: &Place,
-) -> Result<Asked, LoadError> {
+    files: &ModelFiles,
+    modules: Option<&SentenceModules>,
+    encoder: &Encoder,
+    device: &ComputeDevice,
+) -> Result<LoadedHead, LoadError> {
     let mut poolings = vec![Pooling::Mean];
     let mut layers = Vec::new();
     for module in modules.map_or(&[][..], |modules| &modules.0) {
         let folder = module.folder();
         let name = format!("{folder}config.json");
         match module.kind() {
-            "Pooling" => poolings = files.json::<PoolingConfig>(&name)?.poolings(files, &name)?,
+            "Pooling" => poolings = files.json::<PoolingModuleConfig>(&name)?.poolings(files, &name)?,
             "Dense" => {
-                let config: DenseConfig = files.json(&name)?;
+                let config: DenseModuleConfig = files.json(&name)?;
                 let weights = files.weights(&folder)?;
-                let linear = Reader::new(&weights, place)
-                    .linear("linear", (config.out_features, config.in_features))?;
-                let then = config.activation(files, &name)?;
-                layers.push(Dense { linear, then, norm: None });
+                let linear = LayerBuilder::new(&weights, device).linear(
+                    "linear",
+                    config.in_features,
+                    config.out_features,
+                )?;
+                let activation = config.activation(files, &name)?;
+                layers.push(DenseLayer { linear, activation, norm: None });
             }
-            // The vector of a whole text is made one long once its windows are joined.
+            // The mean of all windows' vectors is normalised, not each of them.
             "Transformer" | "Normalize" | "Dropout" => {}
             other => {
                 let reason = format!("module `{other}`; Transformer, Pooling, Dense and Normalize are known");
@@ -110,20 +112,21 @@ pub(super) fn embedding(
             }
         }
     }
-    let head =
-        Head { states: vec![trunk.layers()], reads: Reads::Text(poolings), layers, scores: Scores::Raw };
-    Ok(Asked {
-        question: Question::Embedding,
-        head,
-        labels: Vec::new(),
-        positive: Vec::new(),
-        threshold: None,
-    })
+    Ok(LoadedHead::embedding(HeadNetwork {
+        states: vec![encoder.layers()],
+        input: HeadInput::Text(poolings),
+        layers,
+        output: OutputActivation::None,
+    }))
 }
 
-/// Returns how many tokens a text may have by what its trainers say, which may be fewer than there are positions.
-pub(in crate::classify) fn longest(files: &Files, folder: &str) -> Result<Option<usize>, LoadError> {
-    let own: Option<TransformerConfig> = files.json_if_any(&format!("{folder}sentence_bert_config.json"))?;
+/// Returns how many tokens the model was trained on, which may be fewer than it has positions; none where no file says it.
+pub(in crate::classify) fn max_sequence_length(
+    files: &ModelFiles,
+    folder: &str,
+) -> Result<Option<usize>, LoadError> {
+    let own: Option<TransformerModuleConfig> =
+        files.json_if_any(&format!("{folder}sentence_bert_config.json"))?;
     if let Some(longest) = own.and_then(|config| config.max_seq_length) {
         return Ok(Some(longest));
     }
@@ -133,8 +136,8 @@ pub(in crate::classify) fn longest(files: &Files, folder: &str) -> Result<Option
     Ok(longest.map(|longest| longest as usize))
 }
 
-impl PoolingConfig {
-    fn poolings(self, files: &Files, name: &str) -> Result<Vec<Pooling>, LoadError> {
+impl PoolingModuleConfig {
+    fn poolings(self, files: &ModelFiles, name: &str) -> Result<Vec<Pooling>, LoadError> {
         let unsupported = |reason: String| LoadError::Unsupported { path: files.path(name), reason };
         let named = |mode: &serde_json::Value| {
             let mode = mode.as_str().unwrap_or_default();
@@ -156,16 +159,16 @@ impl PoolingConfig {
     }
 }
 
-impl DenseConfig {
-    fn activation(&self, files: &Files, name: &str) -> Result<Then, LoadError> {
+impl DenseModuleConfig {
+    fn activation(&self, files: &ModelFiles, name: &str) -> Result<Activation, LoadError> {
         let whole = self.activation_function.as_deref().unwrap_or("torch.nn.modules.activation.Tanh");
         match whole.rsplit('.').next().unwrap_or_default() {
-            "Identity" => Ok(Then::Nothing),
-            "Tanh" => Ok(Then::Tanh),
-            "ReLU" => Ok(Then::Relu),
-            "GELU" => Ok(Then::Gelu),
-            "Sigmoid" => Ok(Then::Sigmoid),
-            "SiLU" => Ok(Then::Silu),
+            "Identity" => Ok(Activation::Identity),
+            "Tanh" => Ok(Activation::Tanh),
+            "ReLU" => Ok(Activation::Relu),
+            "GELU" => Ok(Activation::Gelu),
+            "Sigmoid" => Ok(Activation::Sigmoid),
+            "SiLU" => Ok(Activation::Silu),
             other => Err(LoadError::Unsupported {
                 path: files.path(name),
                 reason: format!("activation `{other}`"),

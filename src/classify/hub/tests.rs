@@ -13,10 +13,11 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 
 use super::*;
-use crate::classify::answer::Encoder;
-use crate::classify::device::Place;
-use crate::classify::findings::{Question, Questions};
-use crate::classify::model::{Model, Options};
+use crate::classify::backend::ModelBackend;
+use crate::classify::device::ComputeDevice;
+use crate::classify::findings::{ClassifyHead, ClassifyHeads};
+use crate::classify::model::{LoadOptions, LoadedModel};
+use crate::classify::model_parts::HeadSelection;
 use crate::classify::spec::Source;
 use crate::policy::Secret;
 
@@ -170,8 +171,8 @@ impl Hub {
     }
 }
 
-fn open(spec: &HubSpec) -> Snapshot {
-    Snapshot::open(spec, "owner/model", "main").unwrap()
+fn open(spec: &HubSpec) -> RepoSnapshot {
+    RepoSnapshot::open(spec, "owner/model", "main").unwrap()
 }
 
 #[test]
@@ -218,10 +219,10 @@ fn add(files: &mut HashMap<String, Vec<u8>>, folder: &Path, under: &str) {
 #[test]
 fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
-    for (name, question) in [
-        ("sentence-bert-dense", Question::Embedding),
-        ("roberta-guard-shards", Question::Jailbreak),
-        ("xlmr-tokens-bins", Question::Pii),
+    for (name, head) in [
+        ("sentence-bert-dense", ClassifyHead::Embedding),
+        ("roberta-guard-shards", ClassifyHead::Jailbreak),
+        ("xlmr-tokens-bins", ClassifyHead::Pii),
     ] {
         let cache = tempfile::tempdir().unwrap();
         let hub = hub(|seen| {
@@ -231,12 +232,11 @@ fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
         });
         let mut spec = hub.spec(cache.path());
         let load = |spec: &HubSpec, source: &Source| {
-            let place = Place::Kernels;
-            let options =
-                Options { questions: Questions::ALL, placed: Some(question), device: &place, hub: spec };
-            let model = Model::load(source, &options).unwrap();
-            let ids = model.tokens("Is it there?").unwrap().ids;
-            model.run(&[&ids], Questions::ALL).unwrap().remove(0)
+            let device = ComputeDevice::Kernels;
+            let options = LoadOptions { heads: HeadSelection::only(head), device: &device, hub: spec };
+            let model = LoadedModel::load(source, &options).unwrap();
+            let ids = model.tokenize("Is it there?").unwrap().ids;
+            model.run(&[&ids], ClassifyHeads::ALL).unwrap().remove(0)
         };
         let source = Source::Hub { repo: "owner/model".to_owned(), revision: "main".to_owned() };
         let here = load(&spec, &Source::Folder(models.join(name)));
@@ -356,12 +356,12 @@ fn what_is_not_there_is_named() {
     let snapshot = open(&spec);
     assert!(snapshot.get("tokenizer.json").unwrap().is_none());
     assert_eq!(snapshot.absent("tokenizer.json").to_string(), "owner/model@main has no tokenizer.json");
-    let other = Snapshot::open(&spec, "owner/other", "main").unwrap();
+    let other = RepoSnapshot::open(&spec, "owner/other", "main").unwrap();
     let error = other.get("config.json").err().unwrap().to_string();
     assert!(error.contains("owner/other@main"), "{error}");
     let gone = HubSpec { endpoint: "http://127.0.0.1:9".to_owned(), ..spec };
     let error =
-        Snapshot::open(&gone, "owner/new", "main").unwrap().get("config.json").err().unwrap().to_string();
+        RepoSnapshot::open(&gone, "owner/new", "main").unwrap().get("config.json").err().unwrap().to_string();
     assert!(error.starts_with("cannot fetch owner/new: config.json: 127.0.0.1: "), "{error}");
 }
 
@@ -374,7 +374,7 @@ fn no_name_leads_out_of_the_cache() {
         [("../x", "main"), ("a/b/c", "main"), ("", "main"), ("a/b", "../.."), ("a b", "main"), ("a/b", "")]
     {
         assert!(
-            matches!(Snapshot::open(&spec, repo, revision), Err(HubError::Name { .. })),
+            matches!(RepoSnapshot::open(&spec, repo, revision), Err(HubError::Name { .. })),
             "{repo} {revision}"
         );
     }

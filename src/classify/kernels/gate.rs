@@ -3,35 +3,35 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::level::dispatch;
+use super::dispatch::dispatch;
 use super::threads;
-use super::tile::{self, Then, load, store};
+use super::tile::{self, Activation, load, store};
 
 /// Rows one job takes.
 const ROWS: usize = 16;
 
-struct Halves<'a> {
+struct GateJob<'a> {
     rows: &'a [f32],
     out: &'a mut [f32],
     width: usize,
-    then: Then,
+    activation: Activation,
 }
 
 /// Writes `then(left) · right` of each row's halves to `out`: (rows, 2 · width) to (rows, width).
-pub fn gate(rows: &[f32], width: usize, then: Then, out: &mut [f32]) {
+pub fn gate(rows: &[f32], width: usize, activation: Activation, out: &mut [f32]) {
     if width == 0 {
         return;
     }
     if threads() > 1 && out.len() > ROWS * width {
         rows.par_chunks(2 * ROWS * width)
             .zip(out.par_chunks_mut(ROWS * width))
-            .for_each(|(rows, out)| dispatch(Halves { rows, out, width, then }));
+            .for_each(|(rows, out)| dispatch(GateJob { rows, out, width, activation }));
     } else {
-        dispatch(Halves { rows, out, width, then });
+        dispatch(GateJob { rows, out, width, activation });
     }
 }
 
-impl WithSimd for Halves<'_> {
+impl WithSimd for GateJob<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -41,7 +41,7 @@ impl WithSimd for Halves<'_> {
             let (left, right) = row.split_at(self.width);
             for v in 0..self.width.div_ceil(S::F32_LANES) {
                 let mut one = [[load(simd, left, v)]];
-                tile::apply(simd, &mut one, self.then);
+                tile::apply(simd, &mut one, self.activation);
                 store(simd, out, v, simd.mul_f32s(one[0][0], load(simd, right, v)));
             }
         }

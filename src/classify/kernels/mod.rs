@@ -3,8 +3,8 @@
 //! Each function uses the widest instructions that the machine has, as found when the program runs, and all threads of
 //! the pool that it is called in. Knows nothing of tensors, checkpoints, tokens or what the numbers mean.
 //!
-//! A package of its own for one reason: a debug build optimises it, and its arithmetic is unusable without. It is a
-//! module of `classify` in every other way.
+//! A package of its own so that debug builds can optimise it: its arithmetic is unusable without. It is a module of
+//! `classify` in every other way.
 
 #![allow(clippy::inline_always, reason = "wide instructions reach only what is inlined into a dispatch")]
 #![allow(
@@ -12,10 +12,11 @@
     reason = "rows and vectors of a tile are registers, counted by constants"
 )]
 
-mod attend;
+mod aligned;
+mod attention;
+mod dispatch;
+mod dot;
 mod gate;
-mod level;
-mod lines;
 mod norm;
 mod packed;
 mod rope;
@@ -23,12 +24,13 @@ mod rope;
 mod tests;
 mod tile;
 
-pub use attend::{Attention, attend};
+pub use attention::{Attention, attend};
+pub use dot::dot;
 pub use gate::gate;
 pub use norm::{Norm, means};
-pub use packed::{Matrix, Packed};
+pub use packed::{Matrix, PackedMatrix};
 pub use rope::Rope;
-pub use tile::Then;
+pub use tile::Activation;
 
 /// Counts the threads of the pool that this thread belongs to; one where it belongs to none.
 fn threads() -> usize {

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::level::dispatch;
+use super::dispatch::dispatch;
 use super::threads;
 
 /// Lanes of a sum: one running sum cannot be vectorised.
@@ -23,7 +23,7 @@ pub struct Norm {
     pub epsilon: f32,
 }
 
-struct Job<'a> {
+struct NormJob<'a> {
     norm: &'a Norm,
     rows: &'a mut [f32],
     residual: Option<&'a [f32]>,
@@ -35,9 +35,9 @@ impl Norm {
         let width = self.gain.len();
         if threads() > 1 && rows.len() > ALONE {
             let part = part(rows.len(), width);
-            rows.par_chunks_mut(part).for_each(|rows| dispatch(Job { norm: self, rows, residual: None }));
+            rows.par_chunks_mut(part).for_each(|rows| dispatch(NormJob { norm: self, rows, residual: None }));
         } else {
-            dispatch(Job { norm: self, rows, residual: None });
+            dispatch(NormJob { norm: self, rows, residual: None });
         }
     }
 
@@ -47,10 +47,10 @@ impl Norm {
         if threads() > 1 && rows.len() > ALONE {
             let part = part(rows.len(), width);
             rows.par_chunks_mut(part).zip(residual.par_chunks(part)).for_each(|(rows, residual)| {
-                dispatch(Job { norm: self, rows, residual: Some(residual) });
+                dispatch(NormJob { norm: self, rows, residual: Some(residual) });
             });
         } else {
-            dispatch(Job { norm: self, rows, residual: Some(residual) });
+            dispatch(NormJob { norm: self, rows, residual: Some(residual) });
         }
     }
 }
@@ -60,7 +60,7 @@ fn part(elements: usize, width: usize) -> usize {
     (elements / (4 * threads())).max(ALONE / 4).next_multiple_of(width)
 }
 
-impl WithSimd for Job<'_> {
+impl WithSimd for NormJob<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -1,26 +1,26 @@
 //! Matrix products with weights that are packed once: f32, or int8 that is widened to f32 on the way.
 //!
 //! Weights lie in panels of as many columns (outputs) as a tile is wide, each panel by rising input, so that a tile
-//! reads them in order. The products of one panel with a block of rows stay within the first two caches.
+//! reads them in order. The products of one panel with a block of rows stay within the L1 and L2 caches.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::level::{dispatch, is_tall};
-use super::lines::Lines;
+use super::aligned::AlignedBuffer;
+use super::dispatch::{dispatch, is_tall};
 use super::threads;
-use super::tile::{self, Then, Tile, WIDE, load, store};
+use super::tile::{self, Activation, Tile, WIDE, load, store};
 
-/// Inputs taken in one go, so that a panel of them stays in the first cache.
+/// Inputs multiplied at a time, so that a panel of them stays in the L1 cache.
 const DEEP: usize = 384;
 
-/// Rows taken in one go, so that their part of the inputs stays in the second cache.
+/// Rows multiplied at a time, so that their part of the inputs stays in the L2 cache.
 const TALL: usize = 96;
 
-/// Multiplications that are worth a job of their own.
+/// The fewest multiplications that are worth a job of their own.
 const LEAST: usize = 1 << 19;
 
-/// A weight matrix (out, in) as a file keeps it.
+/// A weight matrix (outputs, inputs) as in a file.
 #[derive(Debug, Clone)]
 pub enum Matrix {
     /// Row by row.
@@ -32,22 +32,22 @@ pub enum Matrix {
         /// The weights.
         data: Vec<f32>,
     },
-    /// Row by row, each with what it is to be multiplied by.
+    /// Row by row, quantised, each row with its scale.
     Int8 {
         /// Outputs.
         rows: usize,
         /// Inputs.
         cols: usize,
-        /// The weights before they are multiplied.
+        /// The quantised weights.
         data: Vec<i8>,
-        /// The factor of each row.
+        /// What each row is multiplied by.
         scale: Vec<f32>,
     },
 }
 
 /// A weight matrix laid out for products, with its bias.
 #[derive(Debug)]
-pub struct Packed {
+pub struct PackedMatrix {
     outputs: usize,
     inputs: usize,
     /// Columns of a panel.
@@ -59,7 +59,18 @@ pub struct Packed {
 }
 
 impl Matrix {
-    /// Returns (out, in).
+    /// Returns the weights row by row, int8 multiplied out.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32 { data, .. } => data,
+            Self::Int8 { cols, data, scale, .. } => {
+                let rows = data.chunks_exact(cols.max(1)).zip(&scale);
+                rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(*x) * scale)).collect()
+            }
+        }
+    }
+
+    /// Returns rows (outputs) and columns (inputs).
     pub fn dims(&self) -> (usize, usize) {
         match self {
             Self::F32 { rows, cols, .. } | Self::Int8 { rows, cols, .. } => (*rows, *cols),
@@ -69,17 +80,17 @@ impl Matrix {
 
 #[derive(Debug)]
 enum Panels {
-    F32(Lines),
+    F32(AlignedBuffer),
     Int8(Vec<i8>),
 }
 
 /// Part of a product: all of `rows` times the panels that `out` has room for, from panel `first` on.
-struct Part<'a, 'b> {
-    packed: &'a Packed,
+struct ProductJob<'a, 'b> {
+    packed: &'a PackedMatrix,
     first: usize,
     rows: &'a [f32],
     out: &'a mut [&'b mut [f32]],
-    then: Then,
+    activation: Activation,
 }
 
 struct PanelWidth;
@@ -93,7 +104,7 @@ impl WithSimd for PanelWidth {
     }
 }
 
-impl Packed {
+impl PackedMatrix {
     /// Packs a matrix and, where there is one, the bias of its outputs.
     pub fn new(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
         let panel = dispatch(PanelWidth);
@@ -106,7 +117,7 @@ impl Packed {
         }
         let weights = match matrix {
             Matrix::F32 { data, .. } => {
-                let mut all = Lines::zeros(filled * inputs);
+                let mut all = AlignedBuffer::zeros(filled * inputs);
                 pack(data, inputs, panel, all.get_mut());
                 Panels::F32(all)
             }
@@ -120,25 +131,25 @@ impl Packed {
         Self { outputs, inputs, panel, weights, scale, bias: full_bias }
     }
 
-    /// Counts the outputs.
+    /// Returns how many outputs a row has.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// Counts the inputs.
+    /// Returns how many inputs a row has.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Writes `then(rows · weightsᵀ + bias)` to `out`: (rows, in) and (rows, out), row by row.
-    pub fn multiply(&self, rows: &[f32], out: &mut [f32], then: Then) {
+    pub fn multiply(&self, rows: &[f32], out: &mut [f32], activation: Activation) {
         if self.outputs == 0 {
             return;
         }
         let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(self.outputs).collect();
         let columns = self.columns_of_a_job(out.len());
         if columns >= self.outputs && out.len() <= TALL || threads() == 1 {
-            dispatch(Part { packed: self, first: 0, rows, out: &mut out, then });
+            dispatch(ProductJob { packed: self, first: 0, rows, out: &mut out, activation });
             return;
         }
         let mut jobs = Vec::new();
@@ -155,7 +166,7 @@ impl Packed {
             );
         }
         jobs.into_par_iter().for_each(|(first, rows, mut out)| {
-            dispatch(Part { packed: self, first, rows, out: &mut out, then });
+            dispatch(ProductJob { packed: self, first, rows, out: &mut out, activation });
         });
     }
 
@@ -180,12 +191,12 @@ fn pack<T: Copy>(data: &[T], inputs: usize, panel: usize, into: &mut [T]) {
     }
 }
 
-impl WithSimd for Part<'_, '_> {
+impl WithSimd for ProductJob<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let mut widened = Lines::default();
+        let mut widened = AlignedBuffer::default();
         let inputs = self.packed.inputs;
         let steps = inputs.div_ceil(DEEP).max(1);
         let deep = inputs.div_ceil(steps);
@@ -202,7 +213,7 @@ impl WithSimd for Part<'_, '_> {
                     let columns = self.packed.columns::<S>(panel, depth.clone(), &mut widened);
                     let mut row = top;
                     while row < bottom {
-                        let block = Block { depth: depth.clone(), column, panel, last };
+                        let block = TileBlock { depth: depth.clone(), column, panel, last };
                         row += self.tiles(simd, row, bottom, &block, columns);
                     }
                     column += self.packed.panel;
@@ -214,14 +225,14 @@ impl WithSimd for Part<'_, '_> {
 }
 
 /// Which part of the inputs and of the outputs a tile stands for.
-struct Block {
+struct TileBlock {
     depth: std::ops::Range<usize>,
     column: usize,
     panel: usize,
     last: bool,
 }
 
-impl Part<'_, '_> {
+impl ProductJob<'_, '_> {
     /// Computes the tile of as many rows as registers and `bottom` allow; returns how many.
     #[inline(always)]
     fn tiles<S: Simd>(
@@ -229,7 +240,7 @@ impl Part<'_, '_> {
         simd: S,
         row: usize,
         bottom: usize,
-        block: &Block,
+        block: &TileBlock,
         columns: &[[S::f32s; WIDE]],
     ) -> usize {
         let left = bottom - row;
@@ -259,10 +270,10 @@ impl Part<'_, '_> {
         &mut self,
         simd: S,
         row: usize,
-        block: &Block,
+        block: &TileBlock,
         columns: &[[S::f32s; WIDE]],
     ) {
-        let Block { depth, column, panel, last } = block;
+        let TileBlock { depth, column, panel, last } = block;
         let inputs = self.packed.inputs;
         let mut sums: Tile<S, R, WIDE> = [[simd.splat_f32s(0.0); WIDE]; R];
         if depth.start > 0 {
@@ -287,7 +298,7 @@ impl Part<'_, '_> {
                     sums[r][v] = simd.mul_add_e_f32s(sums[r][v], scale, bias);
                 }
             }
-            tile::apply(simd, &mut sums, self.then);
+            tile::apply(simd, &mut sums, self.activation);
         }
         for r in 0..R {
             let out = &mut self.out[row + r][*column..];
@@ -298,14 +309,14 @@ impl Part<'_, '_> {
     }
 }
 
-impl Packed {
+impl PackedMatrix {
     /// Returns the panel's columns for some of the inputs, in `widened` where they have to be.
     #[inline(always)]
     fn columns<'a, S: Simd>(
         &'a self,
         panel: usize,
         depth: std::ops::Range<usize>,
-        widened: &'a mut Lines,
+        widened: &'a mut AlignedBuffer,
     ) -> &'a [[S::f32s; WIDE]] {
         let from = (panel * self.inputs + depth.start) * self.panel;
         let len = depth.len() * self.panel;

@@ -22,12 +22,12 @@ impl Rope {
         }
     }
 
-    /// Counts the positions there are angles for.
+    /// Returns how many positions there are angles for.
     pub fn positions(&self) -> usize {
         self.cosines.len() / self.half.max(1)
     }
 
-    /// Counts a head's columns.
+    /// Returns how many columns a head has.
     pub fn size(&self) -> usize {
         2 * self.half
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::level::forced::{self, Width};
+use super::dispatch::forced::{self, Width};
 use super::*;
 
 /// Stand for a number of threads: vectors of four or sixteen numbers.
@@ -42,29 +42,29 @@ fn erf(x: f64) -> f64 {
     sum * 2.0 / std::f64::consts::PI.sqrt()
 }
 
-fn activated(x: f64, then: Then) -> f64 {
-    match then {
-        Then::Nothing => x,
-        Then::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
-        Then::GeluTanh => {
+fn activated(x: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::Identity => x,
+        Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
+        Activation::GeluTanh => {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
         }
-        Then::Relu => x.max(0.0),
-        Then::Silu => x / (1.0 + (-x).exp()),
-        Then::Tanh => x.tanh(),
-        Then::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::Relu => x.max(0.0),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
     }
 }
 
-fn thens() -> impl Strategy<Value = Then> {
+fn activations() -> impl Strategy<Value = Activation> {
     prop::sample::select(vec![
-        Then::Nothing,
-        Then::Gelu,
-        Then::GeluTanh,
-        Then::Relu,
-        Then::Silu,
-        Then::Tanh,
-        Then::Sigmoid,
+        Activation::Identity,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
     ])
 }
 
@@ -81,30 +81,37 @@ fn matrix(rows: usize, cols: usize, is_float: bool, seed: u64) -> (Matrix, Vec<f
     (Matrix::Int8 { rows, cols, data, scale }, plain)
 }
 
-fn product(rows: &[f32], weights: &[f64], bias: Option<&[f32]>, cols: usize, then: Then) -> Vec<f64> {
+fn product(
+    rows: &[f32],
+    weights: &[f64],
+    bias: Option<&[f32]>,
+    cols: usize,
+    activation: Activation,
+) -> Vec<f64> {
     let mut out = Vec::new();
     for row in rows.chunks_exact(cols) {
         for (output, weights) in weights.chunks_exact(cols).enumerate() {
             let sum: f64 = row.iter().zip(weights).map(|(x, w)| f64::from(*x) * w).sum();
-            out.push(activated(sum + bias.map_or(0.0, |bias| f64::from(bias[output])), then));
+            out.push(activated(sum + bias.map_or(0.0, |bias| f64::from(bias[output])), activation));
         }
     }
     out
 }
 
-fn mixed(asked: &Attention<'_>) -> Vec<f64> {
-    let width = asked.heads * asked.size;
-    let half = asked.size / 2;
-    let tokens = asked.qkv.len() / (3 * width);
+fn mixed(attention: &Attention<'_>) -> Vec<f64> {
+    let width = attention.heads * attention.size;
+    let half = attention.size / 2;
+    let tokens = attention.qkv.len() / (3 * width);
     let mut out = vec![0.0; tokens * width];
-    for text in asked.starts.windows(2) {
-        for head in 0..asked.heads {
+    for text in attention.starts.windows(2) {
+        for head in 0..attention.heads {
             let part = |token: usize, which: usize| -> Vec<f64> {
-                let from = ((text[0] + token) * 3 + which) * width + head * asked.size;
-                let plain: Vec<f64> = asked.qkv[from..][..asked.size].iter().map(|x| f64::from(*x)).collect();
-                let Some(rope) = asked.rope.filter(|_| which < 2) else { return plain };
+                let from = ((text[0] + token) * 3 + which) * width + head * attention.size;
+                let plain: Vec<f64> =
+                    attention.qkv[from..][..attention.size].iter().map(|x| f64::from(*x)).collect();
+                let Some(rope) = attention.rope.filter(|_| which < 2) else { return plain };
                 let turn = |at: usize| rope.angle(token, at % half);
-                (0..asked.size)
+                (0..attention.size)
                     .map(|at| {
                         let (cos, sin) = turn(at);
                         let other = if at < half { -plain[at + half] } else { plain[at - half] };
@@ -115,16 +122,16 @@ fn mixed(asked: &Attention<'_>) -> Vec<f64> {
             let length = text[1] - text[0];
             for query in 0..length {
                 let asking = part(query, 0);
-                let near = |key: &usize| asked.reach.is_none_or(|reach| key.abs_diff(query) <= reach);
+                let near = |key: &usize| attention.reach.is_none_or(|reach| key.abs_diff(query) <= reach);
                 let shares: Vec<(usize, f64)> = (0..length)
                     .filter(near)
                     .map(|key| {
                         let score: f64 = asking.iter().zip(part(key, 1)).map(|(x, y)| x * y).sum();
-                        (key, (score / (asked.size as f64).sqrt()).exp())
+                        (key, (score / (attention.size as f64).sqrt()).exp())
                     })
                     .collect();
                 let all: f64 = shares.iter().map(|(_, share)| share).sum();
-                let into = &mut out[(text[0] + query) * width + head * asked.size..][..asked.size];
+                let into = &mut out[(text[0] + query) * width + head * attention.size..][..attention.size];
                 for (key, share) in shares {
                     for (to, x) in into.iter_mut().zip(part(key, 2)) {
                         *to += share / all * x;
@@ -145,9 +152,9 @@ fn starts(lengths: &[usize]) -> Vec<usize> {
     starts
 }
 
-fn attended(asked: Attention<'_>) -> Vec<f32> {
-    let mut out = vec![f32::NAN; asked.qkv.len() / 3];
-    attend(asked, &mut out);
+fn attended(attention: Attention<'_>) -> Vec<f32> {
+    let mut out = vec![f32::NAN; attention.qkv.len() / 3];
+    attend(attention, &mut out);
     out
 }
 
@@ -176,7 +183,7 @@ proptest! {
     #[test]
     fn a_product_is_the_sum_of_products_whatever_the_shape(
         count in 0usize..70, inputs in 1usize..100, outputs in 1usize..90, is_float: bool, with_bias: bool,
-        then in thens(), threads in ways(), seed: u64,
+        activation in activations(), threads in ways(), seed: u64,
     ) {
         let seed = seed >> 1;
         let (matrix, plain) = matrix(outputs, inputs, is_float, seed);
@@ -184,8 +191,8 @@ proptest! {
         let bias = with_bias.then_some(bias.as_slice());
         let rows = numbers(count * inputs, seed + 3);
         let mut out = vec![f32::NAN; count * outputs];
-        within(threads, || Packed::new(&matrix, bias).multiply(&rows, &mut out, then));
-        assert_near(&out, &product(&rows, &plain, bias, inputs, then), 1e-5);
+        within(threads, || PackedMatrix::new(&matrix, bias).multiply(&rows, &mut out, activation));
+        assert_near(&out, &product(&rows, &plain, bias, inputs, activation), 1e-5);
     }
 
     #[test]
@@ -197,9 +204,9 @@ proptest! {
         let qkv: Vec<f32> = numbers(starts[lengths.len()] * 3 * heads * size, seed).iter().map(|x| 3.0 * x).collect();
         let rope = Rope::new(&(0..half).map(|at| 1.0 / (1.0 + at as f32)).collect::<Vec<_>>(), 70, 1.1);
         let rope = turned.then_some(&rope);
-        let asked = Attention { qkv: &qkv, starts: &starts, heads, size, rope, reach };
-        let out = within(threads, || attended(asked));
-        assert_near(&out, &mixed(&asked), 2e-5);
+        let attention = Attention { qkv: &qkv, starts: &starts, heads, size, rope, reach };
+        let out = within(threads, || attended(attention));
+        assert_near(&out, &mixed(&attention), 2e-5);
     }
 
     #[test]
@@ -230,14 +237,14 @@ proptest! {
 
     #[test]
     fn a_gate_multiplies_what_is_activated_by_the_rest(
-        count in 0usize..40, width in 1usize..50, then in thens(), threads in ways(), seed: u64,
+        count in 0usize..40, width in 1usize..50, activation in activations(), threads in ways(), seed: u64,
     ) {
         let rows: Vec<f32> = numbers(2 * count * width, seed).iter().map(|x| 6.0 * x).collect();
         let mut out = vec![f32::NAN; count * width];
-        within(threads, || gate(&rows, width, then, &mut out));
+        within(threads, || gate(&rows, width, activation, &mut out));
         let want: Vec<f64> = rows
             .chunks_exact(2 * width)
-            .flat_map(|row| (0..width).map(|at| activated(f64::from(row[at]), then) * f64::from(row[width + at])))
+            .flat_map(|row| (0..width).map(|at| activated(f64::from(row[at]), activation) * f64::from(row[width + at])))
             .collect();
         assert_near(&out, &want, 1e-5);
     }
@@ -251,8 +258,10 @@ fn a_product_taller_and_deeper_than_one_block_is_still_the_sum() {
         let (matrix, plain) = matrix(outputs, inputs, is_float, 9);
         let (rows, bias) = (numbers(count * inputs, 4), numbers(outputs, 5));
         let mut out = vec![f32::NAN; count * outputs];
-        within(threads, || Packed::new(&matrix, Some(&bias)).multiply(&rows, &mut out, Then::Nothing));
-        assert_near(&out, &product(&rows, &plain, Some(&bias), inputs, Then::Nothing), 1e-4);
+        within(threads, || {
+            PackedMatrix::new(&matrix, Some(&bias)).multiply(&rows, &mut out, Activation::Identity)
+        });
+        assert_near(&out, &product(&rows, &plain, Some(&bias), inputs, Activation::Identity), 1e-4);
     }
 }
 
@@ -269,9 +278,9 @@ fn attention_over_more_keys_than_a_block_is_the_same_softmax() {
     }
     let rope = Rope::new(&[1.0, 0.3, 0.1, 0.01], 700, 1.0);
     for (rope, reach) in [(None, None), (None, Some(64)), (Some(&rope), Some(300)), (Some(&rope), None)] {
-        let asked = Attention { qkv: &qkv, starts: &starts, heads, size, rope, reach };
+        let attention = Attention { qkv: &qkv, starts: &starts, heads, size, rope, reach };
         for threads in [0, 3, FOUR, SIXTEEN] {
-            assert_near(&within(threads, || attended(asked)), &mixed(&asked), 1e-4);
+            assert_near(&within(threads, || attended(attention)), &mixed(&attention), 1e-4);
         }
     }
 }
@@ -284,8 +293,9 @@ fn scores_far_apart_choose_one_value_and_none_overflow() {
         for row in qkv.chunks_exact_mut(3 * size) {
             row[..2 * size].iter_mut().for_each(|x| *x *= large);
         }
-        let asked = Attention { qkv: &qkv, starts: &[0, tokens], heads: 1, size, rope: None, reach: None };
-        let out = attended(asked);
+        let attention =
+            Attention { qkv: &qkv, starts: &[0, tokens], heads: 1, size, rope: None, reach: None };
+        let out = attended(attention);
         assert!(out.iter().all(|x| x.is_finite() && x.abs() <= 1.0), "{large}");
     }
 }
@@ -294,21 +304,28 @@ fn scores_far_apart_choose_one_value_and_none_overflow() {
 fn what_is_no_number_stays_in_its_row_and_in_its_text() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let (matrix, _) = matrix(20, 12, false, 1);
-        let packed = Packed::new(&matrix, None);
-        for then in [Then::Nothing, Then::Gelu, Then::GeluTanh, Then::Silu, Then::Tanh, Then::Sigmoid] {
+        let packed = PackedMatrix::new(&matrix, None);
+        for activation in [
+            Activation::Identity,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+        ] {
             let mut rows = numbers(9 * 12, 2);
             rows[4 * 12 + 3] = f32::NAN;
             let mut out = vec![0.0; 9 * 20];
-            packed.multiply(&rows, &mut out, then);
+            packed.multiply(&rows, &mut out, activation);
             for (at, row) in out.chunks_exact(20).enumerate() {
-                assert!(row.iter().all(|x| x.is_nan() == (at == 4)), "{then:?} {row:?}");
+                assert!(row.iter().all(|x| x.is_nan() == (at == 4)), "{activation:?} {row:?}");
             }
         }
         let mut qkv = numbers(30 * 3 * 8, 5);
         qkv[12 * 3 * 8 + 1] = bad;
-        let asked =
+        let attention =
             Attention { qkv: &qkv, starts: &[0, 10, 20, 30], heads: 1, size: 8, rope: None, reach: None };
-        let out = attended(asked);
+        let out = attended(attention);
         for (at, row) in out.chunks_exact(8).enumerate() {
             assert_eq!(row.iter().any(|x| !x.is_finite()), at == 12, "{bad} {at} {row:?}");
         }
@@ -326,17 +343,24 @@ fn what_is_no_number_stays_in_its_row_and_in_its_text() {
 fn activations_hold_over_the_whole_range() {
     let xs: Vec<f32> = (-4_000..=4_000).map(|x| x as f32 / 100.0).collect();
     let ones = vec![1.0; xs.len()];
-    for then in [Then::Nothing, Then::Gelu, Then::GeluTanh, Then::Relu, Then::Silu, Then::Tanh, Then::Sigmoid]
-    {
+    for activation in [
+        Activation::Identity,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
         let rows = [xs.clone(), ones.clone()].concat();
         let mut out = vec![0.0; xs.len()];
-        gate(&rows, xs.len(), then, &mut out);
-        assert!(out[0].abs() < 1e-6 || then == Then::Nothing || then == Then::Tanh);
+        gate(&rows, xs.len(), activation, &mut out);
+        assert!(out[0].abs() < 1e-6 || activation == Activation::Identity || activation == Activation::Tanh);
         for (x, got) in xs.iter().zip(out) {
-            let want = activated(f64::from(*x), then);
+            let want = activated(f64::from(*x), activation);
             assert!(
                 (f64::from(got) - want).abs() < 3e-6 * want.abs().max(1.0),
-                "{then:?} {x}: {got} against {want}"
+                "{activation:?} {x}: {got} against {want}"
             );
         }
     }
@@ -353,9 +377,9 @@ fn a_mean_is_that_of_its_own_texts_rows() {
 #[test]
 fn nothing_comes_of_no_rows() {
     let (matrix, _) = matrix(5, 7, true, 1);
-    Packed::new(&matrix, None).multiply(&[], &mut [], Then::Gelu);
-    let asked = Attention { qkv: &[], starts: &[0], heads: 2, size: 4, rope: None, reach: None };
-    attend(asked, &mut []);
-    attend(Attention { starts: &[0, 0], ..asked }, &mut []);
-    gate(&[], 3, Then::Silu, &mut []);
+    PackedMatrix::new(&matrix, None).multiply(&[], &mut [], Activation::Gelu);
+    let attention = Attention { qkv: &[], starts: &[0], heads: 2, size: 4, rope: None, reach: None };
+    attend(attention, &mut []);
+    attend(Attention { starts: &[0, 0], ..attention }, &mut []);
+    gate(&[], 3, Activation::Silu, &mut []);
 }

@@ -7,9 +7,9 @@ use pulp::Simd;
 
 /// What follows a product element by element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum Activation {
     /// Leaves it as it is.
-    Nothing,
+    Identity,
     /// `x · Φ(x)`.
     Gelu,
     /// GELU through the hyperbolic tangent.
@@ -54,26 +54,30 @@ pub(super) fn multiply<S: Simd, const R: usize, const V: usize>(
     sums
 }
 
-/// Applies `then` to every sum.
+/// Applies `activation` to every sum.
 #[inline(always)]
-pub(super) fn apply<S: Simd, const R: usize, const V: usize>(simd: S, sums: &mut Tile<S, R, V>, then: Then) {
-    match then {
-        Then::Nothing => {}
-        Then::Gelu => {
+pub(super) fn apply<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sums: &mut Tile<S, R, V>,
+    activation: Activation,
+) {
+    match activation {
+        Activation::Identity => {}
+        Activation::Gelu => {
             for row in sums {
                 for x in row {
                     *x = gelu(simd, *x);
                 }
             }
         }
-        Then::GeluTanh => {
+        Activation::GeluTanh => {
             for row in sums {
                 for x in row {
                     *x = gelu_tanh(simd, *x);
                 }
             }
         }
-        Then::Relu => {
+        Activation::Relu => {
             let zero = simd.splat_f32s(0.0);
             for row in sums {
                 for x in row {
@@ -81,21 +85,21 @@ pub(super) fn apply<S: Simd, const R: usize, const V: usize>(simd: S, sums: &mut
                 }
             }
         }
-        Then::Silu => {
+        Activation::Silu => {
             for row in sums {
                 for x in row {
                     *x = simd.mul_f32s(*x, sigmoid(simd, *x));
                 }
             }
         }
-        Then::Tanh => {
+        Activation::Tanh => {
             for row in sums {
                 for x in row {
                     *x = tanh(simd, *x);
                 }
             }
         }
-        Then::Sigmoid => {
+        Activation::Sigmoid => {
             for row in sums {
                 for x in row {
                     *x = sigmoid(simd, *x);

@@ -4,22 +4,22 @@
 
 use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
 
-use signalbox_kernels::{self as kernels, Attention, Norm, Packed, Rope, Then};
+use signalbox_kernels::{self as kernels, Activation, Attention, Norm, PackedMatrix, Rope};
 
 /// Returns `then(rows · weightsᵀ + bias)`: (rows, in) to (rows, out).
-pub(super) fn product(weights: &Packed, rows: &Tensor, then: Then) -> Result<Tensor> {
-    let (count, out) = multiply(weights, rows, then)?;
+pub(super) fn product(weights: &PackedMatrix, rows: &Tensor, activation: Activation) -> Result<Tensor> {
+    let (count, out) = multiply(weights, rows, activation)?;
     Tensor::from_vec(out, (count, weights.outputs()), &Device::Cpu)
 }
 
 /// Returns the norm of `rows · weightsᵀ + bias + residual`.
 pub(super) fn product_add_norm(
-    weights: &Packed,
+    weights: &PackedMatrix,
     rows: &Tensor,
     residual: &Tensor,
     norm: &Norm,
 ) -> Result<Tensor> {
-    let (count, mut out) = multiply(weights, rows, Then::Nothing)?;
+    let (count, mut out) = multiply(weights, rows, Activation::Identity)?;
     if residual.dims() != [count, weights.outputs()] || norm.gain.len() != weights.outputs() {
         bail!("a residual of {:?} for ({count}, {}) rows", residual.shape(), weights.outputs());
     }
@@ -39,11 +39,11 @@ pub(super) fn normalize(rows: &Tensor, norm: &Norm) -> Result<Tensor> {
 }
 
 /// Returns `then(left) · right` of each row's halves.
-pub(super) fn gated(rows: &Tensor, then: Then) -> Result<Tensor> {
+pub(super) fn gated(rows: &Tensor, activation: Activation) -> Result<Tensor> {
     let (count, width) = rows.dims2()?;
     let half = width / 2;
     let mut out = vec![0.0; count * half];
-    slice(rows, |rows| kernels::gate(rows, half, then, &mut out))?;
+    slice(rows, |rows| kernels::gate(rows, half, activation, &mut out))?;
     Tensor::from_vec(out, (count, half), &Device::Cpu)
 }
 
@@ -83,13 +83,13 @@ pub(super) fn means(rows: &Tensor, starts: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(out, (texts, width), &Device::Cpu)
 }
 
-fn multiply(weights: &Packed, rows: &Tensor, then: Then) -> Result<(usize, Vec<f32>)> {
+fn multiply(weights: &PackedMatrix, rows: &Tensor, activation: Activation) -> Result<(usize, Vec<f32>)> {
     let (count, inputs) = rows.dims2()?;
     if inputs != weights.inputs() {
         bail!("rows of {inputs} columns, the weights take {}", weights.inputs());
     }
     let mut out = vec![0.0; count * weights.outputs()];
-    slice(rows, |rows| weights.multiply(rows, &mut out, then))?;
+    slice(rows, |rows| weights.multiply(rows, &mut out, activation))?;
     Ok((count, out))
 }
 

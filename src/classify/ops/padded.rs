@@ -1,61 +1,62 @@
 //! Attention as tensor operations: texts of similar length padded to one another.
 //!
-//! What depends on the texts' lengths alone is made once for a batch: the order in which rows are gathered, and what
-//! hides what. Knows nothing of layers.
+//! What depends on the texts' lengths alone is made once for a batch: the order in which rows are gathered, and the
+//! masks. Knows nothing of layers.
 
 use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::ops::softmax_last_dim;
-use candle_nn::rotary_emb::rope as turned;
+use candle_nn::rotary_emb;
 
-use super::tensors::Rope;
-use crate::classify::device::Engine;
+use super::AttentionShape;
+use super::tensors::{Qkv, TensorRope};
+use crate::classify::device::TensorEngine;
 
-/// Texts stand side by side whose lengths differ by at most this share of the longest one.
-const MOST_PADDING: f64 = 0.25;
+/// Texts are padded to one another whose lengths differ by at most this share of the longest one.
+const MAX_PADDING: f64 = 0.25;
 
 /// Scores of more elements than this are computed a block of queries at a time.
-const MOST_SCORES: usize = 1 << 26;
+const MAX_SCORES: usize = 1 << 26;
 
 /// A batch in groups of texts of similar length.
-pub(super) struct Padded {
-    heads: usize,
-    size: usize,
-    /// Which rows of a head's width each group takes: its queries, keys and values, each (texts, heads, positions).
+pub(super) struct PaddedAttention {
+    shape: AttentionShape,
+    /// Which rows, of a head's width, each group takes: its queries, keys and values, each (texts, heads, positions).
     rows: Tensor,
-    /// Where the groups' results of each token's heads stand.
-    places: Tensor,
-    groups: Vec<Group>,
+    /// Which rows of the groups' results, one after the other, are each token's heads.
+    token_rows: Tensor,
+    groups: Vec<PaddedGroup>,
 }
 
-struct Group {
+struct PaddedGroup {
     texts: usize,
     longest: usize,
-    /// For each way in which layers see.
-    blocks: Vec<Vec<Block>>,
+    /// For each attention pattern.
+    blocks: Vec<Vec<QueryBlock>>,
 }
 
 /// Queries whose scores are computed together.
-struct Block {
+struct QueryBlock {
     first: usize,
     queries: usize,
-    /// The keys that they may see.
+    /// The first key that one of them may see, and the one after the last.
     low: usize,
     high: usize,
     /// What to add to the scores (texts, heads, queries, keys): minus infinity where a query may not look.
     mask: Option<Tensor>,
 }
 
-impl Padded {
-    /// Lays out texts for layers that see so far.
+impl PaddedAttention {
+    /// Lays out texts for attention that reaches so many tokens to either side.
     pub(super) fn new(
         starts: &[usize],
-        (heads, size): (usize, usize),
+        shape: AttentionShape,
         reaches: &[Option<usize>],
-        engine: &Engine,
+        engine: &TensorEngine,
     ) -> Result<Self> {
+        let AttentionShape { heads, .. } = shape;
         let tokens = starts.last().copied().unwrap_or(0);
         let mut rows = Vec::with_capacity(3 * heads * tokens);
-        let mut places = vec![0u32; heads * tokens];
+        let mut token_rows = vec![0u32; heads * tokens];
         let mut padded = 0;
         let mut groups = Vec::new();
         for texts in groups_by_length(starts) {
@@ -74,55 +75,62 @@ impl Padded {
                 for head in 0..heads {
                     let from = padded + (text * heads + head) * longest;
                     for at in 0..*length {
-                        places[(start + at) * heads + head] = (from + at) as u32;
+                        token_rows[(start + at) * heads + head] = (from + at) as u32;
                     }
                 }
             }
             padded += spans.len() * heads * longest;
             let lengths: Vec<usize> = spans.iter().map(|(_, length)| *length).collect();
-            groups.push(Group::new(&lengths, longest, heads, reaches, engine)?);
+            groups.push(PaddedGroup::new(&lengths, longest, heads, reaches, engine)?);
         }
         Ok(Self {
-            heads,
-            size,
+            shape,
             rows: Tensor::from_vec(rows, 3 * padded, &engine.device)?,
-            places: Tensor::from_vec(places, heads * tokens, &engine.device)?,
+            token_rows: Tensor::from_vec(token_rows, heads * tokens, &engine.device)?,
             groups,
         })
     }
 
     /// Takes (tokens, 3 · width), returns (tokens, width).
-    pub(super) fn attention(&self, qkv: &Tensor, way: usize, rope: Option<&Rope>) -> Result<Tensor> {
+    pub(super) fn attention(
+        &self,
+        qkv: &Tensor,
+        pattern: usize,
+        rope: Option<&TensorRope>,
+    ) -> Result<Tensor> {
         let (tokens, columns) = qkv.dims2()?;
-        let width = self.heads * self.size;
-        if columns != 3 * width || tokens * self.heads != self.places.elem_count() {
+        let AttentionShape { heads, head_size } = self.shape;
+        let width = heads * head_size;
+        if columns != 3 * width || tokens * heads != self.token_rows.elem_count() {
             bail!("queries, keys and values of ({tokens}, {columns}) for another batch");
         }
-        let parts = qkv.reshape((tokens * 3 * self.heads, self.size))?.index_select(&self.rows, 0)?;
+        let parts = qkv.reshape((tokens * 3 * heads, head_size))?.index_select(&self.rows, 0)?;
         let mut mixed = Vec::with_capacity(self.groups.len());
         let mut from = 0;
         for group in &self.groups {
-            let count = group.texts * self.heads * group.longest;
+            let count = group.texts * heads * group.longest;
             let parts = parts.narrow(0, from, 3 * count)?;
-            mixed.push(group.attention(&parts, (self.heads, self.size), way, rope)?);
+            mixed.push(group.attention(&parts, self.shape, pattern, rope)?);
             from += 3 * count;
         }
-        Tensor::cat(&mixed, 0)?.index_select(&self.places, 0)?.reshape((tokens, width))
+        Tensor::cat(&mixed, 0)?.index_select(&self.token_rows, 0)?.reshape((tokens, width))
     }
 }
 
-impl Group {
+impl PaddedGroup {
     fn new(
         lengths: &[usize],
         longest: usize,
         heads: usize,
         reaches: &[Option<usize>],
-        engine: &Engine,
+        engine: &TensorEngine,
     ) -> Result<Self> {
-        let most = (MOST_SCORES / (lengths.len() * heads * longest).max(1)).max(1);
+        let most = (MAX_SCORES / (lengths.len() * heads * longest).max(1)).max(1);
         let blocks = reaches.iter().map(|reach| {
             let firsts = (0..longest).step_by(most);
-            firsts.map(|first| Block::new(lengths, longest, first..longest.min(first + most), *reach, engine))
+            firsts.map(|first| {
+                QueryBlock::new(lengths, longest, first..longest.min(first + most), *reach, engine)
+            })
         });
         let blocks = blocks.map(Iterator::collect::<Result<_>>).collect::<Result<_>>()?;
         Ok(Self { texts: lengths.len(), longest, blocks })
@@ -132,33 +140,35 @@ impl Group {
     fn attention(
         &self,
         parts: &Tensor,
-        (heads, size): (usize, usize),
-        way: usize,
-        rope: Option<&Rope>,
+        shape: AttentionShape,
+        pattern: usize,
+        rope: Option<&TensorRope>,
     ) -> Result<Tensor> {
+        let AttentionShape { heads, head_size } = shape;
         let all = self.texts * heads;
         let count = all * self.longest;
-        let mut pairs = parts.narrow(0, 0, 2 * count)?.reshape((1, 2 * all, self.longest, size))?;
+        let mut pairs = parts.narrow(0, 0, 2 * count)?.reshape((1, 2 * all, self.longest, head_size))?;
         if let Some(rope) = rope {
-            pairs = turned(&pairs, &rope.cos, &rope.sin)?;
+            pairs = rotary_emb::rope(&pairs, &rope.cos, &rope.sin)?;
         }
         let pairs = pairs.squeeze(0)?;
-        let query = (pairs.narrow(0, 0, all)? * (size as f64).powf(-0.5))?;
+        let query = (pairs.narrow(0, 0, all)? * (head_size as f64).powf(-0.5))?;
         let key = pairs.narrow(0, all, all)?;
-        let value = parts.narrow(0, 2 * count, count)?.reshape((all, self.longest, size))?;
-        let Some(blocks) = self.blocks.get(way) else { bail!("no block for the way {way}") };
-        let mixed = blocks.iter().map(|block| block.attention((&query, &key, &value), self.texts));
-        Tensor::cat(&mixed.collect::<Result<Vec<_>>>()?, 1)?.reshape((count, size))
+        let value = parts.narrow(0, 2 * count, count)?.reshape((all, self.longest, head_size))?;
+        let Some(blocks) = self.blocks.get(pattern) else { bail!("there is no attention pattern {pattern}") };
+        let qkv = Qkv { query, key, value };
+        let mixed = blocks.iter().map(|block| block.attention(&qkv, self.texts));
+        Tensor::cat(&mixed.collect::<Result<Vec<_>>>()?, 1)?.reshape((count, head_size))
     }
 }
 
-impl Block {
+impl QueryBlock {
     fn new(
         lengths: &[usize],
         longest: usize,
         queries: std::ops::Range<usize>,
         reach: Option<usize>,
-        engine: &Engine,
+        engine: &TensorEngine,
     ) -> Result<Self> {
         let reach = reach.unwrap_or(longest);
         let (low, high) =
@@ -176,17 +186,17 @@ impl Block {
     }
 
     /// Takes (texts · heads, positions, head width) each, returns as much of the queries' positions as it has.
-    fn attention(&self, (query, key, value): (&Tensor, &Tensor, &Tensor), texts: usize) -> Result<Tensor> {
+    fn attention(&self, qkv: &Qkv, texts: usize) -> Result<Tensor> {
         let keys = self.high - self.low;
-        let query = query.narrow(1, self.first, self.queries)?;
-        let key = key.narrow(1, self.low, keys)?.transpose(1, 2)?;
+        let query = qkv.query.narrow(1, self.first, self.queries)?;
+        let key = qkv.key.narrow(1, self.low, keys)?.transpose(1, 2)?;
         let mut scores = query.matmul(&key)?;
         if let Some(mask) = &self.mask {
             let heads = scores.dim(0)? / texts;
             let shape = (texts, heads, self.queries, keys);
             scores = scores.reshape(shape)?.broadcast_add(mask)?.reshape(((), self.queries, keys))?;
         }
-        softmax_last_dim(&scores)?.matmul(&value.narrow(1, self.low, keys)?)
+        softmax_last_dim(&scores)?.matmul(&qkv.value.narrow(1, self.low, keys)?)
     }
 }
 
@@ -222,7 +232,7 @@ fn groups_by_length(starts: &[usize]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for text in texts {
         match groups.last_mut() {
-            Some(group) if length(text) as f64 >= length(group[0]) as f64 * (1.0 - MOST_PADDING) => {
+            Some(group) if length(text) as f64 >= length(group[0]) as f64 * (1.0 - MAX_PADDING) => {
                 group.push(text);
             }
             _ => groups.push(vec![text]),

@@ -5,20 +5,16 @@
 use candle_core::{Result, Shape, Tensor};
 use candle_nn::ops::layer_norm;
 
-use super::padded::Padded;
-use super::table::floats;
-use super::varlen::Varlen;
-use super::{Matrix, Sight, Then};
-use crate::classify::device::Engine;
+use super::{Activation, Matrix};
+use crate::classify::device::TensorEngine;
 
-/// A dense layer: weights (out, in).
-pub(in crate::classify) struct Linear {
+/// A dense layer; its weight is (outputs, inputs).
+pub(in crate::classify) struct TensorLinear {
     weight: Tensor,
     bias: Option<Tensor>,
 }
 
-/// Layer normalisation.
-pub(in crate::classify) struct Norm {
+pub(in crate::classify) struct TensorNorm {
     gain: Tensor,
     shift: Tensor,
     epsilon: f32,
@@ -26,19 +22,13 @@ pub(in crate::classify) struct Norm {
 
 /// The angles' cosines and sines, for as many positions as a model has.
 #[derive(Clone)]
-pub(in crate::classify) struct Rope {
+pub(in crate::classify) struct TensorRope {
     pub(super) cos: Tensor,
     pub(super) sin: Tensor,
 }
 
-/// What attention needs to know of a batch, on the device.
-pub(super) enum Layout {
-    Padded(Padded),
-    Varlen(Varlen),
-}
-
-impl Linear {
-    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, engine: &Engine) -> Result<Self> {
+impl TensorLinear {
+    pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, engine: &TensorEngine) -> Result<Self> {
         let bias = bias.map(|bias| placed(bias.len(), bias, engine)).transpose()?;
         Ok(Self { weight: matrix(weight, engine)?, bias })
     }
@@ -52,12 +42,12 @@ impl Linear {
     }
 }
 
-impl Norm {
+impl TensorNorm {
     pub(super) fn new(
         gain: Vec<f32>,
         shift: Option<Vec<f32>>,
         epsilon: f32,
-        engine: &Engine,
+        engine: &TensorEngine,
     ) -> Result<Self> {
         let width = gain.len();
         let shift = shift.unwrap_or_else(|| vec![0.0; width]);
@@ -69,10 +59,10 @@ impl Norm {
     }
 }
 
-impl Rope {
+impl TensorRope {
     /// Tabulates `positions` positions; `inverse` holds the angle a position adds, for each pair; `scale`
     /// multiplies cosines and sines.
-    pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, engine: &Engine) -> Result<Self> {
+    pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, engine: &TensorEngine) -> Result<Self> {
         let angles = |f: fn(f32) -> f32| {
             let rows =
                 (0..positions).flat_map(|at| inverse.iter().map(move |step| f(at as f32 * step) * scale));
@@ -82,60 +72,49 @@ impl Rope {
     }
 }
 
-/// Puts a matrix on a device, in the device's precision.
-pub(super) fn matrix(matrix: Matrix, engine: &Engine) -> Result<Tensor> {
-    placed(matrix.dims(), floats(matrix), engine)
+/// Queries, keys and values; only the last dimension of each need be contiguous.
+pub(super) struct Qkv {
+    pub(super) query: Tensor,
+    pub(super) key: Tensor,
+    pub(super) value: Tensor,
 }
 
-fn placed(shape: impl Into<Shape>, numbers: Vec<f32>, engine: &Engine) -> Result<Tensor> {
+/// Puts a matrix on a device, in the device's precision.
+pub(super) fn matrix(matrix: Matrix, engine: &TensorEngine) -> Result<Tensor> {
+    placed(matrix.dims(), matrix.into_f32(), engine)
+}
+
+fn placed(shape: impl Into<Shape>, numbers: Vec<f32>, engine: &TensorEngine) -> Result<Tensor> {
     Tensor::from_vec(numbers, shape.into(), &engine.device)?.to_dtype(engine.dtype)
 }
 
 /// Applies an activation to each element.
-pub(super) fn apply(then: Then, rows: &Tensor) -> Result<Tensor> {
-    match then {
-        Then::Nothing => Ok(rows.clone()),
-        Then::Gelu => rows.gelu_erf(),
-        Then::GeluTanh => rows.gelu(),
-        Then::Relu => rows.relu(),
-        Then::Silu => rows.silu(),
-        Then::Tanh => rows.tanh(),
-        Then::Sigmoid => candle_nn::ops::sigmoid(rows),
+pub(super) fn apply(activation: Activation, rows: &Tensor) -> Result<Tensor> {
+    match activation {
+        Activation::Identity => Ok(rows.clone()),
+        Activation::Gelu => rows.gelu_erf(),
+        Activation::GeluTanh => rows.gelu(),
+        Activation::Relu => rows.relu(),
+        Activation::Silu => rows.silu(),
+        Activation::Tanh => rows.tanh(),
+        Activation::Sigmoid => candle_nn::ops::sigmoid(rows),
     }
 }
 
 /// Places the two halves of a dense layer's outputs as one layer each: their products lie side by side in memory.
-pub(super) fn halves(weight: Matrix, bias: Option<Vec<f32>>, engine: &Engine) -> Result<(Linear, Linear)> {
+pub(super) fn halves(
+    weight: Matrix,
+    bias: Option<Vec<f32>>,
+    engine: &TensorEngine,
+) -> Result<(TensorLinear, TensorLinear)> {
     let (rows, cols) = weight.dims();
     let half = rows / 2;
-    let mut first = floats(weight);
+    let mut first = weight.into_f32();
     let second = first.split_off(half * cols);
     let (mut bias, mut second_bias) = (bias, None);
     if let Some(first) = &mut bias {
         second_bias = Some(first.split_off(half));
     }
-    let part = |data: Vec<f32>, bias| Linear::new(Matrix::F32 { rows: half, cols, data }, bias, engine);
+    let part = |data: Vec<f32>, bias| TensorLinear::new(Matrix::F32 { rows: half, cols, data }, bias, engine);
     Ok((part(first, bias)?, part(second, second_bias)?))
-}
-
-impl Layout {
-    pub(super) fn new(
-        starts: &[usize],
-        (heads, size): (usize, usize),
-        sights: &[Sight<'_>],
-        engine: &Engine,
-    ) -> Result<Self> {
-        if engine.has_flash(size) {
-            return Varlen::new(starts, (heads, size), sights, engine).map(Self::Varlen);
-        }
-        let reaches: Vec<Option<usize>> = sights.iter().map(|sight| sight.reach).collect();
-        Padded::new(starts, (heads, size), &reaches, engine).map(Self::Padded)
-    }
-
-    pub(super) fn attention(&self, qkv: &Tensor, way: usize, rope: Option<&Rope>) -> Result<Tensor> {
-        match self {
-            Self::Padded(padded) => padded.attention(qkv, way, rope),
-            Self::Varlen(varlen) => varlen.attention(qkv, way),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::classify::device::Engine;
+use crate::classify::device::TensorEngine;
 
 /// Numbers between -1 and 1 without a pattern.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -19,10 +19,10 @@ fn rows(count: usize, width: usize, seed: u32) -> Tensor {
     Tensor::from_vec(numbers(count * width, seed), (count, width), &Device::Cpu).unwrap()
 }
 
-fn assert_same(of: impl Fn(&Place) -> Tensor, what: &str) {
-    let tensors = Place::Tensors(Engine::new(Device::Cpu, DType::F32));
-    let [one, other] =
-        [&Place::Kernels, &tensors].map(|place| of(place).flatten_all().unwrap().to_vec1().unwrap());
+fn assert_same(of: impl Fn(&ComputeDevice) -> Tensor, what: &str) {
+    let tensors = ComputeDevice::Tensors(TensorEngine::new(Device::Cpu, DType::F32));
+    let [one, other] = [&ComputeDevice::Kernels, &tensors]
+        .map(|device| of(device).flatten_all().unwrap().to_vec1().unwrap());
     assert_eq!(one.len(), other.len(), "{what}");
     for (a, b) in one.iter().zip::<&Vec<f32>>(&other) {
         assert!((a - b).abs() < 1e-5 * a.abs().max(1.0), "{what}: {a} against {b}");
@@ -42,10 +42,16 @@ fn attention_is_the_same_for_any_lengths_with_and_without_angles_and_reach() {
         for reach in [None, Some(0), Some(3), Some(64), Some(1000)] {
             for turns in [false, true] {
                 assert_same(
-                    |place| {
-                        let rope = Rope::new(&inverse, 256, 1.2, place).unwrap();
-                        let sights = [Sight { rope: turns.then_some(&rope), reach }];
-                        let layout = Layout::new(starts, (heads, size), &sights, place).unwrap();
+                    |device| {
+                        let rope = RotaryEmbedding::new(&inverse, 256, 1.2, device).unwrap();
+                        let patterns = [AttentionPattern { rope: turns.then_some(&rope), reach }];
+                        let layout = BatchLayout::new(
+                            starts,
+                            AttentionShape { heads, head_size: size },
+                            &patterns,
+                            device,
+                        )
+                        .unwrap();
                         layout.attention(&qkv, 0).unwrap()
                     },
                     &format!("{starts:?} reach {reach:?} angles {turns}"),
@@ -59,10 +65,17 @@ fn attention_is_the_same_for_any_lengths_with_and_without_angles_and_reach() {
 fn layers_are_the_same() {
     let input = rows(9, 24, 1);
     let residual = rows(9, 10, 2);
-    for then in [Then::Nothing, Then::Gelu, Then::GeluTanh, Then::Relu, Then::Silu, Then::Tanh, Then::Sigmoid]
-    {
+    for activation in [
+        Activation::Identity,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
         for is_int8 in [false, true] {
-            let of = |place: &Place| {
+            let of = |device: &ComputeDevice| {
                 let data = numbers(240, 5);
                 let weight = if is_int8 {
                     let data = data.iter().map(|x| (x * 127.0) as i8).collect();
@@ -71,18 +84,18 @@ fn layers_are_the_same() {
                 } else {
                     Matrix::F32 { rows: 10, cols: 24, data }
                 };
-                Linear::new(weight, Some(numbers(10, 7)), place).unwrap()
+                Linear::new(weight, Some(numbers(10, 7)), device).unwrap()
             };
             assert_same(
-                |place| of(place).forward_then(&input, then).unwrap(),
-                &format!("{then:?} {is_int8}"),
+                |device| of(device).forward_activated(&input, activation).unwrap(),
+                &format!("{activation:?} {is_int8}"),
             );
             for shift in [None, Some(numbers(10, 9))] {
                 assert_same(
-                    |place| {
-                        let norm = Norm::new(numbers(10, 8), shift.clone(), 1e-5, place).unwrap();
-                        let sum = of(place).forward_add_norm(&input, &residual, &norm).unwrap();
-                        (norm.forward(&sum).unwrap() + of(place).forward_add(&input, &residual).unwrap())
+                    |device| {
+                        let norm = LayerNorm::new(numbers(10, 8), shift.clone(), 1e-5, device).unwrap();
+                        let sum = of(device).forward_add_norm(&input, &residual, &norm).unwrap();
+                        (norm.forward(&sum).unwrap() + of(device).forward_add(&input, &residual).unwrap())
                             .unwrap()
                     },
                     "norm",
@@ -90,11 +103,11 @@ fn layers_are_the_same() {
             }
         }
         for bias in [None, Some(numbers(10, 7))] {
-            let gated = |place: &Place| {
+            let gated = |device: &ComputeDevice| {
                 let weight = Matrix::F32 { rows: 10, cols: 24, data: numbers(240, 5) };
-                Gated::new(weight, bias.clone(), place).unwrap().forward(&input, then).unwrap()
+                GatedLinear::new(weight, bias.clone(), device).unwrap().forward(&input, activation).unwrap()
             };
-            assert_same(gated, &format!("gated {then:?}"));
+            assert_same(gated, &format!("gated {activation:?}"));
         }
     }
 }
@@ -142,7 +155,9 @@ fn any_number_of_texts_is_pooled_like_one() {
 
 #[test]
 fn an_index_outside_a_table_is_an_error() {
-    let table = Table::new(Matrix::F32 { rows: 2, cols: 1, data: vec![1.0, 2.0] }, &Place::Kernels).unwrap();
+    let table =
+        EmbeddingTable::new(Matrix::F32 { rows: 2, cols: 1, data: vec![1.0, 2.0] }, &ComputeDevice::Kernels)
+            .unwrap();
     assert_eq!(table.gather(&[1, 0]).unwrap().to_vec2::<f32>().unwrap(), [[2.0], [1.0]]);
     assert!(table.gather(&[2]).is_err());
 }

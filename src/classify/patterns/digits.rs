@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Hit, last_word, lead, stands_alone, trail};
+use super::{PatternHit, last_word, lead, stands_alone, trail};
 
 /// Digits in groups, with single separators between them.
 static RUN: LazyLock<Regex> = LazyLock::new(|| {
@@ -49,19 +49,19 @@ const REACH: usize = 64;
 const MOST_GROUPS: usize = 5;
 
 /// One group of a run: its bytes and the separator before it.
-struct Group {
+struct DigitGroup {
     bytes: Range<usize>,
     separator: Option<char>,
 }
 
-impl Group {
+impl DigitGroup {
     fn len(&self) -> usize {
         self.bytes.len()
     }
 }
 
 /// Finds card and social security numbers.
-pub(super) fn cards_and_security_numbers(text: &str, found: &mut Vec<Hit>) {
+pub(super) fn cards_and_security_numbers(text: &str, found: &mut Vec<PatternHit>) {
     for run in RUN.find_iter(text) {
         let groups = groups(run.as_str(), run.start());
         let mut next = 0;
@@ -73,22 +73,22 @@ pub(super) fn cards_and_security_numbers(text: &str, found: &mut Vec<Hit>) {
     }
 }
 
-fn groups(run: &str, offset: usize) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+fn groups(run: &str, offset: usize) -> Vec<DigitGroup> {
+    let mut groups: Vec<DigitGroup> = Vec::new();
     let mut separator = None;
     for (at, c) in run.char_indices() {
         let at = offset + at;
         match groups.last_mut() {
             _ if !c.is_ascii_digit() => separator = Some(c),
             Some(group) if group.bytes.end == at => group.bytes.end += 1,
-            _ => groups.push(Group { bytes: at..at + 1, separator: separator.take() }),
+            _ => groups.push(DigitGroup { bytes: at..at + 1, separator: separator.take() }),
         }
     }
     groups
 }
 
 /// Gives the number that begins with a group, and of how many groups it consists; the longest one that is valid.
-fn number_at(text: &str, groups: &[Group], first: usize) -> Option<(Hit, usize)> {
+fn number_at(text: &str, groups: &[DigitGroup], first: usize) -> Option<(PatternHit, usize)> {
     let mut longest = None;
     let mut digits = 0;
     for last in first..groups.len().min(first + MOST_GROUPS) {
@@ -105,7 +105,7 @@ fn number_at(text: &str, groups: &[Group], first: usize) -> Option<(Hit, usize)>
             _ => continue,
         };
         if stands_alone(text, &bytes) {
-            longest = Some((Hit { kind, bytes, confidence: 0.99 }, parts.len()));
+            longest = Some((PatternHit { kind, bytes, confidence: 0.99 }, parts.len()));
         }
     }
     longest
@@ -122,7 +122,7 @@ fn near(text: &str, bytes: &Range<usize>, words: &[&str]) -> bool {
 }
 
 /// Whether the same separator ties a further group of `len` digits to those from `first` to `last`.
-fn is_tied(groups: &[Group], first: usize, last: usize, len: impl Fn(usize) -> bool) -> bool {
+fn is_tied(groups: &[DigitGroup], first: usize, last: usize, len: impl Fn(usize) -> bool) -> bool {
     let own = groups[first..=last].get(1).and_then(|group| group.separator);
     let ties = |separator: Option<char>| {
         separator.is_some_and(|c| own == Some(c) || (own.is_none() && !c.is_whitespace()))
@@ -131,7 +131,7 @@ fn is_tied(groups: &[Group], first: usize, last: usize, len: impl Fn(usize) -> b
     left || groups.get(last + 1).is_some_and(|next| ties(next.separator) && len(next.len()))
 }
 
-fn is_card(text: &str, groups: &[Group], first: usize, last: usize) -> bool {
+fn is_card(text: &str, groups: &[DigitGroup], first: usize, last: usize) -> bool {
     if !is_grouped_like_a_card(&groups[first..=last]) {
         return false;
     }
@@ -143,17 +143,17 @@ fn is_card(text: &str, groups: &[Group], first: usize, last: usize) -> bool {
     // Rows of four-digit numbers look like cards, and every tenth passes the checksum.
     let is_row = first < last && is_tied(groups, first, last, |len| len == 4);
     match issued(&digits) {
-        Issue::Common if !is_row => true,
-        Issue::Common | Issue::Rare => near(text, &bytes, CARD_WORDS),
-        Issue::None => false,
+        CardIssuer::Common if !is_row => true,
+        CardIssuer::Common | CardIssuer::Rare => near(text, &bytes, CARD_WORDS),
+        CardIssuer::None => false,
     }
 }
 
 /// One group, groups of four with a rest, or 4-6-5 and 4-6-4 as on cards of 15 and 14 digits.
-fn is_grouped_like_a_card(groups: &[Group]) -> bool {
+fn is_grouped_like_a_card(groups: &[DigitGroup]) -> bool {
     let Some((last, others)) = groups.split_last() else { return false };
     let fours = others.iter().all(|group| group.len() == 4) && (others.is_empty() || last.len() <= 4);
-    let lens: Vec<usize> = groups.iter().map(Group::len).collect();
+    let lens: Vec<usize> = groups.iter().map(DigitGroup::len).collect();
     fours || lens == [4, 6, 5] || lens == [4, 6, 4]
 }
 
@@ -165,7 +165,7 @@ fn luhn(digits: &[u32]) -> bool {
 }
 
 /// Whether an issuer gives out numbers that begin like that and are that long.
-enum Issue {
+enum CardIssuer {
     /// A widespread issuer and length.
     Common,
     /// Possible, but so short, long or seldom that a number alone does not tell.
@@ -173,21 +173,21 @@ enum Issue {
     None,
 }
 
-fn issued(digits: &[u32]) -> Issue {
+fn issued(digits: &[u32]) -> CardIssuer {
     let prefix = digits.iter().take(4).fold(0, |value, digit| value * 10 + digit);
     match (prefix, digits.len()) {
         (2221..=2720 | 3528..=3589 | 4000..=4999 | 5100..=5599 | 6011 | 6440..=6599, 16)
         | (3400..=3499 | 3700..=3799, 15)
-        | (3000..=3059 | 3600..=3699 | 3800..=3999, 14) => Issue::Common,
+        | (3000..=3059 | 3600..=3699 | 3800..=3999, 14) => CardIssuer::Common,
         (3088..=3094 | 3096..=3102 | 3112..=3120 | 3158..=3159 | 3337..=3349 | 3500..=3599, 16)
         | (4000..=4999, 13 | 19)
         | (1800 | 2131, 15)
-        | (5000..=5099 | 5600..=5899 | 6000..=6999, 12..=19) => Issue::Rare,
-        _ => Issue::None,
+        | (5000..=5099 | 5600..=5899 | 6000..=6999, 12..=19) => CardIssuer::Rare,
+        _ => CardIssuer::None,
     }
 }
 
-fn is_security_number(text: &str, groups: &[Group], first: usize, last: usize) -> bool {
+fn is_security_number(text: &str, groups: &[DigitGroup], first: usize, last: usize) -> bool {
     let bytes = groups[first].bytes.start..groups[last].bytes.end;
     let value = digits_of(text, bytes.clone()).fold(0, |value, digit| value * 10 + digit);
     let (area, group, serial) = (value / 1_000_000, value / 10_000 % 100, value % 10_000);
@@ -195,7 +195,7 @@ fn is_security_number(text: &str, groups: &[Group], first: usize, last: usize) -
     if matches!(area, 0 | 666 | 900..) || group == 0 || serial == 0 {
         return false;
     }
-    let lens: Vec<usize> = groups[first..=last].iter().map(Group::len).collect();
+    let lens: Vec<usize> = groups[first..=last].iter().map(DigitGroup::len).collect();
     if is_tied(groups, first, last, |_| true) {
         return false;
     }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Hit, after, before, is_word};
+use super::{PatternHit, after, before, is_word};
 
 /// How every number begins: a country and two check digits.
 static START: LazyLock<Regex> =
@@ -104,13 +104,13 @@ const LENGTHS: &[(&str, usize)] = &[
 ];
 
 /// Finds account numbers, written as one word or in groups.
-pub(super) fn accounts(text: &str, found: &mut Vec<Hit>) {
+pub(super) fn accounts(text: &str, found: &mut Vec<PatternHit>) {
     for start in START.find_iter(text) {
         if before(text, start.start()).is_some_and(is_word) {
             continue;
         }
         if let Some(end) = end(text, start.start()) {
-            found.push(Hit { kind: "IBAN_CODE", bytes: start.start()..end, confidence: 0.99 });
+            found.push(PatternHit { kind: "IBAN_CODE", bytes: start.start()..end, confidence: 0.99 });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Hit, after, before, is_digit, is_word, last_word, lead};
+use super::{PatternHit, after, before, is_digit, is_word, last_word, lead};
 
 static V4: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}").expect("the pattern is valid"));
@@ -70,10 +70,10 @@ const ADDRESS_WORDS: &[&str] = &[
 const REACH: usize = 40;
 
 /// Finds addresses of both versions.
-pub(super) fn addresses(text: &str, found: &mut Vec<Hit>) {
+pub(super) fn addresses(text: &str, found: &mut Vec<PatternHit>) {
     let v4 = V4.find_iter(text).map(|found| found.range()).filter(|bytes| is_v4(text, bytes));
     let v6 = V6.find_iter(text).filter_map(|found| v6(text, found.range()));
-    found.extend(v4.chain(v6).map(|bytes| Hit { kind: "IP_ADDRESS", bytes, confidence: 0.98 }));
+    found.extend(v4.chain(v6).map(|bytes| PatternHit { kind: "IP_ADDRESS", bytes, confidence: 0.98 }));
 }
 
 fn is_v4(text: &str, bytes: &Range<usize>) -> bool {

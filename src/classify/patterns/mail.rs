@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Hit, after, before, is_word};
+use super::{PatternHit, after, before, is_word};
 
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+").expect("the pattern is valid")
@@ -29,7 +29,7 @@ const NOT_HOSTS: &[&str] =
     &["asp.net", "vb.net", "ado.net", "system.net", "java.net", "ml.net", "socket.net"];
 
 /// Finds e-mail addresses.
-pub(super) fn addresses(text: &str, found: &mut Vec<Hit>) {
+pub(super) fn addresses(text: &str, found: &mut Vec<PatternHit>) {
     for address in ADDRESS.find_iter(text) {
         let Some((local, host)) = address.as_str().rsplit_once('@') else { continue };
         let at = address.start() + local.len();
@@ -37,7 +37,7 @@ pub(super) fn addresses(text: &str, found: &mut Vec<Hit>) {
         let Some(host) = host_of(host) else { continue };
         if !local.is_empty() && local.len() <= 64 {
             let bytes = at - local.len()..at + 1 + host.len();
-            found.push(Hit { kind: "EMAIL_ADDRESS", bytes, confidence: 0.99 });
+            found.push(PatternHit { kind: "EMAIL_ADDRESS", bytes, confidence: 0.99 });
         }
     }
 }
@@ -54,8 +54,8 @@ fn local_of(word: &str) -> &str {
 }
 
 /// Finds the hosts of links, their scheme included, and bare host names of well-known top-level domains.
-pub(super) fn domains(text: &str, found: &mut Vec<Hit>) {
-    let mut push = |bytes| found.push(Hit { kind: "DOMAIN_NAME", bytes, confidence: 0.95 });
+pub(super) fn domains(text: &str, found: &mut Vec<PatternHit>) {
+    let mut push = |bytes| found.push(PatternHit { kind: "DOMAIN_NAME", bytes, confidence: 0.95 });
     for link in LINK.find_iter(text) {
         let scheme = link.as_str().find("://").map_or(0, |at| at + 3);
         if before(text, link.start()).is_some_and(is_word) {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Hit, is_digit, lead, stands_alone};
+use super::{PatternHit, is_digit, lead, stands_alone};
 
 /// `+`, the country's code and further digits in groups, or the long-distance prefix written in front.
 static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
@@ -40,7 +40,7 @@ static LABEL: LazyLock<Regex> = LazyLock::new(|| {
 const REACH: usize = 28;
 
 /// Finds telephone numbers.
-pub(super) fn numbers(text: &str, found: &mut Vec<Hit>) {
+pub(super) fn numbers(text: &str, found: &mut Vec<PatternHit>) {
     let count = |number: &str| {
         let own = number.split(['x', 'e']).next().unwrap_or_default();
         own.chars().filter(|c| is_digit(*c)).count()
@@ -54,5 +54,5 @@ pub(super) fn numbers(text: &str, found: &mut Vec<Hit>) {
     });
     let numbers = international.chain(north_american).chain(labelled).map(|number| number.range());
     let alone = numbers.filter(|bytes| stands_alone(text, bytes));
-    found.extend(alone.map(|bytes| Hit { kind: "PHONE_NUMBER", bytes, confidence: 0.95 }));
+    found.extend(alone.map(|bytes| PatternHit { kind: "PHONE_NUMBER", bytes, confidence: 0.95 }));
 }

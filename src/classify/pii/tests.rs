@@ -32,13 +32,13 @@ impl Tokens {
         window
     }
 
-    fn window(&self) -> Window<'_> {
-        Window { bytes: self.bytes.clone(), found: &self.found }
+    fn window(&self) -> PiiWindow<'_> {
+        PiiWindow { bytes: self.bytes.clone(), labels: &self.found }
     }
 }
 
 fn found<'a>(text: &'a str, windows: &[Tokens], threshold: f32) -> Vec<(String, &'a str)> {
-    let windows: Vec<Window<'_>> = windows.iter().map(Tokens::window).collect();
+    let windows: Vec<PiiWindow<'_>> = windows.iter().map(Tokens::window).collect();
     let entities = entities(text, &windows, &labels(), threshold);
     entities.into_iter().map(|entity| (entity.kind.to_string(), &text[entity.bytes])).collect()
 }
@@ -125,7 +125,7 @@ fn labels_without_letters_and_other_letters_are_read_too() {
     let text = "x Ann Lee Rome Bonn y";
     let bytes = [0..1, 2..5, 6..9, 10..14, 15..19, 20..21];
     let found = [(0, 0.9), (1, 0.9), (2, 0.9), (3, 0.9), (3, 0.9), (4, 0.9)];
-    let entities = entities(text, &[Window { bytes: bytes.to_vec(), found: &found }], &labels, 0.5);
+    let entities = entities(text, &[PiiWindow { bytes: bytes.to_vec(), labels: &found }], &labels, 0.5);
     let parts: Vec<_> = entities.iter().map(|entity| (&*entity.kind, &text[entity.bytes.clone()])).collect();
     assert_eq!(parts, [("PERSON", "Ann Lee"), ("GPE", "Rome"), ("GPE", "Bonn")]);
 }
@@ -240,7 +240,7 @@ fn cases() -> impl Strategy<Value = (String, Vec<Tokens>)> {
 proptest! {
     #[test]
     fn entities_are_in_order_apart_and_on_characters((text, windows) in cases(), threshold in 0.0..1.0_f32) {
-        let windows: Vec<Window<'_>> = windows.iter().map(Tokens::window).collect();
+        let windows: Vec<PiiWindow<'_>> = windows.iter().map(Tokens::window).collect();
         let entities = entities(&text, &windows, &labels(), threshold);
         let mut end = 0;
         for entity in &entities {

@@ -28,8 +28,8 @@ fn whole(to: &mut String, Evaluation { file, model, report }: &Evaluation) -> fm
 }
 
 fn headline(to: &mut String, report: &Report) -> fmt::Result {
-    let [from, until] = report.accuracy_interval;
-    writeln!(to, "accuracy     {:.3} (95 % interval {from:.3} to {until:.3})", report.accuracy)?;
+    let [from, until] = report.accuracy.interval;
+    writeln!(to, "accuracy     {:.3} (95 % interval {from:.3} to {until:.3})", report.accuracy.value)?;
     writeln!(to, "macro F1     {:.3}", report.macro_f1)?;
     if let Some(spans) = &report.spans {
         let (precision, recall) = (spans.precision, spans.recall);

@@ -4,7 +4,7 @@ mod text;
 
 use super::super::offline::OfflineSnapshot;
 use super::prompts::ExplainPrompt;
-use crate::classify::{Cost, Entity, EntitySource, Findings, Label, Risk, Unknown};
+use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, Risk, Unknown};
 use crate::decide::trace;
 use crate::policy::{self, Policy};
 use crate::route::{Answer, Notice, Planned, Story};
@@ -309,7 +309,7 @@ impl ExplainedEntity {
 }
 
 impl ExplainedTime {
-    fn of(cost: Cost, decide: Duration, deadline: Duration) -> Self {
+    fn of(cost: ClassifyCost, decide: Duration, deadline: Duration) -> Self {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         Self {
             tokenize_ms: ms(cost.tokenize),

@@ -3,7 +3,7 @@
 use super::envelope::{Body, Fault};
 use super::intent::probabilities;
 use super::{Admin, ask_all, ensure_texts, millis_since};
-use crate::classify::{Findings, Questions, Unknown};
+use crate::classify::{ClassifyHeads, Findings, Unknown};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -75,11 +75,11 @@ impl Task {
         }
     }
 
-    fn questions(self) -> Questions {
+    fn questions(self) -> ClassifyHeads {
         match self {
-            Self::Intent => Questions::DOMAIN,
-            Self::Pii => Questions { pii: true, ..Questions::NONE },
-            Self::Security => Questions { jailbreak: true, ..Questions::NONE },
+            Self::Intent => ClassifyHeads::DOMAIN,
+            Self::Pii => ClassifyHeads { pii: true, ..ClassifyHeads::NONE },
+            Self::Security => ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE },
         }
     }
 }

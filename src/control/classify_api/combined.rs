@@ -5,7 +5,7 @@ use super::intent::{self, IntentOptions, IntentResponse};
 use super::pii::{self, PiiOptions, PiiResponse, Wanted};
 use super::security::{self, SecurityOptions, SecurityResponse};
 use super::{Admin, ask, ensure_text, millis_since};
-use crate::classify::Questions;
+use crate::classify::ClassifyHeads;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -67,8 +67,8 @@ pub(super) async fn combined(
     let wanted = Wanted::of(&pii_options, &live.classifier)?;
     security_options.ensure_known()?;
 
-    let of_intent = if wants(Task::Intent) { intent::questions(intent_options) } else { Questions::NONE };
-    let questions = Questions {
+    let of_intent = if wants(Task::Intent) { intent::questions(intent_options) } else { ClassifyHeads::NONE };
+    let questions = ClassifyHeads {
         pii: of_intent.pii || wants(Task::Pii),
         jailbreak: of_intent.jailbreak || wants(Task::Security),
         ..of_intent

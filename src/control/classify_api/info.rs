@@ -1,7 +1,7 @@
 //! Owns what the API says of itself: its paths, the models in memory, and what the policy in force makes of them.
 
 use super::{Admin, ENDPOINTS};
-use crate::classify::{Classifier, ModelInfo, Question};
+use crate::classify::{Classifier, ClassifyHead, ModelInfo};
 use crate::policy::{Policy, Rule, SignalKind};
 use axum::Json;
 use axum::extract::State;
@@ -69,20 +69,20 @@ pub(super) async fn models(State(admin): State<Admin>) -> Json<Models> {
         memory_usage: format!("{:.2} MB", loaded.iter().map(|model| model.bytes).sum::<usize>() as f64 / 1e6),
         gpu_available: loaded.iter().any(|model| model.device.starts_with("cuda")),
     };
-    let models = Question::ALL.into_iter().filter_map(|question| {
+    let models = ClassifyHead::ALL.into_iter().filter_map(|question| {
         let model = answering(&loaded, question)?;
         Some(describe(model, question))
     });
     Json(Models { models: models.collect(), system })
 }
 
-fn describe(model: &ModelInfo, question: Question) -> Model {
+fn describe(model: &ModelInfo, question: ClassifyHead) -> Model {
     let (name, kind) = match question {
-        Question::Domain => ("category_classifier", "intent_classification"),
-        Question::Jailbreak => ("jailbreak_classifier", "security_detection"),
-        Question::Pii => ("pii_classifier", "pii_detection"),
-        Question::Embedding => ("similarity_model", "similarity"),
-        Question::Hallucination => ("hallucination_detector", "hallucination_detection"),
+        ClassifyHead::Domain => ("category_classifier", "intent_classification"),
+        ClassifyHead::Jailbreak => ("jailbreak_classifier", "security_detection"),
+        ClassifyHead::Pii => ("pii_classifier", "pii_detection"),
+        ClassifyHead::Embedding => ("similarity_model", "similarity"),
+        ClassifyHead::Hallucination => ("hallucination_detector", "hallucination_detection"),
     };
     let metadata = BTreeMap::from([
         ("model_type", model.family.to_owned()),
@@ -103,11 +103,11 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
     let (policy, loaded) = (&live.policy, live.classifier.models());
     let can = |question| answering(&loaded, question).is_some();
     let capabilities = [
-        (Question::Domain, "intent_classification"),
-        (Question::Pii, "pii_detection"),
-        (Question::Jailbreak, "security_detection"),
-        (Question::Embedding, "similarity_matching"),
-        (Question::Hallucination, "hallucination_detection"),
+        (ClassifyHead::Domain, "intent_classification"),
+        (ClassifyHead::Pii, "pii_detection"),
+        (ClassifyHead::Jailbreak, "security_detection"),
+        (ClassifyHead::Embedding, "similarity_matching"),
+        (ClassifyHead::Hallucination, "hallucination_detection"),
     ];
     let capabilities: Vec<&str> =
         capabilities.into_iter().filter(|(question, _)| can(*question)).map(|(_, name)| name).collect();
@@ -129,7 +129,7 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
         "categories": categories,
         "decisions": decisions.collect::<Vec<Value>>(),
         "pii_types": pii_types(&live.classifier),
-        "security": {"jailbreak_detection": can(Question::Jailbreak), "enabled": can(Question::Jailbreak)},
+        "security": {"jailbreak_detection": can(ClassifyHead::Jailbreak), "enabled": can(ClassifyHead::Jailbreak)},
         "performance": {"queued": live.classifier.queued()},
         "configuration": {
             "category_threshold": least,
@@ -151,21 +151,21 @@ fn domains<'a>(policy: &'a Policy, rule: &Rule) -> Vec<&'a str> {
 }
 
 /// The model that answers a question.
-pub(super) fn answering(models: &[ModelInfo], question: Question) -> Option<&ModelInfo> {
-    models.iter().find(|model| model.questions.has(question))
+pub(super) fn answering(models: &[ModelInfo], question: ClassifyHead) -> Option<&ModelInfo> {
+    models.iter().find(|model| model.heads.has(question))
 }
 
 /// The types of personal data that the loaded model tells apart.
 pub(super) fn pii_types(classifier: &Classifier) -> BTreeSet<String> {
     let models = classifier.models();
-    let model = answering(&models, Question::Pii);
-    model.map_or_else(BTreeSet::new, |model| labels(model, Question::Pii).into_iter().collect())
+    let model = answering(&models, ClassifyHead::Pii);
+    model.map_or_else(BTreeSet::new, |model| labels(model, ClassifyHead::Pii).into_iter().collect())
 }
 
 /// A head's labels; those that mark tokens as types, without `O` and without what tells a type's start.
-fn labels(model: &ModelInfo, question: Question) -> Vec<String> {
+fn labels(model: &ModelInfo, question: ClassifyHead) -> Vec<String> {
     let labels = model.labels.iter().find(|(of, _)| *of == question).map_or(&[][..], |(_, labels)| labels);
-    if question != Question::Pii {
+    if question != ClassifyHead::Pii {
         return labels.to_vec();
     }
     let types = labels.iter().filter(|label| *label != "O");

@@ -2,7 +2,7 @@
 
 use super::envelope::{Body, Fault};
 use super::{Admin, ask, millis_since};
-use crate::classify::{Findings, Label, Questions, Unknown};
+use crate::classify::{ClassifyHeads, Findings, Label, Unknown};
 use crate::decide::trace;
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::Policy;
@@ -104,9 +104,9 @@ pub(super) async fn intent(
 }
 
 /// What these options ask for.
-pub(super) fn questions(options: IntentOptions) -> Questions {
+pub(super) fn questions(options: IntentOptions) -> ClassifyHeads {
     let all = options.evaluate_all_signals;
-    Questions { jailbreak: all, pii: all, ..Questions::DOMAIN }
+    ClassifyHeads { jailbreak: all, pii: all, ..ClassifyHeads::DOMAIN }
 }
 
 /// The text itself, or that of the messages as the proxy would read it.

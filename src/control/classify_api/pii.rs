@@ -5,7 +5,7 @@
 use super::envelope::{Body, Fault};
 use super::info::pii_types;
 use super::{Admin, ask, ensure_text, millis_since};
-use crate::classify::{Classifier, Entity, Findings, Questions, Unknown};
+use crate::classify::{Classifier, ClassifyHeads, Entity, Findings, Unknown};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub(super) async fn pii(
     ensure_text(&request.text)?;
     let options = request.options.unwrap_or_default();
     let wanted = Wanted::of(&options, &live.classifier)?;
-    let findings = ask(&live, &request.text, Questions { pii: true, ..Questions::NONE }).await;
+    let findings = ask(&live, &request.text, ClassifyHeads { pii: true, ..ClassifyHeads::NONE }).await;
     respond(&request.text, &options, &wanted, findings, began).map(Json)
 }
 

@@ -2,7 +2,7 @@
 
 use super::envelope::{Body, Fault};
 use super::{Admin, ask, ensure_text, millis_since};
-use crate::classify::{Findings, Questions, Risk, Unknown};
+use crate::classify::{ClassifyHeads, Findings, Risk, Unknown};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ pub(super) async fn security(
     ensure_text(&request.text)?;
     let options = request.options.unwrap_or_default();
     options.ensure_known()?;
-    let findings = ask(&live, &request.text, Questions { jailbreak: true, ..Questions::NONE }).await;
+    let findings = ask(&live, &request.text, ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE }).await;
     respond(&options, findings, began).map(Json)
 }
 

@@ -3,12 +3,13 @@
 use super::envelope::{Body, Fault};
 use super::info::answering;
 use super::{Admin, ask_all, ensure_texts, millis_since};
-use crate::classify::{ModelInfo, Question, Questions, Unknown};
+use crate::classify::{ClassifyHead, ClassifyHeads, ModelInfo, Unknown};
 use crate::snapshot::Snapshot;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use signalbox_kernels::dot;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -181,8 +182,8 @@ impl Choice {
     /// Finds the model that embeds; refuses a choice that would not be followed.
     fn model(&self, live: &Snapshot) -> Result<ModelInfo, Fault> {
         let models = live.classifier.models();
-        let model =
-            answering(&models, Question::Embedding).ok_or_else(|| Fault::unknown(Unknown::Unsupported))?;
+        let model = answering(&models, ClassifyHead::Embedding)
+            .ok_or_else(|| Fault::unknown(Unknown::Unsupported))?;
         let refused = |code, message: String| Err(Fault::new(StatusCode::BAD_REQUEST, code, message));
         if !self.model.is_empty() && self.model != "auto" && self.model != model.source {
             let message =
@@ -214,7 +215,7 @@ async fn embed(
     texts: &[String],
     place: impl Fn(usize) -> (&'static str, usize),
 ) -> Result<Vec<Arc<[f32]>>, Fault> {
-    let all = ask_all(live, texts, Questions { embedding: true, ..Questions::NONE }).await;
+    let all = ask_all(live, texts, ClassifyHeads { embedding: true, ..ClassifyHeads::NONE }).await;
     let vectors = all.into_iter().enumerate().map(|(position, findings)| {
         let (name, place) = place(position);
         let vector = findings.embedding.unwrap_or(Err(Unknown::Unsupported));
@@ -225,7 +226,7 @@ async fn embed(
 
 /// The cosine of vectors that have unit length.
 fn closeness(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>().clamp(-1.0, 1.0)
+    dot(a, b).clamp(-1.0, 1.0)
 }
 
 fn precise_millis(began: Instant) -> f64 {

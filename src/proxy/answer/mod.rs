@@ -9,7 +9,7 @@ mod verify;
 pub(super) use buffer::AnswerBuffer;
 pub(super) use verify::{MAX_ANSWER, VerifyOutcome, VerifyStage};
 
-use crate::classify::{Classifier, EntitySource, Findings, Questions, Unknown};
+use crate::classify::{Classifier, ClassifyHeads, EntitySource, Findings, Unknown};
 use crate::openai::{AnswerRewriter, Api, Assembler, Channel, FinishReason, Format, RewriteLimits, TextId};
 use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
 use bytes::{Bytes, BytesMut};
@@ -290,10 +290,10 @@ impl GuardStage {
 
     /// Reads a text with what came before it.
     async fn ask(&self, place: TextId, text: &str) -> Findings {
-        let questions = Questions {
+        let questions = ClassifyHeads {
             pii: self.guard.pii != AnswerAction::Off,
             jailbreak: self.guard.cuts_jailbreak,
-            ..Questions::NONE
+            ..ClassifyHeads::NONE
         };
         let read = format!("{}{text}", self.before(place));
         self.classifier.classify(&read, questions, Instant::now() + self.timeout).await

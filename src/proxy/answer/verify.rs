@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of sockets: when an answer is whole, it is told.
 
-use crate::classify::{Claim, Classifier, Findings, Unknown};
+use crate::classify::{Classifier, Findings, GroundednessInput, Unknown};
 use crate::openai::{Api, Assembler, ChatRequest, Format, choice_texts};
 use crate::policy::{HallucinationAction, HallucinationGuard};
 use crate::proxy::exchange::Exchange;
@@ -103,8 +103,8 @@ impl VerifyStage {
         let deadline = began + self.guard.deadline;
         let (context, question) = (self.grounds.as_str(), self.question.as_str());
         let judged = answers.iter().take(MAX_CHOICES);
-        let judged =
-            judged.map(|answer| self.classifier.verify(Claim { context, question, answer }, deadline));
+        let judged = judged
+            .map(|answer| self.classifier.verify(GroundednessInput { context, question, answer }, deadline));
         let findings = futures::future::join_all(judged).await;
         if findings.is_empty() {
             return None;

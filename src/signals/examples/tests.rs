@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::classify::{Classifier, Question, Spec};
+use crate::classify::{Classifier, ClassifyHead, Spec};
 use crate::policy::BasisPoints;
 
 async fn meanings(classifier: &Classifier, texts: Vec<String>) -> HashMap<String, Vector> {
     let deadline = Instant::now() + Duration::from_secs(120);
-    let question = std::iter::once(Question::Embedding).collect();
+    let question = std::iter::once(ClassifyHead::Embedding).collect();
     let found = classifier.classify_all(&texts, question, deadline).await;
     let vector = |found: crate::classify::Findings| found.embedding.unwrap().unwrap();
     texts.into_iter().zip(found.into_iter().map(vector)).collect()

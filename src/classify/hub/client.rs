@@ -1,7 +1,7 @@
-//! The hub over HTTP: what a file is, and its bytes, resumed where a connection broke.
+//! The hub over HTTP: a file's metadata, and its bytes, resumed where a connection broke.
 //!
-//! The token goes to the hub's own address and nowhere else, and into no message. Knows nothing of where files are
-//! kept.
+//! The token goes to the hub's own address alone, never to the host that a download is redirected to, and into no
+//! message. Knows nothing of the cache's folders.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
@@ -17,60 +17,56 @@ use super::HubError;
 use crate::classify::spec::HubSpec;
 use crate::policy::Secret;
 
-/// How often a file is tried again after an attempt that brought nothing.
-const MOST_ATTEMPTS: u32 = 5;
+/// How many attempts in a row may bring nothing.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// The pause before the first new attempt; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The pause before the second attempt; it doubles.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
-/// How often a request is sent on to another address.
-const MOST_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 
-/// A connection that takes longer to come about or to answer has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For connecting, and for an answer's headers.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body that takes longer is broken off, and asked for again from where it was.
-const BODY_PATIENCE: Duration = Duration::from_secs(300);
+/// A body that takes longer is broken off and resumed with another request, so that no stalled connection holds it up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Requests to one hub.
-pub(super) struct Transfer {
+pub(super) struct HubClient {
     agent: Agent,
     endpoint: String,
     token: Option<Secret>,
 }
 
-/// What the hub says of a file.
-pub(super) enum Found {
-    File(Remote),
-    /// There is none; the commit in which there is none, where the hub says it.
-    Nothing {
+pub(super) enum FileLookup {
+    File(RemoteFile),
+    /// There is none; the commit that lacks it, where the hub says it.
+    Missing {
         commit: Option<String>,
     },
 }
 
-/// A file as the hub has it.
-pub(super) struct Remote {
+pub(super) struct RemoteFile {
     pub(super) commit: String,
     pub(super) etag: String,
     size: u64,
     url: String,
 }
 
-/// Why an attempt failed, and whether another may succeed.
-struct Fault {
+struct TransferError {
     reason: String,
+    /// Whether another attempt cannot succeed.
     is_final: bool,
 }
 
-impl Transfer {
+impl HubClient {
     pub(super) fn new(spec: &HubSpec) -> Self {
         let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("signalbox/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_recv_body(Some(BODY_PATIENCE))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(CONNECT_TIMEOUT))
+            .timeout_recv_body(Some(BODY_TIMEOUT))
             .build();
         Self {
             agent: config.into(),
@@ -79,12 +75,12 @@ impl Transfer {
         }
     }
 
-    /// Asks what a file is.
-    pub(super) fn find(&self, repo: &str, revision: &str, file: &str) -> Result<Found, HubError> {
+    /// Asks for a file's metadata.
+    pub(super) fn look_up(&self, repo: &str, revision: &str, file: &str) -> Result<FileLookup, HubError> {
         let url = format!("{}/{repo}/resolve/{}/{file}", self.endpoint, revision.replace('/', "%2F"));
         let failed =
             |reason: String| HubError::Failed { repo: repo.to_owned(), file: file.to_owned(), reason };
-        let response = retried(|| self.head(&url), || 0).map_err(|fault| failed(fault.reason))?;
+        let response = retry(|| self.head(&url), || 0).map_err(|fault| failed(fault.reason))?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let commit = header("x-repo-commit").map(str::to_owned);
         let status = response.status();
@@ -93,7 +89,7 @@ impl Transfer {
                 Some("RepoNotFound" | "RevisionNotFound") => {
                     Err(HubError::Unknown { repo: repo.to_owned(), revision: revision.to_owned() })
                 }
-                _ => Ok(Found::Nothing { commit }),
+                _ => Ok(FileLookup::Missing { commit }),
             };
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -103,18 +99,24 @@ impl Transfer {
         if !status.is_success() && !status.is_redirection() {
             return Err(failed(format!("the hub answers with status {}", status.as_u16())));
         }
-        let etag = header("x-linked-etag").or(header("etag")).map(plain_etag);
+        let etag = header("x-linked-etag").or(header("etag")).map(unquoted_etag);
         let size = header("x-linked-size").or(header("content-length")).and_then(|size| size.parse().ok());
         let (Some(commit), Some(etag), Some(size)) = (commit.clone(), etag, size) else {
             return Err(failed(
                 "the hub does not say its commit, etag and size: is the endpoint a hub?".into(),
             ));
         };
-        Ok(Found::File(Remote { commit, etag, size, url }))
+        Ok(FileLookup::File(RemoteFile { commit, etag, size, url }))
     }
 
-    /// Fetches a file into `blob`, by way of an unfinished one beside it that a later attempt takes up again.
-    pub(super) fn fetch(&self, repo: &str, file: &str, remote: &Remote, blob: &Path) -> Result<(), HubError> {
+    /// Downloads a file to `blob`, by way of an unfinished one beside it that a later attempt, or process, resumes.
+    pub(super) fn download(
+        &self,
+        repo: &str,
+        file: &str,
+        remote: &RemoteFile,
+        blob: &Path,
+    ) -> Result<(), HubError> {
         let path = PathBuf::from(format!("{}.incomplete", blob.display()));
         let kept = |source| HubError::Cache { path: path.clone(), source };
         let mut part = OpenOptions::new()
@@ -124,15 +126,15 @@ impl Transfer {
             .truncate(false)
             .open(&path)
             .map_err(kept)?;
-        let progress = Progress::start(repo, file, remote.size);
+        let progress = DownloadProgress::start(repo, file, remote.size);
         let reader = part.try_clone().map_err(kept)?;
         let have = || reader.metadata().map_or(0, |metadata| metadata.len());
-        retried(|| self.fill(remote, &mut part, &progress), have).map_err(|fault| HubError::Failed {
+        retry(|| self.resume(remote, &mut part, &progress), have).map_err(|fault| HubError::Failed {
             repo: repo.to_owned(),
             file: file.to_owned(),
             reason: fault.reason,
         })?;
-        let is_whole = is_sound(&mut part, &remote.etag).map_err(kept)?;
+        let is_whole = has_hash_of(&mut part, &remote.etag).map_err(kept)?;
         if !is_whole {
             std::fs::remove_file(&path).map_err(kept)?;
             let reason = "what came is not what the hub announced: its hash differs".to_owned();
@@ -143,9 +145,14 @@ impl Transfer {
         Ok(())
     }
 
-    /// Appends to the part what it lacks.
-    fn fill(&self, remote: &Remote, part: &mut File, progress: &Progress) -> Result<(), Fault> {
-        let local = |error: std::io::Error| Fault { reason: error.to_string(), is_final: true };
+    /// Appends the missing bytes to the part.
+    fn resume(
+        &self,
+        remote: &RemoteFile,
+        part: &mut File,
+        progress: &DownloadProgress,
+    ) -> Result<(), TransferError> {
+        let local = |error: std::io::Error| TransferError { reason: error.to_string(), is_final: true };
         let mut have = part.metadata().map_err(local)?.len();
         if have > remote.size {
             part.set_len(0).map_err(local)?;
@@ -157,14 +164,14 @@ impl Transfer {
         let response = self.get(&remote.url, have)?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if starts_at(&response, have) => {}
-            // The whole file, where a part was asked for.
+            // The host ignored the range.
             StatusCode::OK => {
                 part.set_len(0).map_err(local)?;
                 have = 0;
             }
             status => {
                 let is_final = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-                return Err(Fault { reason: format!("status {}", status.as_u16()), is_final });
+                return Err(TransferError { reason: format!("status {}", status.as_u16()), is_final });
             }
         }
         part.seek(SeekFrom::Start(have)).map_err(local)?;
@@ -172,7 +179,7 @@ impl Transfer {
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let count = body.read(&mut buffer).map_err(|error| Fault {
+            let count = body.read(&mut buffer).map_err(|error| TransferError {
                 reason: format!("the connection broke: {error}"),
                 is_final: false,
             })?;
@@ -182,37 +189,40 @@ impl Transfer {
             have += count as u64;
             if have > remote.size {
                 part.set_len(0).map_err(local)?;
-                return Err(Fault { reason: "more bytes than were announced".into(), is_final: true });
+                return Err(TransferError {
+                    reason: "more bytes than were announced".into(),
+                    is_final: true,
+                });
             }
             part.write_all(&buffer[..count]).map_err(local)?;
             progress.at(have);
         }
         if have < remote.size {
             let reason = format!("the connection ended after {have} of {} bytes", remote.size);
-            return Err(Fault { reason, is_final: false });
+            return Err(TransferError { reason, is_final: false });
         }
         part.sync_all().map_err(local)
     }
 
-    /// Asks for a file's headers; follows only redirections to a path of the same hub.
-    fn head(&self, url: &str) -> Result<Response<Body>, Fault> {
+    /// Asks for a file's headers; follows only redirects within the hub.
+    fn head(&self, url: &str) -> Result<Response<Body>, TransferError> {
         let mut url = url.to_owned();
-        for _ in 0..MOST_REDIRECTS {
+        for _ in 0..MAX_REDIRECTS {
             let response = self.send(self.agent.head(&url), &url)?;
             match redirection(&response, &url) {
-                // Where the bytes are is for the GET to find; the headers wanted are those of this answer.
+                // A redirect to the storage is for the GET to follow: the metadata is in the headers of the hub's own answer.
                 Some(next) if self.is_own(&next) && response.headers().get("x-repo-commit").is_none() => {
                     url = next;
                 }
                 _ => return Ok(response),
             }
         }
-        Err(Fault { reason: "too many redirections".to_owned(), is_final: true })
+        Err(TransferError { reason: "too many redirections".to_owned(), is_final: true })
     }
 
-    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, Fault> {
+    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, TransferError> {
         let mut url = url.to_owned();
-        for _ in 0..MOST_REDIRECTS {
+        for _ in 0..MAX_REDIRECTS {
             let mut request = self.agent.get(&url);
             if from > 0 {
                 request = request.header("range", format!("bytes={from}-"));
@@ -223,26 +233,26 @@ impl Transfer {
                 None => return Ok(response),
             }
         }
-        Err(Fault { reason: "too many redirections".to_owned(), is_final: true })
+        Err(TransferError { reason: "too many redirections".to_owned(), is_final: true })
     }
 
     fn send(
         &self,
         mut request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
         url: &str,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Response<Body>, TransferError> {
         if let Some(token) = self.token.as_ref().filter(|_| self.is_own(url)) {
             request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
-        // Compressed bytes could not be counted.
+        // A compressed body has another length than the file, and ranges of it are of no use.
         request = request.header("accept-encoding", "identity");
-        let response = request.call().map_err(|error| Fault {
+        let response = request.call().map_err(|error| TransferError {
             reason: format!("{}: {}", host(url), reason(&error)),
             is_final: matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_)),
         })?;
         if response.status().is_server_error() {
             let reason = format!("the hub answers with status {}", response.status().as_u16());
-            return Err(Fault { reason, is_final: false });
+            return Err(TransferError { reason, is_final: false });
         }
         Ok(response)
     }
@@ -257,33 +267,36 @@ impl Transfer {
     }
 }
 
-/// Tries again what may yet succeed; an attempt after which there is more than before does not count.
-fn retried<T>(mut attempt: impl FnMut() -> Result<T, Fault>, have: impl Fn() -> u64) -> Result<T, Fault> {
+/// Tries again what may yet succeed; an attempt that brought some bytes does not count.
+fn retry<T>(
+    mut attempt: impl FnMut() -> Result<T, TransferError>,
+    have: impl Fn() -> u64,
+) -> Result<T, TransferError> {
     let mut failures = 0;
     loop {
         let before = have();
         match attempt() {
             Err(fault) if !fault.is_final => {
                 failures = if have() > before { 1 } else { failures + 1 };
-                if failures >= MOST_ATTEMPTS {
+                if failures >= MAX_ATTEMPTS {
                     return Err(fault);
                 }
                 tracing::warn!(reason = fault.reason, "the hub fails, trying again");
-                std::thread::sleep(FIRST_PAUSE * 2_u32.pow(failures - 1));
+                std::thread::sleep(FIRST_BACKOFF * 2_u32.pow(failures - 1));
             }
             done => return done,
         }
     }
 }
 
-/// Shows how far a file has come: a bar on a terminal, else two lines of the log.
-struct Progress {
+/// Shows a download's progress: a bar on a terminal, else two lines of the log.
+struct DownloadProgress {
     bar: ProgressBar,
     name: String,
     size: u64,
 }
 
-impl Progress {
+impl DownloadProgress {
     fn start(repo: &str, file: &str, size: u64) -> Self {
         let name = format!("{repo}: {file}");
         let is_seen = std::io::stderr().is_terminal();
@@ -310,7 +323,7 @@ impl Progress {
     }
 }
 
-/// Where an answer sends its request on to.
+/// Returns the address that an answer redirects to.
 fn redirection(response: &Response<Body>, from: &str) -> Option<String> {
     if !response.status().is_redirection() {
         return None;
@@ -329,12 +342,12 @@ fn starts_at(response: &Response<Body>, from: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
 }
 
-fn plain_etag(etag: &str) -> String {
+fn unquoted_etag(etag: &str) -> String {
     etag.trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
-/// Says whether the bytes have the hash that is the etag of large files; other etags say nothing.
-fn is_sound(part: &mut File, etag: &str) -> std::io::Result<bool> {
+/// Says whether the bytes have the SHA-256 that is the etag of large files; other etags are no hashes of the bytes.
+fn has_hash_of(part: &mut File, etag: &str) -> std::io::Result<bool> {
     if etag.len() != 64 || !etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(true);
     }
@@ -358,7 +371,7 @@ fn host(url: &str) -> String {
     uri.as_ref().and_then(Uri::host).map_or_else(|| "the hub's endpoint".to_owned(), str::to_owned)
 }
 
-/// Says what failed without repeating addresses, which may hold credentials.
+/// Says what failed without the address, which may hold credentials.
 fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::BadUri(_) => "the endpoint is no address".to_owned(),

@@ -1,4 +1,4 @@
-"""The MiniLM-L6 trunk: fetching its weights, rounding them to int8, cutting texts into windows and running them.
+"""The MiniLM-L6 encoder: fetching its weights, rounding them to int8, cutting texts into windows and running them.
 
 Knows nothing of labels or heads.
 """

@@ -1,4 +1,4 @@
-//! The trunks: encoders that turn a padding-free batch of token ids into states.
+//! The encoders: from a padding-free batch of token ids to hidden states.
 //!
 //! Knows nothing of text, labels or what the states are used for.
 
@@ -8,38 +8,36 @@ pub(super) mod rope;
 
 use candle_core::{Result, Tensor, bail};
 
-use super::frame::Framed;
+use super::special_tokens::EncoderInput;
 use bert::Bert;
 use modernbert::ModernBert;
 
-/// A loaded trunk.
-pub(super) enum Trunk {
+pub(super) enum Encoder {
     Bert(Box<Bert>),
     ModernBert(Box<ModernBert>),
 }
 
-/// The states that were asked for; 0 is the embedding, the last one what the trunk returns.
-pub(super) struct States(Vec<Option<Tensor>>);
+/// The layers' states that were to be kept, by layer; 0 is the embedding, the last one the encoder's output.
+pub(super) struct HiddenStates(Vec<Option<Tensor>>);
 
-impl Trunk {
+impl Encoder {
     /// Computes the states in `keep`, each (tokens, width), for texts that stand one after the other.
     ///
     /// Fails on an empty text, on one of more tokens than there are positions, and on an id outside the vocabulary.
-    pub(super) fn forward(&self, texts: &Framed, keep: &[usize]) -> Result<States> {
-        let (ids, starts) = (&texts.ids, &texts.starts);
-        for pair in starts.windows(2) {
+    pub(super) fn forward(&self, input: &EncoderInput, keep: &[usize]) -> Result<HiddenStates> {
+        for pair in input.starts.windows(2) {
             let length = pair[1].saturating_sub(pair[0]);
             if length == 0 || length > self.positions() {
                 bail!("{length} tokens, between 1 and {} are needed", self.positions());
             }
         }
-        let mut states = States(vec![None; self.layers() + 1]);
+        let mut states = HiddenStates(vec![None; self.layers() + 1]);
         match self {
-            Self::Bert(trunk) => {
-                trunk.forward(texts, &mut |at, state| states.offer(at, state, keep))?;
+            Self::Bert(encoder) => {
+                encoder.forward(input, &mut |at, state| states.offer(at, state, keep))?;
             }
-            Self::ModernBert(trunk) => {
-                trunk.forward((ids, starts), &mut |at, state| states.offer(at, state, keep))?;
+            Self::ModernBert(encoder) => {
+                encoder.forward(input, &mut |at, state| states.offer(at, state, keep))?;
             }
         }
         Ok(states)
@@ -47,15 +45,15 @@ impl Trunk {
 
     pub(super) fn layers(&self) -> usize {
         match self {
-            Self::Bert(trunk) => trunk.shape.layers,
-            Self::ModernBert(trunk) => trunk.shape.layers,
+            Self::Bert(encoder) => encoder.shape.layers,
+            Self::ModernBert(encoder) => encoder.shape.layers,
         }
     }
 
     pub(super) fn width(&self) -> usize {
         match self {
-            Self::Bert(trunk) => trunk.shape.width,
-            Self::ModernBert(trunk) => trunk.shape.width,
+            Self::Bert(encoder) => encoder.shape.width,
+            Self::ModernBert(encoder) => encoder.shape.width,
         }
     }
 
@@ -63,8 +61,8 @@ impl Trunk {
     /// among them; scores of attention are counted apart.
     pub(super) fn numbers_a_token(&self, kept: usize) -> usize {
         let (width, wide) = match self {
-            Self::Bert(trunk) => (trunk.shape.width, trunk.shape.intermediate),
-            Self::ModernBert(trunk) => (trunk.shape.width, trunk.shape.intermediate),
+            Self::Bert(encoder) => (encoder.shape.width, encoder.shape.intermediate),
+            Self::ModernBert(encoder) => (encoder.shape.width, encoder.shape.intermediate),
         };
         // Attention has a state, three parts of it, these padded by a third and turned, the mix padded and not.
         let attention = 16 * width;
@@ -78,13 +76,13 @@ impl Trunk {
     /// Returns how many tokens a text may have, special ones included.
     pub(super) fn positions(&self) -> usize {
         match self {
-            Self::Bert(trunk) => trunk.shape.longest(),
-            Self::ModernBert(trunk) => trunk.shape.positions,
+            Self::Bert(encoder) => encoder.shape.longest(),
+            Self::ModernBert(encoder) => encoder.shape.positions,
         }
     }
 }
 
-impl States {
+impl HiddenStates {
     fn offer(&mut self, at: usize, state: &Tensor, keep: &[usize]) {
         if keep.contains(&at) {
             self.0[at] = Some(state.clone());

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// What `rope_scaling`, or an entry of `rope_parameters`, says.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub(in crate::classify) struct Angles {
+pub(in crate::classify) struct RopeConfig {
     #[serde(default, alias = "type")]
     rope_type: Option<String>,
     #[serde(default)]
@@ -20,8 +20,8 @@ pub(in crate::classify) struct Angles {
     mscale_all_dim: Option<f64>,
 }
 
-impl Angles {
-    /// Fills in the base of the angles and the trained length where they are not said, and checks the rest.
+impl RopeConfig {
+    /// Fills in the defaults of the base and of the trained length, and checks the rest.
     pub(in crate::classify) fn complete(mut self, theta: f64, positions: usize) -> Result<Self, String> {
         self.rope_theta.get_or_insert(theta);
         self.original_max_position_embeddings.get_or_insert(positions as f64);
@@ -33,7 +33,7 @@ impl Angles {
         }
     }
 
-    /// Takes from `other` what is not said here.
+    /// Takes from `other` what is not set here.
     pub(in crate::classify) fn or(self, other: Self) -> Self {
         Self {
             rope_type: self.rope_type.or(other.rope_type),
@@ -72,8 +72,8 @@ impl Angles {
         self.attention_factor.unwrap_or(of_both) as f32
     }
 
-    /// Returns by how much a position turns each pair of a head `size` wide.
-    pub(in crate::classify) fn inverse(&self, size: usize) -> Vec<f32> {
+    /// Returns the angle that one position adds, for each pair of a head `size` wide.
+    pub(in crate::classify) fn inverse_frequencies(&self, size: usize) -> Vec<f32> {
         let theta = self.rope_theta.unwrap_or(10_000.0);
         let plain = (0..size / 2).map(|pair| 1.0 / theta.powf((2 * pair) as f64 / size as f64));
         match self.kind() {

@@ -5,13 +5,13 @@ const LINE: usize = 16;
 
 /// A slice of floats that begins where a cache line does.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct AlignedBuffer {
     all: Vec<f32>,
     start: usize,
     len: usize,
 }
 
-impl Lines {
+impl AlignedBuffer {
     pub(super) fn zeros(len: usize) -> Self {
         let all = vec![0.0; len + LINE];
         let at = all.as_ptr().addr();

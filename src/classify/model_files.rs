@@ -1,5 +1,5 @@
-//! Where the files of a model are: inside this binary, in a folder, or on the hub, from which they are fetched when
-//! they are first asked for.
+//! Where the files of a model are: inside this binary, in a folder, or on the hub, from which each is downloaded when it
+//! is first read.
 //!
 //! Knows file names, and nothing of what is in the files.
 
@@ -8,34 +8,33 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::hub::Snapshot;
+use super::hub::RepoSnapshot;
 use super::load_error::LoadError;
 use super::spec::{HubSpec, Source};
 use super::weights::{Weights, read_error, shards};
 
-/// Weights by falling preference, each with the index of several files in its stead.
+/// Weights by falling preference, each with the index that stands in for it where they are sharded.
 const WEIGHTS: [(&str, &str); 2] = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 ];
 
-/// The files of one model.
-pub(super) enum Files {
+pub(super) enum ModelFiles {
     Builtin,
     Folder(PathBuf),
-    Hub(Box<Snapshot>),
+    Hub(Box<RepoSnapshot>),
 }
 
-impl Files {
+impl ModelFiles {
     pub(super) fn of(source: &Source, hub: &HubSpec) -> Result<Self, LoadError> {
         Ok(match source {
             Source::Builtin => Self::Builtin,
             Source::Folder(folder) => Self::Folder(folder.clone()),
-            Source::Hub { repo, revision } => Self::Hub(Box::new(Snapshot::open(hub, repo, revision)?)),
+            Source::Hub { repo, revision } => Self::Hub(Box::new(RepoSnapshot::open(hub, repo, revision)?)),
         })
     }
 
-    /// Reads a file that must be there.
+    /// Reads a file; fails if there is none.
     pub(super) fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, LoadError> {
         if let Some(bytes) = self.read_if_any(name)? {
             return Ok(bytes);
@@ -48,17 +47,17 @@ impl Files {
 
     pub(super) fn read_if_any(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
         if matches!(self, Self::Builtin) {
-            return Ok(inside(name).map(Cow::Borrowed));
+            return Ok(builtin(name).map(Cow::Borrowed));
         }
         let Some(path) = self.find(name)? else { return Ok(None) };
         std::fs::read(&path).map(|bytes| Some(Cow::Owned(bytes))).map_err(|source| read_error(&path, source))
     }
 
     pub(super) fn has(&self, name: &str) -> Result<bool, LoadError> {
-        Ok(if matches!(self, Self::Builtin) { inside(name).is_some() } else { self.find(name)?.is_some() })
+        Ok(if matches!(self, Self::Builtin) { builtin(name).is_some() } else { self.find(name)?.is_some() })
     }
 
-    /// Reads and parses a JSON file that must be there.
+    /// Reads and parses a JSON file; fails if there is none.
     pub(super) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, LoadError> {
         self.parse(name, &self.read(name)?)
     }
@@ -70,8 +69,8 @@ impl Files {
     /// Opens the weights in `folder`, which is empty or ends in a slash.
     pub(super) fn weights(&self, folder: &str) -> Result<Weights, LoadError> {
         if matches!(self, Self::Builtin) {
-            let bytes = inside(WEIGHTS[0].0).unwrap_or_default();
-            return Weights::inside("builtin/model.safetensors", bytes);
+            let bytes = builtin(WEIGHTS[0].0).unwrap_or_default();
+            return Weights::from_static("builtin/model.safetensors", bytes);
         }
         for (single, index) in WEIGHTS {
             if let Some(path) = self.find(&format!("{folder}{single}"))? {
@@ -80,12 +79,12 @@ impl Files {
             if let Some(path) = self.find(&format!("{folder}{index}"))? {
                 let parts = shards(&path)?
                     .into_iter()
-                    .map(|part| self.must_find(&format!("{folder}{part}")))
+                    .map(|part| self.require(&format!("{folder}{part}")))
                     .collect::<Result<Vec<_>, _>>()?;
                 return Weights::open(&path, &parts);
             }
         }
-        self.must_find(&format!("{folder}{}", WEIGHTS[0].0)).and_then(|path| Weights::open(&path, &[]))
+        self.require(&format!("{folder}{}", WEIGHTS[0].0)).and_then(|path| Weights::open(&path, &[]))
     }
 
     /// Returns what errors call a file.
@@ -97,7 +96,7 @@ impl Files {
         }
     }
 
-    fn must_find(&self, name: &str) -> Result<PathBuf, LoadError> {
+    fn require(&self, name: &str) -> Result<PathBuf, LoadError> {
         match (self.find(name)?, self) {
             (Some(path), _) => Ok(path),
             (None, Self::Hub(snapshot)) => Err(snapshot.absent(name).into()),
@@ -124,8 +123,7 @@ impl Files {
     }
 }
 
-/// The model that this binary holds.
-fn inside(name: &str) -> Option<&'static [u8]> {
+fn builtin(name: &str) -> Option<&'static [u8]> {
     match name {
         "config.json" => Some(include_bytes!("../../models/builtin/config.json")),
         "tokenizer.json" => Some(include_bytes!("../../models/builtin/tokenizer.json")),

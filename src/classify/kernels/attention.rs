@@ -8,8 +8,8 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::level::{dispatch, is_tall};
-use super::lines::Lines;
+use super::aligned::AlignedBuffer;
+use super::dispatch::{dispatch, is_tall};
 use super::rope::Rope;
 use super::threads;
 use super::tile::{self, Tile, WIDE, load, store};
@@ -41,8 +41,8 @@ pub struct Attention<'a> {
 }
 
 /// One head of one text.
-struct Head<'a, 'b> {
-    asked: Attention<'a>,
+struct AttentionHead<'a, 'b> {
+    attention: Attention<'a>,
     tokens: Range<usize>,
     at: usize,
     /// The head's columns of the text's rows.
@@ -53,59 +53,59 @@ struct Head<'a, 'b> {
 #[derive(Default)]
 struct Scratch {
     /// Panels of keys: (panel, column of the head, key of the panel).
-    keys: Lines,
+    keys: AlignedBuffer,
     /// Panels of values: (panel, key, column of the panel).
-    values: Lines,
-    queries: Lines,
-    scores: Lines,
-    mixed: Lines,
+    values: AlignedBuffer,
+    queries: AlignedBuffer,
+    scores: AlignedBuffer,
+    mixed: AlignedBuffer,
 }
 
-struct Run<'a, 'b, 'c> {
-    head: Head<'a, 'b>,
+struct AttentionJob<'a, 'b, 'c> {
+    head: AttentionHead<'a, 'b>,
     scratch: &'c mut Scratch,
 }
 
 /// Writes each head's mix of values to `out`: (tokens, width).
 ///
 /// Rows beyond the last start are left as they are.
-pub fn attend(asked: Attention<'_>, out: &mut [f32]) {
-    let width = asked.heads * asked.size;
+pub fn attend(attention: Attention<'_>, out: &mut [f32]) {
+    let width = attention.heads * attention.size;
     if width == 0 {
         return;
     }
     let mut rows = out.chunks_exact_mut(width);
-    let mut jobs = Vec::with_capacity(asked.starts.len() * asked.heads);
-    for text in asked.starts.windows(2) {
+    let mut jobs = Vec::with_capacity(attention.starts.len() * attention.heads);
+    for text in attention.starts.windows(2) {
         let tokens = text[0]..text[1];
         let mut heads: Vec<Vec<&mut [f32]>> =
-            (0..asked.heads).map(|_| Vec::with_capacity(tokens.len())).collect();
+            (0..attention.heads).map(|_| Vec::with_capacity(tokens.len())).collect();
         for row in rows.by_ref().take(tokens.len()) {
-            for (head, piece) in heads.iter_mut().zip(row.chunks_exact_mut(asked.size)) {
+            for (head, piece) in heads.iter_mut().zip(row.chunks_exact_mut(attention.size)) {
                 head.push(piece);
             }
         }
         for (at, out) in heads.into_iter().enumerate() {
-            jobs.push(Head { asked, tokens: tokens.clone(), at, out });
+            jobs.push(AttentionHead { attention, tokens: tokens.clone(), at, out });
         }
     }
     if threads() > 1 {
         jobs.into_par_iter().for_each_init(Scratch::default, |scratch, head| {
-            dispatch(Run { head, scratch });
+            dispatch(AttentionJob { head, scratch });
         });
     } else {
         let mut scratch = Scratch::default();
         for head in jobs {
-            dispatch(Run { head, scratch: &mut scratch });
+            dispatch(AttentionJob { head, scratch: &mut scratch });
         }
     }
 }
 
-impl Head<'_, '_> {
+impl AttentionHead<'_, '_> {
     /// Returns the head's columns of token `token`'s query (0), key (1) or value (2).
     #[inline(always)]
     fn part(&self, token: usize, which: usize) -> &[f32] {
-        let Attention { qkv, heads, size, .. } = self.asked;
+        let Attention { qkv, heads, size, .. } = self.attention;
         &qkv[((self.tokens.start + token) * 3 + which) * heads * size + self.at * size..][..size]
     }
 
@@ -115,14 +115,14 @@ impl Head<'_, '_> {
         for (to, x) in into.iter_mut().zip(self.part(token, which)) {
             *to = x * scale;
         }
-        if let Some(rope) = self.asked.rope {
+        if let Some(rope) = self.attention.rope {
             rope.turn(token, into);
         }
     }
 
     /// Returns which keys the queries may look at, from a whole panel on.
     fn seen(&self, queries: &Range<usize>, panel: usize) -> Range<usize> {
-        match self.asked.reach {
+        match self.attention.reach {
             None => 0..self.tokens.len(),
             Some(reach) => {
                 let first = queries.start.saturating_sub(reach) / panel * panel;
@@ -132,7 +132,7 @@ impl Head<'_, '_> {
     }
 }
 
-impl WithSimd for Run<'_, '_, '_> {
+impl WithSimd for AttentionJob<'_, '_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -149,10 +149,10 @@ impl WithSimd for Run<'_, '_, '_> {
     }
 }
 
-impl Run<'_, '_, '_> {
+impl AttentionJob<'_, '_, '_> {
     #[inline(always)]
     fn pack_keys(&mut self, panel: usize) {
-        let (tokens, size) = (self.head.tokens.len(), self.head.asked.size);
+        let (tokens, size) = (self.head.tokens.len(), self.head.attention.size);
         let Scratch { keys, queries, .. } = self.scratch;
         keys.resize(tokens.next_multiple_of(panel) * size);
         queries.resize(size);
@@ -170,7 +170,7 @@ impl Run<'_, '_, '_> {
 
     #[inline(always)]
     fn pack_values(&mut self, panel: usize) {
-        let (tokens, size) = (self.head.tokens.len(), self.head.asked.size);
+        let (tokens, size) = (self.head.tokens.len(), self.head.attention.size);
         self.scratch.values.resize(size.next_multiple_of(panel) * tokens);
         let values = self.scratch.values.get_mut();
         for token in 0..tokens {
@@ -185,7 +185,7 @@ impl Run<'_, '_, '_> {
     /// Computes the head's mix of values for a block of queries.
     #[inline(always)]
     fn block<S: Simd>(&mut self, simd: S, queries: Range<usize>) {
-        let size = self.head.asked.size;
+        let size = self.head.attention.size;
         let panel = WIDE * S::F32_LANES;
         let padded = size.next_multiple_of(panel);
         // The exponential is one of base two.
@@ -219,7 +219,7 @@ impl Run<'_, '_, '_> {
     /// Fills the block of scores: (queries, keys up to a whole panel).
     #[inline(always)]
     fn score<S: Simd>(&mut self, simd: S, queries: &Range<usize>, keys: &Range<usize>) {
-        let size = self.head.asked.size;
+        let size = self.head.attention.size;
         let panel = WIDE * S::F32_LANES;
         let stride = keys.len().next_multiple_of(panel);
         self.scratch.scores.resize(queries.len() * stride);
@@ -236,7 +236,7 @@ impl Run<'_, '_, '_> {
         }
         for (query, row) in queries.clone().zip(scores.chunks_exact_mut(stride)) {
             row[keys.len()..].fill(NEVER);
-            if let Some(reach) = self.head.asked.reach {
+            if let Some(reach) = self.head.attention.reach {
                 let before = query.saturating_sub(reach).saturating_sub(keys.start).min(keys.len());
                 let after = query.saturating_add(reach).saturating_add(1).saturating_sub(keys.start);
                 row[..before].fill(NEVER);

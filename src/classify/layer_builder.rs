@@ -2,25 +2,25 @@
 //!
 //! Knows names only relative to a prefix, and nothing of architectures.
 
-use super::device::Place;
+use super::device::ComputeDevice;
 use super::load_error::LoadError;
-use super::ops::{Gated, Linear, Matrix, Norm, Table};
+use super::ops::{EmbeddingTable, GatedLinear, LayerNorm, Linear, Matrix};
 use super::weights::Weights;
 
 /// The tensors under one prefix, and the device that they go to.
 #[derive(Clone)]
-pub(super) struct Reader<'a> {
+pub(super) struct LayerBuilder<'a> {
     pub(super) weights: &'a Weights,
-    pub(super) place: &'a Place,
+    pub(super) device: &'a ComputeDevice,
     prefix: String,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(weights: &'a Weights, place: &'a Place) -> Self {
-        Self { weights, place, prefix: String::new() }
+impl<'a> LayerBuilder<'a> {
+    pub(super) fn new(weights: &'a Weights, device: &'a ComputeDevice) -> Self {
+        Self { weights, device, prefix: String::new() }
     }
 
-    /// Returns a reader of what lies under `part` here, which ends in a dot or is empty.
+    /// Returns a builder from the tensors under `part`, which ends in a dot or is empty.
     pub(super) fn under(&self, part: &str) -> Self {
         Self { prefix: format!("{}{part}", self.prefix), ..self.clone() }
     }
@@ -34,36 +34,37 @@ impl<'a> Reader<'a> {
         self.weights.shape(&self.name(name)).and_then(|shape| shape.first().copied())
     }
 
-    /// Reads `<name>.weight` (out, in) and `<name>.bias` where there is one.
-    pub(super) fn linear(&self, name: &str, shape: (usize, usize)) -> Result<Linear, LoadError> {
-        self.fused(&[name], shape)
+    /// Reads `<name>.weight` (outputs, inputs) and `<name>.bias` where there is one.
+    pub(super) fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, LoadError> {
+        self.fused(&[name], inputs, outputs)
     }
 
     /// Reads dense layers of equal shape side by side as one.
-    pub(super) fn fused(&self, names: &[&str], shape: (usize, usize)) -> Result<Linear, LoadError> {
-        let (weight, bias) = self.stacked(names, shape)?;
-        Ok(Linear::new(weight, bias, self.place)?)
+    pub(super) fn fused(&self, names: &[&str], inputs: usize, outputs: usize) -> Result<Linear, LoadError> {
+        let (weight, bias) = self.stacked(names, inputs, outputs)?;
+        Ok(Linear::new(weight, bias, self.device)?)
     }
 
-    /// Reads a dense layer of which one half of the outputs gates the other.
-    pub(super) fn gated(&self, name: &str, shape: (usize, usize)) -> Result<Gated, LoadError> {
-        let (weight, bias) = self.stacked(&[name], shape)?;
-        Ok(Gated::new(weight, bias, self.place)?)
+    /// Reads a dense layer of 2 · outputs, of which one half gates the other.
+    pub(super) fn gated(&self, name: &str, inputs: usize, outputs: usize) -> Result<GatedLinear, LoadError> {
+        let (weight, bias) = self.stacked(&[name], inputs, 2 * outputs)?;
+        Ok(GatedLinear::new(weight, bias, self.device)?)
     }
 
     fn stacked(
         &self,
         names: &[&str],
-        shape: (usize, usize),
+        inputs: usize,
+        outputs: usize,
     ) -> Result<(Matrix, Option<Vec<f32>>), LoadError> {
         let matrices: Vec<String> = names.iter().map(|name| self.name(&format!("{name}.weight"))).collect();
-        let weight = self.weights.stacked(&matrices, shape)?;
+        let weight = self.weights.stacked(&matrices, outputs, inputs)?;
         let biases: Vec<String> = names.iter().map(|name| self.name(&format!("{name}.bias"))).collect();
         let mut bias = None;
         if biases.iter().any(|name| self.weights.has(name)) {
-            let mut all = Vec::with_capacity(shape.0 * names.len());
+            let mut all = Vec::with_capacity(outputs * names.len());
             for name in &biases {
-                all.extend(self.weights.vector(name, shape.0)?);
+                all.extend(self.weights.vector(name, outputs)?);
             }
             bias = Some(all);
         }
@@ -71,15 +72,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `<name>.weight` and `<name>.bias` where there is one.
-    pub(super) fn norm(&self, name: &str, width: usize, epsilon: f32) -> Result<Norm, LoadError> {
+    pub(super) fn norm(&self, name: &str, width: usize, epsilon: f32) -> Result<LayerNorm, LoadError> {
         let gain = self.weights.vector(&self.name(&format!("{name}.weight")), width)?;
         let shift = self.weights.vector_if_any(&self.name(&format!("{name}.bias")), width)?;
-        Ok(Norm::new(gain, shift, epsilon, self.place)?)
+        Ok(LayerNorm::new(gain, shift, epsilon, self.device)?)
     }
 
     /// Reads a table of which single rows are looked up.
-    pub(super) fn table(&self, name: &str, shape: (usize, usize)) -> Result<Table, LoadError> {
-        Ok(Table::new(self.weights.matrix(&self.name(name), shape)?, self.place)?)
+    pub(super) fn table(&self, name: &str, rows: usize, width: usize) -> Result<EmbeddingTable, LoadError> {
+        Ok(EmbeddingTable::new(self.weights.matrix(&self.name(name), rows, width)?, self.device)?)
     }
 
     /// Returns a tensor's whole name.

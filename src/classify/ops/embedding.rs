@@ -5,19 +5,19 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::{Matrix, tensors};
-use crate::classify::device::Place;
+use crate::classify::device::ComputeDevice;
 
 /// A table; for the kernels as its file keeps it.
-pub(in crate::classify) enum Table {
+pub(in crate::classify) enum EmbeddingTable {
     Host(Matrix),
     Device(Tensor),
 }
 
-impl Table {
-    pub(in crate::classify) fn new(rows: Matrix, place: &Place) -> Result<Self> {
-        Ok(match place {
-            Place::Kernels => Self::Host(rows),
-            Place::Tensors(engine) => Self::Device(tensors::matrix(rows, engine)?),
+impl EmbeddingTable {
+    pub(in crate::classify) fn new(rows: Matrix, device: &ComputeDevice) -> Result<Self> {
+        Ok(match device {
+            ComputeDevice::Kernels => Self::Host(rows),
+            ComputeDevice::Tensors(engine) => Self::Device(tensors::matrix(rows, engine)?),
         })
     }
 
@@ -38,17 +38,6 @@ impl Table {
                 }
                 table.index_select(&Tensor::from_slice(indices, indices.len(), table.device())?, 0)
             }
-        }
-    }
-}
-
-/// Returns a matrix's numbers row by row, int8 multiplied out.
-pub(in crate::classify) fn floats(matrix: Matrix) -> Vec<f32> {
-    match matrix {
-        Matrix::F32 { data, .. } => data,
-        Matrix::Int8 { cols, data, scale, .. } => {
-            let rows = data.chunks_exact(cols.max(1)).zip(&scale);
-            rows.flat_map(|(row, scale)| row.iter().map(move |x| f32::from(*x) * scale)).collect()
         }
     }
 }

@@ -1,0 +1,231 @@
+//! BERT and its kin (DistilBERT, RoBERTa, XLM-R): learned positions, normalisation after each sum.
+//!
+//! Knows nothing of heads, labels or files.
+
+use candle_core::{Result, Tensor};
+
+use crate::classify::device::ComputeDevice;
+use crate::classify::layer_builder::LayerBuilder;
+use crate::classify::load_error::LoadError;
+use crate::classify::ops::{
+    Activation, AttentionPattern, AttentionShape, BatchLayout, EmbeddingTable, LayerNorm, Linear, Matrix,
+};
+use crate::classify::special_tokens::EncoderInput;
+
+#[derive(Debug, Clone)]
+pub(in crate::classify) struct BertShape {
+    pub(in crate::classify) layers: usize,
+    pub(in crate::classify) width: usize,
+    pub(in crate::classify) heads: usize,
+    pub(in crate::classify) intermediate: usize,
+    pub(in crate::classify) vocabulary: usize,
+    /// Rows of the position table.
+    pub(in crate::classify) positions: usize,
+    pub(in crate::classify) position_scheme: PositionScheme,
+    pub(in crate::classify) epsilon: f32,
+    pub(in crate::classify) activation: Activation,
+    pub(in crate::classify) naming: TensorNaming,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::classify) enum PositionScheme {
+    FromZero,
+    /// From the row after that of the padding token, which itself stands at its own row wherever it is.
+    AfterPadding(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::classify) enum TensorNaming {
+    Bert,
+    DistilBert,
+}
+
+pub(in crate::classify) struct Bert {
+    pub(in crate::classify) shape: BertShape,
+    device: ComputeDevice,
+    word_embeddings: EmbeddingTable,
+    /// With the token type added, as many times as there are token types.
+    positions: EmbeddingTable,
+    token_types: usize,
+    norm: LayerNorm,
+    layers: Vec<BertLayer>,
+}
+
+struct BertLayer {
+    qkv: Linear,
+    mixed: Linear,
+    mixed_norm: LayerNorm,
+    wide: Linear,
+    narrow: Linear,
+    narrow_norm: LayerNorm,
+}
+
+/// A layer's tensors: the three projections or the fused one, then what follows.
+struct BertTensorNames {
+    layers: &'static str,
+    separate: [&'static str; 3],
+    fused: &'static str,
+    mixed: &'static str,
+    mixed_norm: &'static str,
+    wide: &'static str,
+    narrow: &'static str,
+    narrow_norm: &'static str,
+}
+
+const BERT: BertTensorNames = BertTensorNames {
+    layers: "encoder.layer",
+    separate: ["attention.self.query", "attention.self.key", "attention.self.value"],
+    fused: "attention.self.Wqkv",
+    mixed: "attention.output.dense",
+    mixed_norm: "attention.output.LayerNorm",
+    wide: "intermediate.dense",
+    narrow: "output.dense",
+    narrow_norm: "output.LayerNorm",
+};
+
+const DISTILBERT: BertTensorNames = BertTensorNames {
+    layers: "transformer.layer",
+    separate: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+    fused: "attention.Wqkv",
+    mixed: "attention.out_lin",
+    mixed_norm: "sa_layer_norm",
+    wide: "ffn.lin1",
+    narrow: "ffn.lin2",
+    narrow_norm: "output_layer_norm",
+};
+
+impl BertShape {
+    /// Returns how many tokens a text may have.
+    pub(in crate::classify) fn longest(&self) -> usize {
+        match self.position_scheme {
+            PositionScheme::FromZero => self.positions,
+            PositionScheme::AfterPadding(padding) => self.positions.saturating_sub(padding as usize + 1),
+        }
+    }
+
+    /// Adds the position of each token of a text.
+    fn push_positions(&self, ids: &[u32], into: &mut Vec<u32>) {
+        match self.position_scheme {
+            PositionScheme::FromZero => into.extend(0..ids.len() as u32),
+            PositionScheme::AfterPadding(padding) => {
+                let mut last = padding;
+                into.extend(ids.iter().map(|id| {
+                    if *id == padding {
+                        return padding;
+                    }
+                    last += 1;
+                    last
+                }));
+            }
+        }
+    }
+}
+
+impl Bert {
+    pub(in crate::classify) fn load(
+        builder: &LayerBuilder<'_>,
+        shape: BertShape,
+    ) -> std::result::Result<Self, LoadError> {
+        let names = match shape.naming {
+            TensorNaming::Bert => &BERT,
+            TensorNaming::DistilBert => &DISTILBERT,
+        };
+        let embeddings = builder.under("embeddings.");
+        let word_embeddings = embeddings.table("word_embeddings.weight", shape.vocabulary, shape.width)?;
+        let (positions, token_types) = positions(&embeddings, &shape)?;
+        let norm = embeddings.norm("LayerNorm", shape.width, shape.epsilon)?;
+        let layers = (0..shape.layers)
+            .map(|at| BertLayer::load(&builder.under(&format!("{}.{at}.", names.layers)), names, &shape))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(Self {
+            shape,
+            device: builder.device.clone(),
+            word_embeddings,
+            positions,
+            token_types,
+            norm,
+            layers,
+        })
+    }
+
+    pub(super) fn forward(&self, input: &EncoderInput, each: &mut dyn FnMut(usize, &Tensor)) -> Result<()> {
+        let (ids, starts) = (&input.ids, &input.starts);
+        let mut positions = Vec::with_capacity(ids.len());
+        for pair in starts.windows(2) {
+            self.shape.push_positions(&ids[pair[0]..pair[1]], &mut positions);
+        }
+        if self.token_types > 1 {
+            for token in input.second_type.iter().flat_map(Clone::clone) {
+                positions[token] += self.shape.positions as u32;
+            }
+        }
+        let embedded = (self.word_embeddings.gather(ids)? + self.positions.gather(&positions)?)?;
+        let mut state = self.norm.forward(&embedded)?;
+        let shape =
+            AttentionShape { heads: self.shape.heads, head_size: self.shape.width / self.shape.heads };
+        let global = [AttentionPattern { rope: None, reach: None }];
+        let layout = BatchLayout::new(starts, shape, &global, &self.device)?;
+        each(0, &state);
+        for (at, layer) in self.layers.iter().enumerate() {
+            state = layer.forward(&state, &layout, self.shape.activation)?;
+            each(at + 1, &state);
+        }
+        Ok(())
+    }
+}
+
+impl BertLayer {
+    fn load(
+        builder: &LayerBuilder<'_>,
+        names: &BertTensorNames,
+        shape: &BertShape,
+    ) -> std::result::Result<Self, LoadError> {
+        let (width, wide) = (shape.width, shape.intermediate);
+        let qkv = if builder.has(&format!("{}.weight", names.fused)) {
+            builder.linear(names.fused, width, 3 * width)?
+        } else {
+            builder.fused(&names.separate, width, width)?
+        };
+        Ok(Self {
+            qkv,
+            mixed: builder.linear(names.mixed, width, width)?,
+            mixed_norm: builder.norm(names.mixed_norm, width, shape.epsilon)?,
+            wide: builder.linear(names.wide, width, wide)?,
+            narrow: builder.linear(names.narrow, wide, width)?,
+            narrow_norm: builder.norm(names.narrow_norm, width, shape.epsilon)?,
+        })
+    }
+
+    /// Takes and returns (tokens, width).
+    fn forward(&self, state: &Tensor, layout: &BatchLayout<'_>, activation: Activation) -> Result<Tensor> {
+        let seen = layout.attention(&self.qkv.forward(state)?, 0)?;
+        let mixed = self.mixed.forward_add_norm(&seen, state, &self.mixed_norm)?;
+        let wide = self.wide.forward_activated(&mixed, activation)?;
+        self.narrow.forward_add_norm(&wide, &mixed, &self.narrow_norm)
+    }
+}
+
+/// Reads the positions and adds the token type to each: that of a single text or the first of a pair, then, where the
+/// family tells them apart, that of the second.
+fn positions(
+    embeddings: &LayerBuilder<'_>,
+    shape: &BertShape,
+) -> std::result::Result<(EmbeddingTable, usize), LoadError> {
+    let name = "position_embeddings.weight";
+    let types = "token_type_embeddings.weight";
+    let Some(token_types) = embeddings.rows(types) else {
+        return Ok((embeddings.table(name, shape.positions, shape.width)?, 1));
+    };
+    let weights = embeddings.weights;
+    let rows = weights.matrix(&embeddings.name(name), shape.positions, shape.width)?.into_f32();
+    let types = weights.matrix(&embeddings.name(types), token_types, shape.width)?.into_f32();
+    // RoBERTa has the table and never uses more than its first row.
+    let token_types = if shape.position_scheme == PositionScheme::FromZero { token_types.min(2) } else { 1 };
+    let mut data = Vec::with_capacity(token_types * rows.len());
+    for token_type in types.chunks_exact(shape.width).take(token_types) {
+        let added = |row: &[f32]| row.iter().zip(token_type).map(|(x, y)| x + y).collect::<Vec<_>>();
+        data.extend(rows.chunks_exact(shape.width).flat_map(added));
+    }
+    let matrix = Matrix::F32 { rows: token_types * shape.positions, cols: shape.width, data };
+    Ok((EmbeddingTable::new(matrix, embeddings.device)?, token_types))
+}

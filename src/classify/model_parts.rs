@@ -1,0 +1,67 @@
+//! What the two formats of models, the built-in one and `transformers`' checkpoints, have in common once they are read.
+//!
+//! Knows nothing of files.
+
+use std::sync::Arc;
+
+use super::encoder::Encoder;
+use super::heads::HeadNetwork;
+use super::{ClassifyHead, ClassifyHeads};
+
+/// Which heads of a model are loaded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeadSelection {
+    /// Heads of other kinds are left out.
+    pub(super) allowed: ClassifyHeads,
+    /// The one kind that the model was configured for by name, and must have.
+    pub(super) assigned: Option<ClassifyHead>,
+}
+
+impl HeadSelection {
+    /// Takes whatever heads of these kinds a model has.
+    pub(super) fn any(allowed: ClassifyHeads) -> Self {
+        Self { allowed, assigned: None }
+    }
+
+    /// Requires one head.
+    pub(super) fn only(head: ClassifyHead) -> Self {
+        Self { allowed: std::iter::once(head).collect(), assigned: Some(head) }
+    }
+}
+
+pub(super) struct ModelParts {
+    /// The architecture, as in `bert`.
+    pub(super) family: &'static str,
+    pub(super) encoder: Encoder,
+    /// A hash of the encoder's configuration, as far as it bears on the numbers.
+    pub(super) config_digest: u128,
+    pub(super) weights_digest: u128,
+    pub(super) heads: Vec<LoadedHead>,
+}
+
+pub(super) struct LoadedHead {
+    pub(super) kind: ClassifyHead,
+    pub(super) network: HeadNetwork,
+    pub(super) labels: Vec<Arc<str>>,
+    /// Indices of the labels that a guard looks for.
+    pub(super) positive: Vec<usize>,
+    /// The least probability that counts as found, where the model's configuration says it.
+    pub(super) threshold: Option<f32>,
+}
+
+impl LoadedHead {
+    pub(super) fn embedding(network: HeadNetwork) -> Self {
+        let kind = ClassifyHead::Embedding;
+        Self { kind, network, labels: Vec::new(), positive: Vec::new(), threshold: None }
+    }
+
+    /// Returns the probability of any label that a guard looks for.
+    pub(super) fn risk(&self, probabilities: &[f32]) -> f32 {
+        let positive = self.positive.iter().filter_map(|at| probabilities.get(*at));
+        if self.network.is_exclusive() {
+            positive.sum::<f32>().min(1.0)
+        } else {
+            positive.copied().fold(0.0, f32::max)
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `tokenizer.json`: from texts to token ids, and the special tokens around them.
+//!
+//! Knows nothing of encoders, nor of where windows lie in a text.
+
+use std::path::PathBuf;
+
+use tokenizers::Tokenizer;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::ClassifyHead;
+use super::backend::{ModelError, TokenizedText};
+use super::load_error::LoadError;
+use super::model_files::ModelFiles;
+use super::special_tokens::SpecialTokens;
+
+pub(super) struct WindowTokenizer {
+    tokenizer: Tokenizer,
+    /// Around pairs where the model judges pairs, else around single windows.
+    pub(super) special_tokens: SpecialTokens,
+    /// A hash of the file.
+    pub(super) digest: u128,
+}
+
+impl WindowTokenizer {
+    /// Reads the file in `folder` or, where it has none, the one beside it.
+    pub(super) fn read(
+        files: &ModelFiles,
+        folder: &str,
+        assigned: Option<ClassifyHead>,
+    ) -> Result<Self, LoadError> {
+        let own = format!("{folder}tokenizer.json");
+        let name = if files.has(&own)? { own } else { "tokenizer.json".to_owned() };
+        let bytes = files.read(&name)?;
+        let path: PathBuf = files.path(&name);
+        let wrong = |source| LoadError::Tokenizer { path: path.clone(), source };
+        let tokenizer = without_truncation(&bytes).map_err(wrong)?;
+        let special_tokens = match assigned {
+            Some(ClassifyHead::Hallucination) => SpecialTokens::of_pairs(&tokenizer).map_err(wrong)?,
+            _ => Some(SpecialTokens::of_texts(&tokenizer).map_err(wrong)?),
+        };
+        let special_tokens = special_tokens.ok_or_else(|| LoadError::Unsupported {
+            path: path.clone(),
+            reason: "it puts nothing between the two texts of a pair".to_owned(),
+        })?;
+        Ok(Self { tokenizer, special_tokens, digest: xxh3_128(&bytes) })
+    }
+
+    pub(super) fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError> {
+        let encoding = self.tokenizer.encode(text, false)?;
+        let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
+        Ok(TokenizedText { ids: encoding.get_ids().to_vec(), bytes })
+    }
+}
+
+/// Windows are cut by their planner and batches have no padding, whatever the file says.
+fn without_truncation(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+    tokenizer.with_truncation(None)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}
