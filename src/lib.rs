@@ -26,17 +26,17 @@
 //! | | [`openai::ChatRequest::of`] | bytes → model, stream, and where in the bytes they stand |
 //! | | [`route::plan`] | snapshot × request → [`route::Plan`], or an answer of our own: calls [`signals`], [`decide`], the guards, [`choose`] and the plugins |
 //! | | `proxy/cache_lookup` | a cached answer, from [`cache`] |
-//! | | `proxy/exchange` set out | plan → [`balance::Lease`], and the bytes to send |
+//! | | `proxy/attempt` start | plan → [`balance::Lease`], and the bytes to send |
 //! | | `proxy/replay` | the session, made to replay those bytes for every attempt |
-//! | `upstream_peer` | `proxy/peer` | lease → `HttpPeer` |
-//! | `upstream_request_filter` | `proxy/peer` dress | Host, credential, length; nothing that steers |
-//! | `upstream_response_filter` | `proxy/exchange` | status → the endpoint's health, or the next attempt |
-//! | `response_filter` | `proxy/respond` stamp | which model and why |
+//! | `upstream_peer` | `proxy/upstream` | lease → `HttpPeer` |
+//! | `upstream_request_filter` | `proxy/upstream` prepare_request | Host, credential, length; no steering headers |
+//! | `upstream_response_filter`, `fail_to_connect`, `error_while_proxy` | `proxy/attempt` next | failure → another endpoint, a new connection, or a rejection |
+//! | `response_filter` | `proxy/respond` stamp | which model and why, as headers |
 //! | | `proxy/answer` | what is judged, masked, put back or cut on the way to the client |
 //! | | `proxy/answer/verify` | a whole answer, checked against the tool results and documents its model had: before its header goes out, or after a stream |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
 //! | `fail_to_proxy` | [`openai::Rejection`] | error → OpenAI-shaped JSON or a last event |
-//! | `logging` | `proxy/exchange` close | one [`record::Record`] for the log and the metrics; the lease ends here |
+//! | `logging` | `proxy/exchange` close | one [`telemetry::AccessRecord`] for the log and the metrics; the lease ends here |
 //!
 //! `Bytes → ChatRequest → Plan → Lease → HttpPeer`: each is made once and handed on. A retry goes back to the lease
 //! alone: it picks again without deciding again.
@@ -63,10 +63,8 @@ pub mod snapshot;
 
 pub mod route;
 
-pub mod record;
-pub mod vitals;
-
-pub mod metrics;
+pub mod server_state;
+pub mod telemetry;
 
 pub mod control;
 pub mod proxy;

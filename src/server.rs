@@ -8,11 +8,11 @@ mod shutdown;
 use crate::control::{
     Admin, LoadFailure, PolicyFile, Prober, Reloader, Resolver, keep_answers, resolve_all, save_answers,
 };
-use crate::metrics::Metrics;
 use crate::policy::ServerSpec;
-use crate::proxy::{AccessLog, Gateway};
+use crate::proxy::Gateway;
+use crate::server_state::ServerState;
 use crate::snapshot::{Addresses, Live, Snapshot};
-use crate::vitals::Vitals;
+use crate::telemetry::{AccessLog, Metrics};
 use listen::{ListenerCertificate, ReservedAddress};
 use pingora::apps::HttpServerOptions;
 use pingora::prelude::{Opt, Server};
@@ -85,7 +85,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         .enable_all()
         .build()?;
     let live = control.block_on(first_snapshot(&setup.policy))?;
-    let vitals = Vitals::new(setup.spec.limits.max_buffered_bytes);
+    let server_state = ServerState::new(setup.spec.limits.max_buffered_bytes);
     let metrics = Arc::new(Metrics::new());
     let fault = Arc::new(RwLock::new(None));
 
@@ -96,7 +96,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let admin = Admin {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
-        vitals: Arc::clone(&vitals),
+        server_state: Arc::clone(&server_state),
         fault: Arc::clone(&fault),
     };
     let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault);
@@ -105,7 +105,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let gateway = Gateway::new(
         Arc::clone(&live),
         metrics,
-        Arc::clone(&vitals),
+        Arc::clone(&server_state),
         setup.spec.limits,
         setup.access_log.clone(),
     );
@@ -114,13 +114,13 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());
     let shutdown = GracefulShutdown::new(
-        Arc::clone(&vitals),
+        Arc::clone(&server_state),
         setup.spec.drain_timeout,
         Arc::clone(&handed_over),
         done.clone(),
     );
     let server = assemble(setup, gateway, shutdown, &reserved, &control)?;
-    let signals = ShutdownSignals::new(Arc::clone(&vitals), setup.spec.drain_delay);
+    let signals = ShutdownSignals::new(Arc::clone(&server_state), setup.spec.drain_delay);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         // The receiver is gone if the graceful shutdown was quicker.

@@ -27,7 +27,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ureq", &["src/classify/hub/"]),
     ("saphyr_parser", &["src/policy/yaml.rs"]),
     ("notify", &["src/control/watch.rs"]),
-    ("prometheus", &["src/metrics.rs", "src/metrics/"]),
+    ("prometheus", &["src/telemetry/metrics.rs", "src/telemetry/metrics/"]),
     ("arc_swap", &["src/snapshot.rs"]),
     (
         "axum",
@@ -335,7 +335,7 @@ fn a_second_door_is_noticed() {
     ] {
         assert_eq!(found(doors, "src/low.rs", text), [""; 0], "{text}");
     }
-    assert_eq!(found(doors, "src/metrics.rs", "use prometheus::Registry;"), [""; 0]);
+    assert_eq!(found(doors, "src/telemetry/metrics.rs", "use prometheus::Registry;"), [""; 0]);
 }
 
 #[test]

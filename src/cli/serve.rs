@@ -4,8 +4,8 @@ use super::check::server_file;
 use super::{Failure, say};
 use crate::control::PolicyFile;
 use crate::policy::{self, Process, ServerSpec};
-use crate::proxy::{AccessLog, Flush};
 use crate::server::{self, Bound, Setup};
+use crate::telemetry::{AccessLog, FlushGuard};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub(super) fn default_server() -> Result<ServerSpec, Failure> {
 }
 
 /// Starts the process's log on standard error and the requests' lines on standard output.
-pub(super) fn start_logging(spec: &ServerSpec) -> Result<(AccessLog, Option<Flush>), Failure> {
+pub(super) fn start_logging(spec: &ServerSpec) -> Result<(AccessLog, Option<FlushGuard>), Failure> {
     use tracing_subscriber::{EnvFilter, fmt};
     let default = format!("{},pingora=warn,pingora_core=warn,pingora_proxy=error", spec.log.level);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));

@@ -2,9 +2,9 @@
 //!
 //! Answers from the live state; changes nothing.
 
-use crate::metrics::Metrics;
+use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::vitals::Vitals;
+use crate::telemetry::Metrics;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +23,7 @@ pub struct Admin {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What is in flight.
-    pub vitals: Arc<Vitals>,
+    pub server_state: Arc<ServerState>,
     /// Why the last reload changed nothing.
     pub fault: Arc<RwLock<Option<String>>>,
 }
@@ -76,7 +76,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         endpoints: pool.members().len(),
         available: pool.available(now),
     });
-    let draining = admin.vitals.is_draining();
+    let draining = admin.server_state.is_draining();
     let readiness = Readiness {
         ready: !draining,
         draining,
@@ -89,6 +89,10 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = admin.metrics.render(&admin.live.load(), admin.vitals.in_flight(), admin.vitals.buffered());
+    let text = admin.metrics.render(
+        &admin.live.load(),
+        admin.server_state.in_flight(),
+        admin.server_state.buffered(),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -4,10 +4,10 @@
 
 use super::resolve::resolve_all;
 use super::watch::{Contents, FileWatch};
-use crate::metrics::Metrics;
 use crate::policy::import::{ImportError, native};
 use crate::policy::{self, Environment, Issues, Policy};
 use crate::snapshot::{self, BuildError, Live, Snapshot};
+use crate::telemetry::Metrics;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

@@ -46,7 +46,7 @@ pub use message::Role;
 pub use message_text::MessageText;
 pub use operation::Operation;
 pub use redact::Replacement;
-pub use rejection::{Fault, Rejection};
+pub use rejection::Rejection;
 pub use replay_stream::stream_of;
 pub use reply::{FinishReason, LocalReply};
 pub use request::ChatRequest;

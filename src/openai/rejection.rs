@@ -1,6 +1,6 @@
-//! The answers of our own: what went wrong, by whose fault, and how OpenAI's clients hear of it.
+//! Owns the errors that clients get: their status, OpenAI's `type` and `code`, and their message.
 //!
-//! Refuses to know addresses, error chains and anything else from inside, so that no message can leak them.
+//! Knows no addresses and no error chains, so that no message can leak them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use http::StatusCode;
 use serde::Serialize;
 use thiserror::Error;
 
-/// How much of a client's own text a message repeats, in characters.
-const SHOWN_CHARS: usize = 200;
+/// The most characters of a client's own text that a message repeats.
+const MAX_QUOTED_CHARS: usize = 200;
 
-/// One request that is not served, or not to its end.
+/// Why a request is not served, or not to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// No operation has this path.
-    #[error("Unknown request URL: {}. See GET /v1/models and POST /v1/chat/completions.", shown(path))]
+    #[error("Unknown request URL: {}. See GET /v1/models and POST /v1/chat/completions.", printable(path))]
     UnknownPath {
         /// The path as the client wrote it.
         path: String,
@@ -49,7 +49,7 @@ pub enum Rejection {
     /// `model` is something other than text.
     #[error("Invalid type for `model`: expected a string.")]
     ModelNotString,
-    /// A field that steers the request stands there twice, so that two readers could disagree about it.
+    /// A field that decides about the request appears twice, so that two parsers could disagree about it.
     #[error("The field `{name}` appears more than once.")]
     DuplicateField {
         /// The field's name.
@@ -58,7 +58,7 @@ pub enum Rejection {
     /// No pool serves this model.
     #[error(
         "The model `{}` does not exist or is not served here. GET /v1/models lists the models.",
-        shown(name)
+        printable(name)
     )]
     UnknownModel {
         /// The model's name as the client wrote it.
@@ -84,7 +84,7 @@ pub enum Rejection {
         /// Why there is no label: a fixed word such as `timeout`.
         reason: &'static str,
     },
-    /// Nobody known sent it, and the policy serves nobody else.
+    /// The client has no identity, and the policy requires one.
     #[error("Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`.")]
     Unidentified,
     /// A guard takes it for an attack on the model.
@@ -103,7 +103,7 @@ pub enum Rejection {
         /// The kinds that were found, such as `EMAIL_ADDRESS`.
         kinds: Vec<String>,
     },
-    /// A guard could not judge it, and the policy lets nothing pass unjudged.
+    /// A guard had no result, and the policy rejects then.
     #[error(
         "The request could not be judged by a guard ({reason}), and the policy does not allow it to pass without."
     )]
@@ -118,7 +118,7 @@ pub enum Rejection {
         retry_after: Duration,
     },
     /// Every endpoint that could serve the model is down.
-    #[error("No healthy endpoint serves the model `{}` at the moment. Please retry later.", shown(model))]
+    #[error("No healthy endpoint serves the model `{}` at the moment. Please retry later.", printable(model))]
     NoHealthyEndpoint {
         /// The model's name.
         model: String,
@@ -134,131 +134,98 @@ pub enum Rejection {
     /// The upstream did not answer in time.
     #[error("The model's server did not answer in time.")]
     UpstreamTimeout,
-    /// A fault of this program.
+    /// A bug.
     #[error("Internal error.")]
     Internal,
 }
 
-/// By whose fault a request is not served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// The client sent what cannot be served.
-    Client,
-    /// This process cannot serve now.
-    Ours,
-    /// The upstream failed.
-    Upstream,
-}
-
-impl Fault {
-    /// Returns the word for it in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Ours => "ours",
-            Self::Upstream => "upstream",
-        }
-    }
-}
-
-/// One line of the table: everything about a rejection that does not depend on its data.
+/// Everything about a rejection that does not depend on its data.
 #[derive(Clone, Copy)]
-struct Line {
+struct RejectionInfo {
     status: StatusCode,
-    fault: Fault,
     /// The metric label.
     reason: &'static str,
     /// The `code` in the body.
     code: &'static str,
-    /// The request field to blame.
+    /// The request's field that is at fault.
     param: Option<&'static str>,
 }
 
-const fn line(status: StatusCode, fault: Fault, reason: &'static str, code: &'static str) -> Line {
-    Line { status, fault, reason, code, param: None }
+const fn info(status: StatusCode, reason: &'static str, code: &'static str) -> RejectionInfo {
+    RejectionInfo { status, reason, code, param: None }
 }
 
-const fn on(param: &'static str, line: Line) -> Line {
-    Line { param: Some(param), ..line }
+const fn with_param(param: &'static str, info: RejectionInfo) -> RejectionInfo {
+    RejectionInfo { param: Some(param), ..info }
 }
 
 impl Rejection {
-    fn line(&self) -> Line {
-        use Fault::{Client, Ours, Upstream};
+    fn info(&self) -> RejectionInfo {
         use StatusCode as S;
         match self {
-            Self::UnknownPath { .. } => line(S::NOT_FOUND, Client, "unknown_path", "unknown_url"),
+            Self::UnknownPath { .. } => info(S::NOT_FOUND, "unknown_path", "unknown_url"),
             Self::MethodNotAllowed { .. } => {
-                line(S::METHOD_NOT_ALLOWED, Client, "method_not_allowed", "method_not_allowed")
+                info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
             }
-            Self::BadJson { .. } => line(S::BAD_REQUEST, Client, "bad_json", "invalid_json"),
-            Self::NotAnObject => line(S::BAD_REQUEST, Client, "not_an_object", "invalid_json"),
+            Self::BadJson { .. } => info(S::BAD_REQUEST, "bad_json", "invalid_json"),
+            Self::NotAnObject => info(S::BAD_REQUEST, "not_an_object", "invalid_json"),
             Self::MissingModel => {
-                on("model", line(S::BAD_REQUEST, Client, "missing_model", "model_required"))
+                with_param("model", info(S::BAD_REQUEST, "missing_model", "model_required"))
             }
             Self::ModelNotString => {
-                on("model", line(S::BAD_REQUEST, Client, "model_not_string", "invalid_type"))
+                with_param("model", info(S::BAD_REQUEST, "model_not_string", "invalid_type"))
             }
             Self::DuplicateField { name } => {
-                on(name, line(S::BAD_REQUEST, Client, "duplicate_field", "duplicate_field"))
+                with_param(name, info(S::BAD_REQUEST, "duplicate_field", "duplicate_field"))
             }
             Self::UnknownModel { .. } => {
-                on("model", line(S::NOT_FOUND, Client, "unknown_model", "model_not_found"))
+                with_param("model", info(S::NOT_FOUND, "unknown_model", "model_not_found"))
             }
-            Self::TooLarge { .. } => line(S::PAYLOAD_TOO_LARGE, Client, "too_large", "request_too_large"),
-            Self::SlowBody => line(S::REQUEST_TIMEOUT, Client, "slow_body", "request_timeout"),
-            Self::BadFraming => line(S::BAD_REQUEST, Client, "bad_framing", "bad_framing"),
-            Self::Unclassified { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "unclassified", "unclassified"),
-            Self::Unidentified => line(S::UNAUTHORIZED, Client, "unidentified", "invalid_api_key"),
-            Self::Jailbreak { .. } => line(S::BAD_REQUEST, Client, "jailbreak", "content_filter"),
-            Self::PersonalData { .. } => line(S::BAD_REQUEST, Client, "personal_data", "content_filter"),
-            Self::Unjudged { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "unjudged", "unclassified"),
-            Self::Overloaded { .. } => line(S::SERVICE_UNAVAILABLE, Ours, "overloaded", "overloaded"),
+            Self::TooLarge { .. } => info(S::PAYLOAD_TOO_LARGE, "too_large", "request_too_large"),
+            Self::SlowBody => info(S::REQUEST_TIMEOUT, "slow_body", "request_timeout"),
+            Self::BadFraming => info(S::BAD_REQUEST, "bad_framing", "bad_framing"),
+            Self::Unclassified { .. } => info(S::SERVICE_UNAVAILABLE, "unclassified", "unclassified"),
+            Self::Unidentified => info(S::UNAUTHORIZED, "unidentified", "invalid_api_key"),
+            Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
+            Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
+            Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),
+            Self::Overloaded { .. } => info(S::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
             Self::NoHealthyEndpoint { .. } => {
-                line(S::SERVICE_UNAVAILABLE, Upstream, "no_healthy_endpoint", "no_healthy_endpoint")
+                info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
             }
-            Self::UpstreamConnect => {
-                line(S::BAD_GATEWAY, Upstream, "upstream_connect", "upstream_unreachable")
-            }
-            Self::UpstreamReset => line(S::BAD_GATEWAY, Upstream, "upstream_reset", "upstream_reset"),
-            Self::UpstreamTimeout => {
-                line(S::GATEWAY_TIMEOUT, Upstream, "upstream_timeout", "upstream_timeout")
-            }
-            Self::Internal => line(S::INTERNAL_SERVER_ERROR, Ours, "internal", "internal_error"),
+            Self::UpstreamConnect => info(S::BAD_GATEWAY, "upstream_connect", "upstream_unreachable"),
+            Self::UpstreamReset => info(S::BAD_GATEWAY, "upstream_reset", "upstream_reset"),
+            Self::UpstreamTimeout => info(S::GATEWAY_TIMEOUT, "upstream_timeout", "upstream_timeout"),
+            Self::Internal => info(S::INTERNAL_SERVER_ERROR, "internal", "internal_error"),
         }
     }
 
-    /// Returns the HTTP status.
+    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.line().status
+        self.info().status
     }
 
-    /// Returns by whose fault it is.
-    pub fn fault(&self) -> Fault {
-        self.line().fault
-    }
-
-    /// Returns the metric label: one fixed word a variant.
+    /// The metric label: one fixed word a variant.
     pub fn reason(&self) -> &'static str {
-        self.line().reason
+        self.info().reason
     }
 
-    /// Returns OpenAI's `code`.
+    /// OpenAI's `code`.
     pub fn code(&self) -> &'static str {
-        self.line().code
+        self.info().code
     }
 
-    /// Returns OpenAI's `param`: the field of the request that is to blame.
+    /// OpenAI's `param`: the field of the request that is at fault.
     pub fn param(&self) -> Option<&'static str> {
-        self.line().param
+        self.info().param
     }
 
-    /// Returns OpenAI's `type`.
+    /// OpenAI's `type`.
     pub fn kind(&self) -> &'static str {
         if self.status().is_client_error() { "invalid_request_error" } else { "server_error" }
     }
 
-    /// Returns when to come back, for the `retry-after` header.
+    /// When to come back, for the `retry-after` header.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after } | Self::NoHealthyEndpoint { retry_after, .. } => {
@@ -268,7 +235,7 @@ impl Rejection {
         }
     }
 
-    /// Returns the value of the `allow` header that a 405 must have.
+    /// The value of the `allow` header that a 405 must have.
     pub fn allow(&self) -> Option<&'static str> {
         match self {
             Self::MethodNotAllowed { allowed } => Some(allowed),
@@ -276,25 +243,25 @@ impl Rejection {
         }
     }
 
-    /// Writes the answer's body: OpenAI's error object.
+    /// The body: OpenAI's error object.
     pub fn body(&self) -> Bytes {
         Bytes::from(self.json())
     }
 
-    /// Writes the event that ends a stream which died under way.
+    /// The event that ends a stream whose upstream failed.
     pub fn event(&self) -> Bytes {
         Bytes::from([b"data: ".as_slice(), &self.json(), b"\n\n"].concat())
     }
 
     fn json(&self) -> Vec<u8> {
-        let Line { code, param, .. } = self.line();
+        let RejectionInfo { code, param, .. } = self.info();
         let error = ErrorBody { message: self.to_string(), r#type: self.kind(), param, code };
-        serde_json::to_vec(&Envelope { error }).expect("strings always serialise")
+        serde_json::to_vec(&ErrorEnvelope { error }).expect("strings always serialise")
     }
 }
 
 #[derive(Serialize)]
-struct Envelope {
+struct ErrorEnvelope {
     error: ErrorBody,
 }
 
@@ -306,9 +273,9 @@ struct ErrorBody {
     code: &'static str,
 }
 
-/// Makes a client's own text fit to be repeated: bounded, and control characters visible.
-fn shown(text: &str) -> Cow<'_, str> {
-    let end = text.char_indices().nth(SHOWN_CHARS).map_or(text.len(), |(at, _)| at);
+/// A client's own text as a message may repeat it: bounded, and control characters escaped.
+fn printable(text: &str) -> Cow<'_, str> {
+    let end = text.char_indices().nth(MAX_QUOTED_CHARS).map_or(text.len(), |(at, _)| at);
     let whole = end == text.len();
     if whole && !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
@@ -367,7 +334,6 @@ mod tests {
             assert_eq!(body["error"]["code"], rejection.code());
             assert_eq!(body["error"]["type"], rejection.kind());
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
-            assert_eq!(rejection.fault() == Fault::Client, rejection.status().is_client_error());
             assert_eq!(rejection.status() == 503, {
                 rejection.retry_after().is_some() || rejection.code() == "unclassified"
             });
@@ -386,16 +352,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clients_text_is_repeated_bounded_and_without_control_characters() {
+    fn a_clients_text_is_quoted_bounded_and_without_control_characters() {
         let name = format!("a\r\n\u{1b}[31m{}", "é".repeat(10_000));
         let message = Rejection::UnknownModel { name }.to_string();
         assert!(message.contains("a\\r\\n\\u{1b}[31mé"), "{message}");
-        assert!(message.chars().count() < SHOWN_CHARS + 120);
+        assert!(message.chars().count() < MAX_QUOTED_CHARS + 120);
         assert!(!message.chars().any(char::is_control));
     }
 
     #[test]
-    fn a_dead_stream_ends_with_one_event() {
+    fn a_broken_stream_ends_with_one_event() {
         let event = Rejection::UpstreamReset.event();
         let text = std::str::from_utf8(&event).unwrap();
         let data = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();

@@ -1,9 +1,12 @@
-//! Owns a request's way from its header to its first endpoint: who asks, what, what becomes of it.
+//! Owns the admission of a request, from its header to its first endpoint: identity, limits, body, plan, cache.
 //!
-//! Each step may end it with an answer of our own; whoever leaves meanwhile ends it too. Writes nothing to the client.
+//! Each step may end it with a response of the gateway's own, and so may the client by leaving. Writes nothing to the
+//! client.
 
+use super::attempt::PlannedRequest;
 use super::cache_lookup::{CacheControl, CacheLookup, CacheQuery};
-use super::exchange::{Exchange, RETRY_AFTER};
+use super::exchange::Exchange;
+use super::failure::RETRY_AFTER;
 use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Person;
@@ -13,28 +16,39 @@ use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How a request ends that goes no further.
-pub(super) enum Ended {
-    /// With words of our own.
-    Said(Api, Box<ChatRequest>, Answer),
-    /// With an answer that was given before.
-    Again(Api, Box<ChatRequest>, Bytes),
+/// How a request ends that is not forwarded.
+pub(super) enum ShortCircuit {
+    /// With the plan's own answer.
+    Answer(Api, Box<ChatRequest>, Answer),
+    /// From the response cache.
+    CachedAnswer(Api, Box<ChatRequest>, Bytes),
     ListModels,
     GetModel(String),
-    Rejected(Rejection),
-    /// The client has left.
-    Gone,
+    Reject(Rejection),
+    ClientGone,
 }
 
-impl From<Rejection> for Ended {
+impl From<Rejection> for ShortCircuit {
     fn from(rejection: Rejection) -> Self {
-        Ended::Rejected(rejection)
+        ShortCircuit::Reject(rejection)
     }
 }
 
+/// A request as its client sent it, and the client where that is known.
+#[derive(Clone, Copy)]
+struct ClientRequest<'a> {
+    api: Api,
+    request: &'a ChatRequest,
+    person: Option<&'a Person>,
+}
+
 impl Gateway {
-    /// Takes a request up to its first endpoint; gives its body.
-    pub(super) async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Bytes, Ended> {
+    /// Takes a request up to its first endpoint; returns its body as the client sent it.
+    pub(super) async fn admit(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Bytes, ShortCircuit> {
         let header = session.req_header();
         let operation = Operation::of(&header.method, header.uri.path())?;
         let identity = &exchange.live.policy.identity;
@@ -44,56 +58,58 @@ impl Gateway {
             return Err(Rejection::Unidentified.into());
         }
         exchange.debug = identity::may_debug(identity, &header.headers, peer, person.as_ref());
-        exchange.note_person(person.as_ref());
-        if self.vitals.in_flight() > self.limits.max_in_flight {
+        exchange.record_principal(person.as_ref());
+        if self.server_state.in_flight() > self.limits.max_in_flight {
             return Err(Rejection::Overloaded { retry_after: RETRY_AFTER }.into());
         }
         let api = match operation {
-            Operation::ListModels => return Err(Ended::ListModels),
-            Operation::GetModel(name) => return Err(Ended::GetModel(name)),
+            Operation::ListModels => return Err(ShortCircuit::ListModels),
+            Operation::GetModel(name) => return Err(ShortCircuit::GetModel(name)),
             Operation::Infer(api) => api,
         };
-        let limits = body::Limits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
-        let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.in_flight).await;
-        let bytes = bytes.ok_or(Ended::Gone)??;
-        exchange.record.asked.request_bytes = bytes.len();
+        let limits =
+            body::BodyLimits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
+        let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.active).await;
+        let bytes = bytes.ok_or(ShortCircuit::ClientGone)??;
+        exchange.record.request.request_bytes = bytes.len();
         let request = ChatRequest::of(api, bytes)?;
-        exchange.note_request(&request);
+        exchange.record_request(&request);
         let now = Instant::now();
-        let plan = match self.plan(session, exchange, (api, &request, person.as_ref()), now).await? {
+        let client = ClientRequest { api, request: &request, person: person.as_ref() };
+        let plan = match self.plan(session, exchange, client, now).await? {
             Ok(plan) => plan,
-            Err(answer) => return Err(Ended::Said(api, Box::new(request), answer)),
+            Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
         if let Some(extras) = plan.extras.as_deref().filter(|extras| extras.cache.is_some()) {
-            let asking = (api, &request, person.as_ref());
-            if let Some(answer) = Box::pin(self.cached(session, exchange, asking, extras)).await? {
-                return Err(Ended::Again(api, Box::new(request), answer));
+            if let Some(answer) = Box::pin(self.look_up(session, exchange, client, extras)).await? {
+                return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
             }
         }
         let body = request.body().clone();
-        exchange.set_out(api, request, plan, (&session.req_header().headers, now))?;
-        self.cast_shadow(exchange);
+        let planned = PlannedRequest { api, request, plan };
+        exchange.start(planned, &session.req_header().headers, now)?;
+        self.send_shadow(exchange);
         Ok(body)
     }
 
-    /// Sends a copy of some requests to another model, as their decision wants it.
-    fn cast_shadow(&self, exchange: &mut Exchange) {
-        let Some(course) = &exchange.course else { return };
-        let Some(extras) = &course.plan.extras else { return };
+    /// Sends a copy of a share of the requests to another model, where their decision has a shadow.
+    fn send_shadow(&self, exchange: &mut Exchange) {
+        let Some(attempts) = &exchange.attempts else { return };
+        let Some(extras) = &attempts.request.plan.extras else { return };
         let Some(shadow) = extras.shadow.filter(|shadow| rand::random::<f32>() < shadow.share.fraction())
         else {
             return;
         };
-        let copy = shadow::Copy {
+        let copy = shadow::ShadowRequest {
             live: Arc::clone(&exchange.live),
-            api: course.api,
-            request: extras.request.as_ref().unwrap_or(&course.request).clone(),
+            api: attempts.request.api,
+            request: extras.request.as_ref().unwrap_or(&attempts.request.request).clone(),
             model: shadow.model,
             request_id: format!("{}-shadow", exchange.record.request_id),
         };
         let name = exchange.live.policy[shadow.model].name.clone();
-        exchange.record.chosen.beside().shadow = Some(name);
-        self.shadows.cast(copy, Arc::clone(&self.wardrobe), Arc::clone(&self.metrics));
+        exchange.record.details().shadow = Some(name);
+        self.shadows.send_in_background(copy, Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
     }
 
     /// Plans a request, unless its client leaves meanwhile.
@@ -101,54 +117,56 @@ impl Gateway {
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
-        (api, request, person): (Api, &ChatRequest, Option<&Person>),
+        client: ClientRequest<'_>,
         began: Instant,
-    ) -> Result<Result<Plan, Answer>, Ended> {
+    ) -> Result<Result<Plan, Answer>, ShortCircuit> {
         let live = Arc::clone(&exchange.live);
         let sent = exchange.sent_headers(&session.req_header().headers);
         let deadline = began + live.policy.classifier.deadline;
+        let ClientRequest { api, request, person } = client;
         let asking = Asking { api, request, person, sent: &sent, deadline };
         let planned = tokio::select! {
             biased;
             planned = route::plan(&live, asking) => planned,
-            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Ended::Gone),
+            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(ShortCircuit::ClientGone),
         };
         let Planned { story, known, outcome } = planned;
         if let Some(known) = known {
             let took = began.elapsed();
             known.findings().for_each(|findings| self.metrics.classified(findings, took));
-            exchange.note_cost(known.cost, took);
-            exchange.note_signals(&known.signals);
+            exchange.record_classifier_cost(known.cost, took);
+            exchange.record_signals(&known.signals);
         }
         if let Some(story) = story {
-            exchange.note_story(story);
+            exchange.record_trace(story);
         }
         Ok(outcome)
     }
 
-    /// Looks for an answer that was given before, unless the client leaves meanwhile.
-    async fn cached(
+    /// Asks the response cache, unless the client leaves meanwhile.
+    async fn look_up(
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
-        (api, request, person): (Api, &ChatRequest, Option<&Person>),
+        client: ClientRequest<'_>,
         extras: &Extras,
-    ) -> Result<Option<Bytes>, Ended> {
+    ) -> Result<Option<Bytes>, ShortCircuit> {
         let live = Arc::clone(&exchange.live);
         let (Some(cache), Some(wanted)) = (&live.cache, extras.cache) else { return Ok(None) };
         let control = CacheControl::of(&session.req_header().headers);
-        let chosen = exchange.record.chosen.clone();
-        let query = CacheQuery { cache, wanted, api, request, person, chosen: &chosen, extras, control };
-        let lookup = tokio::select! {
+        let ClientRequest { api, request, person } = client;
+        let query =
+            CacheQuery { cache, wanted, api, request, person, record: &exchange.record, extras, control };
+        let found = tokio::select! {
             biased;
-            lookup = query.look_up() => lookup,
-            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(Ended::Gone),
+            found = query.look_up() => found,
+            _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(ShortCircuit::ClientGone),
         };
-        let beside = exchange.record.chosen.beside();
-        let (word, found) = match lookup {
-            CacheLookup::Found(answer, word, score) => {
-                beside.cache_similarity = Some(score);
-                (word, Some(answer))
+        let details = exchange.record.details();
+        let (result, answer) = match found {
+            CacheLookup::Found(answer, result, score) => {
+                details.cache.similarity = Some(score);
+                (result, Some(answer))
             }
             CacheLookup::Missed(pending_store) => {
                 exchange.pending_store = Some(pending_store);
@@ -156,7 +174,7 @@ impl Gateway {
             }
             CacheLookup::Bypassed => ("bypass", None),
         };
-        beside.cache = Some(word);
-        Ok(found)
+        details.cache.result = Some(result);
+        Ok(answer)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of JSON or upstreams.
 
-use super::exchange::RETRY_AFTER;
+use super::failure::RETRY_AFTER;
 use crate::openai::Rejection;
-use crate::vitals::{BuffersFull, InFlight};
+use crate::server_state::{ActiveRequest, BuffersFull};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::protocols::http::ServerSession;
@@ -12,13 +12,13 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// The most that an answer to a refused upload waits for the rest of it, so that the client reads the answer.
+/// How much of a refused upload is still read: a client that is sending would otherwise get a reset, not the answer.
 const DRAIN_LIMIT: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(3);
 
-/// What one body may cost.
+/// The limits of one body.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct BodyLimits {
     pub(super) max_bytes: usize,
     pub(super) time: Duration,
 }
@@ -26,8 +26,8 @@ pub(super) struct Limits {
 /// Reads the whole body; `None` when the client has gone.
 pub(super) async fn read(
     session: &mut ServerSession,
-    limits: Limits,
-    held: &mut InFlight,
+    limits: BodyLimits,
+    held: &mut ActiveRequest,
 ) -> Option<Result<Bytes, Rejection>> {
     let too_large = Rejection::TooLarge { limit: limits.max_bytes };
     let announced = announced_length(session);
@@ -39,26 +39,26 @@ pub(super) async fn read(
     {
         return None;
     }
-    let mut gathering = pin!(gather(session, limits.max_bytes, held));
-    // Most bodies came with their header: no timer for these.
-    let gathered = match futures::poll!(gathering.as_mut()) {
-        Poll::Ready(gathered) => gathered,
-        Poll::Pending => pingora_timeout::timeout(limits.time, gathering)
+    let mut reading = pin!(read_chunks(session, limits.max_bytes, held));
+    // Most bodies came with their header and need no timer.
+    let outcome = match futures::poll!(reading.as_mut()) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => pingora_timeout::timeout(limits.time, reading)
             .await
-            .unwrap_or(Gathered::Refused(Rejection::SlowBody)),
+            .unwrap_or(ReadOutcome::Refused(Rejection::SlowBody)),
     };
-    match gathered {
-        Gathered::Whole(body) => match announced {
+    match outcome {
+        ReadOutcome::Whole(body) => match announced {
             Some(length) if length != body.len() => Some(Err(Rejection::BadFraming)),
             _ => Some(Ok(body)),
         },
-        Gathered::Refused(rejection) => Some(Err(rejection)),
-        Gathered::TooLarge => Some(Err(too_large)),
-        Gathered::Gone => None,
+        ReadOutcome::Refused(rejection) => Some(Err(rejection)),
+        ReadOutcome::TooLarge => Some(Err(too_large)),
+        ReadOutcome::ClientGone => None,
     }
 }
 
-/// Reads on for a bounded while after a refusal, so that a client that is still sending sees the answer.
+/// Reads on for a bounded time after a refusal, so that a client that is still sending sees the answer.
 pub(super) async fn drain(session: &mut ServerSession) {
     let reading = async {
         let mut seen = 0;
@@ -73,30 +73,30 @@ pub(super) async fn drain(session: &mut ServerSession) {
     let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
 }
 
-enum Gathered {
+enum ReadOutcome {
     Whole(Bytes),
     Refused(Rejection),
     TooLarge,
-    Gone,
+    ClientGone,
 }
 
-async fn gather(session: &mut ServerSession, max_bytes: usize, held: &mut InFlight) -> Gathered {
+async fn read_chunks(session: &mut ServerSession, max_bytes: usize, held: &mut ActiveRequest) -> ReadOutcome {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
         let chunk = match session.read_request_body().await {
             Ok(Some(chunk)) => chunk,
             // Most bodies come in one chunk, which is not copied.
-            Ok(None) if rest.is_empty() => return Gathered::Whole(first),
-            Ok(None) => return Gathered::Whole(rest.freeze()),
-            Err(error) if is_bad_framing(&error) => return Gathered::Refused(Rejection::BadFraming),
-            Err(_gone) => return Gathered::Gone,
+            Ok(None) if rest.is_empty() => return ReadOutcome::Whole(first),
+            Ok(None) => return ReadOutcome::Whole(rest.freeze()),
+            Err(error) if is_bad_framing(&error) => return ReadOutcome::Refused(Rejection::BadFraming),
+            Err(_gone) => return ReadOutcome::ClientGone,
         };
         if held.bytes() + chunk.len() > max_bytes {
-            return Gathered::TooLarge;
+            return ReadOutcome::TooLarge;
         }
         if let Err(BuffersFull) = held.hold(chunk.len()) {
-            return Gathered::Refused(Rejection::Overloaded { retry_after: RETRY_AFTER });
+            return ReadOutcome::Refused(Rejection::Overloaded { retry_after: RETRY_AFTER });
         }
         if first.is_empty() {
             first = chunk;

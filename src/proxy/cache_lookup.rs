@@ -1,12 +1,12 @@
-//! Owns answers that are given again: which requests count as the same, what is found for them, and what is kept.
+//! Owns the use of the response cache: which requests count as equal, the lookup, and what is stored.
 //!
-//! Knows nothing of sockets; how a kept answer is told is `respond`'s.
+//! Knows nothing of sockets; how a cached answer is sent is `respond`'s.
 
 use crate::cache::{Answer, Ask, Cache, Found, HitKind, Keep, Key, LeadGuard, Meta, Turn};
 use crate::openai::{Api, ChatRequest};
 use crate::policy::{CacheScope, CacheUse, Person};
-use crate::record::Chosen;
 use crate::route::Extras;
+use crate::telemetry::AccessRecord;
 use bytes::Bytes;
 use http::HeaderMap;
 use ring::digest::{Context, SHA256};
@@ -16,27 +16,28 @@ use std::time::{Duration, SystemTime};
 /// How long a request waits for the answer to an equal one that is under way.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a client wants of the cache.
+/// A client's `cache-control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CacheControl {
     /// Whatever the policy says.
     Default,
-    /// A fresh answer, which may be kept.
+    /// A fresh answer, which may be stored.
     NoCache,
-    /// A fresh answer, of which nothing is kept.
+    /// A fresh answer, which is not stored.
     NoStore,
 }
 
 impl CacheControl {
     /// Reads the client's wish.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let said = ["x-vsr-cache-control", "cache-control"].into_iter().filter_map(|name| headers.get(name));
-        let said: Vec<String> =
-            said.filter_map(|value| Some(value.to_str().ok()?.to_ascii_lowercase())).collect();
-        let says = |word: &str| said.iter().any(|value| value.split(',').any(|part| part.trim() == word));
-        if says("no-store") {
+        let values =
+            ["x-vsr-cache-control", "cache-control"].into_iter().filter_map(|name| headers.get(name));
+        let values: Vec<String> =
+            values.filter_map(|value| Some(value.to_str().ok()?.to_ascii_lowercase())).collect();
+        let has = |word: &str| values.iter().any(|value| value.split(',').any(|part| part.trim() == word));
+        if has("no-store") {
             Self::NoStore
-        } else if says("no-cache") {
+        } else if has("no-cache") {
             Self::NoCache
         } else {
             Self::Default
@@ -72,7 +73,7 @@ pub(super) struct CacheQuery<'a> {
     pub(super) api: Api,
     pub(super) request: &'a ChatRequest,
     pub(super) person: Option<&'a Person>,
-    pub(super) chosen: &'a Chosen,
+    pub(super) record: &'a AccessRecord,
     pub(super) extras: &'a Extras,
     pub(super) control: CacheControl,
 }
@@ -82,7 +83,7 @@ impl CacheQuery<'_> {
     pub(super) async fn look_up(self) -> CacheLookup {
         let request = self.extras.request.as_ref().unwrap_or(self.request);
         let is_personal = self.wanted.scope == CacheScope::User && self.person.is_none();
-        // What is put back into an answer is one client's alone.
+        // An answer with unmasked words is for one client alone.
         let unmasks = !self.extras.unmask.is_empty();
         if self.control == CacheControl::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
             return CacheLookup::Bypassed;
@@ -134,23 +135,22 @@ impl CacheQuery<'_> {
         }
     }
 
-    /// Hashes everything that two requests must have in common beside their prompts.
+    /// Hashes everything that two requests must have in common besides their prompts.
     fn scope(&self, partition: &[u8; 32]) -> [u8; 32] {
         let (word, owner) = match self.wanted.scope {
             CacheScope::All => ("all", None),
             CacheScope::Tenant => ("tenant", self.person.and_then(|person| person.tenant.as_deref())),
             CacheScope::User => ("user", self.person.map(|person| person.user.as_str())),
         };
-        let recipe = self.chosen.beside.as_ref().and_then(|beside| beside.recipe.as_deref());
         let tenant = self.person.and_then(|person| person.tenant.as_deref());
         let parts = [
             Some(word),
             owner,
             // Users of different tenants may have the same name.
             tenant.filter(|_| self.wanted.scope == CacheScope::User),
-            recipe,
-            self.chosen.decision.as_deref(),
-            self.chosen.model.as_deref(),
+            self.record.recipe(),
+            self.record.routing.decision.as_deref(),
+            self.record.routing.model.as_deref(),
         ];
         let mut hash = Context::new(&SHA256);
         for part in parts {
@@ -164,8 +164,8 @@ impl CacheQuery<'_> {
 
     fn meta(&self) -> Meta {
         Meta {
-            model: self.chosen.model.as_deref().unwrap_or_default().into(),
-            decision: self.chosen.decision.as_deref().unwrap_or_default().into(),
+            model: self.record.routing.model.as_deref().unwrap_or_default().into(),
+            decision: self.record.routing.decision.as_deref().unwrap_or_default().into(),
             tenant: self.person.and_then(|person| person.tenant.as_deref()).map(Into::into),
         }
     }
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_says_in_either_header_what_it_wants_of_the_cache() {
+    fn either_header_controls_the_cache() {
         let of = |name: &'static str, value: &str| {
             CacheControl::of(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
         };

@@ -1,7 +1,7 @@
-//! Owns the moment by which an upstream must have shown life: one timer for the first byte, the gap between
-//! two chunks and the whole exchange.
+//! Owns the moment by which an upstream must have sent something: one deadline for the first byte, the gap between two
+//! chunks and the whole exchange.
 //!
-//! Moving the moment is one atomic store; only a timer that fires looks whether it was moved. Knows no policy.
+//! Moving it is one atomic store; only a timer that fires checks whether it was moved. Knows no policy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub(super) struct Deadline {
     start: Instant,
     /// Microseconds after `start`; [`NEVER`] while nothing is awaited.
     due_us: AtomicU64,
-    /// The last moment of all, which no move passes.
+    /// The end of the whole exchange, the same way; no move passes it.
     total_us: AtomicU64,
 }
 
@@ -29,23 +29,23 @@ impl Deadline {
         self.total_us.store(micros(total), Ordering::Relaxed);
     }
 
-    /// Awaits the next sign of life within `within` of `now`.
+    /// Expects the next bytes within `within` of `now`.
     pub(super) fn arm(&self, now: Instant, within: Duration) {
         let due = micros(now.saturating_duration_since(self.start)).saturating_add(micros(within));
         self.due_us.store(due.min(self.total_us.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
-    /// Tells whether the awaited sign of life is overdue.
+    /// Whether the expected bytes are overdue.
     pub(super) fn is_past(&self, now: Instant) -> bool {
         self.due().is_some_and(|due| due <= now)
     }
 
-    /// Tells whether the whole exchange has used up its time.
+    /// Whether the whole exchange has used up its time.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         micros(now.saturating_duration_since(self.start)) >= self.total_us.load(Ordering::Relaxed)
     }
 
-    /// The moment by which the next sign of life is due, if one is awaited.
+    /// When the next bytes are due, if any are expected.
     pub(super) fn due(&self) -> Option<Instant> {
         let due = self.due_us.load(Ordering::Relaxed);
         (due != NEVER).then(|| self.start + Duration::from_micros(due))
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_moves_with_each_sign_of_life_but_never_past_the_total() {
+    fn a_deadline_moves_with_each_chunk_but_never_past_the_total() {
         let start = Instant::now();
         let deadline = Deadline::new(start);
         assert!(!deadline.is_past(start + Duration::from_secs(3600)), "nothing is awaited yet");

@@ -1,6 +1,6 @@
-//! Owns who a client is: by a key it shows, or by what a trusted peer says of it.
+//! Owns the identity of a client: by its API key, or by the headers of a trusted peer.
 //!
-//! Whoever is neither is nobody, whatever its headers say. Decides nothing.
+//! Any other client has none, whatever its headers say. Decides nothing.
 
 use crate::policy::{Identity, Person};
 use http::header::AUTHORIZATION;
@@ -10,10 +10,9 @@ use std::net::IpAddr;
 /// The longest list of groups that is read from a header.
 const MAX_GROUPS: usize = 256;
 
-/// Asks which signals matched.
+/// Asks for the matched signals in the response headers.
 const X_VSR_DEBUG: HeaderName = HeaderName::from_static("x-vsr-debug");
 
-/// Finds out who sends a request.
 pub(super) fn person(identity: &Identity, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Person> {
     if !identity.is_used() {
         return None;
@@ -37,7 +36,7 @@ pub(super) fn person(identity: &Identity, headers: &HeaderMap, peer: Option<IpAd
     })
 }
 
-/// Whether a client that asks for it may know which signals matched: one of a trusted peer, or of a group that may.
+/// Whether the client asks for the matched signals and may see them: from a trusted peer, or in a debug group.
 pub(super) fn may_debug(
     identity: &Identity,
     headers: &HeaderMap,
@@ -50,7 +49,7 @@ pub(super) fn may_debug(
         || groups.iter().any(|group| identity.debug_groups.contains(group)))
 }
 
-/// Whether a header says who a client is: such a one ends here.
+/// Whether a header carries an identity; such a header is not forwarded.
 pub(super) fn is_of_identity(identity: &Identity, name: &str) -> bool {
     [&identity.user_header, &identity.groups_header, &identity.tenant_header]
         .into_iter()
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_says_who_its_owner_is_and_headers_say_nothing_beside_it() {
+    fn a_key_names_its_owner_whatever_the_headers_say() {
         let sent = headers(&[("authorization", "bearer sk-alice"), ("x-authz-user-id", "root")]);
         let person = person(&identity(), &sent, "192.0.2.1".parse().ok()).unwrap();
         assert_eq!((person.user.as_str(), person.tenant.as_deref()), ("alice", Some("acme")));

@@ -1,58 +1,58 @@
-//! Owns the life of a request: Pingora's phases, each told to the [`Exchange`] and done by the file it belongs to.
+//! Owns the life of a request: Pingora's phases, each passed to the [`Exchange`] and to the file that does its work.
 //!
-//! Reads the live snapshot, never writes it. The only door to `ProxyHttp`.
+//! Reads the live snapshot, never writes it. The only implementor of `ProxyHttp`.
 
-mod access_log;
 mod admit;
 mod answer;
+mod attempt;
 mod body;
 mod cache_lookup;
 mod deadline;
 mod exchange;
+mod failure;
 mod identity;
-mod notes;
-mod peer;
+mod record;
 mod replay;
 mod respond;
 mod shadow;
+mod upstream;
 
-pub use access_log::{AccessLog, Flush};
 pub use exchange::Exchange;
 
-use crate::metrics::Metrics;
 use crate::openai::{Format, Rejection, UsageReader};
 use crate::policy::{Limits, PoolSpec};
-use crate::record::{Record, bounded};
+use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::vitals::Vitals;
-use admit::Ended;
+use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
+use admit::ShortCircuit;
 use answer::VerifyOutcome;
 use async_trait::async_trait;
+use attempt::{AttemptFailure, NextStep};
 use bytes::Bytes;
-use exchange::RetryCause;
+use failure::RequestFailure;
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, StatusCode};
-use peer::Wardrobe;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use shadow::Shadows;
+use shadow::ShadowClient;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use upstream::UpstreamTls;
 
 /// The proxy: what every request needs.
 #[derive(Clone)]
 pub struct Gateway {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
-    vitals: Arc<Vitals>,
+    server_state: Arc<ServerState>,
     limits: Limits,
     log: AccessLog,
-    wardrobe: Arc<Wardrobe>,
-    shadows: Arc<Shadows>,
+    upstream_tls: Arc<UpstreamTls>,
+    shadows: Arc<ShadowClient>,
 }
 
 impl Gateway {
@@ -60,27 +60,27 @@ impl Gateway {
     pub fn new(
         live: Arc<Live>,
         metrics: Arc<Metrics>,
-        vitals: Arc<Vitals>,
+        server_state: Arc<ServerState>,
         limits: Limits,
         log: AccessLog,
     ) -> Self {
-        let (wardrobe, shadows) = (Arc::default(), Shadows::new());
-        Self { live, metrics, vitals, limits, log, wardrobe, shadows }
+        let (upstream_tls, shadows) = (Arc::default(), ShadowClient::new());
+        Self { live, metrics, server_state, limits, log, upstream_tls, shadows }
     }
 
-    /// Tells others how an endpoint of a pool is spoken to.
+    /// How a peer of a pool is made, for health probes that connect as the proxy does.
     pub fn peer_of(&self) -> impl Fn(&PoolSpec, SocketAddr) -> HttpPeer + Send + Sync + 'static {
-        let wardrobe = Arc::clone(&self.wardrobe);
-        move |pool: &PoolSpec, address| wardrobe.peer(pool, address)
+        let upstream_tls = Arc::clone(&self.upstream_tls);
+        move |pool: &PoolSpec, address| upstream_tls.peer(pool, address)
     }
 
-    /// Bounds what this client's connection may do.
-    fn bound(&self, session: &mut Session) {
+    /// Sets the limits of the client's connection.
+    fn limit_connection(&self, session: &mut Session) {
         let downstream = session.as_downstream_mut();
-        // What the request's own header or framing forbids stays forbidden.
-        let keepalive = downstream.get_keepalive().filter(|_| !self.vitals.is_draining());
+        // `None` stays: the request's header or framing forbids keep-alive.
+        let keepalive = downstream.get_keepalive().filter(|_| !self.server_state.is_draining());
         downstream.set_keepalive(keepalive.map(|_| self.limits.idle_timeout.as_secs().max(1)));
-        // Without it a request that comes early would end the one before it.
+        // Pingora takes bytes after the body for an aborted request unless pipelining is allowed.
         downstream.set_pipelining_enabled(true);
         // `body::read` bounds the whole body's time.
         downstream.set_read_timeout(None);
@@ -89,28 +89,32 @@ impl Gateway {
         downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
     }
 
-    /// Answers a request that goes no further.
-    async fn answer(&self, session: &mut Session, exchange: &mut Exchange, ended: Ended) -> Result<()> {
+    /// Answers a request that is not forwarded.
+    async fn answer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        reply: ShortCircuit,
+    ) -> Result<()> {
         let downstream = session.as_downstream_mut();
-        match ended {
-            Ended::ListModels => respond::models(downstream, exchange).await,
-            Ended::GetModel(name) => respond::model(downstream, exchange, name).await,
-            Ended::Said(api, request, answer) => {
-                respond::say(downstream, exchange, (api, &request), answer).await
+        match reply {
+            ShortCircuit::ListModels => respond::models(downstream, exchange).await,
+            ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
+            ShortCircuit::Answer(api, request, answer) => {
+                respond::send_answer(downstream, exchange, api, &request, answer).await
             }
-            Ended::Again(api, request, answer) => {
-                respond::again(downstream, exchange, (api, &request), answer).await
+            ShortCircuit::CachedAnswer(api, request, answer) => {
+                respond::send_cached(downstream, exchange, api, &request, answer).await
             }
-            Ended::Rejected(rejection) => respond::reject(downstream, exchange, rejection).await,
-            Ended::Gone => {
-                exchange.answer.client_gone = true;
+            ShortCircuit::Reject(rejection) => respond::reject(downstream, exchange, rejection).await,
+            ShortCircuit::ClientGone => {
                 Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
             }
         }
     }
 
     /// Counts and logs a finished request.
-    fn finish(&self, record: Record, judged: Option<&VerifyOutcome>) {
+    fn finish(&self, record: AccessRecord, judged: Option<&VerifyOutcome>) {
         if let Some(outcome) = judged {
             outcome.findings.iter().for_each(|findings| self.metrics.classified(findings, outcome.took));
         }
@@ -118,52 +122,60 @@ impl Gateway {
         self.log.write(record);
     }
 
-    /// Whether an answer's status is one that another endpoint may better, and there is one.
-    fn retries_status(&self, status: StatusCode, session: &Session, exchange: &mut Exchange) -> bool {
-        let failed = status.is_client_error() || status.is_server_error();
-        failed
-            && exchange.retry(
-                RetryCause::Status(status.as_u16()),
-                &session.req_header().headers,
-                &self.metrics,
-            )
+    /// Has Pingora do what follows a failed attempt: it calls `upstream_peer` again for an error marked as retried, and
+    /// `fail_to_proxy` for any other.
+    fn after_failure(
+        &self,
+        failure: AttemptFailure,
+        session: &Session,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        match exchange.next(failure, &session.req_header().headers, &self.metrics) {
+            NextStep::Retry | NextStep::Reconnect => error.set_retry(true),
+            NextStep::ForwardAnswer => error.set_retry(false),
+            NextStep::GiveUp(rejection) => return RequestFailure::wrap(rejection, error),
+        }
+        error
     }
 }
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    /// Boxed: Pingora's futures move it along, a pointer is moved faster.
+    /// Boxed: Pingora's futures move the context along, and a pointer moves faster.
     type CTX = Box<Exchange>;
 
-    /// None: answers are never compressed here, and a module costs something for every chunk.
+    /// None: Pingora's default, the compression module, costs every chunk something, and nothing is compressed here.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     fn new_ctx(&self) -> Self::CTX {
-        Box::new(Exchange::open(self.live.load(), self.vitals.enter()))
+        Box::new(Exchange::open(self.live.load(), self.server_state.enter()))
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
-        note(session, exchange);
-        self.bound(session);
+        exchange.record_header(session);
+        self.limit_connection(session);
         match self.admit(session, exchange).await {
             Ok(body) => {
-                let (deadline, pipeline) = (Arc::clone(&exchange.deadline), exchange.pipeline.clone());
-                exchange.replay = Some(replay::install(session, body, deadline, pipeline));
+                if let Some(attempts) = &exchange.attempts {
+                    let (deadline, pipeline) = (Arc::clone(&attempts.deadline), exchange.pipeline.clone());
+                    exchange.replay = Some(replay::install(session, body, deadline, pipeline));
+                }
                 Ok(false)
             }
-            // Apart: what every request moves along stays small.
-            Err(ended) => Box::pin(self.answer(session, exchange, ended)).await.map(|()| true),
+            // Boxed: keeps the future of forwarded requests small.
+            Err(reply) => Box::pin(self.answer(session, exchange, reply)).await.map(|()| true),
         }
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        let Some((pool, address)) = exchange.attempt() else {
+        let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
-        let mut peer = Box::new(self.wardrobe.peer(exchange.live.pool_spec(pool), address));
-        peer::plain(&mut peer, &session.req_header().headers);
-        if exchange.reconnects() {
-            peer::unpooled(&mut peer);
+        let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
+        upstream::keep_headers_in_place(&mut peer, &session.req_header().headers);
+        if attempt.is_reconnect {
+            upstream::avoid_pooled_connections(&mut peer);
         }
         Ok(peer)
     }
@@ -175,9 +187,8 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.await_first_byte();
-        peer::dress(request, exchange).map_err(|rejection| {
-            exchange.answer.rejection = Some(rejection);
-            Error::explain(ErrorType::InternalError, "the request cannot be made the upstream's")
+        upstream::prepare_request(request, exchange).map_err(|rejection| {
+            RequestFailure::explain(rejection, "the request cannot be made the upstream's")
         })
     }
 
@@ -188,9 +199,10 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        // `None` would end the body; what the replay sent is the client's own, the attempt's goes out.
-        let attempt = exchange.course.as_ref().filter(|_| end_of_stream);
-        *body = Some(attempt.map_or_else(Bytes::new, |course| course.body.clone()));
+        // Called with the client's body, as the replay session sent it: what goes out is the attempt's own, at the end.
+        // `None` would end the body, so pieces before the end are empty instead.
+        let attempt = exchange.attempts.as_ref().filter(|_| end_of_stream);
+        *body = Some(attempt.map_or_else(Bytes::new, |attempts| attempts.body().clone()));
         Ok(())
     }
 
@@ -203,12 +215,13 @@ impl ProxyHttp for Gateway {
         if response.status.is_informational() {
             return Ok(());
         }
-        if response.status.is_server_error() {
-            exchange.failed(&self.metrics);
+        let status = response.status;
+        if !status.is_client_error() && !status.is_server_error() {
+            return Ok(());
         }
-        if self.retries_status(response.status, session, exchange) {
-            let mut error =
-                Error::explain(ErrorType::HTTPStatus(response.status.as_u16()), "tried elsewhere");
+        let headers = &session.req_header().headers;
+        if exchange.next(AttemptFailure::Status(status), headers, &self.metrics) == NextStep::Retry {
+            let mut error = Error::explain(ErrorType::HTTPStatus(status.as_u16()), "tried elsewhere");
             error.set_retry(true);
             return Err(error.into_up());
         }
@@ -233,7 +246,7 @@ impl ProxyHttp for Gateway {
             response.remove_header(&CONTENT_LENGTH);
             response.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
-        respond::stamp(response, exchange, respond::Path::Upstream);
+        respond::stamp(response, exchange, ResponsePath::Upstream);
         Ok(())
     }
 
@@ -244,7 +257,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        exchange.received(body.as_deref().unwrap_or_default());
+        exchange.on_chunk(body.as_deref().unwrap_or_default());
         Ok(None)
     }
 
@@ -254,7 +267,7 @@ impl ProxyHttp for Gateway {
         trailers: &mut HeaderMap,
         _exchange: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
-        for name in peer::forged(trailers) {
+        for name in upstream::steering_headers(trailers) {
             trailers.remove(name);
         }
         Ok(None)
@@ -265,20 +278,13 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         _peer: &HttpPeer,
         exchange: &mut Self::CTX,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        exchange.failed(&self.metrics);
-        let again = exchange.retry(RetryCause::Connect, &session.req_header().headers, &self.metrics);
-        if !again {
-            let timed_out =
-                matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-            let rejection = if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamConnect };
-            exchange.answer.rejection = Some(rejection);
-        }
-        error.set_retry(again);
-        error
+        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        self.after_failure(AttemptFailure::Connect { timed_out }, session, exchange, error)
     }
 
+    /// Pingora calls this for every error between the connection and the last byte, our own included.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -287,33 +293,29 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
-        if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
-            // Decided in `upstream_response_filter`: the next endpoint is leased already.
+        let is_decided = matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry();
+        if is_decided || RequestFailure::of(&error).is_some() {
+            // By `upstream_response_filter`, which has leased the next endpoint, or by `upstream_request_filter`.
             return error;
         }
+        // Pingora marks some errors as retried by rules of its own.
         error.set_retry(false);
         if *error.etype() == replay::CUT {
             return error;
         }
-        let unanswered = session.response_written().is_none_or(|written| written.status.is_informational());
-        if exchange.deadline.is_past(Instant::now()) {
-            exchange.failed(&self.metrics);
-            exchange.answer.rejection = Some(Rejection::UpstreamTimeout);
-        } else if *error.esource() != ErrorSource::Upstream {
-            exchange.answer.client_gone = *error.esource() == ErrorSource::Downstream;
-        } else if reused && unanswered && exchange.reconnect() {
-            // The upstream closed a kept connection just as it was used: nobody's fault.
-            error.set_retry(true);
+        let now = Instant::now();
+        let is_late = exchange.attempts.as_ref().is_some_and(|attempts| attempts.deadline.is_past(now));
+        let failure = if is_late {
+            // Whatever the error is: the deadline is watched by the downstream session, so it looks like the client's.
+            AttemptFailure::Deadline
+        } else if *error.esource() == ErrorSource::Upstream {
+            let answer_begun =
+                session.response_written().is_some_and(|written| !written.status.is_informational());
+            AttemptFailure::Reset { reused, answer_begun }
         } else {
-            exchange.failed(&self.metrics);
-            let headers = &session.req_header().headers;
-            let again = unanswered && exchange.retry(RetryCause::Reset, headers, &self.metrics);
-            error.set_retry(again);
-            if !again {
-                exchange.answer.rejection = Some(Rejection::UpstreamReset);
-            }
-        }
-        error
+            return error;
+        };
+        self.after_failure(failure, session, exchange, error)
     }
 
     async fn fail_to_proxy(
@@ -328,25 +330,27 @@ impl ProxyHttp for Gateway {
         if *error.etype() == replay::CUT {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let gone = exchange.answer.client_gone
-            || (exchange.answer.rejection.is_none() && *error.esource() == ErrorSource::Downstream);
-        if gone {
-            exchange.answer.client_gone = true;
+        let failure = RequestFailure::of(error);
+        if failure.is_none() && *error.esource() == ErrorSource::Downstream {
+            exchange.record_client_gone();
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let rejection = exchange.answer.rejection.take().unwrap_or(Rejection::Internal);
+        let rejection = failure.map_or(Rejection::Internal, |failure| failure.rejection.clone());
         let error_code = rejection.status().as_u16();
+        let error = failure.and_then(RequestFailure::reported).unwrap_or(error);
         tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
         let downstream = session.as_downstream_mut();
         let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
         if begun {
             if exchange.answer.is_stream {
-                respond::break_off(downstream, &rejection).await;
+                respond::end_stream_with_error(downstream, &rejection).await;
             }
-            exchange.answer.rejection = Some(rejection);
+            exchange.record_rejection(&rejection);
         } else {
             downstream.set_keepalive(None);
-            exchange.answer.client_gone = respond::reject(downstream, exchange, rejection).await.is_err();
+            if respond::reject(downstream, exchange, rejection).await.is_err() {
+                exchange.record_client_gone();
+            }
         }
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -363,13 +367,13 @@ impl ProxyHttp for Gateway {
             self.finish(record, judged.as_ref());
             return;
         };
-        // The client has its answer: nobody waits for the rest but the log, and whoever drains.
-        let (gateway, in_flight) = (self.clone(), self.vitals.enter());
+        // The client has its answer: only the log line waits for the verification, and a draining process for both.
+        let (gateway, in_flight) = (self.clone(), self.server_state.enter());
         tokio::spawn(async move {
             let judged = verification.judge().await;
             Exchange::store(completed_store, judged.as_ref());
             if let Some(outcome) = &judged {
-                outcome.note(record.chosen.beside());
+                outcome.note(&mut record.details().guards);
             }
             gateway.finish(record, judged.as_ref());
             drop(in_flight);
@@ -377,35 +381,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn suppress_error_log(&self, _session: &Session, _exchange: &Self::CTX, _error: &Error) -> bool {
-        // Our own line says it, in our own words.
+        // The access log has it.
         true
-    }
-}
-
-/// Notes who asks what, before anything else is done.
-fn note(session: &Session, exchange: &mut Exchange) {
-    let header = session.req_header();
-    exchange.record.request_id = request_id(header);
-    exchange.record.client = session.client_addr().and_then(|client| client.as_inet()).copied();
-    exchange.record.asked.method = header.method.clone();
-    exchange.record.asked.path = bounded(header.uri.path());
-}
-
-/// The client's own request id if it is one that a header and a log line can carry, else a new one.
-fn request_id(header: &RequestHeader) -> String {
-    /// The longest id taken over.
-    const LIMIT: usize = 128;
-    let given = header.headers.get(peer::X_REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if !id.is_empty() && id.len() <= LIMIT && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            id.to_owned()
-        }
-        _ => {
-            let mut id = *b"req-................................";
-            for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
-                *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
-            }
-            String::from_utf8(id.to_vec()).unwrap_or_default()
-        }
     }
 }

@@ -1,86 +1,42 @@
-//! Owns the answers of our own and the headers that say why, on every answer.
+//! Owns the gateway's own responses, and the headers that every response carries about its routing.
 //!
-//! Decides nothing: it says what the exchange knows.
+//! Decides nothing: it sends what the exchange has recorded.
 
 use super::body;
 use super::exchange::Exchange;
-use super::peer::{X_REQUEST_ID, forged};
+use super::failure::RequestFailure;
+use super::upstream::steering_headers;
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Model};
-use crate::record::Beside;
 use crate::route::Answer;
 use crate::snapshot::Snapshot;
+use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where an answer came from, as `x-vsr-response-path` says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Path {
-    /// An upstream's answer.
-    Upstream,
-    /// An answer of our own that is no error.
-    Local,
-    /// An answer that was kept.
-    Cache,
-    /// The operator's fixed words.
-    Fixed,
-    /// A refusal by a guard.
-    Blocked,
-    /// A rejection.
-    Error,
-}
-
-impl Path {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Path::Upstream => "upstream",
-            Path::Local => "local",
-            Path::Cache => "cache",
-            Path::Fixed => "fast_response",
-            Path::Blocked => "blocked",
-            Path::Error => "error",
-        }
-    }
-}
-
-/// Says on an answer which model gave it and why, and removes what an upstream may have said of that.
+/// Adds the routing headers to a response, and removes any that the upstream sent under their names.
 ///
-/// The names go out in lower case, but for the commonest: to keep each as it came, Pingora has a second map, in which
-/// every request would pay for each header again.
-pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path: Path) {
+/// Goes through `http::response::Parts`: that drops Pingora's second map of header names in their original case, for
+/// which every request would pay again per header. Names go out in lower case, the commonest ones excepted.
+pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path: ResponsePath) {
     let blank = ResponseHeader::from(http::Response::new(()).into_parts().0);
     let given = std::mem::replace(response, blank);
     let reason = given.get_reason_phrase().filter(|reason| Some(*reason) != given.status.canonical_reason());
     let reason = reason.map(str::to_owned);
     let mut parts = Parts::from(given);
     let headers = &mut parts.headers;
-    for name in forged(headers) {
+    for name in steering_headers(headers) {
         headers.remove(&name);
     }
-    exchange.record.answered.response_path = path.as_str();
-    exchange.record.answered.status = parts.status.as_u16();
-    let chosen = &exchange.record.chosen;
-    put(headers, X_REQUEST_ID, Some(&exchange.record.request_id));
-    let path_value = HeaderValue::from_static(path.as_str());
-    headers.insert(const { named("x-vsr-response-path") }, path_value);
-    put(headers, const { named("x-vsr-selected-model") }, chosen.model.as_deref());
-    put(headers, const { named("x-vsr-selected-category") }, chosen.category.as_deref());
-    put(headers, const { named("x-vsr-selected-decision") }, chosen.decision.as_deref());
-    if let Some(reason) = chosen.reason {
-        headers.insert(const { named("x-vsr-selected-reason") }, HeaderValue::from_static(reason));
-    }
-    if let Some(beside) = &chosen.beside {
-        stamp_beside(headers, beside, path);
-        if exchange.debug {
-            stamp_signals(headers, beside);
-        }
-    }
+    exchange.record.response.response_path = path;
+    exchange.record.response.status = parts.status.as_u16();
+    write_headers(&exchange.record, headers, exchange.debug);
     *response = parts.into();
     if reason.is_some() {
         // Infallible in this version of Pingora.
@@ -88,119 +44,56 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     }
 }
 
-const fn named(name: &'static str) -> HeaderName {
-    HeaderName::from_static(name)
-}
-
-/// Sets a header; a name of the policy that is no header value is left out, the log still has it.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        headers.insert(name, value);
-    }
-}
-
-/// What says that an answer needs facts and that there was nothing to check it against.
-const UNVERIFIED: [(&str, &str); 4] = [
-    ("x-vsr-unverified-factual-response", "true"),
-    ("x-vsr-fact-check-needed", "true"),
-    ("x-vsr-verification-context-missing", "true"),
-    ("x-vsr-response-warnings", "unverified_factual"),
-];
-
-/// Says what else there is to say of a request.
-fn stamp_beside(headers: &mut HeaderMap, beside: &Beside, path: Path) {
-    let score = beside.score.map(|score| format!("{score:.4}"));
-    let similarity = beside.cache_similarity.map(|score| format!("{score:.4}"));
-    let jailbreak = beside.jailbreak.map(|score| format!("{score:.3}"));
-    let pii = beside.pii.join(",");
-    let by = |guard: &str| beside.blocked == Some(guard);
-    let is_on = |reasoning: &str| if reasoning == "off" { "off" } else { "on" };
-    let stamps = [
-        ("x-vsr-selected-recipe", beside.recipe.as_deref()),
-        ("x-vsr-selected-confidence", score.as_deref()),
-        ("x-vsr-selected-algorithm", beside.algorithm),
-        ("x-vsr-selected-reasoning", beside.reasoning.map(is_on)),
-        ("x-vsr-injected-system-prompt", beside.system_prompt.map(|_| "true")),
-        ("x-vsr-cache-hit", (path == Path::Cache).then_some("true")),
-        ("x-vsr-cache-similarity", similarity.as_deref().filter(|_| path == Path::Cache)),
-        ("x-vsr-fast-response", (path == Path::Fixed).then_some("true")),
-        ("x-vsr-jailbreak-blocked", by("jailbreak").then_some("true")),
-        ("x-vsr-jailbreak-type", by("jailbreak").then_some("jailbreak")),
-        ("x-vsr-jailbreak-confidence", jailbreak.as_deref().filter(|_| by("jailbreak"))),
-        ("x-vsr-pii-violation", by("personal_data").then_some("true")),
-        ("x-vsr-pii-types", by("personal_data").then_some(pii.as_str())),
-    ];
-    let is_unverified = beside.unverified_factual == Some(true) && path == Path::Upstream;
-    let stamps =
-        stamps.into_iter().chain(UNVERIFIED.map(|(name, value)| (name, is_unverified.then_some(value))));
-    for (name, value) in stamps {
-        put(headers, named(name), value);
-    }
-}
-
-/// Says which signals matched, kind by kind, for callers who may know.
-fn stamp_signals(headers: &mut HeaderMap, beside: &Beside) {
-    let mut kinds: Vec<&'static str> = beside.signals.iter().map(|signal| signal.kind).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    for kind in kinds {
-        let matching = beside.signals.iter().filter(|signal| signal.kind == kind);
-        let names: Vec<String> =
-            matching.map(|signal| format!("{}={:.4}", signal.name, signal.score)).collect();
-        let name = format!("x-vsr-matched-{}", kind.replace('_', "-"));
-        if let Ok(name) = name.parse() {
-            put(headers, name, Some(&names.join(",")));
-        }
-    }
-}
-
-/// Answers with words of our own, as the API and the client's wish for a stream have it.
-pub(super) async fn say(
+/// Answers with a text of the gateway's own, in the shape of the request's API, streamed if the client asked for that.
+pub(super) async fn send_answer(
     session: &mut ServerSession,
     exchange: &mut Exchange,
-    (api, request): (Api, &ChatRequest),
+    api: Api,
+    request: &ChatRequest,
     answer: Answer,
 ) -> pingora::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if let Answer::Blocked(rejection) = &answer {
-        exchange.record.chosen.beside().blocked = Some(rejection.reason());
+        exchange.record.details().guards.blocked = Some(rejection.reason());
     }
     let (path, reply) = match (answer, exchange.live.policy.block_style) {
         (Answer::Rejected(rejection), _) | (Answer::Blocked(rejection), BlockStyle::Error) => {
             return reject(session, exchange, rejection).await;
         }
-        (Answer::Fixed(text), _) => (Path::Fixed, LocalReply::fast(&text, request.model(), now)),
+        (Answer::Fixed(text), _) => (ResponsePath::Fixed, LocalReply::fast(&text, request.model(), now)),
         (Answer::Blocked(rejection), BlockStyle::Vsr) => {
-            exchange.record.answered.error = Some(rejection.reason());
-            (Path::Blocked, blocked(&rejection, exchange, now))
+            exchange.record.response.error = Some(rejection.reason());
+            (ResponsePath::Blocked, blocked_reply(&rejection, exchange, now))
         }
     };
     if request.stream() {
         let text = reply.events(api, request.wants_usage());
-        return whole(session, exchange, path, ("text/event-stream", text)).await;
+        return send_whole(session, exchange, path, "text/event-stream", text).await;
     }
-    whole(session, exchange, path, ("application/json", reply.json(api))).await
+    send_whole(session, exchange, path, "application/json", reply.json(api)).await
 }
 
-/// Gives an answer that was given before: whole, or as a stream to whoever wants one.
-pub(super) async fn again(
+/// Answers from the response cache: whole, or replayed as a stream if the client asked for one.
+pub(super) async fn send_cached(
     session: &mut ServerSession,
     exchange: &mut Exchange,
-    (api, request): (Api, &ChatRequest),
+    api: Api,
+    request: &ChatRequest,
     answer: Bytes,
 ) -> pingora::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let stream = request.stream().then(|| stream_of(&answer, api, request.wants_usage(), now)).flatten();
-    let told = stream.map_or(("application/json", answer), |stream| ("text/event-stream", stream));
-    whole(session, exchange, Path::Cache, told).await
+    let (content_type, text) =
+        stream.map_or(("application/json", answer), |stream| ("text/event-stream", stream));
+    send_whole(session, exchange, ResponsePath::Cache, content_type, text).await
 }
 
-/// A refusal by a guard in the words of vLLM Semantic Router.
-fn blocked(rejection: &Rejection, exchange: &Exchange, now: u64) -> LocalReply {
+/// A guard's refusal in the form of vLLM Semantic Router.
+fn blocked_reply(rejection: &Rejection, exchange: &Exchange, now: u64) -> LocalReply {
     match rejection {
         Rejection::PersonalData { kinds } => {
-            let chosen = &exchange.record.chosen;
-            let named = chosen.decision.as_deref().or(chosen.model.as_deref()).unwrap_or_default();
+            let routing = &exchange.record.routing;
+            let named = routing.decision.as_deref().or(routing.model.as_deref()).unwrap_or_default();
             LocalReply::pii(kinds, named, now)
         }
         Rejection::Jailbreak { confidence_bp } => {
@@ -210,12 +103,13 @@ fn blocked(rejection: &Rejection, exchange: &Exchange, now: u64) -> LocalReply {
     }
 }
 
-/// Answers with a whole text of a type, which no upstream gave.
-pub(super) async fn whole(
+/// Sends a complete body that no upstream gave.
+pub(super) async fn send_whole(
     session: &mut ServerSession,
     exchange: &mut Exchange,
-    path: Path,
-    (content_type, text): (&'static str, Bytes),
+    path: ResponsePath,
+    content_type: &'static str,
+    text: Bytes,
 ) -> pingora::Result<()> {
     let mut header = json_header(StatusCode::OK, text.len())?;
     header.insert_header(CONTENT_TYPE, content_type)?;
@@ -237,7 +131,7 @@ pub(super) async fn reject(
     if let Some(allow) = rejection.allow() {
         header.insert_header(ALLOW, allow)?;
     }
-    stamp(&mut header, exchange, Path::Error);
+    stamp(&mut header, exchange, ResponsePath::Error);
     let unread = !session.is_body_done();
     if unread || rejection == Rejection::BadFraming {
         // What is left of the body would be read as the next request.
@@ -245,16 +139,18 @@ pub(super) async fn reject(
     }
     let text = rejection.body();
     exchange.answer.bytes += text.len();
-    exchange.answer.rejection = Some(rejection);
-    send(session, header, text).await?;
+    exchange.record_rejection(&rejection);
+    if let Err(error) = send(session, header, text).await {
+        return Err(RequestFailure::wrap(rejection, error));
+    }
     if unread {
         body::drain(session).await;
     }
     Ok(())
 }
 
-/// Ends a stream that its upstream has broken off with an event that says so.
-pub(super) async fn break_off(session: &mut ServerSession, rejection: &Rejection) {
+/// Ends a stream that its upstream has broken off with an error event.
+pub(super) async fn end_stream_with_error(session: &mut ServerSession, rejection: &Rejection) {
     // Over HTTP/2 the stream must end with the event, or a reset would overtake it. Over HTTP/1.1 the missing
     // last chunk says that the answer is not whole.
     let end = session.is_http2();
@@ -265,11 +161,11 @@ pub(super) async fn break_off(session: &mut ServerSession, rejection: &Rejection
 /// Answers `GET /v1/models`.
 pub(super) async fn models(session: &mut ServerSession, exchange: &mut Exchange) -> pingora::Result<()> {
     let live = &exchange.live;
-    let own = live.policy.virtual_models().map(|name| Card::new(live, name, "signalbox"));
-    let named = live.policy.models.iter().map(|model| Card::new(live, &model.name, owner(model)));
-    let list = List { object: "list", data: own.chain(named).collect() };
+    let own = live.policy.virtual_models().map(|name| ModelCard::new(live, name, "signalbox"));
+    let named = live.policy.models.iter().map(|model| ModelCard::new(live, &model.name, owner(model)));
+    let list = ModelList { object: "list", data: own.chain(named).collect() };
     let text = serde_json::to_vec(&list).unwrap_or_default();
-    answer(session, exchange, text).await
+    send_json(session, exchange, text).await
 }
 
 /// Answers `GET /v1/models/{name}`.
@@ -286,17 +182,21 @@ pub(super) async fn model(
     let Some(owner) = owner else {
         return reject(session, exchange, Rejection::UnknownModel { name }).await;
     };
-    let text = serde_json::to_vec(&Card::new(&exchange.live, &name, owner)).unwrap_or_default();
-    answer(session, exchange, text).await
+    let text = serde_json::to_vec(&ModelCard::new(&exchange.live, &name, owner)).unwrap_or_default();
+    send_json(session, exchange, text).await
 }
 
 fn owner(model: &Model) -> &str {
     model.owned_by.as_deref().unwrap_or("signalbox")
 }
 
-async fn answer(session: &mut ServerSession, exchange: &mut Exchange, text: Vec<u8>) -> pingora::Result<()> {
+async fn send_json(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    text: Vec<u8>,
+) -> pingora::Result<()> {
     let mut header = json_header(StatusCode::OK, text.len())?;
-    stamp(&mut header, exchange, Path::Local);
+    stamp(&mut header, exchange, ResponsePath::Local);
     exchange.answer.bytes += text.len();
     send(session, header, text.into()).await
 }
@@ -316,21 +216,21 @@ async fn send(session: &mut ServerSession, header: ResponseHeader, text: Bytes) 
 
 /// A model as OpenAI's API shows it.
 #[derive(Serialize)]
-struct Card<'a> {
+struct ModelCard<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
     owned_by: &'a str,
 }
 
-impl<'a> Card<'a> {
+impl<'a> ModelCard<'a> {
     fn new(live: &Snapshot, id: &'a str, owned_by: &'a str) -> Self {
         Self { id, object: "model", created: live.built_at, owned_by }
     }
 }
 
 #[derive(Serialize)]
-struct List<'a> {
+struct ModelList<'a> {
     object: &'static str,
-    data: Vec<Card<'a>>,
+    data: Vec<ModelCard<'a>>,
 }

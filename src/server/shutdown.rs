@@ -2,7 +2,7 @@
 //!
 //! Knows Pingora's signals and the number of requests in flight, nothing of what they are.
 
-use crate::vitals::Vitals;
+use crate::server_state::ServerState;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::BackgroundService;
@@ -16,13 +16,13 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// Translates the system's signals for Pingora; `SIGTERM` takes effect after the drain delay.
 pub(super) struct ShutdownSignals {
-    vitals: Arc<Vitals>,
+    server_state: Arc<ServerState>,
     delay: Duration,
 }
 
 impl ShutdownSignals {
-    pub(super) fn new(vitals: Arc<Vitals>, delay: Duration) -> Self {
-        Self { vitals, delay }
+    pub(super) fn new(server_state: Arc<ServerState>, delay: Duration) -> Self {
+        Self { server_state, delay }
     }
 }
 
@@ -37,7 +37,7 @@ impl ShutdownSignalWatch for ShutdownSignals {
         tokio::select! {
             _ = terminate.recv() => {
                 tracing::info!(delay = ?self.delay, "draining: not ready any more, serving on");
-                self.vitals.drain();
+                self.server_state.drain();
                 tokio::select! {
                     () = tokio::time::sleep(self.delay) => ShutdownSignal::GracefulTerminate,
                     _ = interrupt.recv() => ShutdownSignal::FastShutdown,
@@ -54,7 +54,7 @@ impl ShutdownSignalWatch for ShutdownSignals {
 
 /// Ends the process once Pingora has stopped accepting and nothing is in flight.
 pub(super) struct GracefulShutdown {
-    vitals: Arc<Vitals>,
+    server_state: Arc<ServerState>,
     timeout: Duration,
     handed_over: Arc<Notify>,
     done: Mutex<mpsc::Sender<()>>,
@@ -63,12 +63,12 @@ pub(super) struct GracefulShutdown {
 impl GracefulShutdown {
     /// Waits up to `timeout` for requests in flight; notifies `handed_over` when a successor has the listeners.
     pub(super) fn new(
-        vitals: Arc<Vitals>,
+        server_state: Arc<ServerState>,
         timeout: Duration,
         handed_over: Arc<Notify>,
         done: mpsc::Sender<()>,
     ) -> Self {
-        Self { vitals, timeout, handed_over, done: Mutex::new(done) }
+        Self { server_state, timeout, handed_over, done: Mutex::new(done) }
     }
 }
 
@@ -79,15 +79,15 @@ impl BackgroundService for GracefulShutdown {
         if shutdown.wait_for(|down| *down).await.is_err() {
             return;
         }
-        if !self.vitals.is_draining() {
+        if !self.server_state.is_draining() {
             // Without a successor the drain begins before Pingora stops accepting, so this is a hand-over.
             tracing::info!("the listeners are handed over; what is in flight is finished here");
             self.handed_over.notify_one();
         }
-        self.vitals.drain();
+        self.server_state.drain();
         let until = Instant::now() + self.timeout;
         let idle = async {
-            while self.vitals.in_flight() > 0 && Instant::now() < until {
+            while self.server_state.in_flight() > 0 && Instant::now() < until {
                 tokio::time::sleep(POLL).await;
             }
         };
@@ -96,7 +96,7 @@ impl BackgroundService for GracefulShutdown {
             () = idle => {}
             () = interrupted() => {}
         }
-        let cut = self.vitals.in_flight();
+        let cut = self.server_state.in_flight();
         if cut > 0 {
             tracing::warn!(requests = cut, "the drain is over; requests are cut");
         }

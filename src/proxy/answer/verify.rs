@@ -7,7 +7,7 @@ use crate::classify::{Classifier, Findings, GroundednessInput, Unknown};
 use crate::openai::{Api, Assembler, ChatRequest, Format, choice_texts};
 use crate::policy::{HallucinationAction, HallucinationGuard};
 use crate::proxy::exchange::Exchange;
-use crate::record::{Beside, millis};
+use crate::telemetry::{GuardRecord, millis};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,23 +49,23 @@ impl Exchange {
     /// Prepares to judge the answer that begins, where the policy wants that and there is anything to judge it by; notes
     /// where there is not.
     pub(in crate::proxy) fn verification(&mut self, format: Format) -> Option<VerifyStage> {
-        let course = self.course.as_ref()?;
-        let extras = course.plan.extras.as_deref()?;
+        let attempts = self.attempts.as_ref()?;
+        let extras = attempts.request.plan.extras.as_deref()?;
         let guard = extras.answer.as_ref()?.hallucination;
-        if !guard.is_on() || !course.api.generates_text() {
+        if !guard.is_on() || !attempts.request.api.generates_text() {
             return None;
         }
-        let request = seen(&course.request, extras.request.as_ref(), !extras.unmask.is_empty());
+        let request = seen(&attempts.request.request, extras.request.as_ref(), !extras.unmask.is_empty());
         let grounds = request.groundedness_context();
         if grounds.trim().is_empty() {
             if guard.unverified && extras.needs_facts {
-                self.record.chosen.beside().unverified_factual = Some(true);
+                self.record.details().guards.unverified_factual = Some(true);
             }
             return None;
         }
         (guard.action != HallucinationAction::Off).then(|| VerifyStage {
-            api: course.api,
-            collected: Assembler::new(format, course.api, MAX_ANSWER),
+            api: attempts.request.api,
+            collected: Assembler::new(format, attempts.request.api, MAX_ANSWER),
             bytes: 0,
             question: request.prompt_text().into_owned(),
             grounds,
@@ -157,11 +157,11 @@ impl VerifyOutcome {
     }
 
     /// Notes for the log and the metrics what was found.
-    pub(in crate::proxy) fn note(&self, beside: &mut Beside) {
-        beside.hallucination = self.worst;
-        beside.verify_ms = (!self.findings.is_empty()).then(|| millis(self.took));
+    pub(in crate::proxy) fn note(&self, guards: &mut GuardRecord) {
+        guards.hallucination = self.worst;
+        guards.verify_ms = (!self.findings.is_empty()).then(|| millis(self.took));
         if let Some(reason) = self.unknown {
-            beside.unjudged.push(("hallucination", reason.as_str()));
+            guards.unjudged.push(("hallucination", reason.as_str()));
         }
     }
 }

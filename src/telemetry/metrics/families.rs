@@ -3,6 +3,7 @@
 //! Knows nothing of what is counted.
 
 use super::SECONDS;
+use crate::telemetry::columns::MetricFamily;
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry,
@@ -17,9 +18,9 @@ impl Families<'_> {
         self.register(family)
     }
 
-    pub(super) fn float_counter(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
-        let family = CounterVec::new(opts(name, help), labels).expect("the family is well-formed");
-        self.register(family)
+    pub(super) fn float_counter(&self, family: &MetricFamily) -> CounterVec {
+        let MetricFamily { name, help, labels } = family;
+        self.register(CounterVec::new(opts(name, help), labels).expect("the family is well-formed"))
     }
 
     pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {

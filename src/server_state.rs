@@ -1,20 +1,20 @@
-//! Owns what the process is doing right now: requests in flight, bytes of bodies held, whether it is draining.
+//! Owns the state of the process: requests in flight, bytes of bodies held, whether it is draining.
 //!
-//! Counts are guards, so that they cannot leak. Knows nothing of what is counted for the record (`metrics`).
+//! Counts are guards, so that they cannot leak. Knows nothing of metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The process's counts and their limits.
+/// The state of the process, shared by the listeners, the proxy and the shutdown.
 #[derive(Debug)]
-pub struct Vitals {
+pub struct ServerState {
     in_flight: AtomicUsize,
     buffered: AtomicUsize,
     buffer_limit: usize,
     draining: AtomicBool,
 }
 
-impl Vitals {
+impl ServerState {
     /// Starts with nothing in flight; bodies of all requests together may hold `buffer_limit` bytes.
     pub fn new(buffer_limit: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -35,27 +35,27 @@ impl Vitals {
         self.buffered.load(Ordering::Relaxed)
     }
 
-    /// Tells whether the process takes its leave.
+    /// Whether the process is draining: it finishes its requests and takes no new connections.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Begins to take leave; there is no way back.
+    /// Starts to drain; there is no way back.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Counts a request until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
+    pub fn enter(self: &Arc<Self>) -> ActiveRequest {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        InFlight { vitals: Arc::clone(self), bytes: 0 }
+        ActiveRequest { server_state: Arc::clone(self), bytes: 0 }
     }
 }
 
 /// One request in flight, with the bytes of its body.
 #[derive(Debug)]
-pub struct InFlight {
-    vitals: Arc<Vitals>,
+pub struct ActiveRequest {
+    server_state: Arc<ServerState>,
     bytes: usize,
 }
 
@@ -64,12 +64,12 @@ pub struct InFlight {
 #[error("the limit on buffered request bodies is reached")]
 pub struct BuffersFull;
 
-impl InFlight {
+impl ActiveRequest {
     /// Adds `bytes` to what this request holds.
     pub fn hold(&mut self, bytes: usize) -> Result<(), BuffersFull> {
-        let before = self.vitals.buffered.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.server_state.buffered.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
-        if before.saturating_add(bytes) > self.vitals.buffer_limit { Err(BuffersFull) } else { Ok(()) }
+        if before.saturating_add(bytes) > self.server_state.buffer_limit { Err(BuffersFull) } else { Ok(()) }
     }
 
     /// The bytes this request holds.
@@ -78,10 +78,10 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.vitals.buffered.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.vitals.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.server_state.buffered.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.server_state.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -90,15 +90,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_request_held_is_given_back_even_when_the_limit_refused_it() {
-        let vitals = Vitals::new(100);
-        let mut first = vitals.enter();
-        let mut second = vitals.enter();
+    fn a_dropped_request_gives_its_bytes_back_even_when_the_limit_refused_it() {
+        let server_state = ServerState::new(100);
+        let mut first = server_state.enter();
+        let mut second = server_state.enter();
         assert_eq!(first.hold(80), Ok(()));
         assert_eq!(second.hold(30), Err(BuffersFull));
         drop(second);
-        assert_eq!((vitals.in_flight(), vitals.buffered()), (1, 80));
+        assert_eq!((server_state.in_flight(), server_state.buffered()), (1, 80));
         drop(first);
-        assert_eq!((vitals.in_flight(), vitals.buffered()), (0, 0));
+        assert_eq!((server_state.in_flight(), server_state.buffered()), (0, 0));
     }
 }

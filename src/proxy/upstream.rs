@@ -1,6 +1,6 @@
-//! Owns how an upstream is spoken to: the connection's parameters and the request's headers.
+//! Owns the connection to an upstream: its parameters, its TLS material and the headers of its requests.
 //!
-//! Chooses nothing: the pool and the address were picked before.
+//! Chooses nothing: the pool and the endpoint were picked before.
 
 use super::exchange::Exchange;
 use super::identity::is_of_identity;
@@ -25,29 +25,29 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// Streams that share one HTTP/2 connection to an upstream.
 const H2_STREAMS: usize = 100;
 
-/// How long an unused connection to an upstream is kept.
+/// How long an idle connection to an upstream is kept.
 pub(super) const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// By what a request is known here and upstream.
+/// The request's id, on the way to the upstream and back to the client.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that carry a client's own credentials.
 const CLIENT_CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
 
-/// TLS material in the form that connections take, parsed once for each content.
+/// Certificates and keys of upstreams, parsed once for each content.
 #[derive(Default)]
-pub(super) struct Wardrobe {
-    /// By the hash of the pool's transport; cleared when it outgrows any policy.
-    parsed: RwLock<HashMap<u64, Material>>,
+pub(super) struct UpstreamTls {
+    /// By the hash of the pool's transport; cleared when it is full.
+    parsed: RwLock<HashMap<u64, TlsMaterial>>,
 }
 
 #[derive(Clone, Default)]
-struct Material {
+struct TlsMaterial {
     ca: Option<Arc<[WrappedX509]>>,
     client: Option<Arc<CertKey>>,
 }
 
-impl Wardrobe {
+impl UpstreamTls {
     /// The most transports remembered; a policy has far fewer pools.
     const LIMIT: usize = 4096;
 
@@ -75,21 +75,21 @@ impl Wardrobe {
                 let material = self.material(key, ca.as_deref(), client.as_ref());
                 options.ca = material.ca;
                 peer.client_cert_key = material.client;
-                // Connections are pooled by address and name; what else sets them apart goes in here.
+                // Pingora pools connections by address and server name; this keeps those with other certificates apart.
                 peer.group_key = key;
             }
         }
         peer
     }
 
-    fn material(&self, key: u64, ca: Option<&[u8]>, client: Option<&ClientCert>) -> Material {
+    fn material(&self, key: u64, ca: Option<&[u8]>, client: Option<&ClientCert>) -> TlsMaterial {
         if ca.is_none() && client.is_none() {
-            return Material::default();
+            return TlsMaterial::default();
         }
         if let Some(known) = self.parsed.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return known.clone();
         }
-        let material = Material {
+        let material = TlsMaterial {
             ca: ca.map(|pem| {
                 certificates(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect()
             }),
@@ -107,9 +107,9 @@ impl Wardrobe {
     }
 }
 
-/// Keeps a peer off the kept connections, of which others may be stale too; its own is not kept either.
-pub(super) fn unpooled(peer: &mut HttpPeer) {
-    // They are found by a hash over this.
+/// Has Pingora open a new connection, since other pooled ones may be stale too; the new one is not pooled either.
+pub(super) fn avoid_pooled_connections(peer: &mut HttpPeer) {
+    // Pooled connections are found by a hash over this key.
     peer.group_key ^= rand::random::<u64>() | 1;
     peer.options.idle_timeout = Some(std::time::Duration::ZERO);
 }
@@ -125,8 +125,9 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
     hasher.finish()
 }
 
-/// Lets a request keep what Pingora would look for in it before [`dress`] does, unless its `Connection` names fields.
-pub(super) fn plain(peer: &mut HttpPeer, headers: &HeaderMap) {
+/// Has Pingora skip its own pass over the hop-by-hop headers, which [`prepare_request`] removes anyway, unless the
+/// request's `Connection` header names others.
+pub(super) fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
     let names_none = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
@@ -136,36 +137,37 @@ pub(super) fn plain(peer: &mut HttpPeer, headers: &HeaderMap) {
     }
 }
 
-/// Makes the client's request the upstream's: its host, its path, its credential, and nothing that steers us.
+/// Turns the client's request into the upstream's: its host, path and credential, without steering headers.
 ///
-/// Names go out in lower case, but for the commonest: Pingora has a second map to keep each as it came.
-pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
-    let course = exchange.course.as_ref().ok_or(Rejection::Internal)?;
-    let spec = course.spec(&exchange.live);
+/// Goes through `http::request::Parts`: that drops Pingora's second map of header names in their original case. Names
+/// go out in lower case, the commonest ones excepted.
+pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
+    let attempts = exchange.attempts.as_ref().ok_or(Rejection::Internal)?;
+    let spec = attempts.spec(&exchange.live);
     let identity = &exchange.live.policy.identity;
     let is_used = identity.is_used();
     let raw_path = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = Parts::from(std::mem::replace(request, blank));
-    let ends = |name: &HeaderName| {
-        stays_here(name, spec.forward_authorization) || (is_used && is_of_identity(identity, name.as_str()))
+    let drops = |name: &HeaderName| {
+        is_dropped(name, spec.forward_authorization) || (is_used && is_of_identity(identity, name.as_str()))
     };
-    for name in named(&parts.headers, ends) {
+    for name in names_of(&parts.headers, drops) {
         parts.headers.remove(&name);
     }
-    if let Some(extras) = &course.plan.extras {
-        mutate(&mut parts.headers, &extras.headers)?;
+    if let Some(extras) = &attempts.request.plan.extras {
+        apply_changes(&mut parts.headers, &extras.headers)?;
     }
     if !spec.path_prefix.is_empty() || parts.uri.authority().is_some() {
         parts.uri = upstream_uri(&parts.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
-        HostRule::Endpoint => course.authority().unwrap_or_default(),
+        HostRule::Endpoint => attempts.authority().unwrap_or_default(),
     };
     set(&mut parts.headers, HOST, host)?;
-    parts.headers.insert(CONTENT_LENGTH, course.body.len().into());
-    // Usage is read on the way by, and chunks pass as they come: both need them uncompressed.
+    parts.headers.insert(CONTENT_LENGTH, attempts.body().len().into());
+    // Usage is read from the chunks as they pass, which needs them uncompressed.
     if parts.headers.contains_key(ACCEPT_ENCODING) {
         parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -178,8 +180,8 @@ pub(super) fn dress(request: &mut RequestHeader, exchange: &Exchange) -> Result<
     Ok(())
 }
 
-/// Makes a request of our own for an upstream, as [`dress`] makes a client's.
-pub(super) fn fresh(
+/// Builds the request of a shadow copy, which has no client's header to start from.
+pub(super) fn new_request(
     spec: &PoolSpec,
     authority: &str,
     path: &str,
@@ -201,14 +203,13 @@ pub(super) fn fresh(
     Ok(parts.into())
 }
 
-/// Sets a header in the place of all that have its name.
+/// Sets a header in place of all those of its name.
 fn set(headers: &mut HeaderMap, name: HeaderName, value: impl AsRef<[u8]>) -> Result<(), Rejection> {
     let value = HeaderValue::from_bytes(value.as_ref()).map_err(|_invalid| Rejection::Internal)?;
     headers.insert(name, value);
     Ok(())
 }
 
-/// Adds the pool's credential.
 fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> {
     if let Some(credential) = &spec.credential {
         let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
@@ -217,8 +218,8 @@ fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// Changes headers as a decision's plugins say.
-fn mutate(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
+/// Applies the header changes of a decision's plugins.
+fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
     let known = |name: &str| HeaderName::from_bytes(name.as_bytes()).map_err(|_invalid| Rejection::Internal);
     for name in &changes.remove {
         headers.remove(name.as_str());
@@ -233,25 +234,25 @@ fn mutate(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Reject
     Ok(())
 }
 
-/// The headers by which a request pretends to be decided, or an upstream's answer to be ours.
-pub(super) fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
-    named(headers, is_steering)
+/// The headers that only this gateway may set: a client could force a decision with them, an upstream fake one.
+pub(super) fn steering_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    names_of(headers, is_steering)
 }
 
-/// The names that are wanted; no heap for the usual none.
-fn named(headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
-    headers.keys().filter(|name| wanted(name)).cloned().collect()
+/// The matching names; allocates nothing for the usual none.
+fn names_of(headers: &HeaderMap, matches: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| matches(name)).cloned().collect()
 }
 
-/// Tells whether a request's header ends here: it steers, is the client's secret, or concerns this one hop.
-fn stays_here(name: &HeaderName, forward_authorization: bool) -> bool {
+/// Whether a request's header is not forwarded: it steers, is the client's credential, or is hop-by-hop.
+fn is_dropped(name: &HeaderName, forward_authorization: bool) -> bool {
     is_steering(name)
-        || ends_with_the_hop(name)
+        || is_hop_by_hop(name)
         || (!forward_authorization && CLIENT_CREDENTIALS.contains(&name.as_str()))
 }
 
-/// Tells whether a request's header concerns one connection (RFC 9110, 7.6.1), or frames what is framed anew.
-fn ends_with_the_hop(name: &HeaderName) -> bool {
+/// Whether a header concerns one connection (RFC 9110, 7.6.1) or its framing, which is made anew.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         *name,
         CONNECTION
@@ -265,7 +266,6 @@ fn ends_with_the_hop(name: &HeaderName) -> bool {
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
-/// Tells whether a header is one that only this gateway may set.
 fn is_steering(name: &HeaderName) -> bool {
     let Some(name) = name.as_str().strip_prefix("x-") else { return false };
     name.starts_with("vsr-")
@@ -274,9 +274,9 @@ fn is_steering(name: &HeaderName) -> bool {
         || name == "selected-model"
 }
 
-/// The path to ask for: origin form, since an absolute one would reach the upstream as it came.
-fn upstream_uri(asked: &Uri, prefix: &str) -> Option<Uri> {
-    let path = asked.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+/// The upstream's request target, in origin form: Pingora would send an absolute one as it came.
+fn upstream_uri(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if prefix.is_empty() { path.parse().ok() } else { format!("{prefix}{path}").parse().ok() }
 }
 
@@ -286,9 +286,9 @@ mod tests {
 
     #[test]
     fn an_absolute_request_target_never_names_the_upstream() {
-        let asked: Uri = "http://evil.example/v1/chat/completions?x=1".parse().unwrap();
-        assert_eq!(upstream_uri(&asked, "").unwrap().to_string(), "/v1/chat/completions?x=1");
-        assert_eq!(upstream_uri(&asked, "/openai").unwrap().to_string(), "/openai/v1/chat/completions?x=1");
+        let uri: Uri = "http://evil.example/v1/chat/completions?x=1".parse().unwrap();
+        assert_eq!(upstream_uri(&uri, "").unwrap().to_string(), "/v1/chat/completions?x=1");
+        assert_eq!(upstream_uri(&uri, "/openai").unwrap().to_string(), "/openai/v1/chat/completions?x=1");
     }
 
     #[test]

@@ -1,0 +1,128 @@
+//! Owns what goes into a request's record before it is forwarded: its header, its sender, the routing decision and
+//! what reading the prompt cost.
+//!
+//! Decides nothing.
+
+use super::exchange::Exchange;
+use super::upstream::X_REQUEST_ID;
+use crate::classify::ClassifyCost;
+use crate::openai::ChatRequest;
+use crate::policy::{Person, Reasoning};
+use crate::route::{Notice, Story};
+use crate::signals::Signals;
+use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
+use http::HeaderMap;
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+use std::time::Duration;
+
+impl Exchange {
+    /// Records what the header says, before anything can fail.
+    pub(super) fn record_header(&mut self, session: &Session) {
+        let header = session.req_header();
+        self.record.request_id = request_id(header);
+        self.record.client = session.client_addr().and_then(|client| client.as_inet()).copied();
+        self.record.request.method = header.method.clone();
+        self.record.request.path = bounded(header.uri.path());
+    }
+
+    pub(super) fn record_request(&mut self, request: &ChatRequest) {
+        self.record.request.requested_model = Some(bounded(request.model()));
+        self.record.request.stream = request.stream();
+    }
+
+    pub(super) fn record_principal(&mut self, person: Option<&Person>) {
+        if let Some(person) = person {
+            let identity = &mut self.record.details().identity;
+            identity.user = Some(person.user.clone());
+            identity.tenant.clone_from(&person.tenant);
+        }
+    }
+
+    /// The session headers of sticky decisions, as this client sent them.
+    pub(super) fn sent_headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        let sent = self.live.sticky_headers.iter().filter_map(|name| {
+            let value = headers.get(name.as_str())?.to_str().ok()?;
+            Some((name.clone(), value.to_owned()))
+        });
+        sent.collect()
+    }
+
+    pub(super) fn record_trace(&mut self, story: Story) {
+        let routing = &mut self.record.routing;
+        routing.model = story.model(&self.live.policy).map(|model| model.name.clone());
+        routing.reason = Some(story.reason.as_str());
+        if let Some(label) = &story.label {
+            routing.category = Some(label.name.to_string());
+            routing.confidence = Some(label.confidence);
+            routing.coverage = Some(label.coverage);
+        }
+        if story.decision.is_some() || !story.notices.is_empty() {
+            let details = self.record.details();
+            let decision = &mut details.decision;
+            decision.recipe = story.recipe;
+            decision.score = story.score;
+            (decision.algorithm, decision.algorithm_reason) = story.chosen.unzip();
+            decision.reasoning = story.reasoning.map(|reasoning| match reasoning {
+                Reasoning::Off => "off",
+                Reasoning::On(effort) => effort.as_str(),
+            });
+            decision.system_prompt = story.system_prompt.then_some(true);
+            story.notices.into_iter().for_each(|notice| record_notice(&mut details.guards, notice));
+        }
+        self.record.routing.decision = story.decision;
+    }
+
+    pub(super) fn record_signals(&mut self, signals: &Signals) {
+        let policy = &self.live.policy;
+        let matching = signals.iter().filter_map(|(id, told)| {
+            let reading = told.reading.as_ref().ok().filter(|reading| reading.matches)?;
+            let signal = &policy[id];
+            Some(MatchedSignal {
+                name: signal.name.clone(),
+                kind: signal.kind.as_str(),
+                score: reading.score,
+            })
+        });
+        let matching: Vec<MatchedSignal> = matching.collect();
+        if !matching.is_empty() {
+            self.record.details().decision.signals = matching;
+        }
+    }
+
+    pub(super) fn record_classifier_cost(&mut self, cost: ClassifyCost, took: Duration) {
+        let classifier = &mut self.record.classifier;
+        classifier.classify_ms = Some(millis(took));
+        classifier.classify_queued_ms = Some(millis(cost.queued));
+        classifier.classify_tokens = Some(cost.tokens);
+        classifier.classify_windows = Some(cost.windows);
+        classifier.classify_cached = Some(cost.cached);
+    }
+}
+
+fn record_notice(guards: &mut GuardRecord, notice: Notice) {
+    match notice {
+        Notice::Jailbreak { score } => guards.jailbreak = Some(score),
+        Notice::Pii { kinds } => guards.pii = kinds,
+        Notice::Unjudged { guard, reason } => guards.unjudged.push((guard, reason.as_str())),
+    }
+}
+
+/// The client's own request id if it is one that a header and a log line can carry, else a new one.
+fn request_id(header: &RequestHeader) -> String {
+    /// The longest id taken over.
+    const LIMIT: usize = 128;
+    let given = header.headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= LIMIT && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            id.to_owned()
+        }
+        _ => {
+            let mut id = *b"req-................................";
+            for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
+                *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
+            }
+            String::from_utf8(id.to_vec()).unwrap_or_default()
+        }
+    }
+}

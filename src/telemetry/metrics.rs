@@ -1,0 +1,203 @@
+//! Owns the metric families and their exposition; the only user of `prometheus`.
+//!
+//! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
+
+mod classifier;
+mod families;
+mod requests;
+
+use super::facts::AccessRecord;
+use crate::classify::Findings;
+use crate::snapshot::Snapshot;
+use classifier::ClassifierMetrics;
+use families::Families;
+use prometheus::{Encoder, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use requests::RequestMetrics;
+use std::time::{Duration, Instant};
+
+/// Seconds: from a tenth of a millisecond, where a proxy lives, to ten minutes, where a long answer ends.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+    300.0, 600.0,
+];
+
+/// All metric families of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: RequestMetrics,
+    shadows: ShadowMetrics,
+    classifier: ClassifierMetrics,
+    upstream: UpstreamMetrics,
+    state: StateGauges,
+}
+
+struct ShadowMetrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    tokens: IntCounterVec,
+}
+
+struct UpstreamMetrics {
+    retries: IntCounterVec,
+    ejections: IntCounterVec,
+    in_flight: IntGaugeVec,
+    up: IntGaugeVec,
+}
+
+/// Gauges, set when the metrics are printed.
+struct StateGauges {
+    in_flight: IntGauge,
+    buffered_bytes: IntGauge,
+    classifier_queue: IntGauge,
+    reloads: IntCounterVec,
+    generation: IntGauge,
+}
+
+impl Metrics {
+    /// Registers every family.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let families = Families(&registry);
+        let metrics = Self {
+            requests: RequestMetrics::new(&families),
+            shadows: ShadowMetrics::new(&families),
+            classifier: ClassifierMetrics::new(&families),
+            upstream: UpstreamMetrics::new(&families),
+            state: StateGauges::new(&families),
+            registry,
+        };
+        for result in ["success", "failure"] {
+            metrics.state.reloads.with_label_values(&[result]);
+        }
+        metrics
+    }
+
+    /// Counts a finished request.
+    pub fn finished(&self, record: &AccessRecord) {
+        self.requests.finished(record);
+    }
+
+    /// Counts one text that the classifier read.
+    pub fn classified(&self, findings: &Findings, took: Duration) {
+        self.classifier.classified(findings, took);
+    }
+
+    /// Counts a shadow request by its result: `ok`, `failed` or `dropped`.
+    pub fn shadowed(&self, model: &str, result: &str, took: Duration, tokens: Option<u64>) {
+        self.shadows.requests.with_label_values(&[model, result]).inc();
+        if result == "ok" {
+            self.shadows.duration.with_label_values(&[model]).observe(took.as_secs_f64());
+            self.shadows.tokens.with_label_values(&[model]).inc_by(tokens.unwrap_or_default());
+        }
+    }
+
+    /// Counts a retry by the pool that failed and the cause.
+    pub fn retried(&self, pool: &str, cause: &str) {
+        self.upstream.retries.with_label_values(&[pool, cause]).inc();
+    }
+
+    /// Counts an ejected endpoint.
+    pub fn ejected(&self, pool: &str) {
+        self.upstream.ejections.with_label_values(&[pool]).inc();
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, result: Result<(), ()>) {
+        let label = if result.is_ok() { "success" } else { "failure" };
+        self.state.reloads.with_label_values(&[label]).inc();
+    }
+
+    /// Prints all families in Prometheus' text format; gauges are read from the live state at this moment.
+    pub fn render(&self, snapshot: &Snapshot, in_flight: usize, buffered_bytes: usize) -> String {
+        self.state.in_flight.set(signed(in_flight));
+        self.state.buffered_bytes.set(signed(buffered_bytes));
+        self.state.classifier_queue.set(signed(snapshot.classifier.queued()));
+        self.classifier.follow(&snapshot.classifier);
+        self.state.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+        let now = Instant::now();
+        self.upstream.in_flight.reset();
+        self.upstream.up.reset();
+        for (pool, endpoint) in snapshot.endpoints() {
+            let address = endpoint.addr().to_string();
+            let labels = [pool.name.as_str(), address.as_str()];
+            self.upstream.in_flight.with_label_values(&labels).set(i64::from(endpoint.in_flight()));
+            let usable = endpoint.is_up() && !endpoint.ejected(now);
+            self.upstream.up.with_label_values(&labels).set(i64::from(usable));
+        }
+        let mut text = Vec::new();
+        // Writing into a vector cannot fail, and every family was checked when it was registered.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ShadowMetrics {
+    fn new(families: &Families<'_>) -> Self {
+        Self {
+            requests: families.counter(
+                "shadow_requests_total",
+                "Copies of requests for another model, by result: ok, failed or dropped.",
+                &["model", "result"],
+            ),
+            duration: families.histogram(
+                "shadow_duration_seconds",
+                "Time from such a copy's first byte to the last of its answer.",
+                &["model"],
+            ),
+            tokens: families.counter(
+                "shadow_tokens_total",
+                "Tokens of the answers to such copies, as the upstreams counted them.",
+                &["model"],
+            ),
+        }
+    }
+}
+
+impl UpstreamMetrics {
+    fn new(families: &Families<'_>) -> Self {
+        Self {
+            retries: families.counter(
+                "retries_total",
+                "Attempts made again on another endpoint, by the pool that failed and the cause.",
+                &["pool", "cause"],
+            ),
+            ejections: families.counter("ejections_total", "Endpoints set aside after failures.", &["pool"]),
+            in_flight: families.gauges(
+                "endpoint_in_flight",
+                "Requests on an endpoint now.",
+                &["pool", "endpoint"],
+            ),
+            up: families.gauges(
+                "endpoint_up",
+                "1 while an endpoint passes its health checks and is not ejected.",
+                &["pool", "endpoint"],
+            ),
+        }
+    }
+}
+
+impl StateGauges {
+    fn new(families: &Families<'_>) -> Self {
+        Self {
+            in_flight: families.gauge("requests_in_flight", "Requests being worked on now."),
+            buffered_bytes: families.gauge("buffered_bytes", "Bytes of request bodies held now."),
+            classifier_queue: families.gauge("classifier_queue", "Prompts waiting for the classifier now."),
+            reloads: families.counter(
+                "policy_reloads_total",
+                "Reloads of the policy, by result.",
+                &["result"],
+            ),
+            generation: families.gauge("policy_generation", "Snapshots published since the start."),
+        }
+    }
+}
+
+fn signed(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
