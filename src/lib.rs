@@ -23,7 +23,8 @@
 //! | `request_filter` | [`openai::Operation::of`] | method, path → operation, or [`openai::Rejection`] |
 //! | | `proxy/body` read | session → `Bytes`, bounded |
 //! | | `proxy/identity` | headers → who asks, where that is verified |
-//! | | [`openai::ChatRequest::of`] | bytes → model, stream, and where in the bytes they stand |
+//! | | [`openai::ChatRequest::of`] | bytes → model, stream, and where in the bytes they are |
+//! | | [`openai::ChatRequest::segments`] | bytes → every text that the model is shown, read once, when first asked for |
 //! | | [`route::plan`] | snapshot × request → [`route::Plan`], or an answer of our own: calls [`signals`], [`decide`], the guards, [`choose`] and the plugins |
 //! | | `proxy/cache_lookup` | a cached answer, from [`cache`] |
 //! | | `proxy/attempt` start | plan → [`balance::Lease`], and the bytes to send |

@@ -1,4 +1,5 @@
-//! A body that is accepted is JSON, and renaming its model and renaming it back changes no other byte.
+//! A body that is accepted is JSON, renaming its model and renaming it back changes no other byte, and every segment is
+//! the inside of one of its strings.
 #![no_main]
 
 use bytes::Bytes;
@@ -12,6 +13,12 @@ libfuzzer_sys::fuzz_target!(|body: &[u8]| {
     serde_json::from_slice::<&RawValue>(body).expect("what is accepted is JSON");
     assert!(request.prompt_text().len() <= 1024 * 1024);
     let _ = (request.stream(), request.wants_usage(), request.field("user"));
+    for segment in request.segments() {
+        let span = segment.span();
+        assert!(body[span.start - 1] == b'"' && body[span.end] == b'"');
+        assert!(segment.text().len() <= span.len());
+    }
+    assert!(request.unread().iter().all(|unread| unread.span.end <= body.len()));
     let model = format!("{}\"x", request.model());
     let renamed = ChatRequest::parse(request.with_model(&model)).expect("a renamed request is a request");
     assert_eq!(renamed.model(), model);

@@ -3,6 +3,7 @@
 //! Refuses to read texts, and to judge. Counts saturate.
 
 use super::message::{ContentPart, InputMessage, ItemKind, Role, parts};
+use super::segment::holds_numbers;
 use super::{ChatRequest, json};
 
 /// How much of everything a request holds.
@@ -32,20 +33,16 @@ impl ChatRequest {
     /// Returns how the conversation began, which stays as it goes on: the system prompt and the first message of a
     /// user, each at most 1 MiB.
     pub fn opening(&self) -> String {
-        let message_texts = self.message_texts();
-        let first = |role| message_texts.iter().find(|one| one.role == role);
-        let opening = [first(Role::System), first(Role::User)];
-        let texts: Vec<&str> = opening.into_iter().flatten().map(|one| &*one.text).collect();
+        let messages = self.text_messages();
+        let first = |role| messages.iter().find(|message| self.texts().messages[**message].role == role);
+        let opening = [first(Role::System), first(Role::User)].into_iter().flatten();
+        let texts: Vec<_> = opening.map(|message| self.message_text(*message)).collect();
         texts.join("\n")
     }
 
     /// Says whether the prompt is given in token ids, which cannot be read here.
     pub fn has_token_ids(&self) -> bool {
-        let is_number = |value: &[u8]| value.first().is_some_and(u8::is_ascii_digit);
-        ["prompt", "input"]
-            .iter()
-            .filter_map(|name| self.member(name))
-            .any(|value| json::array(value).any(|one| is_number(one) || json::array(one).any(is_number)))
+        ["prompt", "input"].iter().filter_map(|name| self.member(name)).any(holds_numbers)
     }
 
     /// Says whether the client leaves it to the model which tool it calls, if any.

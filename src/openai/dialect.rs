@@ -1,43 +1,10 @@
-//! The APIs that go upstream, and the one place that finds the room of each.
+//! What the room of an API says about it.
 //!
-//! Owns what a room must say about its requests. Refuses to know any of its members itself.
+//! Refuses to know any API: each room fills in its own, `Api::dialect` finds it.
 
 use std::borrow::Cow;
 
-use super::{chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize};
-
-/// The kinds of request that go upstream, each with a JSON body that names its model in `model`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Api {
-    /// `/v1/chat/completions`
-    Chat,
-    /// `/v1/completions`
-    Completions,
-    /// `/v1/responses`
-    Responses,
-    /// `/v1/embeddings`
-    Embeddings,
-    /// `/v1/messages`, in Anthropic's shape
-    Messages,
-    /// `/v1/messages/count_tokens`, in Anthropic's shape
-    CountTokens,
-    /// `/v1/images/generations`
-    Images,
-    /// `/v1/audio/speech`
-    Speech,
-    /// `/v1/rerank`, `/v2/rerank` and `/rerank`
-    Rerank,
-    /// `/v1/score` and `/score`
-    Score,
-    /// `/classify`
-    Classify,
-    /// `/pooling`
-    Pooling,
-    /// `/tokenize`
-    Tokenize,
-    /// `/detokenize`
-    Detokenize,
-}
+use super::segment::rule::ReadRule;
 
 /// What one API's room says about it.
 pub(super) struct Dialect {
@@ -60,6 +27,8 @@ pub(super) struct RequestDialect {
     pub(super) usage_is_opt_in: bool,
     /// Whether the answer is generated text.
     pub(super) generates_text: bool,
+    /// How members of the top level are read that are particular to the API and hold no messages; nothing for others.
+    pub(super) member: fn(&str) -> Option<ReadRule>,
     /// Rewrites a tool of Chat's shape for this API; any other shape stays as it is.
     pub(super) convert_tool: fn(&[u8]) -> Cow<'_, [u8]>,
 }
@@ -82,79 +51,8 @@ impl RequestDialect {
             token_limits: &[],
             usage_is_opt_in: false,
             generates_text: false,
+            member: |_| None,
             convert_tool: |raw| Cow::Borrowed(raw),
-        }
-    }
-}
-
-impl Api {
-    const ALL: [Self; 14] = [
-        Self::Chat,
-        Self::Completions,
-        Self::Responses,
-        Self::Embeddings,
-        Self::Messages,
-        Self::CountTokens,
-        Self::Images,
-        Self::Speech,
-        Self::Rerank,
-        Self::Score,
-        Self::Classify,
-        Self::Pooling,
-        Self::Tokenize,
-        Self::Detokenize,
-    ];
-
-    /// Returns the room of this API: the only place that tells them apart.
-    pub(super) fn dialect(self) -> &'static Dialect {
-        match self {
-            Self::Chat => &chat::DIALECT,
-            Self::Completions => &completions::DIALECT,
-            Self::Responses => &responses::DIALECT,
-            Self::Embeddings => &embeddings::EMBEDDINGS,
-            Self::Messages => &messages::MESSAGES,
-            Self::CountTokens => &messages::COUNT_TOKENS,
-            Self::Images => &images::DIALECT,
-            Self::Speech => &speech::DIALECT,
-            Self::Rerank => &rerank::RERANK,
-            Self::Score => &rerank::SCORE,
-            Self::Classify => &embeddings::CLASSIFY,
-            Self::Pooling => &embeddings::POOLING,
-            Self::Tokenize => &tokenize::TOKENIZE,
-            Self::Detokenize => &tokenize::DETOKENIZE,
-        }
-    }
-
-    /// Finds the API of a path.
-    pub(super) fn at(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|api| api.dialect().paths.contains(&path))
-    }
-
-    /// Returns its path; of several the usual one.
-    pub fn path(self) -> &'static str {
-        self.dialect().paths[0]
-    }
-
-    /// Returns its name in logs, metrics and cache keys.
-    pub fn name(self) -> &'static str {
-        self.dialect().name
-    }
-
-    /// Says whether its answers are generated text.
-    pub fn generates_text(self) -> bool {
-        self.dialect().request.generates_text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_api_has_a_name_and_paths_of_its_own() {
-        for api in Api::ALL {
-            assert!(api.dialect().paths.iter().all(|path| Api::at(path) == Some(api)), "{api:?}");
-            assert_eq!(Api::ALL.iter().filter(|other| other.name() == api.name()).count(), 1, "{api:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use ring::digest::{Context, SHA256};
 
 use super::json::canonical::canonical;
 use super::message::{ContentPart, InputMessage, Role, parts};
-use super::prompt::MAX_TEXT;
+use super::message_text::MAX_TEXT;
 use super::{Api, ChatRequest, json};
 
 /// Members that change how an answer is delivered, accounted or kept, not what it says.
@@ -47,9 +47,8 @@ impl ChatRequest {
 
     /// Hashes what the request asks; the order of keys, white space and the spelling of strings do not matter.
     pub fn fingerprint(&self, api: Api) -> Fingerprint {
-        let prompt = self.message_strings().into_iter().find(|strings| strings.is_prompt);
-        let strings = prompt.map(|prompt| prompt.strings).unwrap_or_default();
-        let blank: Vec<_> = strings.iter().map(|inside| json::span(self.body(), inside)).collect();
+        let prompt = self.texts().prompt.into_iter().flat_map(|message| self.message_segments(message));
+        let blank: Vec<_> = prompt.map(|segment| segment.span()).collect();
         // A request has been read as JSON; as bytes it is still a key of its own.
         let material = canonical(self.body(), &IMMATERIAL, &blank).unwrap_or_else(|_| self.body().to_vec());
         let partition = sha256(&[api.name().as_bytes(), b"\n", &material]);

@@ -2,9 +2,13 @@
 //!
 //! Refuses to judge. Facts in a prompt or a system prompt are no context: they cannot be separated from the question.
 
+use std::borrow::Cow;
+
+use super::json::string::decode;
 use super::message::Role;
+use super::message_text::{MAX_TEXT, joined};
 use super::rewrite::{AnswerRewriter, Channel, RewriteLimits};
-use super::{Api, ChatRequest, Format, json, prompt};
+use super::{Api, ChatRequest, Format, json};
 
 /// The members of a document that hold its text, as `transformers` and the servers after it have them.
 const DOCUMENT_TEXTS: [&str; 4] = ["title", "text", "content", "contents"];
@@ -13,14 +17,16 @@ impl ChatRequest {
     /// Returns the texts of documents and tool results, at most 1 MiB, joined by line ends; empty if there are
     /// none.
     pub fn groundedness_context(&self) -> String {
-        let results = self.message_strings().into_iter().filter(|strings| strings.role == Role::Tool);
-        let results: Vec<&[u8]> = results.flat_map(|strings| strings.strings).collect();
         let documents = self.member("documents").into_iter().flat_map(json::array).flat_map(|document| {
             let is_text = |key: &[u8]| DOCUMENT_TEXTS.iter().any(|name| *name.as_bytes() == *key);
             let members = json::object(document).filter(move |(key, _)| is_text(key));
             json::string(document).into_iter().chain(members.filter_map(|(_, value)| json::string(value)))
         });
-        prompt::joined(documents.chain(results)).into_owned()
+        let documents = documents.map(|inside| decode(inside, MAX_TEXT));
+        let is_result = |message: &usize| self.texts().messages[*message].role == Role::Tool;
+        let results = self.text_messages().into_iter().filter(is_result);
+        let results = results.flat_map(|message| self.message_segments(message));
+        joined(documents.chain(results.map(|segment| Cow::Borrowed(segment.text())))).into_owned()
     }
 }
 

@@ -1,9 +1,21 @@
 //! The generation of images.
 
 use super::dialect::{Dialect, RequestDialect};
+use super::segment::SegmentKind;
+use super::segment::rule::ReadRule;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "images",
     paths: &["/v1/images/generations"],
-    request: RequestDialect::of_prompt("prompt"),
+    request: RequestDialect { member, ..RequestDialect::of_prompt("prompt") },
 };
+
+fn member(name: &str) -> Option<ReadRule> {
+    Some(match name {
+        "negative_prompt" => ReadRule::Strings(SegmentKind::Message),
+        "size" | "quality" | "style" | "response_format" | "background" | "moderation" | "output_format" => {
+            ReadRule::Skip
+        }
+        _ => return None,
+    })
+}

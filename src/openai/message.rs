@@ -25,7 +25,7 @@ pub enum Role {
 }
 
 impl Role {
-    fn read(value: &[u8]) -> Self {
+    pub(super) fn read(value: &[u8]) -> Self {
         let Some(inside) = json::string(value) else {
             return Self::Other;
         };
@@ -83,16 +83,7 @@ impl<'a> InputMessage<'a> {
 
     /// Says what kind of item this is.
     pub(super) fn item(&self) -> ItemKind {
-        let kind = decode(self.kind, MAX_KIND);
-        if kind.ends_with("_call_output") {
-            ItemKind::ToolResult
-        } else if kind.ends_with("_call") {
-            ItemKind::ToolCall
-        } else if is_image(&kind) {
-            ItemKind::Image
-        } else {
-            ItemKind::Message
-        }
+        ItemKind::of(&decode(self.kind, MAX_KIND))
     }
 }
 
@@ -107,6 +98,21 @@ pub(super) enum ItemKind {
     ToolResult,
     /// An image outside any message.
     Image,
+}
+
+impl ItemKind {
+    /// Tells items apart by their `type`.
+    pub(super) fn of(kind: &str) -> Self {
+        if kind.ends_with("_call_output") {
+            Self::ToolResult
+        } else if kind.ends_with("_call") {
+            Self::ToolCall
+        } else if is_image(kind) {
+            Self::Image
+        } else {
+            Self::Message
+        }
+    }
 }
 
 /// One part of a message's content.

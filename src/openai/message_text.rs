@@ -1,15 +1,19 @@
-//! The texts of a request that guards and signals read, with roles and the strings that hold them.
+//! The texts of a request that guards and signals read: those of its messages, each joined from its segments.
 //!
-//! Owns which those are: system prompts, messages, tools' results, prompts, inputs, queries and documents;
-//! arguments of tool calls and files do not. Refuses to judge and to change any of it.
+//! Owns which those are: system prompts, messages, tools' results, prompts, inputs, queries and documents as strings;
+//! of the other segments none. Owns which of them is the prompt.
 
 use std::borrow::Cow;
 
-use super::message::{ContentPart, InputMessage, ItemKind, Role, parts};
-use super::{ChatRequest, json, prompt};
+use super::ChatRequest;
+use super::message::Role;
 
 /// How many texts are returned: the last ones, and the prompt in any case.
 pub const MAX_MESSAGE_TEXTS: usize = 1024;
+
+/// How much of a text is returned, in bytes. Classifiers read less, but of both ends: a question may stand after its
+/// matter.
+pub(super) const MAX_TEXT: usize = 1024 * 1024;
 
 /// One text of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,102 +26,66 @@ pub struct MessageText<'a> {
     pub is_prompt: bool,
 }
 
-/// The strings of the body that make up one text; at least one of them is not empty.
-pub(super) struct MessageStrings<'a> {
-    pub(super) role: Role,
-    /// The bytes between the strings' quotes.
-    pub(super) strings: Vec<&'a [u8]>,
-    pub(super) is_prompt: bool,
-}
-
-impl<'a> MessageStrings<'a> {
-    fn message_text(self) -> MessageText<'a> {
-        let text = prompt::joined(self.strings.into_iter());
-        MessageText { role: self.role, text, is_prompt: self.is_prompt }
-    }
-}
-
 impl ChatRequest {
-    /// Returns the texts of the request: system prompts outside of the messages, then the rest in its order; of more than
-    /// [`MAX_MESSAGE_TEXTS`] the last ones and the prompt.
+    /// Returns what is to be classified, at most 1 MiB: the last user message that has text, or the prompt,
+    /// the input or the query; empty if there is none.
+    pub fn prompt_text(&self) -> Cow<'_, str> {
+        self.texts().prompt.map_or(Cow::Borrowed(""), |message| self.message_text(message))
+    }
+
+    /// Returns the texts of the request: system prompts outside of the messages, then the rest in its order; of more
+    /// than [`MAX_MESSAGE_TEXTS`] the last ones and the prompt.
     pub fn message_texts(&self) -> Vec<MessageText<'_>> {
-        self.message_strings().into_iter().map(MessageStrings::message_text).collect()
+        let prompt = self.texts().prompt;
+        let text = |message: usize| MessageText {
+            role: self.texts().messages[message].role,
+            text: self.message_text(message),
+            is_prompt: prompt == Some(message),
+        };
+        self.text_messages().into_iter().map(text).collect()
     }
 
-    /// Returns the strings of the message texts, in the same order.
-    pub(super) fn message_strings(&self) -> Vec<MessageStrings<'_>> {
-        let mut list = Vec::new();
-        for member in ["instructions", "system"].iter().filter_map(|name| self.member(name)) {
-            content(&mut list, Role::System, member);
+    /// Returns the messages of [`Self::message_texts`], in the same order.
+    pub(super) fn text_messages(&self) -> Vec<usize> {
+        let texts = self.texts();
+        let mut list: Vec<usize> =
+            (0..texts.messages.len()).filter(|message| texts.messages[*message].has_text).collect();
+        let first = list.len().saturating_sub(MAX_MESSAGE_TEXTS);
+        if let Some(prompt) = list[..first].iter().position(|message| texts.prompt == Some(*message)) {
+            list.swap(prompt, first);
         }
-        for (index, value) in self.prompt_values().enumerate() {
-            let prompt = array_or_string(&mut list, value).filter(|_| index == 0);
-            if let Some(prompt) = prompt {
-                list[prompt].is_prompt = true;
+        list.drain(..first);
+        list
+    }
+
+    /// Joins the strings of a message's own text.
+    pub(super) fn message_text(&self, message: usize) -> Cow<'_, str> {
+        joined(self.message_segments(message).map(|segment| Cow::Borrowed(segment.text())))
+    }
+}
+
+/// Joins strings by line ends, at most [`MAX_TEXT`] bytes of them; a string after nothing but empty ones is not set
+/// off.
+pub(super) fn joined<'a>(strings: impl Iterator<Item = Cow<'a, str>>) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed("");
+    for string in strings {
+        if text.is_empty() {
+            text = string;
+            let end = text.floor_char_boundary(MAX_TEXT);
+            match &mut text {
+                Cow::Borrowed(text) => *text = &text[..end],
+                Cow::Owned(text) => text.truncate(end),
             }
+            continue;
         }
-        for beside in ["documents", "text_2"].iter().filter_map(|name| self.member(name)) {
-            array_or_string(&mut list, beside);
+        let text = text.to_mut();
+        if text.len() >= MAX_TEXT {
+            break;
         }
-        bounded(list)
+        text.push('\n');
+        text.push_str(&string[..string.floor_char_boundary(MAX_TEXT - text.len())]);
     }
-}
-
-/// Keeps the last texts, and the prompt in the place of the first of them if it comes before.
-fn bounded(mut list: Vec<MessageStrings<'_>>) -> Vec<MessageStrings<'_>> {
-    let first = list.len().saturating_sub(MAX_MESSAGE_TEXTS);
-    if let Some(prompt) = list[..first].iter().position(|list| list.is_prompt) {
-        list.swap(prompt, first);
-    }
-    list.drain(..first);
-    list
-}
-
-/// Takes down a string, strings or messages, and returns which of it is the prompt.
-fn array_or_string<'a>(list: &mut Vec<MessageStrings<'a>>, value: &'a [u8]) -> Option<usize> {
-    if json::string(value).is_some() {
-        return content(list, Role::User, value);
-    }
-    let (mut by_user, mut by_anyone) = (None, None);
-    for element in json::array(value).filter(|element| element.starts_with(b"{")) {
-        let message = InputMessage::read(element);
-        if let Some(output) = message.output.filter(|_| message.item() == ItemKind::ToolResult) {
-            content(list, Role::Tool, output);
-        }
-        let place = message.content.and_then(|value| content(list, message.role, value));
-        by_anyone = place.or(by_anyone);
-        if message.role == Role::User {
-            by_user = place.or(by_user);
-        }
-    }
-    let strings = push(list, Role::User, json::array(value).filter_map(json::string).collect());
-    by_user.or(by_anyone).or(strings)
-}
-
-/// Takes down a message's content, results of tools first, and returns where the words of the message itself are.
-fn content<'a>(list: &mut Vec<MessageStrings<'a>>, role: Role, value: &'a [u8]) -> Option<usize> {
-    if let Some(inside) = json::string(value) {
-        return push(list, role, vec![inside]);
-    }
-    let mut strings = Vec::new();
-    for part in parts(value) {
-        match part {
-            ContentPart::Text(inside) => strings.push(inside),
-            ContentPart::ToolResult(result) => {
-                content(list, Role::Tool, result);
-            }
-            ContentPart::Image | ContentPart::Media | ContentPart::ToolCall | ContentPart::Other => {}
-        }
-    }
-    push(list, role, strings)
-}
-
-fn push<'a>(list: &mut Vec<MessageStrings<'a>>, role: Role, strings: Vec<&'a [u8]>) -> Option<usize> {
-    if strings.iter().all(|inside| inside.is_empty()) {
-        return None;
-    }
-    list.push(MessageStrings { role, strings, is_prompt: false });
-    Some(list.len() - 1)
+    text
 }
 
 #[cfg(test)]
@@ -209,6 +177,77 @@ mod tests {
             assert_eq!(message_texts[1].text, (count - (MAX_MESSAGE_TEXTS - 1)).to_string());
             assert_eq!(message_texts[MAX_MESSAGE_TEXTS - 1].text, (count - 1).to_string());
         }
+    }
+
+    fn prompt_of(rest: &str) -> String {
+        let body = Bytes::from(format!("{{\"model\":\"m\",{rest}}}"));
+        ChatRequest::parse(body).unwrap().prompt_text().into_owned()
+    }
+
+    #[test]
+    fn the_last_user_message_is_what_counts() {
+        let messages = r#""messages":[{"role":"system","content":"be brief"},{"content":"first","role":"user"},
+            {"role":"assistant","content":"ok"},{"role":"user","name":"x","content":"2+2 \u0069s"},
+            {"role":"assistant","content":"4"}]"#;
+        assert_eq!(prompt_of(messages), "2+2 is");
+        assert_eq!(
+            prompt_of(r#""messages":[{"role":"system","content":"a"},{"role":"tool","content":"b"}]"#),
+            "b"
+        );
+    }
+
+    #[test]
+    fn parts_are_joined_and_those_without_text_left_out() {
+        let parts = r#""messages":[{"role":"user","content":[{"type":"text","text":"look"},
+            {"type":"image_url","image_url":{"url":"data:"},"text":"no"},{"type":"input_text","text":"here"},"bare"]}]"#;
+        assert_eq!(prompt_of(parts), "look\nhere\nbare");
+    }
+
+    #[test]
+    fn a_message_without_text_does_not_hide_the_one_before() {
+        let messages = r#""messages":[{"role":"user","content":"prove it"},{"role":"assistant","content":null},
+            {"role":"user","content":[{"type":"tool_result","content":"42"}]}]"#;
+        assert_eq!(prompt_of(messages), "prove it");
+    }
+
+    #[test]
+    fn completions_embeddings_responses_and_reranking_have_their_own_places() {
+        assert_eq!(prompt_of(r#""prompt":"once""#), "once");
+        assert_eq!(prompt_of(r#""prompt":["once","upon"]"#), "once\nupon");
+        assert_eq!(prompt_of(r#""prompt":[1,2,3]"#), "");
+        assert_eq!(prompt_of(r#""input":"a","instructions":"b""#), "a");
+        let items = r#""input":[{"role":"user","content":[{"type":"input_text","text":"why"}]},
+            {"type":"function_call_output","output":"x"}]"#;
+        assert_eq!(prompt_of(items), "why");
+        assert_eq!(prompt_of(r#""query":"q","documents":["d"]"#), "q");
+    }
+
+    #[test]
+    fn odd_shapes_have_no_text() {
+        for odd in [
+            "{}",
+            "null",
+            "1",
+            "[]",
+            "[[]]",
+            "[null]",
+            r#"[{"role":1}]"#,
+            r#"[{"content":{"text":"a"}}]"#,
+            "\"\"",
+        ] {
+            assert_eq!(prompt_of(&format!("\"messages\":{odd}")), "", "{odd}");
+        }
+        assert_eq!(prompt_of("\"x\":1"), "");
+    }
+
+    #[test]
+    fn text_is_bounded_at_a_character() {
+        let long = "é".repeat(MAX_TEXT);
+        let whole = prompt_of(&format!("\"prompt\":\"x{long}\""));
+        assert_eq!(whole.len(), MAX_TEXT - 1);
+        let parts = prompt_of(&format!("\"prompt\":[\"{long}\",\"{long}\"]"));
+        assert_eq!(parts.len(), MAX_TEXT);
+        assert!(prompt_of(&format!("\"prompt\":[\"x{long}\",\"b\",\"c\"]")).len() <= MAX_TEXT);
     }
 
     fn any_content() -> impl Strategy<Value = String> {

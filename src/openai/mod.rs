@@ -1,8 +1,10 @@
 //! What the client wrote and what is answered: bytes in, bytes out, pure.
 //!
-//! One room a dialect, each with what is particular to it; [`Api::dialect`] alone tells them apart. Around them what
-//! all share: the scanner of JSON, the reading and rewriting of requests, answers and usage, rejections. Refuses to know sockets, policies, pools and time.
+//! One room a dialect, each with what is particular to it; `Api::dialect` has the only `match` on them. Around them is what all
+//! share: the scanner of JSON, the reading and rewriting of requests and answers, usage, rejections. Refuses to know
+//! sockets, policies, pools and time.
 
+mod api;
 pub mod assemble;
 pub mod change;
 mod chat;
@@ -18,7 +20,6 @@ mod message;
 pub mod message_text;
 mod messages;
 mod operation;
-mod prompt;
 mod redact;
 pub mod rejection;
 pub mod replay_stream;
@@ -27,6 +28,7 @@ pub mod request;
 mod rerank;
 mod responses;
 pub mod rewrite;
+pub mod segment;
 mod speech;
 pub mod splice;
 pub mod sse;
@@ -35,10 +37,10 @@ mod tokenize;
 pub mod tools;
 pub mod usage;
 
+pub use api::Api;
 pub use assemble::Assembler;
 pub use change::{Change, SystemMode};
 pub use conversation::MessageCounts;
-pub use dialect::Api;
 pub use fingerprint::Fingerprint;
 pub use groundedness::choice_texts;
 pub use json::is_plain;
@@ -51,6 +53,7 @@ pub use replay_stream::stream_of;
 pub use reply::{FinishReason, LocalReply};
 pub use request::ChatRequest;
 pub use rewrite::{AnswerRewriter, Channel, PendingText, RewriteLimits, TextId};
+pub use segment::{Segment, SegmentKind, Unread, UnreadKind};
 pub use splice::{Edit, splice};
 pub use tools::Tool;
 pub use usage::{Format, TokenUsage, UsageReader};

@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use super::json::string::{decode, encoded_offset};
-use super::prompt::MAX_TEXT;
+use super::json::string::encoded_offset;
+use super::message_text::MAX_TEXT;
 use super::{ChatRequest, Edit, json, splice};
 
 /// A replacement for some bytes of a message text.
@@ -26,22 +26,24 @@ impl ChatRequest {
     /// replacement, and pieces that start or end inside a character take it whole.
     #[must_use]
     pub fn redacted_each(&self, replaced: &[(usize, &[Replacement<'_>])]) -> Self {
-        let all = self.message_strings();
+        let messages = self.text_messages();
         let mut edits = Vec::new();
-        for (message_text, replacements) in replaced {
-            let Some(strings) = all.get(*message_text) else {
+        for (index, replacements) in replaced {
+            let Some(message) = messages.get(*index) else {
                 continue;
             };
             let pieces = pieces(replacements);
             let mut start = 0;
-            for inside in &strings.strings {
-                let text = decode(inside, MAX_TEXT.saturating_sub(start));
+            for segment in self.message_segments(*message) {
+                let text = segment.text();
+                let text = &text[..text.floor_char_boundary(MAX_TEXT.saturating_sub(start))];
                 if start == 0 && text.is_empty() {
                     // No line end comes before the first text.
                     continue;
                 }
-                if let Some(with) = rewritten(inside, &text, start, &pieces) {
-                    edits.push(Edit { span: json::span(self.body(), inside), with });
+                let inside = &self.body()[segment.span()];
+                if let Some(with) = rewritten(inside, text, start, &pieces) {
+                    edits.push(Edit { span: segment.span(), with });
                 }
                 // The line end before the next string is counted too.
                 start += text.len() + 1;

@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::dialect::RequestDialect;
 use super::json::string::{decode, decodes_to};
 use super::json::{self, ItemSpan, JsonError};
-use super::prompt;
+use super::segment::RequestTexts;
 use super::{Api, Edit, Rejection, splice};
 
 /// How many members the top level may have; the APIs name fewer than a hundred.
@@ -52,27 +54,20 @@ pub struct ChatRequest {
     model: Box<str>,
     /// The value of `model`, with its quotes.
     model_span: Range<usize>,
-    /// The member that holds the prompt, if several could.
-    prompt_member: &'static str,
+    api: Api,
+    /// Its texts, once they have been asked for; copies of the request share them.
+    pub(super) texts: OnceLock<Arc<RequestTexts>>,
 }
 
 impl ChatRequest {
-    /// Reads a body; only its top level is looked at, the rest is checked to be JSON.
+    /// Reads a body as one of Chat Completions.
     pub fn parse(body: Bytes) -> Result<Self, Rejection> {
-        Self::read(body, PROMPT_MEMBERS[0])
+        Self::of(Api::Chat, body)
     }
 
-    /// Reads a body for an API: of several members with a text, its own holds the prompt.
+    /// Reads a body: only its top level is looked at, the rest is checked to be JSON. Of several members that can
+    /// hold the prompt, the API's own does.
     pub fn of(api: Api, body: Bytes) -> Result<Self, Rejection> {
-        Self::read(body, api.dialect().request.prompt_member)
-    }
-
-    /// Reads this request's body with changes.
-    pub(super) fn reparse(&self, body: Bytes) -> Result<Self, Rejection> {
-        Self::read(body, self.prompt_member)
-    }
-
-    fn read(body: Bytes, prompt_member: &'static str) -> Result<Self, Rejection> {
         // Most bodies are ASCII, which is found out much faster.
         if !body.is_ascii()
             && let Err(error) = std::str::from_utf8(&body)
@@ -87,7 +82,17 @@ impl ChatRequest {
             return Err(Rejection::MissingModel);
         }
         let model = decode(inside, usize::MAX).into();
-        Ok(Self { body, members, model, model_span, prompt_member })
+        Ok(Self { body, members, model, model_span, api, texts: OnceLock::new() })
+    }
+
+    /// Reads this request's body with changes.
+    pub(super) fn reparse(&self, body: Bytes) -> Result<Self, Rejection> {
+        Self::of(self.api, body)
+    }
+
+    /// Returns where requests of this API have what is read and changed.
+    pub(super) fn dialect(&self) -> &'static RequestDialect {
+        &self.api.dialect().request
     }
 
     /// Returns the model's name, decoded.
@@ -128,12 +133,6 @@ impl ChatRequest {
         scalar(&object[found.value]).filter(|text| text.len() <= MAX_METADATA_VALUE)
     }
 
-    /// Returns what is to be classified, at most 1 MiB: the last user message that has text, or the prompt,
-    /// the input or the query; empty if there is none.
-    pub fn prompt_text(&self) -> Cow<'_, str> {
-        self.prompt_values().next().map_or(Cow::Borrowed(""), prompt::text)
-    }
-
     /// Returns the body with another model's name and every other byte as it was.
     pub fn with_model(&self, model: &str) -> Bytes {
         splice(&self.body, self.model_edit(model).as_slice())
@@ -149,8 +148,9 @@ impl ChatRequest {
 
     /// Returns the values that can hold the prompt, the API's own first.
     pub(super) fn prompt_values(&self) -> impl Iterator<Item = &[u8]> {
-        let others = PROMPT_MEMBERS.iter().filter(|name| **name != self.prompt_member);
-        let values = std::iter::once(&self.prompt_member).chain(others).filter_map(|name| self.member(name));
+        let own = &self.dialect().prompt_member;
+        let others = PROMPT_MEMBERS.iter().filter(move |name| *name != own);
+        let values = std::iter::once(own).chain(others).filter_map(|name| self.member(name));
         values.filter(|value| matches!(value.first(), Some(b'"' | b'[')))
     }
 

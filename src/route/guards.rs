@@ -4,13 +4,14 @@
 
 use super::{Answer, Notice};
 use crate::classify::{Entity, Findings, Unknown};
-use crate::openai::{ChatRequest, Rejection};
+use crate::openai::{ChatRequest, Rejection, Replacement};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, GuardOnUnknown, ModelId, PiiAction, PiiGuard, PiiKinds, Policy,
     PromptAction, PromptGuard, Scope, SignalKind,
 };
 use crate::signals::Known;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// The guards of one request, each the first of its decision's, its model's and the policy's.
 pub(super) struct Guarding<'a> {
@@ -179,31 +180,35 @@ fn counted_by<'a>(
 /// Replaces each piece by its kind and a number; equal pieces have the same number.
 fn mask(guard: &PiiGuard, known: &Known, request: &ChatRequest) -> (ChatRequest, Masked) {
     let mut masked = Masked::new();
-    let mut result = request.clone();
-    let texts: Vec<(usize, String)> = request
-        .message_texts()
-        .into_iter()
-        .enumerate()
-        .map(|(at, message_text)| {
-            (if message_text.is_prompt { usize::MAX } else { at }, message_text.text.into_owned())
-        })
-        .collect();
+    let texts = request.message_texts();
+    let mut replaced: Vec<(usize, Vec<(Range<usize>, String)>)> = Vec::new();
     for (place, findings) in read(known, guard.scope) {
-        let wanted = place.unwrap_or(usize::MAX);
-        let Some(at) = texts.iter().position(|(key, _)| *key == wanted) else { continue };
+        let at = place.or_else(|| texts.iter().position(|text| text.is_prompt));
+        // Other places than the prompt's own are those of other texts.
+        let Some(at) = at.filter(|at| texts.get(*at).is_some_and(|text| text.is_prompt == place.is_none()))
+        else {
+            continue;
+        };
         let Some(Ok(entities)) = &findings.pii else { continue };
-        let text = &texts[at].1;
-        let mut pieces: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+        let text = &texts[at].text;
+        let mut pieces: Vec<(Range<usize>, String)> = Vec::new();
         for entity in counted(guard, entities) {
             let overlaps = pieces.last().is_some_and(|(last, _)| entity.bytes.start < last.end);
             if let Some(words) = text.get(entity.bytes.clone()).filter(|_| !overlaps) {
                 pieces.push((entity.bytes.clone(), token(&mut masked, &entity.kind, words)));
             }
         }
-        let pieces: Vec<_> = pieces.iter().map(|(bytes, token)| (bytes.clone(), token.as_str())).collect();
-        result = result.redacted(at, &pieces);
+        replaced.push((at, pieces));
     }
-    (result, masked)
+    let replaced: Vec<(usize, Vec<Replacement<'_>>)> = replaced
+        .iter()
+        .map(|(at, pieces)| {
+            (*at, pieces.iter().map(|(bytes, token)| (bytes.clone(), token.as_str())).collect())
+        })
+        .collect();
+    let replaced: Vec<(usize, &[Replacement<'_>])> =
+        replaced.iter().map(|(at, pieces)| (*at, pieces.as_slice())).collect();
+    (request.redacted_each(&replaced), masked)
 }
 
 fn token(masked: &mut Masked, kind: &str, words: &str) -> String {

@@ -1,6 +1,6 @@
 //! Members that are set and removed.
 //!
-//! Refuses to know what they mean.
+//! Refuses to interpret them.
 
 use super::super::{ChatRequest, Edit, json};
 use super::list::List;

@@ -3,6 +3,7 @@
 mod request;
 
 use super::dialect::{Dialect, RequestDialect};
+pub(super) use request::part;
 
 pub(super) const MESSAGES: Dialect =
     Dialect { name: "messages", paths: &["/v1/messages"], request: request::REQUEST };

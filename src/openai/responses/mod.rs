@@ -3,6 +3,7 @@
 mod request;
 
 use super::dialect::Dialect;
+pub(super) use request::{item, part};
 
 pub(super) const DIALECT: Dialect =
     Dialect { name: "responses", paths: &["/v1/responses"], request: request::REQUEST };

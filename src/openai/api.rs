@@ -1,0 +1,109 @@
+//! The APIs that go upstream, and the one place that finds the room of each.
+
+use super::dialect::Dialect;
+use super::{chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize};
+
+/// The kinds of request that go upstream, each with a JSON body that names its model in `model`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/messages`, in Anthropic's shape
+    Messages,
+    /// `/v1/messages/count_tokens`, in Anthropic's shape
+    CountTokens,
+    /// `/v1/images/generations`
+    Images,
+    /// `/v1/audio/speech`
+    Speech,
+    /// `/v1/rerank`, `/v2/rerank` and `/rerank`
+    Rerank,
+    /// `/v1/score` and `/score`
+    Score,
+    /// `/classify`
+    Classify,
+    /// `/pooling`
+    Pooling,
+    /// `/tokenize`
+    Tokenize,
+    /// `/detokenize`
+    Detokenize,
+}
+
+impl Api {
+    const ALL: [Self; 14] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Responses,
+        Self::Embeddings,
+        Self::Messages,
+        Self::CountTokens,
+        Self::Images,
+        Self::Speech,
+        Self::Rerank,
+        Self::Score,
+        Self::Classify,
+        Self::Pooling,
+        Self::Tokenize,
+        Self::Detokenize,
+    ];
+
+    /// Returns the room of this API: the only `match` on APIs.
+    pub(super) fn dialect(self) -> &'static Dialect {
+        match self {
+            Self::Chat => &chat::DIALECT,
+            Self::Completions => &completions::DIALECT,
+            Self::Responses => &responses::DIALECT,
+            Self::Embeddings => &embeddings::EMBEDDINGS,
+            Self::Messages => &messages::MESSAGES,
+            Self::CountTokens => &messages::COUNT_TOKENS,
+            Self::Images => &images::DIALECT,
+            Self::Speech => &speech::DIALECT,
+            Self::Rerank => &rerank::RERANK,
+            Self::Score => &rerank::SCORE,
+            Self::Classify => &embeddings::CLASSIFY,
+            Self::Pooling => &embeddings::POOLING,
+            Self::Tokenize => &tokenize::TOKENIZE,
+            Self::Detokenize => &tokenize::DETOKENIZE,
+        }
+    }
+
+    /// Finds the API of a path.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|api| api.dialect().paths.contains(&path))
+    }
+
+    /// Returns its path; of several the usual one.
+    pub fn path(self) -> &'static str {
+        self.dialect().paths[0]
+    }
+
+    /// Returns its name in logs, metrics and cache keys.
+    pub fn name(self) -> &'static str {
+        self.dialect().name
+    }
+
+    /// Says whether its answers are generated text.
+    pub fn generates_text(self) -> bool {
+        self.dialect().request.generates_text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_has_a_name_and_paths_of_its_own() {
+        for api in Api::ALL {
+            assert!(api.dialect().paths.iter().all(|path| Api::at(path) == Some(api)), "{api:?}");
+            assert_eq!(Api::ALL.iter().filter(|other| other.name() == api.name()).count(), 1, "{api:?}");
+        }
+    }
+}
