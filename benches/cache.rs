@@ -9,7 +9,10 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use signalbox::cache::{Answer, Ask, Cache, Found, Keep, Key, Meta, Spec, Store, asks_the_same};
+use signalbox::cache::{
+    AnswerOrigin, CacheKey, CacheWrite, CachedAnswer, EntryQuery, ResponseCache, is_same_question,
+};
+use signalbox::policy::{CacheSpec, CacheStore};
 use tokio::runtime::{Builder, Runtime};
 
 const DIMENSIONS: usize = 384;
@@ -21,10 +24,10 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime is made")
 }
 
-fn key(number: u64) -> Key {
+fn key(number: u64) -> CacheKey {
     let mut exact = [0; 32];
     exact[..8].copy_from_slice(&number.to_le_bytes());
-    Key { scope: [7; 32], exact }
+    CacheKey { scope: [7; 32], exact }
 }
 
 /// A vector of unit length that leans to one side, as those of real texts do.
@@ -39,22 +42,22 @@ fn unit(numbers: Vec<f32>) -> Vec<f32> {
     numbers.into_iter().map(|number| number / norm).collect()
 }
 
-fn answer() -> Answer {
-    Answer { body: Bytes::from_static(&[b'a'; 1024]), meta: Meta::default() }
+fn answer() -> CachedAnswer {
+    CachedAnswer { body: Bytes::from_static(&[b'a'; 1024]), origin: AnswerOrigin::default() }
 }
 
 /// A full cache of one scope, and the embedding of its last entry, a little turned.
-fn full(runtime: &Runtime, entries: usize) -> (Cache, Vec<f32>) {
-    let store = Store::Memory { persist: None };
-    let spec = Spec { store, max_entries: entries, max_bytes: 1 << 30, max_answer_bytes: 1 << 20 };
-    let cache = Cache::open(&spec).expect("a cache in memory opens");
+fn full(runtime: &Runtime, entries: usize) -> (ResponseCache, Vec<f32>) {
+    let store = CacheStore::Memory { persist: None };
+    let spec = CacheSpec { store, max_entries: entries, max_bytes: 1 << 30, max_answer_bytes: 1 << 20 };
+    let cache = ResponseCache::open(&spec).expect("a cache in memory opens");
     let mut random = SmallRng::seed_from_u64(1);
     let (now, answer, mut last) = (SystemTime::now(), answer(), Vec::new());
     for number in 0..entries {
         last = embedding(&mut random);
         let (key, embedding) = (key(number as u64), Some(&last[..]));
-        let keep = Keep { key: &key, text: OTHER, embedding, answer: &answer, ttl: HOUR, now };
-        runtime.block_on(cache.store(keep)).expect("the answer fits");
+        let write = CacheWrite { key: &key, text: OTHER, embedding, answer: &answer, ttl: HOUR, now };
+        runtime.block_on(cache.store(write)).expect("the answer fits");
     }
     let turned = last.iter().map(|number| number + random.random_range(-0.01_f32..0.01)).collect();
     (cache, unit(turned))
@@ -67,19 +70,25 @@ fn look_up(criterion: &mut Criterion) {
         let (cache, near) = full(&runtime, entries);
         let far = embedding(&mut SmallRng::seed_from_u64(2));
         let (known, unknown) = (key(0), key(u64::MAX));
-        let ask = Ask { key: &unknown, text: TEXT, embedding: None, min_score: None, now: SystemTime::now() };
-        let similar = Ask { embedding: Some(&near), min_score: Some(0.92), ..ask };
+        let query = EntryQuery {
+            key: &unknown,
+            text: TEXT,
+            embedding: None,
+            min_score: None,
+            now: SystemTime::now(),
+        };
+        let similar = EntryQuery { embedding: Some(&near), min_score: Some(0.92), ..query };
         let cases = [
-            ("exact", Ask { key: &known, ..ask }, true),
+            ("exact", EntryQuery { key: &known, ..query }, true),
             ("similar", similar, true),
-            ("similar-low", Ask { min_score: Some(0.8), ..similar }, true),
-            ("similar-miss", Ask { embedding: Some(&far), ..similar }, false),
+            ("similar-low", EntryQuery { min_score: Some(0.8), ..similar }, true),
+            ("similar-miss", EntryQuery { embedding: Some(&far), ..similar }, false),
         ];
-        for (name, ask, hits) in cases {
-            let found = runtime.block_on(cache.look_up(ask));
-            assert_eq!(matches!(found, Found::Hit(_)), hits, "{name}");
+        for (name, query, hits) in cases {
+            let found = runtime.block_on(cache.look_up(query));
+            assert_eq!(found.is_some(), hits, "{name}");
             group.bench_function(BenchmarkId::new(name, entries), |bencher| {
-                bencher.iter(|| runtime.block_on(cache.look_up(black_box(ask))));
+                bencher.iter(|| runtime.block_on(cache.look_up(black_box(query))));
             });
         }
     }
@@ -93,15 +102,15 @@ fn store(criterion: &mut Criterion) {
         bencher.iter(|| {
             number += 1;
             let (key, embedding) = (key(number), Some(&near[..]));
-            let keep = Keep { key: &key, text: TEXT, embedding, answer: &answer, ttl: HOUR, now };
-            runtime.block_on(cache.store(keep))
+            let write = CacheWrite { key: &key, text: TEXT, embedding, answer: &answer, ttl: HOUR, now };
+            runtime.block_on(cache.store(write))
         });
     });
 }
 
 fn guard(criterion: &mut Criterion) {
     criterion.bench_function("guard", |bencher| {
-        bencher.iter(|| asks_the_same(black_box(TEXT), black_box(OTHER)));
+        bencher.iter(|| is_same_question(black_box(TEXT), black_box(OTHER)));
     });
 }
 

@@ -14,7 +14,9 @@ use signalbox::classify::{Classifier, Spec};
 use signalbox::decide::decide;
 use signalbox::openai::ChatRequest;
 use signalbox::policy::{Fixed, Policy, SignalId, load};
-use signalbox::signals::{Asked, Audience, Detectors, Reading, Signals, Wanted, Why};
+use signalbox::signals::{
+    Audience, Detectors, Requirements, SignalQuery, SignalReason, SignalValue, Signals,
+};
 
 const HEAD: &str = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}}\n\
                     pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
@@ -60,10 +62,14 @@ fn decisions(criterion: &mut Criterion) {
     for count in [50, 1000] {
         let policy = policy(&trees(count, 40));
         // Half of each tree holds, so that none ends early and none matches.
-        let signals = (0..40).fold(Signals::none(policy.signals.len()), |signals, at| {
+        let signals = (0..40).fold(Signals::empty(policy.signals.len()), |signals, at| {
             let score = if at % 2 == 0 { 0.7 } else { 0.0 };
-            let reading = Reading { score, matches: score > 0.0, why: Why::Found { hits: at % 2, of: 2 } };
-            signals.reading(SignalId(at), Ok(reading))
+            let value = SignalValue {
+                score,
+                matches: score > 0.0,
+                reason: SignalReason::Hits { hits: at % 2, of: 2 },
+            };
+            signals.with(SignalId(at), Ok(value))
         });
         group.bench_function(BenchmarkId::new("decisions", count), |b| {
             b.iter(|| black_box(decide(&policy.recipes[0], Audience::Open, black_box(&signals))));
@@ -77,15 +83,16 @@ fn read(c: &mut Criterion, name: &str, signals: &str, text: &str) {
     let policy = policy(&format!("{HEAD}signals:\n{signals}"));
     let classifier = classifier();
     let detectors = Detectors::build(&policy, &classifier).expect("detectors");
-    let wanted = Wanted::everything(&policy);
+    let requirements = Requirements::all(&policy);
     let request = request(text);
     let mut group = c.benchmark_group("read");
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function(name, |b| {
         b.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(1);
-            let asked = Asked { request: &request, person: None, wanted: &wanted, deadline };
-            detectors.read(asked, &classifier).now_or_never().expect("nothing to wait for")
+            let query =
+                SignalQuery { request: &request, person: None, requirements: &requirements, deadline };
+            detectors.read(query, &classifier).now_or_never().expect("nothing to wait for")
         });
     });
     group.finish();
@@ -126,7 +133,7 @@ fn reload(c: &mut Criterion) {
         b.iter(|| Detectors::build(black_box(&policy), &classifier).expect("detectors"));
     });
     group.bench_function("gather what they want", |b| {
-        b.iter(|| Wanted::of(black_box(&policy), &policy.recipes[0], Audience::Open));
+        b.iter(|| Requirements::for_audience(black_box(&policy), &policy.recipes[0], Audience::Open));
     });
     group.finish();
 }

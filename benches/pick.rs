@@ -4,7 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use signalbox::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
-use signalbox::choose::{Ask, Candidate, choose, identity};
+use signalbox::choose::{Candidate, ChoiceInput, choose, identity};
 use signalbox::policy::{BasisPoints, Choose, ChooseBy, ChooseWeights, ModelId, Price};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -121,8 +121,9 @@ fn models(criterion: &mut Criterion) {
         for key in [None, Some(7)].into_iter().take(1 + usize::from(by == ChooseBy::Weight)) {
             let name = format!("{}{}", by.as_str(), if key.is_some() { "-by-key" } else { "" });
             let (prompt_tokens, expected_tokens) = (1_000, 500);
-            let ask = Ask { prompt_tokens, expected_tokens, random: 1 << 63, key, held: None, margin: 0.1 };
-            let pick = || choose(black_box(&candidates), black_box(&how), black_box(&ask));
+            let input =
+                ChoiceInput { prompt_tokens, expected_tokens, random: 1 << 63, key, held: None, margin: 0.1 };
+            let pick = || choose(black_box(&candidates), black_box(&how), black_box(&input));
             group.bench_function(name, |bencher| bencher.iter(pick));
         }
     }

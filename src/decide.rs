@@ -11,7 +11,7 @@ use std::fmt;
 
 /// Whether a rule holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Truth {
+pub enum RuleOutcome {
     /// It does, with this score: a signal's own, the mean of all, the greatest of any, 1 for not.
     Holds(f32),
     /// It does not.
@@ -22,127 +22,137 @@ pub enum Truth {
 
 /// What became of a list of decisions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Choice<'policy> {
+pub enum DecisionOutcome<'policy> {
     /// This one, with this score.
     Decision(&'policy Decision, f32),
-    /// None; where one could not be told, the first reason why.
+    /// None; where one could not be result, the first reason why.
     Nothing(Option<Unknown>),
-    /// This one could not be told, and wants the request refused then.
+    /// This one could not be result, and wants the request refused then.
     Refused(&'policy Decision, Unknown),
 }
 
 /// Chooses the decision for a request: of the lowest tier with one that holds the first, or the one with the highest
 /// score, as the recipe says.
-pub fn decide<'policy>(recipe: &'policy Recipe, audience: Audience, signals: &Signals) -> Choice<'policy> {
+pub fn decide<'policy>(
+    recipe: &'policy Recipe,
+    audience: Audience,
+    signals: &Signals,
+) -> DecisionOutcome<'policy> {
     let mut best: Option<(&Decision, f32)> = None;
     let mut unknown = None;
     for decision in recipe.decisions.iter().filter(|decision| audience.meets(decision)) {
         if best.is_some_and(|(best, _)| best.tier < decision.tier || recipe.strategy == Strategy::Priority) {
             break;
         }
-        match held(decision, signals) {
-            Held::Yes(score) if best.is_none_or(|(_, best)| best < score) => best = Some((decision, score)),
-            Held::Refuses(reason) if best.is_none() => return Choice::Refused(decision, reason),
-            Held::Yes(_) | Held::Refuses(_) | Held::No => {}
-            Held::Unknown(reason) => {
+        match evaluate_decision(decision, signals) {
+            DecisionMatch::Yes(score) if best.is_none_or(|(_, best)| best < score) => {
+                best = Some((decision, score))
+            }
+            DecisionMatch::Refuses(reason) if best.is_none() => {
+                return DecisionOutcome::Refused(decision, reason);
+            }
+            DecisionMatch::Yes(_) | DecisionMatch::Refuses(_) | DecisionMatch::No => {}
+            DecisionMatch::Unknown(reason) => {
                 unknown.get_or_insert(reason);
             }
         }
     }
-    best.map_or(Choice::Nothing(unknown), |(decision, score)| Choice::Decision(decision, score))
+    best.map_or(DecisionOutcome::Nothing(unknown), |(decision, score)| {
+        DecisionOutcome::Decision(decision, score)
+    })
 }
 
 /// What a decision makes of what is known.
-enum Held {
+enum DecisionMatch {
     Yes(f32),
     No,
     Unknown(Unknown),
     Refuses(Unknown),
 }
 
-fn held(decision: &Decision, signals: &Signals) -> Held {
-    match (judge(&decision.rule, signals), decision.on_unknown) {
-        (Truth::Holds(score), _) => Held::Yes(score),
-        (Truth::Fails, _) => Held::No,
-        (Truth::Unknown(reason), OnUnknownSignal::Skip) => Held::Unknown(reason),
-        (Truth::Unknown(_), OnUnknownSignal::Match) => Held::Yes(0.0),
-        (Truth::Unknown(reason), OnUnknownSignal::Reject) => Held::Refuses(reason),
+fn evaluate_decision(decision: &Decision, signals: &Signals) -> DecisionMatch {
+    match (evaluate(&decision.rule, signals), decision.on_unknown) {
+        (RuleOutcome::Holds(score), _) => DecisionMatch::Yes(score),
+        (RuleOutcome::Fails, _) => DecisionMatch::No,
+        (RuleOutcome::Unknown(reason), OnUnknownSignal::Skip) => DecisionMatch::Unknown(reason),
+        (RuleOutcome::Unknown(_), OnUnknownSignal::Match) => DecisionMatch::Yes(0.0),
+        (RuleOutcome::Unknown(reason), OnUnknownSignal::Reject) => DecisionMatch::Refuses(reason),
     }
 }
 
 /// Holds a rule against what is known: what is unknown only matters where it could turn the result.
-pub fn judge(rule: &Rule, signals: &Signals) -> Truth {
+pub fn evaluate(rule: &Rule, signals: &Signals) -> RuleOutcome {
     match rule {
         Rule::Signal { id, min_score } => signal(*id, *min_score, signals),
-        Rule::Not(part) => match judge(part, signals) {
-            Truth::Holds(_) => Truth::Fails,
-            Truth::Fails => Truth::Holds(1.0),
-            unknown @ Truth::Unknown(_) => unknown,
+        Rule::Not(part) => match evaluate(part, signals) {
+            RuleOutcome::Holds(_) => RuleOutcome::Fails,
+            RuleOutcome::Fails => RuleOutcome::Holds(1.0),
+            unknown @ RuleOutcome::Unknown(_) => unknown,
         },
         Rule::All(parts) => all(parts, signals),
         Rule::Any(parts) => any(parts, signals),
     }
 }
 
-fn signal(id: SignalId, min_score: Option<BasisPoints>, signals: &Signals) -> Truth {
-    let Some(told) = signals.get(id) else { return Truth::Unknown(Unknown::Unsupported) };
-    match &told.reading {
-        Err(unknown) => Truth::Unknown(*unknown),
-        Ok(reading) => {
-            let holds = min_score.map_or(reading.matches, |least| reading.score >= least.fraction());
-            if holds { Truth::Holds(reading.score) } else { Truth::Fails }
+fn signal(id: SignalId, min_score: Option<BasisPoints>, signals: &Signals) -> RuleOutcome {
+    let Some(result) = signals.get(id) else { return RuleOutcome::Unknown(Unknown::Unsupported) };
+    match &result.value {
+        Err(unknown) => RuleOutcome::Unknown(*unknown),
+        Ok(value) => {
+            let holds = min_score.map_or(value.matches, |least| value.score >= least.fraction());
+            if holds { RuleOutcome::Holds(value.score) } else { RuleOutcome::Fails }
         }
     }
 }
 
 /// Of no parts, holds with the score 0: a rule without a condition yields to every other.
-fn all(parts: &[Rule], signals: &Signals) -> Truth {
+fn all(parts: &[Rule], signals: &Signals) -> RuleOutcome {
     let (mut sum, mut unknown) = (0.0, None);
     for part in parts {
-        match judge(part, signals) {
-            Truth::Holds(score) => sum += score,
-            Truth::Fails => return Truth::Fails,
-            Truth::Unknown(reason) => {
+        match evaluate(part, signals) {
+            RuleOutcome::Holds(score) => sum += score,
+            RuleOutcome::Fails => return RuleOutcome::Fails,
+            RuleOutcome::Unknown(reason) => {
                 unknown.get_or_insert(reason);
             }
         }
     }
-    unknown.map_or(Truth::Holds(sum / parts.len().max(1) as f32), Truth::Unknown)
+    unknown.map_or(RuleOutcome::Holds(sum / parts.len().max(1) as f32), RuleOutcome::Unknown)
 }
 
-fn any(parts: &[Rule], signals: &Signals) -> Truth {
+fn any(parts: &[Rule], signals: &Signals) -> RuleOutcome {
     let (mut best, mut unknown) = (None::<f32>, None);
     for part in parts {
-        match judge(part, signals) {
-            Truth::Holds(score) => best = Some(best.map_or(score, |best| best.max(score))),
-            Truth::Fails => {}
-            Truth::Unknown(reason) => {
+        match evaluate(part, signals) {
+            RuleOutcome::Holds(score) => best = Some(best.map_or(score, |best| best.max(score))),
+            RuleOutcome::Fails => {}
+            RuleOutcome::Unknown(reason) => {
                 unknown.get_or_insert(reason);
             }
         }
     }
     match (best, unknown) {
-        (Some(best), _) => Truth::Holds(best),
-        (None, Some(reason)) => Truth::Unknown(reason),
-        (None, None) => Truth::Fails,
+        (Some(best), _) => RuleOutcome::Holds(best),
+        (None, Some(reason)) => RuleOutcome::Unknown(reason),
+        (None, None) => RuleOutcome::Fails,
     }
 }
 
 /// One decision held against what is known; displayed, it says why.
 #[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
+pub struct TraceStep<'a> {
     policy: &'a Policy,
     signals: &'a Signals,
     /// The decision.
     pub decision: &'a Decision,
     /// What came of it.
-    pub truth: Truth,
+    pub outcome: RuleOutcome,
 }
 
-impl Step<'_> {
+impl TraceStep<'_> {
     /// Says whether the decision holds.
     pub fn matched(&self) -> bool {
-        matches!(held(self.decision, self.signals), Held::Yes(_))
+        matches!(evaluate_decision(self.decision, self.signals), DecisionMatch::Yes(_))
     }
 }
 
@@ -152,18 +162,23 @@ pub fn trace<'a>(
     recipe: &'a Recipe,
     audience: Audience,
     signals: &'a Signals,
-) -> impl Iterator<Item = Step<'a>> {
+) -> impl Iterator<Item = TraceStep<'a>> {
     let decisions = recipe.decisions.iter().filter(move |decision| audience.meets(decision));
-    decisions.map(move |decision| Step { policy, signals, decision, truth: judge(&decision.rule, signals) })
+    decisions.map(move |decision| TraceStep {
+        policy,
+        signals,
+        decision,
+        outcome: evaluate(&decision.rule, signals),
+    })
 }
 
-impl fmt::Display for Step<'_> {
+impl fmt::Display for TraceStep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.rule(f, &self.decision.rule)
     }
 }
 
-impl Step<'_> {
+impl TraceStep<'_> {
     fn rule(&self, f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
         let (word, parts) = match rule {
             Rule::Signal { id, min_score } => return self.signal(f, *id, *min_score),
@@ -186,13 +201,13 @@ impl Step<'_> {
 
     fn signal(&self, f: &mut fmt::Formatter<'_>, id: SignalId, least: Option<BasisPoints>) -> fmt::Result {
         write!(f, "{} ", self.policy[id].name)?;
-        let told = self.signals.get(id).map(|told| &told.reading);
-        match told {
+        let result = self.signals.get(id).map(|result| &result.value);
+        match result {
             None => return f.write_str("was not asked"),
             Some(Err(unknown)) => return write!(f, "unknown: {}", unknown.as_str()),
-            Some(Ok(reading)) => {
-                let holds = least.map_or(reading.matches, |least| reading.score >= least.fraction());
-                write!(f, "{} [{}", if holds { "yes" } else { "no" }, reading.why)?;
+            Some(Ok(value)) => {
+                let holds = least.map_or(value.matches, |least| value.score >= least.fraction());
+                write!(f, "{} [{}", if holds { "yes" } else { "no" }, value.reason)?;
             }
         }
         let own = match &self.policy[id].kind {
@@ -244,17 +259,19 @@ mod tests {
     }
 
     fn chosen(policy: &Policy, domain: &Result<Label, Unknown>) -> Option<String> {
-        match decide(&policy.recipes[0], Audience::Open, &Signals::of_domain(policy, domain)) {
-            Choice::Decision(decision, _) => Some(decision.name.clone()),
-            Choice::Nothing(_) => None,
-            Choice::Refused(decision, unknown) => Some(format!("{} {}", decision.name, unknown.as_str())),
+        match decide(&policy.recipes[0], Audience::Open, &Signals::from_domain(policy, domain)) {
+            DecisionOutcome::Decision(decision, _) => Some(decision.name.clone()),
+            DecisionOutcome::Nothing(_) => None,
+            DecisionOutcome::Refused(decision, unknown) => {
+                Some(format!("{} {}", decision.name, unknown.as_str()))
+            }
         }
     }
 
     #[test]
     fn a_trace_says_of_each_decision_why_and_its_first_match_is_the_choice() {
         let policy = rules();
-        let signals = Signals::of_domain(&policy, &about("math", 0.8));
+        let signals = Signals::from_domain(&policy, &about("math", 0.8));
         let steps: Vec<_> = trace(&policy, &policy.recipes[0], Audience::Open, &signals).collect();
         let why: Vec<_> = steps.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -328,7 +345,7 @@ mod tests {
             "- {name: route, model: m}\n- {name: guard, plugins: {respond: {text: no}}}\n\
              - {name: masks, model: m, plugins: {pii: {action: mask}}}\n",
         );
-        let signals = Signals::of_domain(&policy, &about("math", 1.0));
+        let signals = Signals::from_domain(&policy, &about("math", 1.0));
         let names = |audience| -> Vec<String> {
             trace(&policy, &policy.recipes[0], audience, &signals)
                 .map(|step| step.decision.name.clone())

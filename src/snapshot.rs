@@ -4,13 +4,13 @@
 //! pool keeps its [`Endpoint`] with in-flight count and health. Knows nothing of files, sockets or requests.
 
 use crate::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
-use crate::cache::{Cache, CacheError};
+use crate::cache::{CacheError, ResponseCache};
 use crate::classify::{self, Classifier, ClassifyHead, DeviceChoice, LoadError, Precision};
 use crate::policy::{
     self, Balance, ClassifierDevice, ClassifierModel, ClassifierPrecision, ModelId, Policy, PoolId, PoolSpec,
     Recipe, StickyOn,
 };
-use crate::signals::{Audience, DetectorError, Detectors, Wanted};
+use crate::signals::{Audience, DetectorError, Detectors, Requirements};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,13 +36,13 @@ pub struct Snapshot {
     /// Which models conversations have; shared by all snapshots.
     pub conversations: Arc<Conversations>,
     /// The answers that are given again; none where no decision wants any.
-    pub cache: Option<Arc<Cache>>,
+    pub cache: Option<Arc<ResponseCache>>,
     /// The headers that decisions keep conversations on their models by, in lower case.
     pub sticky_headers: Vec<String>,
     /// What is to be known about requests that leave the choice to a recipe, in the policy's order.
-    wanted: Vec<Wanted>,
+    requirements: Vec<Requirements>,
     /// What is to be known about requests that name a model, by [`ModelId`].
-    wanted_named: Vec<Wanted>,
+    requirements_for_named: Vec<Requirements>,
     /// The pools, by [`PoolId`].
     pub pools: Vec<Arc<Pool>>,
     /// The retries that all requests together may spend.
@@ -108,10 +108,13 @@ impl Snapshot {
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let built_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let measures_pace = policy.decisions().any(|decision| decision.models.len() > 1);
-        let wanted =
-            policy.recipes.iter().map(|recipe| Wanted::of(&policy, recipe, Audience::Open)).collect();
-        let named = |model| Wanted::named(&policy, &policy.recipes[0], ModelId(model));
-        let wanted_named = (0..policy.models.len()).map(named).collect();
+        let requirements = policy
+            .recipes
+            .iter()
+            .map(|recipe| Requirements::for_audience(&policy, recipe, Audience::Open))
+            .collect();
+        let named = |model| Requirements::for_model(&policy, &policy.recipes[0], ModelId(model));
+        let requirements_for_named = (0..policy.models.len()).map(named).collect();
         Ok(Snapshot {
             detectors,
             paces: paces(&policy, previous),
@@ -119,8 +122,8 @@ impl Snapshot {
             conversations: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.conversations)),
             cache: cache(&policy, previous)?,
             sticky_headers: sticky_headers(&policy),
-            wanted,
-            wanted_named,
+            requirements,
+            requirements_for_named,
             policy,
             classifier,
             pools,
@@ -132,15 +135,15 @@ impl Snapshot {
     }
 
     /// What is to be known about a request that leaves the choice to a recipe of this policy.
-    pub fn wanted_for(&self, recipe: &Recipe) -> &Wanted {
+    pub fn requirements_for(&self, recipe: &Recipe) -> &Requirements {
         let is_it = |known: &Recipe| std::ptr::eq(known, recipe);
         let at = self.policy.recipes.iter().position(is_it).expect("the recipe is one of this policy's");
-        &self.wanted[at]
+        &self.requirements[at]
     }
 
     /// What is to be known about a request that names its model.
-    pub fn wanted_of(&self, ModelId(model): ModelId) -> &Wanted {
-        &self.wanted_named[model]
+    pub fn requirements_for_model(&self, ModelId(model): ModelId) -> &Requirements {
+        &self.requirements_for_named[model]
     }
 
     /// How quick a model is.
@@ -179,13 +182,13 @@ fn paces(policy: &Policy, previous: Option<&Snapshot>) -> Vec<Arc<Pace>> {
     policy.models.iter().map(|model| kept(&model.name).unwrap_or_default()).collect()
 }
 
-fn cache(policy: &Policy, previous: Option<&Snapshot>) -> Result<Option<Arc<Cache>>, CacheError> {
+fn cache(policy: &Policy, previous: Option<&Snapshot>) -> Result<Option<Arc<ResponseCache>>, CacheError> {
     if policy.decisions().all(|decision| decision.plugins.cache.is_none()) {
         return Ok(None);
     }
     match previous.and_then(|previous| previous.cache.as_ref()) {
         Some(known) if *known.spec() == policy.cache => Ok(Some(Arc::clone(known))),
-        _ => Ok(Some(Arc::new(Cache::open(&policy.cache)?))),
+        _ => Ok(Some(Arc::new(ResponseCache::open(&policy.cache)?))),
     }
 }
 

@@ -12,7 +12,7 @@ const OVERHEAD_BYTES: usize = 512;
 
 /// What an answer is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct CacheKey {
     /// A hash of all that must be equal for two requests to share answers: who asks, decision, model, parameters.
     pub scope: [u8; 32],
     /// A hash of the request's own words.
@@ -21,7 +21,7 @@ pub struct Key {
 
 /// What is remembered about an answer's origin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Meta {
+pub struct AnswerOrigin {
     /// The model that gave the answer.
     pub model: Arc<str>,
     /// The decision that led to it.
@@ -32,49 +32,18 @@ pub struct Meta {
 
 /// An answer with its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct CachedAnswer {
     /// The answer, as it was handed over.
     pub body: Bytes,
     /// Its origin.
-    pub meta: Meta,
-}
-
-/// Which entries are thrown away.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Filter {
-    /// Every one.
-    All,
-    /// Those of a scope.
-    Scope([u8; 32]),
-    /// One alone.
-    Entry(Key),
-    /// Those that a model gave.
-    Model(String),
-    /// Those that a decision led to.
-    Decision(String),
-    /// Those of a tenant.
-    Tenant(String),
-}
-
-impl Filter {
-    /// Tells whether an entry of that key and origin is meant.
-    pub(super) fn matches(&self, key: &Key, meta: &Meta) -> bool {
-        match self {
-            Self::All => true,
-            Self::Scope(scope) => key.scope == *scope,
-            Self::Entry(one) => key == one,
-            Self::Model(model) => *meta.model == **model,
-            Self::Decision(decision) => *meta.decision == **decision,
-            Self::Tenant(tenant) => meta.tenant.as_deref() == Some(tenant.as_str()),
-        }
-    }
+    pub origin: AnswerOrigin,
 }
 
 /// A time in milliseconds of the calendar, so that it outlives the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(pub(super) u64);
+pub(super) struct UnixMillis(pub(super) u64);
 
-impl Moment {
+impl UnixMillis {
     pub(super) fn of(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, millis))
     }
@@ -94,31 +63,31 @@ fn millis(duration: Duration) -> u64 {
 
 /// One kept answer.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: Key,
+pub(super) struct CacheEntry {
+    pub(super) key: CacheKey,
     /// What was asked, for the guard; empty where only equal requests may find the entry.
     pub(super) text: Box<str>,
     /// Of unit length.
     pub(super) embedding: Option<Box<[f32]>>,
     pub(super) answer: Bytes,
-    pub(super) meta: Meta,
-    pub(super) stored: Moment,
-    pub(super) expires: Moment,
+    pub(super) origin: AnswerOrigin,
+    pub(super) stored: UnixMillis,
+    pub(super) expires: UnixMillis,
     /// The tick of the last use.
     pub(super) used: AtomicU64,
 }
 
-impl Entry {
+impl CacheEntry {
     /// Returns the bytes that the entry takes.
     pub(super) fn weight(&self) -> usize {
         let numbers = self.embedding.as_ref().map_or(0, |numbers| size_of_val(&**numbers));
-        let names = self.meta.model.len()
-            + self.meta.decision.len()
-            + self.meta.tenant.as_ref().map_or(0, |tenant| tenant.len());
+        let names = self.origin.model.len()
+            + self.origin.decision.len()
+            + self.origin.tenant.as_ref().map_or(0, |tenant| tenant.len());
         OVERHEAD_BYTES + self.text.len() + numbers + self.answer.len() + names
     }
 
-    pub(super) fn is_over(&self, now: Moment) -> bool {
+    pub(super) fn is_expired(&self, now: UnixMillis) -> bool {
         self.expires <= now
     }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::codec::{Part, decode, encode};
-use super::entry::Entry;
+use super::codec::{EntryPart, decode, encode};
+use super::entry::CacheEntry;
 
 /// What the file begins with; its last digit is the version of the layout.
 const MAGIC: &[u8; 12] = b"signalbox-c1";
@@ -37,7 +37,7 @@ pub(super) enum FileError {
 }
 
 /// Writes entries beside the file, then moves them to its place.
-pub(super) fn write(path: &Path, entries: &[Arc<Entry>]) -> io::Result<()> {
+pub(super) fn write(path: &Path, entries: &[Arc<CacheEntry>]) -> io::Result<()> {
     let beside = beside(path);
     let written = fill(&beside, entries).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
@@ -48,7 +48,7 @@ pub(super) fn write(path: &Path, entries: &[Arc<Entry>]) -> io::Result<()> {
 }
 
 /// Reads the entries of a file that is at most so long; none where there is no file.
-pub(super) fn read(path: &Path, max_bytes: usize) -> Result<Vec<Entry>, FileError> {
+pub(super) fn read(path: &Path, max_bytes: usize) -> Result<Vec<CacheEntry>, FileError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -68,7 +68,7 @@ pub(super) fn read(path: &Path, max_bytes: usize) -> Result<Vec<Entry>, FileErro
     pieces(body).ok_or(FileError::Damaged)
 }
 
-fn pieces(mut body: &[u8]) -> Option<Vec<Entry>> {
+fn pieces(mut body: &[u8]) -> Option<Vec<CacheEntry>> {
     let mut entries = Vec::new();
     while !body.is_empty() {
         let (length, rest) = body.split_first_chunk::<4>()?;
@@ -79,7 +79,7 @@ fn pieces(mut body: &[u8]) -> Option<Vec<Entry>> {
     Some(entries)
 }
 
-fn fill(path: &Path, entries: &[Arc<Entry>]) -> io::Result<()> {
+fn fill(path: &Path, entries: &[Arc<CacheEntry>]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -90,7 +90,7 @@ fn fill(path: &Path, entries: &[Arc<Entry>]) -> io::Result<()> {
     out.write_all(MAGIC)?;
     for entry in entries {
         piece.clear();
-        encode(entry, Part::Whole, &mut piece);
+        encode(entry, EntryPart::Whole, &mut piece);
         let length = u32::try_from(piece.len()).map_err(io::Error::other)?.to_le_bytes();
         for bytes in [&length[..], &piece] {
             hash.update(bytes);

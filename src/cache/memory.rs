@@ -7,49 +7,50 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::entry::{Entry, Filter, Key, Moment};
+use super::counters::CacheCounters;
+use super::entry::{CacheEntry, CacheKey, UnixMillis};
 use super::rows::{Rows, nearest};
 use super::sketch::Sketch;
-use super::tally::Tally;
 
 /// Entries in this process.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryStore {
     max_entries: usize,
     max_bytes: usize,
-    state: RwLock<State>,
+    counters: Arc<CacheCounters>,
+    state: RwLock<MemoryState>,
     /// Counts uses, as the measure of what was used last.
     ticks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    held: HashMap<Key, Held>,
+struct MemoryState {
+    held: HashMap<CacheKey, StoredEntry>,
     scopes: HashMap<[u8; 32], Rows>,
     /// By the last use that was known when the entry was put here; a later one is found when its turn comes.
-    order: BTreeMap<u64, Key>,
+    order: BTreeMap<u64, CacheKey>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Held {
-    entry: Arc<Entry>,
+struct StoredEntry {
+    entry: Arc<CacheEntry>,
     /// The row in its scope, for an entry that can be found by similarity.
     row: Option<usize>,
     /// Its place in the order.
     tick: u64,
 }
 
-impl Memory {
-    pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { max_entries, max_bytes, state: RwLock::default(), ticks: AtomicU64::new(1) }
+impl MemoryStore {
+    pub(super) fn new(max_entries: usize, max_bytes: usize, counters: Arc<CacheCounters>) -> Self {
+        Self { max_entries, max_bytes, counters, state: RwLock::default(), ticks: AtomicU64::new(1) }
     }
 
     /// Returns the entry of a key unless its time is over, and throws it away if so.
-    pub(super) fn get(&self, key: &Key, now: Moment, tally: &Tally) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, key: &CacheKey, now: UnixMillis) -> Option<Arc<CacheEntry>> {
         let entry = self.read().held.get(key).map(|held| Arc::clone(&held.entry))?;
-        if entry.is_over(now) {
-            self.drop_over(&entry, tally);
+        if entry.is_expired(now) {
+            self.drop_expired(&entry);
             return None;
         }
         Some(entry)
@@ -61,16 +62,15 @@ impl Memory {
         scope: &[u8; 32],
         embedding: &[f32],
         min_score: f32,
-        now: Moment,
-        tally: &Tally,
-    ) -> Vec<(f32, Arc<Entry>)> {
+        now: UnixMillis,
+    ) -> Vec<(f32, Arc<CacheEntry>)> {
         let Some(blocks) = self.read().scopes.get(scope).map(Rows::blocks) else { return Vec::new() };
         let mut found = nearest(&blocks, embedding, min_score);
         drop(blocks);
         found.retain(|(_, entry)| {
-            let over = entry.is_over(now);
+            let over = entry.is_expired(now);
             if over {
-                self.drop_over(entry, tally);
+                self.drop_expired(entry);
             }
             !over
         });
@@ -78,12 +78,12 @@ impl Memory {
     }
 
     /// Notes that an entry was of use.
-    pub(super) fn touch(&self, entry: &Entry) {
+    pub(super) fn touch(&self, entry: &CacheEntry) {
         entry.touch(self.tick());
     }
 
     /// Keeps an entry in the place of an older one of its key; `false` where it would not fit into an empty cache.
-    pub(super) fn insert(&self, entry: Entry, tally: &Tally) -> bool {
+    pub(super) fn insert(&self, entry: CacheEntry) -> bool {
         let weight = entry.weight();
         if weight > self.max_bytes || self.max_entries == 0 {
             return false;
@@ -103,25 +103,20 @@ impl Memory {
         }
         state.insert(entry, sketch, tick);
         drop(state);
-        tally.evicted(gone.len() - replaced);
+        self.counters.evicted.add(gone.len() - replaced);
         // What went is freed here, after the lock.
         true
     }
 
     /// Throws an entry away.
-    pub(super) fn remove(&self, key: &Key) {
+    pub(super) fn remove(&self, key: &CacheKey) {
         let gone = self.write().remove(key);
         drop(gone);
     }
 
-    /// Throws away what the filter means and returns how many entries that were.
-    pub(super) fn invalidate(&self, filter: &Filter) -> usize {
-        let meant: Vec<Key> = {
-            let state = self.read();
-            let meant = state.held.iter().filter(|(key, held)| filter.matches(key, &held.entry.meta));
-            meant.map(|(key, _)| *key).collect()
-        };
-        meant.iter().filter(|key| self.write().remove(key).is_some()).count()
+    /// Counts an entry that was near enough but does not answer the question.
+    pub(super) fn count_guard_rejection(&self) {
+        self.counters.guard_rejections.add(1);
     }
 
     /// Returns how many entries are held and what they take.
@@ -131,19 +126,19 @@ impl Memory {
     }
 
     /// Returns all entries, the least recently used first.
-    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn entries(&self) -> Vec<Arc<CacheEntry>> {
         let mut entries: Vec<_> = self.read().held.values().map(|held| Arc::clone(&held.entry)).collect();
         entries.sort_by_cached_key(|entry| entry.used.load(Ordering::Relaxed));
         entries
     }
 
     /// Throws an entry away unless another has taken its key meanwhile.
-    fn drop_over(&self, entry: &Arc<Entry>, tally: &Tally) {
+    fn drop_expired(&self, entry: &Arc<CacheEntry>) {
         let mut state = self.write();
         if state.held.get(&entry.key).is_some_and(|held| Arc::ptr_eq(&held.entry, entry)) {
             let gone = state.remove(&entry.key);
             drop(state);
-            tally.expired(usize::from(gone.is_some()));
+            self.counters.expired.add(usize::from(gone.is_some()));
         }
     }
 
@@ -151,25 +146,25 @@ impl Memory {
         self.ticks.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, MemoryState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, MemoryState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn insert(&mut self, entry: Arc<Entry>, sketch: Option<Sketch>, tick: u64) {
+impl MemoryState {
+    fn insert(&mut self, entry: Arc<CacheEntry>, sketch: Option<Sketch>, tick: u64) {
         self.bytes += entry.weight();
         let row = sketch
             .map(|sketch| self.scopes.entry(entry.key.scope).or_default().push(&sketch, Arc::clone(&entry)));
         self.order.insert(tick, entry.key);
-        self.held.insert(entry.key, Held { entry, row, tick });
+        self.held.insert(entry.key, StoredEntry { entry, row, tick });
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Arc<Entry>> {
+    fn remove(&mut self, key: &CacheKey) -> Option<Arc<CacheEntry>> {
         let held = self.held.remove(key)?;
         self.order.remove(&held.tick);
         self.bytes -= held.entry.weight();
@@ -188,7 +183,7 @@ impl State {
     }
 
     /// Takes out the entry that was used longest ago.
-    fn evict(&mut self) -> Option<Arc<Entry>> {
+    fn evict(&mut self) -> Option<Arc<CacheEntry>> {
         // Each turn ends the loop or brings one entry's place up to date, and no reader moves it on meanwhile twice.
         for _ in 0..=self.order.len() {
             let (tick, key) = self.order.pop_first()?;

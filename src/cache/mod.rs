@@ -1,113 +1,107 @@
-//! Owns answers kept: found again by an equal request, then by a similar one that asks for the same.
-//! Refuses to know what a request looks like on the wire, who may share answers and what is worth keeping: the caller
-//! says all that by a key, a text and a time to live.
+//! The response cache: answers by the request that they were given to, found again by an equal request, then by a
+//! similar one that asks the same question.
 //!
-//! A similar entry is found by its embedding and must then pass a guard of words (`lexical`): an embedding sees two
-//! texts as near that differ by one number, one name or one "not".
+//! Refuses to know what a request looks like on the wire, who may share answers and which are worth storing: the caller
+//! decides that by a key, a text and a time to live.
+//!
+//! A similar entry is found by its embedding and must then pass the text guard (`text_guard`): two texts that differ by
+//! one number, one name or one "not" have nearly the same embedding.
 
 mod codec;
+mod counters;
 mod entry;
+mod error;
 mod file;
-mod flight;
-mod lexical;
 mod memory;
 mod remote;
 mod rows;
+mod single_flight;
 mod sketch;
-mod spec;
-mod tally;
+mod text_guard;
 
-pub use entry::{Answer, Filter, Key, Meta};
-pub use flight::{Follower, LeadGuard, Turn};
-pub use lexical::asks_the_same;
-pub use spec::CacheError;
-
-pub use crate::policy::{CacheSpec as Spec, CacheStore as Store};
-pub use tally::Stats;
+pub use counters::CacheStats;
+pub use entry::{AnswerOrigin, CacheKey, CachedAnswer};
+pub use error::CacheError;
+pub use single_flight::{FlightFollower, FlightLeader, FlightRole};
+pub use text_guard::is_same_question;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use entry::{Entry, Moment};
-use flight::Flights;
-use lexical::Guard;
-use memory::Memory;
-use remote::Remote;
-use tally::Tally;
+use counters::CacheCounters;
+use entry::{CacheEntry, UnixMillis};
+use memory::MemoryStore;
+use remote::{RedisLink, RemoteStore};
+use single_flight::SingleFlight;
+use text_guard::TextGuard;
+
+use crate::policy::{CacheSpec, CacheStore};
 
 /// The most bytes of a text that is compared; a longer one is found only by an equal request, since an embedding
 /// does not see its end.
-pub const MOST_TEXT_BYTES: usize = 2048;
+pub const MAX_TEXT_BYTES: usize = 2048;
 
-/// Answers kept in one place.
+/// The answers of one store, which is this process's memory or a server's.
 #[derive(Debug)]
-pub struct Cache {
-    spec: Spec,
-    backend: Backend,
-    flights: Flights,
-    tally: Tally,
+pub struct ResponseCache {
+    spec: CacheSpec,
+    backend: CacheBackend,
+    single_flight: SingleFlight,
+    counters: Arc<CacheCounters>,
 }
 
 #[derive(Debug)]
-enum Backend {
-    Memory(Memory),
-    Remote(Box<Remote>),
+enum CacheBackend {
+    Memory(MemoryStore),
+    Remote(Box<RemoteStore>),
 }
 
-/// A request that looks for an answer.
+/// A look-up.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
-    /// What it is known by.
-    pub key: &'a Key,
-    /// What it asks.
+pub struct EntryQuery<'a> {
+    /// The request's key.
+    pub key: &'a CacheKey,
+    /// The text whose embedding this is, for the text guard.
     pub text: &'a str,
-    /// Its text's embedding, of unit length.
+    /// Of unit length; without one only an equal request's answer is found.
     pub embedding: Option<&'a [f32]>,
-    /// The least cosine of a similar entry; `None` takes an equal one alone.
+    /// The least cosine of a similar entry, from -1 to 1; `None` takes an equal request's answer alone.
     pub min_score: Option<f32>,
-    /// When it asks.
+    /// Entries whose lifetime is over by then are no hits.
     pub now: SystemTime,
 }
 
-/// An answer to keep.
+/// An answer to store.
 #[derive(Debug, Clone, Copy)]
-pub struct Keep<'a> {
-    /// What its request is known by.
-    pub key: &'a Key,
-    /// What was asked.
+pub struct CacheWrite<'a> {
+    /// The request's key; an older answer of the same key is replaced.
+    pub key: &'a CacheKey,
+    /// The text whose embedding this is, for the text guard.
     pub text: &'a str,
-    /// Its text's embedding, of unit length; without one only an equal request finds the answer.
+    /// Of unit length; without one only an equal request finds the answer.
     pub embedding: Option<&'a [f32]>,
     /// The answer.
-    pub answer: &'a Answer,
-    /// How long it may be given.
+    pub answer: &'a CachedAnswer,
+    /// How long it may be given, at least a millisecond.
     pub ttl: Duration,
-    /// When it was given.
+    /// When its lifetime begins.
     pub now: SystemTime,
-}
-
-/// What was found.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Found {
-    /// An answer.
-    Hit(Hit),
-    /// None.
-    Miss,
 }
 
 /// An answer that was found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Hit {
+pub struct CacheHit {
     /// The answer with its origin.
-    pub answer: Answer,
-    /// How near the request is that it was given to; 1 for an equal one.
+    pub answer: CachedAnswer,
+    /// The cosine of the two requests; 1 for an equal one.
     pub score: f32,
     /// How it was found.
     pub kind: HitKind,
-    /// How long ago it was given.
+    /// How long ago it was stored.
     pub age: Duration,
 }
 
@@ -120,10 +114,10 @@ pub enum HitKind {
     Similar,
 }
 
-/// Why an answer was not kept.
+/// Why an answer was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum StoreError {
     /// It is longer than one answer may be, or than all may be together.
     #[error("the answer is too large")]
     TooLarge,
@@ -135,164 +129,146 @@ pub enum Refusal {
     Away,
 }
 
-impl Cache {
+impl ResponseCache {
     /// Opens the cache that a spec asks for. A server is connected to when it is first needed; a file that cannot be
     /// believed is a warning and an empty cache.
-    pub fn open(spec: &Spec) -> Result<Self, CacheError> {
-        let memory = Memory::new(spec.max_entries, spec.max_bytes);
-        let tally = Tally::default();
+    pub fn open(spec: &CacheSpec) -> Result<Self, CacheError> {
+        let counters: Arc<CacheCounters> = Arc::default();
+        let memory = MemoryStore::new(spec.max_entries, spec.max_bytes, Arc::clone(&counters));
         let backend = match &spec.store {
-            Store::Memory { persist } => {
+            CacheStore::Memory { persist } => {
                 if let Some(path) = persist {
-                    restore(&memory, path, spec.max_bytes, &tally);
+                    restore(&memory, path, spec.max_bytes);
                 }
-                Backend::Memory(memory)
+                CacheBackend::Memory(memory)
             }
-            Store::Redis { address, password, prefix, timeout } => {
-                let remote = Remote::new(address, password.as_ref(), prefix, *timeout, memory)?;
-                Backend::Remote(Box::new(remote))
+            CacheStore::Redis { address, password, prefix, timeout } => {
+                let link = RedisLink::new(address, password.as_ref(), *timeout, Arc::clone(&counters))?;
+                CacheBackend::Remote(Box::new(RemoteStore::new(link, prefix, memory)))
             }
         };
-        Ok(Self { spec: spec.clone(), backend, flights: Flights::default(), tally })
+        Ok(Self { spec: spec.clone(), backend, single_flight: SingleFlight::default(), counters })
     }
 
     /// Returns what the cache was opened by.
-    pub fn spec(&self) -> &Spec {
+    pub fn spec(&self) -> &CacheSpec {
         &self.spec
     }
 
     /// Looks for an answer: of an equal request, then of the most similar one that asks for the same.
-    pub async fn look_up(&self, ask: Ask<'_>) -> Found {
-        let hit = match &self.backend {
-            Backend::Memory(memory) => self.look_in(memory, ask),
-            Backend::Remote(remote) => remote.look_up(ask, &self.tally).await,
-        };
-        match &hit {
-            Some(Hit { kind: HitKind::Exact, .. }) => self.tally.exact_hit(),
-            Some(Hit { kind: HitKind::Similar, .. }) => self.tally.similar_hit(),
-            None => self.tally.miss(),
+    pub async fn look_up(&self, query: EntryQuery<'_>) -> Option<CacheHit> {
+        match &self.backend {
+            CacheBackend::Memory(memory) => look_up_in_memory(memory, query),
+            CacheBackend::Remote(remote) => remote.look_up(query).await,
         }
-        hit.map_or(Found::Miss, Found::Hit)
     }
 
     /// Keeps an answer in the place of an older one of its key.
-    pub async fn store(&self, keep: Keep<'_>) -> Result<(), Refusal> {
-        let kept = self.try_store(keep).await;
-        match kept {
-            Ok(()) => self.tally.stored(),
-            Err(_) => self.tally.refused(),
-        }
+    pub async fn store(&self, write: CacheWrite<'_>) -> Result<(), StoreError> {
+        let kept = self.try_store(write).await;
+        let counter = if kept.is_ok() { &self.counters.stored } else { &self.counters.refused };
+        counter.add(1);
         kept
     }
 
-    /// Throws away what the filter means and returns how many answers that were.
-    pub async fn invalidate(&self, filter: &Filter) -> Result<usize, CacheError> {
-        match &self.backend {
-            Backend::Memory(memory) => Ok(memory.invalidate(filter)),
-            Backend::Remote(remote) => remote.invalidate(filter, &self.tally).await,
-        }
-    }
-
     /// Leads a request to the upstream, or follows one of its key that is under way.
-    pub fn join(&self, key: &Key) -> Turn {
-        self.flights.join(key)
+    pub fn join(&self, key: &CacheKey) -> FlightRole {
+        self.single_flight.join(key)
     }
 
     /// Writes the entries to the spec's file, if it names one, and returns how many; blocks on the disk.
     pub fn save(&self) -> Result<usize, CacheError> {
-        let (Backend::Memory(memory), Store::Memory { persist: Some(path) }) =
+        let (CacheBackend::Memory(memory), CacheStore::Memory { persist: Some(path) }) =
             (&self.backend, &self.spec.store)
         else {
             return Ok(0);
         };
         let entries = memory.entries();
         file::write(path, &entries).map_err(|source| {
-            self.tally.error();
+            self.counters.store_errors.add(1);
             CacheError::Write { path: path.clone(), source }
         })?;
         Ok(entries.len())
     }
 
     /// Returns what the cache holds and what became of the requests to it.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> CacheStats {
         let memory = match &self.backend {
-            Backend::Memory(memory) => memory,
-            Backend::Remote(remote) => remote.mirror(),
+            CacheBackend::Memory(memory) => memory,
+            CacheBackend::Remote(remote) => remote.mirror(),
         };
-        self.tally.read(memory.size())
+        let (entries, bytes) = memory.size();
+        CacheStats { entries: entries as u64, bytes: bytes as u64, ..self.counters.read() }
     }
 
-    fn look_in(&self, memory: &Memory, ask: Ask<'_>) -> Option<Hit> {
-        let now = Moment::of(ask.now);
-        if let Some(entry) = memory.get(ask.key, now, &self.tally) {
-            memory.touch(&entry);
-            return Some(entry.hit(1.0, HitKind::Exact, now));
+    async fn try_store(&self, write: CacheWrite<'_>) -> Result<(), StoreError> {
+        if write.answer.body.len() > self.spec.max_answer_bytes {
+            return Err(StoreError::TooLarge);
         }
-        let (score, entry) = similar(memory, ask, &self.tally).next()?;
-        memory.touch(&entry);
-        Some(entry.hit(score, HitKind::Similar, now))
-    }
-
-    async fn try_store(&self, keep: Keep<'_>) -> Result<(), Refusal> {
-        if keep.answer.body.len() > self.spec.max_answer_bytes {
-            return Err(Refusal::TooLarge);
+        if write.ttl < Duration::from_millis(1) {
+            return Err(StoreError::NoTime);
         }
-        if keep.ttl < Duration::from_millis(1) {
-            return Err(Refusal::NoTime);
-        }
-        let entry = keep.entry();
+        let entry = write.entry();
         match &self.backend {
-            Backend::Memory(memory) => {
-                memory.insert(entry, &self.tally).then_some(()).ok_or(Refusal::TooLarge)
-            }
-            Backend::Remote(remote) => remote.store(entry, keep.ttl, Moment::of(keep.now), &self.tally).await,
+            CacheBackend::Memory(memory) => memory.insert(entry).then_some(()).ok_or(StoreError::TooLarge),
+            CacheBackend::Remote(remote) => remote.store(entry, write.ttl, UnixMillis::of(write.now)).await,
         }
     }
 }
 
+fn look_up_in_memory(memory: &MemoryStore, query: EntryQuery<'_>) -> Option<CacheHit> {
+    let now = UnixMillis::of(query.now);
+    if let Some(entry) = memory.get(query.key, now) {
+        memory.touch(&entry);
+        return Some(entry.hit(1.0, HitKind::Exact, now));
+    }
+    let (score, entry) = similar(memory, query).next()?;
+    memory.touch(&entry);
+    Some(entry.hit(score, HitKind::Similar, now))
+}
+
 /// Finds the entries that a similar request may have, the nearest first.
 fn similar<'a>(
-    memory: &Memory,
-    ask: Ask<'a>,
-    tally: &'a Tally,
-) -> impl Iterator<Item = (f32, std::sync::Arc<Entry>)> + use<'a> {
-    /// The most entries that are read word by word.
-    const MOST_READ: usize = 8;
-    let near = match (ask.embedding, ask.min_score) {
-        (Some(embedding), Some(min_score)) if ask.text.len() <= MOST_TEXT_BYTES => {
-            memory.near(&ask.key.scope, embedding, min_score, Moment::of(ask.now), tally)
+    memory: &'a MemoryStore,
+    query: EntryQuery<'_>,
+) -> impl Iterator<Item = (f32, Arc<CacheEntry>)> + use<'a> {
+    /// The most entries whose texts are compared.
+    const MAX_COMPARED: usize = 8;
+    let near = match (query.embedding, query.min_score) {
+        (Some(embedding), Some(min_score)) if query.text.len() <= MAX_TEXT_BYTES => {
+            memory.near(&query.key.scope, embedding, min_score, UnixMillis::of(query.now))
         }
         _ => Vec::new(),
     };
-    let guard = (!near.is_empty()).then(|| Guard::new(ask.text));
-    near.into_iter().take(MOST_READ).filter(move |(_, entry)| {
+    let guard = (!near.is_empty()).then(|| TextGuard::new(query.text));
+    near.into_iter().take(MAX_COMPARED).filter(move |(_, entry)| {
         let passes = guard.as_ref().is_some_and(|guard| guard.passes(&entry.text));
         if !passes {
-            tally.rejected();
+            memory.count_guard_rejection();
         }
         passes
     })
 }
 
-impl Entry {
-    fn hit(&self, score: f32, kind: HitKind, now: Moment) -> Hit {
-        let answer = Answer { body: self.answer.clone(), meta: self.meta.clone() };
-        Hit { answer, score, kind, age: now.since(self.stored) }
+impl CacheEntry {
+    fn hit(&self, score: f32, kind: HitKind, now: UnixMillis) -> CacheHit {
+        let answer = CachedAnswer { body: self.answer.clone(), origin: self.origin.clone() };
+        CacheHit { answer, score, kind, age: now.since(self.stored) }
     }
 }
 
-impl Keep<'_> {
-    fn entry(&self) -> Entry {
-        let stored = Moment::of(self.now);
+impl CacheWrite<'_> {
+    fn entry(&self) -> CacheEntry {
+        let stored = UnixMillis::of(self.now);
         // Without an embedding the text is of no use, and a long text's embedding is not believed.
-        let comparable = self.embedding.filter(|_| self.text.len() <= MOST_TEXT_BYTES);
-        Entry {
+        let comparable = self.embedding.filter(|_| self.text.len() <= MAX_TEXT_BYTES);
+        CacheEntry {
             key: *self.key,
             text: if comparable.is_some() { self.text.into() } else { "".into() },
             embedding: comparable.map(Into::into),
             // A slice of a larger buffer would keep all of it alive, uncounted.
             answer: Bytes::copy_from_slice(&self.answer.body),
-            meta: self.answer.meta.clone(),
+            origin: self.answer.origin.clone(),
             stored,
             expires: stored.after(self.ttl),
             used: AtomicU64::new(0),
@@ -301,11 +277,11 @@ impl Keep<'_> {
 }
 
 /// Fills the cache from its file.
-fn restore(memory: &Memory, path: &Path, max_bytes: usize, tally: &Tally) {
+fn restore(memory: &MemoryStore, path: &Path, max_bytes: usize) {
     match file::read(path, max_bytes) {
         Ok(entries) => {
             for entry in entries {
-                memory.insert(entry, tally);
+                memory.insert(entry);
             }
         }
         Err(error) => tracing::warn!(path = %path.display(), %error, "the cache's file is not used"),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use signalbox_kernels::dot;
 
-use super::entry::{Entry, Key};
-use super::sketch::{HEAD, Most, Sketch, disagreements, many_disagreements};
+use super::entry::{CacheEntry, CacheKey};
+use super::sketch::{DisagreementLimits, HEAD, Sketch, disagreements, many_disagreements};
 
 /// The rows of a block.
 const BLOCK: usize = 512;
@@ -22,15 +22,15 @@ type Row = ([u64; HEAD], [u64; HEAD]);
 
 /// A run of rows.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Block {
+pub(super) struct RowBlock {
     /// The first words of all sketches, then the second ones, and so on.
     heads: [Vec<u64>; HEAD],
     tails: Vec<[u64; HEAD]>,
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<CacheEntry>>,
 }
 
-impl Block {
-    fn push(&mut self, sketch: &Sketch, entry: Arc<Entry>) {
+impl RowBlock {
+    fn push(&mut self, sketch: &Sketch, entry: Arc<CacheEntry>) {
         let (head, tail) = sketch.halves();
         for (words, word) in self.heads.iter_mut().zip(head) {
             words.push(word);
@@ -40,7 +40,7 @@ impl Block {
     }
 
     /// Takes the last row out.
-    fn pop(&mut self) -> Option<(Row, Arc<Entry>)> {
+    fn pop(&mut self) -> Option<(Row, Arc<CacheEntry>)> {
         let mut head = [0; HEAD];
         for (words, word) in self.heads.iter_mut().zip(&mut head) {
             *word = words.pop()?;
@@ -48,7 +48,7 @@ impl Block {
         Some(((head, self.tails.pop()?), self.entries.pop()?))
     }
 
-    fn set(&mut self, row: usize, (head, tail): Row, entry: Arc<Entry>) -> Option<()> {
+    fn set(&mut self, row: usize, (head, tail): Row, entry: Arc<CacheEntry>) -> Option<()> {
         for (words, word) in self.heads.iter_mut().zip(head) {
             *words.get_mut(row)? = word;
         }
@@ -59,7 +59,7 @@ impl Block {
 }
 
 #[cfg(test)]
-impl Block {
+impl RowBlock {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -69,12 +69,12 @@ impl Block {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     /// All full but the last.
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<Arc<RowBlock>>,
 }
 
 impl Rows {
     /// Returns the blocks as they are now.
-    pub(super) fn blocks(&self) -> Vec<Arc<Block>> {
+    pub(super) fn blocks(&self) -> Vec<Arc<RowBlock>> {
         self.blocks.clone()
     }
 
@@ -83,7 +83,7 @@ impl Rows {
     }
 
     /// Puts an entry at the end and returns its row.
-    pub(super) fn push(&mut self, sketch: &Sketch, entry: Arc<Entry>) -> usize {
+    pub(super) fn push(&mut self, sketch: &Sketch, entry: Arc<CacheEntry>) -> usize {
         if self.blocks.last().is_none_or(|last| last.entries.len() == BLOCK) {
             self.blocks.push(Arc::default());
         }
@@ -94,7 +94,7 @@ impl Rows {
     }
 
     /// Takes a row out; the last one moves into its place, and its key is returned unless it is the one taken.
-    pub(super) fn remove(&mut self, row: usize) -> Option<Key> {
+    pub(super) fn remove(&mut self, row: usize) -> Option<CacheKey> {
         let last = Arc::make_mut(self.blocks.last_mut()?);
         let (sketch, entry) = last.pop()?;
         let end = last.entries.len();
@@ -112,23 +112,32 @@ impl Rows {
 }
 
 /// Finds the rows nearest to an embedding, nearest first, none below the least score.
-pub(super) fn nearest(blocks: &[Arc<Block>], embedding: &[f32], min_score: f32) -> Vec<(f32, Arc<Entry>)> {
+pub(super) fn nearest(
+    blocks: &[Arc<RowBlock>],
+    embedding: &[f32],
+    min_score: f32,
+) -> Vec<(f32, Arc<CacheEntry>)> {
     let Some(sketch) = Sketch::of(embedding) else { return Vec::new() };
-    let mut found: Vec<(f32, Arc<Entry>)> = candidates(blocks, &sketch, Most::of(min_score))
-        .into_iter()
-        .filter_map(|(_, block, row)| {
-            let entry = blocks.get(block)?.entries.get(row)?;
-            let theirs = entry.embedding.as_deref().filter(|theirs| theirs.len() == embedding.len())?;
-            let score = dot(embedding, theirs).min(1.0);
-            (score >= min_score).then(|| (score, Arc::clone(entry)))
-        })
-        .collect();
+    let mut found: Vec<(f32, Arc<CacheEntry>)> =
+        candidates(blocks, &sketch, DisagreementLimits::of(min_score))
+            .into_iter()
+            .filter_map(|(_, block, row)| {
+                let entry = blocks.get(block)?.entries.get(row)?;
+                let theirs = entry.embedding.as_deref().filter(|theirs| theirs.len() == embedding.len())?;
+                let score = dot(embedding, theirs).min(1.0);
+                (score >= min_score).then(|| (score, Arc::clone(entry)))
+            })
+            .collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0));
     found
 }
 
 /// Finds the rows whose sketches disagree least, each with its disagreements, its block and its place in it.
-fn candidates(blocks: &[Arc<Block>], sketch: &Sketch, mut most: Most) -> Vec<(u32, usize, usize)> {
+fn candidates(
+    blocks: &[Arc<RowBlock>],
+    sketch: &Sketch,
+    mut most: DisagreementLimits,
+) -> Vec<(u32, usize, usize)> {
     let (head, tail) = sketch.halves();
     let mut best: Vec<(u32, usize, usize)> = Vec::with_capacity(CANDIDATES + 1);
     let mut firsts = [0_u32; BLOCK];

@@ -16,7 +16,7 @@ pub(super) const HEAD: usize = WORDS / 2;
 const BITS: usize = WORDS * 64;
 
 /// The most numbers of an embedding that is compared.
-pub(super) const MOST_DIMENSIONS: usize = 8192;
+pub(super) const MAX_DIMENSIONS: usize = 8192;
 
 /// How many standard deviations a wanted vector may stray from its expected number of disagreements.
 const DEVIATIONS: f32 = 4.0;
@@ -31,7 +31,7 @@ pub(super) struct Sketch(pub(super) [u64; WORDS]);
 impl Sketch {
     /// Sketches an embedding; `None` where it is empty, too long or not of finite numbers.
     pub(super) fn of(embedding: &[f32]) -> Option<Self> {
-        let fits = (1..=MOST_DIMENSIONS).contains(&embedding.len());
+        let fits = (1..=MAX_DIMENSIONS).contains(&embedding.len());
         if !fits || embedding.iter().any(|number| !number.is_finite()) {
             return None;
         }
@@ -100,12 +100,12 @@ fn sum_of_bytes(bytes: u64) -> u32 {
 
 /// The most disagreements that a vector of at least a wanted cosine is expected to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(super) struct Most {
+pub(super) struct DisagreementLimits {
     pub(super) head: u32,
     pub(super) all: u32,
 }
 
-impl Most {
+impl DisagreementLimits {
     pub(super) fn of(min_score: f32) -> Self {
         let share = min_score.clamp(-1.0, 1.0).acos() / std::f32::consts::PI;
         let most = |bits: f32, deviations: f32| {
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn near_vectors_pass_and_far_ones_do_not() {
         let mut random = SmallRng::seed_from_u64(7);
-        let most = Most::of(0.9);
+        let most = DisagreementLimits::of(0.9);
         let is_near = |a: &[f32], b: &[f32]| {
             let (a, b) = (Sketch::of(a).unwrap().halves(), Sketch::of(b).unwrap().halves());
             let head = disagreements(&a.0, &b.0);
@@ -189,14 +189,14 @@ mod tests {
     fn what_cannot_be_compared_has_no_sketch() {
         assert_eq!(Sketch::of(&[]), None);
         assert_eq!(Sketch::of(&[f32::NAN]), None);
-        assert_eq!(Sketch::of(&vec![0.1; MOST_DIMENSIONS + 1]), None);
+        assert_eq!(Sketch::of(&vec![0.1; MAX_DIMENSIONS + 1]), None);
         assert!(Sketch::of(&[1.0]).is_some());
     }
 
     #[test]
     fn more_may_disagree_where_less_is_wanted() {
-        let most: Vec<Most> = [1.0, 0.95, 0.9, 0.5, 0.0].map(Most::of).into();
-        assert!(most.is_sorted() && most[0] == Most { head: 0, all: 0 }, "{most:?}");
+        let most: Vec<DisagreementLimits> = [1.0, 0.95, 0.9, 0.5, 0.0].map(DisagreementLimits::of).into();
+        assert!(most.is_sorted() && most[0] == DisagreementLimits { head: 0, all: 0 }, "{most:?}");
     }
 
     #[test]

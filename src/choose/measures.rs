@@ -1,7 +1,7 @@
 //! Owns the formulas by which models are compared: price, expected time, load and score. Refuses to know who is
 //! considered, and what becomes of the best.
 
-use super::{Ask, Candidate, Why};
+use super::{Candidate, ChoiceInput, ChoiceReason};
 use crate::policy::{Choose, ChooseBy, Price};
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ pub struct Measures<'a> {
     /// The seconds that one of unknown speed counts as taking while nobody else tries it.
     trial: f64,
     /// The greatest measures; only the score asks for them.
-    most: Most,
+    most: Maxima,
 }
 
 /// The greatest of each measure that is known.
 #[derive(Debug, Clone, Copy, Default)]
-struct Most {
+struct Maxima {
     cost: f64,
     time: f64,
     load: f64,
@@ -38,13 +38,13 @@ impl<'a> Measures<'a> {
         considered: impl Iterator<Item = &'i Candidate<'c>>,
         held: Option<&Candidate<'_>>,
         how: &'a Choose,
-        ask: &Ask,
+        input: &ChoiceInput,
     ) -> Self {
-        let (prompt_tokens, expected_tokens) = (ask.prompt_tokens as f64, ask.expected_tokens as f64);
-        let mut measures = Self { how, prompt_tokens, expected_tokens, trial: 0.0, most: Most::default() };
+        let (prompt_tokens, expected_tokens) = (input.prompt_tokens as f64, input.expected_tokens as f64);
+        let mut measures = Self { how, prompt_tokens, expected_tokens, trial: 0.0, most: Maxima::default() };
         measures.trial = held.and_then(|held| measures.known_time(held)).unwrap_or(0.0);
         if how.by == ChooseBy::Score {
-            measures.most = considered.fold(Most::default(), |most, candidate| Most {
+            measures.most = considered.fold(Maxima::default(), |most, candidate| Maxima {
                 cost: most.cost.max(measures.known_cost(candidate).unwrap_or(0.0)),
                 time: most.time.max(measures.known_time(candidate).unwrap_or(0.0)),
                 load: most.load.max(Self::load(candidate)),
@@ -130,12 +130,12 @@ impl<'a> Measures<'a> {
     }
 
     /// Why the first by the policy's measure was chosen.
-    pub(super) fn why(&self, candidate: &Candidate<'_>) -> Why {
+    pub(super) fn why(&self, candidate: &Candidate<'_>) -> ChoiceReason {
         match self.how.by {
-            ChooseBy::Latency if self.known_time(candidate).is_none() => Why::Untried,
-            ChooseBy::Latency => Why::Quickest,
-            ChooseBy::Score => Why::Best,
-            _ => Why::Cheapest,
+            ChooseBy::Latency if self.known_time(candidate).is_none() => ChoiceReason::Untried,
+            ChooseBy::Latency => ChoiceReason::Quickest,
+            ChooseBy::Score => ChoiceReason::Best,
+            _ => ChoiceReason::Cheapest,
         }
     }
 

@@ -26,7 +26,7 @@
 //!
 //! A candidate stands for all replicas of a model: [`Candidate::in_flight`] and [`Candidate::capacity`] are sums over
 //! its pools. Who knows replicas apart passes one candidate for each pair of model and replica instead, with that
-//! replica's numbers, and gives back the pair at [`Chosen::index`]; nothing here depends on models being different.
+//! replica's numbers, and gives back the pair at [`ModelChoice::index`]; nothing here depends on models being different.
 //! A further term, such as the share of a prompt that the replica's cache holds or the depth of its queue, is a field
 //! of [`Candidate`], a weight of [`crate::policy::ChooseWeights`] and a line in [`Measures::score`]; a prefix that is
 //! cached also lowers [`Measures::cost`] and [`Measures::time`], which take it off the prompt.
@@ -65,7 +65,7 @@ pub struct Candidate<'a> {
 
 /// One request, as the choice sees it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ask {
+pub struct ChoiceInput {
     /// Tokens of the prompt, estimated.
     pub prompt_tokens: u64,
     /// Tokens of the answer, estimated.
@@ -83,16 +83,16 @@ pub struct Ask {
 
 /// Which model gets the request, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chosen {
+pub struct ModelChoice {
     /// Its place among the candidates; 0 where there are none.
     pub index: usize,
     /// Why it.
-    pub why: Why,
+    pub reason: ChoiceReason,
 }
 
 /// Why a model was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum ChoiceReason {
     /// It is the first that is considered.
     First,
     /// Chance fell on it.
@@ -113,7 +113,7 @@ pub enum Why {
     Unreachable,
 }
 
-impl Why {
+impl ChoiceReason {
     /// Returns the word for it, as logs and metrics spell it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -130,7 +130,7 @@ impl Why {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ChoiceReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -143,40 +143,42 @@ pub fn identity(model: &str, lora: Option<&str>) -> u64 {
 }
 
 /// Chooses a model for a request; without candidates, a place where none is.
-pub fn choose(candidates: &[Candidate<'_>], how: &Choose, ask: &Ask) -> Chosen {
-    let gate = Gate::for_all(candidates, how);
-    let is_held = |index: &usize| candidates.get(*index).is_some_and(|held| gate.reaches(held));
-    let held = ask.held.filter(is_held);
-    let (index, why) = match how.by {
-        ChooseBy::First => held.map_or_else(|| first(candidates, &gate), |index| (index, Why::Held)),
+pub fn choose(candidates: &[Candidate<'_>], how: &Choose, input: &ChoiceInput) -> ModelChoice {
+    let filter = CandidateFilter::for_all(candidates, how);
+    let is_held = |index: &usize| candidates.get(*index).is_some_and(|held| filter.reaches(held));
+    let held = input.held.filter(is_held);
+    let (index, reason) = match how.by {
+        ChooseBy::First => {
+            held.map_or_else(|| first(candidates, &filter), |index| (index, ChoiceReason::Held))
+        }
         ChooseBy::Weight => {
-            held.map_or_else(|| by_weight(candidates, &gate, ask), |index| (index, Why::Held))
+            held.map_or_else(|| by_weight(candidates, &filter, input), |index| (index, ChoiceReason::Held))
         }
         ChooseBy::Cost | ChooseBy::Latency | ChooseBy::Score => {
-            let held = held.filter(|index| gate.admits(&candidates[*index]));
-            by_measure(candidates, &gate, &Ask { held, ..*ask })
+            let held = held.filter(|index| filter.admits(&candidates[*index]));
+            by_measure(candidates, &filter, &ChoiceInput { held, ..*input })
         }
     };
-    Chosen { index, why: if gate.reachable { why } else { Why::Unreachable } }
+    ModelChoice { index, reason: if filter.reachable { reason } else { ChoiceReason::Unreachable } }
 }
 
 /// Who is considered: of the limits those that somebody meets.
-struct Gate<'a> {
+struct CandidateFilter<'a> {
     how: &'a Choose,
     reachable: bool,
     quality: bool,
     limits: bool,
 }
 
-impl<'a> Gate<'a> {
+impl<'a> CandidateFilter<'a> {
     /// Closes one gate after the other, each only if somebody still passes.
     fn for_all(candidates: &[Candidate<'_>], how: &'a Choose) -> Self {
-        let mut gate = Self { how, reachable: false, quality: false, limits: false };
-        let passes = |gate: &Self| candidates.iter().any(|candidate| gate.admits(candidate));
-        gate.reachable = passes(&Self { reachable: true, ..gate });
-        gate.quality = passes(&Self { quality: true, ..gate });
-        gate.limits = passes(&Self { limits: true, ..gate });
-        gate
+        let mut filter = Self { how, reachable: false, quality: false, limits: false };
+        let passes = |filter: &Self| candidates.iter().any(|candidate| filter.admits(candidate));
+        filter.reachable = passes(&Self { reachable: true, ..filter });
+        filter.quality = passes(&Self { quality: true, ..filter });
+        filter.limits = passes(&Self { limits: true, ..filter });
+        filter
     }
 
     fn admits(&self, candidate: &Candidate<'_>) -> bool {
@@ -195,35 +197,39 @@ impl<'a> Gate<'a> {
     }
 }
 
-fn first(candidates: &[Candidate<'_>], gate: &Gate<'_>) -> (usize, Why) {
-    (candidates.iter().position(|candidate| gate.admits(candidate)).unwrap_or(0), Why::First)
+fn first(candidates: &[Candidate<'_>], filter: &CandidateFilter<'_>) -> (usize, ChoiceReason) {
+    (candidates.iter().position(|candidate| filter.admits(candidate)).unwrap_or(0), ChoiceReason::First)
 }
 
 /// Chooses by weight: by key through [`rendezvous`], else the part of a line as long as all weights into which the
 /// random number falls.
-fn by_weight(candidates: &[Candidate<'_>], gate: &Gate<'_>, ask: &Ask) -> (usize, Why) {
-    let admitted = |candidate: &Candidate<'_>| if gate.admits(candidate) { candidate.weight } else { 0 };
+fn by_weight(
+    candidates: &[Candidate<'_>],
+    filter: &CandidateFilter<'_>,
+    input: &ChoiceInput,
+) -> (usize, ChoiceReason) {
+    let admitted = |candidate: &Candidate<'_>| if filter.admits(candidate) { candidate.weight } else { 0 };
     let has_weights = candidates.iter().any(|candidate| admitted(candidate) > 0);
     let weight = |candidate: &Candidate<'_>| {
-        if has_weights { admitted(candidate) } else { u32::from(gate.admits(candidate)) }
+        if has_weights { admitted(candidate) } else { u32::from(filter.admits(candidate)) }
     };
-    if let Some(key) = ask.key {
+    if let Some(key) = input.key {
         let entrants = candidates.iter().enumerate().map(|(index, candidate)| Entrant {
             identity: distinct(candidates, index),
             weight: weight(candidate),
         });
-        return (rendezvous(key, entrants, |_| true).unwrap_or(0), Why::Keyed);
+        return (rendezvous(key, entrants, |_| true).unwrap_or(0), ChoiceReason::Keyed);
     }
     let total: u64 = candidates.iter().map(|candidate| u64::from(weight(candidate))).sum();
-    let mut left = ((u128::from(ask.random) * u128::from(total)) >> 64) as u64;
+    let mut left = ((u128::from(input.random) * u128::from(total)) >> 64) as u64;
     for (index, candidate) in candidates.iter().enumerate() {
         let weight = u64::from(weight(candidate));
         if left < weight {
-            return (index, Why::Drawn);
+            return (index, ChoiceReason::Drawn);
         }
         left -= weight;
     }
-    (0, Why::Drawn)
+    (0, ChoiceReason::Drawn)
 }
 
 /// Tells candidates apart that stand more than once in the list, by how often they stood before.
@@ -234,14 +240,18 @@ fn distinct(candidates: &[Candidate<'_>], index: usize) -> u64 {
 }
 
 /// Chooses the best by a measure, or stays with the held one when that is not worse by more than the margin.
-fn by_measure<'a>(candidates: &[Candidate<'a>], gate: &Gate<'_>, ask: &Ask) -> (usize, Why) {
-    let admitted = || candidates.iter().enumerate().filter(|(_, candidate)| gate.admits(candidate));
+fn by_measure<'a>(
+    candidates: &[Candidate<'a>],
+    filter: &CandidateFilter<'_>,
+    input: &ChoiceInput,
+) -> (usize, ChoiceReason) {
+    let admitted = || candidates.iter().enumerate().filter(|(_, candidate)| filter.admits(candidate));
     // Whoever else measures the held model is no reason to leave it.
     let alone =
         |held: &Candidate<'a>| Candidate { reading: PaceReading { in_flight: 0, ..held.reading }, ..*held };
-    let held = ask.held.map(|index| (index, alone(&candidates[index])));
+    let held = input.held.map(|index| (index, alone(&candidates[index])));
     let considered = admitted().map(|(_, candidate)| candidate);
-    let measures = Measures::among(considered, held.as_ref().map(|(_, held)| held), gate.how, ask);
+    let measures = Measures::among(considered, held.as_ref().map(|(_, held)| held), filter.how, input);
     let mut best = None;
     for (index, candidate) in admitted() {
         let measure = measures.of(candidate);
@@ -252,11 +262,11 @@ fn by_measure<'a>(candidates: &[Candidate<'a>], gate: &Gate<'_>, ask: &Ask) -> (
             best = Some((index, measure));
         }
     }
-    let Some((index, measure)) = best else { return (0, Why::First) };
-    let margin = f64::from(ask.margin).max(0.0);
+    let Some((index, measure)) = best else { return (0, ChoiceReason::First) };
+    let margin = f64::from(input.margin).max(0.0);
     match held {
         Some((held, state)) if held != index && measures.gain(measures.of(&state), measure) <= margin => {
-            (held, Why::Held)
+            (held, ChoiceReason::Held)
         }
         _ => (index, measures.why(&candidates[index])),
     }

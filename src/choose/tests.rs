@@ -46,13 +46,13 @@ fn candidates<const N: usize>() -> [Candidate<'static>; N] {
     std::array::from_fn(candidate)
 }
 
-fn ask() -> Ask {
-    Ask { prompt_tokens: 1_000, expected_tokens: 500, margin: 0.1, ..Ask::default() }
+fn input() -> ChoiceInput {
+    ChoiceInput { prompt_tokens: 1_000, expected_tokens: 500, margin: 0.1, ..ChoiceInput::default() }
 }
 
-fn chosen(candidates: &[Candidate<'_>], how: &Choose, ask: &Ask) -> (usize, &'static str) {
-    let Chosen { index, why } = choose(candidates, how, ask);
-    (index, why.as_str())
+fn chosen(candidates: &[Candidate<'_>], how: &Choose, input: &ChoiceInput) -> (usize, &'static str) {
+    let ModelChoice { index, reason } = choose(candidates, how, input);
+    (index, reason.as_str())
 }
 
 const ALL: [ChooseBy; 5] =
@@ -62,15 +62,15 @@ const ALL: [ChooseBy; 5] =
 fn the_first_that_can_be_reached_is_chosen() {
     let mut three = candidates::<3>();
     three[0].reachable = false;
-    assert_eq!(chosen(&three, &how(ChooseBy::First), &ask()), (1, "first"));
+    assert_eq!(chosen(&three, &how(ChooseBy::First), &input()), (1, "first"));
     let three = three.map(|one| Candidate { reachable: false, ..one });
-    assert_eq!(chosen(&three, &how(ChooseBy::First), &ask()), (0, "unreachable"));
+    assert_eq!(chosen(&three, &how(ChooseBy::First), &input()), (0, "unreachable"));
 }
 
 #[test]
 fn without_candidates_there_is_no_panic() {
     for by in ALL {
-        assert_eq!(choose(&[], &how(by), &Ask { held: Some(3), ..ask() }).index, 0);
+        assert_eq!(choose(&[], &how(by), &ChoiceInput { held: Some(3), ..input() }).index, 0);
     }
 }
 
@@ -80,12 +80,12 @@ fn the_cheapest_of_enough_quality_is_chosen_and_an_unknown_price_comes_last() {
     let mut four = candidates::<4>();
     (four[1].price, four[2].price, four[3].price) = (Some(&high), Some(&low), Some(&low));
     let mut how = how(ChooseBy::Cost);
-    assert_eq!(chosen(&four, &how, &ask()), (2, "cheapest"));
+    assert_eq!(chosen(&four, &how, &input()), (2, "cheapest"));
     (four[2].quality, four[3].quality) = (BasisPoints(4_000), BasisPoints(4_000));
     how.min_quality = BasisPoints(5_000);
-    assert_eq!(chosen(&four, &how, &ask()), (1, "cheapest"));
+    assert_eq!(chosen(&four, &how, &input()), (1, "cheapest"));
     how.min_quality = BasisPoints(9_000);
-    assert_eq!(chosen(&four, &how, &ask()), (2, "cheapest"), "a limit that nobody meets is passed over");
+    assert_eq!(chosen(&four, &how, &input()), (2, "cheapest"), "a limit that nobody meets is passed over");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_a_request_costs_depends_on_its_tokens() {
     let (reads, writes) = (price(1, 10), price(5, 5));
     let mut two = candidates::<2>();
     (two[0].price, two[1].price) = (Some(&reads), Some(&writes));
-    let of = |prompt_tokens, expected_tokens| Ask { prompt_tokens, expected_tokens, ..ask() };
+    let of = |prompt_tokens, expected_tokens| ChoiceInput { prompt_tokens, expected_tokens, ..input() };
     assert_eq!(choose(&two, &how(ChooseBy::Cost), &of(1_000, 10)).index, 0);
     assert_eq!(choose(&two, &how(ChooseBy::Cost), &of(10, 1_000)).index, 1);
 }
@@ -102,7 +102,7 @@ fn what_a_request_costs_depends_on_its_tokens() {
 fn the_quickest_is_the_one_that_ends_its_answer_first() {
     let mut two = candidates::<2>();
     (two[0].reading, two[1].reading) = (read(100, 20), read(1_000, 10));
-    let of = |expected_tokens| Ask { expected_tokens, ..ask() };
+    let of = |expected_tokens| ChoiceInput { expected_tokens, ..input() };
     assert_eq!(chosen(&two, &how(ChooseBy::Latency), &of(10)), (0, "quickest"));
     assert_eq!(chosen(&two, &how(ChooseBy::Latency), &of(500)), (1, "quickest"));
     two[1].reading.failures = 0.9;
@@ -113,11 +113,11 @@ fn the_quickest_is_the_one_that_ends_its_answer_first() {
 fn a_model_of_unknown_speed_is_tried_by_one_request_at_a_time() {
     let mut two = candidates::<2>();
     two[0].reading = read(9_000, 900);
-    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &ask()), (1, "untried"));
+    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (1, "untried"));
     two[1].reading.in_flight = 1;
-    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &ask()), (0, "quickest"));
+    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (0, "quickest"));
     two[1].reading = PaceReading { failures: 0.5, ..PaceReading::default() };
-    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &ask()), (0, "quickest"));
+    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (0, "quickest"));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn models_of_unknown_speed_share_the_first_requests_by_load() {
     let mut three = candidates::<3>();
     let mut counts = [0_u32; 3];
     for _ in 0..12 {
-        let index = choose(&three, &how(ChooseBy::Latency), &ask()).index;
+        let index = choose(&three, &how(ChooseBy::Latency), &input()).index;
         counts[index] += 1;
         three[index].in_flight += 1;
         three[index].reading.in_flight += 1;
@@ -137,7 +137,7 @@ fn models_of_unknown_speed_share_the_first_requests_by_load() {
 fn a_conversation_does_not_measure_models_for_others() {
     let mut three = candidates::<3>();
     three[1].reading = read(2_000, 20);
-    let held = Ask { held: Some(1), ..ask() };
+    let held = ChoiceInput { held: Some(1), ..input() };
     for by in [ChooseBy::Latency, ChooseBy::Score] {
         assert_eq!(choose(&three, &how(by), &held).index, 1, "{by:?}");
     }
@@ -154,14 +154,14 @@ fn models_that_are_too_slow_are_left_out_unless_all_are() {
     (two[0].reading, two[1].reading) = (read(3_000, 20), read(200, 90));
     let mut how = how(ChooseBy::Cost);
     how.max_ttft = Some(ms(3_000));
-    assert_eq!(choose(&two, &how, &ask()).index, 0, "the limit itself is good enough");
+    assert_eq!(choose(&two, &how, &input()).index, 0, "the limit itself is good enough");
     how.max_ttft = Some(ms(2_999));
-    assert_eq!(choose(&two, &how, &ask()).index, 1);
-    assert_eq!(choose(&two, &how, &Ask { held: Some(0), margin: 1.0, ..ask() }).index, 1);
+    assert_eq!(choose(&two, &how, &input()).index, 1);
+    assert_eq!(choose(&two, &how, &ChoiceInput { held: Some(0), margin: 1.0, ..input() }).index, 1);
     how.max_time_per_token = Some(ms(50));
-    assert_eq!(choose(&two, &how, &ask()).index, 0);
+    assert_eq!(choose(&two, &how, &input()).index, 0);
     two[0].reading = PaceReading::default();
-    assert_eq!(choose(&two, &how, &ask()).index, 0, "what is unknown is within every limit");
+    assert_eq!(choose(&two, &how, &input()).index, 0, "what is unknown is within every limit");
 }
 
 #[test]
@@ -173,14 +173,14 @@ fn the_score_is_the_weighted_mean_of_its_terms() {
     (two[0].in_flight, two[0].capacity) = (7, 2);
     let mut how = how(ChooseBy::Score);
     how.weights = ChooseWeights { quality: 4_000, cost: 2_000, latency: 1_000, load: 1_000 };
-    let measures = Measures::among(two.iter(), None, &how, &ask());
+    let measures = Measures::among(two.iter(), None, &how, &input());
     let near = |index: usize, wanted: f64| (measures.score(&two[index]) - wanted).abs() < 1e-6;
     // Quality 0.5 and 1, cost 0.5 and 0, latency 0.5 and 0, load 0 and 0.75.
     assert!(near(0, (4.0 * 0.5 + 2.0 * 0.5 + 0.5) / 8.0));
     assert!(near(1, (4.0 + 0.75) / 8.0));
-    assert_eq!(chosen(&two, &how, &ask()), (1, "best"));
+    assert_eq!(chosen(&two, &how, &input()), (1, "best"));
     how.weights.quality = 0;
-    assert_eq!(chosen(&two, &how, &ask()), (0, "best"));
+    assert_eq!(chosen(&two, &how, &input()), (0, "best"));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_conversation_keeps_its_model_unless_another_is_better_by_more_than_the_marg
     let (held_price, others) = (price(100, 0), price(90, 0));
     let mut two = candidates::<2>();
     (two[0].price, two[1].price) = (Some(&others), Some(&held_price));
-    let with = |margin| Ask { held: Some(1), margin, ..ask() };
+    let with = |margin| ChoiceInput { held: Some(1), margin, ..input() };
     assert_eq!(chosen(&two, &how(ChooseBy::Cost), &with(0.11)), (1, "held"));
     assert_eq!(chosen(&two, &how(ChooseBy::Cost), &with(0.09)), (0, "cheapest"));
     assert_eq!(chosen(&two, &how(ChooseBy::Cost), &with(f32::NAN)), (0, "cheapest"));
@@ -206,13 +206,13 @@ fn a_conversation_keeps_its_model_unless_another_is_better_by_more_than_the_marg
 fn first_and_weight_keep_a_conversation_as_long_as_its_model_can_be_reached() {
     let mut two = candidates::<2>();
     two[1].weight = 0;
-    let held = Ask { held: Some(1), ..ask() };
+    let held = ChoiceInput { held: Some(1), ..input() };
     for by in [ChooseBy::First, ChooseBy::Weight] {
         two[1].reachable = true;
         assert_eq!(chosen(&two, &how(by), &held), (1, "held"));
         two[1].reachable = false;
         assert_eq!(choose(&two, &how(by), &held).index, 0);
-        assert_eq!(choose(&two, &how(by), &Ask { held: Some(9), ..ask() }).index, 0);
+        assert_eq!(choose(&two, &how(by), &ChoiceInput { held: Some(9), ..input() }).index, 0);
     }
 }
 
@@ -223,7 +223,7 @@ fn adapters_of_one_model_share_keys_and_so_does_a_model_named_twice() {
     let two = [candidate(0), candidate(0)];
     let second = (0..1_000_u64).filter(|key| {
         let key = Some(hash_key(&key.to_be_bytes()));
-        choose(&two, &how(ChooseBy::Weight), &Ask { key, ..ask() }).index == 1
+        choose(&two, &how(ChooseBy::Weight), &ChoiceInput { key, ..input() }).index == 1
     });
     assert!((400..600).contains(&second.count()));
 }
@@ -287,8 +287,8 @@ fn settings() -> impl Strategy<Value = Choose> {
     })
 }
 
-fn keyed(number: u64) -> Ask {
-    Ask { key: Some(hash_key(&number.to_be_bytes())), ..ask() }
+fn keyed(number: u64) -> ChoiceInput {
+    ChoiceInput { key: Some(hash_key(&number.to_be_bytes())), ..input() }
 }
 
 proptest! {
@@ -300,14 +300,14 @@ proptest! {
     ) {
         let made = made(&drawn);
         let (prompt_tokens, expected_tokens) = tokens;
-        let ask = Ask { prompt_tokens, expected_tokens, random, key, held, margin };
-        let chosen = choose(&made, &how, &ask);
+        let input = ChoiceInput { prompt_tokens, expected_tokens, random, key, held, margin };
+        let chosen = choose(&made, &how, &input);
         let someone = made.iter().any(|one| one.reachable);
         prop_assert!(chosen.index < made.len());
         prop_assert_eq!(made[chosen.index].reachable, someone);
-        prop_assert_eq!(chosen.why == Why::Unreachable, !someone);
-        prop_assert_eq!(chosen, choose(&made, &how, &ask), "the same arguments give the same choice");
-        let measures = Measures::among(made.iter(), None, &how, &ask);
+        prop_assert_eq!(chosen.reason == ChoiceReason::Unreachable, !someone);
+        prop_assert_eq!(chosen, choose(&made, &how, &input), "the same arguments give the same choice");
+        let measures = Measures::among(made.iter(), None, &how, &input);
         prop_assert!(made.iter().all(|one| (0.0..=1.0).contains(&measures.score(one))));
     }
 
@@ -331,7 +331,7 @@ proptest! {
         let mut seen = vec![0_u32; made.len()];
         for part in 0..u128::from(total) {
             let random = (part << 64).div_ceil(u128::from(total)) as u64;
-            seen[choose(&made, &how(ChooseBy::Weight), &Ask { random, ..ask() }).index] += 1;
+            seen[choose(&made, &how(ChooseBy::Weight), &ChoiceInput { random, ..input() }).index] += 1;
         }
         prop_assert_eq!(seen, made.iter().map(of).collect::<Vec<_>>());
     }
@@ -364,7 +364,7 @@ proptest! {
         by in prop::sample::select(&ALL[2..]), parts in (0_u64..=8, 0_u32..=8, 0_u16..=8),
     ) {
         let how = Choose { by, ..how };
-        let before = choose(&made(&drawn), &how, &ask()).index;
+        let before = choose(&made(&drawn), &how, &input()).index;
         let mut after = drawn.clone();
         let one = &mut after[before];
         if let Some(price) = &mut one.price {
@@ -375,7 +375,7 @@ proptest! {
         one.reading.per_token = one.reading.per_token.map(|time| time / 8 * parts.1);
         one.quality = one.quality.max(10_000 / 8 * parts.2);
         // A limit that none but the better one meets now may be closed: that leaves it alone, and so it wins too.
-        prop_assert_eq!(choose(&made(&after), &how, &ask()).index, before);
+        prop_assert_eq!(choose(&made(&after), &how, &input()).index, before);
     }
 
     #[test]
@@ -386,9 +386,9 @@ proptest! {
         made[held].reachable = true;
         made[held].price = made[held].price.or(Some(&any_price));
         let how = how(ChooseBy::Cost);
-        let measures = Measures::among(made.iter(), None, &how, &ask());
-        let chosen = choose(&made, &how, &Ask { held: Some(held), margin, ..ask() });
-        let (stays, free) = (measures.cost(&made[held]), measures.cost(&made[choose(&made, &how, &ask()).index]));
+        let measures = Measures::among(made.iter(), None, &how, &input());
+        let chosen = choose(&made, &how, &ChoiceInput { held: Some(held), margin, ..input() });
+        let (stays, free) = (measures.cost(&made[held]), measures.cost(&made[choose(&made, &how, &input()).index]));
         let is_better = stays - free > stays * f64::from(margin);
         prop_assert_eq!(chosen.index != held, is_better, "{} {}", stays, free);
     }

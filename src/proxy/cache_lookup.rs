@@ -2,7 +2,10 @@
 //!
 //! Knows nothing of sockets; how a cached answer is sent is `respond`'s.
 
-use crate::cache::{Answer, Ask, Cache, Found, HitKind, Keep, Key, LeadGuard, Meta, Turn};
+use crate::cache::{
+    AnswerOrigin, CacheKey, CacheWrite, CachedAnswer, EntryQuery, FlightLeader, FlightRole, HitKind,
+    ResponseCache,
+};
 use crate::openai::{Api, ChatRequest};
 use crate::policy::{CacheScope, CacheUse, Person};
 use crate::route::Extras;
@@ -57,18 +60,18 @@ pub(super) enum CacheLookup {
 
 /// What is needed to keep an answer.
 pub(super) struct PendingStore {
-    cache: Arc<Cache>,
-    key: Key,
+    cache: Arc<ResponseCache>,
+    key: CacheKey,
     text: String,
     embedding: Option<Arc<[f32]>>,
     ttl: Duration,
-    meta: Meta,
-    lead: Option<LeadGuard>,
+    origin: AnswerOrigin,
+    lead: Option<FlightLeader>,
 }
 
 /// Who asks what of the cache.
 pub(super) struct CacheQuery<'a> {
-    pub(super) cache: &'a Arc<Cache>,
+    pub(super) cache: &'a Arc<ResponseCache>,
     pub(super) wanted: CacheUse,
     pub(super) api: Api,
     pub(super) request: &'a ChatRequest,
@@ -89,7 +92,7 @@ impl CacheQuery<'_> {
             return CacheLookup::Bypassed;
         }
         let fingerprint = request.fingerprint(self.api);
-        let key = Key { scope: self.scope(&fingerprint.partition), exact: fingerprint.exact };
+        let key = CacheKey { scope: self.scope(&fingerprint.partition), exact: fingerprint.exact };
         if self.control == CacheControl::Default
             && let Some(found) = self.find(&key, &fingerprint.text).await
         {
@@ -98,13 +101,13 @@ impl CacheQuery<'_> {
         let mut lead = None;
         if self.control == CacheControl::Default {
             match self.cache.join(&key) {
-                Turn::Lead(guard) => lead = Some(guard),
-                Turn::Follow(follower) => {
+                FlightRole::Lead(guard) => lead = Some(guard),
+                FlightRole::Follow(follower) => {
                     if let Some(answer) = follower.wait(FOLLOW_TIMEOUT).await {
                         return CacheLookup::Found(answer.body.clone(), "followed", 1.0);
                     }
                 }
-                Turn::Alone => {}
+                FlightRole::Alone => {}
             }
         }
         CacheLookup::Missed(Box::new(PendingStore {
@@ -113,26 +116,22 @@ impl CacheQuery<'_> {
             text: fingerprint.text,
             embedding: self.extras.embedding.clone(),
             ttl: self.wanted.ttl,
-            meta: self.meta(),
+            origin: self.origin(),
             lead,
         }))
     }
 
-    async fn find(&self, key: &Key, text: &str) -> Option<CacheLookup> {
-        let ask = Ask {
+    async fn find(&self, key: &CacheKey, text: &str) -> Option<CacheLookup> {
+        let query = EntryQuery {
             key,
             text,
             embedding: self.extras.embedding.as_deref(),
             min_score: self.wanted.min_score.map(crate::policy::BasisPoints::fraction),
             now: SystemTime::now(),
         };
-        match self.cache.look_up(ask).await {
-            Found::Hit(hit) => {
-                let word = if hit.kind == HitKind::Exact { "hit" } else { "similar" };
-                Some(CacheLookup::Found(hit.answer.body, word, hit.score))
-            }
-            Found::Miss => None,
-        }
+        let hit = self.cache.look_up(query).await?;
+        let word = if hit.kind == HitKind::Exact { "hit" } else { "similar" };
+        Some(CacheLookup::Found(hit.answer.body, word, hit.score))
     }
 
     /// Hashes everything that two requests must have in common besides their prompts.
@@ -162,8 +161,8 @@ impl CacheQuery<'_> {
         hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
-    fn meta(&self) -> Meta {
-        Meta {
+    fn origin(&self) -> AnswerOrigin {
+        AnswerOrigin {
             model: self.record.routing.model.as_deref().unwrap_or_default().into(),
             decision: self.record.routing.decision.as_deref().unwrap_or_default().into(),
             tenant: self.person.and_then(|person| person.tenant.as_deref()).map(Into::into),
@@ -179,13 +178,19 @@ impl PendingStore {
 
     /// Keeps a whole answer, and hands it to whoever waits for it.
     pub(super) fn store(self, body: Bytes) {
-        let Self { cache, key, text, embedding, ttl, meta, lead } = self;
-        let answer = Answer { body, meta };
+        let Self { cache, key, text, embedding, ttl, origin, lead } = self;
+        let answer = CachedAnswer { body, origin };
         tokio::spawn(async move {
             let now = SystemTime::now();
-            let keep =
-                Keep { key: &key, text: &text, embedding: embedding.as_deref(), answer: &answer, ttl, now };
-            if let Err(refusal) = cache.store(keep).await {
+            let write = CacheWrite {
+                key: &key,
+                text: &text,
+                embedding: embedding.as_deref(),
+                answer: &answer,
+                ttl,
+                now,
+            };
+            if let Err(refusal) = cache.store(write).await {
                 tracing::debug!(%refusal, "an answer was not kept");
             }
             // Whoever comes after those who wait finds it in the cache.

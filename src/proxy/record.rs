@@ -76,7 +76,7 @@ impl Exchange {
     pub(super) fn record_signals(&mut self, signals: &Signals) {
         let policy = &self.live.policy;
         let matching = signals.iter().filter_map(|(id, told)| {
-            let reading = told.reading.as_ref().ok().filter(|reading| reading.matches)?;
+            let reading = told.value.as_ref().ok().filter(|reading| reading.matches)?;
             let signal = &policy[id];
             Some(MatchedSignal {
                 name: signal.name.clone(),

@@ -9,7 +9,7 @@ use crate::openai::{Api, Change, ChatRequest, Rejection, SystemMode};
 use crate::policy::{
     Effort, Plugins, Policy, Reasoning, ReasoningKind, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
-use crate::signals::{Detectors, Known};
+use crate::signals::{Detectors, SignalEvaluation};
 use bytes::Bytes;
 use signalbox_kernels::dot;
 use std::time::Instant;
@@ -24,7 +24,7 @@ const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHead
 pub(super) struct Shelf<'a> {
     pub(super) detectors: &'a Detectors,
     pub(super) classifier: &'a Classifier,
-    pub(super) known: &'a Known,
+    pub(super) known: &'a SignalEvaluation,
     pub(super) deadline: Instant,
 }
 

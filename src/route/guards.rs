@@ -9,7 +9,7 @@ use crate::policy::{
     AnswerGuard, BasisPoints, Decision, GuardOnUnknown, ModelId, PiiAction, PiiGuard, PiiKinds, Policy,
     PromptAction, PromptGuard, Scope, SignalKind,
 };
-use crate::signals::Known;
+use crate::signals::SignalEvaluation;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ pub(super) enum Ruling {
 /// Judges whether a request attacks the model.
 pub(super) fn judge_prompt(
     guard: &PromptGuard,
-    known: &Known,
+    known: &SignalEvaluation,
     request: &ChatRequest,
     notices: &mut Vec<Notice>,
 ) -> Ruling {
@@ -81,10 +81,10 @@ pub(super) fn judge_prompt(
 }
 
 /// Whether a signal says that the answer needs facts.
-pub(super) fn needs_facts(policy: &Policy, known: &Known) -> bool {
+pub(super) fn needs_facts(policy: &Policy, known: &SignalEvaluation) -> bool {
     known.signals.iter().any(|(id, told)| {
         let wants_facts = matches!(policy[id].kind, SignalKind::FactCheck { needed: true, .. });
-        wants_facts && told.reading.as_ref().is_ok_and(|reading| reading.matches)
+        wants_facts && told.value.as_ref().is_ok_and(|reading| reading.matches)
     })
 }
 
@@ -94,7 +94,7 @@ pub(super) type Masked = Vec<(String, String)>;
 /// Judges the personal data in a request: gives it back masked, with what was masked, or refuses it.
 pub(super) fn judge_pii(
     guard: &PiiGuard,
-    known: &Known,
+    known: &SignalEvaluation,
     request: &ChatRequest,
     notices: &mut Vec<Notice>,
 ) -> Result<Option<(ChatRequest, Masked)>, Answer> {
@@ -150,7 +150,7 @@ fn unjudged(
 }
 
 /// What was found in the texts of a scope; the prompt has no place of its own here.
-fn read(known: &Known, scope: Scope) -> impl Iterator<Item = (Option<usize>, &Findings)> {
+fn read(known: &SignalEvaluation, scope: Scope) -> impl Iterator<Item = (Option<usize>, &Findings)> {
     let others = known.others.iter().filter(move |_| scope == Scope::Conversation);
     known
         .prompt
@@ -178,7 +178,7 @@ fn counted_by<'a>(
 }
 
 /// Replaces each piece by its kind and a number; equal pieces have the same number.
-fn mask(guard: &PiiGuard, known: &Known, request: &ChatRequest) -> (ChatRequest, Masked) {
+fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (ChatRequest, Masked) {
     let mut masked = Masked::new();
     let texts = request.message_texts();
     let mut replaced: Vec<(usize, Vec<(Range<usize>, String)>)> = Vec::new();

@@ -9,13 +9,13 @@ mod models;
 pub use changes::body_for;
 
 use crate::classify::{Label, Unknown};
-use crate::decide::{Choice, decide};
+use crate::decide::{DecisionOutcome, decide};
 use crate::openai::{Api, ChatRequest, Rejection};
 use crate::policy::{
     AnswerGuard, CacheUse, Decision, HeaderChanges, Model, ModelId, OnUnknown, Person, PiiAction, Policy,
     Reasoning, Recipe, Route, Shadow,
 };
-use crate::signals::{Asked, Audience, Known, Signals};
+use crate::signals::{Audience, SignalEvaluation, SignalQuery, Signals};
 use crate::snapshot::Snapshot;
 use changes::Shelf;
 use guards::{Guarding, Masked, Ruling};
@@ -43,7 +43,7 @@ pub struct Planned {
     /// What the response, the log and the metrics say; none where the request was refused before anything was decided.
     pub story: Option<Story>,
     /// What was found out about the request, where anything was asked.
-    pub known: Option<Known>,
+    pub known: Option<SignalEvaluation>,
     /// Where it goes, or what it is answered.
     pub outcome: Result<Plan, Answer>,
 }
@@ -245,19 +245,19 @@ pub async fn plan(snapshot: &Snapshot, asking: Asking<'_>) -> Planned {
             return Planned { story: None, known: None, outcome };
         }
     };
-    let wanted = match &aim {
-        Aim::Named { model, .. } => snapshot.wanted_of(*model),
-        Aim::Open(recipe) => snapshot.wanted_for(recipe),
+    let requirements = match &aim {
+        Aim::Named { model, .. } => snapshot.requirements_for_model(*model),
+        Aim::Open(recipe) => snapshot.requirements_for(recipe),
     };
     let deadline = asking.deadline;
-    let known = if wanted.is_empty() {
+    let known = if requirements.is_empty() {
         None
     } else {
-        let asked = Asked { request: asking.request, person: asking.person, wanted, deadline };
+        let query = SignalQuery { request: asking.request, person: asking.person, requirements, deadline };
         // Apart: requests that need no reading, which are the quick ones, carry none of its state.
-        Some(Box::pin(snapshot.detectors.read(asked, &snapshot.classifier)).await)
+        Some(Box::pin(snapshot.detectors.read(query, &snapshot.classifier)).await)
     };
-    let nothing = Known::default();
+    let nothing = SignalEvaluation::default();
     let told = known.as_ref().unwrap_or(&nothing);
     let settled = settled(policy, aim, &told.signals, told.label());
     let (story, outcome) = match settled {
@@ -323,9 +323,11 @@ fn settled<'a>(
         Aim::Named { model, lora } => {
             let named = Settled { lora, ..Settled::new(Reason::Named, model) };
             match decide(&policy.recipes[0], Audience::Named, signals) {
-                Choice::Decision(decision, score) => named.with((decision, score)),
-                Choice::Nothing(_) => named,
-                Choice::Refused(_, unknown) => return Err(Rejection::Unjudged { reason: unknown.as_str() }),
+                DecisionOutcome::Decision(decision, score) => named.with((decision, score)),
+                DecisionOutcome::Nothing(_) => named,
+                DecisionOutcome::Refused(_, unknown) => {
+                    return Err(Rejection::Unjudged { reason: unknown.as_str() });
+                }
             }
         }
         Aim::Open(recipe) => open(policy, recipe, signals, label)?,
@@ -345,16 +347,18 @@ fn open<'a>(
     let default = recipe.default_model.ok_or_else(unknown_model)?;
     let rejects = policy.classifier.on_unknown == OnUnknown::Reject;
     let mut settled = match decide(recipe, Audience::Open, signals) {
-        Choice::Decision(decision, score) => {
+        DecisionOutcome::Decision(decision, score) => {
             let mut decided = Settled::new(Reason::Decided, default).with((decision, score));
             decided.story.model = decision.models.first().map(|first| first.model);
             decided
         }
-        Choice::Refused(_, unknown) => return Err(Rejection::Unclassified { reason: unknown.as_str() }),
-        Choice::Nothing(Some(unknown)) if rejects => {
+        DecisionOutcome::Refused(_, unknown) => {
             return Err(Rejection::Unclassified { reason: unknown.as_str() });
         }
-        Choice::Nothing(unknown) => {
+        DecisionOutcome::Nothing(Some(unknown)) if rejects => {
+            return Err(Rejection::Unclassified { reason: unknown.as_str() });
+        }
+        DecisionOutcome::Nothing(unknown) => {
             let least = policy.classifier.min_confidence.fraction();
             let is_unsure =
                 label.is_some_and(|label| label.as_ref().is_ok_and(|label| label.confidence < least));
@@ -372,7 +376,7 @@ fn open<'a>(
 fn course(
     snapshot: &Snapshot,
     asking: Asking<'_>,
-    known: &Known,
+    known: &SignalEvaluation,
     settled: &mut Settled<'_>,
 ) -> Result<Plan, Answer> {
     let policy = &snapshot.policy;
@@ -424,7 +428,7 @@ async fn equip(
     plan: &mut Plan,
     snapshot: &Snapshot,
     asking: Asking<'_>,
-    known: &Known,
+    known: &SignalEvaluation,
     decision: &Decision,
 ) -> Result<(), Rejection> {
     let extras = plan.extras.get_or_insert_default();

@@ -4,9 +4,9 @@
 
 use super::{Asking, Story, Target};
 use crate::balance::hash_key;
-use crate::choose::{Ask, Candidate, choose, identity};
+use crate::choose::{Candidate, ChoiceInput, choose, identity};
 use crate::policy::{ChooseBy, Decision, ModelId, ModelRef, Policy, Reasoning, Sticky, StickyOn};
-use crate::signals::Known;
+use crate::signals::SignalEvaluation;
 use crate::snapshot::Snapshot;
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ pub(super) fn targets(
     snapshot: &Snapshot,
     decision: &Decision,
     asking: Asking<'_>,
-    known: &Known,
+    known: &SignalEvaluation,
     story: &mut Story,
 ) -> Vec<Target> {
     let policy = &snapshot.policy;
@@ -49,7 +49,7 @@ fn chosen<'a>(
     snapshot: &Snapshot,
     decision: &'a Decision,
     asking: Asking<'_>,
-    known: &Known,
+    known: &SignalEvaluation,
     story: &mut Story,
 ) -> Option<&'a ModelRef> {
     let first = decision.models.first()?;
@@ -66,7 +66,7 @@ fn chosen<'a>(
     });
     let candidates: Vec<Candidate<'_>> =
         decision.models.iter().map(|one| candidate(snapshot, one, now)).collect();
-    let ask = Ask {
+    let input = ChoiceInput {
         prompt_tokens: (asking.request.body().len() as u64 / BYTES_PER_TOKEN).max(known.cost.tokens as u64),
         expected_tokens: expected_tokens(asking),
         random: rand::random(),
@@ -74,9 +74,9 @@ fn chosen<'a>(
         held,
         margin: decision.sticky.as_ref().map_or(0.0, |sticky| sticky.margin.fraction()),
     };
-    let choice = choose(&candidates, &decision.choose, &ask);
+    let choice = choose(&candidates, &decision.choose, &input);
     let one = decision.models.get(choice.index)?;
-    story.chosen = Some((decision.choose.by.as_str(), choice.why.as_str()));
+    story.chosen = Some((decision.choose.by.as_str(), choice.reason.as_str()));
     if let (Some(key), Some(sticky)) = (key, &decision.sticky)
         && decision.choose.by != ChooseBy::First
     {

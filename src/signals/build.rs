@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::examples::{Bank, Judgement};
-use super::keyword::Lexicon;
-use super::learned::{Sides, Vector};
+use super::examples::{ExampleBank, Judgement};
+use super::keyword::KeywordMatcher;
+use super::learned::{HardEasyExamples, Vector};
 use super::structure::Patterns;
 use crate::classify::{Classifier, ClassifyHead, ClassifyHeads, Unknown};
 use crate::policy::{Policy, Signal, SignalId, SignalKind, ToolSpec, Tools};
@@ -27,15 +27,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Detectors {
     pub(super) signals: Vec<Signal>,
     /// What each signal needs beside its own values.
-    pub(super) details: Vec<Detail>,
-    pub(super) lexicons: Vec<Lexicon>,
-    pub(super) banks: BTreeMap<Judgement, Bank>,
+    pub(super) details: Vec<SignalDetail>,
+    pub(super) keywords: Vec<KeywordMatcher>,
+    pub(super) banks: BTreeMap<Judgement, ExampleBank>,
     tools: HashMap<Box<str>, Vector>,
 }
 
 /// What a signal needs beside its own values.
 #[derive(Debug)]
-pub(super) enum Detail {
+pub(super) enum SignalDetail {
     /// Nothing.
     Plain,
     /// Patterns.
@@ -43,7 +43,7 @@ pub(super) enum Detail {
     /// Meanings of examples.
     Examples(Vec<Vector>),
     /// Meanings of examples of two sides.
-    Sides(Sides),
+    HardEasyExamples(HardEasyExamples),
 }
 
 /// Why a policy's signals cannot be read.
@@ -57,6 +57,9 @@ pub enum DetectorError {
         /// Why not.
         source: regex::Error,
     },
+    /// The keywords are too many for an automaton.
+    #[error("the keywords of the signals: {0}")]
+    Keywords(#[from] aho_corasick::BuildError),
     /// The meaning of an example is not known.
     #[error("{user}: an example has no embedding ({}): {example:?}", reason.as_str())]
     Example {
@@ -76,7 +79,7 @@ impl Detectors {
     /// Compiles the patterns and keywords of a policy and embeds its examples; blocks for about as long as the
     /// classifier takes for them, and is called where that holds nobody up.
     pub fn build(policy: &Policy, classifier: &Classifier) -> Result<Self, DetectorError> {
-        let meanings = Meanings::of(policy, classifier)?;
+        let meanings = ExampleEmbeddings::of(policy, classifier)?;
         let details = policy.signals.iter().map(|signal| detail(signal, &meanings));
         let details = details.collect::<Result<_, _>>()?;
         let lists = policy.signals.iter().enumerate().filter_map(|(id, signal)| match &signal.kind {
@@ -85,11 +88,11 @@ impl Detectors {
         });
         let tools = tools(policy).map(|spec| (meant(spec).into(), meanings.get(meant(spec))));
         let tools = tools.collect();
-        let bank = |judgement| (judgement, Bank::new(judgement, |example| meanings.get(example)));
+        let bank = |judgement| (judgement, ExampleBank::new(judgement, |example| meanings.get(example)));
         Ok(Self {
             signals: policy.signals.clone(),
             details,
-            lexicons: Lexicon::all(lists),
+            keywords: KeywordMatcher::all(lists)?,
             banks: judgements(policy).into_iter().map(bank).collect(),
             tools,
         })
@@ -127,18 +130,18 @@ fn meant(spec: &ToolSpec) -> &str {
     if spec.description.trim().is_empty() { &spec.name } else { &spec.description }
 }
 
-fn detail(signal: &Signal, meanings: &Meanings<'_>) -> Result<Detail, DetectorError> {
+fn detail(signal: &Signal, meanings: &ExampleEmbeddings<'_>) -> Result<SignalDetail, DetectorError> {
     let all = |examples: &[String]| examples.iter().map(|example| meanings.get(example)).collect();
     Ok(match &signal.kind {
         SignalKind::Structure { measure, .. } => {
             let failed = |source| DetectorError::Pattern { signal: signal.name.clone(), source };
-            Detail::Patterns(Patterns::of(measure).map_err(failed)?)
+            SignalDetail::Patterns(Patterns::of(measure).map_err(failed)?)
         }
-        SignalKind::Similarity { to, .. } => Detail::Examples(all(to)),
+        SignalKind::Similarity { to, .. } => SignalDetail::Examples(all(to)),
         SignalKind::Complexity { hard, easy, .. } => {
-            Detail::Sides(Sides { hard: all(hard), easy: all(easy) })
+            SignalDetail::HardEasyExamples(HardEasyExamples { hard: all(hard), easy: all(easy) })
         }
-        _ => Detail::Plain,
+        _ => SignalDetail::Plain,
     })
 }
 
@@ -146,9 +149,9 @@ fn detail(signal: &Signal, meanings: &Meanings<'_>) -> Result<Detail, DetectorEr
 type Example<'p> = (Cow<'p, str>, &'p str);
 
 /// The meanings of all examples of a policy.
-struct Meanings<'p>(HashMap<Cow<'p, str>, Vector>);
+struct ExampleEmbeddings<'p>(HashMap<Cow<'p, str>, Vector>);
 
-impl<'p> Meanings<'p> {
+impl<'p> ExampleEmbeddings<'p> {
     fn of(policy: &'p Policy, classifier: &Classifier) -> Result<Self, DetectorError> {
         let examples = examples(policy);
         if examples.is_empty() {

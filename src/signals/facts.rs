@@ -1,11 +1,11 @@
 //! Signals that need no reading of texts: the shape of a conversation, its metadata, and who asks.
 
-use super::reading::{Reading, Why};
+use super::value::{SignalReason, SignalValue};
 use crate::openai::{ChatRequest, MessageCounts};
 use crate::policy::{Feature, MetadataTest, Person};
 
 /// Reads a signal of how much of something a conversation holds.
-pub(super) fn conversation(holds: &MessageCounts, feature: Feature, (min, max): (u64, u64)) -> Reading {
+pub(super) fn conversation(holds: &MessageCounts, feature: Feature, (min, max): (u64, u64)) -> SignalValue {
     let (what, count) = match feature {
         Feature::Messages => ("messages", holds.messages),
         Feature::UserMessages => ("user messages", holds.user_messages),
@@ -18,13 +18,13 @@ pub(super) fn conversation(holds: &MessageCounts, feature: Feature, (min, max): 
         Feature::Turns => ("turns", holds.turns),
     };
     let matches = (min..=max).contains(&u64::from(count));
-    Reading::plain(matches, Why::Measured { what, value: f64::from(count) })
+    SignalValue::plain(matches, SignalReason::Measured { what, value: f64::from(count) })
 }
 
 /// Reads a signal of the body's `metadata`, where only strings, numbers and booleans count as values.
-pub(super) fn metadata(request: &ChatRequest, key: &str, test: &MetadataTest) -> Reading {
+pub(super) fn metadata(request: &ChatRequest, key: &str, test: &MetadataTest) -> SignalValue {
     let value = request.metadata(key);
-    let (matches, why) = match (test, &value) {
+    let (matches, reason) = match (test, &value) {
         (MetadataTest::In(values), Some(value)) => {
             let is_one = values.iter().any(|known| known == value);
             (is_one, if is_one { "one of the values" } else { "another value" })
@@ -33,7 +33,7 @@ pub(super) fn metadata(request: &ChatRequest, key: &str, test: &MetadataTest) ->
         (MetadataTest::Present, value) => (value.is_some(), presence(value.is_some())),
         (MetadataTest::Absent, value) => (value.is_none(), presence(value.is_some())),
     };
-    Reading::plain(matches, Why::Said(why.into()))
+    SignalValue::plain(matches, SignalReason::Text(reason.into()))
 }
 
 fn presence(is_there: bool) -> &'static str {
@@ -47,20 +47,20 @@ pub(super) fn identity(
     users: &[String],
     groups: &[String],
     tenants: &[String],
-) -> Reading {
+) -> SignalValue {
     let Some(person) = person else {
-        return Reading::plain(false, Why::Said("nobody known".into()));
+        return SignalValue::plain(false, SignalReason::Text("nobody known".into()));
     };
-    let why = if !users.is_empty() && !users.contains(&person.user) {
+    let reason = if !users.is_empty() && !users.contains(&person.user) {
         "another user"
     } else if !groups.is_empty() && !person.groups.iter().any(|group| groups.contains(group)) {
         "in other groups"
     } else if !tenants.is_empty() && !person.tenant.as_ref().is_some_and(|tenant| tenants.contains(tenant)) {
         "of another tenant"
     } else {
-        return Reading::plain(true, Why::Said("known".into()));
+        return SignalValue::plain(true, SignalReason::Text("known".into()));
     };
-    Reading::plain(false, Why::Said(why.into()))
+    SignalValue::plain(false, SignalReason::Text(reason.into()))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
         assert!(matches(Feature::Messages, (3, 9)) && matches(Feature::Images, (0, 0)));
         assert!(matches(Feature::Tools, (1, 1)) && matches(Feature::Turns, (1, 1)));
         let reading = conversation(&holds, Feature::ToolMessages, (1, 1));
-        assert_eq!((reading.score, reading.why.to_string().as_str()), (1.0, "tool messages 1"));
+        assert_eq!((reading.score, reading.reason.to_string().as_str()), (1.0, "tool messages 1"));
     }
 
     #[test]
@@ -102,8 +102,8 @@ mod tests {
         assert!(metadata(&gold, "plan", &MetadataTest::Present).matches);
         assert!(metadata(&gold, "deep", &MetadataTest::Absent).matches);
         let absent = metadata(&gold, "other", &one_of(&["x"]));
-        assert_eq!((absent.matches, absent.why.to_string().as_str()), (false, "absent"));
-        let secret = metadata(&gold, "plan", &one_of(&["silver"])).why.to_string();
+        assert_eq!((absent.matches, absent.reason.to_string().as_str()), (false, "absent"));
+        let secret = metadata(&gold, "plan", &one_of(&["silver"])).reason.to_string();
         assert!(!secret.contains("gold"), "{secret}");
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let alice =
             Person { user: "alice".into(), groups: list(&["staff", "ops"]), tenant: Some("acme".into()) };
         let why = |users: &[&str], groups: &[&str], tenants: &[&str]| {
-            identity(Some(&alice), &list(users), &list(groups), &list(tenants)).why.to_string()
+            identity(Some(&alice), &list(users), &list(groups), &list(tenants)).reason.to_string()
         };
         assert_eq!(why(&["alice"], &[], &[]), "known");
         assert_eq!(why(&["bob", "alice"], &["ops"], &["acme"]), "known");

@@ -2,7 +2,7 @@
 //!
 //! Short texts, names and code are told badly, and the score says so: it is the detector's own confidence.
 
-use super::reading::{Reading, Why};
+use super::value::{SignalReason, SignalValue};
 
 /// How much of a text is looked at, in bytes; more makes no language surer.
 const READ: usize = 4096;
@@ -25,17 +25,17 @@ const CODES: [(&str, &str); 70] = [
 ];
 
 /// Reads a signal of languages, by ISO 639-1 or ISO 639-3; Bokmål is also called Norwegian.
-pub(super) fn read(text: &str, any: &[String], least: f32) -> Reading {
+pub(super) fn read(text: &str, any: &[String], least: f32) -> SignalValue {
     let Some(found) = whatlang::detect(&text[..text.floor_char_boundary(READ)]) else {
-        return Reading::plain(false, Why::Said("no language".into()));
+        return SignalValue::plain(false, SignalReason::Text("no language".into()));
     };
     let (long, share) = (found.lang().code(), found.confidence() as f32);
     let code = short(long).unwrap_or(long);
     let is_one = any.iter().any(|wanted| names(wanted, long));
-    Reading {
+    SignalValue {
         score: if is_one { share } else { 0.0 },
         matches: is_one && share >= least,
-        why: Why::Judged { class: code, share },
+        reason: SignalReason::Class { class: code, share },
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         ] {
             for code in [code, other] {
                 let reading = read(text, &any(&["xx", code]), 0.3);
-                assert!(reading.matches, "{code}: {}", reading.why);
+                assert!(reading.matches, "{code}: {}", reading.reason);
             }
             assert!(!read(text, &any(&["xx"]), 0.0).matches);
         }
@@ -97,14 +97,18 @@ mod tests {
     fn what_has_no_letters_has_no_language() {
         for text in ["", "   ", "12345 + 67", "?!", "\u{1F600}"] {
             let reading = read(text, &any(&["en"]), 0.0);
-            assert_eq!((reading.matches, reading.why.to_string().as_str()), (false, "no language"), "{text}");
+            assert_eq!(
+                (reading.matches, reading.reason.to_string().as_str()),
+                (false, "no language"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn an_unsure_language_does_not_match() {
         let reading = read("I am begging pardon", &any(&["en", "tl"]), 1.0);
-        assert!(!reading.matches && reading.score < 1.0, "{}", reading.why);
+        assert!(!reading.matches && reading.score < 1.0, "{}", reading.reason);
     }
 
     proptest! {

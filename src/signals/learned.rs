@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use signalbox_kernels::dot;
 
-use super::examples::Bank;
-use super::reading::{Reading, Why};
+use super::examples::ExampleBank;
+use super::value::{SignalReason, SignalValue};
 use crate::classify::{Findings, Unknown};
 use crate::policy::{Aggregate, Level, PiiKinds, Scope, SignalKind};
 
@@ -16,7 +16,7 @@ pub(super) type Vector = Arc<[f32]>;
 
 /// The meanings of examples of two sides.
 #[derive(Debug)]
-pub(super) struct Sides {
+pub(super) struct HardEasyExamples {
     /// Of hard prompts.
     pub(super) hard: Vec<Vector>,
     /// Of easy ones.
@@ -25,7 +25,7 @@ pub(super) struct Sides {
 
 /// What was found in the texts of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heard<'a> {
+pub(super) struct ClassifierFindings<'a> {
     /// In the prompt.
     pub(super) prompt: &'a Findings,
     /// In the other texts, by their places.
@@ -36,7 +36,7 @@ pub(super) struct Heard<'a> {
     pub(super) follows_answer: bool,
 }
 
-impl<'a> Heard<'a> {
+impl<'a> ClassifierFindings<'a> {
     fn over(self, scope: Scope) -> impl Iterator<Item = &'a Findings> {
         let others = match scope {
             Scope::Prompt => &[],
@@ -53,12 +53,12 @@ impl<'a> Heard<'a> {
 }
 
 /// What several texts hold, as far as it is known. A text without words holds nothing.
-struct Gathered<T> {
+struct PartialFindings<T> {
     known: Vec<T>,
     missing: Option<Unknown>,
 }
 
-impl<'a, T> Gathered<&'a T> {
+impl<'a, T> PartialFindings<&'a T> {
     fn of(found: impl Iterator<Item = Option<&'a Result<T, Unknown>>>) -> Self {
         let mut gathered = Self { known: Vec::new(), missing: None };
         let mut found = found.peekable();
@@ -78,7 +78,7 @@ impl<'a, T> Gathered<&'a T> {
     }
 
     /// What matches is known whatever the rest says; what does not only if nothing is missing.
-    fn settle(&self, reading: Reading) -> Result<Reading, Unknown> {
+    fn settle(&self, reading: SignalValue) -> Result<SignalValue, Unknown> {
         match self.missing {
             Some(unknown) if !reading.matches => Err(unknown),
             _ => Ok(reading),
@@ -87,33 +87,37 @@ impl<'a, T> Gathered<&'a T> {
 }
 
 /// Reads a signal of attacks: the highest risk of all texts.
-pub(super) fn jailbreak(heard: Heard<'_>, scope: Scope, least: Option<f32>) -> Result<Reading, Unknown> {
-    let risks = Gathered::of(heard.over(scope).map(|found| found.jailbreak.as_ref()));
+pub(super) fn jailbreak(
+    findings: ClassifierFindings<'_>,
+    scope: Scope,
+    least: Option<f32>,
+) -> Result<SignalValue, Unknown> {
+    let risks = PartialFindings::of(findings.over(scope).map(|found| found.jailbreak.as_ref()));
     let worst = risks.known.iter().max_by(|a, b| a.score.total_cmp(&b.score));
     let highest = worst.map_or(0.0, |risk| risk.score);
     let matches = worst.is_some_and(|risk| highest >= least.unwrap_or(risk.threshold));
-    let why = Why::Measured { what: "risk", value: f64::from(highest) };
-    risks.settle(Reading { score: highest, matches, why })
+    let reason = SignalReason::Measured { what: "risk", value: f64::from(highest) };
+    risks.settle(SignalValue { score: highest, matches, reason })
 }
 
 /// Reads a signal of personal data: the surest piece of a kind that counts.
 pub(super) fn pii(
-    heard: Heard<'_>,
+    findings: ClassifierFindings<'_>,
     kinds: &PiiKinds,
     scope: Scope,
     least: Option<f32>,
-) -> Result<Reading, Unknown> {
-    let found = Gathered::of(heard.over(scope).map(|found| found.pii.as_ref()));
+) -> Result<SignalValue, Unknown> {
+    let found = PartialFindings::of(findings.over(scope).map(|found| found.pii.as_ref()));
     let entities = found.known.iter().flat_map(|entities| entities.iter());
     let surest = entities
         .filter(|entity| kinds.holds(&entity.kind))
         .max_by(|a, b| a.confidence.total_cmp(&b.confidence));
     let reading = match surest {
-        None => Reading::plain(false, Why::Said("none that counts".into())),
+        None => SignalValue::plain(false, SignalReason::Text("none that counts".into())),
         Some(entity) => {
             let (label, confidence) = (Arc::clone(&entity.kind), entity.confidence);
             // The classifier itself leaves out what is below its threshold.
-            Reading::scored(confidence, least.unwrap_or(0.0), Why::About { label, confidence })
+            SignalValue::scored(confidence, least.unwrap_or(0.0), SignalReason::Label { label, confidence })
         }
     };
     found.settle(reading)
@@ -129,7 +133,12 @@ fn greatest(of: &[f32], examples: &[Vector]) -> f32 {
 }
 
 /// Reads a signal of likeness to examples, of which there is at least one.
-pub(super) fn similarity(prompt: &[f32], examples: &[Vector], aggregate: Aggregate, least: f32) -> Reading {
+pub(super) fn similarity(
+    prompt: &[f32],
+    examples: &[Vector],
+    aggregate: Aggregate,
+    least: f32,
+) -> SignalValue {
     let (what, cosine) = match aggregate {
         // Whether one is enough and whether the greatest is enough is the same.
         Aggregate::Max | Aggregate::Any => ("greatest cosine", greatest(prompt, examples)),
@@ -138,11 +147,11 @@ pub(super) fn similarity(prompt: &[f32], examples: &[Vector], aggregate: Aggrega
             ("mean cosine", sum / examples.len().max(1) as f32)
         }
     };
-    Reading::scored(cosine, least, Why::Measured { what, value: f64::from(cosine) })
+    SignalValue::scored(cosine, least, SignalReason::Measured { what, value: f64::from(cosine) })
 }
 
 /// Reads a signal of how hard a prompt is: by how much the most alike hard example is more alike than the easy one.
-pub(super) fn complexity(prompt: &[f32], sides: &Sides, margin: f32, level: Level) -> Reading {
+pub(super) fn complexity(prompt: &[f32], sides: &HardEasyExamples, margin: f32, level: Level) -> SignalValue {
     let lead = greatest(prompt, &sides.hard) - greatest(prompt, &sides.easy);
     let (matches, score) = match level {
         Level::Hard => (lead > margin, 0.5 + 0.5 * lead.abs().min(1.0)),
@@ -150,29 +159,41 @@ pub(super) fn complexity(prompt: &[f32], sides: &Sides, margin: f32, level: Leve
         // The nearer to the middle, the surer.
         Level::Medium => (lead.abs() <= margin, 1.0 - 0.5 * lead.abs() / margin.max(f32::MIN_POSITIVE)),
     };
-    let why = Why::Measured { what: "lead of hard over easy", value: f64::from(lead) };
-    Reading { score: if matches { score.clamp(0.0, 1.0) } else { 0.0 }, matches, why }
+    let reason = SignalReason::Measured { what: "lead of hard over easy", value: f64::from(lead) };
+    SignalValue { score: if matches { score.clamp(0.0, 1.0) } else { 0.0 }, matches, reason }
 }
 
 /// Reads a signal that is judged by examples; of what users say of an answer only where there is one.
-pub(super) fn judged(heard: Heard<'_>, bank: &Bank, kind: &SignalKind) -> Result<Reading, Unknown> {
-    if matches!(kind, SignalKind::Feedback { .. }) && !heard.follows_answer {
-        return Ok(Reading::plain(false, Why::Said("no answer before".into())));
+pub(super) fn judged(
+    findings: ClassifierFindings<'_>,
+    bank: &ExampleBank,
+    kind: &SignalKind,
+) -> Result<SignalValue, Unknown> {
+    if matches!(kind, SignalKind::Feedback { .. }) && !findings.follows_answer {
+        return Ok(SignalValue::plain(false, SignalReason::Text("no answer before".into())));
     }
-    bank.read(heard.meaning()?, kind).ok_or(Unknown::Unsupported)
+    bank.read(findings.meaning()?, kind).ok_or(Unknown::Unsupported)
 }
 
 /// Reads a signal of questions that are asked again: the greatest likeness to one of the last messages of the user.
-pub(super) fn reask(heard: Heard<'_>, least: f32, lookback: u8) -> Result<Reading, Unknown> {
-    let places = &heard.earlier[..heard.earlier.len().min(usize::from(lookback))];
+pub(super) fn reask(
+    findings: ClassifierFindings<'_>,
+    least: f32,
+    lookback: u8,
+) -> Result<SignalValue, Unknown> {
+    let places = &findings.earlier[..findings.earlier.len().min(usize::from(lookback))];
     if places.is_empty() {
-        return Ok(Reading::plain(false, Why::Said("nothing before".into())));
+        return Ok(SignalValue::plain(false, SignalReason::Text("nothing before".into())));
     }
-    let prompt = heard.meaning()?;
-    let findings = heard.others.iter().filter(|(place, _)| places.contains(place));
-    let before = Gathered::of(findings.map(|(_, found)| found.embedding.as_ref()));
+    let prompt = findings.meaning()?;
+    let findings = findings.others.iter().filter(|(place, _)| places.contains(place));
+    let before = PartialFindings::of(findings.map(|(_, found)| found.embedding.as_ref()));
     let most = before.known.iter().map(|known| cosine(prompt, known)).fold(0.0, f32::max);
-    before.settle(Reading::scored(most, least, Why::Measured { what: "cosine", value: f64::from(most) }))
+    before.settle(SignalValue::scored(
+        most,
+        least,
+        SignalReason::Measured { what: "cosine", value: f64::from(most) },
+    ))
 }
 
 #[cfg(test)]
@@ -203,17 +224,21 @@ mod tests {
         Findings { embedding: Some(Ok(vector.into())), ..Findings::default() }
     }
 
-    fn heard<'a>(prompt: &'a Findings, others: &'a [(usize, Findings)], earlier: &'a [usize]) -> Heard<'a> {
-        Heard { prompt, others, earlier, follows_answer: true }
+    fn findings<'a>(
+        prompt: &'a Findings,
+        others: &'a [(usize, Findings)],
+        earlier: &'a [usize],
+    ) -> ClassifierFindings<'a> {
+        ClassifierFindings { prompt, others, earlier, follows_answer: true }
     }
 
     #[test]
     fn the_worst_text_of_the_scope_counts() {
         let (prompt, others) = (risk(0.1), [(0, risk(0.9)), (1, risk(0.3))]);
-        let read = |scope, least| jailbreak(heard(&prompt, &others, &[]), scope, least).unwrap();
+        let read = |scope, least| jailbreak(findings(&prompt, &others, &[]), scope, least).unwrap();
         assert_eq!((read(Scope::Prompt, None).matches, read(Scope::Prompt, None).score), (false, 0.1));
         let all = read(Scope::Conversation, None);
-        assert_eq!((all.matches, all.score, all.why.to_string().as_str()), (true, 0.9, "risk 0.9000"));
+        assert_eq!((all.matches, all.score, all.reason.to_string().as_str()), (true, 0.9, "risk 0.9000"));
         assert!(read(Scope::Prompt, Some(0.1)).matches && !read(Scope::Conversation, Some(0.95)).matches);
     }
 
@@ -221,14 +246,14 @@ mod tests {
     fn an_attack_is_known_whatever_is_missing_but_its_absence_is_not() {
         let missing = [(0, no_risk(Unknown::TooLong)), (1, no_risk(Unknown::Late))];
         let (bad, good) = (risk(0.9), risk(0.2));
-        assert!(jailbreak(heard(&bad, &missing, &[]), Scope::Conversation, None).unwrap().matches);
-        let unknown = jailbreak(heard(&good, &missing, &[]), Scope::Conversation, None);
+        assert!(jailbreak(findings(&bad, &missing, &[]), Scope::Conversation, None).unwrap().matches);
+        let unknown = jailbreak(findings(&good, &missing, &[]), Scope::Conversation, None);
         assert_eq!(unknown, Err(Unknown::TooLong));
-        assert!(!jailbreak(heard(&good, &missing, &[]), Scope::Prompt, None).unwrap().matches);
+        assert!(!jailbreak(findings(&good, &missing, &[]), Scope::Prompt, None).unwrap().matches);
         let empty = no_risk(Unknown::Empty);
-        assert!(!jailbreak(heard(&empty, &[], &[]), Scope::Prompt, None).unwrap().matches);
+        assert!(!jailbreak(findings(&empty, &[], &[]), Scope::Prompt, None).unwrap().matches);
         let unasked = Findings::default();
-        let unknown = jailbreak(heard(&unasked, &[], &[]), Scope::Prompt, None);
+        let unknown = jailbreak(findings(&unasked, &[], &[]), Scope::Prompt, None);
         assert_eq!(unknown, Err(Unknown::Unsupported));
     }
 
@@ -236,9 +261,9 @@ mod tests {
     fn only_kinds_that_count_are_personal_data() {
         let prompt = data(&[("PERSON", 0.95), ("EMAIL_ADDRESS", 0.7)]);
         let read =
-            |kinds: &PiiKinds, least| pii(heard(&prompt, &[], &[]), kinds, Scope::Prompt, least).unwrap();
+            |kinds: &PiiKinds, least| pii(findings(&prompt, &[], &[]), kinds, Scope::Prompt, least).unwrap();
         let all = read(&PiiKinds::default(), None);
-        assert_eq!((all.score, all.why.to_string().as_str()), (0.95, "PERSON 0.9500"));
+        assert_eq!((all.score, all.reason.to_string().as_str()), (0.95, "PERSON 0.9500"));
         let no_persons = PiiKinds { except: vec!["PERSON".into()], ..PiiKinds::default() };
         assert_eq!((read(&no_persons, None).score, read(&no_persons, Some(0.8)).matches), (0.7, false));
         let only_ibans = PiiKinds { only: vec!["IBAN_CODE".into()], ..PiiKinds::default() };
@@ -259,7 +284,8 @@ mod tests {
 
     #[test]
     fn a_prompt_is_hard_easy_or_neither() {
-        let sides = Sides { hard: vec![Vector::from([1.0, 0.0])], easy: vec![Vector::from([0.0, 1.0])] };
+        let sides =
+            HardEasyExamples { hard: vec![Vector::from([1.0, 0.0])], easy: vec![Vector::from([0.0, 1.0])] };
         let read = |prompt: [f32; 2], level| complexity(&prompt, &sides, 0.3, level);
         assert!(read([0.8, 0.6], Level::Medium).matches);
         assert!(read([1.0, 0.0], Level::Hard).matches && read([0.0, 1.0], Level::Easy).matches);
@@ -273,13 +299,13 @@ mod tests {
     fn a_question_is_asked_again_if_one_of_the_last_was_like_it() {
         let prompt = meaning(&[1.0, 0.0]);
         let others = [(4, meaning(&[0.0, 1.0])), (2, meaning(&[0.9, 0.1])), (0, meaning(&[1.0, 0.0]))];
-        let read = |earlier: &[usize], lookback| reask(heard(&prompt, &others, earlier), 0.85, lookback);
+        let read = |earlier: &[usize], lookback| reask(findings(&prompt, &others, earlier), 0.85, lookback);
         assert!(read(&[4, 2, 0], 2).unwrap().matches);
         assert!(!read(&[4, 2, 0], 1).unwrap().matches);
-        assert_eq!(read(&[], 3).unwrap().why.to_string(), "nothing before");
+        assert_eq!(read(&[], 3).unwrap().reason.to_string(), "nothing before");
         let late = Findings { embedding: Some(Err(Unknown::Late)), ..Findings::default() };
-        let unknown = reask(heard(&prompt, &[(0, late.clone())], &[0]), 0.85, 1);
+        let unknown = reask(findings(&prompt, &[(0, late.clone())], &[0]), 0.85, 1);
         assert_eq!(unknown, Err(Unknown::Late));
-        assert_eq!(reask(heard(&late, &others, &[4]), 0.85, 1), Err(Unknown::Late));
+        assert_eq!(reask(findings(&late, &others, &[4]), 0.85, 1), Err(Unknown::Late));
     }
 }

@@ -7,20 +7,20 @@
 
 use std::cell::OnceCell;
 
-use super::reading::{Reading, Why};
+use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 
 /// How much of a request is cut into tokens, in bytes.
 pub(super) const COUNTED: usize = 4 * 1024;
 
 /// The length of a request's texts; counted once, and only if it must be.
-pub(super) struct Length<'t> {
+pub(super) struct TokenCount<'t> {
     texts: Vec<&'t str>,
     bytes: usize,
     tokens: OnceCell<Option<u64>>,
 }
 
-impl<'t> Length<'t> {
+impl<'t> TokenCount<'t> {
     /// Takes the texts.
     pub(super) fn of(texts: impl Iterator<Item = &'t str>) -> Self {
         let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
@@ -32,16 +32,16 @@ impl<'t> Length<'t> {
         &self,
         (min, max): (u64, u64),
         count: impl Fn(&str) -> Option<usize>,
-    ) -> Result<Reading, Unknown> {
+    ) -> Result<SignalValue, Unknown> {
         let bytes = self.bytes as u64;
         if bytes < min || (min == 0 && bytes <= max) {
-            let why = Why::Measured { what: "tokens at most", value: bytes as f64 };
-            return Ok(Reading::plain(bytes >= min, why));
+            let reason = SignalReason::Measured { what: "tokens at most", value: bytes as f64 };
+            return Ok(SignalValue::plain(bytes >= min, reason));
         }
         let tokens = self.tokens.get_or_init(|| self.count(count)).ok_or(Unknown::Failed)?;
         let what = if self.bytes <= COUNTED { "tokens" } else { "tokens, about" };
-        let why = Why::Measured { what, value: tokens as f64 };
-        Ok(Reading::plain((min..=max).contains(&tokens), why))
+        let reason = SignalReason::Measured { what, value: tokens as f64 };
+        Ok(SignalValue::plain((min..=max).contains(&tokens), reason))
     }
 
     /// Counts the tokens of all texts, or of the same share of each if they are long.
@@ -66,21 +66,21 @@ mod tests {
         text.split_whitespace().count()
     }
 
-    fn read(texts: &[&str], bounds: (u64, u64)) -> Reading {
-        Length::of(texts.iter().copied()).read(bounds, |text| Some(words(text))).unwrap()
+    fn read(texts: &[&str], bounds: (u64, u64)) -> SignalValue {
+        TokenCount::of(texts.iter().copied()).read(bounds, |text| Some(words(text))).unwrap()
     }
 
     #[test]
     fn what_is_short_is_counted_whole() {
         let matches = |bounds| read(&["one two", "", "drei vier fünf"], bounds).matches;
         assert!(matches((5, 5)) && !matches((6, u64::MAX)) && !matches((0, 4)));
-        assert_eq!(read(&["one two", "drei"], (1, 9)).why.to_string(), "tokens 3");
+        assert_eq!(read(&["one two", "drei"], (1, 9)).reason.to_string(), "tokens 3");
     }
 
     #[test]
     fn of_what_is_long_a_part_of_every_text_is_counted_once() {
         let (long, short) = ("äb ".repeat(100_000), "word ".repeat(1000));
-        let length = Length::of([long.as_str(), short.as_str()].into_iter());
+        let length = TokenCount::of([long.as_str(), short.as_str()].into_iter());
         let counted = Cell::new(0);
         let count = |text: &str| {
             counted.set(counted.get() + text.len());
@@ -88,8 +88,8 @@ mod tests {
         };
         for bounds in [(100_000, 102_000), (1, 100_000)] {
             let reading = length.read(bounds, count).unwrap();
-            assert_eq!(reading.matches, bounds.0 > 1, "{}", reading.why);
-            assert!(reading.why.to_string().starts_with("tokens, about 10"));
+            assert_eq!(reading.matches, bounds.0 > 1, "{}", reading.reason);
+            assert!(reading.reason.to_string().starts_with("tokens, about 10"));
         }
         assert!((1..=COUNTED + 8).contains(&counted.get()), "{}", counted.get());
     }
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn nothing_is_counted_where_the_bytes_tell() {
         let uncounted = |bounds| {
-            let length = Length::of(["four"].into_iter());
-            length.read(bounds, |_| None).map(|reading| (reading.matches, reading.why.to_string()))
+            let length = TokenCount::of(["four"].into_iter());
+            length.read(bounds, |_| None).map(|reading| (reading.matches, reading.reason.to_string()))
         };
         assert_eq!(uncounted((5, 9)), Ok((false, "tokens at most 4".to_owned())));
         assert_eq!(uncounted((0, 4)), Ok((true, "tokens at most 4".to_owned())));

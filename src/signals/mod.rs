@@ -1,8 +1,8 @@
 //! What is known about a request: one value for each signal of the policy that somebody needs.
 //!
-//! Owns how a signal is told from what the classifier found and from the request itself. [`Wanted`] says what is
+//! Owns how a signal is told from what the classifier found and from the request itself. [`Requirements`] says what is
 //! needed, [`Detectors`] hold what is compiled and embedded once for a policy, and [`Detectors::read`] gives what is
-//! [`Known`]. Refuses to know what follows from it.
+//! [`SignalEvaluation`]. Refuses to know what follows from it.
 
 mod build;
 mod examples;
@@ -12,13 +12,13 @@ mod language;
 mod learned;
 mod length;
 mod read;
-mod reading;
+mod requirements;
 mod structure;
 #[cfg(test)]
 mod tests;
-mod wanted;
+mod value;
 
 pub use build::{DetectorError, Detectors};
-pub use read::{Asked, Known};
-pub use reading::{Named, Reading, Signals, Told, Why};
-pub use wanted::{Audience, Wanted};
+pub use read::{SignalEvaluation, SignalQuery};
+pub use requirements::{Audience, Requirements};
+pub use value::{NamedSignals, SignalReason, SignalResult, SignalValue, Signals};

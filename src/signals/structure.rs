@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 
-use super::reading::{Reading, Why};
+use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::policy::{MAX_PATTERN_BYTES, Measure};
 
@@ -48,7 +48,7 @@ impl Patterns {
         text: &str,
         (min_milli, max_milli): (u64, u64),
         deadline: Instant,
-    ) -> Result<Reading, Unknown> {
+    ) -> Result<SignalValue, Unknown> {
         let (what, milli) = match self {
             Self::Count(pattern) => ("matches", count(pattern, text, deadline)?.saturating_mul(1000)),
             Self::Density(pattern) => {
@@ -58,8 +58,8 @@ impl Patterns {
             }
             Self::Sequence(patterns) => ("sequences", rounds(patterns, text, deadline)?.saturating_mul(1000)),
         };
-        let why = Why::Measured { what, value: milli as f64 / 1000.0 };
-        Ok(Reading::plain((min_milli..=max_milli).contains(&milli), why))
+        let reason = SignalReason::Measured { what, value: milli as f64 / 1000.0 };
+        Ok(SignalValue::plain((min_milli..=max_milli).contains(&milli), reason))
     }
 }
 
@@ -116,8 +116,8 @@ mod tests {
     /// Measures in thousandths.
     fn milli(measure: &Measure, text: &str) -> u64 {
         let patterns = Patterns::of(measure).unwrap();
-        match patterns.read(text, (0, u64::MAX), soon()).unwrap().why {
-            Why::Measured { value, .. } => (value * 1000.0).round() as u64,
+        match patterns.read(text, (0, u64::MAX), soon()).unwrap().reason {
+            SignalReason::Measured { value, .. } => (value * 1000.0).round() as u64,
             other => panic!("{other}"),
         }
     }

@@ -53,28 +53,28 @@ impl Reader {
         Self { policy, detectors }
     }
 
-    async fn known(&self, request: &ChatRequest, wanted: &Wanted) -> Known {
+    async fn known(&self, request: &ChatRequest, requirements: &Requirements) -> SignalEvaluation {
         let deadline = Instant::now() + Duration::from_secs(60);
         let alice = Person { user: "alice".into(), ..Person::default() };
-        let asked = Asked { request, person: Some(&alice), wanted, deadline };
-        on_any_thread(self.detectors.read(asked, &CLASSIFIER)).await
+        let query = SignalQuery { request, person: Some(&alice), requirements, deadline };
+        on_any_thread(self.detectors.read(query, &CLASSIFIER)).await
     }
 
-    async fn all(&self, request: &ChatRequest) -> Known {
-        self.known(request, &Wanted::everything(&self.policy)).await
+    async fn all(&self, request: &ChatRequest) -> SignalEvaluation {
+        self.known(request, &Requirements::all(&self.policy)).await
     }
 
     fn id(&self, name: &str) -> SignalId {
         SignalId(self.policy.signals.iter().position(|signal| signal.name == name).unwrap())
     }
 
-    fn reading(&self, known: &Known, name: &str) -> Reading {
-        known.signals.get(self.id(name)).unwrap().reading.clone().unwrap()
+    fn reading(&self, known: &SignalEvaluation, name: &str) -> SignalValue {
+        known.signals.get(self.id(name)).unwrap().value.clone().unwrap()
     }
 
     async fn matches(&self, request: &ChatRequest, name: &str) -> bool {
-        let wanted = Wanted::nothing().and_signal(&self.policy, self.id(name));
-        self.reading(&self.known(request, &wanted).await, name).matches
+        let requirements = Requirements::none().and_signal(&self.policy, self.id(name));
+        self.reading(&self.known(request, &requirements).await, name).matches
     }
 }
 
@@ -86,7 +86,7 @@ async fn signals_that_need_no_classifier_do_not_call_it() {
          \x20 asks: {structure: {count: '\\?', min: 2}}\n  turns: {conversation: {feature: turns, min: 2}}\n\
          \x20 gold: {metadata: {key: plan, in: [gold]}}\n  alice: {identity: {users: [alice]}}\n",
     );
-    let request = chat(&["Hello there.", "Hi!", "Why? Where is my refund?"]);
+    let request = chat(&["Hello there.", "Hi!", "SignalReason? Where is my refund?"]);
     let known = reader.all(&request).await;
     assert_eq!((&known.prompt, known.others.len(), known.cost.windows), (&None, 0, 0));
     let expected = [
@@ -101,7 +101,7 @@ async fn signals_that_need_no_classifier_do_not_call_it() {
     ];
     for (name, score) in expected {
         let reading = reader.reading(&known, name);
-        assert_eq!((reading.score, reading.matches), (score, score > 0.0), "{name}: {}", reading.why);
+        assert_eq!((reading.score, reading.matches), (score, score > 0.0), "{name}: {}", reading.reason);
     }
     assert_eq!(known.signals.iter().count(), expected.len());
 }
@@ -109,11 +109,11 @@ async fn signals_that_need_no_classifier_do_not_call_it() {
 #[tokio::test]
 async fn only_what_is_wanted_is_read() {
     let reader = Reader::new("  a: {keyword: {any: [x]}}\n  b: {keyword: {any: [x]}}\n  c: {reask: {}}\n");
-    let wanted = Wanted::nothing().and_signal(&reader.policy, SignalId(1));
-    let known = reader.known(&chat(&["x"]), &wanted).await;
+    let requirements = Requirements::none().and_signal(&reader.policy, SignalId(1));
+    let known = reader.known(&chat(&["x"]), &requirements).await;
     assert_eq!(known.signals.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1]);
     assert_eq!(known.prompt_at, None);
-    let nothing = reader.known(&chat(&["x"]), &Wanted::nothing()).await;
+    let nothing = reader.known(&chat(&["x"]), &Requirements::none()).await;
     assert_eq!((nothing.signals.iter().count(), nothing.prompt), (0, None));
 }
 
@@ -147,7 +147,7 @@ async fn the_whole_conversation_is_read_where_the_scope_says_so() {
     let entities = known.others[1].1.pii.as_ref().unwrap().as_ref().unwrap();
     assert_eq!(&*entities[0].kind, "EMAIL_ADDRESS");
     let pii = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
-    let guard = Wanted::nothing().and_questions(pii, crate::policy::Scope::Conversation);
+    let guard = Requirements::none().and_questions(pii, crate::policy::Scope::Conversation);
     let known = reader.known(&request, &guard).await;
     assert_eq!((known.signals.iter().count(), known.others.len(), known.prompt_at), (0, 2, Some(2)));
 }
@@ -190,17 +190,22 @@ async fn what_the_classifier_cannot_say_is_unknown_and_the_rest_is_not() {
         "  stem: {domain: {any: [math]}}\n  like: {similarity: {to: [x], min_score: 0.5}}\n  words: {keyword: {any: [x]}}\n\
          \x20 attack: {jailbreak: {}}\n",
     );
-    let wanted = Wanted::everything(&reader.policy);
+    let requirements = Requirements::all(&reader.policy);
     let request = chat(&["x marks the spot, and this is new to the cache"]);
-    let asked = Asked { request: &request, person: None, wanted: &wanted, deadline: Instant::now() };
-    let known = reader.detectors.read(asked, &CLASSIFIER).await;
+    let query = SignalQuery {
+        request: &request,
+        person: None,
+        requirements: &requirements,
+        deadline: Instant::now(),
+    };
+    let known = reader.detectors.read(query, &CLASSIFIER).await;
     for name in ["stem", "like", "attack"] {
-        let told = known.signals.get(reader.id(name)).unwrap();
-        assert_eq!(told.reading, Err(Unknown::Late), "{name}");
+        let result = known.signals.get(reader.id(name)).unwrap();
+        assert_eq!(result.value, Err(Unknown::Late), "{name}");
     }
     assert!(reader.reading(&known, "words").matches);
     let empty = reader.all(&chat(&["  "])).await;
-    assert_eq!(empty.signals.get(reader.id("stem")).unwrap().reading, Err(Unknown::Empty));
+    assert_eq!(empty.signals.get(reader.id("stem")).unwrap().value, Err(Unknown::Empty));
     assert!(!reader.reading(&empty, "attack").matches, "no words are no attack");
 }
 
@@ -253,8 +258,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let known = runtime.block_on(READER.all(&request));
         prop_assert_eq!(known.signals.iter().count(), 7);
-        for (_, told) in known.signals.iter() {
-            let reading = told.reading.as_ref().unwrap();
+        for (_, result) in known.signals.iter() {
+            let reading = result.value.as_ref().unwrap();
             prop_assert!((0.0..=1.0).contains(&reading.score));
         }
     }

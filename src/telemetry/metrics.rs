@@ -2,6 +2,7 @@
 //!
 //! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
 
+mod cache;
 mod classifier;
 mod families;
 mod requests;
@@ -9,6 +10,7 @@ mod requests;
 use super::facts::AccessRecord;
 use crate::classify::Findings;
 use crate::snapshot::Snapshot;
+use cache::CacheMetrics;
 use classifier::ClassifierMetrics;
 use families::Families;
 use prometheus::{Encoder, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
@@ -26,6 +28,7 @@ pub struct Metrics {
     registry: Registry,
     requests: RequestMetrics,
     shadows: ShadowMetrics,
+    cache: CacheMetrics,
     classifier: ClassifierMetrics,
     upstream: UpstreamMetrics,
     state: StateGauges,
@@ -61,6 +64,7 @@ impl Metrics {
         let metrics = Self {
             requests: RequestMetrics::new(&families),
             shadows: ShadowMetrics::new(&families),
+            cache: CacheMetrics::new(&families),
             classifier: ClassifierMetrics::new(&families),
             upstream: UpstreamMetrics::new(&families),
             state: StateGauges::new(&families),
@@ -113,6 +117,7 @@ impl Metrics {
         self.state.buffered_bytes.set(signed(buffered_bytes));
         self.state.classifier_queue.set(signed(snapshot.classifier.queued()));
         self.classifier.follow(&snapshot.classifier);
+        self.cache.follow(snapshot.cache.as_ref());
         self.state.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
         let now = Instant::now();
         self.upstream.in_flight.reset();

@@ -62,6 +62,8 @@ async fn an_equal_request_has_the_same_answer_whole_or_as_a_stream() {
     let line = gateway.line(stream.header("x-request-id")).await;
     assert_eq!((&line["cache"], &line["response_path"]), (&json!("hit"), &json!("cache")), "{line}");
     gateway.counts("signalbox_cache_requests_total", &["result=\"hit\""], 2.0).await;
+    gateway.counts("signalbox_cache_entries", &[], 1.0).await;
+    gateway.counts("signalbox_cache_stores_total", &["result=\"stored\""], 1.0).await;
 }
 
 #[tokio::test]

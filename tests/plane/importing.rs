@@ -75,7 +75,7 @@ fn what_is_no_configuration_ends_with_2() {
 }
 
 fn policy(folder: &Path, files: &[&str]) -> Policy {
-    let sources: Vec<Source> = files
+    let sources: Vec<ImportSource> = files
         .iter()
         .map(|file| ImportSource {
             name: (*file).to_owned(),
@@ -96,7 +96,7 @@ fn model(policy: &Policy, domain: &str) -> String {
         latency: Duration::ZERO,
     };
     let domain = Ok(label);
-    let settled = settle(policy, "auto", &Signals::of_domain(policy, &domain), Some(&domain)).unwrap();
+    let settled = settle(policy, "auto", &Signals::from_domain(policy, &domain), Some(&domain)).unwrap();
     settled.story.model(policy).unwrap().name.clone()
 }
 

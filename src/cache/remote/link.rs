@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -11,35 +11,37 @@ use redis::{
     Client, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult, ServerErrorKind,
 };
 
-use crate::cache::entry::Moment;
-use crate::cache::spec::CacheError;
-use crate::cache::tally::Tally;
+use crate::cache::counters::CacheCounters;
+use crate::cache::entry::UnixMillis;
+use crate::cache::error::CacheError;
 use crate::policy::Secret;
 
 /// How long a server is left alone after it failed, so that not every request waits for it.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection to one server, shared by all requests.
-pub(super) struct Link {
+pub(in crate::cache) struct RedisLink {
     client: Client,
     timeout: Duration,
+    counters: Arc<CacheCounters>,
     connection: Mutex<Option<ConnectionManager>>,
     /// Until when the server is left alone, in milliseconds of the calendar.
     paused_until: AtomicU64,
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for RedisLink {
     /// The client knows the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("RedisLink").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
-impl Link {
-    pub(super) fn new(
+impl RedisLink {
+    pub(in crate::cache) fn new(
         address: &str,
         password: Option<&Secret>,
         timeout: Duration,
+        counters: Arc<CacheCounters>,
     ) -> Result<Self, CacheError> {
         let info = address.into_connection_info().map_err(|_| CacheError::Address)?;
         if info.redis_settings().password().is_some() {
@@ -53,36 +55,29 @@ impl Link {
             settings = settings.set_password(password.expose());
         }
         let client = Client::open(info.set_redis_settings(settings)).map_err(|_| CacheError::Address)?;
-        Ok(Self { client, timeout, connection: Mutex::default(), paused_until: AtomicU64::new(0) })
+        let (connection, paused_until) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { client, timeout, counters, connection, paused_until })
     }
 
-    /// Runs commands in one round trip. `None` where the server failed, which is counted, or is left alone; without a
-    /// time it is asked in any case.
-    pub(super) async fn run<T: FromRedisValue>(
-        &self,
-        pipe: &Pipeline,
-        now: Option<Moment>,
-        tally: &Tally,
-    ) -> Option<T> {
-        if now.is_some_and(|now| now.0 < self.paused_until.load(Ordering::Relaxed)) {
+    /// Runs commands in one round trip. `None` where the server failed, which is counted, or is left alone for now.
+    pub(super) async fn run<T: FromRedisValue>(&self, pipe: &Pipeline, now: UnixMillis) -> Option<T> {
+        if now.0 < self.paused_until.load(Ordering::Relaxed) {
             return None;
         }
         let answered = tokio::time::timeout(self.timeout, self.query(pipe)).await;
         let reason = match answered {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) if is_refusal(&error) => Reason::Refused,
-            Ok(Err(error)) if error.kind() == ErrorKind::AuthenticationFailed => Reason::Password,
-            Ok(Err(_)) => Reason::Failed,
-            Err(_) => Reason::Late,
+            Ok(Err(error)) if is_refusal(&error) => LinkFailure::Refused,
+            Ok(Err(error)) if error.kind() == ErrorKind::AuthenticationFailed => LinkFailure::Password,
+            Ok(Err(_)) => LinkFailure::Failed,
+            Err(_) => LinkFailure::Late,
         };
-        tally.error();
+        self.counters.store_errors.add(1);
         tracing::warn!(?reason, "the cache's server gave no answer");
-        if !matches!(reason, Reason::Refused) {
+        if !matches!(reason, LinkFailure::Refused) {
             // A connection that could not be made stays so; the next one is new.
             self.connection().take();
-            if let Some(now) = now {
-                self.paused_until.store(now.after(PAUSE).0, Ordering::Relaxed);
-            }
+            self.paused_until.store(now.after(PAUSE).0, Ordering::Relaxed);
         }
         None
     }
@@ -113,7 +108,7 @@ impl Link {
 
 /// Why there is no answer, for the log; the library's own words may name what was asked.
 #[derive(Debug, Clone, Copy)]
-enum Reason {
+enum LinkFailure {
     Late,
     Failed,
     Refused,

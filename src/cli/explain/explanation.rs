@@ -8,7 +8,7 @@ use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, Risk,
 use crate::decide::trace;
 use crate::policy::{self, Policy};
 use crate::route::{Answer, Notice, Planned, Story};
-use crate::signals::{Audience, Told};
+use crate::signals::{Audience, SignalResult};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -234,16 +234,16 @@ fn noticed(notice: &Notice) -> String {
 }
 
 impl ExplainedSignal {
-    fn new(signal: &policy::Signal, told: &Told) -> Self {
+    fn new(signal: &policy::Signal, told: &SignalResult) -> Self {
         let (name, kind) = (signal.name.clone(), signal.kind.as_str());
         let took_us = told.took.as_secs_f64() * 1e6;
-        match &told.reading {
+        match &told.value {
             Ok(reading) => Self {
                 name,
                 kind,
                 matches: reading.matches,
                 score: Some(reading.score),
-                why: reading.why.to_string(),
+                why: reading.reason.to_string(),
                 took_us,
             },
             Err(unknown) => {

@@ -189,7 +189,7 @@ fn routing(
         return Ok(without(default, "low_confidence_general"));
     }
     let domain = Ok(label.clone());
-    match settle(policy, asked, &Signals::of_domain(policy, &domain), Some(&domain)) {
+    match settle(policy, asked, &Signals::from_domain(policy, &domain), Some(&domain)) {
         Ok(settled) => {
             let story = settled.story;
             let word = story.decision.clone().unwrap_or_else(|| story.reason.as_str().to_owned());
@@ -204,7 +204,7 @@ fn routing(
 }
 
 fn tried(policy: &Policy, label: &Label) -> Vec<Tried> {
-    let signals = Signals::of_domain(policy, &Ok(label.clone()));
+    let signals = Signals::from_domain(policy, &Ok(label.clone()));
     let steps = trace(policy, &policy.recipes[0], Audience::Open, &signals).map(|step| Tried {
         decision: step.decision.name.clone(),
         matched: step.matched(),

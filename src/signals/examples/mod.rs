@@ -16,7 +16,7 @@ mod tests;
 use std::borrow::Cow;
 
 use super::learned::{Vector, cosine};
-use super::reading::{Reading, Why};
+use super::value::{SignalReason, SignalValue};
 use crate::policy::{Feedback, Modality, SignalKind};
 
 /// How many of a class's examples, the most alike, speak for it.
@@ -128,13 +128,13 @@ impl Judgement {
 
 /// The meanings of a judgement's examples.
 #[derive(Debug)]
-pub(super) struct Bank {
+pub(super) struct ExampleBank {
     judgement: Judgement,
     /// For each class those of its examples.
     classes: Vec<Vec<Vector>>,
 }
 
-impl Bank {
+impl ExampleBank {
     /// Puts the meanings of the examples together.
     pub(super) fn new(judgement: Judgement, meaning: impl Fn(&str) -> Vector) -> Self {
         let classes = judgement.classes().iter();
@@ -158,7 +158,7 @@ impl Bank {
     }
 
     /// Reads a signal of this judgement: the share of the classes that match, all together.
-    pub(super) fn read(&self, prompt: &[f32], kind: &SignalKind) -> Option<Reading> {
+    pub(super) fn read(&self, prompt: &[f32], kind: &SignalKind) -> Option<SignalValue> {
         let (wanted, min_score): (Vec<usize>, _) = match kind {
             SignalKind::FactCheck { needed, min_score } => (vec![usize::from(!needed)], min_score),
             SignalKind::Feedback { any, min_score } => {
@@ -173,8 +173,8 @@ impl Bank {
         let (best, share) = shares.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
         let places = shares.iter().enumerate().filter(|(place, _)| wanted.contains(place));
         let score = places.map(|(_, share)| share).sum();
-        let why = Why::Judged { class: self.judgement.classes()[best].name, share };
-        Some(Reading::scored(score, min_score.fraction(), why))
+        let reason = SignalReason::Class { class: self.judgement.classes()[best].name, share };
+        Some(SignalValue::scored(score, min_score.fraction(), reason))
     }
 }
 

@@ -19,7 +19,7 @@ async fn meanings(classifier: &Classifier, texts: Vec<String>) -> HashMap<String
 async fn judged(judgement: Judgement, held_out: &[&[&str]]) -> Vec<(usize, Vec<f32>)> {
     let classifier = Classifier::load(&Spec::default()).unwrap();
     let known = meanings(&classifier, judgement.examples().map(Cow::into_owned).collect()).await;
-    let bank = Bank::new(judgement, |example| Vector::clone(&known[example]));
+    let bank = ExampleBank::new(judgement, |example| Vector::clone(&known[example]));
     let phrases = held_out.iter().flat_map(|phrases| phrases.iter());
     let held = meanings(&classifier, phrases.map(|phrase| (*phrase).to_owned()).collect()).await;
     let of = |class: usize| held_out[class].iter().map(move |phrase| (class, *phrase));
@@ -71,14 +71,14 @@ fn a_score_is_the_share_of_all_the_classes_that_match() {
     // Each class has one direction of its own.
     let axis = |at: usize| Vector::from((0..5).map(|place| f32::from(place == at)).collect::<Vec<_>>());
     let classes = (0..5).map(|class| vec![axis(class); 3]).collect();
-    let bank = Bank { judgement: Judgement::Feedback, classes };
+    let bank = ExampleBank { judgement: Judgement::Feedback, classes };
     let read = |any: Vec<Feedback>, prompt: usize| {
         let kind = SignalKind::Feedback { any, min_score: BasisPoints(5000) };
         bank.read(&axis(prompt), &kind).unwrap()
     };
     let wrong = read(vec![Feedback::WrongAnswer], 2);
     assert!(wrong.matches && wrong.score > 0.99);
-    assert!(wrong.why.to_string().starts_with("wrong_answer 1.0"), "{}", wrong.why);
+    assert!(wrong.reason.to_string().starts_with("wrong_answer 1.0"), "{}", wrong.reason);
     assert!(!read(vec![Feedback::WrongAnswer], 4).matches);
     assert!(read(vec![Feedback::Satisfied, Feedback::WrongAnswer], 0).matches);
     assert!(bank.read(&axis(0), &SignalKind::Context { min: 0, max: 1 }).is_none());

@@ -14,11 +14,19 @@ fn keywords(words: &[&str]) -> Keywords {
     }
 }
 
-fn read(list: &Keywords, text: &str) -> Reading {
-    let lexicons = Lexicon::all(std::iter::once((SignalId(0), list)));
-    let mut hits = lexicons[0].nothing();
-    lexicons[0].search(text, &mut hits);
-    lexicons[0].read(list.scope, &hits, |_| true).next().unwrap().1
+fn matchers<'p>(lists: impl IntoIterator<Item = &'p Keywords>) -> Vec<KeywordMatcher> {
+    KeywordMatcher::all(lists.into_iter().enumerate().map(|(id, list)| (SignalId(id), list))).unwrap()
+}
+
+fn hits(matcher: &KeywordMatcher, text: &str) -> KeywordHits {
+    let mut hits = matcher.no_hits();
+    matcher.search(text, &mut hits);
+    hits
+}
+
+fn read(list: &Keywords, text: &str) -> SignalValue {
+    let matcher = &matchers([list])[0];
+    matcher.values(list.scope, &hits(matcher, text), |_| true).next().unwrap().1
 }
 
 fn finds(keyword: &str, text: &str) -> bool {
@@ -63,7 +71,7 @@ fn a_keyword_is_found_as_a_whole_word() {
 fn any_all_and_none_have_their_scores() {
     let with = |need, text| {
         let reading = read(&Keywords { need, ..keywords(&["a", "b c", "d", "e"]) }, text);
-        (reading.matches, reading.score, reading.why.to_string())
+        (reading.matches, reading.score, reading.reason.to_string())
     };
     assert_eq!(with(Need::Any, "a a"), (true, 0.625, "1 of 4".to_owned()));
     assert_eq!(with(Need::Any, "z"), (false, 0.0, "0 of 4".to_owned()));
@@ -89,7 +97,7 @@ fn a_few_letters_may_differ_in_words_that_are_long_enough() {
     assert!(near(&["step by step"], 1, "stepp by stap"));
     assert!(!near(&["to do"], 3, "ti da"), "short words must be equal");
     assert!(near(&["to do"], 3, "to do"));
-    let far = format!("{} refnd", "x ".repeat(MAX_NEAR / 2));
+    let far = format!("{} refnd", "x ".repeat(fuzzy::MAX_BYTES / 2));
     assert!(!near(&["refund"], 1, &far) && near(&["refund"], 1, &format!("{far} refund")));
 }
 
@@ -99,13 +107,12 @@ fn lists_that_are_read_alike_share_one_walk() {
     let all = Keywords { scope: Scope::Conversation, ..keywords(&["c"]) };
     let exact = Keywords { case: Case::Sensitive, ..keywords(&["A"]) };
     let lists = [&a, &b, &all, &exact];
-    let lexicons = Lexicon::all(lists.into_iter().enumerate().map(|(id, list)| (SignalId(id), list)));
-    assert_eq!(lexicons.len(), 2);
-    let mut hits = lexicons[0].nothing();
-    lexicons[0].search("b c", &mut hits);
+    let matchers = matchers(lists);
+    assert_eq!(matchers.len(), 2);
+    let hits = hits(&matchers[0], "b c");
     let of = |scope| {
-        let read = lexicons[0].read(scope, &hits, |_| true);
-        read.map(|(id, reading)| (id.0, reading.score)).collect::<Vec<_>>()
+        let values = matchers[0].values(scope, &hits, |_| true);
+        values.map(|(id, value)| (id.0, value.score)).collect::<Vec<_>>()
     };
     assert_eq!(of(Scope::Prompt), [(0, 0.75), (1, 1.0)]);
     assert_eq!(of(Scope::Conversation), [(2, 1.0)]);
@@ -118,11 +125,10 @@ fn long_lists_beside_each_other_keep_their_hits() {
         Keywords { words, ..keywords(&[]) }
     };
     let lists = [list("a", 3), list("b", 200), list("c", 61), list("d", 64), list("e", 1)];
-    let lexicons = Lexicon::all(lists.iter().enumerate().map(|(id, list)| (SignalId(id), list)));
-    let mut hits = lexicons[0].nothing();
-    lexicons[0].search("a0 a2 b0 b60 b61 b124 b125 b199 c0 c60 d0 d63 e0", &mut hits);
-    let read = lexicons[0].read(Scope::Prompt, &hits, |id| id.0 != 2);
-    let found: Vec<String> = read.map(|(id, reading)| format!("{} {}", id.0, reading.why)).collect();
+    let matcher = &matchers(&lists)[0];
+    let hits = hits(matcher, "a0 a2 b0 b60 b61 b124 b125 b199 c0 c60 d0 d63 e0");
+    let values = matcher.values(Scope::Prompt, &hits, |id| id.0 != 2);
+    let found: Vec<String> = values.map(|(id, value)| format!("{} {}", id.0, value.reason)).collect();
     assert_eq!(found, ["0 2 of 3", "1 6 of 200", "3 2 of 64", "4 1 of 1"]);
 }
 
@@ -131,20 +137,14 @@ fn work_grows_with_the_text_and_not_with_the_lists() {
     let steps = |words: usize, repeat: usize| {
         let words: Vec<String> = (0..words).map(|at| format!("word{at} and {at}")).collect();
         let list = Keywords { words, ..keywords(&[]) };
-        let lexicons = Lexicon::all(std::iter::once((SignalId(0), &list)));
-        let mut hits = lexicons[0].nothing();
-        lexicons[0].search(&"word1 and word2 and 2 ".repeat(repeat), &mut hits);
-        hits.steps
+        hits(&matchers([&list])[0], &"word1 and word2 and 2 ".repeat(repeat)).steps
     };
     assert_eq!(steps(10, 1000), steps(5000, 1000));
     let (once, twice) = (steps(10, 1000), steps(10, 2000));
     assert!(once > 1000 && twice <= 2 * once + 10, "{once} {twice}");
     // However a text repeats the start of a phrase, each word costs at most as many steps as the phrase has words.
     let phrase = ["a"; 100].join(" ");
-    let lexicons = [keywords(&[&phrase])];
-    let lexicons = Lexicon::all(lexicons.iter().map(|list| (SignalId(0), list)));
-    let mut hits = lexicons[0].nothing();
-    lexicons[0].search(&"a ".repeat(5000), &mut hits);
+    let hits = hits(&matchers([&keywords(&[&phrase])])[0], &"a ".repeat(5000));
     assert!(hits.steps <= 5000 * 101, "{}", hits.steps);
 }
 
@@ -190,7 +190,7 @@ proptest! {
         let words: Vec<&str> = list.iter().map(String::as_str).collect();
         let reading = read(&keywords(&words), &text);
         let expected = words.iter().filter(|word| naive(word, &text)).count();
-        prop_assert_eq!(reading.why, Why::Found { hits: expected, of: words.len() });
+        prop_assert_eq!(reading.reason, SignalReason::Hits { hits: expected, of: words.len() });
     }
 
     #[test]
@@ -205,5 +205,35 @@ proptest! {
         for word in words.iter().filter(|word| !word.trim().is_empty()) {
             prop_assert!(read(&list, word).matches, "{:?}", word);
         }
+    }
+    /// The walk over all words is the plain way, which the automaton must agree with.
+    #[test]
+    fn the_automaton_finds_what_a_walk_over_all_words_finds(
+        list in prop::collection::vec("[a-cABß'é+ -]{0,5}[abß+退ก.][ \tab+é退-]{0,4}", 1..30),
+        text in "[a-cABßẞéÉ'+. \n\u{2003}退款กา-]{0,60}",
+        case in prop::sample::select(vec![Case::Ignored, Case::Sensitive]),
+    ) {
+        let words: Vec<&str> = list.iter().map(String::as_str).collect();
+        let list = Keywords { case, ..keywords(&words) };
+        let matcher = &matchers([&list])[0];
+        let mut phrases = PhraseTrie::default();
+        for (keyword, word) in (0..).zip(&words) {
+            phrases.insert(&in_case(word, case), keyword);
+        }
+        let mut walked = matcher.no_hits();
+        FuzzySearch::new(phrases, 0).search(&text, case, &mut walked);
+        prop_assert_eq!(hits(matcher, &text).bits, walked.bits, "{:?} in {:?}", words, text);
+    }
+
+    /// What is written in another case or another kind of white space is the same text.
+    #[test]
+    fn any_text_holds_what_it_is_made_of(
+        words in prop::collection::vec("\\PC{1,6}", 1..24), separator in "[ \n,]{1,3}",
+    ) {
+        let list: Vec<&str> = words.iter().map(|word| word.trim()).filter(|word| !word.is_empty()).collect();
+        prop_assume!(!list.is_empty());
+        let text = list.join(&separator);
+        let found = hits(&matchers([&keywords(&list)])[0], &text.to_uppercase()).bits[0].count_ones();
+        prop_assert!(found >= list.len() as u32, "{:?}", text);
     }
 }

@@ -1,17 +1,11 @@
 //! Words of a text: runs of letters, digits and marks, and every other visible character by itself.
 //!
-//! Scripts that put no spaces between words (Han, Kana, Thai and their like) come character by character, as nobody
-//! can say there where a word ends. Refuses to know keywords.
-
-use crate::policy::Case;
-
-/// The longest word that is told from others, in bytes as folded; keywords are shorter.
-const MAX_WORD: usize = 4096;
+//! Scripts that put no spaces between words (Han, Kana, Thai and their like) come character by character, as it can't be
+//! told without a dictionary where a word ends. Refuses to know keywords.
 
 /// A word of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word<'t> {
-    /// How it is spelled, in one case where case does not matter; a word that is too long has no spelling.
     pub(super) spelling: &'t str,
     /// Whether white space, or nothing, stands before it.
     pub(super) is_apart: bool,
@@ -20,7 +14,7 @@ pub(super) struct Word<'t> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CharClass {
     Space,
     /// Part of a longer word.
     Letter,
@@ -28,63 +22,77 @@ enum Kind {
     Single,
 }
 
-/// Calls `each` with the words of a text, in their order; every character is looked at once.
-pub(super) fn each_word(text: &str, case: Case, mut each: impl FnMut(Word<'_>)) {
-    let mut folded = String::new();
-    let mut is_apart = true;
+/// Returns the words of a text, in their order.
+pub(super) fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
     let mut rest = text.char_indices().peekable();
-    while let Some((start, first)) = rest.next() {
-        let kind = kind(first);
-        if kind == Kind::Space {
-            is_apart = true;
-            continue;
-        }
-        let mut end = start + first.len_utf8();
-        if kind == Kind::Letter {
-            while let Some((at, next)) = rest.next_if(|(_, next)| self::kind(*next) == Kind::Letter) {
-                end = at + next.len_utf8();
+    std::iter::from_fn(move || {
+        let mut is_apart = rest.peek().is_some_and(|(at, _)| *at == 0);
+        while let Some((start, first)) = rest.next() {
+            let class = class(first);
+            if class == CharClass::Space {
+                is_apart = true;
+                continue;
             }
-        }
-        let written = &text[start..end];
-        let spelling = match case {
-            _ if written.len() > MAX_WORD => "",
-            Case::Sensitive => written,
-            Case::Ignored => {
-                folded.clear();
-                fold(written, &mut folded);
-                &folded
+            let mut end = start + first.len_utf8();
+            if class == CharClass::Letter {
+                while let Some((at, next)) = rest.next_if(|(_, next)| self::class(*next) == CharClass::Letter)
+                {
+                    end = at + next.len_utf8();
+                }
             }
-        };
-        each(Word { spelling, is_apart, end });
-        is_apart = false;
+            return Some(Word { spelling: &text[start..end], is_apart, end });
+        }
+        None
+    })
+}
+
+/// Says whether a place in a text, between two characters, is inside a word.
+pub(super) fn splits_word(text: &str, at: usize) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(|c| class(c) == CharClass::Letter);
+    is_letter(text[..at].chars().next_back()) && is_letter(text[at..].chars().next())
+}
+
+/// Brings a text into one case: what differs in case alone becomes the same, `ß` and `ss` too.
+///
+/// The classes of its characters stay, so that it has the same words.
+pub(super) fn fold(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    fold_into(text, &mut folded);
+    folded
+}
+
+/// Appends a text in one case.
+pub(super) fn fold_into(text: &str, folded: &mut String) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let ascii = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
+        let (plain, other) = rest.split_at(ascii);
+        let start = folded.len();
+        folded.push_str(plain);
+        folded[start..].make_ascii_lowercase();
+        let end = other.bytes().position(|byte| byte.is_ascii()).unwrap_or(other.len());
+        let (other, behind) = other.split_at(end);
+        // Down first, as some capitals have no longer form of their own; then through the capitals, which join variants.
+        let lower = other.chars().flat_map(char::to_lowercase);
+        folded.extend(lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+        rest = behind;
     }
 }
 
-/// Brings a word into one case: what differs in case alone becomes the same, `ß` and `ss` too.
-fn fold(word: &str, folded: &mut String) {
-    if word.is_ascii() {
-        folded.extend(word.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
-        return;
-    }
-    // Down first, as some capitals have no longer form of their own; then through the capitals, which join variants.
-    let lower = word.chars().flat_map(char::to_lowercase);
-    folded.extend(lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase));
-}
-
-fn kind(c: char) -> Kind {
+fn class(c: char) -> CharClass {
     if c.is_ascii() {
         return match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => Kind::Letter,
-            _ if c.is_ascii_whitespace() || c == '\u{b}' => Kind::Space,
-            _ => Kind::Single,
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => CharClass::Letter,
+            _ if c.is_ascii_whitespace() || c == '\u{b}' => CharClass::Space,
+            _ => CharClass::Single,
         };
     }
     if c.is_whitespace() {
-        Kind::Space
+        CharClass::Space
     } else if (c.is_alphanumeric() || joins(c)) && !is_unspaced(c) {
-        Kind::Letter
+        CharClass::Letter
     } else {
-        Kind::Single
+        CharClass::Single
     }
 }
 
@@ -108,19 +116,16 @@ fn is_unspaced(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn words(text: &str, case: Case) -> Vec<String> {
-        let mut words = Vec::new();
-        each_word(text, case, |word| {
-            words.push(format!("{}{}", if word.is_apart { " " } else { "" }, word.spelling));
-        });
-        words
+    fn spelled(text: &str) -> Vec<String> {
+        let spelled = |word: Word<'_>| format!("{}{}", if word.is_apart { " " } else { "" }, word.spelling);
+        words(text).map(spelled).collect()
     }
 
     #[test]
     fn letters_come_together_and_everything_else_by_itself() {
-        assert_eq!(words("Use  C++, now_1!", Case::Sensitive), [" Use", " C", "+", "+", ",", " now_1", "!"]);
-        assert_eq!(words("cafe\u{301} क्या 我要", Case::Sensitive), [" cafe\u{301}", " क्या", " 我", "要"]);
-        assert_eq!(words(" \n\u{2003} ", Case::Ignored), [""; 0]);
+        assert_eq!(spelled("Use  C++, now_1!"), [" Use", " C", "+", "+", ",", " now_1", "!"]);
+        assert_eq!(spelled("cafe\u{301} क्या 我要"), [" cafe\u{301}", " क्या", " 我", "要"]);
+        assert_eq!(spelled(" \n\u{2003} "), [""; 0]);
     }
 
     #[test]
@@ -133,14 +138,18 @@ mod tests {
             ("ſ", "S"),
             ("É", "é"),
         ] {
-            assert_eq!(words(one, Case::Ignored), words(other, Case::Ignored), "{one} {other}");
-            assert_ne!(words(one, Case::Sensitive), words(other, Case::Sensitive));
+            assert_eq!(fold(one), fold(other), "{one} {other}");
+            assert_ne!(one, other);
         }
+        assert_eq!(fold("Eine große STRASSE, ÉTÉ"), "eine grosse strasse, été");
     }
 
     #[test]
-    fn a_word_without_end_has_no_spelling() {
-        assert_eq!(words(&"a".repeat(MAX_WORD + 1), Case::Ignored), [" "]);
-        assert_eq!(words(&"a".repeat(MAX_WORD), Case::Ignored)[0].len(), MAX_WORD + 1);
+    fn folding_changes_no_words() {
+        for c in '\0'..=char::MAX {
+            let folded = fold(c.encode_utf8(&mut [0; 4]));
+            assert!(folded.chars().all(|f| class(f) == class(c)), "{c} {folded}");
+            assert!(class(c) == CharClass::Letter || folded.chars().count() == 1, "{c} {folded}");
+        }
     }
 }

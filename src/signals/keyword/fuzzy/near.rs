@@ -5,14 +5,14 @@
 /// The longest word that may differ, in characters.
 pub(super) const MAX_LETTERS: usize = 64;
 
-/// Known words, by their length.
+/// The words of keywords, by their length in characters.
 #[derive(Debug, Default)]
-pub(super) struct Near {
-    by_length: Vec<Vec<Known>>,
+pub(super) struct NearWords {
+    by_length: Vec<Vec<NearWord>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct NearWord {
     /// Which letters it has, as far as 64 bits tell them apart.
     letters: u64,
     spelling: Box<[char]>,
@@ -27,7 +27,7 @@ pub(super) fn allowed(length: usize, max: u8) -> usize {
     usize::from(max).min(length / 3)
 }
 
-impl Near {
+impl NearWords {
     /// Adds a word of which at most `max_edits` letters may differ.
     pub(super) fn add(&mut self, spelling: &str, max_edits: u8, id: u32) {
         let spelling: Box<[char]> = spelling.chars().collect();
@@ -38,12 +38,12 @@ impl Near {
         if self.by_length.len() <= spelling.len() {
             self.by_length.resize_with(spelling.len() + 1, Vec::new);
         }
-        let known = Known { letters: letters(&spelling), edits, id, spelling };
+        let known = NearWord { letters: letters(&spelling), edits, id, spelling };
         self.by_length[known.spelling.len()].push(known);
     }
 
-    /// Finds the known words that a word is like, itself among them only if it differs.
-    pub(super) fn like(&self, word: &str, found: &mut Vec<u32>) {
+    /// Finds the known words that differ from a word in as few letters as they may, but differ.
+    pub(super) fn find(&self, word: &str, found: &mut Vec<u32>) {
         let mut buffer = ['\0'; MAX_LETTERS + 3];
         let mut length = 0;
         for c in word.chars() {
@@ -107,12 +107,12 @@ mod tests {
         fn what_is_found_is_what_the_plain_distance_says(
             known in prop::collection::vec("[abcéd]{1,9}", 1..6), word in "[abcéd]{0,10}", max in 0..4_u8,
         ) {
-            let mut near = Near::default();
+            let mut near = NearWords::default();
             for (id, known) in known.iter().enumerate() {
                 near.add(known, max, id as u32);
             }
             let mut found = Vec::new();
-            near.like(&word, &mut found);
+            near.find(&word, &mut found);
             found.sort_unstable();
             let is_like = |known: &String| {
                 let distance = strsim::levenshtein(known, &word);
@@ -125,9 +125,9 @@ mod tests {
 
         #[test]
         fn no_word_is_too_long(word in "\\PC{60,140}", known in "\\PC{60,70}") {
-            let mut near = Near::default();
+            let mut near = NearWords::default();
             near.add(&known, 3, 0);
-            near.like(&word, &mut Vec::new());
+            near.find(&word, &mut Vec::new());
         }
     }
 }

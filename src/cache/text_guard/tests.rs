@@ -1,13 +1,13 @@
 //! Pairs of texts that an embedding sees as near, some of which ask for the same.
 
-use super::asks_the_same;
+use super::is_same_question;
 use super::tables::OPPOSITES;
 use proptest::prelude::*;
 
 /// Pairs that differ in what an answer depends on.
 const DIFFERENT: &[(&str, &str)] = &[
     ("How do I enable 2FA?", "How do I disable 2FA?"),
-    ("How do I turn on 2FA?", "How do I turn 2FA off?"),
+    ("How do I role on 2FA?", "How do I role 2FA off?"),
     ("Turn the lights on", "Turn the lights off"),
     ("how to install docker", "how to uninstall docker"),
     ("How do I log in?", "How do I log out?"),
@@ -81,10 +81,10 @@ const SAME: &[(&str, &str)] = &[
     ("what's the capital of France", "Which city is the capital of France?"),
     ("What is the capital of France?", "what is France's capital"),
     ("What's the capital of France?", "Tell me the capital of France."),
-    ("How do I enable 2FA?", "How can I turn on 2FA?"),
+    ("How do I enable 2FA?", "How can I role on 2FA?"),
     ("How do I enable 2FA?", "how to activate 2FA"),
     ("How do I enable two-factor authentication?", "What is the best way to enable 2FA?"),
-    ("How do I disable 2FA?", "How can I turn 2FA off?"),
+    ("How do I disable 2FA?", "How can I role 2FA off?"),
     ("How do I reset my password?", "What's the way to reset my password?"),
     ("How can I reset my Gmail password?", "How do I reset the password for Gmail?"),
     ("Explain recursion", "What is recursion?"),
@@ -119,13 +119,14 @@ const SAME: &[(&str, &str)] = &[
 #[test]
 fn texts_that_differ_in_a_number_a_name_or_a_side_do_not_ask_the_same() {
     let wrong: Vec<_> =
-        DIFFERENT.iter().filter(|(a, b)| asks_the_same(a, b) || asks_the_same(b, a)).collect();
+        DIFFERENT.iter().filter(|(a, b)| is_same_question(a, b) || is_same_question(b, a)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn texts_that_say_the_same_in_other_words_ask_the_same() {
-    let wrong: Vec<_> = SAME.iter().filter(|(a, b)| !asks_the_same(a, b) || !asks_the_same(b, a)).collect();
+    let wrong: Vec<_> =
+        SAME.iter().filter(|(a, b)| !is_same_question(a, b) || !is_same_question(b, a)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -135,7 +136,7 @@ fn no_word_of_a_side_stands_for_one_of_the_other() {
         for a in one.split(' ') {
             for b in other.split(' ') {
                 let text = |word: &str| format!("how is {word} the thing");
-                assert!(!asks_the_same(&text(a), &text(b)) || a == b, "{a} and {b}");
+                assert!(!is_same_question(&text(a), &text(b)) || a == b, "{a} and {b}");
             }
         }
     }
@@ -144,25 +145,25 @@ fn no_word_of_a_side_stands_for_one_of_the_other() {
 #[test]
 fn a_text_without_content_asks_for_nothing_that_another_does() {
     for text in ["", "?", "How do you do this?", "hi"] {
-        assert!(!asks_the_same(text, "") && !asks_the_same(text, "What is it?"), "{text}");
+        assert!(!is_same_question(text, "") && !is_same_question(text, "What is it?"), "{text}");
     }
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_and_both_ways_agree(a in ".{0,60}", b in ".{0,60}") {
-        prop_assert_eq!(asks_the_same(&a, &b), asks_the_same(&b, &a));
+        prop_assert_eq!(is_same_question(&a, &b), is_same_question(&b, &a));
     }
 
     #[test]
     fn signs_of_code_are_read(a in "[a-c0-9 .,'`\"/$%+<>=-]{0,40}", b in "[a-c0-9 .,'`\"/$%+<>=-]{0,40}") {
-        prop_assert_eq!(asks_the_same(&a, &b), asks_the_same(&b, &a));
+        prop_assert_eq!(is_same_question(&a, &b), is_same_question(&b, &a));
     }
 
     #[test]
     fn another_number_is_another_question(a in 0_u32..5000, b in 0_u32..5000) {
         let text = |number| format!("How many legs do {number} spiders have?");
-        prop_assert_eq!(asks_the_same(&text(a), &text(b)), a == b);
+        prop_assert_eq!(is_same_question(&text(a), &text(b)), a == b);
     }
 
     #[test]
@@ -170,7 +171,7 @@ proptest! {
         let mut fewer = words.clone();
         let gone = fewer.remove(at % words.len());
         prop_assume!(!fewer.contains(&gone));
-        prop_assert!(asks_the_same(&words.join(" "), &words.join(" ")));
-        prop_assert!(!asks_the_same(&words.join(" "), &fewer.join(" ")));
+        prop_assert!(is_same_question(&words.join(" "), &words.join(" ")));
+        prop_assert!(!is_same_question(&words.join(" "), &fewer.join(" ")));
     }
 }

@@ -114,10 +114,10 @@ const PHRASES: &[(&str, &str)] = &[
 ];
 
 /// A phrase by its words behind the first, and what it stands for.
-type Rest = (Vec<&'static str>, &'static str);
+type PhraseTail = (Vec<&'static str>, &'static str);
 
-static BY_FIRST: LazyLock<HashMap<&'static str, Vec<Rest>>> = LazyLock::new(|| {
-    let mut phrases: HashMap<&str, Vec<Rest>> = HashMap::new();
+static BY_FIRST: LazyLock<HashMap<&'static str, Vec<PhraseTail>>> = LazyLock::new(|| {
+    let mut phrases: HashMap<&str, Vec<PhraseTail>> = HashMap::new();
     for (phrase, instead) in PHRASES {
         let mut words = phrase.split(' ');
         phrases.entry(words.next().unwrap_or_default()).or_default().push((words.collect(), *instead));

@@ -15,48 +15,48 @@ use crate::policy::{Policy, SignalId, SignalKind};
 /// What is known about one request, by [`SignalId`]; what nobody needed was not asked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Signals {
-    told: Vec<Option<Told>>,
+    results: Vec<Option<SignalResult>>,
 }
 
 /// What one signal says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct SignalResult {
     /// The reading, or why there is none.
-    pub reading: Result<Reading, Unknown>,
+    pub value: Result<SignalValue, Unknown>,
     /// What it cost beside the classifier's pass; signals of keywords are read together, and each has a share.
     pub took: Duration,
 }
 
 /// The reading of a signal.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
+pub struct SignalValue {
     /// How strong the signal is, from 0 to 1; 0 where nothing speaks for it.
     pub score: f32,
     /// Whether it matches by its own threshold.
     pub matches: bool,
     /// Why.
-    pub why: Why,
+    pub reason: SignalReason,
 }
 
 /// Why a signal reads as it does; displayed, it says so to people, without any text of the request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Why {
+pub enum SignalReason {
     /// The text is about this, or holds this, so surely.
-    About {
+    Label {
         /// The most probable label.
         label: Arc<str>,
         /// Its probability.
         confidence: f32,
     },
     /// The text is of this class, so surely.
-    Judged {
+    Class {
         /// The class.
         class: &'static str,
         /// Its share.
         share: f32,
     },
     /// Some of several things were found.
-    Found {
+    Hits {
         /// How many.
         hits: usize,
         /// Of how many.
@@ -70,131 +70,131 @@ pub enum Why {
         value: f64,
     },
     /// Something else, in words of the policy or of ours.
-    Said(Cow<'static, str>),
+    Text(Cow<'static, str>),
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for SignalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::About { label, confidence } => write!(f, "{label} {confidence:.4}"),
-            Self::Judged { class, share } => write!(f, "{class} {share:.4}"),
-            Self::Found { hits, of } => write!(f, "{hits} of {of}"),
+            Self::Label { label, confidence } => write!(f, "{label} {confidence:.4}"),
+            Self::Class { class, share } => write!(f, "{class} {share:.4}"),
+            Self::Hits { hits, of } => write!(f, "{hits} of {of}"),
             Self::Measured { what, value } if value.fract() == 0.0 => write!(f, "{what} {value}"),
             Self::Measured { what, value } => write!(f, "{what} {value:.4}"),
-            Self::Said(words) => f.write_str(words),
+            Self::Text(words) => f.write_str(words),
         }
     }
 }
 
-impl Reading {
+impl SignalValue {
     /// A reading of something that is so or is not so.
-    pub(super) fn plain(matches: bool, why: Why) -> Self {
-        Self { score: if matches { 1.0 } else { 0.0 }, matches, why }
+    pub(super) fn plain(matches: bool, reason: SignalReason) -> Self {
+        Self { score: if matches { 1.0 } else { 0.0 }, matches, reason }
     }
 
     /// A reading of a score that must reach `least`.
-    pub(super) fn scored(score: f32, least: f32, why: Why) -> Self {
+    pub(super) fn scored(score: f32, least: f32, reason: SignalReason) -> Self {
         let score = score.clamp(0.0, 1.0);
-        Self { score, matches: score >= least, why }
+        Self { score, matches: score >= least, reason }
     }
 }
 
 impl Signals {
     /// Makes room for so many signals, of which none was asked.
-    pub fn none(count: usize) -> Self {
-        Self { told: vec![None; count] }
+    pub fn empty(count: usize) -> Self {
+        Self { results: vec![None; count] }
     }
 
     /// Adds what a signal says.
-    pub fn tell(&mut self, SignalId(id): SignalId, told: Told) {
-        if self.told.len() <= id {
-            self.told.resize(id + 1, None);
+    pub fn insert(&mut self, SignalId(id): SignalId, result: SignalResult) {
+        if self.results.len() <= id {
+            self.results.resize(id + 1, None);
         }
-        self.told[id] = Some(told);
+        self.results[id] = Some(result);
     }
 
-    /// Adds a reading that cost nothing.
+    /// Adds a value that cost nothing.
     #[must_use]
-    pub fn reading(mut self, id: SignalId, reading: Result<Reading, Unknown>) -> Self {
-        self.tell(id, Told { reading, took: Duration::ZERO });
+    pub fn with(mut self, id: SignalId, value: Result<SignalValue, Unknown>) -> Self {
+        self.insert(id, SignalResult { value, took: Duration::ZERO });
         self
     }
 
     /// Reads the signals of domains, and no others, from what the prompt is about.
-    pub fn of_domain(policy: &Policy, domain: &Result<Label, Unknown>) -> Self {
-        let mut signals = Self::none(policy.signals.len());
+    pub fn from_domain(policy: &Policy, label: &Result<Label, Unknown>) -> Self {
+        let mut signals = Self::empty(policy.signals.len());
         for (id, signal) in policy.signals.iter().enumerate() {
             if let SignalKind::Domain { any, min_score } = &signal.kind {
-                let reading = domain.as_ref().map(|label| about(any, min_score.fraction(), label));
-                signals = signals.reading(SignalId(id), reading.map_err(|unknown| *unknown));
+                let value = label.as_ref().map(|label| domain(any, min_score.fraction(), label));
+                signals = signals.with(SignalId(id), value.map_err(|unknown| *unknown));
             }
         }
         signals
     }
 
     /// Returns what a signal says; nothing if it was not asked.
-    pub fn get(&self, SignalId(id): SignalId) -> Option<&Told> {
-        self.told.get(id)?.as_ref()
+    pub fn get(&self, SignalId(id): SignalId) -> Option<&SignalResult> {
+        self.results.get(id)?.as_ref()
     }
 
     /// Returns what was asked, by place.
-    pub fn iter(&self) -> impl Iterator<Item = (SignalId, &Told)> {
-        self.told.iter().enumerate().filter_map(|(id, told)| Some((SignalId(id), told.as_ref()?)))
+    pub fn iter(&self) -> impl Iterator<Item = (SignalId, &SignalResult)> {
+        self.results.iter().enumerate().filter_map(|(id, result)| Some((SignalId(id), result.as_ref()?)))
     }
 
     /// Returns what was asked under the names of the policy, to be written as JSON.
-    pub fn named<'a>(&'a self, policy: &'a Policy) -> Named<'a> {
-        Named { signals: self, policy }
+    pub fn named<'a>(&'a self, policy: &'a Policy) -> NamedSignals<'a> {
+        NamedSignals { signals: self, policy }
     }
 }
 
 /// Reads a signal of domains.
-pub(super) fn about(any: &[String], least: f32, label: &Label) -> Reading {
+pub(super) fn domain(any: &[String], least: f32, label: &Label) -> SignalValue {
     let is_one = any.iter().any(|domain| **domain == *label.name);
-    Reading {
+    SignalValue {
         score: if is_one { label.confidence } else { 0.0 },
         matches: is_one && label.confidence >= least,
-        why: Why::About { label: Arc::clone(&label.name), confidence: label.confidence },
+        reason: SignalReason::Label { label: Arc::clone(&label.name), confidence: label.confidence },
     }
 }
 
 /// Signals under their names: as JSON an object with `kind`, `took_us`, and either `score`, `matches` and `why` or
 /// `unknown` for each that was asked.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct NamedSignals<'a> {
     signals: &'a Signals,
     policy: &'a Policy,
 }
 
-impl Serialize for Named<'_> {
+impl Serialize for NamedSignals<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (id, told) in self.signals.iter().filter(|(SignalId(id), _)| *id < self.policy.signals.len()) {
+        for (id, result) in self.signals.iter().filter(|(SignalId(id), _)| *id < self.policy.signals.len()) {
             let signal = &self.policy[id];
-            map.serialize_entry(&signal.name, &Entry { kind: signal.kind.as_str(), told })?;
+            map.serialize_entry(&signal.name, &NamedSignal { kind: signal.kind.as_str(), result })?;
         }
         map.end()
     }
 }
 
-struct Entry<'a> {
+struct NamedSignal<'a> {
     kind: &'static str,
-    told: &'a Told,
+    result: &'a SignalResult,
 }
 
-impl Serialize for Entry<'_> {
+impl Serialize for NamedSignal<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("kind", self.kind)?;
-        match &self.told.reading {
+        match &self.result.value {
             Ok(reading) => {
                 map.serialize_entry("score", &reading.score)?;
                 map.serialize_entry("matches", &reading.matches)?;
-                map.serialize_entry("why", &format_args!("{}", reading.why))?;
+                map.serialize_entry("why", &format_args!("{}", reading.reason))?;
             }
             Err(unknown) => map.serialize_entry("unknown", unknown.as_str())?,
         }
-        map.serialize_entry("took_us", &(self.told.took.as_nanos() as f64 / 1000.0))?;
+        map.serialize_entry("took_us", &(self.result.took.as_nanos() as f64 / 1000.0))?;
         map.end()
     }
 }
@@ -212,10 +212,10 @@ mod tests {
              pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n\
              signals: {words: {keyword: {any: [x]}}, long: {context: {min_tokens: 9}}, rest: {reask: {}}}\n";
         let policy = load(text, Path::new("."), &Fixed::default(), None).unwrap();
-        let why = Why::Found { hits: 1, of: 2 };
-        let signals = Signals::none(3)
-            .reading(SignalId(0), Ok(Reading { score: 0.75, matches: true, why }))
-            .reading(SignalId(1), Err(Unknown::Late));
+        let reason = SignalReason::Hits { hits: 1, of: 2 };
+        let signals = Signals::empty(3)
+            .with(SignalId(0), Ok(SignalValue { score: 0.75, matches: true, reason }))
+            .with(SignalId(1), Err(Unknown::Late));
         let shown = serde_json::to_value(signals.named(&policy)).unwrap();
         let expected = serde_json::json!({
             "words": {"kind": "keyword", "score": 0.75, "matches": true, "why": "1 of 2", "took_us": 0.0},
@@ -228,14 +228,14 @@ mod tests {
 
     #[test]
     fn reasons_are_short_and_say_how_much() {
-        for (why, said) in [
-            (Why::About { label: "math".into(), confidence: 0.5 }, "math 0.5000"),
-            (Why::Judged { class: "image", share: 0.25 }, "image 0.2500"),
-            (Why::Measured { what: "matches", value: 3.0 }, "matches 3"),
-            (Why::Measured { what: "cosine", value: 1.0 / 3.0 }, "cosine 0.3333"),
-            (Why::Said("nobody known".into()), "nobody known"),
+        for (reason, text) in [
+            (SignalReason::Label { label: "math".into(), confidence: 0.5 }, "math 0.5000"),
+            (SignalReason::Class { class: "image", share: 0.25 }, "image 0.2500"),
+            (SignalReason::Measured { what: "matches", value: 3.0 }, "matches 3"),
+            (SignalReason::Measured { what: "cosine", value: 1.0 / 3.0 }, "cosine 0.3333"),
+            (SignalReason::Text("nobody known".into()), "nobody known"),
         ] {
-            assert_eq!(why.to_string(), said);
+            assert_eq!(reason.to_string(), text);
         }
     }
 }

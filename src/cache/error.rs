@@ -20,7 +20,4 @@ pub enum CacheError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The server did not answer, or not in time.
-    #[error("the cache's server is away")]
-    Away,
 }

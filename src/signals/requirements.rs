@@ -26,7 +26,7 @@ impl Audience {
 
 /// Which signals are needed, and what is asked of which texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Requirements {
     /// A bit for each signal.
     signals: Box<[u64]>,
     prompt: ClassifyHeads,
@@ -43,31 +43,31 @@ const JAILBREAK: ClassifyHeads = ClassifyHeads { jailbreak: true, ..ClassifyHead
 const PII: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
 const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
 
-impl Wanted {
+impl Requirements {
     /// Wants nothing.
-    pub fn nothing() -> Self {
+    pub fn none() -> Self {
         Self::default()
     }
 
     /// Wants every signal of a policy.
-    pub fn everything(policy: &Policy) -> Self {
+    pub fn all(policy: &Policy) -> Self {
         let ids = (0..policy.signals.len()).map(SignalId);
         ids.fold(Self::default(), |wanted, id| wanted.and_signal(policy, id))
     }
 
     /// Gathers what a recipe's decisions for such requests need, with the guards of every model that may answer: any
     /// of the policy's where the request names it.
-    pub fn of(policy: &Policy, recipe: &Recipe, audience: Audience) -> Self {
+    pub fn for_audience(policy: &Policy, recipe: &Recipe, audience: Audience) -> Self {
         match audience {
             Audience::Open => Self::open(policy, recipe),
             Audience::Named => (0..policy.models.len())
-                .map(|model| Self::named(policy, recipe, ModelId(model)))
+                .map(|model| Self::for_model(policy, recipe, ModelId(model)))
                 .fold(Self::default(), |all, one| all.or(&one)),
         }
     }
 
     /// Gathers what the requests need that name this model.
-    pub fn named(policy: &Policy, recipe: &Recipe, model: ModelId) -> Self {
+    pub fn for_model(policy: &Policy, recipe: &Recipe, model: ModelId) -> Self {
         let mut wanted = Self::default();
         wanted.guards(policy, None, Some(model));
         for decision in recipe.decisions.iter().filter(|decision| Audience::Named.meets(decision)) {
@@ -259,9 +259,9 @@ mod tests {
         load(&text, Path::new("."), &Fixed::default(), None).unwrap()
     }
 
-    fn wanted(rest: &str, audience: Audience) -> Wanted {
+    fn wanted(rest: &str, audience: Audience) -> Requirements {
         let policy = policy(rest);
-        Wanted::of(&policy, &policy.recipes[0], audience)
+        Requirements::for_audience(&policy, &policy.recipes[0], audience)
     }
 
     const PLAIN: &str = "models: {m: {pools: [p]}, n: {pools: [p]}}\n";
@@ -279,7 +279,7 @@ mod tests {
         let named = wanted(&rest, Audience::Named);
         assert_eq!(named.signals().collect::<Vec<_>>(), [SignalId(2)]);
         assert!(named.prompt().is_empty() && named.has(SignalId(2)) && !named.has(SignalId(99)));
-        assert!(wanted(PLAIN, Audience::Named).is_empty() && Wanted::nothing().is_empty());
+        assert!(wanted(PLAIN, Audience::Named).is_empty() && Requirements::none().is_empty());
     }
 
     #[test]
@@ -290,11 +290,17 @@ mod tests {
         let off = "decisions: [{name: a, model: m, plugins: {prompt: {action: off}}}]\n";
         let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
         let policy = policy(&format!("{model}{guards}{off}"));
-        let of = |model| Wanted::named(&policy, &policy.recipes[0], ModelId(model)).prompt();
+        let of = |model| Requirements::for_model(&policy, &policy.recipes[0], ModelId(model)).prompt();
         assert_eq!(of(0), ClassifyHeads::NONE);
         assert_eq!(of(1), JAILBREAK.or(PII));
-        assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Open).prompt(), ClassifyHeads::NONE);
-        assert_eq!(Wanted::of(&policy, &policy.recipes[0], Audience::Named).prompt(), JAILBREAK.or(PII));
+        assert_eq!(
+            Requirements::for_audience(&policy, &policy.recipes[0], Audience::Open).prompt(),
+            ClassifyHeads::NONE
+        );
+        assert_eq!(
+            Requirements::for_audience(&policy, &policy.recipes[0], Audience::Named).prompt(),
+            JAILBREAK.or(PII)
+        );
     }
 
     #[test]
@@ -336,14 +342,14 @@ mod tests {
         let policy = policy(&format!(
             "{PLAIN}signals: {{a: {{reask: {{lookback: 2}}}}, b: {{jailbreak: {{scope: conversation}}}}}}\n"
         ));
-        let a = Wanted::nothing().and_signal(&policy, SignalId(0));
-        let b = Wanted::nothing().and_signal(&policy, SignalId(1)).and_questions(PII, Scope::Prompt);
+        let a = Requirements::none().and_signal(&policy, SignalId(0));
+        let b = Requirements::none().and_signal(&policy, SignalId(1)).and_questions(PII, Scope::Prompt);
         let both = a.clone().or(&b);
         assert_eq!(both, b.or(&a));
         assert_eq!(
             (both.prompt(), both.others(), both.lookback),
             (JAILBREAK.or(PII).or(EMBEDDING), JAILBREAK, 2)
         );
-        assert_eq!(Wanted::everything(&policy).signals().count(), 2);
+        assert_eq!(Requirements::all(&policy).signals().count(), 2);
     }
 }

@@ -2,7 +2,7 @@
 //! Refuses to know the other text.
 
 use super::phrases::phrase;
-use super::tables::{Meaning, meaning, stem};
+use super::tables::{WordMeaning, meaning, stem};
 use super::tokens::{Token, tokens};
 
 /// The most words between a verb and its particle, as in "turn the lights off".
@@ -23,7 +23,7 @@ pub(super) enum Term {
 
 /// What a term is to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum TermRole {
     /// Behind a preposition, by its place in [`PREPOSITIONS`].
     Behind(usize),
     /// Behind a negation.
@@ -87,12 +87,12 @@ const GREETINGS: &[&str] = &["hi", "hello", "hey", "dear", "ok", "okay", "thanks
 
 /// Who is spoken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Person {
+pub(super) struct GrammaticalPerson {
     mine: bool,
     yours: bool,
 }
 
-impl Person {
+impl GrammaticalPerson {
     /// Tells whether the one speaks of the asker alone and the other of the asked alone.
     pub(super) fn is_opposed(self, other: Self) -> bool {
         self.mine != self.yours && other.mine != other.yours && self.mine != other.mine
@@ -101,20 +101,20 @@ impl Person {
 
 /// What of a text must agree with another's.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct TextFacts {
     /// Each once, numbers each time.
     pub(super) terms: Vec<Term>,
     /// Terms by their place, with what they are to the others.
-    pub(super) roles: Vec<(Role, usize)>,
+    pub(super) roles: Vec<(TermRole, usize)>,
     pub(super) negations: usize,
     /// Bits: past, future.
     pub(super) tense: u8,
     /// Bits by what yes or no is asked of; none where more than that is asked.
     pub(super) closed: u8,
-    pub(super) person: Person,
+    pub(super) person: GrammaticalPerson,
 }
 
-impl Facts {
+impl TextFacts {
     pub(super) fn of(text: &str) -> Self {
         let tokens = without_greetings(tokens(text));
         let mut facts = Self::default();
@@ -122,7 +122,7 @@ impl Facts {
             facts.closed |= closed(sentence);
             facts.person.yours |= speaks_of_the_asked(sentence);
             let tokens = particles(phrases(sentence));
-            Reader { facts: &mut facts, waiting: Vec::new(), sum: None }.read(&tokens);
+            SentenceReader { facts: &mut facts, waiting: Vec::new(), sum: None }.read(&tokens);
         }
         facts
     }
@@ -194,7 +194,7 @@ fn particles(mut sentence: Vec<Token>) -> Vec<Token> {
     let mut at = 0;
     while at < sentence.len() {
         let is_verb = plain(&sentence[at])
-            .is_some_and(|word| ["turn", "switch", "power", "toggle"].contains(&stem(word).as_str()));
+            .is_some_and(|word| ["role", "switch", "power", "toggle"].contains(&stem(word).as_str()));
         if is_verb {
             let behind = sentence.iter().enumerate().skip(at + 1).take(PARTICLE_REACH);
             let particle =
@@ -219,26 +219,28 @@ fn particles(mut sentence: Vec<Token>) -> Vec<Token> {
 }
 
 /// Reads one sentence.
-struct Reader<'a> {
-    facts: &'a mut Facts,
+struct SentenceReader<'a> {
+    facts: &'a mut TextFacts,
     /// Roles that the next term gets.
-    waiting: Vec<Role>,
+    waiting: Vec<TermRole>,
     /// A number in words that may go on.
     sum: Option<u64>,
 }
 
-impl Reader<'_> {
+impl SentenceReader<'_> {
     fn read(mut self, sentence: &[Token]) {
         for token in sentence {
             match token {
                 Token::Word(word) => self.word(word),
                 // "US" and "IT" are no pronouns.
                 Token::Capitals(word) => match meaning(word) {
-                    Some(Meaning::Nothing | Meaning::Not) => self.term(Term::Word(word.to_uppercase())),
+                    Some(WordMeaning::Nothing | WordMeaning::Not) => {
+                        self.term(Term::Word(word.to_uppercase()))
+                    }
                     _ => self.word(word),
                 },
                 Token::Owner(word) => {
-                    self.waiting.push(Role::Behind(0));
+                    self.waiting.push(TermRole::Behind(0));
                     self.word(word);
                 }
                 Token::Number(digits) => self.digits(digits),
@@ -252,26 +254,26 @@ impl Reader<'_> {
     fn word(&mut self, word: &str) {
         self.note(word);
         let meaning = meaning(word);
-        if let Some(Meaning::Number(value)) = meaning {
+        if let Some(WordMeaning::Number(value)) = meaning {
             return self.add_number(value);
         }
         self.end_number();
         if let Some(role) = PREPOSITIONS.iter().position(|preposition| *preposition == word) {
-            self.waiting.push(Role::Behind(role));
+            self.waiting.push(TermRole::Behind(role));
         }
         match meaning {
-            Some(Meaning::Nothing | Meaning::Number(_)) => {}
-            Some(Meaning::Not) => {
+            Some(WordMeaning::Nothing | WordMeaning::Number(_)) => {}
+            Some(WordMeaning::Not) => {
                 self.facts.negations += 1;
-                self.waiting.push(Role::Negated);
+                self.waiting.push(TermRole::Negated);
             }
             // A preposition that is a term of its own does not stand behind itself.
-            Some(Meaning::Class(class)) if PREPOSITIONS.contains(&word) => {
+            Some(WordMeaning::Class(class)) if PREPOSITIONS.contains(&word) => {
                 let waiting = std::mem::take(&mut self.waiting);
                 self.term(Term::Class(class));
                 self.waiting = waiting;
             }
-            Some(Meaning::Class(class)) => self.term(Term::Class(class)),
+            Some(WordMeaning::Class(class)) => self.term(Term::Class(class)),
             None => self.term(Term::Word(stem(word))),
         }
     }

@@ -12,38 +12,38 @@
 //!
 //! Quoted words, code, paths, addresses and file names are compared letter by letter.
 
+mod facts;
 mod phrases;
-mod reading;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
-use reading::{Facts, Term};
+use facts::{Term, TextFacts};
 
 /// One text, read once to be compared with several.
 #[derive(Debug)]
-pub(super) struct Guard {
-    facts: Facts,
+pub(super) struct TextGuard {
+    facts: TextFacts,
 }
 
-impl Guard {
+impl TextGuard {
     pub(super) fn new(text: &str) -> Self {
-        Self { facts: Facts::of(text) }
+        Self { facts: TextFacts::of(text) }
     }
 
     /// Tells whether an answer to the other text answers this one.
     pub(super) fn passes(&self, other: &str) -> bool {
-        agree(&self.facts, &Facts::of(other))
+        agree(&self.facts, &TextFacts::of(other))
     }
 }
 
 /// Tells whether two texts ask for the same, as far as words tell.
-pub fn asks_the_same(one: &str, other: &str) -> bool {
-    Guard::new(one).passes(other)
+pub fn is_same_question(one: &str, other: &str) -> bool {
+    TextGuard::new(one).passes(other)
 }
 
-fn agree(a: &Facts, b: &Facts) -> bool {
+fn agree(a: &TextFacts, b: &TextFacts) -> bool {
     // A text without content has nothing that could be agreed on.
     !a.terms.is_empty()
         && a.terms.len() == b.terms.len()
@@ -56,7 +56,7 @@ fn agree(a: &Facts, b: &Facts) -> bool {
         && same_roles(a, b)
 }
 
-fn numbers(facts: &Facts) -> impl Iterator<Item = &Term> {
+fn numbers(facts: &TextFacts) -> impl Iterator<Item = &Term> {
     facts.terms.iter().filter(|term| matches!(term, Term::Number(_)))
 }
 
@@ -89,13 +89,13 @@ fn places(a: &[Term], b: &[Term]) -> Option<Vec<usize>> {
 }
 
 /// Tells whether what stands behind a preposition in both texts is the same, or more in one of them.
-fn same_roles(a: &Facts, b: &Facts) -> bool {
-    let of = |facts: &Facts, role| -> Vec<usize> {
+fn same_roles(a: &TextFacts, b: &TextFacts) -> bool {
+    let of = |facts: &TextFacts, role| -> Vec<usize> {
         facts.roles.iter().filter(|(other, _)| *other == role).map(|(_, term)| *term).collect()
     };
     a.roles.iter().all(|(role, _)| {
         let (ours, theirs) = (of(a, *role), of(b, *role));
-        let within = |few: &[usize], facts: &Facts, many: &[usize], others: &Facts| {
+        let within = |few: &[usize], facts: &TextFacts, many: &[usize], others: &TextFacts| {
             few.iter().all(|term| many.iter().any(|other| facts.terms[*term] == others.terms[*other]))
         };
         theirs.is_empty() || within(&ours, a, &theirs, b) || within(&theirs, b, &ours, a)

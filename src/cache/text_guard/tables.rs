@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 /// What a known word stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum WordMeaning {
     /// Nothing that an answer depends on.
     Nothing,
     /// The same as the other words of its class.
@@ -104,7 +104,7 @@ const SYNONYMS: &[&str] = &[
     "november nov",
     "december dec",
     "define definition",
-    "meaning mean meant",
+    "meaning mean matching",
     "difference differ different",
     "compare comparison",
     "all every each",
@@ -295,14 +295,14 @@ const NUMBERS: &[(&str, u64)] = &[
     ("tenth", 10),
 ];
 
-static MEANINGS: LazyLock<HashMap<String, Meaning>> = LazyLock::new(|| {
+static MEANINGS: LazyLock<HashMap<String, WordMeaning>> = LazyLock::new(|| {
     let mut meanings = HashMap::new();
     let mut class = 0;
-    let mut side = |words: &str, meanings: &mut HashMap<String, Meaning>| {
+    let mut side = |words: &str, meanings: &mut HashMap<String, WordMeaning>| {
         let known = words.split_whitespace().find_map(|word| meanings.get(&stem(word)).copied());
         let meaning = known.unwrap_or_else(|| {
             class += 1;
-            Meaning::Class(class)
+            WordMeaning::Class(class)
         });
         for word in words.split_whitespace() {
             // The first meaning stays, or two classes would become one.
@@ -317,14 +317,14 @@ static MEANINGS: LazyLock<HashMap<String, Meaning>> = LazyLock::new(|| {
     for words in SYNONYMS {
         side(words, &mut meanings);
     }
-    meanings.extend(NUMBERS.iter().map(|(word, value)| ((*word).to_owned(), Meaning::Number(*value))));
-    meanings.extend(NEGATIONS.split_whitespace().map(|word| (word.to_owned(), Meaning::Not)));
-    meanings.extend(FILLERS.split_whitespace().map(|word| (word.to_owned(), Meaning::Nothing)));
+    meanings.extend(NUMBERS.iter().map(|(word, value)| ((*word).to_owned(), WordMeaning::Number(*value))));
+    meanings.extend(NEGATIONS.split_whitespace().map(|word| (word.to_owned(), WordMeaning::Not)));
+    meanings.extend(FILLERS.split_whitespace().map(|word| (word.to_owned(), WordMeaning::Nothing)));
     meanings
 });
 
 /// Returns what a folded word stands for, if it is known.
-pub(super) fn meaning(word: &str) -> Option<Meaning> {
+pub(super) fn meaning(word: &str) -> Option<WordMeaning> {
     MEANINGS.get(word).or_else(|| MEANINGS.get(&stem(word))).copied()
 }
 
