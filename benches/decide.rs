@@ -91,7 +91,7 @@ fn read(c: &mut Criterion, name: &str, signals: &str, text: &str) {
         b.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(1);
             let query =
-                SignalQuery { request: &request, person: None, requirements: &requirements, deadline };
+                SignalQuery { request: &request, principal: None, requirements: &requirements, deadline };
             detectors.read(query, &classifier).now_or_never().expect("nothing to wait for")
         });
     });

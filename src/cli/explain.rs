@@ -68,7 +68,7 @@ async fn explain<'a>(
     let request: &ChatRequest = &prompt.request;
     let text = request.prompt_text();
     let findings = offline.snapshot.classifier.classify(&text, questions, offline.deadline()).await;
-    let asking = Asking { api: Api::Chat, request, person: None, sent: &[], deadline: offline.deadline() };
+    let asking = Asking { api: Api::Chat, request, principal: None, sent: &[], deadline: offline.deadline() };
     let began = Instant::now();
     let planned = plan(&offline.snapshot, asking).await;
     let parts = ExplanationParts { findings, planned, decide_time: began.elapsed() };

@@ -10,7 +10,7 @@ use super::issue::Path;
 use super::raw_identity::{
     RawCache, RawIdentity, RawKey, RawPrice, RawReasoningFamilies, RawReasoningKind, RawRedis, RawStore,
 };
-use super::{CacheSpec, CacheStore, Identity, Person, Price, ReasoningFamily, ReasoningKind, Secret};
+use super::{CacheSpec, CacheStore, Identity, Price, Principal, ReasoningFamily, ReasoningKind, Secret};
 
 /// The families that are known without a word.
 const FAMILIES: [(&str, ReasoningKind, &str); 4] = [
@@ -59,9 +59,9 @@ pub(super) fn identity(raw: &RawIdentity, path: &Path, checker: &mut Checker<'_>
     }
 }
 
-fn key(raw: &RawKey, path: &Path, checker: &mut Checker<'_>) -> Option<(String, Person)> {
+fn key(raw: &RawKey, path: &Path, checker: &mut Checker<'_>) -> Option<(String, Principal)> {
     let (at, value) = secret(&raw.value, &path.key("value"), checker);
-    let owner = Person { user: raw.user.clone(), groups: raw.groups.clone(), tenant: raw.tenant.clone() };
+    let owner = Principal { user: raw.user.clone(), groups: raw.groups.clone(), tenant: raw.tenant.clone() };
     match value {
         Ok(value) => Some((value, owner)),
         Err(fault) => {

@@ -17,7 +17,7 @@ pub struct Identity {
     pub required: bool,
     /// Whose the keys are that clients show, by the keys' SHA-256: a key that is looked up takes as long whatever
     /// it is.
-    pub keys: HashMap<[u8; 32], Person>,
+    pub keys: HashMap<[u8; 32], Principal>,
     /// The networks of peers whose identity headers are believed.
     pub trusted_peers: Vec<IpNet>,
     /// The groups whose members may see which signals matched.
@@ -37,7 +37,7 @@ impl Identity {
     }
 
     /// Finds whose a key is.
-    pub fn owner(&self, key: &str) -> Option<&Person> {
+    pub fn owner(&self, key: &str) -> Option<&Principal> {
         self.keys.get(&digest(key))
     }
 
@@ -53,9 +53,9 @@ pub(super) fn digest(key: &str) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Somebody who is known.
+/// A verified client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Person {
+pub struct Principal {
     /// The user.
     pub user: String,
     /// The user's groups.

@@ -52,7 +52,7 @@ pub use decision::{
     Sticky, StickyOn, Strategy,
 };
 pub use environment::{Environment, Fixed, Process};
-pub use identity::{CacheSpec, CacheStore, Identity, Person, Price};
+pub use identity::{CacheSpec, CacheStore, Identity, Price, Principal};
 pub use issue::{Issue, Issues};
 pub use load::{fault_at, load, load_server, schema, server_schema};
 pub use plugins::{

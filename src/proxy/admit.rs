@@ -9,7 +9,7 @@ use super::exchange::Exchange;
 use super::failure::RETRY_AFTER;
 use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
-use crate::policy::Person;
+use crate::policy::Principal;
 use crate::route::{self, Answer, Asking, Extras, Plan, Planned};
 use bytes::Bytes;
 use pingora_proxy::Session;
@@ -39,7 +39,7 @@ impl From<Rejection> for ShortCircuit {
 struct ClientRequest<'a> {
     api: Api,
     request: &'a ChatRequest,
-    person: Option<&'a Person>,
+    principal: Option<&'a Principal>,
 }
 
 impl Gateway {
@@ -53,12 +53,12 @@ impl Gateway {
         let operation = Operation::of(&header.method, header.uri.path())?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
-        let person = identity::person(identity, &header.headers, peer);
-        if identity.required && person.is_none() {
+        let principal = identity::principal(identity, &header.headers, peer);
+        if identity.required && principal.is_none() {
             return Err(Rejection::Unidentified.into());
         }
-        exchange.debug = identity::may_debug(identity, &header.headers, peer, person.as_ref());
-        exchange.record_principal(person.as_ref());
+        exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
+        exchange.record_principal(principal.as_ref());
         if self.server_state.in_flight() > self.limits.max_in_flight {
             return Err(Rejection::Overloaded { retry_after: RETRY_AFTER }.into());
         }
@@ -75,7 +75,7 @@ impl Gateway {
         let request = ChatRequest::of(api, bytes)?;
         exchange.record_request(&request);
         let now = Instant::now();
-        let client = ClientRequest { api, request: &request, person: person.as_ref() };
+        let client = ClientRequest { api, request: &request, principal: principal.as_ref() };
         let plan = match self.plan(session, exchange, client, now).await? {
             Ok(plan) => plan,
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
@@ -123,8 +123,8 @@ impl Gateway {
         let live = Arc::clone(&exchange.live);
         let sent = exchange.sent_headers(&session.req_header().headers);
         let deadline = began + live.policy.classifier.deadline;
-        let ClientRequest { api, request, person } = client;
-        let asking = Asking { api, request, person, sent: &sent, deadline };
+        let ClientRequest { api, request, principal } = client;
+        let asking = Asking { api, request, principal, sent: &sent, deadline };
         let planned = tokio::select! {
             biased;
             planned = route::plan(&live, asking) => planned,
@@ -154,9 +154,9 @@ impl Gateway {
         let live = Arc::clone(&exchange.live);
         let (Some(cache), Some(wanted)) = (&live.cache, extras.cache) else { return Ok(None) };
         let control = CacheControl::of(&session.req_header().headers);
-        let ClientRequest { api, request, person } = client;
+        let ClientRequest { api, request, principal } = client;
         let query =
-            CacheQuery { cache, wanted, api, request, person, record: &exchange.record, extras, control };
+            CacheQuery { cache, wanted, api, request, principal, record: &exchange.record, extras, control };
         let found = tokio::select! {
             biased;
             found = query.look_up() => found,

@@ -7,7 +7,7 @@ use crate::cache::{
     ResponseCache,
 };
 use crate::openai::{Api, ChatRequest};
-use crate::policy::{CacheScope, CacheUse, Person};
+use crate::policy::{CacheScope, CacheUse, Principal};
 use crate::route::Extras;
 use crate::telemetry::AccessRecord;
 use bytes::Bytes;
@@ -75,7 +75,7 @@ pub(super) struct CacheQuery<'a> {
     pub(super) wanted: CacheUse,
     pub(super) api: Api,
     pub(super) request: &'a ChatRequest,
-    pub(super) person: Option<&'a Person>,
+    pub(super) principal: Option<&'a Principal>,
     pub(super) record: &'a AccessRecord,
     pub(super) extras: &'a Extras,
     pub(super) control: CacheControl,
@@ -85,7 +85,7 @@ impl CacheQuery<'_> {
     /// Looks for an answer, waits for that to an equal request under way, or prepares to keep one.
     pub(super) async fn look_up(self) -> CacheLookup {
         let request = self.extras.request.as_ref().unwrap_or(self.request);
-        let is_personal = self.wanted.scope == CacheScope::User && self.person.is_none();
+        let is_personal = self.wanted.scope == CacheScope::User && self.principal.is_none();
         // An answer with unmasked words is for one client alone.
         let unmasks = !self.extras.unmask.is_empty();
         if self.control == CacheControl::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
@@ -138,10 +138,12 @@ impl CacheQuery<'_> {
     fn scope(&self, partition: &[u8; 32]) -> [u8; 32] {
         let (word, owner) = match self.wanted.scope {
             CacheScope::All => ("all", None),
-            CacheScope::Tenant => ("tenant", self.person.and_then(|person| person.tenant.as_deref())),
-            CacheScope::User => ("user", self.person.map(|person| person.user.as_str())),
+            CacheScope::Tenant => {
+                ("tenant", self.principal.and_then(|principal| principal.tenant.as_deref()))
+            }
+            CacheScope::User => ("user", self.principal.map(|principal| principal.user.as_str())),
         };
-        let tenant = self.person.and_then(|person| person.tenant.as_deref());
+        let tenant = self.principal.and_then(|principal| principal.tenant.as_deref());
         let parts = [
             Some(word),
             owner,
@@ -165,7 +167,7 @@ impl CacheQuery<'_> {
         AnswerOrigin {
             model: self.record.routing.model.as_deref().unwrap_or_default().into(),
             decision: self.record.routing.decision.as_deref().unwrap_or_default().into(),
-            tenant: self.person.and_then(|person| person.tenant.as_deref()).map(Into::into),
+            tenant: self.principal.and_then(|principal| principal.tenant.as_deref()).map(Into::into),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Any other client has none, whatever its headers say. Decides nothing.
 
-use crate::policy::{Identity, Person};
+use crate::policy::{Identity, Principal};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ const MAX_GROUPS: usize = 256;
 /// Asks for the matched signals in the response headers.
 const X_VSR_DEBUG: HeaderName = HeaderName::from_static("x-vsr-debug");
 
-pub(super) fn person(identity: &Identity, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Person> {
+pub(super) fn principal(identity: &Identity, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Principal> {
     if !identity.is_used() {
         return None;
     }
@@ -29,7 +29,7 @@ pub(super) fn person(identity: &Identity, headers: &HeaderMap, peer: Option<IpAd
     let user = text(&identity.user_header).filter(|user| !user.is_empty())?;
     let groups = text(&identity.groups_header).into_iter().flat_map(|groups| groups.split(','));
     let groups = groups.map(|group| group.trim().to_owned()).filter(|group| !group.is_empty());
-    Some(Person {
+    Some(Principal {
         user: user.to_owned(),
         groups: groups.take(MAX_GROUPS).collect(),
         tenant: text(&identity.tenant_header).filter(|tenant| !tenant.is_empty()).map(str::to_owned),
@@ -41,10 +41,10 @@ pub(super) fn may_debug(
     identity: &Identity,
     headers: &HeaderMap,
     peer: Option<IpAddr>,
-    person: Option<&Person>,
+    principal: Option<&Principal>,
 ) -> bool {
     let asks = headers.get(X_VSR_DEBUG).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    let groups = person.map(|person| person.groups.as_slice()).unwrap_or_default();
+    let groups = principal.map(|principal| principal.groups.as_slice()).unwrap_or_default();
     asks && (peer.is_some_and(|peer| identity.trusts(peer))
         || groups.iter().any(|group| identity.debug_groups.contains(group)))
 }
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn a_key_names_its_owner_whatever_the_headers_say() {
         let sent = headers(&[("authorization", "bearer sk-alice"), ("x-authz-user-id", "root")]);
-        let person = person(&identity(), &sent, "192.0.2.1".parse().ok()).unwrap();
-        assert_eq!((person.user.as_str(), person.tenant.as_deref()), ("alice", Some("acme")));
+        let principal = principal(&identity(), &sent, "192.0.2.1".parse().ok()).unwrap();
+        assert_eq!((principal.user.as_str(), principal.tenant.as_deref()), ("alice", Some("acme")));
     }
 
     #[test]
@@ -88,9 +88,9 @@ mod tests {
             ("x-authz-user-groups", "a, b,,"),
             ("authorization", "Bearer x"),
         ]);
-        assert_eq!(person(&identity(), &sent, "192.0.2.1".parse().ok()), None);
-        assert_eq!(person(&identity(), &sent, None), None);
-        let believed = person(&identity(), &sent, "::ffff:10.1.2.3".parse().ok()).unwrap();
+        assert_eq!(principal(&identity(), &sent, "192.0.2.1".parse().ok()), None);
+        assert_eq!(principal(&identity(), &sent, None), None);
+        let believed = principal(&identity(), &sent, "::ffff:10.1.2.3".parse().ok()).unwrap();
         assert_eq!(
             (believed.user.as_str(), believed.groups.as_slice()),
             ("bob", ["a".to_owned(), "b".to_owned()].as_slice())

@@ -7,7 +7,7 @@ use super::exchange::Exchange;
 use super::upstream::X_REQUEST_ID;
 use crate::classify::ClassifyCost;
 use crate::openai::ChatRequest;
-use crate::policy::{Person, Reasoning};
+use crate::policy::{Principal, Reasoning};
 use crate::route::{Notice, Story};
 use crate::signals::Signals;
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
@@ -31,11 +31,11 @@ impl Exchange {
         self.record.request.stream = request.stream();
     }
 
-    pub(super) fn record_principal(&mut self, person: Option<&Person>) {
-        if let Some(person) = person {
+    pub(super) fn record_principal(&mut self, principal: Option<&Principal>) {
+        if let Some(principal) = principal {
             let identity = &mut self.record.details().identity;
-            identity.user = Some(person.user.clone());
-            identity.tenant.clone_from(&person.tenant);
+            identity.user = Some(principal.user.clone());
+            identity.tenant.clone_from(&principal.tenant);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::classify::{Label, Unknown};
 use crate::decide::{DecisionOutcome, decide};
 use crate::openai::{Api, ChatRequest, Rejection};
 use crate::policy::{
-    AnswerGuard, CacheUse, Decision, HeaderChanges, Model, ModelId, OnUnknown, Person, PiiAction, Policy,
+    AnswerGuard, CacheUse, Decision, HeaderChanges, Model, ModelId, OnUnknown, PiiAction, Policy, Principal,
     Reasoning, Recipe, Route, Shadow,
 };
 use crate::signals::{Audience, SignalEvaluation, SignalQuery, Signals};
@@ -30,7 +30,7 @@ pub struct Asking<'a> {
     /// The request.
     pub request: &'a ChatRequest,
     /// Who asks, where that is verified.
-    pub person: Option<&'a Person>,
+    pub principal: Option<&'a Principal>,
     /// The headers that decisions keep conversations on their models by, as the client sent them.
     pub sent: &'a [(String, String)],
     /// By when the classifier must have answered.
@@ -253,7 +253,8 @@ pub async fn plan(snapshot: &Snapshot, asking: Asking<'_>) -> Planned {
     let known = if requirements.is_empty() {
         None
     } else {
-        let query = SignalQuery { request: asking.request, person: asking.person, requirements, deadline };
+        let query =
+            SignalQuery { request: asking.request, principal: asking.principal, requirements, deadline };
         // Apart: requests that need no reading, which are the quick ones, carry none of its state.
         Some(Box::pin(snapshot.detectors.read(query, &snapshot.classifier)).await)
     };

@@ -114,7 +114,7 @@ fn session(sticky: &Sticky, asking: Asking<'_>) -> Option<String> {
             asking.sent.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.clone())
         }
         StickyOn::Field(name) => asking.request.field(name).map(std::borrow::Cow::into_owned),
-        StickyOn::Identity => asking.person.map(|person| person.user.clone()),
+        StickyOn::Identity => asking.principal.map(|principal| principal.user.clone()),
         StickyOn::Conversation => Some(asking.request.opening()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::value::{SignalReason, SignalValue};
 use crate::openai::{ChatRequest, MessageCounts};
-use crate::policy::{Feature, MetadataTest, Person};
+use crate::policy::{Feature, MetadataTest, Principal};
 
 /// Reads a signal of how much of something a conversation holds.
 pub(super) fn conversation(holds: &MessageCounts, feature: Feature, (min, max): (u64, u64)) -> SignalValue {
@@ -43,19 +43,20 @@ fn presence(is_there: bool) -> &'static str {
 /// Reads a signal of who asks: one of the users, in one of the groups, of one of the tenants, as far as there are any
 /// to choose from.
 pub(super) fn identity(
-    person: Option<&Person>,
+    principal: Option<&Principal>,
     users: &[String],
     groups: &[String],
     tenants: &[String],
 ) -> SignalValue {
-    let Some(person) = person else {
+    let Some(principal) = principal else {
         return SignalValue::plain(false, SignalReason::Text("nobody known".into()));
     };
-    let reason = if !users.is_empty() && !users.contains(&person.user) {
+    let reason = if !users.is_empty() && !users.contains(&principal.user) {
         "another user"
-    } else if !groups.is_empty() && !person.groups.iter().any(|group| groups.contains(group)) {
+    } else if !groups.is_empty() && !principal.groups.iter().any(|group| groups.contains(group)) {
         "in other groups"
-    } else if !tenants.is_empty() && !person.tenant.as_ref().is_some_and(|tenant| tenants.contains(tenant)) {
+    } else if !tenants.is_empty() && !principal.tenant.as_ref().is_some_and(|tenant| tenants.contains(tenant))
+    {
         "of another tenant"
     } else {
         return SignalValue::plain(true, SignalReason::Text("known".into()));
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn somebody_matches_by_user_group_and_tenant_together() {
         let alice =
-            Person { user: "alice".into(), groups: list(&["staff", "ops"]), tenant: Some("acme".into()) };
+            Principal { user: "alice".into(), groups: list(&["staff", "ops"]), tenant: Some("acme".into()) };
         let why = |users: &[&str], groups: &[&str], tenants: &[&str]| {
             identity(Some(&alice), &list(users), &list(groups), &list(tenants)).reason.to_string()
         };
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(why(&[], &[], &["other"]), "of another tenant");
         let nobody = identity(None, &[], &list(&["staff"]), &[]);
         assert_eq!((nobody.matches, nobody.score), (false, 0.0));
-        let stranger = Person { tenant: None, ..alice.clone() };
+        let stranger = Principal { tenant: None, ..alice.clone() };
         assert!(!identity(Some(&stranger), &[], &[], &list(&["acme"])).matches);
     }
 }

@@ -15,7 +15,7 @@ use super::value::{self, SignalResult, SignalValue, Signals};
 use super::{facts, language, structure};
 use crate::classify::{Classifier, ClassifyCost, ClassifyHeads, Findings, Label, Unknown};
 use crate::openai::{ChatRequest, MessageCounts, MessageText, Role};
-use crate::policy::{BasisPoints, Person, Scope, SignalId, SignalKind};
+use crate::policy::{BasisPoints, Principal, Scope, SignalId, SignalKind};
 
 /// A request of which something is to be known.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct SignalQuery<'a> {
     /// The request.
     pub request: &'a ChatRequest,
     /// Who asks, where that is known.
-    pub person: Option<&'a Person>,
+    pub principal: Option<&'a Principal>,
     /// What is to be known.
     pub requirements: &'a Requirements,
     /// By when.
@@ -239,7 +239,7 @@ impl RequestReader<'_> {
             }
             (SignalKind::Metadata { key, test }, _) => Ok(facts::metadata(self.query.request, key, test)),
             (SignalKind::Identity { users, groups, tenants }, _) => {
-                Ok(facts::identity(self.query.person, users, groups, tenants))
+                Ok(facts::identity(self.query.principal, users, groups, tenants))
             }
             _ => return None,
         })

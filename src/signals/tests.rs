@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::classify::{Classifier, ClassifyHeads, Spec, Unknown};
 use crate::openai::ChatRequest;
-use crate::policy::{Fixed, Person, Policy, SignalId, load};
+use crate::policy::{Fixed, Policy, Principal, SignalId, load};
 
 static CLASSIFIER: LazyLock<Classifier> =
     LazyLock::new(|| Classifier::load(&Spec::default()).expect("the built-in model loads"));
@@ -55,8 +55,8 @@ impl Reader {
 
     async fn known(&self, request: &ChatRequest, requirements: &Requirements) -> SignalEvaluation {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let alice = Person { user: "alice".into(), ..Person::default() };
-        let query = SignalQuery { request, person: Some(&alice), requirements, deadline };
+        let alice = Principal { user: "alice".into(), ..Principal::default() };
+        let query = SignalQuery { request, principal: Some(&alice), requirements, deadline };
         on_any_thread(self.detectors.read(query, &CLASSIFIER)).await
     }
 
@@ -194,7 +194,7 @@ async fn what_the_classifier_cannot_say_is_unknown_and_the_rest_is_not() {
     let request = chat(&["x marks the spot, and this is new to the cache"]);
     let query = SignalQuery {
         request: &request,
-        person: None,
+        principal: None,
         requirements: &requirements,
         deadline: Instant::now(),
     };
