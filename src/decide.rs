@@ -4,7 +4,8 @@
 
 use crate::classify::Unknown;
 use crate::policy::{
-    BasisPoints, Decision, OnUnknownSignal, Policy, Recipe, Rule, SignalId, SignalKind, Strategy,
+    BasisPoints, Decision, DecisionStrategy, DomainSignal, OnUnknownSignal, Policy, Recipe, Rule, SignalId,
+    SignalKind,
 };
 use crate::signals::{Audience, Signals};
 use std::fmt;
@@ -41,7 +42,9 @@ pub fn decide<'policy>(
     let mut best: Option<(&Decision, f32)> = None;
     let mut unknown = None;
     for decision in recipe.decisions.iter().filter(|decision| audience.meets(decision)) {
-        if best.is_some_and(|(best, _)| best.tier < decision.tier || recipe.strategy == Strategy::Priority) {
+        if best.is_some_and(|(best, _)| {
+            best.tier < decision.tier || recipe.strategy == DecisionStrategy::Priority
+        }) {
             break;
         }
         match evaluate_decision(decision, signals) {
@@ -71,7 +74,7 @@ enum DecisionMatch {
 }
 
 fn evaluate_decision(decision: &Decision, signals: &Signals) -> DecisionMatch {
-    match (evaluate(&decision.rule, signals), decision.on_unknown) {
+    match (evaluate(&decision.when.rule, signals), decision.when.on_unknown) {
         (RuleOutcome::Holds(score), _) => DecisionMatch::Yes(score),
         (RuleOutcome::Fails, _) => DecisionMatch::No,
         (RuleOutcome::Unknown(reason), OnUnknownSignal::Skip) => DecisionMatch::Unknown(reason),
@@ -168,13 +171,13 @@ pub fn trace<'a>(
         policy,
         signals,
         decision,
-        outcome: evaluate(&decision.rule, signals),
+        outcome: evaluate(&decision.when.rule, signals),
     })
 }
 
 impl fmt::Display for TraceStep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rule(f, &self.decision.rule)
+        self.rule(f, &self.decision.when.rule)
     }
 }
 
@@ -211,7 +214,7 @@ impl TraceStep<'_> {
             }
         }
         let own = match &self.policy[id].kind {
-            SignalKind::Domain { min_score, .. } => Some(*min_score),
+            SignalKind::Domain(DomainSignal { min_score, .. }) => Some(*min_score),
             _ => None,
         };
         match least.or(own) {
@@ -330,7 +333,7 @@ mod tests {
                  - {{name: plain, tier: {b}, priority: 5, domains: [math], model: m}}\n\
                  - {{name: always, tier: {c}, model: m}}\n"
             ));
-            policy.recipes[0].strategy = Strategy::Confidence;
+            policy.recipes[0].strategy = DecisionStrategy::Confidence;
             chosen(&policy, &about("math", 0.6))
         };
         // (0.6 + 1) / 2 = 0.8 is more than 0.6.

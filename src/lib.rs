@@ -13,7 +13,7 @@
 //!
 //! Only two kinds of mutation exist: swapping the one `ArcSwap` in [`snapshot`], and the atomics inside
 //! [`balance`]'s endpoints and pools. Every upstream is a pool: a vLLM deployment is a pool of plaintext endpoints,
-//! OpenAI a pool of one TLS endpoint with a credential. After `policy/check` there is no "local or remote".
+//! OpenAI a pool of one TLS endpoint with a credential. After a policy is checked there is no "local or remote".
 //!
 //! # The life of a request
 //!

@@ -115,12 +115,12 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let handed_over = Arc::new(Notify::new());
     let shutdown = GracefulShutdown::new(
         Arc::clone(&server_state),
-        setup.spec.drain_timeout,
+        setup.spec.drain.timeout,
         Arc::clone(&handed_over),
         done.clone(),
     );
     let server = assemble(setup, gateway, shutdown, &reserved, &control)?;
-    let signals = ShutdownSignals::new(Arc::clone(&server_state), setup.spec.drain_delay);
+    let signals = ShutdownSignals::new(Arc::clone(&server_state), setup.spec.drain.delay);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         // The receiver is gone if the graceful shutdown was quicker.
@@ -212,9 +212,9 @@ fn configuration(spec: &ServerSpec) -> ServerConf {
     ServerConf {
         threads,
         work_stealing: true,
-        upgrade_sock: spec.upgrade_socket.to_string_lossy().into_owned(),
+        upgrade_sock: spec.upgrade.socket.to_string_lossy().into_owned(),
         // The graceful shutdown ends the process earlier, as soon as nothing is in flight.
-        grace_period_seconds: Some(spec.drain_timeout.as_secs() + 5),
+        grace_period_seconds: Some(spec.drain.timeout.as_secs() + 5),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: 1024,
         // The policy bounds the attempts; this limit only has to be higher.

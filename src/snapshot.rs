@@ -5,11 +5,8 @@
 
 use crate::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
 use crate::cache::{CacheError, ResponseCache};
-use crate::classify::{self, Classifier, ClassifyHead, DeviceChoice, LoadError, Precision};
-use crate::policy::{
-    self, Balance, ClassifierDevice, ClassifierModel, ClassifierPrecision, ModelId, Policy, PoolId, PoolSpec,
-    Recipe, StickyOn,
-};
+use crate::classify::{Classifier, LoadError};
+use crate::policy::{self, Balance, ModelId, Policy, PoolId, PoolSpec, Recipe, StickyOn};
 use crate::signals::{Audience, DetectorError, Detectors, Requirements};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -76,10 +73,10 @@ impl Snapshot {
         addresses: Arc<Addresses>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, BuildError> {
-        let spec = classifier_spec(&policy);
+        let spec = &policy.classifier.spec;
         let classifier = match previous {
-            Some(previous) if *previous.classifier.spec() == spec => Arc::clone(&previous.classifier),
-            _ => Arc::new(Classifier::load(&spec)?),
+            Some(previous) if previous.classifier.spec() == spec => Arc::clone(&previous.classifier),
+            _ => Arc::new(Classifier::load(spec)?),
         };
         Self::around(classifier, policy, addresses, previous)
     }
@@ -100,7 +97,7 @@ impl Snapshot {
             _ => Arc::new(Detectors::build(&policy, &classifier)?),
         };
         let pools = policy.pools.iter().map(|pool| build_pool(pool, &addresses, previous)).collect();
-        let (share, least) = (policy.retry.budget_share.0, policy.retry.budget_min_per_second);
+        let (share, least) = (policy.retry.budget.share.0, policy.retry.budget.min_per_second);
         let budget = match previous {
             Some(previous) if previous.budget.is_for(share, least) => Arc::clone(&previous.budget),
             _ => Arc::new(RetryBudget::new(share, least)),
@@ -224,62 +221,6 @@ fn build_pool(spec: &PoolSpec, addresses: &Addresses, previous: Option<&Snapshot
         }
     }
     Arc::new(Pool::new(strategy(&spec.balance), ejection(spec.ejection), members, old.map(AsRef::as_ref)))
-}
-
-/// The classifier that a policy asks for.
-pub fn classifier_spec(policy: &Policy) -> classify::Spec {
-    let wanted = &policy.classifier;
-    let placed = [
-        (ClassifyHead::Domain, &wanted.models.domain),
-        (ClassifyHead::Jailbreak, &wanted.models.jailbreak),
-        (ClassifyHead::Pii, &wanted.models.pii),
-        (ClassifyHead::Embedding, &wanted.models.embedding),
-        (ClassifyHead::Hallucination, &wanted.models.hallucination),
-    ];
-    let placed = placed.into_iter().filter_map(|(question, model)| Some((question, source(model.as_ref()?))));
-    classify::Spec {
-        model: source(&wanted.model),
-        models: placed.collect(),
-        device: match wanted.device {
-            ClassifierDevice::Cpu => DeviceChoice::Cpu,
-            ClassifierDevice::Cuda => DeviceChoice::Cuda,
-            ClassifierDevice::Auto => DeviceChoice::Auto,
-        },
-        precision: match wanted.precision {
-            ClassifierPrecision::Auto => Precision::Auto,
-            ClassifierPrecision::F32 => Precision::F32,
-            ClassifierPrecision::F16 => Precision::F16,
-            ClassifierPrecision::Bf16 => Precision::Bf16,
-        },
-        thresholds: classify::Thresholds {
-            jailbreak: wanted.thresholds.jailbreak.map(policy::BasisPoints::fraction),
-            pii: wanted.thresholds.pii.map(policy::BasisPoints::fraction),
-            hallucination: wanted.thresholds.hallucination.map(policy::BasisPoints::fraction),
-        },
-        threads: wanted.threads,
-        queue: wanted.queue,
-        max_tokens: wanted.max_tokens,
-        domain_tokens: wanted.domain_tokens,
-        window: wanted.window,
-        overlap: wanted.overlap,
-        batch_tokens: wanted.batch_tokens,
-        cache: wanted.cache,
-        hub: classify::HubSpec {
-            endpoint: wanted.hub.endpoint.clone(),
-            cache: wanted.hub.cache.clone(),
-            token: wanted.hub.token.clone(),
-        },
-    }
-}
-
-fn source(model: &ClassifierModel) -> classify::Source {
-    match model {
-        ClassifierModel::Builtin => classify::Source::Builtin,
-        ClassifierModel::Folder(folder) => classify::Source::Folder(folder.clone()),
-        ClassifierModel::Hub { repo, revision } => {
-            classify::Source::Hub { repo: repo.clone(), revision: revision.clone() }
-        }
-    }
 }
 
 fn strategy(balance: &Balance) -> Strategy {

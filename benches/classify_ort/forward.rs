@@ -15,7 +15,9 @@ use clap::{Parser, ValueEnum};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
-use signalbox::classify::{Classifier, ClassifyHeads, DeviceChoice, Findings, Precision, Source, Spec};
+use signalbox::classify::{
+    Classifier, ClassifyHeads, DeviceChoice, Findings, Precision, Source, Spec, WindowSpec,
+};
 
 /// The server's allocator.
 #[global_allocator]
@@ -80,8 +82,7 @@ impl Arguments {
             },
             threads: self.threads,
             // Whole texts as one window, and no answers kept.
-            window: 512,
-            overlap: 0,
+            windows: WindowSpec { window: 512, overlap: 0, ..WindowSpec::default() },
             batch_tokens: 16_384,
             cache: 0,
             ..Spec::default()

@@ -118,14 +118,14 @@ impl BatchQueue {
         texts: impl IntoIterator<Item = (&'t str, ClassifyHeads)>,
         deadline: Instant,
     ) -> Vec<Ticket<'_>> {
-        let max_tokens = self.shared.model_set.spec.max_tokens;
+        let max_tokens = self.shared.model_set.spec.windows.max_tokens;
         let start = |(text, heads)| ClassifyTask::new(Excerpt::new(text, max_tokens), heads, deadline);
         self.admit(texts.into_iter().map(start).collect())
     }
 
     /// Queues a groundedness check; none if it is too long to be read.
     pub(super) fn submit_pair(&self, input: GroundednessInput<'_>, deadline: Instant) -> Option<Ticket<'_>> {
-        let task = ClassifyTask::of_pair(input, self.shared.model_set.spec.max_tokens, deadline)?;
+        let task = ClassifyTask::of_pair(input, self.shared.model_set.spec.windows.max_tokens, deadline)?;
         self.admit(vec![task]).pop()
     }
 

@@ -51,7 +51,8 @@ pub use groundedness::GroundednessInput;
 pub use hub::HubError;
 pub use load_error::LoadError;
 pub use pii::masked;
-pub use spec::{DeviceChoice, HubSpec, ModelInfo, Precision, Source, Spec, Thresholds};
+use spec::assigned;
+pub use spec::{DeviceChoice, HubSpec, ModelInfo, Precision, Source, Spec, Thresholds, WindowSpec};
 
 use backend::ModelBackend;
 use batch::BatchQueue;
@@ -70,9 +71,9 @@ impl Classifier {
     /// fetched first.
     pub fn load(spec: &Spec) -> Result<Self, LoadError> {
         let device = spec.device.open(spec.precision);
-        let rest = ClassifyHeads::ALL.without(spec.models.keys().copied().collect());
+        let rest = ClassifyHeads::ALL.without(assigned(spec).map(|(head, _)| head).collect());
         let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
-        let others = spec.models.iter().map(|(head, source)| (HeadSelection::only(*head), source));
+        let others = assigned(spec).map(|(head, source)| (HeadSelection::only(head), source));
         let load = |(heads, source): (HeadSelection, &Source)| {
             LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
         };
@@ -204,7 +205,7 @@ impl Classifier {
 impl Spec {
     /// Reads the domain head's labels without loading any weights; may download a file.
     pub fn domains(&self) -> Result<Vec<String>, LoadError> {
-        match self.models.get(&ClassifyHead::Domain) {
+        match &self.models.domain {
             Some(source) => source.labels(&self.hub, Some(ClassifyHead::Domain)),
             None => self.model.labels(&self.hub, None),
         }
@@ -213,9 +214,7 @@ impl Spec {
     /// Checks that the configured detector of hallucinations looks like one, without loading any weights; may download
     /// files.
     pub fn check_detector(&self) -> Result<(), LoadError> {
-        self.models
-            .get(&ClassifyHead::Hallucination)
-            .map_or(Ok(()), |source| source.check_detector(&self.hub))
+        self.models.hallucination.as_ref().map_or(Ok(()), |source| source.check_detector(&self.hub))
     }
 }
 

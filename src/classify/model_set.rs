@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use super::backend::ModelBackend;
 use super::window_cache::WindowCache;
 use super::{ClassifyHead, ClassifyHeads, Spec};
+use crate::policy::BasisPoints;
 
 pub(super) struct ModelSet {
     pub(super) models: Vec<Arc<dyn ModelBackend>>,
@@ -38,7 +39,7 @@ impl ModelSet {
                 ClassifyHead::Hallucination => spec.thresholds.hallucination,
                 ClassifyHead::Domain | ClassifyHead::Embedding => None,
             };
-            let threshold = configured.unwrap_or_else(|| model.threshold(head));
+            let threshold = configured.map_or_else(|| model.threshold(head), BasisPoints::fraction);
             Some((head, HeadRef { model: at, labels: model.labels(head), threshold }))
         };
         let heads = ClassifyHead::ALL.into_iter().filter_map(head_ref).collect();

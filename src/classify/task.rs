@@ -243,7 +243,7 @@ struct WindowPlanner<'a> {
 impl WindowPlanner<'_> {
     fn text(&mut self, heads: ClassifyHeads) -> Result<ModelWindows, ModelError> {
         let (spec, model) = (&self.model_set.spec, self.model.model);
-        let grid = WindowGrid::new(spec.window, spec.overlap, model.max_input_tokens());
+        let grid = WindowGrid::new(spec.windows.window, spec.windows.overlap, model.max_input_tokens());
         let (mut ids, mut token_bytes, mut windows) = (Vec::new(), Vec::new(), Vec::new());
         for piece in self.task.excerpt.pieces() {
             let tokens = model.tokenize(&piece.text)?;
@@ -252,10 +252,11 @@ impl WindowPlanner<'_> {
             token_bytes.extend(shifted(tokens.bytes, piece.start));
             windows.extend(grid.lay(from..ids.len()));
         }
-        let kept = from_both_ends(&windows, spec.max_tokens);
+        let kept = from_both_ends(&windows, spec.windows.max_tokens);
         let is_whole = self.task.excerpt.whole().is_some() && kept.len() == windows.len();
         // The domain is judged from fewer windows: the ends of a text say what it is about.
-        let for_domain = from_both_ends(&windows, spec.domain_tokens.min(spec.max_tokens)).len();
+        let for_domain =
+            from_both_ends(&windows, spec.windows.domain_tokens.min(spec.windows.max_tokens)).len();
         let total_tokens = self.task.excerpt.estimate_tokens(ids.len());
         let ids: Arc<[u32]> = ids.into();
         let mut results = Vec::new();
@@ -286,9 +287,12 @@ impl WindowPlanner<'_> {
             answer: answer.ids,
         };
         let heads = ClassifyHeads::HALLUCINATION;
-        let is_whole = tokens.len() <= spec.max_tokens;
-        let windows =
-            if is_whole { tokens.pair_windows(model.max_input_tokens(), spec.overlap) } else { Vec::new() };
+        let is_whole = tokens.len() <= spec.windows.max_tokens;
+        let windows = if is_whole {
+            tokens.pair_windows(model.max_input_tokens(), spec.windows.overlap)
+        } else {
+            Vec::new()
+        };
         let mut results = Vec::new();
         for pair in windows {
             let (ids, second) = tokens.pair_ids(&pair);

@@ -175,7 +175,12 @@ fn in_a_moment() -> Instant {
 }
 
 fn spec() -> Spec {
-    Spec { threads: 1, queue: 8, window: 8, overlap: 2, ..Spec::default() }
+    Spec {
+        threads: 1,
+        queue: 8,
+        windows: WindowSpec { window: 8, overlap: 2, ..WindowSpec::default() },
+        ..Spec::default()
+    }
 }
 
 fn start(spec: &Spec, models: &[&Arc<Words>]) -> Arc<Classifier> {
@@ -488,7 +493,8 @@ async fn an_attack_found_in_time_is_an_answer_whatever_the_rest_says() {
 
 #[tokio::test]
 async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
-    let (_, classifier) = one(&Spec { max_tokens: 24, domain_tokens: 24, ..spec() });
+    let (_, classifier) =
+        one(&Spec { windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows }, ..spec() });
     let text = format!("{} m {}", words(0, 40), "m ".repeat(20));
     let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
     let label = found.domain.unwrap().unwrap();
@@ -503,7 +509,8 @@ async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
 
 #[tokio::test]
 async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
-    let (model, classifier) = one(&Spec { max_tokens: 24, domain_tokens: 24, ..spec() });
+    let (model, classifier) =
+        one(&Spec { windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows }, ..spec() });
     let text = format!("m1 {} m2", "x ".repeat(100_000));
     let found = classifier.classify(&text, ClassifyHeads::DOMAIN, soon()).await;
     let label = found.domain.unwrap().unwrap();
@@ -514,7 +521,8 @@ async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
 
 #[tokio::test]
 async fn a_domain_is_judged_from_both_ends() {
-    let (model, classifier) = one(&Spec { domain_tokens: 16, ..spec() });
+    let (model, classifier) =
+        one(&Spec { windows: WindowSpec { domain_tokens: 16, ..spec().windows }, ..spec() });
     let text = format!("{} m1 m2 m3 m4 m5 m6 m7 m8", words(0, 192));
     let label = classifier.domain(&text, soon()).await.unwrap();
     assert!(label.probabilities[0] > 0.3, "{label:?}");
@@ -675,7 +683,7 @@ async fn what_no_part_of_a_long_context_supports_is_found() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_judged_says_why() {
-    let spec = Spec { max_tokens: 50, queue: 1, ..spec() };
+    let spec = Spec { windows: WindowSpec { max_tokens: 50, ..spec().windows }, queue: 1, ..spec() };
     let (model, classifier) = detector(&spec);
     let verify = |context: String, answer: &'static str| {
         let classifier = Arc::clone(&classifier);

@@ -4,7 +4,7 @@
 use super::serve::{AddressArgs, default_server, start_logging};
 use super::{Failure, say};
 use crate::control::PolicyFile;
-use crate::policy::{Environment, Process};
+use crate::policy::{Environment, LogLevel, Process};
 use crate::server::{self, Bound, Setup};
 use crate::sim::{Flavour, Sim, SimLatency, SimOptions, tls};
 use clap::Args;
@@ -42,8 +42,8 @@ impl DemoArgs {
             admin: self.addresses.admin.or(local(9090)),
         };
         let mut spec = addresses.replace(default_server()?);
-        spec.log.level = "warn";
-        spec.drain_delay = Duration::ZERO;
+        spec.log.level = LogLevel::Warn;
+        spec.drain.delay = Duration::ZERO;
         let folder = DemoFolder::new()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let upstreams = runtime.block_on(Upstreams::start(&folder.0))?;

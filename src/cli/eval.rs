@@ -8,6 +8,7 @@ use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
 use crate::classify::{ClassifyHeads, Entity, Findings, Source};
 use crate::evaluation::{self, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples};
+use crate::policy::ClassifierModels;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;
@@ -58,8 +59,8 @@ impl EvalArgs {
         let text = read(&self.file)?;
         let offline = self.offline.load(|spec| {
             if let Some(model) = &self.model {
-                spec.model = source(model);
-                spec.models.clear();
+                spec.model = Source::from(model.clone());
+                spec.models = ClassifierModels::default();
             }
         })?;
         let file = self.file.display().to_string();
@@ -85,16 +86,6 @@ impl EvalSignal {
             Self::Pii => LabeledSignal::Pii,
         }
     }
-}
-
-/// Parses where a model comes from, as policies write it.
-fn source(text: &str) -> Source {
-    if text == "builtin" {
-        return Source::Builtin;
-    }
-    let Some(name) = text.strip_prefix("hf://") else { return Source::Folder(text.into()) };
-    let (repo, revision) = name.split_once('@').unwrap_or((name, "main"));
-    Source::Hub { repo: repo.to_owned(), revision: revision.to_owned() }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -3,7 +3,6 @@
 use super::{Failure, print_failure, say};
 use crate::policy::import::{ImportOutput, ImportSource, KeyOutcome, MAX_SOURCES, Note, import, recognise};
 use crate::policy::{self, Process};
-use crate::snapshot;
 use clap::Args;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -178,7 +177,7 @@ fn check(text: &str, base: &Path) -> Result<(), Failure> {
         format!("the imported policy has {} issue(s):\n{issues}\n\n{text}", issues.0.len())
     };
     let policy = policy::load(text, base, &Process, None).map_err(wrong)?;
-    if let Ok(labels) = snapshot::classifier_spec(&policy).domains() {
+    if let Ok(labels) = policy.classifier.spec.domains() {
         let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
         policy::load(text, base, &Process, Some(&names)).map_err(wrong)?;
     }

@@ -6,7 +6,7 @@ use super::demo::QUICKSTART;
 use crate::classify::{Classifier, Spec};
 use crate::control::PolicyFile;
 use crate::policy::{Environment, Fixed, Policy, Process};
-use crate::snapshot::{Addresses, Snapshot, classifier_spec};
+use crate::snapshot::{Addresses, Snapshot};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
@@ -49,7 +49,7 @@ impl OfflineArgs {
         };
         let path = self.policy.unwrap_or_else(|| SHIPPED.into());
         let policy = PolicyFile { path, environment }.load()?;
-        let mut spec = classifier_spec(&policy);
+        let mut spec = policy.classifier.spec.clone();
         change(&mut spec);
         let classifier =
             Classifier::load(&spec).map_err(|error| format!("the classifier cannot be loaded: {error}"))?;

@@ -45,7 +45,7 @@ impl ServeArgs {
             None => default_server()?,
         };
         let spec = self.addresses.replace(spec);
-        let pid_file = spec.pid_file.clone();
+        let pid_file = spec.upgrade.pid_file.clone();
         let (access_log, _flushed_on_drop) = start_logging(&spec)?;
         let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
         let setup = Setup { policy, spec, access_log, upgrade: self.upgrade };
@@ -78,7 +78,7 @@ pub(super) fn default_server() -> Result<ServerSpec, Failure> {
 /// Starts the process's log on standard error and the requests' lines on standard output.
 pub(super) fn start_logging(spec: &ServerSpec) -> Result<(AccessLog, Option<FlushGuard>), Failure> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let default = format!("{},pingora=warn,pingora_core=warn,pingora_proxy=error", spec.log.level);
+    let default = format!("{},pingora=warn,pingora_core=warn,pingora_proxy=error", spec.log.level.as_str());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
     fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init()?;
     if !spec.log.access {

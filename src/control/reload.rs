@@ -6,7 +6,7 @@ use super::resolve::resolve_all;
 use super::watch::{Contents, FileWatch};
 use crate::policy::import::{ImportError, native};
 use crate::policy::{self, Environment, Issues, Policy};
-use crate::snapshot::{self, BuildError, Live, Snapshot};
+use crate::snapshot::{BuildError, Live, Snapshot};
 use crate::telemetry::Metrics;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ impl PolicyFile {
         let wrong = |issues| LoadFailure::Wrong { path: self.path.clone(), issues };
         // The first pass tells whose labels the decisions may name, the second holds them to those.
         let policy = policy::load(&text, base, environment, None).map_err(wrong)?;
-        let spec = snapshot::classifier_spec(&policy);
+        let spec = &policy.classifier.spec;
         match spec.check_detector() {
             Err(error) if !error.is_out_of_reach() => {
                 let at = ["classifier", "models", "hallucination"];

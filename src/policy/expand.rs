@@ -1,15 +1,15 @@
-//! Owns `${VAR}`, `${VAR:-default}` and `$$` in scalars. Refuses to know which keys they stand in.
+//! Owns `${VAR}`, `${VAR:-default}` and `$$` in scalars. Refuses to know the keys.
 
 use super::environment::Environment;
-use super::issue::{Issue, MAX_ISSUES, Path};
-use super::yaml::{Kind, Node, Style};
+use super::issue::{Issue, MAX_ISSUES, YamlPath};
+use super::yaml::{Style, YamlKind, YamlNode};
 
 /// The longest text that a scalar may expand to, in bytes.
 const MAX_EXPANDED_BYTES: usize = 64 << 10;
 
 /// Why a scalar could not be expanded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Fault {
+enum ExpandError {
     #[error("the variable `{0}` is not set; set it or give a default with `${{{0}:-value}}`")]
     Missing(String),
     #[error("`${{` without its `}}`; write `$$` for a dollar sign")]
@@ -21,25 +21,25 @@ enum Fault {
 }
 
 /// Expands every scalar of a tree in place and gives what was wrong.
-pub(super) fn expand(root: &mut Node, environment: &dyn Environment) -> Vec<Issue> {
+pub(super) fn expand(root: &mut YamlNode, environment: &dyn Environment) -> Vec<Issue> {
     let mut issues = Vec::new();
-    walk(root, &Path::default(), environment, &mut issues);
+    walk(root, &YamlPath::default(), environment, &mut issues);
     issues
 }
 
-fn walk(node: &mut Node, path: &Path, environment: &dyn Environment, issues: &mut Vec<Issue>) {
+fn walk(node: &mut YamlNode, path: &YamlPath, environment: &dyn Environment, issues: &mut Vec<Issue>) {
     match &mut node.kind {
-        Kind::List(items) => {
+        YamlKind::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 walk(item, &path.index(index), environment, issues);
             }
         }
-        Kind::Map(entries) => {
+        YamlKind::Map(entries) => {
             for entry in entries {
                 walk(&mut entry.value, &path.key(&entry.key), environment, issues);
             }
         }
-        Kind::Scalar(scalar) if scalar.text.contains('$') => match text(&scalar.text, environment) {
+        YamlKind::Scalar(scalar) if scalar.text.contains('$') => match text(&scalar.text, environment) {
             Ok((text, whole)) => {
                 scalar.text = text;
                 if whole {
@@ -59,18 +59,18 @@ fn walk(node: &mut Node, path: &Path, environment: &dyn Environment, issues: &mu
                 });
             }
         },
-        Kind::Scalar(_) => {}
+        YamlKind::Scalar(_) => {}
     }
 }
 
-/// Expands one text; the flag says whether it was one expansion and nothing else.
-fn text(source: &str, environment: &dyn Environment) -> Result<(String, bool), Fault> {
+/// Expands one text; the flag is set where it was one expansion and nothing else.
+fn text(source: &str, environment: &dyn Environment) -> Result<(String, bool), ExpandError> {
     let (mut out, mut rest, mut whole) = (String::new(), source, false);
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         let after = &rest[at + 1..];
         if let Some(inner) = after.strip_prefix('{') {
-            let end = inner.find('}').ok_or(Fault::Open)?;
+            let end = inner.find('}').ok_or(ExpandError::Open)?;
             out.push_str(&variable(&inner[..end], environment)?);
             rest = &inner[end + 1..];
             whole = at == 0 && rest.is_empty() && source.len() == end + 3;
@@ -79,7 +79,7 @@ fn text(source: &str, environment: &dyn Environment) -> Result<(String, bool), F
             rest = after.strip_prefix('$').unwrap_or(after);
         }
         if out.len() > MAX_EXPANDED_BYTES {
-            return Err(Fault::Long);
+            return Err(ExpandError::Long);
         }
     }
     out.push_str(rest);
@@ -87,20 +87,20 @@ fn text(source: &str, environment: &dyn Environment) -> Result<(String, bool), F
 }
 
 /// Gives a reference's value; as in a shell, `:-` stands in for an empty variable too.
-fn variable(reference: &str, environment: &dyn Environment) -> Result<String, Fault> {
+fn variable(reference: &str, environment: &dyn Environment) -> Result<String, ExpandError> {
     let (name, default) = match reference.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (reference, None),
     };
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(Fault::Name(name.chars().take(64).collect()));
+        return Err(ExpandError::Name(name.chars().take(64).collect()));
     }
     match (environment.var(name), default) {
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(Fault::Missing(name.to_owned())),
+        (None, None) => Err(ExpandError::Missing(name.to_owned())),
     }
 }
 
@@ -121,9 +121,9 @@ mod tests {
         assert_eq!(expanded("${HOST}:${PORT:-443}").as_deref(), Ok("example.com:443"));
         assert_eq!(expanded("${EMPTY:-x}${EMPTY}y").as_deref(), Ok("xy"));
         assert_eq!(expanded("$${HOST} costs $5 or $$5").as_deref(), Ok("${HOST} costs $5 or $5"));
-        assert_eq!(expanded("${NOPE}"), Err(Fault::Missing("NOPE".to_owned())));
-        assert_eq!(expanded("a${HOST"), Err(Fault::Open));
-        assert_eq!(expanded("${1X}"), Err(Fault::Name("1X".to_owned())));
+        assert_eq!(expanded("${NOPE}"), Err(ExpandError::Missing("NOPE".to_owned())));
+        assert_eq!(expanded("a${HOST"), Err(ExpandError::Open));
+        assert_eq!(expanded("${1X}"), Err(ExpandError::Name("1X".to_owned())));
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn the_missing_variable_names_the_way_out() {
         assert_eq!(
-            Fault::Missing("KEY".to_owned()).to_string(),
+            ExpandError::Missing("KEY".to_owned()).to_string(),
             "the variable `KEY` is not set; set it or give a default with `${KEY:-value}`"
         );
     }

@@ -1,19 +1,21 @@
-//! Owns who clients are and where answers are kept, as the operator wants it, checked and final. Refuses to know
-//! requests.
+//! Owns who clients are, and on what grounds that is believed. Refuses to know requests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::checker::Checker;
+use super::issue::YamlPath;
+use super::plugins::header_name;
+use super::secret::SecretSource;
 
 /// Who clients are, and on what grounds that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Whether a request of nobody known is refused.
+    /// Whether a request without a verified client is refused.
     pub required: bool,
     /// Whose the keys are that clients show, by the keys' SHA-256: a key that is looked up takes as long whatever
     /// it is.
@@ -31,7 +33,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether what a peer says of its clients is believed.
+    /// Whether a peer's identity headers are believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_peers.iter().any(|network| network.contains(&peer.to_canonical()))
     }
@@ -41,83 +43,133 @@ impl Identity {
         self.keys.get(&digest(key))
     }
 
-    /// Whether anybody can be known at all.
+    /// Whether any client can be verified.
     pub fn is_used(&self) -> bool {
         !self.keys.is_empty() || !self.trusted_peers.is_empty()
     }
 }
 
 /// Gives a key's SHA-256.
-pub(super) fn digest(key: &str) -> [u8; 32] {
+fn digest(key: &str) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// A verified client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Principal {
     /// The user.
+    #[schemars(length(min = 1, max = 256))]
     pub user: String,
     /// The user's groups.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
     pub groups: Vec<String>,
     /// The user's tenant.
+    #[serde(default)]
     pub tenant: Option<String>,
 }
 
-/// Where answers are kept that are given again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheSpec {
-    /// Where.
-    pub store: CacheStore,
-    /// How many at most.
-    pub max_entries: usize,
-    /// How many bytes at most.
-    pub max_bytes: usize,
-    /// The longest answer that is kept, in bytes.
-    pub max_answer_bytes: usize,
+/// Who clients are: what is believed of them, and on what grounds.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Identity")]
+pub(super) struct RawIdentity {
+    /// Whether a request without a verified client is refused with 401.
+    required: bool,
+    /// Keys that clients show as `Authorization: Bearer KEY`, and whose they are.
+    #[schemars(length(max = 10_000))]
+    keys: Vec<RawKey>,
+    /// The networks of peers whose identity headers are believed, such as `10.0.0.0/8`.
+    #[schemars(length(max = 256))]
+    trusted_peers: Vec<String>,
+    /// The groups whose members, like trusted peers, see with `x-vsr-debug: true` which signals matched.
+    #[schemars(length(max = 256))]
+    debug_groups: Vec<String>,
+    /// The names of these headers.
+    headers: RawIdentityHeaders,
 }
 
-/// Where answers are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CacheStore {
-    /// In this process.
-    Memory {
-        /// A file that keeps them over a restart.
-        persist: Option<PathBuf>,
-    },
-    /// In a Redis or Valkey server.
-    Redis {
-        /// Its address.
-        address: String,
-        /// What opens it.
-        password: Option<Secret>,
-        /// Put before each key.
-        prefix: String,
-        /// How long a command may take.
-        timeout: Duration,
-    },
+/// One key and whose it is.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Key", deny_unknown_fields)]
+struct RawKey {
+    /// Where the key is, never the key itself.
+    value: SecretSource,
+    #[serde(flatten)]
+    owner: Principal,
 }
 
-/// What a model costs, in millionths of the currency for a million tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Price {
-    /// The currency.
-    pub currency: String,
-    /// For tokens of the prompt.
-    pub prompt_micros: u64,
-    /// For tokens of the answer.
-    pub completion_micros: u64,
-    /// For tokens of the prompt that the upstream had cached.
-    pub cached_micros: u64,
+/// The names of the headers that say who a client is.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "IdentityHeaders")]
+struct RawIdentityHeaders {
+    /// The user.
+    user: String,
+    /// The groups, with commas between them.
+    groups: String,
+    /// The tenant.
+    tenant: String,
 }
 
-impl Price {
-    /// Gives the cost of a request, in the currency; of `prompt` tokens `cached` were cached.
-    pub fn cost(&self, prompt: u64, cached: u64, completion: u64) -> f64 {
-        let cached = cached.min(prompt);
-        let of = |tokens: u64, micros: u64| tokens as f64 * (micros as f64 / 1e12);
-        of(prompt - cached, self.prompt_micros)
-            + of(cached, self.cached_micros)
-            + of(completion, self.completion_micros)
+impl Default for RawIdentityHeaders {
+    fn default() -> Self {
+        Self {
+            user: "x-authz-user-id".to_owned(),
+            groups: "x-authz-user-groups".to_owned(),
+            tenant: "x-authz-tenant-id".to_owned(),
+        }
     }
+}
+
+impl RawIdentity {
+    pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Identity {
+        if self.required && self.keys.is_empty() && self.trusted_peers.is_empty() {
+            checker.issue(
+                &path.key("required"),
+                "without `keys` and `trusted_peers` every request would be refused",
+            );
+        }
+        let keys = keys(self.keys, &path.key("keys"), checker);
+        let trusted_peers = networks(&self.trusted_peers, &path.key("trusted_peers"), checker);
+        let path = path.key("headers");
+        let mut header = |key: &str, name: &str| header_name(name, &path.key(key), checker);
+        Identity {
+            required: self.required,
+            keys,
+            trusted_peers,
+            debug_groups: self.debug_groups,
+            user_header: header("user", &self.headers.user),
+            groups_header: header("groups", &self.headers.groups),
+            tenant_header: header("tenant", &self.headers.tenant),
+        }
+    }
+}
+
+fn keys(raw: Vec<RawKey>, path: &YamlPath, checker: &mut Checker<'_>) -> HashMap<[u8; 32], Principal> {
+    let mut keys = HashMap::with_capacity(raw.len());
+    for (index, raw) in raw.into_iter().enumerate() {
+        let path = path.index(index).key("value");
+        let Some(key) = raw.value.check(&path, checker) else { continue };
+        if keys.insert(digest(&key), raw.owner).is_some() {
+            checker.issue(&path, "another key has the same value");
+        }
+    }
+    keys
+}
+
+fn networks(raw: &[String], path: &YamlPath, checker: &mut Checker<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::with_capacity(raw.len());
+    for (index, text) in raw.iter().enumerate() {
+        match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                let message = format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address");
+                checker.issue(&path.index(index), message);
+            }
+        }
+    }
+    networks
 }

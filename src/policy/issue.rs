@@ -1,9 +1,9 @@
-//! Owns how something wrong in a configuration is named: where, what, and what was perhaps meant. Refuses to
+//! Owns how something wrong in a configuration is named: where, what, and the likely correction. Refuses to
 //! know what can be wrong.
 
 use std::fmt;
 
-/// How many issues each step of loading records; whoever has more starts with these.
+/// How many issues each step of loading records at most.
 pub(super) const MAX_ISSUES: usize = 1000;
 
 /// One thing wrong in a configuration.
@@ -17,7 +17,7 @@ pub struct Issue {
     pub column: usize,
     /// What is wrong.
     pub message: String,
-    /// What was perhaps meant.
+    /// The likely correction.
     pub suggestion: Option<String>,
 }
 
@@ -64,53 +64,53 @@ impl std::error::Error for Issues {}
 
 /// A place in a line-based text, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Position {
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
 /// The way from the document's root to a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Path(Vec<Segment>);
+pub(super) struct YamlPath(Vec<PathSegment>);
 
-/// One step of a [`Path`].
+/// One step of a [`YamlPath`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Segment {
+pub(super) enum PathSegment {
     Key(String),
     Index(usize),
 }
 
-impl Path {
+impl YamlPath {
     /// Gives the path of a key in the mapping at this path.
     pub(super) fn key(&self, key: &str) -> Self {
-        self.joined(Segment::Key(key.to_owned()))
+        self.joined(PathSegment::Key(key.to_owned()))
     }
 
     /// Gives the path of an item in the list at this path.
     pub(super) fn index(&self, index: usize) -> Self {
-        self.joined(Segment::Index(index))
+        self.joined(PathSegment::Index(index))
     }
 
     /// Gives the steps from the root.
-    pub(super) fn segments(&self) -> &[Segment] {
+    pub(super) fn segments(&self) -> &[PathSegment] {
         &self.0
     }
 
-    fn joined(&self, segment: Segment) -> Self {
+    fn joined(&self, segment: PathSegment) -> Self {
         let mut segments = self.0.clone();
         segments.push(segment);
         Self(segments)
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for YamlPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, segment) in self.0.iter().enumerate() {
             match segment {
-                Segment::Index(index) => write!(f, "[{index}]")?,
-                Segment::Key(key) if !is_bare(key) => write!(f, "[{key:?}]")?,
-                Segment::Key(key) if position == 0 => f.write_str(key)?,
-                Segment::Key(key) => write!(f, ".{key}")?,
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
+                PathSegment::Key(key) if !is_bare(key) => write!(f, "[{key:?}]")?,
+                PathSegment::Key(key) if position == 0 => f.write_str(key)?,
+                PathSegment::Key(key) => write!(f, ".{key}")?,
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ fn is_bare(key: &str) -> bool {
     !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-/// Finds the candidate that a misspelt word was perhaps meant to be.
+/// Finds the candidate that is closest to a misspelt word, if any is close.
 pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let folded = word.to_lowercase();
     let limit = (word.chars().count() / 3).clamp(1, 3);
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_issue_reads_as_one_line() {
-        let path = Path::default().key("pools").key("llama").key("endpoints").index(0).key("wieght");
+        let path = YamlPath::default().key("pools").key("llama").key("endpoints").index(0).key("wieght");
         let issue = Issue {
             path: path.to_string(),
             line: 12,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_key_with_slashes_is_quoted_in_a_path() {
-        let path = Path::default().key("models").key("a/b.c").key("pools").index(1);
+        let path = YamlPath::default().key("models").key("a/b.c").key("pools").index(1);
         assert_eq!(path.to_string(), "models[\"a/b.c\"].pools[1]");
     }
 

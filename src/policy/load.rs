@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::checker::Checker;
+use super::document::RawPolicy;
 use super::environment::Environment;
 use super::expand::expand;
-use super::issue::{Issue, Issues, Path};
-use super::raw::RawPolicy;
-use super::server::{RawServer, ServerSpec, server};
+use super::issue::{Issue, Issues, YamlPath};
+use super::server::{RawServer, ServerSpec};
 use super::validate::validate;
-use super::{Policy, check, yaml};
+use super::{Policy, yaml};
 
 /// Loads a policy; relative files start at `base`, and decisions may name `domains` alone, or any at all while those are unknown.
 ///
@@ -24,20 +24,20 @@ pub fn load(
     environment: &dyn Environment,
     domains: Option<&[&str]>,
 ) -> Result<Policy, Issues> {
-    read(text, base, environment, |raw: &RawPolicy, checker| check::policy(raw, domains, checker))
+    read(text, base, environment, |raw: RawPolicy, checker| raw.check(domains, checker))
 }
 
 /// Loads a server file; relative files start at `base`.
 pub fn load_server(text: &str, base: &FilePath, environment: &dyn Environment) -> Result<ServerSpec, Issues> {
     // Every key has a default, so a file without a single one is as good as `{}`.
     let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    read(if blank { "{}" } else { text }, base, environment, server)
+    read(if blank { "{}" } else { text }, base, environment, RawServer::check)
 }
 
 /// Makes an issue of what only came out when a part of a policy was put to use.
 pub fn fault_at(text: &str, keys: &[&str], message: String) -> Issues {
-    let path = keys.iter().fold(Path::default(), |path, key| path.key(key));
-    // It has been read before, whoever asks this.
+    let path = keys.iter().fold(YamlPath::default(), |path, key| path.key(key));
+    // The text has been parsed before.
     let mark = yaml::parse(text).map(|tree| tree.locate(&path)).ok();
     let (line, column) = mark.map_or((1, 1), |mark| (mark.line, mark.column));
     Issues(vec![Issue { path: path.to_string(), line, column, message, suggestion: None }])
@@ -58,7 +58,7 @@ fn read<R: DeserializeOwned + JsonSchema, T>(
     text: &str,
     base: &FilePath,
     environment: &dyn Environment,
-    check: impl FnOnce(&R, &mut Checker<'_>) -> T,
+    check: impl FnOnce(R, &mut Checker<'_>) -> T,
 ) -> Result<T, Issues> {
     let mut tree = yaml::parse(text).map_err(|issue| Issues(vec![issue]))?;
     let mut issues = expand(&mut tree, environment);
@@ -70,7 +70,7 @@ fn read<R: DeserializeOwned + JsonSchema, T>(
     match serde_json::from_value::<R>(value) {
         Ok(raw) => {
             let mut checker = Checker::new(&tree, base, environment);
-            let result = check(&raw, &mut checker);
+            let result = check(raw, &mut checker);
             issues = merged(issues, checker.issues, |known, new| related(&known.path, &new.path));
             if issues.is_empty() { Ok(result) } else { Err(Issues::sorted(issues)) }
         }
@@ -102,413 +102,4 @@ fn related(a: &str, b: &str) -> bool {
     long.strip_prefix(short).is_some_and(|rest| {
         short.is_empty() || rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::super::raw_pool::{RawBalance, RawEjection, RawHealth, RawTimeouts};
-    use super::super::{
-        Alpn, Balance, BasisPoints, ClassifierDevice, ClassifierModel, ClassifierPrecision, Decision, Fixed,
-        HashKey, HostRule, ModelId, PoolId, Rule, Secret, SignalKind, Thresholds, Transport, raw,
-        raw_classifier,
-    };
-    use super::*;
-
-    const DOMAINS: [&str; 14] = [
-        "biology",
-        "business",
-        "chemistry",
-        "computer science",
-        "economics",
-        "engineering",
-        "health",
-        "history",
-        "law",
-        "math",
-        "other",
-        "philosophy",
-        "physics",
-        "psychology",
-    ];
-
-    fn environment() -> Fixed {
-        let vars = [("PORT", "8001"), ("HOST", "vllm.example.com"), ("KEY", "sk-secret"), ("EMPTY", "")];
-        let files = [
-            ("/run/secrets/key", "sk-secret\n"),
-            ("/etc/signalbox/ca.pem", "-----BEGIN CERTIFICATE-----\nca\n"),
-            ("/etc/signalbox/client.pem", "-----BEGIN CERTIFICATE-----\nclient\n"),
-            ("/etc/signalbox/client.key", "-----BEGIN PRIVATE KEY-----\nsk-secret\n"),
-            ("/etc/signalbox/empty", "\n"),
-            ("/etc/signalbox/two-lines", "sk-secret\nsk-secret\n"),
-        ];
-        Fixed {
-            vars: vars.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            files: files.map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_vec())).into(),
-        }
-    }
-
-    fn loaded(text: &str) -> Result<Policy, Issues> {
-        load(text, FilePath::new("/etc/signalbox"), &environment(), Some(&DOMAINS))
-    }
-
-    fn root(path: &str) -> PathBuf {
-        FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
-    }
-
-    fn text(path: &str) -> String {
-        fs::read_to_string(root(path)).unwrap()
-    }
-
-    fn policies(folder: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(root("tests/policies").join(folder)).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let mut paths: Vec<PathBuf> =
-            paths.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
-        paths.sort();
-        assert!(!paths.is_empty());
-        paths
-    }
-
-    fn domain_of<'a>(policy: &'a Policy, decision: &Decision) -> &'a str {
-        let Rule::Signal { id, .. } = decision.rule else { panic!("one signal") };
-        let SignalKind::Domain { any, .. } = &policy[id].kind else { panic!("a domain") };
-        &any[0]
-    }
-
-    fn fixture(name: &str) -> Policy {
-        loaded(&text(&format!("tests/policies/valid/{name}.yaml"))).unwrap()
-    }
-
-    #[test]
-    fn every_valid_policy_loads() {
-        for path in policies("valid") {
-            let result = loaded(&fs::read_to_string(&path).unwrap());
-            assert!(result.is_ok(), "{}:\n{}", path.display(), result.unwrap_err());
-        }
-    }
-
-    /// The sibling `.expect` holds one issue a line; `UPDATE_EXPECT=1` writes it anew.
-    #[test]
-    fn every_invalid_policy_has_exactly_the_expected_issues() {
-        for path in policies("invalid") {
-            let issues = loaded(&fs::read_to_string(&path).unwrap()).unwrap_err();
-            let expect = path.with_extension("expect");
-            if std::env::var_os("UPDATE_EXPECT").is_some() {
-                fs::write(&expect, format!("{issues}\n")).unwrap();
-            }
-            assert_eq!(format!("{issues}\n"), fs::read_to_string(expect).unwrap(), "{}", path.display());
-            assert!(!issues.to_string().contains("sk-secret"), "{}", path.display());
-        }
-    }
-
-    #[test]
-    fn the_shipped_policies_load_in_an_empty_environment() {
-        let none = Fixed::default();
-        for name in ["policy", "quickstart", "openai"] {
-            let result = load(&text(&format!("conf/{name}.yaml")), FilePath::new("/"), &none, Some(&DOMAINS));
-            assert!(result.is_ok(), "{name}:\n{}", result.unwrap_err());
-        }
-        assert_eq!(
-            load_server(&text("conf/server.yaml"), FilePath::new("/"), &none),
-            load_server("", FilePath::new("/"), &none)
-        );
-    }
-
-    #[test]
-    fn the_quickstart_sends_math_to_phi_and_all_else_to_llama() {
-        let mut environment = Fixed::default();
-        let quickstart = text("conf/quickstart.yaml");
-        let policy = load(&quickstart, FilePath::new("/"), &environment, Some(&DOMAINS)).unwrap();
-        let mut covered: Vec<&str> =
-            policy.decisions().map(|decision| domain_of(&policy, decision)).collect();
-        covered.sort_unstable();
-        assert_eq!(covered, DOMAINS);
-        for decision in policy.decisions() {
-            let model = if domain_of(&policy, decision) == "math" { "phi4-mini" } else { "llama3-8b" };
-            assert_eq!(policy[decision.models[0].model].name, model);
-        }
-        assert_eq!(policy.decisions().last().map(|decision| &*decision.name), Some("other_decision"));
-        let route = &policy[policy.model("TheBloke/Llama-2-13B-chat-GPTQ").unwrap()].routes[0];
-        assert_eq!((&*policy[route.pool].name, &*route.upstream_model), ("llama", "llama3-8b"));
-        let openai = policy.pools.iter().find(|pool| pool.name == "openai").unwrap();
-        assert_eq!(openai.credential, None);
-        environment.vars.insert("OPENAI_API_KEY".to_owned(), "sk-1".to_owned());
-        let keyed = load(&quickstart, FilePath::new("/"), &environment, Some(&DOMAINS)).unwrap();
-        let openai = keyed.pools.iter().find(|pool| pool.name == "openai").unwrap();
-        let credential = openai.credential.as_ref().unwrap();
-        assert_eq!(
-            (&*credential.header, &credential.value),
-            ("authorization", &Secret::new("Bearer sk-1".to_owned()))
-        );
-        assert_ne!(policy, keyed);
-        assert!(!format!("{keyed:?}").contains("sk-1"));
-    }
-
-    #[test]
-    fn the_commented_policy_shows_every_key_and_its_default() {
-        let policy = text("conf/policy.yaml");
-        let server = text("conf/server.yaml");
-        for (schema, text) in [(schema(), policy.as_str()), (server_schema(), server.as_str())] {
-            let types = schema["$defs"].as_object().into_iter().flat_map(|types| types.values());
-            for shape in types.chain([&schema]) {
-                for key in shape["properties"].as_object().into_iter().flat_map(|keys| keys.keys()) {
-                    let shown = text
-                        .match_indices(&format!("{key}:"))
-                        .any(|(at, _)| text[..at].ends_with([' ', '{', '\n']));
-                    assert!(shown, "`{key}` is not shown");
-                }
-            }
-        }
-        let mut tree = yaml::parse(&policy).unwrap();
-        assert_eq!(expand(&mut tree, &Fixed::default()), []);
-        let (value, _) = validate(&tree, &schema());
-        let raw: raw::RawPolicy = serde_json::from_value(value.unwrap()).unwrap();
-        assert_eq!(raw.classifier, raw_classifier::RawClassifier::default());
-        assert_eq!(raw.retry, raw::RawRetry::default());
-        assert_eq!(raw.pools["openai"].timeouts, RawTimeouts::default());
-        assert_eq!(raw.pools["llama"].ejection, RawEjection::default());
-        assert_eq!(raw.pools["llama"].balance, RawBalance::default());
-        let health = RawHealth { enabled: Some(true), ..RawHealth::default() };
-        assert_eq!(raw.pools["llama"].health, health);
-        assert_eq!(raw.pools["llama"].resolve_interval, raw.pools["openai"].resolve_interval);
-    }
-
-    #[test]
-    fn every_key_is_described_in_the_schema() {
-        for schema in [schema(), server_schema()] {
-            let types = schema["$defs"].as_object().into_iter().flat_map(|types| types.values());
-            for shape in types.chain([&schema]) {
-                for (key, property) in shape["properties"].as_object().into_iter().flatten() {
-                    assert!(property["description"].is_string(), "`{key}` has no description");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn variables_take_the_type_of_their_place() {
-        let policy = fixture("variables");
-        assert_eq!(policy.recipes[0].decisions[0].name, "$money");
-        assert_eq!(policy.recipes[0].decisions[0].priority, 7);
-        assert_eq!(policy.models[0].routes[0].upstream_model, "8");
-        let pool = &policy.pools[0];
-        assert_eq!(pool.endpoints[0].authority(), "vllm.example.com:8001");
-        assert_eq!(pool.endpoints[0].weight, 3);
-        assert_eq!(pool.host, HostRule::Endpoint);
-        assert!(pool.forward_authorization);
-    }
-
-    #[test]
-    fn a_tls_pool_is_complete_after_the_check() {
-        let policy = fixture("tls");
-        assert_eq!(policy.model("openai/gpt-4o-mini"), Some(ModelId(0)));
-        let pool = &policy[PoolId(0)];
-        let Transport::Tls { server_name, alpn, ca, client } = &pool.transport else { panic!("tls") };
-        assert_eq!((&**server_name, *alpn), ("api.example.com", Alpn::H2));
-        assert!(ca.is_some() && client.is_some());
-        assert_eq!(pool.host, HostRule::Fixed("api.example.com".to_owned()));
-        assert_eq!(pool.path_prefix, "/openai/v1");
-        let credential = pool.credential.as_ref().unwrap();
-        assert_eq!((&*credential.header, credential.value.expose()), ("api-key", "sk-secret"));
-        assert_eq!(pool.health.as_ref().unwrap().status, [200, 204]);
-        assert_eq!(pool.ejection, None);
-        assert_eq!(policy.files.len(), 4);
-        assert!(!format!("{policy:?}").contains("sk-secret"));
-    }
-
-    #[test]
-    fn defaults_fill_what_the_operator_left_out() {
-        let policy = fixture("minimal");
-        let pool = &policy.pools[0];
-        assert_eq!(pool.transport, Transport::Plain { h2c: false });
-        assert_eq!(pool.balance, Balance::LeastRequest);
-        assert_eq!(pool.timeouts.total, Duration::from_secs(600));
-        assert_eq!(pool.ejection.unwrap().max_share, BasisPoints(5000));
-        assert_eq!(policy.retry.on_status, [429, 502, 503, 504]);
-        assert_eq!(policy.models[0].routes[0].upstream_model, "llama3-8b");
-        let sessions = fixture("sessions");
-        assert_eq!(sessions.pools[0].balance, Balance::Hash(HashKey::Header("x-session-id".to_owned())));
-        assert_eq!(sessions.pools[1].balance, Balance::Hash(HashKey::Field("user".to_owned())));
-    }
-
-    #[test]
-    fn decisions_are_tried_by_priority_and_then_in_the_order_of_the_file() {
-        let decision = |name: &str, priority: i32| {
-            format!("  - {{name: {name}, domains: [law], model: a, priority: {priority}}}\n")
-        };
-        let decisions = [("low", -5), ("first", 10), ("second", 10), ("top", 11)];
-        let decisions: String = decisions.iter().map(|(name, priority)| decision(name, *priority)).collect();
-        let text = format!(
-            "version: 1\nvirtual_models: [auto]\ndefault_model: a\nmodels: {{a: {{pools: [p]}}}}\n\
-             pools: {{p: {{endpoints: [\"h:1\"]}}}}\ndecisions:\n{decisions}"
-        );
-        let policy = loaded(&text).unwrap();
-        let names: Vec<&str> = policy.decisions().map(|decision| &*decision.name).collect();
-        assert_eq!(names, ["top", "first", "second", "low"]);
-    }
-
-    #[test]
-    fn a_changed_secret_file_makes_another_policy() {
-        let text = text("tests/policies/valid/tls.yaml");
-        let mut changed = environment();
-        changed.files.insert(PathBuf::from("/run/secrets/key"), b"sk-other".to_vec());
-        let changed = load(&text, FilePath::new("/etc/signalbox"), &changed, Some(&DOMAINS)).unwrap();
-        assert_eq!(fixture("tls"), fixture("tls"));
-        assert_ne!(changed, fixture("tls"));
-    }
-
-    #[test]
-    fn the_classifier_is_complete_after_the_check() {
-        let policy = fixture("classifier");
-        let hub = |repo: &str, revision: &str| ClassifierModel::Hub {
-            repo: repo.to_owned(),
-            revision: revision.to_owned(),
-        };
-        let wanted = &policy.classifier;
-        assert_eq!(wanted.model, hub("owner/name", "main"));
-        let folder = PathBuf::from("/etc/signalbox/./models/intent");
-        assert_eq!(wanted.models.domain, Some(ClassifierModel::Folder(folder)));
-        assert_eq!(wanted.models.jailbreak, Some(hub("owner/guard", "refs/pr/1")));
-        assert_eq!(wanted.models.pii, Some(ClassifierModel::Builtin));
-        assert_eq!(wanted.models.embedding, None);
-        assert_eq!((wanted.device, wanted.precision), (ClassifierDevice::Auto, ClassifierPrecision::F16));
-        let thresholds =
-            Thresholds { jailbreak: Some(BasisPoints(9500)), pii: Some(BasisPoints(0)), hallucination: None };
-        assert_eq!(wanted.thresholds, thresholds);
-        // Never more than is read at all.
-        assert_eq!((wanted.max_tokens, wanted.domain_tokens), (512, 512));
-        assert_eq!((wanted.window, wanted.overlap, wanted.batch_tokens, wanted.cache), (128, 64, 1024, 0));
-        assert_eq!(wanted.hub.endpoint, "http://127.0.0.1:8080/hf");
-        assert_eq!(wanted.hub.cache, Some(PathBuf::from("/etc/signalbox/hub")));
-        assert_eq!(wanted.hub.token, Some(Secret::new("sk-secret".to_owned())));
-        assert_eq!(policy.files, [PathBuf::from("/run/secrets/key")]);
-        assert!(!format!("{policy:?}").contains("sk-secret"));
-    }
-
-    #[test]
-    fn the_environment_speaks_for_the_hub_where_the_policy_fetches_and_says_nothing() {
-        let mut environment = Fixed::default();
-        let with = |classifier: &str, environment: &Fixed| {
-            let text = format!(
-                "version: 1\nmodels: {{a: {{pools: [p]}}}}\npools: {{p: {{endpoints: [\"h:1\"]}}}}\n\
-                 classifier: {classifier}\n"
-            );
-            load(&text, FilePath::new("/"), environment, None).map(|policy| policy.classifier.hub)
-        };
-        let fetched = "{model: \"hf://a/b\"}";
-        let plain = with(fetched, &environment).unwrap();
-        assert_eq!((&*plain.endpoint, &plain.cache, &plain.token), ("https://huggingface.co", &None, &None));
-        environment.vars.insert("HF_ENDPOINT".to_owned(), "http://mirror/".to_owned());
-        environment.vars.insert("HF_TOKEN".to_owned(), "hf_1\n".to_owned());
-        let mirrored = with(fetched, &environment).unwrap();
-        assert_eq!(mirrored.endpoint, "http://mirror");
-        assert_eq!(mirrored.token, Some(Secret::new("hf_1".to_owned())));
-        assert_eq!(with("{}", &environment).unwrap(), plain);
-        let own = "{model: \"hf://a/b\", hub: {endpoint: \"https://own\", token: \"${T:-hf_2}\"}}";
-        let own = with(own, &environment).unwrap();
-        assert_eq!((&*own.endpoint, own.token), ("https://own", Some(Secret::new("hf_2".to_owned()))));
-    }
-
-    #[test]
-    fn an_optional_secret_may_be_absent_but_not_broken() {
-        let text = "version: 1\nmodels: {a: {pools: [p]}}\npools:\n  p:\n    endpoints: [\"h:1\"]\n    \
-                    credential: {optional: true, value: {file: key}}\n";
-        let with = |bytes: Option<&[u8]>| {
-            let file = bytes.map(|bytes| (PathBuf::from("/key"), bytes.to_vec()));
-            let environment = Fixed { files: file.into_iter().collect(), ..Fixed::default() };
-            load(text, FilePath::new("/"), &environment, Some(&DOMAINS))
-        };
-        for absent in [None, Some(&b""[..]), Some(b"\n")] {
-            let policy = with(absent).unwrap();
-            assert_eq!(policy.pools[0].credential, None);
-            assert_eq!(policy.files, [PathBuf::from("/key")]);
-        }
-        let issues = with(Some(b"\xff")).unwrap_err();
-        assert_eq!(issues.to_string(), "pools.p.credential.value.file (line 6): `key` is not UTF-8");
-        assert!(with(Some(b"k\r\n")).unwrap().pools[0].credential.is_some());
-    }
-
-    #[test]
-    fn a_server_file_names_all_its_issues() {
-        let text = "listeners:\n  - address: localhost:8080\n    tls: {cert_file: no, key_file: client.key}\n  \
-                    - address: 0.0.0.0:1\n  - address: 0.0.0.0:1\nlimits: {max_body_bytes: 10, max_buffered_bytes: 9}\n\
-                    log: {level: loud}\ndrain: {timeout: 0s}\nthread: 4\n";
-        let issues = load_server(text, FilePath::new("/etc/signalbox"), &environment()).unwrap_err();
-        assert_eq!(
-            issues.to_string(),
-            "listeners[0].address (line 2): `localhost:8080` is not `address:port`, such as `0.0.0.0:8080` or \
-             `[::]:8080`\nlisteners[0].tls.cert_file (line 3): cannot read `no`: entity not found\n\
-             listeners[2].address (line 5): stands twice\n\
-             limits.max_buffered_bytes (line 6): is less than `max_body_bytes`\n\
-             log.level (line 7): `loud` is not one of `error`, `warn`, `info`, `debug`, `trace`\n\
-             drain.timeout (line 8): must be longer than 0\nthread (line 9): unknown key; did you mean `threads`?"
-        );
-    }
-
-    /// Texts near the format: pieces of it in any order.
-    fn near_policies() -> impl Strategy<Value = String> {
-        let words = "version|1|models|pools|endpoints|tls|decisions|virtual_models|${X:-1}|${|$$|a|h:1|math|auto|\
-                     classifier|retry|on|429|&a|*a|: |:\n|- |\n|\n  |\n    |[|]|{|}|, |\"|'|#|~|0x1|1e9|---\n|? |!x |\t";
-        let words: Vec<&'static str> = words.split('|').collect();
-        proptest::collection::vec(proptest::sample::select(words), 0..60).prop_map(|words| words.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_loading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let text = String::from_utf8_lossy(&bytes);
-            let _ = loaded(&text);
-            let _ = load_server(&text, FilePath::new("/"), &environment());
-        }
-
-        #[test]
-        fn no_text_near_the_format_makes_loading_panic(text in near_policies()) {
-            let _ = loaded(&text);
-            let _ = loaded(&format!("version: 1\nmodels: {{a: {{pools: [p]}}}}\npools:\n  p: {text}"));
-        }
-
-        #[test]
-        fn a_damaged_policy_is_refused_with_places_inside_it(at in 0_usize..6000, with in "[ -~\n]{0,3}") {
-            let mut text = text("conf/policy.yaml");
-            let at = at.min(text.len());
-            text.replace_range(at..(at + with.len()).min(text.len()), &with);
-            if let Err(issues) = loaded(&text) {
-                prop_assert!(!issues.0.is_empty());
-                for issue in &issues.0 {
-                    prop_assert!((1..=text.lines().count() + 1).contains(&issue.line), "{issue}");
-                }
-                prop_assert!(issues.0.is_sorted_by_key(|issue| issue.line));
-            }
-        }
-
-        #[test]
-        fn addresses_and_weights_arrive_as_written(
-            ports in proptest::collection::btree_map(1_u16.., 1_u32..=1000, 1..20),
-            priority in -1000_i32..1000,
-            millis in 1_u64..100_000,
-        ) {
-            let endpoints = ports.iter().map(|(port, weight)| {
-                format!("      - {{address: \"[fd00::{port:x}]:{port}\", weight: {weight}}}\n")
-            });
-            let endpoints = endpoints.collect::<Vec<String>>().concat();
-            let text = format!(
-                "version: 1\nvirtual_models: [auto]\ndefault_model: a/b\nmodels:\n  a/b: {{pools: [p]}}\ndecisions:\n  \
-                 - {{name: d, domains: [law], model: a/b, priority: {priority}}}\npools:\n  p:\n    \
-                 timeouts: {{idle: {millis}ms}}\n    endpoints:\n{endpoints}"
-            );
-            let policy = loaded(&text).unwrap();
-            let expected: Vec<(u16, u32)> = ports.into_iter().collect();
-            let pool = &policy.pools[0];
-            let found: Vec<(u16, u32)> = pool.endpoints.iter().map(|e| (e.port, e.weight)).collect();
-            prop_assert_eq!(found, expected);
-            prop_assert_eq!(policy.recipes[0].decisions[0].priority, priority);
-            prop_assert_eq!(pool.timeouts.idle, Duration::from_millis(millis));
-        }
-    }
 }

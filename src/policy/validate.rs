@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Number, Value};
 
-use super::duration::parse_duration;
-use super::issue::{Issue, MAX_ISSUES, Mark, Path, near_miss};
-use super::yaml::{Entry, Kind, Node, Scalar, Style};
+use super::duration::duration_error;
+use super::issue::{Issue, MAX_ISSUES, Position, YamlPath, near_miss};
+use super::yaml::{Scalar, Style, YamlEntry, YamlKind, YamlNode};
 
 /// The JSON of a tree without its faulty parts, and the faults.
-pub(super) fn validate(root: &Node, schema: &Value) -> (Option<Value>, Vec<Issue>) {
+pub(super) fn validate(root: &YamlNode, schema: &Value) -> (Option<Value>, Vec<Issue>) {
     let mut validator = Validator { root: schema, issues: Vec::new() };
-    let value = validator.node(root, root.mark, schema, &Path::default());
+    let value = validator.node(root, root.mark, schema, &YamlPath::default());
     (value, validator.issues)
 }
 
@@ -22,7 +22,7 @@ struct Validator<'a> {
 }
 
 impl<'a> Validator<'a> {
-    fn issue(&mut self, path: &Path, mark: Mark, message: String, suggestion: Option<String>) {
+    fn issue(&mut self, path: &YamlPath, mark: Position, message: String, suggestion: Option<String>) {
         if self.issues.len() >= MAX_ISSUES {
             return;
         }
@@ -31,32 +31,38 @@ impl<'a> Validator<'a> {
     }
 
     /// Gives a node's JSON, or nothing where it is of no use; the issue is recorded then.
-    fn node(&mut self, node: &Node, mark: Mark, schema: &'a Value, path: &Path) -> Option<Value> {
+    fn node(&mut self, node: &YamlNode, mark: Position, schema: &'a Value, path: &YamlPath) -> Option<Value> {
         let shapes = self.shapes(schema);
         match &node.kind {
-            Kind::Map(entries) => {
+            YamlKind::Map(entries) => {
                 if let Some(shape) = shapes.iter().find(|shape| accepts(shape, "object")) {
                     return self.map(entries, mark, shape, path);
                 }
             }
-            Kind::List(items) => {
+            YamlKind::List(items) => {
                 if let Some(shape) = shapes.iter().find(|shape| accepts(shape, "array")) {
                     return Some(self.list(items, mark, shape, path));
                 }
             }
-            Kind::Scalar(scalar) => return self.scalar(scalar, node.mark, &shapes, path),
+            YamlKind::Scalar(scalar) => return self.scalar(scalar, node.mark, &shapes, path),
         }
-        let found = if matches!(node.kind, Kind::Map(_)) { "a mapping" } else { "a list" };
+        let found = if matches!(node.kind, YamlKind::Map(_)) { "a mapping" } else { "a list" };
         self.issue(path, mark, format!("expected {}, found {found}", expected(&shapes)), None);
         None
     }
 
     /// Gives a mapping without its faulty optional keys, or nothing where what is left makes no whole.
-    fn map(&mut self, entries: &[Entry], mark: Mark, schema: &'a Value, path: &Path) -> Option<Value> {
+    fn map(
+        &mut self,
+        entries: &[YamlEntry],
+        mark: Position,
+        schema: &'a Value,
+        path: &YamlPath,
+    ) -> Option<Value> {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         let mut map = Map::new();
-        let mut seen: HashMap<&str, Mark> = HashMap::new();
+        let mut seen: HashMap<&str, Position> = HashMap::new();
         let mut whole = true;
         for entry in entries {
             let path = path.key(&entry.key);
@@ -97,12 +103,37 @@ impl<'a> Validator<'a> {
                 self.issue(path, mark, format!("the key `{key}` is missing"), None);
             }
         }
+        if takes_one_key(schema) {
+            return self.single(map, entries.len(), mark, schema, path);
+        }
         self.count(entries.len(), ["minProperties", "maxProperties"], mark, schema, path);
         whole.then_some(Value::Object(map))
     }
 
+    /// Gives the mapping of an enum, in which exactly one key has a value.
+    fn single(
+        &mut self,
+        mut map: Map<String, Value>,
+        written: usize,
+        mark: Position,
+        schema: &Value,
+        path: &YamlPath,
+    ) -> Option<Value> {
+        if map.len() < written {
+            return None; // One of its keys has an issue already.
+        }
+        map.retain(|_, value| !value.is_null());
+        if map.len() == 1 {
+            return Some(Value::Object(map));
+        }
+        let keys = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let keys: Vec<String> = keys.map(|key| format!("`{key}`")).collect();
+        self.issue(path, mark, format!("needs exactly one of {}", keys.join(" and ")), None);
+        None
+    }
+
     /// Gives a list up to its first faulty item, so that each item keeps its index.
-    fn list(&mut self, items: &[Node], mark: Mark, schema: &'a Value, path: &Path) -> Value {
+    fn list(&mut self, items: &[YamlNode], mark: Position, schema: &'a Value, path: &YamlPath) -> Value {
         self.count(items.len(), ["minItems", "maxItems"], mark, schema, path);
         let limit = schema.get("maxItems").and_then(Value::as_u64).map_or(usize::MAX, |limit| limit as usize);
         let Some(schema) = schema.get("items") else { return Value::Array(Vec::new()) };
@@ -112,7 +143,7 @@ impl<'a> Validator<'a> {
         Value::Array(values.into_iter().map_while(|value| value).collect())
     }
 
-    fn count(&mut self, count: usize, bounds: [&str; 2], mark: Mark, schema: &Value, path: &Path) {
+    fn count(&mut self, count: usize, bounds: [&str; 2], mark: Position, schema: &Value, path: &YamlPath) {
         let [least, most] = bounds.map(|bound| schema.get(bound).and_then(Value::as_u64));
         if let Some(least) = least.filter(|least| (count as u64) < *least) {
             let message =
@@ -124,7 +155,13 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn scalar(&mut self, scalar: &Scalar, mark: Mark, shapes: &[&Value], path: &Path) -> Option<Value> {
+    fn scalar(
+        &mut self,
+        scalar: &Scalar,
+        mark: Position,
+        shapes: &[&Value],
+        path: &YamlPath,
+    ) -> Option<Value> {
         let candidates = candidates(scalar);
         let fitting = candidates.iter().find_map(|value| {
             let shape = shapes.iter().find(|shape| !is_choice(shape) && accepts(shape, kind(value)))?;
@@ -143,7 +180,7 @@ impl<'a> Validator<'a> {
         None
     }
 
-    fn mismatch(&mut self, scalar: &Scalar, mark: Mark, shapes: &[&Value], path: &Path) {
+    fn mismatch(&mut self, scalar: &Scalar, mark: Position, shapes: &[&Value], path: &YamlPath) {
         let choices = choices(shapes);
         let words = || choices.iter().filter_map(Value::as_str);
         // What a variable expanded to may be a secret, so it is never repeated.
@@ -238,6 +275,11 @@ fn accepts(schema: &Value, kind: &str) -> bool {
     }
 }
 
+/// Whether a schema is that of an enum whose variants are keys.
+fn takes_one_key(schema: &Value) -> bool {
+    schema.get("properties").is_some() && schema.get("maxProperties").is_some_and(|most| most == 1)
+}
+
 fn is_choice(schema: &Value) -> bool {
     schema.get("const").is_some() || schema.get("enum").is_some()
 }
@@ -295,8 +337,8 @@ fn fault(value: &Value, schema: &Value) -> Option<String> {
         });
     }
     let text = value.as_str()?;
-    if schema.get("x-format").is_some_and(|format| format == "duration") {
-        return parse_duration(text).err().map(|fault| fault.to_string());
+    if let Some(format) = schema.get("x-format").and_then(Value::as_str) {
+        return duration_error(text, format).map(|error| error.to_string());
     }
     let length = text.chars().count() as f64;
     if bound("minLength").is_some_and(|least| length < least) {
@@ -305,7 +347,7 @@ fn fault(value: &Value, schema: &Value) -> Option<String> {
     bound("maxLength").filter(|most| length > *most).map(|most| format!("is longer than {most} characters"))
 }
 
-/// Gives the value that stands in for one out of bounds, so that the rest is still checked.
+/// Gives the substitute for a value out of bounds, so that the rest is still checked.
 fn within(value: &Value, schema: &Value) -> Option<Value> {
     if !value.is_number() {
         return schema.get("x-format").is_none().then(|| value.clone());
@@ -388,9 +430,9 @@ mod tests {
     #[test]
     fn an_expanded_scalar_fits_what_is_expected_and_is_never_repeated() {
         let mut tree = parse("port: x\nname: x\nmode: x\n").unwrap();
-        let Kind::Map(entries) = &mut tree.kind else { panic!("a mapping") };
+        let YamlKind::Map(entries) = &mut tree.kind else { panic!("a mapping") };
         for (entry, text) in entries.iter_mut().zip(["443", "443", "sk-secret"]) {
-            entry.value.kind = Kind::Scalar(Scalar { text: text.to_owned(), style: Style::Expanded });
+            entry.value.kind = YamlKind::Scalar(Scalar { text: text.to_owned(), style: Style::Expanded });
         }
         let (value, issues) = validate(&tree, &schema());
         assert_eq!(value, Some(json!({"port": 443, "name": "443"})));

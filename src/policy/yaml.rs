@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::issue::{Issue, Mark, Path, Segment};
+use super::issue::{Issue, PathSegment, Position, YamlPath};
 
 /// The longest text that is read, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -17,25 +17,25 @@ const MAX_DEPTH: usize = 32;
 
 /// One node of the document and where it starts.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) mark: Mark,
-    pub(super) kind: Kind,
+pub(super) struct YamlNode {
+    pub(super) mark: Position,
+    pub(super) kind: YamlKind,
 }
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum YamlKind {
     Scalar(Scalar),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
 }
 
-/// One key and its value; the same key may stand twice in a tree.
+/// One key and its value; the same key may occur twice in a tree.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     pub(super) key: String,
-    pub(super) mark: Mark,
-    pub(super) value: Node,
+    pub(super) mark: Position,
+    pub(super) value: YamlNode,
 }
 
 /// A scalar that has no type yet.
@@ -45,7 +45,7 @@ pub(super) struct Scalar {
     pub(super) style: Style,
 }
 
-/// How a scalar was written, which says what its text may mean.
+/// How a scalar was written, which decides how its text is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     /// Typed by its looks.
@@ -56,18 +56,18 @@ pub(super) enum Style {
     Expanded,
 }
 
-impl Node {
-    /// Finds where a path stands; a path into nothing stands at its deepest existing ancestor.
-    pub(super) fn locate(&self, path: &Path) -> Mark {
+impl YamlNode {
+    /// Finds where a path lies; a path into nothing lies at its deepest existing ancestor.
+    pub(super) fn locate(&self, path: &YamlPath) -> Position {
         let (mut node, mut mark) = (self, self.mark);
         for segment in path.segments() {
             match (segment, &node.kind) {
-                (Segment::Key(key), Kind::Map(entries)) => {
+                (PathSegment::Key(key), YamlKind::Map(entries)) => {
                     let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
                     node = &entry.value;
-                    mark = if matches!(node.kind, Kind::Scalar(_)) { node.mark } else { entry.mark };
+                    mark = if matches!(node.kind, YamlKind::Scalar(_)) { node.mark } else { entry.mark };
                 }
-                (Segment::Index(index), Kind::List(items)) => {
+                (PathSegment::Index(index), YamlKind::List(items)) => {
                     let Some(item) = items.get(*index) else { break };
                     node = item;
                     mark = node.mark;
@@ -78,30 +78,30 @@ impl Node {
         mark
     }
 
-    /// Finds the scalar that stands exactly at a path.
-    pub(super) fn scalar(&self, path: &Path) -> Option<&Scalar> {
+    /// Finds the scalar at exactly a path.
+    pub(super) fn scalar(&self, path: &YamlPath) -> Option<&Scalar> {
         let node = path.segments().iter().try_fold(self, |node, segment| match (segment, &node.kind) {
-            (Segment::Key(key), Kind::Map(entries)) => {
+            (PathSegment::Key(key), YamlKind::Map(entries)) => {
                 entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.value)
             }
-            (Segment::Index(index), Kind::List(items)) => items.get(*index),
+            (PathSegment::Index(index), YamlKind::List(items)) => items.get(*index),
             _ => None,
         })?;
         match &node.kind {
-            Kind::Scalar(scalar) => Some(scalar),
+            YamlKind::Scalar(scalar) => Some(scalar),
             _ => None,
         }
     }
 }
 
-/// Parses the single document of a text; the error says where the text stops being acceptable.
-pub(super) fn parse(text: &str) -> Result<Node, Issue> {
+/// Parses the single document of a text; the error is at the first place that is not acceptable.
+pub(super) fn parse(text: &str) -> Result<YamlNode, Issue> {
     let mut documents = documents(text, Documents::One)?;
     documents.pop().ok_or_else(|| refused(START, "the document is empty".to_owned()))
 }
 
 /// Parses every document of a text, as Kubernetes manifests have several; the bounds are those of all together.
-pub(super) fn parse_all(text: &str) -> Result<Vec<Node>, Issue> {
+pub(super) fn parse_all(text: &str) -> Result<Vec<YamlNode>, Issue> {
     documents(text, Documents::Many)
 }
 
@@ -113,9 +113,9 @@ enum Documents {
     Many,
 }
 
-const START: Mark = Mark { line: 1, column: 1 };
+const START: Position = Position { line: 1, column: 1 };
 
-fn documents(text: &str, allowed: Documents) -> Result<Vec<Node>, Issue> {
+fn documents(text: &str, allowed: Documents) -> Result<Vec<YamlNode>, Issue> {
     let start = START;
     if text.len() > MAX_TEXT_BYTES {
         return Err(refused(start, format!("the document is longer than {MAX_TEXT_BYTES} bytes")));
@@ -132,26 +132,26 @@ fn documents(text: &str, allowed: Documents) -> Result<Vec<Node>, Issue> {
 }
 
 /// A collection that is still open, with its anchor.
-struct Frame {
-    mark: Mark,
+struct OpenCollection {
+    mark: Position,
     anchor: usize,
     nodes_before: usize,
-    content: Content,
+    content: OpenContent,
 }
 
-enum Content {
-    List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(String, Mark)> },
+enum OpenContent {
+    List(Vec<YamlNode>),
+    Map { entries: Vec<YamlEntry>, key: Option<(String, Position)> },
 }
 
 /// Builds the tree from events without recursion.
 #[derive(Default)]
 struct Builder {
-    open: Vec<Frame>,
+    open: Vec<OpenCollection>,
     /// Each finished anchor with its count of nodes.
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (YamlNode, usize)>,
     nodes: usize,
-    roots: Vec<Node>,
+    roots: Vec<YamlNode>,
     allowed: Documents,
 }
 
@@ -163,15 +163,15 @@ impl Builder {
                 let quoted = style != ScalarStyle::Plain || is_string_tag(tag.as_deref(), mark)?;
                 let style = if quoted { Style::Quoted } else { Style::Plain };
                 let scalar = Scalar { text: text.into_owned(), style };
-                self.finish(Node { mark, kind: Kind::Scalar(scalar) }, anchor, 1)
+                self.finish(YamlNode { mark, kind: YamlKind::Scalar(scalar) }, anchor, 1)
             }
             Event::SequenceStart(anchor, tag) => {
                 is_string_tag(tag.as_deref(), mark)?;
-                self.start(mark, anchor, Content::List(Vec::new()))
+                self.start(mark, anchor, OpenContent::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
                 is_string_tag(tag.as_deref(), mark)?;
-                self.start(mark, anchor, Content::Map { entries: Vec::new(), key: None })
+                self.start(mark, anchor, OpenContent::Map { entries: Vec::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
@@ -180,7 +180,7 @@ impl Builder {
                 };
                 let count = *count;
                 self.admit(mark, count, depth(node))?;
-                let node = Node { mark, kind: node.kind.clone() };
+                let node = YamlNode { mark, kind: node.kind.clone() };
                 self.finish(node, 0, count)
             }
             Event::DocumentStart(_) if self.allowed == Documents::One && !self.roots.is_empty() => {
@@ -194,28 +194,28 @@ impl Builder {
         }
     }
 
-    fn start(&mut self, mark: Mark, anchor: usize, content: Content) -> Result<(), Issue> {
+    fn start(&mut self, mark: Position, anchor: usize, content: OpenContent) -> Result<(), Issue> {
         if self.open.len() >= MAX_DEPTH {
             return Err(refused(mark, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        self.open.push(Frame { mark, anchor, nodes_before: self.nodes, content });
+        self.open.push(OpenCollection { mark, anchor, nodes_before: self.nodes, content });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Issue> {
         let Some(frame) = self.open.pop() else { return Ok(()) };
         let kind = match frame.content {
-            Content::List(items) => Kind::List(items),
-            Content::Map { entries, .. } => Kind::Map(entries),
+            OpenContent::List(items) => YamlKind::List(items),
+            OpenContent::Map { entries, .. } => YamlKind::Map(entries),
         };
         // The children are counted already; an anchor's count is theirs and its own.
         let inside = self.nodes - frame.nodes_before;
         self.nodes = frame.nodes_before;
-        self.finish(Node { mark: frame.mark, kind }, frame.anchor, inside + 1)
+        self.finish(YamlNode { mark: frame.mark, kind }, frame.anchor, inside + 1)
     }
 
     /// Refuses what would make the tree too large, before it is copied.
-    fn admit(&self, mark: Mark, count: usize, depth: usize) -> Result<(), Issue> {
+    fn admit(&self, mark: Position, count: usize, depth: usize) -> Result<(), Issue> {
         if self.nodes + count > MAX_NODES {
             return Err(refused(mark, format!("the document has more than {MAX_NODES} nodes")));
         }
@@ -226,7 +226,7 @@ impl Builder {
     }
 
     /// Puts a finished node of `count` nodes where it belongs.
-    fn finish(&mut self, node: Node, anchor: usize, count: usize) -> Result<(), Issue> {
+    fn finish(&mut self, node: YamlNode, anchor: usize, count: usize) -> Result<(), Issue> {
         let mark = node.mark;
         self.admit(mark, count, 1)?;
         self.nodes += count;
@@ -235,12 +235,12 @@ impl Builder {
         }
         match self.open.last_mut().map(|frame| &mut frame.content) {
             None => self.roots.push(node),
-            Some(Content::List(items)) => items.push(node),
-            Some(Content::Map { entries, key }) => match (key.take(), node.kind) {
+            Some(OpenContent::List(items)) => items.push(node),
+            Some(OpenContent::Map { entries, key }) => match (key.take(), node.kind) {
                 (Some((key, at)), kind) => {
-                    entries.push(Entry { key, mark: at, value: Node { mark, kind } });
+                    entries.push(YamlEntry { key, mark: at, value: YamlNode { mark, kind } });
                 }
-                (None, Kind::Scalar(scalar)) => *key = Some((scalar.text, mark)),
+                (None, YamlKind::Scalar(scalar)) => *key = Some((scalar.text, mark)),
                 (None, _) => return Err(refused(mark, "a key must be a plain name".to_owned())),
             },
         }
@@ -249,15 +249,15 @@ impl Builder {
 }
 
 /// Gives a node's own depth; recursion is bounded because every part was bounded before.
-fn depth(node: &Node) -> usize {
+fn depth(node: &YamlNode) -> usize {
     match &node.kind {
-        Kind::Scalar(_) => 1,
-        Kind::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Kind::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
+        YamlKind::Scalar(_) => 1,
+        YamlKind::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        YamlKind::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
     }
 }
 
-fn is_string_tag(tag: Option<&saphyr_parser::Tag>, mark: Mark) -> Result<bool, Issue> {
+fn is_string_tag(tag: Option<&saphyr_parser::Tag>, mark: Position) -> Result<bool, Issue> {
     match tag {
         None => Ok(false),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
@@ -265,11 +265,11 @@ fn is_string_tag(tag: Option<&saphyr_parser::Tag>, mark: Mark) -> Result<bool, I
     }
 }
 
-fn position(marker: &saphyr_parser::Marker) -> Mark {
-    Mark { line: marker.line().max(1), column: marker.col() + 1 }
+fn position(marker: &saphyr_parser::Marker) -> Position {
+    Position { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
-fn refused(mark: Mark, message: String) -> Issue {
+fn refused(mark: Position, message: String) -> Issue {
     Issue { path: String::new(), line: mark.line, column: mark.column, message, suggestion: None }
 }
 
@@ -293,9 +293,12 @@ mod tests {
     #[test]
     fn an_alias_is_a_copy_at_its_own_place() {
         let tree = parse("a: &x {b: 1}\nc: *x\n").unwrap();
-        assert_eq!(tree.locate(&Path::default().key("c")), Mark { line: 2, column: 1 });
-        assert_eq!(tree.locate(&Path::default().key("c").key("b")), Mark { line: 1, column: 11 });
-        assert_eq!(tree.locate(&Path::default().key("a").key("nope").index(3)), Mark { line: 1, column: 1 });
+        assert_eq!(tree.locate(&YamlPath::default().key("c")), Position { line: 2, column: 1 });
+        assert_eq!(tree.locate(&YamlPath::default().key("c").key("b")), Position { line: 1, column: 11 });
+        assert_eq!(
+            tree.locate(&YamlPath::default().key("a").key("nope").index(3)),
+            Position { line: 1, column: 1 }
+        );
     }
 
     #[test]

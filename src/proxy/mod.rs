@@ -20,7 +20,7 @@ mod upstream;
 pub use exchange::Exchange;
 
 use crate::openai::{Format, Rejection, UsageReader};
-use crate::policy::{Limits, PoolSpec};
+use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
@@ -49,7 +49,7 @@ pub struct Gateway {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     server_state: Arc<ServerState>,
-    limits: Limits,
+    limits: ClientLimits,
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
@@ -61,7 +61,7 @@ impl Gateway {
         live: Arc<Live>,
         metrics: Arc<Metrics>,
         server_state: Arc<ServerState>,
-        limits: Limits,
+        limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
         let (upstream_tls, shadows) = (Arc::default(), ShadowClient::new());

@@ -43,9 +43,9 @@ pub(super) async fn changed(
         };
         changes.push(Change::SystemPrompt { text: prompt.text.clone(), mode });
     }
-    changes.extend(plugins.max_tokens.map(|most| Change::CapTokens { most }));
-    changes.extend(plugins.max_n.map(|most| Change::Cap { name: "n".to_owned(), most }));
-    changes.extend(plugins.remove_params.iter().map(|name| Change::Remove { name: name.clone() }));
+    changes.extend(plugins.params.max_tokens.map(|most| Change::CapTokens { most }));
+    changes.extend(plugins.params.max_n.map(|most| Change::Cap { name: "n".to_owned(), most }));
+    changes.extend(plugins.params.remove.iter().map(|name| Change::Remove { name: name.clone() }));
     if let Some(tools) = &plugins.tools {
         changes.extend(tool_changes(tools, request, shelf).await);
     }

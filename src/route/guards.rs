@@ -6,8 +6,8 @@ use super::{Answer, Notice};
 use crate::classify::{Entity, Findings, Unknown};
 use crate::openai::{ChatRequest, Rejection, Replacement};
 use crate::policy::{
-    AnswerGuard, BasisPoints, Decision, GuardOnUnknown, ModelId, PiiAction, PiiGuard, PiiKinds, Policy,
-    PromptAction, PromptGuard, Scope, SignalKind,
+    AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
+    PiiKinds, Policy, PromptAction, PromptGuard, Scope, SignalKind,
 };
 use crate::signals::SignalEvaluation;
 use std::collections::BTreeSet;
@@ -83,7 +83,8 @@ pub(super) fn judge_prompt(
 /// Whether a signal says that the answer needs facts.
 pub(super) fn needs_facts(policy: &Policy, known: &SignalEvaluation) -> bool {
     known.signals.iter().any(|(id, told)| {
-        let wants_facts = matches!(policy[id].kind, SignalKind::FactCheck { needed: true, .. });
+        let wants_facts =
+            matches!(policy[id].kind, SignalKind::FactCheck(FactCheckSignal { needed: true, .. }));
         wants_facts && told.value.as_ref().is_ok_and(|reading| reading.matches)
     })
 }

@@ -11,7 +11,10 @@ use super::keyword::KeywordMatcher;
 use super::learned::{HardEasyExamples, Vector};
 use super::structure::Patterns;
 use crate::classify::{Classifier, ClassifyHead, ClassifyHeads, Unknown};
-use crate::policy::{Policy, Signal, SignalId, SignalKind, ToolSpec, Tools};
+use crate::policy::{
+    ComplexitySignal, Policy, Signal, SignalId, SignalKind, SimilaritySignal, StructureSignal, ToolSpec,
+    Tools,
+};
 
 /// How long all examples of a policy may take.
 const MOST: Duration = Duration::from_secs(300);
@@ -133,12 +136,12 @@ fn meant(spec: &ToolSpec) -> &str {
 fn detail(signal: &Signal, meanings: &ExampleEmbeddings<'_>) -> Result<SignalDetail, DetectorError> {
     let all = |examples: &[String]| examples.iter().map(|example| meanings.get(example)).collect();
     Ok(match &signal.kind {
-        SignalKind::Structure { measure, .. } => {
+        SignalKind::Structure(StructureSignal { measure, .. }) => {
             let failed = |source| DetectorError::Pattern { signal: signal.name.clone(), source };
             SignalDetail::Patterns(Patterns::of(measure).map_err(failed)?)
         }
-        SignalKind::Similarity { to, .. } => SignalDetail::Examples(all(to)),
-        SignalKind::Complexity { hard, easy, .. } => {
+        SignalKind::Similarity(SimilaritySignal { to, .. }) => SignalDetail::Examples(all(to)),
+        SignalKind::Complexity(ComplexitySignal { hard, easy, .. }) => {
             SignalDetail::HardEasyExamples(HardEasyExamples { hard: all(hard), easy: all(easy) })
         }
         _ => SignalDetail::Plain,
@@ -177,8 +180,8 @@ fn examples(policy: &Policy) -> Vec<Example<'_>> {
     let mut examples: Vec<Example<'_>> = Vec::new();
     for signal in &policy.signals {
         let (first, second): (&[String], &[String]) = match &signal.kind {
-            SignalKind::Similarity { to, .. } => (to, &[]),
-            SignalKind::Complexity { hard, easy, .. } => (hard, easy),
+            SignalKind::Similarity(SimilaritySignal { to, .. }) => (to, &[]),
+            SignalKind::Complexity(ComplexitySignal { hard, easy, .. }) => (hard, easy),
             _ => continue,
         };
         let both = first.iter().chain(second);

@@ -169,7 +169,7 @@ pub(super) fn judged(
     bank: &ExampleBank,
     kind: &SignalKind,
 ) -> Result<SignalValue, Unknown> {
-    if matches!(kind, SignalKind::Feedback { .. }) && !findings.follows_answer {
+    if matches!(kind, SignalKind::Feedback(_)) && !findings.follows_answer {
         return Ok(SignalValue::plain(false, SignalReason::Text("no answer before".into())));
     }
     bank.read(findings.meaning()?, kind).ok_or(Unknown::Unsupported)

@@ -15,7 +15,11 @@ use super::value::{self, SignalResult, SignalValue, Signals};
 use super::{facts, language, structure};
 use crate::classify::{Classifier, ClassifyCost, ClassifyHeads, Findings, Label, Unknown};
 use crate::openai::{ChatRequest, MessageCounts, MessageText, Role};
-use crate::policy::{BasisPoints, Principal, Scope, SignalId, SignalKind};
+use crate::policy::{
+    BasisPoints, ComplexitySignal, ContextSignal, ConversationSignal, DomainSignal, IdentitySignal,
+    JailbreakSignal, LanguageSignal, MetadataSignal, PiiSignal, Principal, ReaskSignal, Scope, SignalId,
+    SignalKind, SimilaritySignal, StructureSignal,
+};
 
 /// A request of which something is to be known.
 #[derive(Debug, Clone, Copy)]
@@ -179,24 +183,26 @@ impl Detectors {
         findings: ClassifierFindings<'_>,
     ) -> Result<SignalValue, Unknown> {
         match (&self.signals[id].kind, &self.details[id]) {
-            (SignalKind::Domain { any, min_score }, _) => {
+            (SignalKind::Domain(DomainSignal { any, min_score }), _) => {
                 let domain = findings.prompt.domain.as_ref().ok_or(Unknown::Unsupported)?;
                 let label = domain.as_ref().map_err(|unknown| *unknown)?;
                 Ok(value::domain(any, min_score.fraction(), label))
             }
-            (SignalKind::Jailbreak { min_score, scope }, _) => {
+            (SignalKind::Jailbreak(JailbreakSignal { min_score, scope }), _) => {
                 learned::jailbreak(findings, *scope, min_score.map(BasisPoints::fraction))
             }
-            (SignalKind::Pii { kinds, min_score, scope }, _) => {
+            (SignalKind::Pii(PiiSignal { kinds, min_score, scope }), _) => {
                 learned::pii(findings, kinds, *scope, min_score.map(BasisPoints::fraction))
             }
-            (SignalKind::Similarity { aggregate, min_score, .. }, SignalDetail::Examples(examples)) => {
-                Ok(learned::similarity(findings.meaning()?, examples, *aggregate, min_score.fraction()))
-            }
-            (SignalKind::Complexity { margin, level, .. }, SignalDetail::HardEasyExamples(sides)) => {
-                Ok(learned::complexity(findings.meaning()?, sides, margin.fraction(), *level))
-            }
-            (SignalKind::Reask { min_score, lookback }, _) => {
+            (
+                SignalKind::Similarity(SimilaritySignal { aggregate, min_score, .. }),
+                SignalDetail::Examples(examples),
+            ) => Ok(learned::similarity(findings.meaning()?, examples, *aggregate, min_score.fraction())),
+            (
+                SignalKind::Complexity(ComplexitySignal { margin, level, .. }),
+                SignalDetail::HardEasyExamples(sides),
+            ) => Ok(learned::complexity(findings.meaning()?, sides, margin.fraction(), *level)),
+            (SignalKind::Reask(ReaskSignal { min_score, lookback }), _) => {
                 learned::reask(findings, min_score.fraction(), *lookback)
             }
             (kind, _) => {
@@ -221,24 +227,29 @@ impl RequestReader<'_> {
     fn read(&self, kind: &SignalKind, detail: &SignalDetail) -> Option<Result<SignalValue, Unknown>> {
         let prompt = self.texts.prompt();
         Some(match (kind, detail) {
-            (SignalKind::Language { any, min_score }, _) => {
+            (SignalKind::Language(LanguageSignal { any, min_score }), _) => {
                 Ok(language::read(prompt, any, min_score.fraction()))
             }
-            (SignalKind::Context { min, max }, _) => {
+            (SignalKind::Context(ContextSignal { min, max }), _) => {
                 let all = || TokenCount::of(self.texts.all.iter().map(|said| &*said.text));
                 let length = self.length.get_or_init(all);
                 length.read((*min, *max), |text| self.classifier.count_tokens(text))
             }
-            (SignalKind::Structure { min_milli, max_milli, .. }, SignalDetail::Patterns(patterns)) => {
+            (
+                SignalKind::Structure(StructureSignal { min_milli, max_milli, .. }),
+                SignalDetail::Patterns(patterns),
+            ) => {
                 let deadline = Instant::now() + structure::BUDGET;
                 patterns.read(prompt, (*min_milli, *max_milli), deadline)
             }
-            (SignalKind::Conversation { feature, min, max }, _) => {
+            (SignalKind::Conversation(ConversationSignal { feature, min, max }), _) => {
                 let holds = self.holds.get_or_init(|| self.query.request.message_counts());
                 Ok(facts::conversation(holds, *feature, (*min, *max)))
             }
-            (SignalKind::Metadata { key, test }, _) => Ok(facts::metadata(self.query.request, key, test)),
-            (SignalKind::Identity { users, groups, tenants }, _) => {
+            (SignalKind::Metadata(MetadataSignal { key, test }), _) => {
+                Ok(facts::metadata(self.query.request, key, test))
+            }
+            (SignalKind::Identity(IdentitySignal { users, groups, tenants }), _) => {
                 Ok(facts::identity(self.query.principal, users, groups, tenants))
             }
             _ => return None,

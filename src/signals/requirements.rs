@@ -4,8 +4,8 @@
 
 use crate::classify::ClassifyHeads;
 use crate::policy::{
-    AppliesTo, CacheUse, Decision, Guards, ModelId, PiiAction, Policy, PromptAction, Recipe, Scope, SignalId,
-    SignalKind, Tools,
+    AppliesTo, CacheUse, Decision, FactCheckSignal, Guards, JailbreakSignal, ModelId, PiiAction, PiiSignal,
+    Policy, PromptAction, ReaskSignal, Recipe, Scope, SignalId, SignalKind, Tools,
 };
 
 /// Whom a list of decisions is asked for.
@@ -20,7 +20,7 @@ pub enum Audience {
 impl Audience {
     /// Says whether a decision is for such a request.
     pub fn meets(self, decision: &Decision) -> bool {
-        self == Self::Open || decision.applies_to == AppliesTo::All
+        self == Self::Open || decision.when.applies_to == AppliesTo::All
     }
 }
 
@@ -169,36 +169,36 @@ impl Requirements {
     }
 
     fn rule(&mut self, policy: &Policy, decision: &Decision) {
-        decision.rule.signals(&mut |id| self.signal(policy, id));
+        decision.when.rule.signals(&mut |id| self.signal(policy, id));
     }
 
     fn signal(&mut self, policy: &Policy, id: SignalId) {
         self.grow(id.0 / 64 + 1);
         self.signals[id.0 / 64] |= 1 << (id.0 % 64);
         match &policy[id].kind {
-            SignalKind::Domain { .. } => self.ask(DOMAIN, Scope::Prompt),
-            SignalKind::Jailbreak { scope, .. } => self.ask(JAILBREAK, *scope),
-            SignalKind::Pii { scope, .. } => self.ask(PII, *scope),
-            SignalKind::Similarity { .. }
-            | SignalKind::Complexity { .. }
-            | SignalKind::FactCheck { .. }
-            | SignalKind::Modality { .. } => self.ask(EMBEDDING, Scope::Prompt),
-            SignalKind::Feedback { .. } => {
+            SignalKind::Domain(_) => self.ask(DOMAIN, Scope::Prompt),
+            SignalKind::Jailbreak(JailbreakSignal { scope, .. }) => self.ask(JAILBREAK, *scope),
+            SignalKind::Pii(PiiSignal { scope, .. }) => self.ask(PII, *scope),
+            SignalKind::Similarity(_)
+            | SignalKind::Complexity(_)
+            | SignalKind::FactCheck(_)
+            | SignalKind::Modality(_) => self.ask(EMBEDDING, Scope::Prompt),
+            SignalKind::Feedback(_) => {
                 self.ask(EMBEDDING, Scope::Prompt);
                 self.reads_all = true;
             }
-            SignalKind::Reask { lookback, .. } => {
+            SignalKind::Reask(ReaskSignal { lookback, .. }) => {
                 self.ask(EMBEDDING, Scope::Prompt);
                 self.lookback = self.lookback.max(*lookback);
                 self.reads_all = true;
             }
             SignalKind::Keyword(keywords) => self.reads_all |= keywords.scope == Scope::Conversation,
-            SignalKind::Context { .. } => self.reads_all = true,
-            SignalKind::Language { .. }
-            | SignalKind::Structure { .. }
-            | SignalKind::Conversation { .. }
-            | SignalKind::Metadata { .. }
-            | SignalKind::Identity { .. } => {}
+            SignalKind::Context(_) => self.reads_all = true,
+            SignalKind::Language(_)
+            | SignalKind::Structure(_)
+            | SignalKind::Conversation(_)
+            | SignalKind::Metadata(_)
+            | SignalKind::Identity(_) => {}
         }
     }
 
@@ -214,7 +214,7 @@ impl Requirements {
     /// Wants what tells whether answers need facts.
     fn fact_checks(&mut self, policy: &Policy) {
         for (id, signal) in policy.signals.iter().enumerate() {
-            if matches!(signal.kind, SignalKind::FactCheck { needed: true, .. }) {
+            if matches!(signal.kind, SignalKind::FactCheck(FactCheckSignal { needed: true, .. })) {
                 self.signal(policy, SignalId(id));
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::classify::{Label, Unknown};
-use crate::policy::{Policy, SignalId, SignalKind};
+use crate::policy::{DomainSignal, Policy, SignalId, SignalKind};
 
 /// What is known about one request, by [`SignalId`]; what nobody needed was not asked.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -124,7 +124,7 @@ impl Signals {
     pub fn from_domain(policy: &Policy, label: &Result<Label, Unknown>) -> Self {
         let mut signals = Self::empty(policy.signals.len());
         for (id, signal) in policy.signals.iter().enumerate() {
-            if let SignalKind::Domain { any, min_score } = &signal.kind {
+            if let SignalKind::Domain(DomainSignal { any, min_score }) = &signal.kind {
                 let value = label.as_ref().map(|label| domain(any, min_score.fraction(), label));
                 signals = signals.with(SignalId(id), value.map_err(|unknown| *unknown));
             }

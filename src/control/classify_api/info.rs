@@ -2,7 +2,7 @@
 
 use super::{Admin, ENDPOINTS};
 use crate::classify::{Classifier, ClassifyHead, ModelInfo};
-use crate::policy::{Policy, Rule, SignalKind};
+use crate::policy::{DomainSignal, Policy, Rule, SignalKind};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -119,7 +119,7 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
             "name": decision.name,
             "description": decision.description,
             "priority": decision.priority,
-            "domains": domains(policy, &decision.rule),
+            "domains": domains(policy, &decision.when.rule),
             "models": decision.models.iter().map(|one| policy[one.model].name.as_str()).collect::<Vec<&str>>(),
         })
     });
@@ -143,7 +143,7 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
 fn domains<'a>(policy: &'a Policy, rule: &Rule) -> Vec<&'a str> {
     let mut domains = Vec::new();
     rule.signals(&mut |id| {
-        if let SignalKind::Domain { any, .. } = &policy[id].kind {
+        if let SignalKind::Domain(DomainSignal { any, .. }) = &policy[id].kind {
             domains.extend(any.iter().map(String::as_str));
         }
     });

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::yaml::{self, Entry, Kind, Node};
+use super::super::yaml::{self, YamlEntry, YamlKind, YamlNode};
 
 /// The system and version that a configuration is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +62,13 @@ pub fn recognise(text: &str) -> ConfigDialect {
 
 /// Parses the documents of a text. Where it is a template that is no YAML, its placeholders are taken for words; where
 /// the end of a list is indented too little, as Kubernetes' own reader allows, it is moved. Lines stay where they are.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, super::super::Issue> {
+pub(super) fn parse(text: &str) -> Result<Vec<YamlNode>, super::super::Issue> {
     let documents = yaml::parse_all(text).or_else(|issue| {
         let words = text.replace("{{", "((").replace("}}", "))");
         let moved = yaml::parse_all(&indented(text)).or_else(|_| yaml::parse_all(&words));
         moved.or_else(|_| yaml::parse_all(&indented(&words))).map_err(|_| issue)
     })?;
-    let is_empty = |node: &Node| matches!(&node.kind, Kind::Scalar(scalar) if scalar.text.is_empty());
+    let is_empty = |node: &YamlNode| matches!(&node.kind, YamlKind::Scalar(scalar) if scalar.text.is_empty());
     Ok(documents.into_iter().filter(|node| !is_empty(node)).collect())
 }
 
@@ -96,10 +96,10 @@ impl Recognition {
 }
 
 /// Recognises one document.
-pub(super) fn of(root: &Node) -> Recognition {
+pub(super) fn of(root: &YamlNode) -> Recognition {
     let entries = match &root.kind {
-        Kind::Map(entries) => entries,
-        Kind::List(items) if !items.is_empty() && items.iter().all(is_tool) => {
+        YamlKind::Map(entries) => entries,
+        YamlKind::List(items) if !items.is_empty() && items.iter().all(is_tool) => {
             return Recognition::plain(ConfigDialect::Tools);
         }
         _ => return Recognition::plain(ConfigDialect::Unknown),
@@ -107,17 +107,17 @@ pub(super) fn of(root: &Node) -> Recognition {
     let dialect = of_mapping(entries);
     // Helm charts hold the configuration in their values.
     match value(entries, "config").map(|node| &node.kind) {
-        Some(Kind::Map(inner)) if dialect == ConfigDialect::Unknown => {
+        Some(YamlKind::Map(inner)) if dialect == ConfigDialect::Unknown => {
             Recognition { dialect: of_mapping(inner), wrapped_in: Some("config") }
         }
         _ => Recognition::plain(dialect),
     }
 }
 
-fn of_mapping(entries: &[Entry]) -> ConfigDialect {
+fn of_mapping(entries: &[YamlEntry]) -> ConfigDialect {
     let has = |key: &str| value(entries, key).is_some();
     let text = |key: &str| match value(entries, key).map(|node| &node.kind) {
-        Some(Kind::Scalar(scalar)) => scalar.text.as_str(),
+        Some(YamlKind::Scalar(scalar)) => scalar.text.as_str(),
         _ => "",
     };
     if has("apiVersion") && has("kind") {
@@ -144,10 +144,10 @@ fn of_mapping(entries: &[Entry]) -> ConfigDialect {
     if has("pools") && has("models") { ConfigDialect::Signalbox } else { ConfigDialect::Unknown }
 }
 
-fn is_tool(item: &Node) -> bool {
-    matches!(&item.kind, Kind::Map(entries) if ["tool", "function"].iter().any(|key| value(entries, key).is_some()))
+fn is_tool(item: &YamlNode) -> bool {
+    matches!(&item.kind, YamlKind::Map(entries) if ["tool", "function"].iter().any(|key| value(entries, key).is_some()))
 }
 
-fn value<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+fn value<'a>(entries: &'a [YamlEntry], key: &str) -> Option<&'a YamlNode> {
     entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
 }

@@ -158,7 +158,7 @@ fn endpoint(item: &SourceNode<'_>) -> Option<EndpointDraft> {
         (Err(_), _) if bare.contains(':') => bare.to_owned(),
         (Err(_), port) => format!("{bare}:{}", port.unwrap_or(8000)),
     };
-    if super::super::checker::parse_address(&address).is_err() {
+    if super::super::pool::parse_address(&address).is_err() {
         node.broken("not an address", "left out");
         return None;
     }

@@ -33,8 +33,8 @@ mod tests;
 use std::borrow::Cow;
 
 use super::Issue;
-use super::issue::Segment;
-use super::yaml::Node;
+use super::issue::PathSegment;
+use super::yaml::YamlNode;
 use dialect::Recognition;
 use draft::PolicyDraft;
 use objects::KubernetesObjects;
@@ -117,7 +117,7 @@ pub fn import(sources: &[ImportSource]) -> Result<ImportOutput, ImportError> {
     let first = main.or_else(|| {
         (0..documents.len()).find(|index| kinds[*index].dialect == ConfigDialect::ProductionStack)
     });
-    let unread = |index: usize, segments: &[Segment]| match kinds[index].dialect {
+    let unread = |index: usize, segments: &[PathSegment]| match kinds[index].dialect {
         ConfigDialect::Manifests => {
             let kind = documents[index].label.split('/').next().unwrap_or_default();
             unread::of_object(kind, segments)
@@ -160,12 +160,12 @@ fn documents(sources: &[ImportSource]) -> Result<Vec<SourceDocument>, ImportErro
 }
 
 /// Names a Kubernetes object by its kind and name.
-fn label(root: &Node) -> String {
+fn label(root: &YamlNode) -> String {
     if dialect::of(root).dialect != ConfigDialect::Manifests {
         return String::new();
     }
     let text = |keys: &[&str]| {
-        let path = keys.iter().fold(super::issue::Path::default(), |path, key| path.key(key));
+        let path = keys.iter().fold(super::issue::YamlPath::default(), |path, key| path.key(key));
         root.scalar(&path).map(|scalar| scalar.text.clone()).unwrap_or_default()
     };
     format!("{}/{}", text(&["kind"]), text(&["metadata", "name"]))

@@ -1,6 +1,6 @@
 //! Owns the plugins of vLLM Semantic Router's decisions: what each becomes here. Refuses to know which decision wins.
 
-use super::super::check_plugins::RESERVED;
+use super::super::plugins::RESERVED_HEADERS;
 use super::decision_defaults::{CacheDefaults, DecisionDefaults};
 use super::detector;
 use super::draft::PolicyDraft;
@@ -326,7 +326,7 @@ pub(super) fn block_pii(allowed: Vec<String>, least: Option<f64>) -> YamlMapping
 }
 
 fn is_header(name: &str) -> bool {
-    http::HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !RESERVED.contains(&name.as_str()))
+    http::HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !RESERVED_HEADERS.contains(&name.as_str()))
 }
 
 /// Says what is missing for a plugin.

@@ -178,10 +178,10 @@ fn target(item: &SourceNode<'_>, model: &str) -> Option<UpstreamUrl> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let port = if is_tls { 443 } else { 80 };
     let mut address = with_defaults(host);
-    if super::super::checker::parse_address(&address).is_err() && !address.contains("${") {
+    if super::super::pool::parse_address(&address).is_err() && !address.contains("${") {
         address = format!("{address}:{port}");
     }
-    if super::super::checker::parse_address(&address).is_err() && !address.contains("${")
+    if super::super::pool::parse_address(&address).is_err() && !address.contains("${")
         || text.trim_start().starts_with("${")
     {
         if let Some(node) = item.get(key) {

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::super::issue::{Mark, Path, Segment};
-use super::super::yaml::{Kind, Node};
+use super::super::issue::{PathSegment, Position, YamlPath};
+use super::super::yaml::{YamlKind, YamlNode};
 
 /// The outcome of one key of a source, with everything under it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,14 +88,14 @@ pub(super) struct SourceDocument {
     pub(super) source: usize,
     /// What paths start with; empty for a configuration, kind and name for a Kubernetes object.
     pub(super) label: String,
-    pub(super) root: Node,
+    pub(super) root: YamlNode,
 }
 
 /// A key's outcome with its place.
 #[derive(Debug)]
 struct ReportEntry {
-    path: Path,
-    mark: Mark,
+    path: YamlPath,
+    mark: Position,
     outcome: KeyOutcome,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct ImportReport {
 
 impl ImportReport {
     /// Records the outcome of a key.
-    pub(super) fn record(&self, document: usize, path: &Path, mark: Mark, outcome: KeyOutcome) {
+    pub(super) fn record(&self, document: usize, path: &YamlPath, mark: Position, outcome: KeyOutcome) {
         let mut notes = self.notes.borrow_mut();
         let entry = || ReportEntry { path: path.clone(), mark, outcome: outcome.clone() };
         let known = notes.entry((document, path.to_string())).or_insert_with(entry);
@@ -124,11 +124,11 @@ impl ImportReport {
         self,
         sources: &[&str],
         documents: &[SourceDocument],
-        unread: &dyn Fn(usize, &[Segment]) -> Option<KeyOutcome>,
+        unread: &dyn Fn(usize, &[PathSegment]) -> Option<KeyOutcome>,
     ) -> Vec<Note> {
         for (index, document) in documents.iter().enumerate() {
             let mut rest = UnreadWalk { report: &self, document: index, unread };
-            rest.walk(&document.root, &Path::default(), document.root.mark);
+            rest.walk(&document.root, &YamlPath::default(), document.root.mark);
         }
         let notes = self.notes.into_inner();
         // The outcome of a parent covers its children, but for those that are broken or unsupported.
@@ -159,11 +159,11 @@ impl ImportReport {
 }
 
 /// The parents of a path, the root first.
-fn ancestors(path: &Path) -> impl Iterator<Item = Path> {
-    path.segments().iter().scan(Path::default(), |place, segment| {
+fn ancestors(path: &YamlPath) -> impl Iterator<Item = YamlPath> {
+    path.segments().iter().scan(YamlPath::default(), |place, segment| {
         let next = match segment {
-            Segment::Key(key) => place.key(key),
-            Segment::Index(index) => place.index(*index),
+            PathSegment::Key(key) => place.key(key),
+            PathSegment::Index(index) => place.index(*index),
         };
         Some(std::mem::replace(place, next))
     })
@@ -173,11 +173,11 @@ fn ancestors(path: &Path) -> impl Iterator<Item = Path> {
 struct UnreadWalk<'a> {
     report: &'a ImportReport,
     document: usize,
-    unread: &'a dyn Fn(usize, &[Segment]) -> Option<KeyOutcome>,
+    unread: &'a dyn Fn(usize, &[PathSegment]) -> Option<KeyOutcome>,
 }
 
 impl UnreadWalk<'_> {
-    fn walk(&mut self, node: &Node, path: &Path, mark: Mark) {
+    fn walk(&mut self, node: &YamlNode, path: &YamlPath, mark: Position) {
         let place = (self.document, path.to_string());
         if self.report.notes.borrow().contains_key(&place) {
             return;
@@ -189,12 +189,12 @@ impl UnreadWalk<'_> {
             return;
         }
         match &node.kind {
-            Kind::Map(entries) if !entries.is_empty() => {
+            YamlKind::Map(entries) if !entries.is_empty() => {
                 for entry in entries {
                     self.walk(&entry.value, &path.key(&entry.key), entry.mark);
                 }
             }
-            Kind::List(items) if items.iter().any(|item| !matches!(item.kind, Kind::Scalar(_))) => {
+            YamlKind::List(items) if items.iter().any(|item| !matches!(item.kind, YamlKind::Scalar(_))) => {
                 for (index, item) in items.iter().enumerate() {
                     self.walk(item, &path.index(index), item.mark);
                 }

@@ -1,7 +1,7 @@
 //! Owns the signals of vLLM Semantic Router that read words and meaning, in every dialect: what each becomes here.
 //! Refuses to know decisions.
 
-use super::super::check::PII_KINDS;
+use super::super::context::PII_KINDS;
 use super::conditions::{Condition, Conditions, domain_class};
 use super::draft::PolicyDraft;
 use super::source_node::SourceNode;

@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use super::super::issue::{Mark, Path};
-use super::super::yaml::{Kind, Node, Style};
+use super::super::issue::{Position, YamlPath};
+use super::super::yaml::{Style, YamlKind, YamlNode};
 use super::report::{ImportReport, KeyOutcome, SourceDocument};
 
 /// One node of a document with its place.
 #[derive(Clone)]
 pub(super) struct SourceNode<'a> {
-    node: &'a Node,
-    mark: Mark,
-    path: Path,
+    node: &'a YamlNode,
+    mark: Position,
+    path: YamlPath,
     document: usize,
     report: &'a ImportReport,
     /// Replaces `decisions[]` in the report.
@@ -21,7 +21,7 @@ pub(super) struct SourceNode<'a> {
 impl<'a> SourceNode<'a> {
     /// Starts at the root of a document.
     pub(super) fn root(index: usize, document: &'a SourceDocument, report: &'a ImportReport) -> Self {
-        let (node, path) = (&document.root, Path::default());
+        let (node, path) = (&document.root, YamlPath::default());
         Self { node, mark: node.mark, path, document: index, report, within: None }
     }
 
@@ -31,14 +31,14 @@ impl<'a> SourceNode<'a> {
         self
     }
 
-    fn child(&self, node: &'a Node, mark: Mark, path: Path) -> Self {
+    fn child(&self, node: &'a YamlNode, mark: Position, path: YamlPath) -> Self {
         let (document, report) = (self.document, self.report);
         Self { node, mark, path, document, report, within: self.within.clone() }
     }
 
     /// Gives the value of a key, unless it is missing or null.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
-        let Kind::Map(entries) = &self.node.kind else { return None };
+        let YamlKind::Map(entries) = &self.node.kind else { return None };
         let entry = entries.iter().find(|entry| entry.key == key)?;
         let view = self.child(&entry.value, entry.mark, self.path.key(key));
         if view.is_null() {
@@ -55,13 +55,13 @@ impl<'a> SourceNode<'a> {
 
     /// Whether a key is there, with or without a value.
     pub(super) fn has(&self, key: &str) -> bool {
-        matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|entry| entry.key == key))
+        matches!(&self.node.kind, YamlKind::Map(entries) if entries.iter().any(|entry| entry.key == key))
     }
 
     /// Gives the keys of a mapping with their values.
     pub(super) fn entries(&self) -> Vec<(&'a str, Self)> {
-        let Kind::Map(entries) = &self.node.kind else { return Vec::new() };
-        let view = |entry: &'a super::super::yaml::Entry| {
+        let YamlKind::Map(entries) = &self.node.kind else { return Vec::new() };
+        let view = |entry: &'a super::super::yaml::YamlEntry| {
             let view = self.child(&entry.value, entry.mark, self.path.key(&entry.key));
             (entry.key.as_str(), view)
         };
@@ -70,8 +70,8 @@ impl<'a> SourceNode<'a> {
 
     /// Gives the items of a list.
     pub(super) fn items(&self) -> Vec<Self> {
-        let Kind::List(items) = &self.node.kind else { return Vec::new() };
-        let view = |(index, node): (usize, &'a Node)| self.child(node, node.mark, self.path.index(index));
+        let YamlKind::List(items) = &self.node.kind else { return Vec::new() };
+        let view = |(index, node): (usize, &'a YamlNode)| self.child(node, node.mark, self.path.index(index));
         items.iter().enumerate().map(view).collect()
     }
 
@@ -82,18 +82,18 @@ impl<'a> SourceNode<'a> {
 
     /// Whether this is a mapping.
     pub(super) fn is_map(&self) -> bool {
-        matches!(self.node.kind, Kind::Map(_))
+        matches!(self.node.kind, YamlKind::Map(_))
     }
 
     fn is_null(&self) -> bool {
-        matches!(&self.node.kind, Kind::Scalar(scalar)
+        matches!(&self.node.kind, YamlKind::Scalar(scalar)
             if scalar.style == Style::Plain && ["", "~", "null", "Null", "NULL"].contains(&scalar.text.as_str()))
     }
 
     /// Gives the text of a scalar.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.kind {
-            Kind::Scalar(scalar) => Some(&scalar.text),
+            YamlKind::Scalar(scalar) => Some(&scalar.text),
             _ => None,
         }
     }
@@ -106,7 +106,7 @@ impl<'a> SourceNode<'a> {
     /// Gives the texts of a list of scalars; a scalar is a list of one.
     pub(super) fn texts(&self) -> Vec<String> {
         match &self.node.kind {
-            Kind::Scalar(scalar) => vec![scalar.text.clone()],
+            YamlKind::Scalar(scalar) => vec![scalar.text.clone()],
             _ => self.items().iter().filter_map(|item| item.text().map(str::to_owned)).collect(),
         }
     }

@@ -6,10 +6,10 @@ use std::path::{Path as FilePath, PathBuf};
 
 use proptest::prelude::*;
 
-use super::super::issue::Path;
-use super::super::yaml::Kind;
+use super::super::issue::YamlPath;
+use super::super::yaml::YamlKind;
 use super::super::{
-    AppliesTo, BasisPoints, ClassifierModel, Fixed, HallucinationAction, Policy, Rule, Transport, load,
+    AppliesTo, BasisPoints, Fixed, HallucinationAction, ModelSource, Policy, Rule, Transport, load,
 };
 use super::*;
 
@@ -115,17 +115,17 @@ fn own(paths: &[&str]) -> Vec<ImportSource> {
 }
 
 /// The leaves of a node that have no note, neither themselves nor what they stand in.
-fn unmentioned(node: &Node, path: &Path, known: &HashSet<String>, found: &mut Vec<String>) {
+fn unmentioned(node: &YamlNode, path: &YamlPath, known: &HashSet<String>, found: &mut Vec<String>) {
     if known.contains(&path.to_string()) {
         return;
     }
     match &node.kind {
-        Kind::Map(entries) if !entries.is_empty() => {
+        YamlKind::Map(entries) if !entries.is_empty() => {
             for entry in entries {
                 unmentioned(&entry.value, &path.key(&entry.key), known, found);
             }
         }
-        Kind::List(items) if items.iter().any(|item| !matches!(item.kind, Kind::Scalar(_))) => {
+        YamlKind::List(items) if items.iter().any(|item| !matches!(item.kind, YamlKind::Scalar(_))) => {
             for (index, item) in items.iter().enumerate() {
                 unmentioned(item, &path.index(index), known, found);
             }
@@ -147,7 +147,7 @@ fn assert_nothing_is_unmentioned(sources: &[ImportSource], imported: &ImportOutp
             })
             .collect();
         let mut found = Vec::new();
-        unmentioned(&document.root, &Path::default(), &known, &mut found);
+        unmentioned(&document.root, &YamlPath::default(), &known, &mut found);
         assert!(found.is_empty(), "{file} {}: {found:?}", document.label);
     }
     for note in &imported.notes {
@@ -230,7 +230,7 @@ fn the_shipped_typo_is_read_as_what_it_means_and_flagged() {
     assert!(is_broken(&imported, "decisions[0].rules.conditions[0].rule_name"));
     let decision = &policy.recipes[0].decisions[0];
     assert_eq!(decision.name, "urgent_decision");
-    let Rule::Signal { id, .. } = decision.rule else { panic!("{:?}", decision.rule) };
+    let Rule::Signal { id, .. } = decision.when.rule else { panic!("{:?}", decision.when.rule) };
     assert_eq!(policy.signals[id.0].name, "urgent");
 }
 
@@ -259,13 +259,13 @@ fn guards_of_the_older_dialects_hold_for_requests_that_name_a_model_too() {
     let (_, policy) = loaded(&own(&["decisions.yaml"]));
     let find =
         |name: &str| policy.recipes[0].decisions.iter().find(|decision| decision.name == name).unwrap();
-    assert_eq!(find("math_decision").applies_to, AppliesTo::All);
-    assert_eq!(find("code_decision").applies_to, AppliesTo::Auto);
+    assert_eq!(find("math_decision").when.applies_to, AppliesTo::All);
+    assert_eq!(find("code_decision").when.applies_to, AppliesTo::Auto);
     assert_eq!(find("math_decision").plugins.system_prompt.as_ref().unwrap().text, "Costs $5 or ${NOTHING}.");
     assert_eq!(policy.recipes[0].virtual_models, ["auto", "pick"]);
     let (_, policy) = loaded(&own(&["canonical.yaml"]));
     assert_eq!(
-        policy.recipes[0].decisions.iter().find(|own| own.name == "guard").unwrap().applies_to,
+        policy.recipes[0].decisions.iter().find(|own| own.name == "guard").unwrap().when.applies_to,
         AppliesTo::Auto
     );
 }
@@ -285,13 +285,13 @@ fn a_detector_that_a_decision_asks_for_becomes_a_model_of_the_classifier() {
     let plugin = "{enabled: true, use_nli: true, hallucination_action: body, unverified_factual_action: header, \
                   include_hallucination_details: true}";
     let (imported, policy) = with_detector(detector, plugin);
-    let folder = ClassifierModel::Folder(PathBuf::from("./models/mine"));
-    assert_eq!(policy.classifier.models.hallucination, Some(folder));
-    assert_eq!(policy.classifier.thresholds.hallucination, Some(BasisPoints(7000)));
+    let folder = ModelSource::Folder(PathBuf::from("./models/mine"));
+    assert_eq!(policy.classifier.spec.models.hallucination, Some(folder));
+    assert_eq!(policy.classifier.spec.thresholds.hallucination, Some(BasisPoints(7000)));
     let decision = policy.recipes[0].decisions.iter().find(|own| own.name == "code_decision").unwrap();
     let guard = decision.plugins.guards.answer.as_ref().unwrap().hallucination;
     assert_eq!((guard.action, guard.spans, guard.unverified), (HallucinationAction::Header, true, true));
-    assert_eq!(decision.applies_to, AppliesTo::Auto);
+    assert_eq!(decision.when.applies_to, AppliesTo::Auto);
     for (path, is_supported) in [
         ("hallucination_mitigation.hallucination_model.model_id", true),
         ("hallucination_mitigation.nli_model", false),
@@ -306,9 +306,10 @@ fn a_detector_that_a_decision_asks_for_becomes_a_model_of_the_classifier() {
 
 #[test]
 fn vsrs_own_detector_and_repositories_come_from_the_hub_and_what_is_off_stays_off() {
-    let model =
-        |mitigation: &str, plugin: &str| with_detector(mitigation, plugin).1.classifier.models.hallucination;
-    let hub = |repo: &str| ClassifierModel::Hub { repo: repo.to_owned(), revision: "main".to_owned() };
+    let model = |mitigation: &str, plugin: &str| {
+        with_detector(mitigation, plugin).1.classifier.spec.models.hallucination
+    };
+    let hub = |repo: &str| ModelSource::Hub { repo: repo.to_owned(), revision: "main".to_owned() };
     let of = |id: &str| format!("{{enabled: true, hallucination_model: {{model_id: {id}}}}}");
     let on = "{enabled: true}";
     let own = "KRLabsOrg/lettucedect-base-modernbert-en-v1";
@@ -317,8 +318,8 @@ fn vsrs_own_detector_and_repositories_come_from_the_hub_and_what_is_off_stays_of
     assert_eq!(model(&of("owner/name"), "{enabled: false}"), None);
     assert_eq!(model(&of("owner/name").replace("true", "false"), on), None);
     let (imported, policy) = loaded(&own_canonical());
-    assert_eq!(policy.classifier.models.hallucination, Some(hub(own)));
-    assert_eq!(policy.classifier.thresholds.hallucination, Some(BasisPoints(8200)));
+    assert_eq!(policy.classifier.spec.models.hallucination, Some(hub(own)));
+    assert_eq!(policy.classifier.spec.thresholds.hallucination, Some(BasisPoints(8200)));
     let find =
         |name: &str| policy.recipes[0].decisions.iter().find(|decision| decision.name == name).unwrap();
     let guard = find("tree").plugins.guards.answer.as_ref().unwrap();

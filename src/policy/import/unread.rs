@@ -1,6 +1,6 @@
 //! Owns why the import ignores keys that it knows but does not read. Refuses to know those that it reads.
 
-use super::super::issue::Segment;
+use super::super::issue::PathSegment;
 use super::dialect::ConfigDialect;
 use super::report::KeyOutcome;
 
@@ -106,10 +106,14 @@ const STACK: &[(&str, &str)] = &[
 ];
 
 /// Why a key is ignored, if the import knows it.
-pub(super) fn why(dialect: ConfigDialect, wrapped: Option<&str>, segments: &[Segment]) -> Option<KeyOutcome> {
+pub(super) fn why(
+    dialect: ConfigDialect,
+    wrapped: Option<&str>,
+    segments: &[PathSegment],
+) -> Option<KeyOutcome> {
     let segments = match (wrapped, segments) {
         (None, segments) => segments,
-        (Some(key), [Segment::Key(first), rest @ ..]) if first == key => rest,
+        (Some(key), [PathSegment::Key(first), rest @ ..]) if first == key => rest,
         (Some(_), [_, ..]) => return Some(ignored("another value of the chart: it has no say in routing")),
         (Some(_), []) => return None,
     };
@@ -131,14 +135,14 @@ pub(super) fn why(dialect: ConfigDialect, wrapped: Option<&str>, segments: &[Seg
 }
 
 /// Why a part of a Kubernetes object is ignored.
-pub(super) fn of_object(kind: &str, segments: &[Segment]) -> Option<KeyOutcome> {
-    let [Segment::Key(first), rest @ ..] = segments else {
+pub(super) fn of_object(kind: &str, segments: &[PathSegment]) -> Option<KeyOutcome> {
+    let [PathSegment::Key(first), rest @ ..] = segments else {
         return whole(kind).map(ignored);
     };
     if ["apiVersion", "kind", "metadata", "status"].contains(&first.as_str()) {
         return Some(ignored("says which object this is"));
     }
-    let Some(Segment::Key(second)) = rest.first() else { return None };
+    let Some(PathSegment::Key(second)) = rest.first() else { return None };
     match (kind, second.as_str()) {
         (_, "parentRefs" | "hostnames") => Some(ignored(SERVER)),
         ("HTTPRoute" | "AIGatewayRoute", "rules") => None,
@@ -181,12 +185,12 @@ fn ignored(why: &str) -> KeyOutcome {
 }
 
 /// Whether a path matches a pattern or lies under one that does; `*` is any one step.
-fn lies_under(pattern: &str, segments: &[Segment]) -> bool {
+fn lies_under(pattern: &str, segments: &[PathSegment]) -> bool {
     let mut steps = pattern.split('.');
     let mut path = segments.iter();
     steps.all(|step| match path.next() {
-        Some(Segment::Key(key)) => step == "*" || step == key,
-        Some(Segment::Index(_)) => step == "*",
+        Some(PathSegment::Key(key)) => step == "*" || step == key,
+        Some(PathSegment::Index(_)) => step == "*",
         None => false,
     })
 }

@@ -295,7 +295,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::yaml::{self, Kind};
+    use super::super::super::yaml::{self, YamlKind};
     use super::*;
 
     #[test]
@@ -320,10 +320,10 @@ mod tests {
             root.put(&key, YamlValue::List(vec![YamlValue::Text(text.clone())]));
             let written = root.document(&[]);
             let tree = yaml::parse(&written).map_err(|issue| TestCaseError::fail(format!("{issue}: {written}")))?;
-            let Kind::Map(entries) = tree.kind else { return Err(TestCaseError::fail(written)) };
+            let YamlKind::Map(entries) = tree.kind else { return Err(TestCaseError::fail(written)) };
             prop_assert_eq!(&entries[0].key, &key);
-            let Kind::List(items) = &entries[0].value.kind else { return Err(TestCaseError::fail(written)) };
-            let Kind::Scalar(scalar) = &items[0].kind else { return Err(TestCaseError::fail(written)) };
+            let YamlKind::List(items) = &entries[0].value.kind else { return Err(TestCaseError::fail(written)) };
+            let YamlKind::Scalar(scalar) = &items[0].kind else { return Err(TestCaseError::fail(written)) };
             prop_assert_eq!(&scalar.text, &text.replace('$', "$$"));
         }
     }

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use super::learned::{Vector, cosine};
 use super::value::{SignalReason, SignalValue};
-use crate::policy::{Feedback, Modality, SignalKind};
+use crate::policy::{FactCheckSignal, Feedback, FeedbackSignal, Modality, ModalitySignal, SignalKind};
 
 /// How many of a class's examples, the most alike, speak for it.
 const NEAREST: usize = 3;
@@ -88,9 +88,9 @@ impl Judgement {
     /// Returns what a kind of signal is judged by.
     pub(super) fn of(kind: &SignalKind) -> Option<Self> {
         match kind {
-            SignalKind::FactCheck { .. } => Some(Self::Facts),
-            SignalKind::Feedback { .. } => Some(Self::Feedback),
-            SignalKind::Modality { .. } => Some(Self::Modality),
+            SignalKind::FactCheck(_) => Some(Self::Facts),
+            SignalKind::Feedback(_) => Some(Self::Feedback),
+            SignalKind::Modality(_) => Some(Self::Modality),
             _ => None,
         }
     }
@@ -160,11 +160,13 @@ impl ExampleBank {
     /// Reads a signal of this judgement: the share of the classes that match, all together.
     pub(super) fn read(&self, prompt: &[f32], kind: &SignalKind) -> Option<SignalValue> {
         let (wanted, min_score): (Vec<usize>, _) = match kind {
-            SignalKind::FactCheck { needed, min_score } => (vec![usize::from(!needed)], min_score),
-            SignalKind::Feedback { any, min_score } => {
+            SignalKind::FactCheck(FactCheckSignal { needed, min_score }) => {
+                (vec![usize::from(!needed)], min_score)
+            }
+            SignalKind::Feedback(FeedbackSignal { any, min_score }) => {
                 (any.iter().map(|one| feedback_class(*one)).collect(), min_score)
             }
-            SignalKind::Modality { any, min_score } => {
+            SignalKind::Modality(ModalitySignal { any, min_score }) => {
                 (any.iter().map(|one| modality_class(*one)).collect(), min_score)
             }
             _ => return None,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::classify::{Classifier, ClassifyHead, Spec};
-use crate::policy::BasisPoints;
+use crate::policy::{BasisPoints, ContextSignal, FeedbackSignal, SignalKind};
 
 async fn meanings(classifier: &Classifier, texts: Vec<String>) -> HashMap<String, Vector> {
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -73,7 +73,7 @@ fn a_score_is_the_share_of_all_the_classes_that_match() {
     let classes = (0..5).map(|class| vec![axis(class); 3]).collect();
     let bank = ExampleBank { judgement: Judgement::Feedback, classes };
     let read = |any: Vec<Feedback>, prompt: usize| {
-        let kind = SignalKind::Feedback { any, min_score: BasisPoints(5000) };
+        let kind = SignalKind::Feedback(FeedbackSignal { any, min_score: BasisPoints(5000) });
         bank.read(&axis(prompt), &kind).unwrap()
     };
     let wrong = read(vec![Feedback::WrongAnswer], 2);
@@ -81,7 +81,7 @@ fn a_score_is_the_share_of_all_the_classes_that_match() {
     assert!(wrong.reason.to_string().starts_with("wrong_answer 1.0"), "{}", wrong.reason);
     assert!(!read(vec![Feedback::WrongAnswer], 4).matches);
     assert!(read(vec![Feedback::Satisfied, Feedback::WrongAnswer], 0).matches);
-    assert!(bank.read(&axis(0), &SignalKind::Context { min: 0, max: 1 }).is_none());
+    assert!(bank.read(&axis(0), &SignalKind::Context(ContextSignal { min: 0, max: 1 })).is_none());
 }
 
 #[test]

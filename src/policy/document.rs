@@ -1,0 +1,126 @@
+//! Owns the policy file as a whole: its sections, and the order in which they are checked. Refuses to know what is in a
+//! section.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::cache::RawCache;
+use super::checker::Checker;
+use super::classifier::RawClassifier;
+use super::context::PolicyContext;
+use super::decision::{RawRouting, RecipeContext, recipes};
+use super::guards::RawGuards;
+use super::identity::RawIdentity;
+use super::issue::YamlPath;
+use super::model::{ModelNames, RawModel};
+use super::plugins::RawReasoningFamilies;
+use super::pool::RawPool;
+use super::retry::RawRetry;
+use super::signal::{RawSignal, checks_facts, signals};
+use super::{BlockStyle, Effort, ModelSource, Policy};
+
+/// What the operator wants: which models clients may name, how one is chosen, and where requests go.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "Signalbox policy", deny_unknown_fields)]
+pub(super) struct RawPolicy {
+    /// The version of this format; always 1.
+    #[schemars(range(min = 1, max = 1))]
+    #[expect(dead_code, reason = "the schema holds it to 1")]
+    version: u32,
+    #[serde(flatten)]
+    routing: RawRouting,
+    /// What finds out the domain of a request's text, and more.
+    #[serde(default)]
+    classifier: RawClassifier,
+    /// How a request that a guard blocks is answered.
+    #[serde(default)]
+    block_style: BlockStyle,
+    #[serde(flatten)]
+    reasoning: RawReasoningSettings,
+    /// Who clients are.
+    #[serde(default)]
+    identity: RawIdentity,
+    /// What is to be known about requests, by name.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 1_000, "default" = {}))]
+    signals: IndexMap<String, RawSignal>,
+    /// What every request is checked for, those that name a model included.
+    #[serde(default)]
+    guards: RawGuards,
+    /// Where the response cache stores answers.
+    #[serde(default)]
+    cache: RawCache,
+    /// What clients may name in `model`, by name.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 10_000))]
+    models: IndexMap<String, RawModel>,
+    /// Every upstream, by name.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1_000))]
+    pools: IndexMap<String, RawPool>,
+    /// When a request is tried again on another endpoint.
+    #[serde(default)]
+    retry: RawRetry,
+}
+
+/// How models reason.
+#[derive(Deserialize, JsonSchema)]
+struct RawReasoningSettings {
+    /// How hard a model reasons where a policy has only `reasoning: on`.
+    #[serde(default = "medium")]
+    default_effort: Effort,
+    /// How families of models are instructed to reason, by name, beside the known `qwen3`, `deepseek`, `gpt-oss` and `gpt`.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    reasoning_families: RawReasoningFamilies,
+}
+
+fn medium() -> Effort {
+    Effort::Medium
+}
+
+impl RawPolicy {
+    /// Puts the policy together; what is wrong goes to the checker, and then the result is of no use.
+    pub(super) fn check(self, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
+        let root = YamlPath::default();
+        let names = ModelNames::of(&self.models, checker);
+        let pools: Vec<_> = {
+            let path = root.key("pools");
+            self.pools.into_iter().map(|(name, raw)| raw.check(&name, &path.key(&name), checker)).collect()
+        };
+        let classifier = self.classifier.check(&root.key("classifier"), checker);
+        let identity = self.identity.check(&root.key("identity"), checker);
+        let assigned = &classifier.spec.models;
+        let context = PolicyContext {
+            models: &names.models,
+            pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
+            domains,
+            min_confidence: classifier.min_confidence,
+            default_effort: self.reasoning.default_effort,
+            has_builtin_pii: *assigned.pii.as_ref().unwrap_or(&classifier.spec.model) == ModelSource::Builtin,
+            has_identity: identity.is_used(),
+            has_detector: assigned.hallucination.is_some(),
+            checks_facts: checks_facts(&self.signals),
+        };
+        let families = &self.reasoning.reasoning_families;
+        let models = self.models.into_iter().map(|(name, raw)| raw.check(name, families, &context, checker));
+        let models: Vec<_> = models.collect();
+        let mut signals = signals(self.signals, &root.key("signals"), &context, checker);
+        let about = RecipeContext { policy: &context, models: &models, names: &names };
+        let recipes = recipes(self.routing, &about, &mut signals, checker);
+        let guards = self.guards.check(&root.key("guards"), &context, checker);
+        Policy {
+            block_style: self.block_style,
+            identity,
+            classifier,
+            signals: signals.into_signals(),
+            guards,
+            recipes,
+            cache: self.cache.check(&root.key("cache"), checker),
+            models,
+            pools,
+            retry: self.retry.check(&root.key("retry"), checker),
+            files: std::mem::take(&mut checker.files),
+            names,
+        }
+    }
+}

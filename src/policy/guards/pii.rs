@@ -1,0 +1,108 @@
+//! Owns the guard of personal data in requests. Refuses to know how it is found.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::GuardOnUnknown;
+use crate::policy::BasisPoints;
+use crate::policy::checker::Checker;
+use crate::policy::context::PolicyContext;
+use crate::policy::issue::YamlPath;
+use crate::policy::signal::{PiiKinds, Scope};
+
+/// What happens to personal data in requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PiiGuard {
+    /// What is done.
+    pub action: PiiAction,
+    /// The kinds that matter.
+    pub kinds: PiiKinds,
+    /// The least probability; the classifier's threshold where there is none.
+    pub min_score: Option<BasisPoints>,
+    /// Which texts are looked at.
+    pub scope: Scope,
+    /// What happens when there is no answer.
+    pub on_unknown: GuardOnUnknown,
+}
+
+/// What is done with personal data in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PiiAction {
+    /// The request is refused.
+    Block,
+    /// Each piece is replaced by its kind.
+    Mask {
+        /// Whether the answer gets the masked texts back.
+        unmask: bool,
+    },
+    /// It is only counted and logged.
+    Report,
+    /// Nothing is looked at.
+    Off,
+}
+
+/// What happens to personal data in requests.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PiiGuard")]
+pub(super) struct RawPiiGuard {
+    /// What is done.
+    action: RawPiiAction,
+    /// The kinds that may stay, such as `PERSON`.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    allow: Vec<String>,
+    /// The least probability; the classifier's threshold when absent.
+    #[serde(default)]
+    min_score: Option<BasisPoints>,
+    /// Which texts are looked at.
+    #[serde(default)]
+    scope: Scope,
+    /// For `mask`: whether the answer gets the masked texts back.
+    #[serde(default)]
+    unmask: bool,
+    /// What happens when there is no answer.
+    #[serde(default)]
+    on_unknown: GuardOnUnknown,
+}
+
+/// What is done with personal data in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "PiiAction")]
+enum RawPiiAction {
+    /// The request is refused.
+    Block,
+    /// Each piece is replaced by its kind, such as `[PERSON_1]`, in what goes upstream.
+    Mask,
+    /// It is only counted and logged.
+    Report,
+    /// Nothing is looked at.
+    Off,
+}
+
+impl RawPiiGuard {
+    pub(super) fn check(
+        self,
+        path: &YamlPath,
+        context: &PolicyContext<'_>,
+        checker: &mut Checker<'_>,
+    ) -> PiiGuard {
+        context.check_pii(&self.allow, &path.key("allow"), checker);
+        if self.unmask && self.action != RawPiiAction::Mask {
+            checker.issue(&path.key("unmask"), "only with `action: mask`");
+        }
+        PiiGuard {
+            action: match self.action {
+                RawPiiAction::Block => PiiAction::Block,
+                RawPiiAction::Mask => PiiAction::Mask { unmask: self.unmask },
+                RawPiiAction::Report => PiiAction::Report,
+                RawPiiAction::Off => PiiAction::Off,
+            },
+            kinds: PiiKinds { only: Vec::new(), except: self.allow },
+            min_score: self.min_score,
+            scope: self.scope,
+            on_unknown: self.on_unknown,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Owns the guard against prompts that attack the model. Refuses to know how attacks are recognised.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::GuardOnUnknown;
+use crate::policy::checker::Checker;
+use crate::policy::context::PolicyContext;
+use crate::policy::issue::YamlPath;
+use crate::policy::signal::Scope;
+use crate::policy::{BasisPoints, ModelId};
+
+/// What happens to prompts that attack the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptGuard {
+    /// What is done.
+    pub action: PromptAction,
+    /// The least probability; the classifier's threshold where there is none.
+    pub min_score: Option<BasisPoints>,
+    /// Which texts are looked at.
+    pub scope: Scope,
+    /// What happens when there is no answer.
+    pub on_unknown: GuardOnUnknown,
+}
+
+/// What is done with a prompt that attacks the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptAction {
+    /// It is refused.
+    Block,
+    /// It goes to this model.
+    Route(ModelId),
+    /// It is only counted and logged.
+    Report,
+    /// Nothing is looked at.
+    Off,
+}
+
+/// What happens to prompts that attack the model.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PromptGuard")]
+pub(super) struct RawPromptGuard {
+    /// What is done.
+    action: RawPromptAction,
+    /// For `route`: the model that gets them.
+    #[serde(default)]
+    model: Option<String>,
+    /// The least probability; the classifier's threshold when absent.
+    #[serde(default)]
+    min_score: Option<BasisPoints>,
+    /// Which texts are looked at.
+    #[serde(default)]
+    scope: Scope,
+    /// What happens when there is no answer.
+    #[serde(default)]
+    on_unknown: GuardOnUnknown,
+}
+
+/// What is done with a prompt that attacks the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "PromptAction")]
+enum RawPromptAction {
+    /// It is refused.
+    Block,
+    /// It goes to another model.
+    Route,
+    /// It is only counted and logged.
+    Report,
+    /// Nothing is looked at.
+    Off,
+}
+
+impl RawPromptGuard {
+    pub(super) fn check(
+        self,
+        path: &YamlPath,
+        context: &PolicyContext<'_>,
+        checker: &mut Checker<'_>,
+    ) -> PromptGuard {
+        if self.model.is_some() && self.action != RawPromptAction::Route {
+            checker.issue(&path.key("model"), "only with `action: route`");
+        }
+        let action = match self.action {
+            RawPromptAction::Block => PromptAction::Block,
+            RawPromptAction::Report => PromptAction::Report,
+            RawPromptAction::Off => PromptAction::Off,
+            RawPromptAction::Route => {
+                if self.model.is_none() {
+                    checker.issue(path, "the key `model` is missing: `route` needs one");
+                }
+                let model = self.model.and_then(|name| context.model(&name, &path.key("model"), checker));
+                model.map_or(PromptAction::Block, PromptAction::Route)
+            }
+        };
+        PromptGuard { action, min_score: self.min_score, scope: self.scope, on_unknown: self.on_unknown }
+    }
+}

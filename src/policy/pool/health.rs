@@ -1,0 +1,68 @@
+//! Owns a pool's active health checks. Refuses to know their outcomes.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::checker::Checker;
+use crate::policy::duration::DurationText;
+use crate::policy::issue::YamlPath;
+
+/// How endpoints are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// The path that is requested with GET, before any prefix of the pool.
+    #[schemars(length(min = 1, max = 2048))]
+    pub path: String,
+    /// The time between two checks.
+    #[serde(with = "DurationText")]
+    pub interval: Duration,
+    /// How long a check may take.
+    #[serde(with = "DurationText")]
+    pub timeout: Duration,
+    /// How many good checks bring an endpoint back.
+    #[schemars(range(min = 1, max = 100))]
+    pub healthy_after: u32,
+    /// How many bad checks take an endpoint out.
+    #[schemars(range(min = 1, max = 100))]
+    pub unhealthy_after: u32,
+    /// The statuses of a good check.
+    #[schemars(length(min = 1, max = 32), inner(range(min = 100, max = 599)))]
+    pub status: Vec<u16>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            path: "/health".to_owned(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            healthy_after: 1,
+            unhealthy_after: 2,
+            status: vec![200],
+        }
+    }
+}
+
+/// Active health checks.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Health")]
+pub(in crate::policy) struct RawHealth {
+    /// Whether endpoints are checked; when absent, only those of pools without `tls` are.
+    pub(in crate::policy) enabled: Option<bool>,
+    #[serde(flatten)]
+    pub(in crate::policy) health: Health,
+}
+
+impl RawHealth {
+    pub(super) fn check(self, uses_tls: bool, path: &YamlPath, checker: &mut Checker<'_>) -> Option<Health> {
+        let checked = &self.health.path;
+        if !checked.starts_with('/') || !checked.chars().all(|c| c.is_ascii_graphic()) {
+            checker.issue(&path.key("path"), "must start with `/` and have no white space");
+        }
+        self.enabled.unwrap_or(!uses_tls).then_some(self.health)
+    }
+}

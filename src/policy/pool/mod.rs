@@ -1,0 +1,171 @@
+//! Owns one upstream as the policy describes it: its endpoints and how requests get there. Refuses to know the other
+//! pools, the models, and which endpoints are up.
+
+mod balance;
+mod credential;
+mod endpoint;
+mod health;
+mod transport;
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::checker::Checker;
+use super::duration::DurationText;
+use super::issue::YamlPath;
+use balance::RawBalance;
+pub use balance::{Balance, Ejection, HashKey};
+pub use credential::Credential;
+use credential::RawCredential;
+pub use endpoint::EndpointSpec;
+pub(super) use endpoint::parse_address;
+use endpoint::{RawEndpoint, endpoints};
+pub use health::Health;
+use health::RawHealth;
+pub use transport::{Alpn, ClientCert, HostRule, Transport};
+use transport::{RawProtocol, RawTls, host_rule, transport};
+
+/// One upstream: its endpoints and how requests get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// The name that logs and metrics show.
+    pub name: String,
+    /// The addresses, each once; at least one has a weight.
+    pub endpoints: Vec<EndpointSpec>,
+    /// The protocol, with or without TLS.
+    pub transport: Transport,
+    /// The Host header.
+    pub host: HostRule,
+    /// Put before each request's path; empty or with a leading and without a trailing slash.
+    pub path_prefix: String,
+    /// The header that carries this pool's secret.
+    pub credential: Option<Credential>,
+    /// Whether the client's own credentials go on.
+    pub forward_authorization: bool,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// Which endpoint takes the next request.
+    pub balance: Balance,
+    /// Active health checks, if there are any.
+    pub health: Option<Health>,
+    /// When a failing endpoint is left out, if ever.
+    pub ejection: Option<Ejection>,
+    /// How often DNS names are resolved again.
+    pub resolve_interval: Duration,
+}
+
+/// One upstream: its endpoints and how requests get there.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Pool")]
+pub(super) struct RawPool {
+    /// The addresses; a DNS name stands for each address it resolves to.
+    #[schemars(length(min = 1, max = 1024))]
+    endpoints: Vec<RawEndpoint>,
+    /// The plaintext protocol, `http1` when absent; a pool with `tls` has `tls.alpn` instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawProtocol")]
+    protocol: Option<RawProtocol>,
+    /// TLS and its settings; present, even as `{}`, means TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawTls")]
+    tls: Option<RawTls>,
+    /// The Host header; `tls.server_name` with TLS, else each endpoint's address as written.
+    #[serde(default)]
+    host: Option<String>,
+    /// A path put before each request's path, such as `/openai`.
+    #[serde(default)]
+    path_prefix: Option<String>,
+    /// The credential that this pool's requests carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawCredential")]
+    credential: Option<RawCredential>,
+    /// Whether the client's own credentials (Authorization, x-api-key, api-key, cookies) go on to this pool.
+    #[serde(default)]
+    forward_authorization: bool,
+    /// How long each step may take.
+    #[serde(default)]
+    timeouts: Timeouts,
+    /// Which endpoint takes the next request.
+    #[serde(default)]
+    balance: RawBalance,
+    /// Active health checks.
+    #[serde(default)]
+    health: RawHealth,
+    /// When an endpoint that keeps failing is left out.
+    #[serde(default)]
+    ejection: Ejection,
+    /// How often DNS names are resolved again.
+    #[serde(default = "thirty_seconds", with = "DurationText")]
+    resolve_interval: Duration,
+}
+
+fn thirty_seconds() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl RawPool {
+    pub(super) fn check(self, name: &str, path: &YamlPath, checker: &mut Checker<'_>) -> PoolSpec {
+        checker.name(path, name);
+        let endpoints = endpoints(&self.endpoints, &path.key("endpoints"), checker);
+        let uses_tls = self.tls.is_some();
+        let transport = transport(self.protocol, self.tls, &endpoints, path, checker);
+        let credential = self.credential.and_then(|raw| raw.check(&path.key("credential"), checker));
+        if self.forward_authorization && credential.as_ref().is_some_and(|own| own.header == "authorization")
+        {
+            let path = path.key("forward_authorization");
+            checker.issue(&path, "has no effect beside a credential in `authorization`");
+        }
+        PoolSpec {
+            name: name.to_owned(),
+            host: host_rule(self.host, &transport, &path.key("host"), checker),
+            endpoints,
+            transport,
+            path_prefix: path_prefix(self.path_prefix.as_deref(), &path.key("path_prefix"), checker),
+            credential,
+            forward_authorization: self.forward_authorization,
+            timeouts: self.timeouts,
+            balance: self.balance.check(&path.key("balance"), checker),
+            health: self.health.check(uses_tls, &path.key("health"), checker),
+            ejection: self.ejection.check(&path.key("ejection"), checker),
+            resolve_interval: self.resolve_interval,
+        }
+    }
+}
+
+fn path_prefix(raw: Option<&str>, path: &YamlPath, checker: &mut Checker<'_>) -> String {
+    let prefix = raw.unwrap_or_default().trim_end_matches('/');
+    let allowed = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
+    let is_path = prefix.starts_with('/') && prefix.chars().all(allowed);
+    if !prefix.is_empty() && !is_path {
+        checker.issue(path, "must start with `/` and be a path alone");
+    }
+    prefix.to_owned()
+}
+
+/// How long each step of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// Until a connection is established, TLS handshake included.
+    #[serde(with = "DurationText")]
+    pub connect: Duration,
+    /// From the request's last byte to the answer's first.
+    #[serde(with = "DurationText")]
+    pub first_byte: Duration,
+    /// Between two pieces of an answer.
+    #[serde(with = "DurationText")]
+    pub idle: Duration,
+    /// For everything, retries included.
+    #[serde(with = "DurationText")]
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(2), first_byte: seconds(120), idle: seconds(60), total: seconds(600) }
+    }
+}
