@@ -317,7 +317,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::BasisPoints;
+    use crate::policy::{BasisPoints, RetryBudgetSpec};
 
     #[test]
     fn only_what_the_policy_lists_is_retried_and_never_an_answer_that_has_begun() {
@@ -326,8 +326,7 @@ mod tests {
             on_connect: true,
             on_reset: true,
             on_status: vec![429, 503],
-            budget_share: BasisPoints(10_000),
-            budget_min_per_second: 0,
+            budget: RetryBudgetSpec { share: BasisPoints(10_000), min_per_second: 0 },
         };
         let reset = |answer_begun| AttemptFailure::Reset { reused: false, answer_begun };
         let status = |status: u16| AttemptFailure::Status(StatusCode::from_u16(status).unwrap());
