@@ -8,7 +8,7 @@ use super::super::json;
 use super::super::json::string::{decode, decodes_to};
 use super::super::message::{ItemKind, Role};
 use super::super::{chat, messages, responses};
-use super::reader::{MAX_WORD, RequestReader};
+use super::reader::{MAX_WORD, SegmentReader};
 use super::rule::{self, PartShape, ReadRule};
 use super::{SegmentKind, UnreadKind};
 
@@ -64,7 +64,7 @@ impl<'a> InputMembers<'a> {
     }
 }
 
-impl<'a> RequestReader<'a> {
+impl<'a> SegmentReader<'a> {
     /// Reads a message or an item, and says which message it is if it has a text of its own.
     pub(super) fn message(&mut self, kind: SegmentKind, object: &'a [u8]) -> (Role, Option<usize>) {
         let members = InputMembers::read(object);
@@ -78,7 +78,9 @@ impl<'a> RequestReader<'a> {
             }
             None => {}
         }
-        let shape = message_shape(&members.kind, item);
+        // A document has the members that its client likes, and templates show them all.
+        let is_free = kind == SegmentKind::Document && part_shape(&members.kind).is_none();
+        let shape = if is_free { PartShape::text(|_| None) } else { message_shape(&members.kind, item) };
         if let Some(unread) = shape.unread {
             self.unread(unread, object);
         }
@@ -102,7 +104,7 @@ impl<'a> RequestReader<'a> {
                 }
                 "content" => self.content(own, member.value),
                 "output" if output.is_some() => {}
-                name => match (shape.member)(name).or_else(|| rule::common_member(name)) {
+                name => match (shape.member)(name).or_else(|| rule::common_member(name, is_free)) {
                     Some(rule) => self.apply(rule.outside(kind), kind, member.value),
                     None => self.unknown_member(rest, member.key, member.value),
                 },
@@ -149,7 +151,7 @@ impl<'a> RequestReader<'a> {
         }
         for member in members.iter() {
             let known = shape.and_then(|shape| (shape.member)(&member.name));
-            match known.or_else(|| rule::common_member(&member.name)) {
+            match known.or_else(|| rule::common_member(&member.name, has_no_shape)) {
                 Some(ReadRule::Text | ReadRule::TextAs(_) | ReadRule::ToolResult) if member.is_shadowed => {
                     self.strings(SegmentKind::Duplicate, member.value);
                 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use super::ChatRequest;
 use super::json::string::decode;
 use super::message::Role;
-use reader::RequestReader;
+use reader::SegmentReader;
 pub(super) use reader::holds_numbers;
 
 /// What a text of a request is.
@@ -191,7 +191,7 @@ impl ChatRequest {
 
     /// Reads the request, once.
     pub(super) fn texts(&self) -> &RequestTexts {
-        self.texts.get_or_init(|| Arc::new(RequestReader::read(self)))
+        self.texts.get_or_init(|| Arc::new(SegmentReader::read(self)))
     }
 
     fn segment<'a>(&'a self, entry: &'a SegmentEntry) -> Segment<'a> {

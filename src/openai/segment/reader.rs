@@ -26,7 +26,7 @@ const SYSTEM_MEMBERS: [&str; 2] = ["instructions", "system"];
 const DOCUMENT_MEMBERS: [&str; 2] = ["documents", "text_2"];
 
 /// Reads a request into texts.
-pub(super) struct RequestReader<'a> {
+pub(super) struct SegmentReader<'a> {
     body: &'a [u8],
     pub(super) texts: RequestTexts,
     /// The author of the strings that are being read, unless a message says otherwise when it ends.
@@ -44,7 +44,7 @@ pub(super) struct PromptTexts {
     strings: Option<usize>,
 }
 
-impl<'a> RequestReader<'a> {
+impl<'a> SegmentReader<'a> {
     pub(super) fn read(request: &'a ChatRequest) -> RequestTexts {
         let body: &[u8] = request.body();
         let texts = RequestTexts::default();
@@ -210,7 +210,7 @@ impl<'a> RequestReader<'a> {
         self.nested(SegmentKind::ToolCall, value, |reader| {
             json::array(value).for_each(|call| reader.tool_calls(call));
             for (key, value) in json::object(value) {
-                match rule::common_member(&decode(key, MAX_WORD)) {
+                match rule::common_member(&decode(key, MAX_WORD), false) {
                     Some(rule) => reader.apply(rule, SegmentKind::ToolCall, value),
                     None => reader.unknown_member(SegmentKind::ToolCall, key, value),
                 }

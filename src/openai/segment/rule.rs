@@ -65,10 +65,11 @@ impl PartShape {
     }
 }
 
-/// Members that parts, items and messages of all APIs have.
-pub(super) fn common_member(name: &str) -> Option<ReadRule> {
+/// Members that parts, items and messages of all APIs have; an object of free form has any members, of which only
+/// identifiers are known.
+pub(super) fn common_member(name: &str, is_free: bool) -> Option<ReadRule> {
     Some(match name {
-        "type" | "role" | "status" | "index" | "cache_control" | "phase" => ReadRule::Skip,
+        "type" | "role" | "status" | "index" | "cache_control" | "phase" if !is_free => ReadRule::Skip,
         "id" | "uuid" | "call_id" | "tool_call_id" | "tool_use_id" | "approval_request_id" => {
             ReadRule::Strings(SegmentKind::Identifier)
         }
@@ -145,7 +146,7 @@ pub(super) fn tool_member(name: &str) -> Option<ReadRule> {
         // Secrets for the tool's server, which the model does not get.
         "headers" | "authorization" | "authorization_token" => ReadRule::Skip,
         "server_url" | "connector_id" | "container" => ReadRule::Unread(UnreadKind::Reference),
-        _ => return common_member(name),
+        _ => return common_member(name, false),
     })
 }
 

@@ -98,7 +98,7 @@ fn what_stands_beside_the_messages_has_its_kind() {
                 "type": "object", "required": ["city"], "properties": {"city": {"type": "string", "description": "where",
                 "enum": ["rome", "oslo"]}}}}}],
             "functions": [{"name": "g"}],
-            "documents": ["one", {"title": "two", "text": "three", "meta": {"by": "me"}}],
+            "documents": ["one", {"title": "two", "text": "three", "status": "four", "id": "d", "meta": {"by": "me"}}],
             "chat_template": "{{ x }}", "chat_template_kwargs": {"tone": "kind", "thinking": true},
             "response_format": {"type": "json_schema", "json_schema": {"name": "out", "schema": {"type": "object", "title": "Out"}}},
             "guided_choice": ["yes", "no"], "structured_outputs": {"regex": "[a-z]"},
@@ -108,6 +108,9 @@ fn what_stands_beside_the_messages_has_its_kind() {
         &[
             (Document, "two"),
             (Document, "three"),
+            (Document, "status"),
+            (Document, "four"),
+            (Identifier, "d"),
             (Document, "meta"),
             (Document, "by"),
             (Document, "me"),
