@@ -11,7 +11,9 @@ use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
 use crate::route::{self, Answer, Asking, Extras, Plan, Planned};
+use crate::snapshot::Snapshot;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Instant;
@@ -121,7 +123,7 @@ impl Gateway {
         began: Instant,
     ) -> Result<Result<Plan, Answer>, ShortCircuit> {
         let live = Arc::clone(&exchange.live);
-        let sent = exchange.sent_headers(&session.req_header().headers);
+        let sent = sticky_headers(&live, &session.req_header().headers);
         let deadline = began + live.policy.classifier.deadline;
         let ClientRequest { api, request, principal } = client;
         let asking = Asking { api, request, principal, sent: &sent, deadline };
@@ -177,4 +179,13 @@ impl Gateway {
         details.cache.result = Some(result);
         Ok(answer)
     }
+}
+
+/// The headers that sticky decisions recognise a session by, as the client sent them.
+fn sticky_headers(live: &Snapshot, headers: &HeaderMap) -> Vec<(String, String)> {
+    let sent = live.sticky_headers.iter().filter_map(|name| {
+        let value = headers.get(name.as_str())?.to_str().ok()?;
+        Some((name.clone(), value.to_owned()))
+    });
+    sent.collect()
 }

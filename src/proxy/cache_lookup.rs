@@ -52,7 +52,7 @@ impl CacheControl {
 pub(super) enum CacheLookup {
     /// An answer, how it was found, and how near its request is.
     Found(Bytes, &'static str, f32),
-    /// None; the upstream's answer may be kept.
+    /// None; the upstream's answer may be stored.
     Missed(Box<PendingStore>),
     /// Nothing: the request has no part in it.
     Bypassed,
@@ -173,12 +173,12 @@ impl CacheQuery<'_> {
 }
 
 impl PendingStore {
-    /// The longest answer that is kept, in bytes.
+    /// The longest answer that is stored, in bytes.
     pub(super) fn max_answer_bytes(&self) -> usize {
         self.cache.spec().max_answer_bytes
     }
 
-    /// Keeps a whole answer, and hands it to whoever waits for it.
+    /// Stores a whole answer, and hands it to the requests that wait for it.
     pub(super) fn store(self, body: Bytes) {
         let Self { cache, key, text, embedding, ttl, origin, lead } = self;
         let answer = CachedAnswer { body, origin };
@@ -195,7 +195,7 @@ impl PendingStore {
             if let Err(refusal) = cache.store(write).await {
                 tracing::debug!(%refusal, "an answer was not kept");
             }
-            // Whoever comes after those who wait finds it in the cache.
+            // Published last: a request that comes too late to follow finds it in the cache.
             if let Some(lead) = lead {
                 lead.publish(answer);
             }

@@ -11,7 +11,6 @@ use crate::policy::{Principal, Reasoning};
 use crate::route::{Notice, Story};
 use crate::signals::Signals;
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
-use http::HeaderMap;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::Duration;
@@ -37,15 +36,6 @@ impl Exchange {
             identity.user = Some(principal.user.clone());
             identity.tenant.clone_from(&principal.tenant);
         }
-    }
-
-    /// The session headers of sticky decisions, as this client sent them.
-    pub(super) fn sent_headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {
-        let sent = self.live.sticky_headers.iter().filter_map(|name| {
-            let value = headers.get(name.as_str())?.to_str().ok()?;
-            Some((name.clone(), value.to_owned()))
-        });
-        sent.collect()
     }
 
     pub(super) fn record_trace(&mut self, story: Story) {
