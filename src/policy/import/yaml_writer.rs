@@ -21,10 +21,10 @@ pub(super) enum YamlValue {
 
 /// The keys of a mapping, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct YamlMapping(Vec<YamlEntry>);
+pub(super) struct YamlMapping(Vec<MappingEntry>);
 
 #[derive(Debug, Clone, PartialEq)]
-struct YamlEntry {
+struct MappingEntry {
     key: String,
     value: YamlValue,
     remark: Option<String>,
@@ -33,7 +33,7 @@ struct YamlEntry {
 impl YamlMapping {
     /// Adds a key.
     pub(super) fn put(&mut self, key: &str, value: impl Into<YamlValue>) -> &mut Self {
-        self.0.push(YamlEntry { key: key.to_owned(), value: value.into(), remark: None });
+        self.0.push(MappingEntry { key: key.to_owned(), value: value.into(), remark: None });
         self
     }
 
@@ -189,7 +189,7 @@ fn remark(text: &mut String, remark: &str, indent: usize) {
 }
 
 /// Writes a key and its value; a key directly under the root has a line of its own.
-fn write_pair(text: &mut String, pair: &YamlEntry, indent: usize, level: usize) {
+fn write_pair(text: &mut String, pair: &MappingEntry, indent: usize, level: usize) {
     if let Some(said) = &pair.remark {
         remark(text, said, indent);
     }
@@ -237,7 +237,7 @@ fn write_item(text: &mut String, item: &YamlValue, indent: usize, level: usize) 
                     if let Some(said) = &pair.remark {
                         remark(text, said, indent);
                     }
-                    write_pair(&mut body, &YamlEntry { remark: None, ..pair.clone() }, indent + 2, level + 1);
+                    write_pair(&mut body, &MappingEntry { remark: None, ..pair.clone() }, indent + 2, level + 1);
                 } else {
                     write_pair(&mut body, pair, indent + 2, level + 1);
                 }
