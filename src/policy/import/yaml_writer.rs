@@ -237,7 +237,12 @@ fn write_item(text: &mut String, item: &YamlValue, indent: usize, level: usize) 
                     if let Some(said) = &pair.remark {
                         remark(text, said, indent);
                     }
-                    write_pair(&mut body, &MappingEntry { remark: None, ..pair.clone() }, indent + 2, level + 1);
+                    write_pair(
+                        &mut body,
+                        &MappingEntry { remark: None, ..pair.clone() },
+                        indent + 2,
+                        level + 1,
+                    );
                 } else {
                     write_pair(&mut body, pair, indent + 2, level + 1);
                 }
