@@ -2,9 +2,11 @@
 //!
 //! `cargo bench --bench decide`
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,11 +14,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures::FutureExt;
 use signalbox::classify::{Classifier, Spec};
 use signalbox::decide::decide;
-use signalbox::openai::ChatRequest;
+use signalbox::openai::{Api, ChatRequest};
 use signalbox::policy::{Fixed, Policy, SignalId, load};
+use signalbox::route::{Asking, plan};
 use signalbox::signals::{
     Audience, Detectors, Requirements, SignalQuery, SignalReason, SignalValue, Signals,
 };
+use signalbox::snapshot::Snapshot;
 
 const HEAD: &str = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}}\n\
                     pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
@@ -30,7 +34,11 @@ fn classifier() -> Classifier {
 }
 
 fn request(text: &str) -> ChatRequest {
-    let messages = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
+    request_for("auto", text)
+}
+
+fn request_for(model: &str, text: &str) -> ChatRequest {
+    let messages = serde_json::json!({"model": model, "messages": [{"role": "user", "content": text}]});
     ChatRequest::parse(Bytes::from(messages.to_string())).expect("a valid request")
 }
 
@@ -92,7 +100,7 @@ fn read(c: &mut Criterion, name: &str, signals: &str, text: &str) {
             let deadline = Instant::now() + Duration::from_secs(1);
             let query =
                 SignalQuery { request: &request, principal: None, requirements: &requirements, deadline };
-            detectors.read(query, &classifier).now_or_never().expect("nothing to wait for")
+            detectors.evaluate(query, &classifier).now_or_never().expect("nothing to wait for")
         });
     });
     group.finish();
@@ -110,6 +118,10 @@ fn cheap(c: &mut Criterion) {
         all
     });
     read(c, "keywords: 50 signals, 8 KB", &many, &text(8 << 10));
+    let few = "  a: {keyword: {any: [urgent, chargeback, invoice, \"step by step\"]}}\n";
+    read(c, "keywords: 1 signal, 32 KB", few, &text(32 << 10));
+    let all = format!("{few}{}", few.replace("a:", "b:").replace("any", "case_sensitive: true, all"));
+    read(c, "keywords: 1 signal of each case, 32 KB", &all, &text(32 << 10));
     for kilobytes in [10, 100] {
         let signals = "  a: {structure: {count: '\\?', min: 3}}\n  b: {structure: {sequence: [explain, because], min: 1}}\n";
         read(c, &format!("structure: 2 signals, {kilobytes} KB"), signals, &text(kilobytes * 1000));
@@ -120,6 +132,37 @@ fn cheap(c: &mut Criterion) {
     let facts = "  a: {conversation: {feature: turns, min: 2}}\n  b: {metadata: {key: plan, exists: true}}\n\
                  \x20 c: {identity: {groups: [staff]}}\n";
     read(c, "facts, 1 KB", facts, &text(1 << 10));
+}
+
+/// Plans a request that names its model, and one that leaves it to a decision by signals that are not learned.
+fn plans(c: &mut Criterion) {
+    let pool = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}, n: {pools: [p]}}\n\
+                pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
+    let signals = "signals: {urgent: {keyword: {any: [urgent, chargeback, invoice]}}}\n\
+                   decisions: [{name: urgent, when: urgent, model: n}]\n";
+    let policy = Arc::new(policy(&format!("{pool}{signals}")));
+    let addresses = BTreeMap::from([(("127.0.0.1".to_owned(), 1), vec![([127, 0, 0, 1], 1).into()])]);
+    let snapshot = Snapshot::around(Arc::new(classifier()), policy, Arc::new(addresses), None);
+    let snapshot = snapshot.expect("a snapshot");
+    let mut group = c.benchmark_group("plan");
+    for kilobytes in [1, 32] {
+        let text =
+            "Could you explain why the refund of order 4711 was not booked yet? \n".repeat(kilobytes * 15);
+        for model in ["m", "auto"] {
+            let request = request_for(model, &text);
+            let input = || Asking {
+                api: Api::Chat,
+                request: &request,
+                principal: None,
+                sent: &[],
+                deadline: Instant::now() + Duration::from_secs(1),
+            };
+            group.bench_function(BenchmarkId::new(model, format!("{kilobytes} KB")), |b| {
+                b.iter(|| plan(&snapshot, input()).now_or_never().expect("nothing to wait for"));
+            });
+        }
+    }
+    group.finish();
 }
 
 fn reload(c: &mut Criterion) {
@@ -138,5 +181,5 @@ fn reload(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions, cheap, reload);
+criterion_group!(benches, decisions, cheap, plans, reload);
 criterion_main!(benches);

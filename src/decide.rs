@@ -1,30 +1,29 @@
-//! Owns the choice of a decision: what is known about a request against the operator's rules, pure and total.
+//! Owns the choice of a decision: the operator's rules evaluated by a request's signals, pure and total.
 //!
 //! Knows nothing of how a signal came about, nor of what becomes of the decision.
 
 use crate::classify::Unknown;
 use crate::policy::{
-    BasisPoints, Decision, DecisionStrategy, DomainSignal, OnUnknownSignal, Policy, Recipe, Rule, SignalId,
-    SignalKind,
+    BasisPoints, Decision, DecisionStrategy, OnUnknownSignal, Policy, Recipe, Rule, SignalId, SignalKind,
 };
 use crate::signals::{Audience, Signals};
 use std::fmt;
 
-/// Whether a rule holds.
+/// What came of a rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RuleOutcome {
-    /// It does, with this score: a signal's own, the mean of all, the greatest of any, 1 for not.
+    /// It holds, with this score: a signal's own, the mean of all, the greatest of any, 1 for not.
     Holds(f32),
-    /// It does not.
+    /// It does not hold.
     Fails,
     /// A signal that matters has no answer, for this reason.
     Unknown(Unknown),
 }
 
-/// What became of a list of decisions.
+/// What came of a list of decisions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DecisionOutcome<'policy> {
-    /// This one, with this score.
+    /// This one matches, with this score.
     Decision(&'policy Decision, f32),
     /// None; where one could not be result, the first reason why.
     Nothing(Option<Unknown>),
@@ -65,7 +64,7 @@ pub fn decide<'policy>(
     })
 }
 
-/// What a decision makes of what is known.
+/// Whether a decision matches.
 enum DecisionMatch {
     Yes(f32),
     No,
@@ -83,7 +82,7 @@ fn evaluate_decision(decision: &Decision, signals: &Signals) -> DecisionMatch {
     }
 }
 
-/// Holds a rule against what is known: what is unknown only matters where it could turn the result.
+/// Evaluates a rule: what is unknown only matters where it could turn the result.
 pub fn evaluate(rule: &Rule, signals: &Signals) -> RuleOutcome {
     match rule {
         Rule::Signal { id, min_score } => signal(*id, *min_score, signals),
@@ -141,7 +140,7 @@ fn any(parts: &[Rule], signals: &Signals) -> RuleOutcome {
     }
 }
 
-/// One decision held against what is known; displayed, it says why.
+/// One decision as it was evaluated; displayed, it says why.
 #[derive(Debug, Clone, Copy)]
 pub struct TraceStep<'a> {
     policy: &'a Policy,
@@ -159,7 +158,7 @@ impl TraceStep<'_> {
     }
 }
 
-/// Every decision for such a request in the order in which they are tried, each with what it makes of what is known.
+/// Every decision for such a request in the order in which they are tried, each as it is evaluated.
 pub fn trace<'a>(
     policy: &'a Policy,
     recipe: &'a Recipe,
@@ -214,7 +213,7 @@ impl TraceStep<'_> {
             }
         }
         let own = match &self.policy[id].kind {
-            SignalKind::Domain(DomainSignal { min_score, .. }) => Some(*min_score),
+            SignalKind::Domain(domain) => Some(domain.min_score),
             _ => None,
         };
         match least.or(own) {
@@ -249,7 +248,7 @@ mod tests {
         )
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "what is asked for is an answer that may be unknown")]
+    #[expect(clippy::unnecessary_wraps, reason = "the callers need a result that may be unknown")]
     fn about(name: &str, confidence: f32) -> Result<Label, Unknown> {
         let latency = Duration::ZERO;
         Ok(Label {
@@ -305,14 +304,14 @@ mod tests {
              - {name: either, when: {any: [words, {domain: math}]}, model: m}\n\
              - {name: other, when: {not: {domain: math}}, model: m}\n",
         );
-        // The words were not asked here, so that they are unknown.
+        // The keyword signal is not evaluated here, so that it is unknown.
         assert_eq!(chosen(&policy, &about("math", 0.8)).as_deref(), Some("either"));
         assert_eq!(chosen(&policy, &about("law", 0.8)).as_deref(), Some("other"));
         assert_eq!(chosen(&policy, &Err(Unknown::Late)), None);
     }
 
     #[test]
-    fn a_decision_says_what_becomes_of_it_when_it_cannot_be_told() {
+    fn a_decision_says_what_becomes_of_it_when_it_cannot_be_evaluated() {
         let of = |word: &str| {
             policy(&format!(
                 "- {{name: a, when: words, on_unknown: {word}, model: m}}\n- {{name: b, model: m}}\n"

@@ -1,5 +1,4 @@
-//! Owns one kept answer: what it is found by, what it is worth and when it ends.
-//! Refuses to know where it is kept.
+//! One entry of the response cache: its key, its answer, its size and its lifetime. Refuses to know where it is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +9,7 @@ use bytes::Bytes;
 /// What the maps and lists around an entry take, roughly.
 const OVERHEAD_BYTES: usize = 512;
 
-/// What an answer is known by.
+/// The key of an answer: requests of equal keys share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey {
     /// A hash of all that must be equal for two requests to share answers: who asks, decision, model, parameters.
@@ -19,7 +18,7 @@ pub struct CacheKey {
     pub exact: [u8; 32],
 }
 
-/// What is remembered about an answer's origin.
+/// Where an answer came from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnswerOrigin {
     /// The model that gave the answer.
@@ -61,7 +60,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One kept answer.
+/// An answer, and what it is found by.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
     pub(super) key: CacheKey,

@@ -1,5 +1,5 @@
 //! Owns the entries that this process holds: bounded in number and bytes, the least recently used going first.
-//! Refuses to know files, servers and what makes two texts mean the same; whoever looks says what passes.
+//! Refuses to know files, servers and what makes two texts the same question; the caller checks that.
 //!
 //! One lock stands before all, and is only held for look-ups in maps; a search by similarity runs without it.
 

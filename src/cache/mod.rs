@@ -155,7 +155,7 @@ impl ResponseCache {
         &self.spec
     }
 
-    /// Looks for an answer: of an equal request, then of the most similar one that asks for the same.
+    /// Looks for the answer to an equal request, then for that to the most similar one with the same question.
     pub async fn look_up(&self, query: EntryQuery<'_>) -> Option<CacheHit> {
         match &self.backend {
             CacheBackend::Memory(memory) => look_up_in_memory(memory, query),
@@ -163,7 +163,7 @@ impl ResponseCache {
         }
     }
 
-    /// Keeps an answer in the place of an older one of its key.
+    /// Stores an answer, in the place of an older one of its key.
     pub async fn store(&self, write: CacheWrite<'_>) -> Result<(), StoreError> {
         let kept = self.try_store(write).await;
         let counter = if kept.is_ok() { &self.counters.stored } else { &self.counters.refused };
@@ -171,7 +171,7 @@ impl ResponseCache {
         kept
     }
 
-    /// Leads a request to the upstream, or follows one of its key that is under way.
+    /// Makes a request the leader of its key, or a follower of the one under way.
     pub fn join(&self, key: &CacheKey) -> FlightRole {
         self.single_flight.join(key)
     }
@@ -191,7 +191,7 @@ impl ResponseCache {
         Ok(entries.len())
     }
 
-    /// Returns what the cache holds and what became of the requests to it.
+    /// Returns what the cache holds and what it did.
     pub fn stats(&self) -> CacheStats {
         let memory = match &self.backend {
             CacheBackend::Memory(memory) => memory,

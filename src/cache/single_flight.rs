@@ -1,5 +1,5 @@
-//! Owns who asks the upstream where several ask the same at once: one leads, the others wait for its answer.
-//! Refuses to know what is asked and how an answer is made.
+//! Single flight: of equal requests at one time only the leader goes to the upstream, and the others wait for its answer.
+//! Refuses to know what is requested and how an answer is made.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,36 +15,36 @@ const MAX_FOLLOWERS: usize = 256;
 /// The most leaders at a time.
 const MAX_LEADERS: usize = 4096;
 
-/// What a request does where others may ask the same.
+/// What a request does where an equal one may be under way.
 #[derive(Debug)]
 pub enum FlightRole {
-    /// It asks, and hands the answer to those who wait.
+    /// It goes to the upstream, and publishes the answer to its followers.
     Lead(FlightLeader),
     /// It waits for another's answer.
     Follow(FlightFollower),
-    /// It asks for itself: too many wait or lead already.
+    /// It goes to the upstream for itself: there are too many followers or leaders already.
     Alone,
 }
 
-/// How a flight stands.
+/// What followers see of their leader.
 #[derive(Debug, Clone)]
 enum FlightState {
     UnderWay,
     Landed(Arc<CachedAnswer>),
-    /// The leader ended without an answer that others may have.
+    /// The leader ended without an answer that may be shared.
     Lost,
 }
 
 type UnderWay = HashMap<CacheKey, Arc<watch::Sender<FlightState>>>;
 
-/// The flights under way.
+/// The leaders under way, by the key of their requests.
 #[derive(Debug, Default)]
 pub(super) struct SingleFlight {
     under_way: Arc<Mutex<UnderWay>>,
 }
 
 impl SingleFlight {
-    /// Leads where nobody does, else follows.
+    /// Leads where no request of that key does, else follows.
     pub(super) fn join(&self, key: &CacheKey) -> FlightRole {
         let mut under_way = lock(&self.under_way);
         match under_way.get(key) {
@@ -60,7 +60,7 @@ impl SingleFlight {
     }
 }
 
-/// The leader's duty; dropped without an answer, it sends the followers on their own way.
+/// The leader's guard; dropped without an answer, it lets the followers go to the upstream themselves.
 #[derive(Debug)]
 pub struct FlightLeader {
     key: CacheKey,
@@ -69,7 +69,7 @@ pub struct FlightLeader {
 }
 
 impl FlightLeader {
-    /// Hands the answer to all who wait.
+    /// Hands the answer to all followers.
     pub fn publish(self, answer: CachedAnswer) {
         self.sender.send_replace(FlightState::Landed(Arc::new(answer)));
     }
@@ -88,14 +88,14 @@ impl Drop for FlightLeader {
     }
 }
 
-/// A place among those who wait; dropped, it is free for another.
+/// One follower's place; dropped, it is free for another.
 #[derive(Debug)]
 pub struct FlightFollower {
     receiver: watch::Receiver<FlightState>,
 }
 
 impl FlightFollower {
-    /// Waits for the leader's answer, at most so long; `None` sends the request on its own way.
+    /// Waits for the leader's answer, at most so long; `None` where the request must go to the upstream itself.
     pub async fn wait(mut self, most: Duration) -> Option<Arc<CachedAnswer>> {
         let landed = self.receiver.wait_for(|flight| !matches!(flight, FlightState::UnderWay));
         match &*tokio::time::timeout(most, landed).await.ok()?.ok()? {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_waits_no_longer_than_it_is_told() {
+    async fn a_follower_waits_no_longer_than_its_timeout() {
         let single_flight = SingleFlight::default();
         let leader = lead(&single_flight);
         assert_eq!(follow(&single_flight).wait(Duration::from_millis(1)).await, None);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_too_many_go_alone() {
+    fn requests_beyond_the_limits_go_alone() {
         let single_flight = SingleFlight::default();
         let leader = lead(&single_flight);
         let followers: Vec<_> = (0..MAX_FOLLOWERS).map(|_| follow(&single_flight)).collect();

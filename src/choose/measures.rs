@@ -17,7 +17,7 @@ pub struct Measures<'a> {
     how: &'a Choose,
     prompt_tokens: f64,
     expected_tokens: f64,
-    /// The seconds that one of unknown speed counts as taking while nobody else tries it.
+    /// The seconds that a model of unknown speed counts as taking while no request is trying it.
     trial: f64,
     /// The greatest measures; only the score asks for them.
     most: Maxima,

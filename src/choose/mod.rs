@@ -2,13 +2,13 @@
 //! what a model costs, how quick it has been and whether it can be reached are arguments, and so are chance and the
 //! model that the conversation has.
 //!
-//! # Who is considered
+//! # Which models are candidates
 //!
 //! Models that can be reached; of these, models of at least `min_quality`; of these, models within `max_ttft` and
-//! `max_time_per_token` by what was measured. A limit that nobody meets is passed over, so that somebody is chosen
-//! always. What is unknown is within every limit.
+//! `max_time_per_token` by what was measured. A limit that no model meets is passed over, so that one is always chosen.
+//! What is unknown is within every limit.
 //!
-//! # Who is chosen, and who is better by how much
+//! # Which is chosen, and by how much one is better
 //!
 //! | by | chosen | better than the held model by |
 //! | --- | --- | --- |
@@ -18,15 +18,15 @@
 //! | latency | the least expected time for the answer | the share of the held model's time that is saved |
 //! | score | the highest score | the difference of the scores, from 0 to 1 |
 //!
-//! A conversation leaves its model when another is better by more than the margin, or when its own is no longer among
-//! those who are considered. [`Measures`] has the formulas. Of equals the first in the list is chosen; of equally quick
-//! ones, such as those of which nothing is known yet, the one with the least load.
+//! A conversation leaves its model when another is better by more than the margin, or when its own is no longer a
+//! candidate. [`Measures`] has the formulas. Of equals the first in the list is chosen; of equally quick ones, such as
+//! those of which nothing is known yet, the one with the least load.
 //!
 //! # Where the state of replicas comes in
 //!
 //! A candidate stands for all replicas of a model: [`Candidate::in_flight`] and [`Candidate::capacity`] are sums over
-//! its pools. Who knows replicas apart passes one candidate for each pair of model and replica instead, with that
-//! replica's numbers, and gives back the pair at [`ModelChoice::index`]; nothing here depends on models being different.
+//! its pools. A caller that knows replicas apart passes one candidate for each pair of model and replica instead, with
+//! that replica's numbers, and takes the pair at [`ModelChoice::index`]; nothing here depends on models being different.
 //! A further term, such as the share of a prompt that the replica's cache holds or the depth of its queue, is a field
 //! of [`Candidate`], a weight of [`crate::policy::ChooseWeights`] and a line in [`Measures::score`]; a prefix that is
 //! cached also lowers [`Measures::cost`] and [`Measures::time`], which take it off the prompt.
@@ -86,7 +86,7 @@ pub struct ChoiceInput {
 pub struct ModelChoice {
     /// Its place among the candidates; 0 where there are none.
     pub index: usize,
-    /// Why it.
+    /// Why this one.
     pub reason: ChoiceReason,
 }
 
@@ -162,7 +162,7 @@ pub fn choose(candidates: &[Candidate<'_>], how: &Choose, input: &ChoiceInput) -
     ModelChoice { index, reason: if filter.reachable { reason } else { ChoiceReason::Unreachable } }
 }
 
-/// Who is considered: of the limits those that somebody meets.
+/// Which candidates are considered: those within the limits that at least one meets.
 struct CandidateFilter<'a> {
     how: &'a Choose,
     reachable: bool,
@@ -171,7 +171,7 @@ struct CandidateFilter<'a> {
 }
 
 impl<'a> CandidateFilter<'a> {
-    /// Closes one gate after the other, each only if somebody still passes.
+    /// Applies one limit after the other, each only if a candidate is left.
     fn for_all(candidates: &[Candidate<'_>], how: &'a Choose) -> Self {
         let mut filter = Self { how, reachable: false, quality: false, limits: false };
         let passes = |filter: &Self| candidates.iter().any(|candidate| filter.admits(candidate));

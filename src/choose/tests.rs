@@ -85,7 +85,7 @@ fn the_cheapest_of_enough_quality_is_chosen_and_an_unknown_price_comes_last() {
     how.min_quality = BasisPoints(5_000);
     assert_eq!(chosen(&four, &how, &input()), (1, "cheapest"));
     how.min_quality = BasisPoints(9_000);
-    assert_eq!(chosen(&four, &how, &input()), (2, "cheapest"), "a limit that nobody meets is passed over");
+    assert_eq!(chosen(&four, &how, &input()), (2, "cheapest"), "a limit that no model meets is passed over");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn keyed(number: u64) -> ChoiceInput {
 
 proptest! {
     #[test]
-    fn somebody_is_chosen_always_and_somebody_reachable_where_there_is_one(
+    fn a_model_is_always_chosen_and_a_reachable_one_where_there_is_one(
         drawn in prop::collection::vec(drawn(), 1..20), how in settings(),
         tokens in (any::<u64>(), any::<u64>()), random in any::<u64>(), key in prop::option::of(any::<u64>()),
         held in prop::option::of(0_usize..24), margin in any::<f32>(),
@@ -337,7 +337,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_keeps_its_model_whatever_the_order_and_whoever_else_goes(
+    fn a_key_keeps_its_model_whatever_the_order_and_whichever_else_goes(
         weights in prop::collection::vec(1_u32..20, 2..16), gone in any::<prop::sample::Index>(),
     ) {
         let mut made: Vec<_> = (0..weights.len()).map(candidate).collect();

@@ -255,8 +255,7 @@ pub async fn plan(snapshot: &Snapshot, asking: Asking<'_>) -> Planned {
     } else {
         let query =
             SignalQuery { request: asking.request, principal: asking.principal, requirements, deadline };
-        // Apart: requests that need no reading, which are the quick ones, carry none of its state.
-        Some(Box::pin(snapshot.detectors.read(query, &snapshot.classifier)).await)
+        Some(snapshot.detectors.evaluate(query, &snapshot.classifier).await)
     };
     let nothing = SignalEvaluation::default();
     let told = known.as_ref().unwrap_or(&nothing);

@@ -1,13 +1,19 @@
-//! Which language a text is written in, told from its letters and their triples.
+//! The `language` signal: which language the prompt is written in, by its letters and their trigrams.
 //!
-//! Short texts, names and code are told badly, and the score says so: it is the detector's own confidence.
+//! Short texts, names and code are recognised badly, and the score says so: it is the detector's own confidence.
 
+use super::embeddings::ExampleEmbeddings;
+use super::inputs::SignalInputs;
+use super::kind::{RequestDetector, SignalDetector, SignalSpec};
+use super::request::RequestView;
 use super::value::{SignalReason, SignalValue};
+use crate::classify::Unknown;
+use crate::policy::LanguageSignal;
 
 /// How much of a text is looked at, in bytes; more makes no language surer.
-const READ: usize = 4096;
+const MAX_READ: usize = 4096;
 
-/// ISO 639-3 to ISO 639-1, by the former; macrolanguages stand for the languages that are told apart in them.
+/// ISO 639-3 to ISO 639-1, by the former; macrolanguages stand for the languages that the detector knows of them.
 #[rustfmt::skip]
 const CODES: [(&str, &str); 70] = [
     ("afr", "af"), ("aka", "ak"), ("amh", "am"), ("ara", "ar"), ("aze", "az"), ("bel", "be"),
@@ -24,17 +30,38 @@ const CODES: [(&str, &str); 70] = [
     ("uzb", "uz"), ("vie", "vi"), ("yid", "yi"), ("zul", "zu"),
 ];
 
-/// Reads a signal of languages, by ISO 639-1 or ISO 639-3; Bokmål is also called Norwegian.
-pub(super) fn read(text: &str, any: &[String], least: f32) -> SignalValue {
-    let Some(found) = whatlang::detect(&text[..text.floor_char_boundary(READ)]) else {
+impl SignalSpec for LanguageSignal {
+    fn inputs(&self) -> SignalInputs {
+        SignalInputs::NONE
+    }
+
+    fn detector(&self, _: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
+        Ok(SignalDetector::Request(Box::new(self.clone())))
+    }
+}
+
+impl RequestDetector for LanguageSignal {
+    fn evaluate(&self, request: &RequestView<'_>) -> Result<SignalValue, Unknown> {
+        let found = request.language.get_or_init(|| detect(request.texts.prompt()));
+        Ok(value(self, found.as_ref()))
+    }
+}
+
+fn detect(text: &str) -> Option<whatlang::Info> {
+    whatlang::detect(&text[..text.floor_char_boundary(MAX_READ)])
+}
+
+/// Languages are named by ISO 639-1 or ISO 639-3; Bokmål is also called Norwegian.
+fn value(signal: &LanguageSignal, found: Option<&whatlang::Info>) -> SignalValue {
+    let Some(found) = found else {
         return SignalValue::plain(false, SignalReason::Text("no language".into()));
     };
     let (long, share) = (found.lang().code(), found.confidence() as f32);
     let code = short(long).unwrap_or(long);
-    let is_one = any.iter().any(|wanted| names(wanted, long));
+    let is_one = signal.any.iter().any(|wanted| names(wanted, long));
     SignalValue {
         score: if is_one { share } else { 0.0 },
-        matches: is_one && share >= least,
+        matches: is_one && share >= signal.min_score.fraction(),
         reason: SignalReason::Class { class: code, share },
     }
 }
@@ -55,13 +82,15 @@ mod tests {
     use whatlang::Lang;
 
     use super::*;
+    use crate::policy::BasisPoints;
 
-    fn any(codes: &[&str]) -> Vec<String> {
-        codes.iter().map(|code| (*code).to_owned()).collect()
+    fn read(text: &str, any: &[&str], min_score: u16) -> SignalValue {
+        let any = any.iter().map(|code| (*code).to_owned()).collect();
+        value(&LanguageSignal { any, min_score: BasisPoints(min_score) }, detect(text).as_ref())
     }
 
     #[test]
-    fn every_language_that_is_told_has_two_letters() {
+    fn every_language_of_the_detector_has_two_letters() {
         for language in Lang::all() {
             assert!(short(language.code()).is_some(), "{language}");
         }
@@ -86,17 +115,17 @@ mod tests {
             ("植物の光合成がどのように行われるか説明してください", "ja", "jpn"),
         ] {
             for code in [code, other] {
-                let reading = read(text, &any(&["xx", code]), 0.3);
+                let reading = read(text, &["xx", code], 3000);
                 assert!(reading.matches, "{code}: {}", reading.reason);
             }
-            assert!(!read(text, &any(&["xx"]), 0.0).matches);
+            assert!(!read(text, &["xx"], 0).matches);
         }
     }
 
     #[test]
     fn what_has_no_letters_has_no_language() {
         for text in ["", "   ", "12345 + 67", "?!", "\u{1F600}"] {
-            let reading = read(text, &any(&["en"]), 0.0);
+            let reading = read(text, &["en"], 0);
             assert_eq!(
                 (reading.matches, reading.reason.to_string().as_str()),
                 (false, "no language"),
@@ -107,14 +136,14 @@ mod tests {
 
     #[test]
     fn an_unsure_language_does_not_match() {
-        let reading = read("I am begging pardon", &any(&["en", "tl"]), 1.0);
+        let reading = read("I am begging pardon", &["en", "tl"], 10_000);
         assert!(!reading.matches && reading.score < 1.0, "{}", reading.reason);
     }
 
     proptest! {
         #[test]
         fn no_text_breaks_the_detector(text in "\\PC{0,200}", repeat in 1..80_usize) {
-            let reading = read(&text.repeat(repeat), &any(&["en"]), 0.5);
+            let reading = read(&text.repeat(repeat), &["en"], 5000);
             prop_assert!((0.0..=1.0).contains(&reading.score));
         }
     }

@@ -1,14 +1,16 @@
-//! What is needed to be known about the requests of a recipe: signals, and questions for the classifier.
+//! What the requests of a recipe require: signals, and findings of the classifier.
 //!
-//! Made once when a policy goes live, from its rules, guards and plugins. Refuses to know requests.
+//! Gathered once when a policy goes live, from its rules, guards and plugins. Refuses to know requests.
 
+use super::inputs::SignalInputs;
+use super::kind::spec;
 use crate::classify::ClassifyHeads;
 use crate::policy::{
-    AppliesTo, CacheUse, Decision, FactCheckSignal, Guards, JailbreakSignal, ModelId, PiiAction, PiiSignal,
-    Policy, PromptAction, ReaskSignal, Recipe, Scope, SignalId, SignalKind, Tools,
+    AppliesTo, CacheUse, Decision, FactCheckSignal, Guards, ModelId, PiiAction, Policy, PromptAction, Recipe,
+    SignalId, SignalKind, Tools,
 };
 
-/// Whom a list of decisions is asked for.
+/// Which requests a list of decisions is evaluated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// A request that leaves the model open.
@@ -29,30 +31,22 @@ impl Audience {
 pub struct Requirements {
     /// A bit for each signal.
     signals: Box<[u64]>,
-    prompt: ClassifyHeads,
-    others: ClassifyHeads,
-    /// How many earlier messages of the user need an embedding.
-    pub(super) lookback: u8,
-    /// Whether other texts than the prompt are read.
-    pub(super) reads_all: bool,
+    pub(super) inputs: SignalInputs,
 }
 
-/// What a signal or a guard asks of the classifier.
-const DOMAIN: ClassifyHeads = ClassifyHeads::DOMAIN;
 const JAILBREAK: ClassifyHeads = ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE };
 const PII: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
-const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
 
 impl Requirements {
-    /// Wants nothing.
+    /// Requires nothing.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Wants every signal of a policy.
+    /// Requires every signal of a policy.
     pub fn all(policy: &Policy) -> Self {
         let ids = (0..policy.signals.len()).map(SignalId);
-        ids.fold(Self::default(), |wanted, id| wanted.and_signal(policy, id))
+        ids.fold(Self::default(), |requirements, id| requirements.and_signal(policy, id))
     }
 
     /// Gathers what a recipe's decisions for such requests need, with the guards of every model that may answer: any
@@ -68,58 +62,48 @@ impl Requirements {
 
     /// Gathers what the requests need that name this model.
     pub fn for_model(policy: &Policy, recipe: &Recipe, model: ModelId) -> Self {
-        let mut wanted = Self::default();
-        wanted.guards(policy, None, Some(model));
+        let mut requirements = Self::default();
+        requirements.guards(policy, None, Some(model));
         for decision in recipe.decisions.iter().filter(|decision| Audience::Named.meets(decision)) {
-            wanted.rule(policy, decision);
-            wanted.guards(policy, Some(&decision.plugins.guards), Some(model));
+            requirements.rule(policy, decision);
+            requirements.guards(policy, Some(&decision.plugins.guards), Some(model));
         }
-        wanted
+        requirements
     }
 
     fn open(policy: &Policy, recipe: &Recipe) -> Self {
-        let mut wanted = Self::default();
-        wanted.guards(policy, None, recipe.default_model);
+        let mut requirements = Self::default();
+        requirements.guards(policy, None, recipe.default_model);
         for decision in &recipe.decisions {
-            wanted.rule(policy, decision);
-            wanted.plugins(decision);
+            requirements.rule(policy, decision);
+            requirements.plugins(decision);
             let own = Some(&decision.plugins.guards);
             let models = decision.models.iter().map(|chosen| chosen.model);
             for model in models.chain(decision.fallback.iter().copied()) {
-                wanted.guards(policy, own, Some(model));
+                requirements.guards(policy, own, Some(model));
             }
             if decision.models.is_empty() {
-                wanted.guards(policy, own, None);
+                requirements.guards(policy, own, None);
             }
         }
-        wanted
+        requirements
     }
 
-    /// Wants everything that either wants.
+    /// Requires everything that either requires.
     #[must_use]
     pub fn or(mut self, other: &Self) -> Self {
         for (place, bits) in other.signals.iter().enumerate() {
             self.grow(place + 1);
             self.signals[place] |= bits;
         }
-        self.prompt = self.prompt.or(other.prompt);
-        self.others = self.others.or(other.others);
-        self.lookback = self.lookback.max(other.lookback);
-        self.reads_all |= other.reads_all;
+        self.inputs = self.inputs.or(other.inputs);
         self
     }
 
-    /// Wants this signal too.
+    /// Requires this signal too.
     #[must_use]
     pub fn and_signal(mut self, policy: &Policy, id: SignalId) -> Self {
         self.signal(policy, id);
-        self
-    }
-
-    /// Wants these questions too: of the prompt, or of every text.
-    #[must_use]
-    pub fn and_questions(mut self, questions: ClassifyHeads, scope: Scope) -> Self {
-        self.ask(questions, scope);
         self
     }
 
@@ -137,17 +121,19 @@ impl Requirements {
 
     /// Returns what is asked of the prompt.
     pub fn prompt(&self) -> ClassifyHeads {
-        self.prompt
+        self.inputs.prompt
     }
 
     /// Returns what is asked of every other text.
     pub fn others(&self) -> ClassifyHeads {
-        self.others
+        self.inputs.others
     }
 
     /// Says whether nothing is needed at all.
     pub fn is_empty(&self) -> bool {
-        self.prompt.is_empty() && self.others.is_empty() && self.signals.iter().all(|bits| *bits == 0)
+        self.inputs.prompt.is_empty()
+            && self.inputs.others.is_empty()
+            && self.signals.iter().all(|bits| *bits == 0)
     }
 
     fn grow(&mut self, places: usize) {
@@ -158,14 +144,8 @@ impl Requirements {
         }
     }
 
-    fn ask(&mut self, questions: ClassifyHeads, scope: Scope) {
-        self.prompt = self.prompt.or(questions);
-        if scope == Scope::Conversation {
-            self.others = self.others.or(questions);
-            self.reads_all |= !questions.is_empty();
-        }
-        // Whoever masks needs the prompt's place among the texts.
-        self.reads_all |= questions.pii;
+    fn add(&mut self, inputs: SignalInputs) {
+        self.inputs = self.inputs.or(inputs);
     }
 
     fn rule(&mut self, policy: &Policy, decision: &Decision) {
@@ -175,31 +155,7 @@ impl Requirements {
     fn signal(&mut self, policy: &Policy, id: SignalId) {
         self.grow(id.0 / 64 + 1);
         self.signals[id.0 / 64] |= 1 << (id.0 % 64);
-        match &policy[id].kind {
-            SignalKind::Domain(_) => self.ask(DOMAIN, Scope::Prompt),
-            SignalKind::Jailbreak(JailbreakSignal { scope, .. }) => self.ask(JAILBREAK, *scope),
-            SignalKind::Pii(PiiSignal { scope, .. }) => self.ask(PII, *scope),
-            SignalKind::Similarity(_)
-            | SignalKind::Complexity(_)
-            | SignalKind::FactCheck(_)
-            | SignalKind::Modality(_) => self.ask(EMBEDDING, Scope::Prompt),
-            SignalKind::Feedback(_) => {
-                self.ask(EMBEDDING, Scope::Prompt);
-                self.reads_all = true;
-            }
-            SignalKind::Reask(ReaskSignal { lookback, .. }) => {
-                self.ask(EMBEDDING, Scope::Prompt);
-                self.lookback = self.lookback.max(*lookback);
-                self.reads_all = true;
-            }
-            SignalKind::Keyword(keywords) => self.reads_all |= keywords.scope == Scope::Conversation,
-            SignalKind::Context(_) => self.reads_all = true,
-            SignalKind::Language(_)
-            | SignalKind::Structure(_)
-            | SignalKind::Conversation(_)
-            | SignalKind::Metadata(_)
-            | SignalKind::Identity(_) => {}
-        }
+        self.add(spec(&policy[id].kind).inputs());
     }
 
     fn plugins(&mut self, decision: &Decision) {
@@ -207,11 +163,11 @@ impl Requirements {
         let tools = decision.plugins.tools.as_ref();
         let picks = matches!(tools, Some(Tools::Rank(_) | Tools::Select(..) | Tools::Add(..)));
         if picks || decision.plugins.cache.as_ref().is_some_and(is_semantic) {
-            self.ask(EMBEDDING, Scope::Prompt);
+            self.add(SignalInputs::EMBEDDING);
         }
     }
 
-    /// Wants what tells whether answers need facts.
+    /// Requires the signals of whether an answer needs facts.
     fn fact_checks(&mut self, policy: &Policy) {
         for (id, signal) in policy.signals.iter().enumerate() {
             if matches!(signal.kind, SignalKind::FactCheck(FactCheckSignal { needed: true, .. })) {
@@ -234,11 +190,11 @@ impl Requirements {
             }
             let pii = of().find_map(|guards| guards.pii.as_ref());
             if let Some(guard) = pii.filter(|guard| guard.action != PiiAction::Off) {
-                self.ask(PII, guard.scope);
+                self.add(SignalInputs::asked(PII, guard.scope));
             }
             let prompt = of().find_map(|guards| guards.prompt);
             let Some(guard) = prompt.filter(|guard| guard.action != PromptAction::Off) else { return };
-            self.ask(JAILBREAK, guard.scope);
+            self.add(SignalInputs::asked(JAILBREAK, guard.scope));
             let PromptAction::Route(other) = guard.action else { return };
             model = Some(other);
         }
@@ -250,7 +206,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::policy::{Fixed, load};
+    use crate::policy::{Fixed, Scope, load};
+
+    const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
 
     fn policy(rest: &str) -> Policy {
         let text = format!(
@@ -259,7 +217,7 @@ mod tests {
         load(&text, Path::new("."), &Fixed::default(), None).unwrap()
     }
 
-    fn wanted(rest: &str, audience: Audience) -> Requirements {
+    fn required(rest: &str, audience: Audience) -> Requirements {
         let policy = policy(rest);
         Requirements::for_audience(&policy, &policy.recipes[0], audience)
     }
@@ -267,25 +225,25 @@ mod tests {
     const PLAIN: &str = "models: {m: {pools: [p]}, n: {pools: [p]}}\n";
 
     #[test]
-    fn only_signals_of_decisions_for_the_audience_are_wanted() {
+    fn only_signals_of_decisions_for_the_audience_are_required() {
         let rest = format!(
             "{PLAIN}signals: {{words: {{keyword: {{any: [x]}}}}, unused: {{reask: {{}}}}, long: {{context: {{min_tokens: 9}}}}}}\n\
              decisions:\n- {{name: a, when: {{any: [words, {{domain: math}}]}}, model: n}}\n\
              - {{name: b, when: long, plugins: {{respond: {{text: no}}}}}}\n"
         );
-        let open = wanted(&rest, Audience::Open);
+        let open = required(&rest, Audience::Open);
         assert_eq!(open.signals().collect::<Vec<_>>(), [SignalId(0), SignalId(2), SignalId(3)]);
         assert_eq!((open.prompt(), open.others()), (ClassifyHeads::DOMAIN, ClassifyHeads::NONE));
-        let named = wanted(&rest, Audience::Named);
+        let named = required(&rest, Audience::Named);
         assert_eq!(named.signals().collect::<Vec<_>>(), [SignalId(2)]);
         assert!(named.prompt().is_empty() && named.has(SignalId(2)) && !named.has(SignalId(99)));
-        assert!(wanted(PLAIN, Audience::Named).is_empty() && Requirements::none().is_empty());
+        assert!(required(PLAIN, Audience::Named).is_empty() && Requirements::none().is_empty());
     }
 
     #[test]
     fn guards_are_those_of_the_decision_then_the_model_then_the_policy() {
         let guards = "guards: {prompt: {action: block, scope: conversation}}\n";
-        let base = wanted(&format!("{PLAIN}{guards}"), Audience::Named);
+        let base = required(&format!("{PLAIN}{guards}"), Audience::Named);
         assert_eq!((base.prompt(), base.others()), (JAILBREAK, JAILBREAK));
         let off = "decisions: [{name: a, model: m, plugins: {prompt: {action: off}}}]\n";
         let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
@@ -310,18 +268,18 @@ mod tests {
         let guards = |unverified: bool| {
             format!("{PLAIN}{signals}guards: {{answer: {{hallucination: {{unverified: {unverified}}}}}}}\n")
         };
-        let named = wanted(&guards(true), Audience::Named);
+        let named = required(&guards(true), Audience::Named);
         assert_eq!((named.signals().collect::<Vec<_>>(), named.prompt()), (vec![SignalId(1)], EMBEDDING));
-        assert!(wanted(&guards(false), Audience::Named).is_empty());
+        assert!(required(&guards(false), Audience::Named).is_empty());
     }
 
     #[test]
     fn models_that_a_guard_or_a_failure_leads_to_bring_their_guards() {
         let models = "models: {m: {pools: [p]}, n: {pools: [p], guards: {pii: {action: block}}}}\n";
         let by_guard = format!("{models}guards: {{prompt: {{action: route, model: n}}}}\n");
-        assert_eq!(wanted(&by_guard, Audience::Open).prompt(), JAILBREAK.or(PII));
+        assert_eq!(required(&by_guard, Audience::Open).prompt(), JAILBREAK.or(PII));
         let by_failure = format!("{models}decisions: [{{name: a, model: m, fallback: [n]}}]\n");
-        assert_eq!(wanted(&by_failure, Audience::Open).prompt(), PII);
+        assert_eq!(required(&by_failure, Audience::Open).prompt(), PII);
     }
 
     #[test]
@@ -332,22 +290,23 @@ mod tests {
             )
         };
         let semantic = rest("match: semantic, min_score: 0.9");
-        assert_eq!(wanted(&semantic, Audience::Open).prompt(), EMBEDDING);
-        assert!(wanted(&semantic, Audience::Named).is_empty());
-        assert!(wanted(&rest("match: exact"), Audience::Open).is_empty());
+        assert_eq!(required(&semantic, Audience::Open).prompt(), EMBEDDING);
+        assert!(required(&semantic, Audience::Named).is_empty());
+        assert!(required(&rest("match: exact"), Audience::Open).is_empty());
     }
 
     #[test]
-    fn what_is_wanted_can_be_joined() {
+    fn what_is_required_can_be_joined() {
         let policy = policy(&format!(
             "{PLAIN}signals: {{a: {{reask: {{lookback: 2}}}}, b: {{jailbreak: {{scope: conversation}}}}}}\n"
         ));
         let a = Requirements::none().and_signal(&policy, SignalId(0));
-        let b = Requirements::none().and_signal(&policy, SignalId(1)).and_questions(PII, Scope::Prompt);
+        let mut b = Requirements::none().and_signal(&policy, SignalId(1));
+        b.add(SignalInputs::asked(PII, Scope::Prompt));
         let both = a.clone().or(&b);
         assert_eq!(both, b.or(&a));
         assert_eq!(
-            (both.prompt(), both.others(), both.lookback),
+            (both.prompt(), both.others(), both.inputs.lookback),
             (JAILBREAK.or(PII).or(EMBEDDING), JAILBREAK, 2)
         );
         assert_eq!(Requirements::all(&policy).signals().count(), 2);

@@ -1,4 +1,5 @@
-//! How often patterns occur in a text: counted, per thousand characters, or one after the other.
+//! The `structure` signal: how often patterns occur in the prompt, as a count, per thousand characters, or one after
+//! the other.
 //!
 //! One search is linear in the text, but a pattern that looks far ahead for the better of two matches can make every
 //! search walk the whole rest: a signal that takes longer than [`BUDGET`] is given up as late.
@@ -7,19 +8,40 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 
+use super::embeddings::ExampleEmbeddings;
+use super::inputs::SignalInputs;
+use super::kind::{RequestDetector, SignalDetector, SignalSpec};
+use super::request::RequestView;
 use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
-use crate::policy::{MAX_PATTERN_BYTES, Measure};
+use crate::policy::{MAX_PATTERN_BYTES, Measure, StructureSignal};
 
 /// How long the patterns of one signal may take on one text; checked between two matches.
-pub(super) const BUDGET: Duration = Duration::from_millis(25);
+const BUDGET: Duration = Duration::from_millis(25);
 
 /// After how many matches the clock is looked at.
 const MATCHES_A_LOOK: u64 = 16;
 
-/// A measure whose patterns are compiled.
+impl SignalSpec for StructureSignal {
+    fn inputs(&self) -> SignalInputs {
+        SignalInputs::NONE
+    }
+
+    fn detector(&self, _: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
+        Ok(SignalDetector::Request(Box::new(StructureDetector::new(self)?)))
+    }
+}
+
 #[derive(Debug)]
-pub(super) enum Patterns {
+struct StructureDetector {
+    measure: CompiledMeasure,
+    /// Bounds in thousandths.
+    min_milli: u64,
+    max_milli: u64,
+}
+
+#[derive(Debug)]
+enum CompiledMeasure {
     /// Counts matches that do not overlap.
     Count(Regex),
     /// The same for each 1,000 characters.
@@ -28,38 +50,43 @@ pub(super) enum Patterns {
     Sequence(Vec<Regex>),
 }
 
-impl Patterns {
-    /// Compiles a measure.
-    pub(super) fn of(measure: &Measure) -> Result<Self, regex::Error> {
+impl RequestDetector for StructureDetector {
+    fn evaluate(&self, request: &RequestView<'_>) -> Result<SignalValue, Unknown> {
+        self.measure(request.texts.prompt(), Instant::now() + BUDGET)
+    }
+}
+
+impl StructureDetector {
+    fn new(signal: &StructureSignal) -> Result<Self, regex::Error> {
         let compiled =
             |pattern: &String| regex::RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build();
-        Ok(match measure {
-            Measure::Count(pattern) => Self::Count(compiled(pattern)?),
-            Measure::Density(pattern) => Self::Density(compiled(pattern)?),
+        let measure = match &signal.measure {
+            Measure::Count(pattern) => CompiledMeasure::Count(compiled(pattern)?),
+            Measure::Density(pattern) => CompiledMeasure::Density(compiled(pattern)?),
             Measure::Sequence(patterns) => {
-                Self::Sequence(patterns.iter().map(compiled).collect::<Result<_, _>>()?)
+                CompiledMeasure::Sequence(patterns.iter().map(compiled).collect::<Result<_, _>>()?)
             }
-        })
+        };
+        Ok(Self { measure, min_milli: signal.min_milli, max_milli: signal.max_milli })
     }
 
-    /// Reads a signal whose bounds are in thousandths; late once `deadline` has passed.
-    pub(super) fn read(
-        &self,
-        text: &str,
-        (min_milli, max_milli): (u64, u64),
-        deadline: Instant,
-    ) -> Result<SignalValue, Unknown> {
-        let (what, milli) = match self {
-            Self::Count(pattern) => ("matches", count(pattern, text, deadline)?.saturating_mul(1000)),
-            Self::Density(pattern) => {
+    /// Measures a text; late once `deadline` has passed.
+    fn measure(&self, text: &str, deadline: Instant) -> Result<SignalValue, Unknown> {
+        let (what, milli) = match &self.measure {
+            CompiledMeasure::Count(pattern) => {
+                ("matches", count(pattern, text, deadline)?.saturating_mul(1000))
+            }
+            CompiledMeasure::Density(pattern) => {
                 let characters = text.chars().count().max(1) as u64;
                 let count = count(pattern, text, deadline)?;
                 ("matches in 1000 characters", count.saturating_mul(1_000_000) / characters)
             }
-            Self::Sequence(patterns) => ("sequences", rounds(patterns, text, deadline)?.saturating_mul(1000)),
+            CompiledMeasure::Sequence(patterns) => {
+                ("sequences", rounds(patterns, text, deadline)?.saturating_mul(1000))
+            }
         };
         let reason = SignalReason::Measured { what, value: milli as f64 / 1000.0 };
-        Ok(SignalValue::plain((min_milli..=max_milli).contains(&milli), reason))
+        Ok(SignalValue::plain((self.min_milli..=self.max_milli).contains(&milli), reason))
     }
 }
 
@@ -113,10 +140,13 @@ mod tests {
         Instant::now() + Duration::from_secs(20)
     }
 
+    fn detector(measure: &Measure, min_milli: u64, max_milli: u64) -> StructureDetector {
+        StructureDetector::new(&StructureSignal { measure: measure.clone(), min_milli, max_milli }).unwrap()
+    }
+
     /// Measures in thousandths.
     fn milli(measure: &Measure, text: &str) -> u64 {
-        let patterns = Patterns::of(measure).unwrap();
-        match patterns.read(text, (0, u64::MAX), soon()).unwrap().reason {
+        match detector(measure, 0, u64::MAX).measure(text, soon()).unwrap().reason {
             SignalReason::Measured { value, .. } => (value * 1000.0).round() as u64,
             other => panic!("{other}"),
         }
@@ -151,20 +181,20 @@ mod tests {
 
     #[test]
     fn bounds_are_in_thousandths_and_inclusive() {
-        let patterns = Patterns::of(&Measure::Count("a".into())).unwrap();
-        let matches = |bounds| patterns.read("aa", bounds, soon()).unwrap().matches;
-        assert!(matches((2000, 2000)) && matches((1, 9000)));
-        assert!(!matches((2001, 9000)) && !matches((0, 1999)));
+        let count = Measure::Count("a".into());
+        let matches = |min, max| detector(&count, min, max).measure("aa", soon()).unwrap().matches;
+        assert!(matches(2000, 2000) && matches(1, 9000));
+        assert!(!matches(2001, 9000) && !matches(0, 1999));
     }
 
     #[test]
     fn what_takes_too_long_is_late() {
-        let patterns = Patterns::of(&Measure::Count("if(.*then)?".into())).unwrap();
+        let detector = |measure: &Measure| detector(measure, 0, u64::MAX);
         let text = "if ".repeat(100_000);
         let began = Instant::now();
-        let read = patterns.read(&text, (0, u64::MAX), began);
-        assert_eq!(read, Err(Unknown::Late));
-        assert_eq!(Patterns::of(&sequence(&["a"])).unwrap().read("a", (0, 1), began), Err(Unknown::Late));
+        let counted = detector(&Measure::Count("if(.*then)?".into())).measure(&text, began);
+        assert_eq!(counted, Err(Unknown::Late));
+        assert_eq!(detector(&sequence(&["a"])).measure("a", began), Err(Unknown::Late));
     }
 
     proptest! {

@@ -57,7 +57,7 @@ impl Reader {
         let deadline = Instant::now() + Duration::from_secs(60);
         let alice = Principal { user: "alice".into(), ..Principal::default() };
         let query = SignalQuery { request, principal: Some(&alice), requirements, deadline };
-        on_any_thread(self.detectors.read(query, &CLASSIFIER)).await
+        on_any_thread(self.detectors.evaluate(query, &CLASSIFIER)).await
     }
 
     async fn all(&self, request: &ChatRequest) -> SignalEvaluation {
@@ -147,7 +147,8 @@ async fn the_whole_conversation_is_read_where_the_scope_says_so() {
     let entities = known.others[1].1.pii.as_ref().unwrap().as_ref().unwrap();
     assert_eq!(&*entities[0].kind, "EMAIL_ADDRESS");
     let pii = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
-    let guard = Requirements::none().and_questions(pii, crate::policy::Scope::Conversation);
+    let mut guard = Requirements::none();
+    guard.inputs = inputs::SignalInputs::asked(pii, crate::policy::Scope::Conversation);
     let known = reader.known(&request, &guard).await;
     assert_eq!((known.signals.iter().count(), known.others.len(), known.prompt_at), (0, 2, Some(2)));
 }
@@ -198,7 +199,7 @@ async fn what_the_classifier_cannot_say_is_unknown_and_the_rest_is_not() {
         requirements: &requirements,
         deadline: Instant::now(),
     };
-    let known = reader.detectors.read(query, &CLASSIFIER).await;
+    let known = reader.detectors.evaluate(query, &CLASSIFIER).await;
     for name in ["stem", "like", "attack"] {
         let result = known.signals.get(reader.id(name)).unwrap();
         assert_eq!(result.value, Err(Unknown::Late), "{name}");

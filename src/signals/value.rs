@@ -1,6 +1,6 @@
-//! What signals say: readings with their reasons, by the place of the signal in the policy.
+//! The values of signals with their reasons, by the place of the signal in the policy, and how they are shown.
 //!
-//! Values alone, and how they are shown; refuses to know how a reading comes about.
+//! Refuses to know how a value comes about.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,25 +9,25 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::classify::{Label, Unknown};
-use crate::policy::{DomainSignal, Policy, SignalId, SignalKind};
+use crate::classify::Unknown;
+use crate::policy::{Policy, SignalId};
 
-/// What is known about one request, by [`SignalId`]; what nobody needed was not asked.
+/// What is known about one request, by [`SignalId`]; a signal that nothing requires is not evaluated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Signals {
     results: Vec<Option<SignalResult>>,
 }
 
-/// What one signal says.
+/// What came of one signal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalResult {
-    /// The reading, or why there is none.
+    /// The value, or why there is none.
     pub value: Result<SignalValue, Unknown>,
     /// What it cost beside the classifier's pass; signals of keywords are read together, and each has a share.
     pub took: Duration,
 }
 
-/// The reading of a signal.
+/// The value of a signal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalValue {
     /// How strong the signal is, from 0 to 1; 0 where nothing speaks for it.
@@ -38,7 +38,7 @@ pub struct SignalValue {
     pub reason: SignalReason,
 }
 
-/// Why a signal reads as it does; displayed, it says so to people, without any text of the request.
+/// Why a signal has its value; displayed, it says so to people, without any text of the request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SignalReason {
     /// The text is about this, or holds this, so surely.
@@ -87,25 +87,25 @@ impl fmt::Display for SignalReason {
 }
 
 impl SignalValue {
-    /// A reading of something that is so or is not so.
+    /// The value of something that is so or is not so.
     pub(super) fn plain(matches: bool, reason: SignalReason) -> Self {
         Self { score: if matches { 1.0 } else { 0.0 }, matches, reason }
     }
 
-    /// A reading of a score that must reach `least`.
-    pub(super) fn scored(score: f32, least: f32, reason: SignalReason) -> Self {
+    /// The value of a score that must reach `min_score`.
+    pub(super) fn scored(score: f32, min_score: f32, reason: SignalReason) -> Self {
         let score = score.clamp(0.0, 1.0);
-        Self { score, matches: score >= least, reason }
+        Self { score, matches: score >= min_score, reason }
     }
 }
 
 impl Signals {
-    /// Makes room for so many signals, of which none was asked.
+    /// Makes room for so many signals, of which none is evaluated yet.
     pub fn empty(count: usize) -> Self {
         Self { results: vec![None; count] }
     }
 
-    /// Adds what a signal says.
+    /// Adds what came of a signal.
     pub fn insert(&mut self, SignalId(id): SignalId, result: SignalResult) {
         if self.results.len() <= id {
             self.results.resize(id + 1, None);
@@ -120,46 +120,24 @@ impl Signals {
         self
     }
 
-    /// Reads the signals of domains, and no others, from what the prompt is about.
-    pub fn from_domain(policy: &Policy, label: &Result<Label, Unknown>) -> Self {
-        let mut signals = Self::empty(policy.signals.len());
-        for (id, signal) in policy.signals.iter().enumerate() {
-            if let SignalKind::Domain(DomainSignal { any, min_score }) = &signal.kind {
-                let value = label.as_ref().map(|label| domain(any, min_score.fraction(), label));
-                signals = signals.with(SignalId(id), value.map_err(|unknown| *unknown));
-            }
-        }
-        signals
-    }
-
-    /// Returns what a signal says; nothing if it was not asked.
+    /// Returns what came of a signal; nothing if it was not evaluated.
     pub fn get(&self, SignalId(id): SignalId) -> Option<&SignalResult> {
         self.results.get(id)?.as_ref()
     }
 
-    /// Returns what was asked, by place.
+    /// Returns what was evaluated, by place.
     pub fn iter(&self) -> impl Iterator<Item = (SignalId, &SignalResult)> {
         self.results.iter().enumerate().filter_map(|(id, result)| Some((SignalId(id), result.as_ref()?)))
     }
 
-    /// Returns what was asked under the names of the policy, to be written as JSON.
+    /// Returns what was evaluated under the names of the policy, to be written as JSON.
     pub fn named<'a>(&'a self, policy: &'a Policy) -> NamedSignals<'a> {
         NamedSignals { signals: self, policy }
     }
 }
 
-/// Reads a signal of domains.
-pub(super) fn domain(any: &[String], least: f32, label: &Label) -> SignalValue {
-    let is_one = any.iter().any(|domain| **domain == *label.name);
-    SignalValue {
-        score: if is_one { label.confidence } else { 0.0 },
-        matches: is_one && label.confidence >= least,
-        reason: SignalReason::Label { label: Arc::clone(&label.name), confidence: label.confidence },
-    }
-}
-
 /// Signals under their names: as JSON an object with `kind`, `took_us`, and either `score`, `matches` and `why` or
-/// `unknown` for each that was asked.
+/// `unknown` for each that was evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct NamedSignals<'a> {
     signals: &'a Signals,
@@ -187,10 +165,10 @@ impl Serialize for NamedSignal<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("kind", self.kind)?;
         match &self.result.value {
-            Ok(reading) => {
-                map.serialize_entry("score", &reading.score)?;
-                map.serialize_entry("matches", &reading.matches)?;
-                map.serialize_entry("why", &format_args!("{}", reading.reason))?;
+            Ok(value) => {
+                map.serialize_entry("score", &value.score)?;
+                map.serialize_entry("matches", &value.matches)?;
+                map.serialize_entry("why", &format_args!("{}", value.reason))?;
             }
             Err(unknown) => map.serialize_entry("unknown", unknown.as_str())?,
         }

@@ -23,7 +23,7 @@ const MAX_TABLE_BYTES: usize = 32 * 1024;
 pub(super) struct ExactSearch {
     finder: Finder,
     /// By the finder's number.
-    heads: Vec<Head>,
+    heads: Vec<PhraseHead>,
     phrases: PhraseTrie,
 }
 
@@ -34,7 +34,7 @@ enum Finder {
 }
 
 #[derive(Debug)]
-struct Head {
+struct PhraseHead {
     length: usize,
     node: u32,
     /// The longest other head that this one begins with.
@@ -48,7 +48,7 @@ impl ExactSearch {
         let place = |text: &str| texts.binary_search_by_key(&text, |(text, _)| text).ok();
         let heads = texts.iter().map(|(text, node)| {
             let beginnings = text.char_indices().rev().map(|(at, _)| &text[..at]);
-            Head { length: text.len(), node: *node, shorter: beginnings.filter_map(place).next() }
+            PhraseHead { length: text.len(), node: *node, shorter: beginnings.filter_map(place).next() }
         });
         let heads = heads.collect();
         let finder = Finder::new(texts.iter().map(|(text, _)| *text).collect())?;

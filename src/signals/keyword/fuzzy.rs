@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use self::near::NearWords;
 use super::KeywordHits;
 use super::phrases::{PhraseTrie, ROOT};
-use super::words::{Word, fold_into, words};
+use super::words::{TextWord, fold_into, words};
 use crate::policy::Case;
 
 /// How much of a request is searched for misspelled words, in bytes.
@@ -38,7 +38,7 @@ impl FuzzySearch {
         let mut known: HashMap<Box<str>, Box<[u32]>> = HashMap::new();
         let mut walk = Walk { phrases: &self.phrases, hits, nodes: Vec::new(), next: Vec::new() };
         let mut folded = String::new();
-        for Word { spelling, is_apart, end } in words(text) {
+        for TextWord { spelling, is_apart, end } in words(text) {
             let spelling = match case {
                 Case::Sensitive => spelling,
                 Case::Ignored => {

@@ -17,8 +17,21 @@ use self::exact::ExactSearch;
 use self::fuzzy::FuzzySearch;
 use self::phrases::PhraseTrie;
 use self::words::fold;
+use super::embeddings::ExampleEmbeddings;
+use super::inputs::SignalInputs;
+use super::kind::{SignalDetector, SignalSpec};
 use super::value::{SignalReason, SignalValue};
 use crate::policy::{Case, Keywords, Need, Scope, SignalId};
+
+impl SignalSpec for Keywords {
+    fn inputs(&self) -> SignalInputs {
+        SignalInputs { all_texts: self.scope == Scope::Conversation, ..SignalInputs::NONE }
+    }
+
+    fn detector(&self, _: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
+        Ok(SignalDetector::Keyword)
+    }
+}
 
 /// The keyword lists of a policy that read a text in the same way.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::KeywordHits;
-use super::words::{Word, words};
+use super::words::{TextWord, words};
 
 // The keys are the policy's, so that their hashes may be foreseen.
 type Map<K, V> = HashMap<K, V, Xxh3DefaultBuilder>;
@@ -21,13 +21,13 @@ pub(super) struct PhraseTrie {
     vocabulary: Map<Box<str>, u32>,
     /// From a node by a word, behind white space or not, to the next node.
     steps: Map<(u32, u32, bool), u32>,
-    nodes: Vec<Node>,
+    nodes: Vec<PhraseNode>,
     /// The nodes that end what a phrase has before its first white space, by that text.
     heads: Map<Box<str>, u32>,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PhraseNode {
     /// The keywords that end here.
     keywords: Vec<u32>,
     /// Whether a word behind white space leads on.
@@ -37,7 +37,7 @@ struct Node {
 impl Default for PhraseTrie {
     fn default() -> Self {
         let (vocabulary, steps, heads) = (Map::default(), Map::default(), Map::default());
-        Self { vocabulary, steps, heads, nodes: vec![Node::default()] }
+        Self { vocabulary, steps, heads, nodes: vec![PhraseNode::default()] }
     }
 }
 
@@ -46,7 +46,7 @@ impl PhraseTrie {
     pub(super) fn insert(&mut self, phrase: &str, keyword: u32) {
         let Some(head) = phrase.split_whitespace().next() else { return };
         let (mut node, mut head_node) = (ROOT, None);
-        for Word { spelling, is_apart, .. } in words(phrase) {
+        for TextWord { spelling, is_apart, .. } in words(phrase) {
             // White space before the first word means nothing.
             let is_apart = is_apart && node != ROOT;
             if is_apart {
@@ -57,7 +57,7 @@ impl PhraseTrie {
             let id = *self.vocabulary.entry(spelling.into()).or_insert(next_id);
             let nodes = &mut self.nodes;
             node = *self.steps.entry((node, id, is_apart)).or_insert_with(|| {
-                nodes.push(Node::default());
+                nodes.push(PhraseNode::default());
                 nodes.len() as u32 - 1
             });
         }

@@ -5,7 +5,7 @@
 
 /// A word of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word<'t> {
+pub(super) struct TextWord<'t> {
     pub(super) spelling: &'t str,
     /// Whether white space, or nothing, stands before it.
     pub(super) is_apart: bool,
@@ -23,7 +23,7 @@ enum CharClass {
 }
 
 /// Returns the words of a text, in their order.
-pub(super) fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = TextWord<'_>> {
     let mut rest = text.char_indices().peekable();
     std::iter::from_fn(move || {
         let mut is_apart = rest.peek().is_some_and(|(at, _)| *at == 0);
@@ -40,7 +40,7 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
                     end = at + next.len_utf8();
                 }
             }
-            return Some(Word { spelling: &text[start..end], is_apart, end });
+            return Some(TextWord { spelling: &text[start..end], is_apart, end });
         }
         None
     })
@@ -117,7 +117,8 @@ mod tests {
     use super::*;
 
     fn spelled(text: &str) -> Vec<String> {
-        let spelled = |word: Word<'_>| format!("{}{}", if word.is_apart { " " } else { "" }, word.spelling);
+        let spelled =
+            |word: TextWord<'_>| format!("{}{}", if word.is_apart { " " } else { "" }, word.spelling);
         words(text).map(spelled).collect()
     }
 

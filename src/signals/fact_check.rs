@@ -1,7 +1,53 @@
-//! Prompts whose answers can be held against facts, and prompts where there is nothing to check.
+//! The `fact_check` signal: prompts whose answers can be held against facts, and prompts where there is nothing to
+//! check.
+
+use std::borrow::Cow;
+
+use super::embeddings::ExampleEmbeddings;
+use super::examples::{Class, ExampleBank, ExampleTask};
+use super::findings::ClassifierFindings;
+use super::inputs::SignalInputs;
+use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use super::value::SignalValue;
+use crate::classify::Unknown;
+use crate::policy::FactCheckSignal;
+
+pub(super) static FACT_CHECK: ExampleTask = ExampleTask {
+    classes: &[Class::of("needed", NEEDED), Class::of("not needed", NOT_NEEDED)],
+    temperature: 0.03,
+    rest: None,
+};
+
+impl SignalSpec for FactCheckSignal {
+    fn inputs(&self) -> SignalInputs {
+        SignalInputs::EMBEDDING
+    }
+
+    fn examples(&self) -> Vec<Cow<'_, str>> {
+        FACT_CHECK.examples().collect()
+    }
+
+    fn detector(&self, embeddings: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
+        let bank = ExampleBank::new(&FACT_CHECK, embeddings);
+        Ok(SignalDetector::Learned(Box::new(FactCheckDetector { bank, signal: self.clone() })))
+    }
+}
+
+#[derive(Debug)]
+struct FactCheckDetector {
+    bank: ExampleBank,
+    signal: FactCheckSignal,
+}
+
+impl LearnedDetector for FactCheckDetector {
+    fn evaluate(&self, found: &ClassifierFindings<'_>) -> Result<SignalValue, Unknown> {
+        let matching = [usize::from(!self.signal.needed)];
+        Ok(self.bank.value(found.embedding()?, &matching, self.signal.min_score.fraction()))
+    }
+}
 
 /// Something in the answer is true or false, whoever says it.
-pub(super) const NEEDED: &[&str] = &[
+const NEEDED: &[&str] = &[
     "When was the Suez Canal opened?",
     "Who was the first woman to win a Nobel Prize?",
     "What is the population of Nairobi?",
@@ -35,7 +81,7 @@ pub(super) const NEEDED: &[&str] = &[
 ];
 
 /// Made up, worked out, rewritten or a matter of taste.
-pub(super) const NOT_NEEDED: &[&str] = &[
+const NOT_NEEDED: &[&str] = &[
     "Write a poem about the sea in autumn.",
     "Give me ten ideas for a birthday party for my daughter.",
     "Rewrite this paragraph so that it sounds friendlier.",

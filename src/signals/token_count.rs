@@ -1,4 +1,4 @@
-//! How many tokens a request has, told from all its texts.
+//! How many tokens a request has in all its texts.
 //!
 //! Tokens are counted as the classifier cuts them; the model that answers cuts them somewhat differently, and adds
 //! some for each message, for tools and for images, which are not counted here. Counting takes milliseconds, so that
@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 
 use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
+use crate::policy::ContextSignal;
 
 /// How much of a request is cut into tokens, in bytes.
 pub(super) const COUNTED: usize = 4 * 1024;
@@ -27,12 +28,13 @@ impl<'t> TokenCount<'t> {
         Self { bytes: texts.iter().map(|text| text.len()).sum(), texts, tokens: OnceCell::new() }
     }
 
-    /// Reads a signal of a number of tokens; unknown where `count`, which counts those of a text, fails.
-    pub(super) fn read(
+    /// Evaluates a signal of a number of tokens; unknown where `count`, which counts those of a text, fails.
+    pub(super) fn within(
         &self,
-        (min, max): (u64, u64),
+        signal: &ContextSignal,
         count: impl Fn(&str) -> Option<usize>,
     ) -> Result<SignalValue, Unknown> {
+        let (min, max) = (signal.min, signal.max);
         let bytes = self.bytes as u64;
         if bytes < min || (min == 0 && bytes <= max) {
             let reason = SignalReason::Measured { what: "tokens at most", value: bytes as f64 };
@@ -66,8 +68,10 @@ mod tests {
         text.split_whitespace().count()
     }
 
-    fn read(texts: &[&str], bounds: (u64, u64)) -> SignalValue {
-        TokenCount::of(texts.iter().copied()).read(bounds, |text| Some(words(text))).unwrap()
+    fn read(texts: &[&str], (min, max): (u64, u64)) -> SignalValue {
+        TokenCount::of(texts.iter().copied())
+            .within(&ContextSignal { min, max }, |text| Some(words(text)))
+            .unwrap()
     }
 
     #[test]
@@ -86,9 +90,10 @@ mod tests {
             counted.set(counted.get() + text.len());
             Some(words(text))
         };
-        for bounds in [(100_000, 102_000), (1, 100_000)] {
-            let reading = length.read(bounds, count).unwrap();
-            assert_eq!(reading.matches, bounds.0 > 1, "{}", reading.reason);
+        for (min, max) in [(100_000, 102_000), (1, 100_000)] {
+            let bounds = ContextSignal { min, max };
+            let reading = length.within(&bounds, count).unwrap();
+            assert_eq!(reading.matches, min > 1, "{}", reading.reason);
             assert!(reading.reason.to_string().starts_with("tokens, about 10"));
         }
         assert!((1..=COUNTED + 8).contains(&counted.get()), "{}", counted.get());
@@ -96,9 +101,11 @@ mod tests {
 
     #[test]
     fn nothing_is_counted_where_the_bytes_tell() {
-        let uncounted = |bounds| {
+        let uncounted = |(min, max)| {
             let length = TokenCount::of(["four"].into_iter());
-            length.read(bounds, |_| None).map(|reading| (reading.matches, reading.reason.to_string()))
+            length
+                .within(&ContextSignal { min, max }, |_| None)
+                .map(|reading| (reading.matches, reading.reason.to_string()))
         };
         assert_eq!(uncounted((5, 9)), Ok((false, "tokens at most 4".to_owned())));
         assert_eq!(uncounted((0, 4)), Ok((true, "tokens at most 4".to_owned())));

@@ -1,7 +1,74 @@
-//! What users say of an answer, and what they say instead of anything about it.
+//! The `feedback` signal: what users say of an answer, and what they say instead of anything about it.
+
+use std::borrow::Cow;
+
+use super::embeddings::ExampleEmbeddings;
+use super::examples::{Class, ExampleBank, ExampleTask, Rest};
+use super::findings::ClassifierFindings;
+use super::inputs::SignalInputs;
+use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use super::value::{SignalReason, SignalValue};
+use crate::classify::Unknown;
+use crate::policy::{Feedback, FeedbackSignal};
+
+pub(super) static FEEDBACK: ExampleTask = ExampleTask {
+    classes: &[
+        Class::of("satisfied", SATISFIED),
+        Class::of("need_clarification", NEED_CLARIFICATION),
+        Class::of("wrong_answer", WRONG_ANSWER),
+        Class::of("want_different", WANT_DIFFERENT),
+        Class::of("none", NONE),
+    ],
+    temperature: 0.035,
+    rest: Some(Rest { class: 4, min_cosine: 0.25 }),
+};
+
+fn class(feedback: Feedback) -> usize {
+    match feedback {
+        Feedback::Satisfied => 0,
+        Feedback::NeedClarification => 1,
+        Feedback::WrongAnswer => 2,
+        Feedback::WantDifferent => 3,
+    }
+}
+
+impl SignalSpec for FeedbackSignal {
+    fn inputs(&self) -> SignalInputs {
+        SignalInputs { all_texts: true, ..SignalInputs::EMBEDDING }
+    }
+
+    fn examples(&self) -> Vec<Cow<'_, str>> {
+        FEEDBACK.examples().collect()
+    }
+
+    fn detector(&self, embeddings: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
+        Ok(SignalDetector::Learned(Box::new(FeedbackDetector {
+            bank: ExampleBank::new(&FEEDBACK, embeddings),
+            matching: self.any.iter().map(|one| class(*one)).collect(),
+            min_score: self.min_score.fraction(),
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct FeedbackDetector {
+    bank: ExampleBank,
+    matching: Vec<usize>,
+    min_score: f32,
+}
+
+impl LearnedDetector for FeedbackDetector {
+    /// There is feedback only where there is an answer.
+    fn evaluate(&self, found: &ClassifierFindings<'_>) -> Result<SignalValue, Unknown> {
+        if !found.follows_answer {
+            return Ok(SignalValue::plain(false, SignalReason::Text("no answer before".into())));
+        }
+        Ok(self.bank.value(found.embedding()?, &self.matching, self.min_score))
+    }
+}
 
 /// The answer was good.
-pub(super) const SATISFIED: &[&str] = &[
+const SATISFIED: &[&str] = &[
     "Thanks, that's exactly what I needed.",
     "Perfect, thank you!",
     "Great answer, that helped a lot.",
@@ -29,7 +96,7 @@ pub(super) const SATISFIED: &[&str] = &[
 ];
 
 /// The answer was not clear.
-pub(super) const NEED_CLARIFICATION: &[&str] = &[
+const NEED_CLARIFICATION: &[&str] = &[
     "I don't understand, what do you mean?",
     "Can you explain that in simpler terms?",
     "What do you mean by that last part?",
@@ -57,7 +124,7 @@ pub(super) const NEED_CLARIFICATION: &[&str] = &[
 ];
 
 /// The answer was wrong.
-pub(super) const WRONG_ANSWER: &[&str] = &[
+const WRONG_ANSWER: &[&str] = &[
     "No, that's wrong.",
     "That's not correct, please check again.",
     "You made a mistake in the calculation.",
@@ -85,7 +152,7 @@ pub(super) const WRONG_ANSWER: &[&str] = &[
 ];
 
 /// Something else is wanted.
-pub(super) const WANT_DIFFERENT: &[&str] = &[
+const WANT_DIFFERENT: &[&str] = &[
     "Can you try a different approach?",
     "Give me another option.",
     "I don't like it, write a new one.",
@@ -113,7 +180,7 @@ pub(super) const WANT_DIFFERENT: &[&str] = &[
 ];
 
 /// Nothing is said of the answer: the conversation goes on.
-pub(super) const NONE: &[&str] = &[
+const NONE: &[&str] = &[
     "What is the capital of Portugal?",
     "Now write a function that sorts the list.",
     "How do I install Docker on Ubuntu?",

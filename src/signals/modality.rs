@@ -1,14 +1,74 @@
-//! What kind of answer is asked for: words, a picture, or both.
+//! The `modality` signal: whether words, a picture or both are asked for.
 //!
 //! Beside whole phrases there are patterns, into each of which every subject is put: what a prompt is about is then
 //! the same for all classes, and only what is asked for tells them apart.
 
+use std::borrow::Cow;
+
+use super::embeddings::ExampleEmbeddings;
+use super::examples::{Class, ExampleBank, ExampleTask, Rest};
+use super::findings::ClassifierFindings;
+use super::inputs::SignalInputs;
+use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use super::value::SignalValue;
+use crate::classify::Unknown;
+use crate::policy::{Modality, ModalitySignal};
+
+pub(super) static MODALITY: ExampleTask = ExampleTask {
+    classes: &[
+        Class::of("text", TEXT).with(TEXT_OF, SUBJECTS),
+        Class::of("image", IMAGE).with(IMAGE_OF, SUBJECTS),
+        Class::of("both", BOTH).with(BOTH_OF, SUBJECTS),
+    ],
+    temperature: 0.045,
+    rest: Some(Rest { class: 0, min_cosine: 0.4 }),
+};
+
+fn class(modality: Modality) -> usize {
+    match modality {
+        Modality::Text => 0,
+        Modality::Image => 1,
+        Modality::Both => 2,
+    }
+}
+
+impl SignalSpec for ModalitySignal {
+    fn inputs(&self) -> SignalInputs {
+        SignalInputs::EMBEDDING
+    }
+
+    fn examples(&self) -> Vec<Cow<'_, str>> {
+        MODALITY.examples().collect()
+    }
+
+    fn detector(&self, embeddings: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
+        Ok(SignalDetector::Learned(Box::new(ModalityDetector {
+            bank: ExampleBank::new(&MODALITY, embeddings),
+            matching: self.any.iter().map(|one| class(*one)).collect(),
+            min_score: self.min_score.fraction(),
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct ModalityDetector {
+    bank: ExampleBank,
+    matching: Vec<usize>,
+    min_score: f32,
+}
+
+impl LearnedDetector for ModalityDetector {
+    fn evaluate(&self, found: &ClassifierFindings<'_>) -> Result<SignalValue, Unknown> {
+        Ok(self.bank.value(found.embedding()?, &self.matching, self.min_score))
+    }
+}
+
 /// What patterns are about.
-pub(super) const SUBJECTS: &[&str] =
+const SUBJECTS: &[&str] =
     &["a dragon", "the solar system", "a coffee shop", "a heart", "an old sailor", "a garden"];
 
 /// Patterns that ask for words; `{}` stands for the subject.
-pub(super) const TEXT_OF: &[&str] = &[
+const TEXT_OF: &[&str] = &[
     "Write a poem about {}.",
     "Explain {} to me.",
     "Write a short story about {}.",
@@ -21,7 +81,7 @@ pub(super) const TEXT_OF: &[&str] = &[
 ];
 
 /// Patterns that ask for a picture.
-pub(super) const IMAGE_OF: &[&str] = &[
+const IMAGE_OF: &[&str] = &[
     "Draw {}.",
     "Generate an image of {}.",
     "Create a picture of {}.",
@@ -34,7 +94,7 @@ pub(super) const IMAGE_OF: &[&str] = &[
 ];
 
 /// Patterns that ask for both.
-pub(super) const BOTH_OF: &[&str] = &[
+const BOTH_OF: &[&str] = &[
     "Write about {} and illustrate it.",
     "Explain {} and include a diagram.",
     "Tell a story about {} and draw it.",
@@ -47,7 +107,7 @@ pub(super) const BOTH_OF: &[&str] = &[
 ];
 
 /// Words, among them words about pictures.
-pub(super) const TEXT: &[&str] = &[
+const TEXT: &[&str] = &[
     "Explain how a camera lens works.",
     "What is the capital of Norway?",
     "Write a poem about a sunset.",
@@ -93,7 +153,7 @@ pub(super) const TEXT: &[&str] = &[
 ];
 
 /// A picture.
-pub(super) const IMAGE: &[&str] = &[
+const IMAGE: &[&str] = &[
     "Draw a cat wearing a hat.",
     "Generate an image of a futuristic city at night.",
     "Create a logo for my coffee shop.",
@@ -135,7 +195,7 @@ pub(super) const IMAGE: &[&str] = &[
 ];
 
 /// Words and a picture together.
-pub(super) const BOTH: &[&str] = &[
+const BOTH: &[&str] = &[
     "Write a story about a dragon and illustrate it.",
     "Explain the water cycle with text and draw a diagram of it.",
     "Create a recipe for lasagna with a picture of the finished dish.",

@@ -1,0 +1,49 @@
+//! What signals, guards and plugins need of a request: which texts are read, and what the classifier is asked of them.
+
+use crate::classify::ClassifyHeads;
+use crate::policy::Scope;
+
+/// What must be read of a request, and asked of the classifier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SignalInputs {
+    /// What is asked of the prompt.
+    pub(super) prompt: ClassifyHeads,
+    /// What is asked of every other text.
+    pub(super) others: ClassifyHeads,
+    /// Whether other texts than the prompt are read.
+    pub(super) all_texts: bool,
+    /// How many earlier messages of the user need an embedding.
+    pub(super) lookback: u8,
+}
+
+impl SignalInputs {
+    /// The request's own data alone.
+    pub(super) const NONE: Self =
+        Self { prompt: ClassifyHeads::NONE, others: ClassifyHeads::NONE, all_texts: false, lookback: 0 };
+
+    /// The prompt's embedding.
+    pub(super) const EMBEDDING: Self =
+        Self { prompt: ClassifyHeads { embedding: true, ..ClassifyHeads::NONE }, ..Self::NONE };
+
+    /// What the classifier finds in the texts of a scope.
+    pub(super) fn asked(questions: ClassifyHeads, scope: Scope) -> Self {
+        let of_all = scope == Scope::Conversation;
+        Self {
+            prompt: questions,
+            others: if of_all { questions } else { ClassifyHeads::NONE },
+            // Masking needs the prompt's place among the texts.
+            all_texts: questions.pii || of_all && !questions.is_empty(),
+            lookback: 0,
+        }
+    }
+
+    /// Needs what either needs.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt.or(other.prompt),
+            others: self.others.or(other.others),
+            all_texts: self.all_texts || other.all_texts,
+            lookback: self.lookback.max(other.lookback),
+        }
+    }
+}
