@@ -8,14 +8,14 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use signalbox::classify::{Classifier, ClassifyHeads, Spec};
+use signalbox::classify::{Classifier, ClassifierSpec, ClassifyHeads};
 
 /// Texts of plain words, each one token; two more tokens frame them.
 const TOKENS: [usize; 4] = [16, 64, 256, 512];
 
-fn spec() -> Spec {
+fn spec() -> ClassifierSpec {
     // Without a cache, so that the same text is computed again each time.
-    Spec { threads: 1, cache: 0, ..Spec::default() }
+    ClassifierSpec { threads: 1, cache: 0, ..ClassifierSpec::default() }
 }
 
 fn text(tokens: usize) -> String {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::FutureExt;
-use signalbox::classify::{Classifier, Spec};
+use signalbox::classify::{Classifier, ClassifierSpec};
 use signalbox::decide::decide;
 use signalbox::openai::{Api, ChatRequest};
 use signalbox::policy::{Fixed, Policy, SignalId, load};
@@ -30,7 +30,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn classifier() -> Classifier {
-    Classifier::load(&Spec::default()).expect("the built-in model")
+    Classifier::load(&ClassifierSpec::default()).expect("the built-in model")
 }
 
 fn request(text: &str) -> ChatRequest {

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
 use signalbox::classify::{
-    Classifier, ClassifyHeads, DeviceChoice, Findings, Precision, Source, Spec, WindowSpec,
+    Classifier, ClassifierSpec, ClassifyHeads, DeviceChoice, Findings, ModelSource, Precision, WindowSpec,
 };
 
 /// The server's allocator.
@@ -70,9 +70,9 @@ struct Request {
 }
 
 impl Arguments {
-    fn spec(&self) -> Spec {
-        Spec {
-            model: self.model.clone().map_or(Source::Builtin, Source::Folder),
+    fn spec(&self) -> ClassifierSpec {
+        ClassifierSpec {
+            model: self.model.clone().map_or(ModelSource::Builtin, ModelSource::Folder),
             device: if self.device == Device::Cuda { DeviceChoice::Cuda } else { DeviceChoice::Cpu },
             precision: match self.precision {
                 Dtype::Auto => Precision::Auto,
@@ -85,7 +85,7 @@ impl Arguments {
             windows: WindowSpec { window: 512, overlap: 0, ..WindowSpec::default() },
             batch_tokens: 16_384,
             cache: 0,
-            ..Spec::default()
+            ..ClassifierSpec::default()
         }
     }
 }

@@ -11,7 +11,7 @@ use super::groundedness::GroundednessInput;
 use super::load_error::LoadError;
 use super::model::{LoadOptions, LoadedModel};
 use super::model_parts::HeadSelection;
-use super::spec::{HubSpec, Source};
+use super::spec::{HubSpec, ModelSource};
 use super::{ClassifyHead, ClassifyHeads};
 
 const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
@@ -92,7 +92,7 @@ fn load_as(
     let hub = HubSpec::default();
     let heads = assigned.map_or(HeadSelection::any(ClassifyHeads::ALL), HeadSelection::only);
     let options = LoadOptions { heads, device, hub: &hub };
-    LoadedModel::load(&Source::Folder(folder.to_owned()), &options)
+    LoadedModel::load(&ModelSource::Folder(folder.to_owned()), &options)
 }
 
 fn numbers(values: &serde_json::Value) -> Vec<f32> {

@@ -52,7 +52,9 @@ pub use hub::HubError;
 pub use load_error::LoadError;
 pub use pii::masked;
 use spec::assigned;
-pub use spec::{DeviceChoice, HubSpec, ModelInfo, Precision, Source, Spec, Thresholds, WindowSpec};
+pub use spec::{
+    ClassifierSpec, DeviceChoice, HubSpec, ModelInfo, ModelSource, Precision, Thresholds, WindowSpec,
+};
 
 use backend::ModelBackend;
 use batch::BatchQueue;
@@ -69,12 +71,12 @@ pub struct Classifier {
 impl Classifier {
     /// Loads the models and starts the threads; blocks for some hundred milliseconds, for longer if models must be
     /// fetched first.
-    pub fn load(spec: &Spec) -> Result<Self, LoadError> {
+    pub fn load(spec: &ClassifierSpec) -> Result<Self, LoadError> {
         let device = spec.device.open(spec.precision);
         let rest = ClassifyHeads::ALL.without(assigned(spec).map(|(head, _)| head).collect());
         let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
         let others = assigned(spec).map(|(head, source)| (HeadSelection::only(head), source));
-        let load = |(heads, source): (HeadSelection, &Source)| {
+        let load = |(heads, source): (HeadSelection, &ModelSource)| {
             LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
         };
         let models = default.into_iter().chain(others).map(load).collect::<Result<Vec<_>, _>>()?;
@@ -88,7 +90,7 @@ impl Classifier {
     }
 
     fn start(
-        spec: &Spec,
+        spec: &ClassifierSpec,
         models: Vec<Arc<dyn ModelBackend>>,
         infos: Vec<ModelInfo>,
     ) -> Result<Self, LoadError> {
@@ -177,7 +179,7 @@ impl Classifier {
     }
 
     /// Returns what the classifier was loaded from.
-    pub fn spec(&self) -> &Spec {
+    pub fn spec(&self) -> &ClassifierSpec {
         &self.queue.model_set().spec
     }
 
@@ -202,7 +204,7 @@ impl Classifier {
     }
 }
 
-impl Spec {
+impl ClassifierSpec {
     /// Reads the domain head's labels without loading any weights; may download a file.
     pub fn domains(&self) -> Result<Vec<String>, LoadError> {
         match &self.models.domain {

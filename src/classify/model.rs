@@ -17,7 +17,7 @@ use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
 use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
-use super::spec::{HubSpec, ModelInfo, Source};
+use super::spec::{HubSpec, ModelInfo, ModelSource};
 use super::special_tokens::{EncoderInput, SpecialTokens};
 use super::window_tokenizer::WindowTokenizer;
 use super::{ClassifyHead, ClassifyHeads};
@@ -62,7 +62,7 @@ const DEFAULT_THRESHOLD: f32 = 0.5;
 
 impl LoadedModel {
     /// Loads a model from its files, downloading those that are on the hub.
-    pub(super) fn load(source: &Source, options: &LoadOptions<'_>) -> Result<Self, LoadError> {
+    pub(super) fn load(source: &ModelSource, options: &LoadOptions<'_>) -> Result<Self, LoadError> {
         let began = Instant::now();
         let assigned = options.heads.assigned;
         let files = ModelFiles::of(source, options.hub)?;
@@ -144,7 +144,7 @@ impl LoadedModel {
         self.info.labels = named_labels(&self.heads);
     }
 
-    fn check_assigned(&self, source: &Source, assigned: Option<ClassifyHead>) -> Result<(), LoadError> {
+    fn check_assigned(&self, source: &ModelSource, assigned: Option<ClassifyHead>) -> Result<(), LoadError> {
         match assigned {
             Some(kind) if self.head(kind).is_none() => Err(LoadError::Misplaced {
                 model: source.to_string(),
@@ -285,7 +285,7 @@ impl ModelConfig {
         serde_json::from_value(value).map(Self::Checkpoint).map_err(wrong)
     }
 
-    fn check_detector(&self, files: &ModelFiles, source: &Source) -> Result<(), LoadError> {
+    fn check_detector(&self, files: &ModelFiles, source: &ModelSource) -> Result<(), LoadError> {
         match self {
             Self::Checkpoint(config) => config.check_detector(files),
             Self::Builtin(_) => Err(LoadError::Misplaced {
@@ -297,7 +297,7 @@ impl ModelConfig {
     }
 }
 
-impl Source {
+impl ModelSource {
     /// Reads which domains a model would tell apart, without its weights.
     pub fn labels(&self, hub: &HubSpec, assigned: Option<ClassifyHead>) -> Result<Vec<String>, LoadError> {
         let files = ModelFiles::of(self, hub)?;
@@ -341,7 +341,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::classify::Spec;
+    use crate::classify::ClassifierSpec;
     use crate::classify::device::TensorEngine;
     use crate::classify::ops::{Pooling, pool};
 
@@ -358,11 +358,11 @@ mod tests {
         embedding: Vec<f32>,
     }
 
-    fn load(source: &Source) -> Result<LoadedModel, LoadError> {
+    fn load(source: &ModelSource) -> Result<LoadedModel, LoadError> {
         load_on(source, &ComputeDevice::Kernels)
     }
 
-    fn load_on(source: &Source, device: &ComputeDevice) -> Result<LoadedModel, LoadError> {
+    fn load_on(source: &ModelSource, device: &ComputeDevice) -> Result<LoadedModel, LoadError> {
         let hub = HubSpec::default();
         LoadedModel::load(
             source,
@@ -374,8 +374,8 @@ mod tests {
         serde_json::from_str(include_str!("../../tests/golden/classify.json")).unwrap()
     }
 
-    fn folder(path: &Path) -> Source {
-        Source::Folder(path.to_owned())
+    fn folder(path: &Path) -> ModelSource {
+        ModelSource::Folder(path.to_owned())
     }
 
     fn domain(model: &LoadedModel, text: &str) -> Vec<f32> {
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn states_and_probabilities_are_those_of_training() {
-        let model = load(&Source::Builtin).unwrap();
+        let model = load(&ModelSource::Builtin).unwrap();
         for case in golden() {
             assert_eq!(model.tokenize(&case.text).unwrap().ids[..case.ids.len()], case.ids);
             let input = model.window_input(&[&case.ids]).unwrap();
@@ -422,7 +422,7 @@ mod tests {
         let windows: Vec<&[u32]> = golden.iter().map(|case| case.ids.as_slice()).collect();
         for (dtype, near) in [(DType::F32, 1e-3), (DType::F16, 5e-3), (DType::BF16, 5e-2)] {
             let engine = TensorEngine::new(Device::Cpu, dtype);
-            let model = load_on(&Source::Builtin, &ComputeDevice::Tensors(engine)).unwrap();
+            let model = load_on(&ModelSource::Builtin, &ComputeDevice::Tensors(engine)).unwrap();
             let answers = model.run(&windows, ClassifyHeads::ALL).unwrap();
             for (case, answer) in golden.iter().zip(answers) {
                 let domain = answer.domain.unwrap();
@@ -445,19 +445,19 @@ mod tests {
     fn a_device_takes_as_many_tokens_as_its_share_of_memory_holds() {
         let most = |dtype| {
             let engine = TensorEngine::new(Device::Cpu, dtype);
-            load_on(&Source::Builtin, &ComputeDevice::Tensors(engine)).unwrap().max_batch_tokens()
+            load_on(&ModelSource::Builtin, &ComputeDevice::Tensors(engine)).unwrap().max_batch_tokens()
         };
         let (single, half) = (most(DType::F32), most(DType::BF16));
-        assert!(single >= Spec::default().batch_tokens, "{single}");
+        assert!(single >= ClassifierSpec::default().batch_tokens, "{single}");
         assert_eq!(half / 2, single);
         // Six states of 384 numbers are kept, and at most eight times as many made of them.
         assert!(half * 2 * 9 * 6 * 384 <= MAX_STATE_BYTES);
-        assert_eq!(load(&Source::Builtin).unwrap().max_batch_tokens(), usize::MAX);
+        assert_eq!(load(&ModelSource::Builtin).unwrap().max_batch_tokens(), usize::MAX);
     }
 
     #[test]
     fn windows_in_one_batch_get_the_outputs_that_they_get_alone() {
-        let model = load(&Source::Builtin).unwrap();
+        let model = load(&ModelSource::Builtin).unwrap();
         let texts = ["What is 2+2?", "", "Who wrote the constitution, and why? ".repeat(20).leak(), "a"];
         let tokens: Vec<Vec<u32>> = texts.iter().map(|text| model.tokenize(text).unwrap().ids).collect();
         let windows: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn tokens_span_whole_characters() {
-        let model = load(&Source::Builtin).unwrap();
+        let model = load(&ModelSource::Builtin).unwrap();
         let text = "Ünïcödé 🦀 né à Zürich";
         let tokens = model.tokenize(text).unwrap();
         assert_eq!(tokens.ids.len(), tokens.bytes.len());
@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn equal_encoders_are_shared() {
         let here = folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin"));
-        let models = vec![load(&Source::Builtin).unwrap(), load(&here).unwrap()];
+        let models = vec![load(&ModelSource::Builtin).unwrap(), load(&here).unwrap()];
         let text = "the force on a charge in a magnetic field";
         assert_eq!(domain(&models[0], text), domain(&models[1], text));
         let shared = LoadedModel::share_encoders(models);

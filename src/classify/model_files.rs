@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::hub::RepoSnapshot;
 use super::load_error::LoadError;
-use super::spec::{HubSpec, Source};
+use super::spec::{HubSpec, ModelSource};
 use super::weights::{Weights, read_error, shards};
 
 /// Weights by falling preference, each with the index that stands in for it where they are sharded.
@@ -26,11 +26,13 @@ pub(super) enum ModelFiles {
 }
 
 impl ModelFiles {
-    pub(super) fn of(source: &Source, hub: &HubSpec) -> Result<Self, LoadError> {
+    pub(super) fn of(source: &ModelSource, hub: &HubSpec) -> Result<Self, LoadError> {
         Ok(match source {
-            Source::Builtin => Self::Builtin,
-            Source::Folder(folder) => Self::Folder(folder.clone()),
-            Source::Hub { repo, revision } => Self::Hub(Box::new(RepoSnapshot::open(hub, repo, revision)?)),
+            ModelSource::Builtin => Self::Builtin,
+            ModelSource::Folder(folder) => Self::Folder(folder.clone()),
+            ModelSource::Hub { repo, revision } => {
+                Self::Hub(Box::new(RepoSnapshot::open(hub, repo, revision)?))
+            }
         })
     }
 

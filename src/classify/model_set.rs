@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::backend::ModelBackend;
 use super::window_cache::WindowCache;
-use super::{ClassifyHead, ClassifyHeads, Spec};
+use super::{ClassifierSpec, ClassifyHead, ClassifyHeads};
 use crate::policy::BasisPoints;
 
 pub(super) struct ModelSet {
@@ -16,7 +16,7 @@ pub(super) struct ModelSet {
     pub(super) cache: WindowCache,
     /// Windows that were answered from the cache since the models were loaded.
     pub(super) cache_hits: AtomicU64,
-    pub(super) spec: Spec,
+    pub(super) spec: ClassifierSpec,
     heads: BTreeMap<ClassifyHead, HeadRef>,
 }
 
@@ -30,7 +30,7 @@ struct HeadRef {
 
 impl ModelSet {
     /// Takes each head from the first model that has it.
-    pub(super) fn new(spec: &Spec, models: Vec<Arc<dyn ModelBackend>>) -> Self {
+    pub(super) fn new(spec: &ClassifierSpec, models: Vec<Arc<dyn ModelBackend>>) -> Self {
         let head_ref = |head: ClassifyHead| {
             let (at, model) = models.iter().enumerate().find(|(_, model)| model.heads().has(head))?;
             let configured = match head {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{ClassifyHead, ClassifyHeads};
 pub use crate::policy::{
-    ClassifierSpec as Spec, DeviceChoice, HubSpec, ModelSource as Source, Precision, Thresholds, WindowSpec,
+    ClassifierSpec, DeviceChoice, HubSpec, ModelSource, Precision, Thresholds, WindowSpec,
 };
 
 /// Gives the models that have one head each.
-pub(super) fn assigned(spec: &Spec) -> impl Iterator<Item = (ClassifyHead, &Source)> {
+pub(super) fn assigned(spec: &ClassifierSpec) -> impl Iterator<Item = (ClassifyHead, &ModelSource)> {
     let models = &spec.models;
     let assigned = [
         (ClassifyHead::Domain, &models.domain),

@@ -174,21 +174,21 @@ fn in_a_moment() -> Instant {
     Instant::now() + Duration::from_millis(30)
 }
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> ClassifierSpec {
+    ClassifierSpec {
         threads: 1,
         queue: 8,
         windows: WindowSpec { window: 8, overlap: 2, ..WindowSpec::default() },
-        ..Spec::default()
+        ..ClassifierSpec::default()
     }
 }
 
-fn start(spec: &Spec, models: &[&Arc<Words>]) -> Arc<Classifier> {
+fn start(spec: &ClassifierSpec, models: &[&Arc<Words>]) -> Arc<Classifier> {
     let models = models.iter().map(|model| Arc::clone(model) as Arc<dyn ModelBackend>).collect();
     Arc::new(Classifier::start(spec, models, Vec::new()).unwrap())
 }
 
-fn one(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
+fn one(spec: &ClassifierSpec) -> (Arc<Words>, Arc<Classifier>) {
     let model = Words::new(ClassifyHeads::ALL);
     let classifier = start(spec, &[&model]);
     (model, classifier)
@@ -244,7 +244,7 @@ async fn what_is_not_wanted_is_not_computed() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
-    let (model, classifier) = one(&Spec { queue: 1, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { queue: 1, ..spec() });
     model.shut();
     let first = ask(&classifier, "m1", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
@@ -292,7 +292,7 @@ async fn a_passed_deadline_is_late_whether_queued_or_computing() {
 
 #[tokio::test]
 async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
-    let (model, classifier) = one(&Spec { queue: 64, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { queue: 64, ..spec() });
     model.shut();
     let first = ask(&classifier, "m0", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
@@ -328,7 +328,7 @@ async fn several_texts_at_once_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn more_texts_than_the_queue_takes_are_answered_all_the_same() {
-    let (_, classifier) = one(&Spec { queue: 4, ..spec() });
+    let (_, classifier) = one(&ClassifierSpec { queue: 4, ..spec() });
     let texts: Vec<String> = (0..33).map(|at| format!("m{at}")).collect();
     let found = classifier.classify_all(&texts, ClassifyHeads::DOMAIN, soon()).await;
     assert_eq!(found.len(), 33);
@@ -354,7 +354,7 @@ async fn a_fault_stays_with_the_text_that_has_it() {
 
 #[tokio::test]
 async fn dropping_the_classifier_ends_its_threads() {
-    let (model, classifier) = one(&Spec { threads: 3, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { threads: 3, ..spec() });
     drop(classifier);
     until(|| Arc::strong_count(&model) == 1).await;
 }
@@ -380,7 +380,7 @@ async fn white_space_is_empty_and_a_head_without_a_model_is_unsupported() {
 async fn heads_of_several_models_are_computed_side_by_side() {
     let about = Words::new(ClassifyHeads { domain: true, embedding: true, ..ClassifyHeads::NONE });
     let guard = Words::new(ClassifyHeads { jailbreak: true, pii: true, ..ClassifyHeads::NONE });
-    let classifier = start(&Spec { threads: 2, ..spec() }, &[&about, &guard]);
+    let classifier = start(&ClassifierSpec { threads: 2, ..spec() }, &[&about, &guard]);
     about.shut();
     guard.shut();
     let asked = ask(&classifier, "m1 attack", ClassifyHeads::ALL, soon());
@@ -396,7 +396,7 @@ async fn heads_of_several_models_are_computed_side_by_side() {
 
 #[tokio::test]
 async fn all_of_a_long_text_is_read_and_its_worst_window_counts() {
-    let (model, classifier) = one(&Spec { batch_tokens: 1, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { batch_tokens: 1, ..spec() });
     let text = format!("{} attack now", words(0, 40));
     let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
     let risk = found.jailbreak.unwrap().unwrap();
@@ -451,7 +451,7 @@ async fn another_question_about_a_known_text_computes_only_that() {
 
 #[tokio::test]
 async fn no_more_windows_are_kept_than_the_cache_takes() {
-    let (model, classifier) = one(&Spec { cache: 2, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { cache: 2, ..spec() });
     for text in ["m1", "m2", "m3", "m1"] {
         classifier.domain(text, soon()).await.unwrap();
     }
@@ -462,7 +462,7 @@ async fn no_more_windows_are_kept_than_the_cache_takes() {
 
 /// Asks about a text of three windows, of which the first is computed and the rest is late.
 async fn after_one_window(text: &str, heads: ClassifyHeads) -> Findings {
-    let (model, classifier) = one(&Spec { batch_tokens: 1, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { batch_tokens: 1, ..spec() });
     let deadline = Instant::now() + Duration::from_millis(300);
     // The first window's answer comes from the cache.
     let first: Vec<&str> = text.split_whitespace().take(8).collect();
@@ -493,8 +493,10 @@ async fn an_attack_found_in_time_is_an_answer_whatever_the_rest_says() {
 
 #[tokio::test]
 async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
-    let (_, classifier) =
-        one(&Spec { windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows }, ..spec() });
+    let (_, classifier) = one(&ClassifierSpec {
+        windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows },
+        ..spec()
+    });
     let text = format!("{} m {}", words(0, 40), "m ".repeat(20));
     let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
     let label = found.domain.unwrap().unwrap();
@@ -509,8 +511,10 @@ async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
 
 #[tokio::test]
 async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
-    let (model, classifier) =
-        one(&Spec { windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows }, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec {
+        windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows },
+        ..spec()
+    });
     let text = format!("m1 {} m2", "x ".repeat(100_000));
     let found = classifier.classify(&text, ClassifyHeads::DOMAIN, soon()).await;
     let label = found.domain.unwrap().unwrap();
@@ -522,7 +526,7 @@ async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
 #[tokio::test]
 async fn a_domain_is_judged_from_both_ends() {
     let (model, classifier) =
-        one(&Spec { windows: WindowSpec { domain_tokens: 16, ..spec().windows }, ..spec() });
+        one(&ClassifierSpec { windows: WindowSpec { domain_tokens: 16, ..spec().windows }, ..spec() });
     let text = format!("{} m1 m2 m3 m4 m5 m6 m7 m8", words(0, 192));
     let label = classifier.domain(&text, soon()).await.unwrap();
     assert!(label.probabilities[0] > 0.3, "{label:?}");
@@ -531,7 +535,7 @@ async fn a_domain_is_judged_from_both_ends() {
 
 #[tokio::test]
 async fn threads_with_nothing_to_do_take_their_share() {
-    let (model, classifier) = one(&Spec { threads: 8, ..spec() });
+    let (model, classifier) = one(&ClassifierSpec { threads: 8, ..spec() });
     // The second thread may still be starting, or be busy with the text before.
     let limit = soon();
     for at in 0.. {
@@ -547,7 +551,7 @@ async fn threads_with_nothing_to_do_take_their_share() {
 /// Asks for 16 texts of 2 tokens while a first one holds up a model.
 async fn sixteen_together(model: Words) -> (Arc<Words>, Arc<Classifier>, Vec<Result<String, Unknown>>) {
     let model = Arc::new(model);
-    let classifier = start(&Spec { queue: 64, ..spec() }, &[&model]);
+    let classifier = start(&ClassifierSpec { queue: 64, ..spec() }, &[&model]);
     model.shut();
     let first = ask(&classifier, "m0", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
@@ -585,7 +589,7 @@ async fn what_does_not_fit_into_memory_together_is_computed_alone_or_failed_and_
 #[tokio::test]
 async fn a_model_on_a_gpu_computes_no_more_forwards_at_once_than_it_likes() {
     let model = Arc::new(Words { at_once: 2, ..Arc::into_inner(Words::new(ClassifyHeads::ALL)).unwrap() });
-    let classifier = start(&Spec { threads: 16, queue: 64, ..spec() }, &[&model]);
+    let classifier = start(&ClassifierSpec { threads: 16, queue: 64, ..spec() }, &[&model]);
     model.shut();
     let mut asked = Vec::new();
     for at in 0..2 {
@@ -603,7 +607,8 @@ async fn a_model_on_a_gpu_computes_no_more_forwards_at_once_than_it_likes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_left_behind_by_clients_that_come_go_and_are_late() {
-    let (model, classifier) = one(&Spec { threads: 6, queue: 16, batch_tokens: 24, cache: 8, ..spec() });
+    let (model, classifier) =
+        one(&ClassifierSpec { threads: 6, queue: 16, batch_tokens: 24, cache: 8, ..spec() });
     let client = |at: u64| {
         let last = ["fail", "m", "panic", "attack"][at as usize % 4];
         let text = format!("m{at} {} {last}", words(0, (at * 7 % 50) as usize));
@@ -640,7 +645,7 @@ fn builtin() -> LoadedModel {
     let (device, hub) = (DeviceChoice::Cpu.open(Precision::Auto), HubSpec::default());
     let options =
         LoadOptions { heads: HeadSelection::any(ClassifyHeads::DOMAIN), device: &device, hub: &hub };
-    LoadedModel::load(&Source::Builtin, &options).unwrap()
+    LoadedModel::load(&ModelSource::Builtin, &options).unwrap()
 }
 
 /// The spans of bytes that the windows of a text cover, and those of its tokens.
@@ -654,7 +659,7 @@ fn spans(text: &str, window: usize, overlap: usize) -> (Vec<Range<usize>>, Vec<R
     (windows.into_iter().map(bytes).collect(), tokens.bytes.clone())
 }
 
-fn detector(spec: &Spec) -> (Arc<Words>, Arc<Classifier>) {
+fn detector(spec: &ClassifierSpec) -> (Arc<Words>, Arc<Classifier>) {
     let model = Words::new(ClassifyHeads::HALLUCINATION);
     let classifier = start(spec, &[&model]);
     (model, classifier)
@@ -683,7 +688,8 @@ async fn what_no_part_of_a_long_context_supports_is_found() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_judged_says_why() {
-    let spec = Spec { windows: WindowSpec { max_tokens: 50, ..spec().windows }, queue: 1, ..spec() };
+    let spec =
+        ClassifierSpec { windows: WindowSpec { max_tokens: 50, ..spec().windows }, queue: 1, ..spec() };
     let (model, classifier) = detector(&spec);
     let verify = |context: String, answer: &'static str| {
         let classifier = Arc::clone(&classifier);

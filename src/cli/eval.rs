@@ -6,7 +6,7 @@ mod table;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::classify::{ClassifyHeads, Entity, Findings, Source};
+use crate::classify::{ClassifyHeads, Entity, Findings, ModelSource};
 use crate::evaluation::{self, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples};
 use crate::policy::ClassifierModels;
 use clap::{Args, ValueEnum};
@@ -59,7 +59,7 @@ impl EvalArgs {
         let text = read(&self.file)?;
         let offline = self.offline.load(|spec| {
             if let Some(model) = &self.model {
-                spec.model = Source::from(model.clone());
+                spec.model = ModelSource::from(model.clone());
                 spec.models = ClassifierModels::default();
             }
         })?;

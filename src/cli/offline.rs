@@ -3,7 +3,7 @@
 
 use super::Failure;
 use super::demo::QUICKSTART;
-use crate::classify::{Classifier, Spec};
+use crate::classify::{Classifier, ClassifierSpec};
 use crate::control::PolicyFile;
 use crate::policy::{Environment, Fixed, Policy, Process};
 use crate::snapshot::{Addresses, Snapshot};
@@ -38,7 +38,7 @@ pub(super) struct OfflineSnapshot {
 
 impl OfflineArgs {
     /// Reads and checks the policy, and loads its classifier, which `change` may make another one.
-    pub(super) fn load(self, change: impl FnOnce(&mut Spec)) -> Result<OfflineSnapshot, Failure> {
+    pub(super) fn load(self, change: impl FnOnce(&mut ClassifierSpec)) -> Result<OfflineSnapshot, Failure> {
         warn_on_standard_error()?;
         let environment: Arc<dyn Environment + Send + Sync> = match self.policy {
             Some(_) => Arc::new(Process),

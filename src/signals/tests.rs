@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::classify::{Classifier, ClassifyHeads, Spec, Unknown};
+use crate::classify::{Classifier, ClassifierSpec, ClassifyHeads, Unknown};
 use crate::openai::ChatRequest;
 use crate::policy::{Fixed, Policy, Principal, SignalId, load};
 
 static CLASSIFIER: LazyLock<Classifier> =
-    LazyLock::new(|| Classifier::load(&Spec::default()).expect("the built-in model loads"));
+    LazyLock::new(|| Classifier::load(&ClassifierSpec::default()).expect("the built-in model loads"));
 
 fn policy(rest: &str) -> Policy {
     let text = format!(

@@ -18,7 +18,7 @@ use crate::classify::device::ComputeDevice;
 use crate::classify::findings::{ClassifyHead, ClassifyHeads};
 use crate::classify::model::{LoadOptions, LoadedModel};
 use crate::classify::model_parts::HeadSelection;
-use crate::classify::spec::Source;
+use crate::classify::spec::ModelSource;
 use crate::policy::Secret;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -231,15 +231,15 @@ fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
             seen.large = vec!["model.safetensors".to_owned()];
         });
         let mut spec = hub.spec(cache.path());
-        let load = |spec: &HubSpec, source: &Source| {
+        let load = |spec: &HubSpec, source: &ModelSource| {
             let device = ComputeDevice::Kernels;
             let options = LoadOptions { heads: HeadSelection::only(head), device: &device, hub: spec };
             let model = LoadedModel::load(source, &options).unwrap();
             let ids = model.tokenize("Is it there?").unwrap().ids;
             model.run(&[&ids], ClassifyHeads::ALL).unwrap().remove(0)
         };
-        let source = Source::Hub { repo: "owner/model".to_owned(), revision: "main".to_owned() };
-        let here = load(&spec, &Source::Folder(models.join(name)));
+        let source = ModelSource::Hub { repo: "owner/model".to_owned(), revision: "main".to_owned() };
+        let here = load(&spec, &ModelSource::Folder(models.join(name)));
         assert_eq!(load(&spec, &source), here, "{name}");
         drop(hub);
         spec.endpoint = "http://127.0.0.1:9".to_owned();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::classify::{Classifier, Spec};
+use crate::classify::{Classifier, ClassifierSpec};
 use crate::signals::embeddings::Example;
 use crate::signals::fact_check::FACT_CHECK;
 use crate::signals::feedback::FEEDBACK;
@@ -14,7 +14,7 @@ fn judged(
     task: &'static ExampleTask,
     held_out: &'static [&'static [&'static str]],
 ) -> Vec<(usize, Vec<f32>)> {
-    let classifier = Classifier::load(&Spec::default()).unwrap();
+    let classifier = Classifier::load(&ClassifierSpec::default()).unwrap();
     let example = |text| Example { text, user: "test" };
     let examples = task.examples().map(example).collect();
     let bank = ExampleBank::new(task, &ExampleEmbeddings::embed(examples, &classifier).unwrap());
