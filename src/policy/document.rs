@@ -16,9 +16,8 @@ use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
 use super::plugins::RawReasoningFamilies;
 use super::pool::RawPool;
-use super::retry::RawRetry;
 use super::signal::{RawSignal, checks_facts, signals};
-use super::{BlockStyle, Effort, ModelSource, Policy};
+use super::{BlockStyle, Effort, ModelSource, Policy, Retry};
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
 #[derive(Deserialize, JsonSchema)]
@@ -59,7 +58,7 @@ pub(super) struct RawPolicy {
     pools: IndexMap<String, RawPool>,
     /// When a request is tried again on another endpoint.
     #[serde(default)]
-    retry: RawRetry,
+    retry: Retry,
 }
 
 /// How models reason.
@@ -107,6 +106,7 @@ impl RawPolicy {
         let mut signals = signals(self.signals, &root.key("signals"), &context, checker);
         let about = RecipeContext { policy: &context, models: &models, names: &names };
         let recipes = recipes(self.routing, &about, &mut signals, checker);
+        self.retry.check(&root.key("retry"), checker);
         let guards = self.guards.check(&root.key("guards"), &context, checker);
         Policy {
             block_style: self.block_style,
@@ -118,7 +118,7 @@ impl RawPolicy {
             cache: self.cache.check(&root.key("cache"), checker),
             models,
             pools,
-            retry: self.retry.check(&root.key("retry"), checker),
+            retry: self.retry,
             files: std::mem::take(&mut checker.files),
             names,
         }

@@ -24,12 +24,8 @@ pub struct Identity {
     pub trusted_peers: Vec<IpNet>,
     /// The groups whose members may see which signals matched.
     pub debug_groups: Vec<String>,
-    /// The header with the user, in lower case.
-    pub user_header: String,
-    /// The header with the groups.
-    pub groups_header: String,
-    /// The header with the tenant.
-    pub tenant_header: String,
+    /// The names of these headers, in lower case.
+    pub headers: IdentityHeaders,
 }
 
 impl Identity {
@@ -71,6 +67,28 @@ pub struct Principal {
     pub tenant: Option<String>,
 }
 
+/// The names of the headers that say who a client is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityHeaders {
+    /// The user.
+    pub user: String,
+    /// The groups, with commas between them.
+    pub groups: String,
+    /// The tenant.
+    pub tenant: String,
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        Self {
+            user: "x-authz-user-id".to_owned(),
+            groups: "x-authz-user-groups".to_owned(),
+            tenant: "x-authz-tenant-id".to_owned(),
+        }
+    }
+}
+
 /// Who clients are: what is believed of them, and on what grounds.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -88,7 +106,7 @@ pub(super) struct RawIdentity {
     #[schemars(length(max = 256))]
     debug_groups: Vec<String>,
     /// The names of these headers.
-    headers: RawIdentityHeaders,
+    headers: IdentityHeaders,
 }
 
 /// One key and whose it is.
@@ -99,29 +117,6 @@ struct RawKey {
     value: SecretSource,
     #[serde(flatten)]
     owner: Principal,
-}
-
-/// The names of the headers that say who a client is.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(rename = "IdentityHeaders")]
-struct RawIdentityHeaders {
-    /// The user.
-    user: String,
-    /// The groups, with commas between them.
-    groups: String,
-    /// The tenant.
-    tenant: String,
-}
-
-impl Default for RawIdentityHeaders {
-    fn default() -> Self {
-        Self {
-            user: "x-authz-user-id".to_owned(),
-            groups: "x-authz-user-groups".to_owned(),
-            tenant: "x-authz-tenant-id".to_owned(),
-        }
-    }
 }
 
 impl RawIdentity {
@@ -141,9 +136,11 @@ impl RawIdentity {
             keys,
             trusted_peers,
             debug_groups: self.debug_groups,
-            user_header: header("user", &self.headers.user),
-            groups_header: header("groups", &self.headers.groups),
-            tenant_header: header("tenant", &self.headers.tenant),
+            headers: IdentityHeaders {
+                user: header("user", &self.headers.user),
+                groups: header("groups", &self.headers.groups),
+                tenant: header("tenant", &self.headers.tenant),
+            },
         }
     }
 }

@@ -56,7 +56,7 @@ pub use guards::{
     AnswerAction, AnswerGuard, GuardOnUnknown, Guards, HallucinationAction, HallucinationGuard, PiiAction,
     PiiGuard, PromptAction, PromptGuard, Words,
 };
-pub use identity::{Identity, Principal};
+pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
 pub use load::{fault_at, load, load_server, schema, server_schema};
 use model::ModelNames;
@@ -69,7 +69,7 @@ pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, HashKey, Health, HostRule, PoolSpec,
     Timeouts, Transport,
 };
-pub use retry::{Retry, RetryBudgetSpec};
+pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
 pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
 pub use signal::{

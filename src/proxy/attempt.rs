@@ -7,7 +7,7 @@ use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
 use crate::balance::{Flight, Lease, hash_key};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{Balance, HashKey, PoolSpec, Retry};
+use crate::policy::{Balance, HashKey, PoolSpec, Retry, RetryCause};
 use crate::route::{Plan, Target, body_for};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -113,9 +113,9 @@ impl AttemptFailure {
 
     fn is_retried(self, retry: &Retry) -> bool {
         match self {
-            Self::Connect { .. } => retry.on_connect,
-            Self::Reset { answer_begun, .. } => !answer_begun && retry.on_reset,
-            Self::Status(status) => retry.on_status.contains(&status.as_u16()),
+            Self::Connect { .. } => retry.covers(RetryCause::Connect),
+            Self::Reset { answer_begun, .. } => !answer_begun && retry.covers(RetryCause::Reset),
+            Self::Status(status) => retry.covers_status(status.as_u16()),
             // The time was the whole request's, or as long as another endpoint would be given.
             Self::Deadline => false,
         }
@@ -323,9 +323,7 @@ mod tests {
     fn only_what_the_policy_lists_is_retried_and_never_an_answer_that_has_begun() {
         let retry = Retry {
             attempts: 3,
-            on_connect: true,
-            on_reset: true,
-            on_status: vec![429, 503],
+            on: vec![RetryCause::Connect, RetryCause::Reset, RetryCause::Status429, RetryCause::Status503],
             budget: RetryBudgetSpec { share: BasisPoints(10_000), min_per_second: 0 },
         };
         let reset = |answer_begun| AttemptFailure::Reset { reused: false, answer_begun };

@@ -26,13 +26,13 @@ pub(super) fn principal(identity: &Identity, headers: &HeaderMap, peer: Option<I
         return Some(owner.clone());
     }
     peer.filter(|peer| identity.trusts(*peer))?;
-    let user = text(&identity.user_header).filter(|user| !user.is_empty())?;
-    let groups = text(&identity.groups_header).into_iter().flat_map(|groups| groups.split(','));
+    let user = text(&identity.headers.user).filter(|user| !user.is_empty())?;
+    let groups = text(&identity.headers.groups).into_iter().flat_map(|groups| groups.split(','));
     let groups = groups.map(|group| group.trim().to_owned()).filter(|group| !group.is_empty());
     Some(Principal {
         user: user.to_owned(),
         groups: groups.take(MAX_GROUPS).collect(),
-        tenant: text(&identity.tenant_header).filter(|tenant| !tenant.is_empty()).map(str::to_owned),
+        tenant: text(&identity.headers.tenant).filter(|tenant| !tenant.is_empty()).map(str::to_owned),
     })
 }
 
@@ -51,7 +51,7 @@ pub(super) fn may_debug(
 
 /// Whether a header carries an identity; such a header is not forwarded.
 pub(super) fn is_of_identity(identity: &Identity, name: &str) -> bool {
-    [&identity.user_header, &identity.groups_header, &identity.tenant_header]
+    [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
         .into_iter()
         .any(|known| known == name)
 }
