@@ -76,7 +76,7 @@ fn chats_have_their_texts_by_kind() {
     check(
         Api::Chat,
         &parts,
-        &[(Other, "a cat"), (Name, "a.pdf"), (Other, "light"), (Other, "blue")],
+        &[(Other, "caption"), (Other, "a cat"), (Name, "a.pdf"), (Other, "light"), (Other, "blue")],
         &[
             UnreadKind::Image,
             UnreadKind::Audio,
