@@ -26,19 +26,19 @@ pub struct CacheStats {
 /// The counters behind [`CacheStats`].
 #[derive(Debug, Default)]
 pub(super) struct CacheCounters {
-    pub(super) stored: Counter,
-    pub(super) refused: Counter,
-    pub(super) evicted: Counter,
-    pub(super) expired: Counter,
-    pub(super) guard_rejections: Counter,
-    pub(super) store_errors: Counter,
+    pub(super) stored: CacheCounter,
+    pub(super) refused: CacheCounter,
+    pub(super) evicted: CacheCounter,
+    pub(super) expired: CacheCounter,
+    pub(super) guard_rejections: CacheCounter,
+    pub(super) store_errors: CacheCounter,
 }
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
+pub(super) struct CacheCounter(AtomicU64);
 
-impl Counter {
+impl CacheCounter {
     pub(super) fn add(&self, count: usize) {
         self.0.fetch_add(count as u64, Ordering::Relaxed);
     }

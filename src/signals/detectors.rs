@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use super::embeddings::{Example, ExampleEmbeddings};
 use super::error::DetectorError;
 use super::findings::UnitVector;
-use super::keyword::KeywordMatcher;
-use super::kind::{SignalDetector, spec};
+use super::kind::SignalDetector;
+use super::kinds::keyword::KeywordMatcher;
+use super::kinds::spec;
 use crate::classify::Classifier;
 use crate::policy::{Policy, Signal, SignalId, SignalKind, ToolSpec, Tools};
 

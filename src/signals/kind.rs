@@ -1,6 +1,6 @@
 //! What makes a kind of signal: what it needs of a request, and what evaluates it.
 //!
-//! A kind is a file of this folder that implements [`SignalSpec`] for the policy's type, and its line in [`spec`].
+//! Refuses to know the kinds themselves.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -11,7 +11,6 @@ use super::inputs::SignalInputs;
 use super::request::RequestView;
 use super::value::SignalValue;
 use crate::classify::Unknown;
-use crate::policy::SignalKind;
 
 /// One signal of a policy, as its kind reads it.
 pub(super) trait SignalSpec {
@@ -34,7 +33,7 @@ pub(super) enum SignalDetector {
     Request(Box<dyn RequestDetector>),
     /// From what the classifier found.
     Learned(Box<dyn LearnedDetector>),
-    /// All keyword signals of a policy read a text together, by [`KeywordMatcher`](super::keyword::KeywordMatcher).
+    /// All keyword signals of a policy read a text together, by [`KeywordMatcher`](super::kinds::keyword::KeywordMatcher).
     Keyword,
 }
 
@@ -46,26 +45,4 @@ pub(super) trait RequestDetector: Debug + Send + Sync {
 /// Evaluates a signal by what the classifier found.
 pub(super) trait LearnedDetector: Debug + Send + Sync {
     fn evaluate(&self, found: &ClassifierFindings<'_>) -> Result<SignalValue, Unknown>;
-}
-
-/// Returns what a kind of signal makes of its values: the register of all kinds.
-pub(super) fn spec(kind: &SignalKind) -> &dyn SignalSpec {
-    match kind {
-        SignalKind::Domain(spec) => spec,
-        SignalKind::Jailbreak(spec) => spec,
-        SignalKind::Pii(spec) => spec,
-        SignalKind::Keyword(spec) => spec,
-        SignalKind::Similarity(spec) => spec,
-        SignalKind::Complexity(spec) => spec,
-        SignalKind::Language(spec) => spec,
-        SignalKind::Context(spec) => spec,
-        SignalKind::Structure(spec) => spec,
-        SignalKind::Conversation(spec) => spec,
-        SignalKind::FactCheck(spec) => spec,
-        SignalKind::Feedback(spec) => spec,
-        SignalKind::Reask(spec) => spec,
-        SignalKind::Modality(spec) => spec,
-        SignalKind::Metadata(spec) => spec,
-        SignalKind::Identity(spec) => spec,
-    }
 }

@@ -3,8 +3,7 @@
 //! [`Requirements`] say what is needed, [`Detectors`] hold what is compiled and embedded once for a policy, and
 //! [`Detectors::evaluate`] gives a [`SignalEvaluation`]. Refuses to know what follows from it.
 //!
-//! Each kind of signal is a file of its own, which says what the kind needs of a request and how it is evaluated;
-//! `kind` registers them.
+//! Each kind of signal is a file of `kinds`, which says what the kind needs of a request and how it is evaluated.
 
 mod detectors;
 mod embeddings;
@@ -14,6 +13,7 @@ mod examples;
 mod findings;
 mod inputs;
 mod kind;
+mod kinds;
 mod request;
 mod requirements;
 #[cfg(test)]
@@ -21,23 +21,6 @@ mod tests;
 mod texts;
 mod token_count;
 mod value;
-
-mod complexity;
-mod context;
-mod conversation;
-mod domain;
-mod fact_check;
-mod feedback;
-mod identity;
-mod jailbreak;
-mod keyword;
-mod language;
-mod metadata;
-mod modality;
-mod pii;
-mod reask;
-mod similarity;
-mod structure;
 
 pub use detectors::Detectors;
 pub use error::DetectorError;

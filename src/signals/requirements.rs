@@ -3,7 +3,7 @@
 //! Gathered once when a policy goes live, from its rules, guards and plugins. Refuses to know requests.
 
 use super::inputs::SignalInputs;
-use super::kind::spec;
+use super::kinds::spec;
 use crate::classify::ClassifyHeads;
 use crate::policy::{
     AppliesTo, CacheUse, Decision, FactCheckSignal, Guards, ModelId, PiiAction, Policy, PromptAction, Recipe,

@@ -25,9 +25,9 @@ fn policy(rest: &str) -> Policy {
 }
 
 /// A conversation of a user and a model in turns; the last message is the user's.
-fn chat(said: &[&str]) -> ChatRequest {
-    let role = |at: usize| if (said.len() - at) % 2 == 1 { "user" } else { "assistant" };
-    let messages = said.iter().enumerate().map(|(at, text)| json!({"role": role(at), "content": text}));
+fn chat(texts: &[&str]) -> ChatRequest {
+    let role = |at: usize| if (texts.len() - at) % 2 == 1 { "user" } else { "assistant" };
+    let messages = texts.iter().enumerate().map(|(at, text)| json!({"role": role(at), "content": text}));
     let messages: Vec<_> = messages.collect();
     body(&json!({"model": "auto", "messages": messages, "metadata": {"plan": "gold"}}))
 }
@@ -248,13 +248,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn no_request_breaks_the_readers(said in prop::collection::vec("\\PC{0,60}", 1..4), key in "\\PC{0,8}") {
+    fn no_request_breaks_the_readers(texts in prop::collection::vec("\\PC{0,60}", 1..4), key in "\\PC{0,8}") {
         static READER: LazyLock<Reader> = LazyLock::new(|| Reader::new(
             "  a: {keyword: {any: [refund, a b, é], max_edits: 2, scope: conversation}}\n  b: {language: {any: [fr]}}\n\
              \x20 c: {context: {min_tokens: 3}}\n  d: {structure: {density: '\\w+', min: 2}}\n  e: {conversation: {feature: images}}\n\
              \x20 f: {metadata: {key: plan, exists: true}}\n  g: {identity: {groups: [a]}}\n",
         ));
-        let messages: Vec<_> = said.iter().map(|text| json!({"role": "user", "content": text})).collect();
+        let messages: Vec<_> = texts.iter().map(|text| json!({"role": "user", "content": text})).collect();
         let request = body(&json!({"model": "auto", "messages": messages, "metadata": {key: 1}}));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let known = runtime.block_on(READER.all(&request));

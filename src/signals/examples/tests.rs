@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::*;
 use crate::classify::{Classifier, ClassifierSpec};
 use crate::signals::embeddings::Example;
-use crate::signals::fact_check::FACT_CHECK;
-use crate::signals::feedback::FEEDBACK;
-use crate::signals::modality::MODALITY;
+use crate::signals::kinds::fact_check::FACT_CHECK;
+use crate::signals::kinds::feedback::FEEDBACK;
+use crate::signals::kinds::modality::MODALITY;
 
 /// The shares that each phrase of each class gets.
 fn judged(

@@ -1,7 +1,9 @@
 //! Words of a text: runs of letters, digits and marks, and every other visible character by itself.
 //!
-//! Scripts that put no spaces between words (Han, Kana, Thai and their like) come character by character, as it can't be
-//! told without a dictionary where a word ends. Refuses to know keywords.
+//! Scripts that put no spaces between words (Han, Kana, Thai and their like) come character by character, as only a
+//! dictionary knows where a word ends. Refuses to know keywords.
+
+use std::sync::LazyLock;
 
 /// A word of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,19 +66,40 @@ pub(super) fn fold(text: &str) -> String {
 /// Appends a text in one case.
 pub(super) fn fold_into(text: &str, folded: &mut String) {
     let mut rest = text;
-    while !rest.is_empty() {
-        let ascii = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
-        let (plain, other) = rest.split_at(ascii);
+    loop {
+        let (ascii, other) = rest.split_at(ascii_prefix(rest.as_bytes()));
         let start = folded.len();
-        folded.push_str(plain);
+        folded.push_str(ascii);
         folded[start..].make_ascii_lowercase();
-        let end = other.bytes().position(|byte| byte.is_ascii()).unwrap_or(other.len());
-        let (other, behind) = other.split_at(end);
-        // Down first, as some capitals have no longer form of their own; then through the capitals, which join variants.
-        let lower = other.chars().flat_map(char::to_lowercase);
-        folded.extend(lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase));
-        rest = behind;
+        let Some(c) = other.chars().next() else { return };
+        match FOLDED.get(c as usize) {
+            Some(Some(one)) => folded.push(*one),
+            _ if is_unspaced(c) => folded.push(c),
+            _ => folded.extend(fold_char(c)),
+        }
+        rest = &other[c.len_utf8()..];
     }
+}
+
+/// Counts the ASCII characters that a text begins with; whole chunks are tested with vector instructions.
+fn ascii_prefix(text: &[u8]) -> usize {
+    let chunks = text.chunks(32).take_while(|chunk| chunk.is_ascii());
+    let whole: usize = chunks.map(<[u8]>::len).sum();
+    whole + text[whole..].iter().take_while(|byte| byte.is_ascii()).count()
+}
+
+/// The letters of the alphabets up to Armenian, folded; nothing where one becomes several.
+static FOLDED: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
+    let fold = |c: char| {
+        let mut folded = fold_char(c);
+        folded.next().filter(|_| folded.next().is_none())
+    };
+    ('\0'..='\u{58f}').map(fold).collect()
+});
+
+/// Down first, as some capitals have no longer form of their own; then through the capitals, which join variants.
+fn fold_char(c: char) -> impl Iterator<Item = char> {
+    c.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
 fn class(c: char) -> CharClass {
@@ -149,6 +172,7 @@ mod tests {
     fn folding_changes_no_words() {
         for c in '\0'..=char::MAX {
             let folded = fold(c.encode_utf8(&mut [0; 4]));
+            assert!(folded.chars().eq(fold_char(c)), "{c} {folded}");
             assert!(folded.chars().all(|f| class(f) == class(c)), "{c} {folded}");
             assert!(class(c) == CharClass::Letter || folded.chars().count() == 1, "{c} {folded}");
         }

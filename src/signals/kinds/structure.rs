@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{RequestDetector, SignalDetector, SignalSpec};
-use super::request::RequestView;
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::policy::{MAX_PATTERN_BYTES, Measure, StructureSignal};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{RequestDetector, SignalDetector, SignalSpec};
+use crate::signals::request::RequestView;
+use crate::signals::value::{SignalReason, SignalValue};
 
 /// How long the patterns of one signal may take on one text; checked between two matches.
 const BUDGET: Duration = Duration::from_millis(25);

@@ -3,16 +3,16 @@
 
 use std::borrow::Cow;
 
-use super::embeddings::ExampleEmbeddings;
-use super::examples::{Class, ExampleBank, ExampleTask};
-use super::findings::ClassifierFindings;
-use super::inputs::SignalInputs;
-use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
-use super::value::SignalValue;
 use crate::classify::Unknown;
 use crate::policy::FactCheckSignal;
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::examples::{Class, ExampleBank, ExampleTask};
+use crate::signals::findings::ClassifierFindings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use crate::signals::value::SignalValue;
 
-pub(super) static FACT_CHECK: ExampleTask = ExampleTask {
+pub(in crate::signals) static FACT_CHECK: ExampleTask = ExampleTask {
     classes: &[Class::of("needed", NEEDED), Class::of("not needed", NOT_NEEDED)],
     temperature: 0.03,
     rest: None,
@@ -46,7 +46,7 @@ impl LearnedDetector for FactCheckDetector {
     }
 }
 
-/// Something in the answer is true or false, whoever says it.
+/// Something in the answer is true or false whatever the point of view.
 const NEEDED: &[&str] = &[
     "When was the Suez Canal opened?",
     "Who was the first woman to win a Nobel Prize?",

@@ -1,13 +1,13 @@
 //! The `metadata` signal: what the body's `metadata` says, where only strings, numbers and booleans count as values.
 
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{RequestDetector, SignalDetector, SignalSpec};
-use super::request::RequestView;
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::openai::ChatRequest;
 use crate::policy::{MetadataSignal, MetadataTest};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{RequestDetector, SignalDetector, SignalSpec};
+use crate::signals::request::RequestView;
+use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for MetadataSignal {
     fn inputs(&self) -> SignalInputs {

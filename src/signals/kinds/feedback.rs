@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::embeddings::ExampleEmbeddings;
-use super::examples::{Class, ExampleBank, ExampleTask, Rest};
-use super::findings::ClassifierFindings;
-use super::inputs::SignalInputs;
-use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::policy::{Feedback, FeedbackSignal};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::examples::{Class, ExampleBank, ExampleTask, Rest};
+use crate::signals::findings::ClassifierFindings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use crate::signals::value::{SignalReason, SignalValue};
 
-pub(super) static FEEDBACK: ExampleTask = ExampleTask {
+pub(in crate::signals) static FEEDBACK: ExampleTask = ExampleTask {
     classes: &[
         Class::of("satisfied", SATISFIED),
         Class::of("need_clarification", NEED_CLARIFICATION),
@@ -179,7 +179,7 @@ const WANT_DIFFERENT: &[&str] = &[
     "Make it sound more casual.",
 ];
 
-/// Nothing is said of the answer: the conversation goes on.
+/// No feedback: the conversation goes on.
 const NONE: &[&str] = &[
     "What is the capital of Portugal?",
     "Now write a function that sorts the list.",

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::embeddings::ExampleEmbeddings;
-use super::findings::ClassifierFindings;
-use super::inputs::SignalInputs;
-use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
-use super::value::{SignalReason, SignalValue, Signals};
 use crate::classify::{ClassifyHeads, Label, Unknown};
 use crate::policy::{DomainSignal, Policy, Scope, SignalId, SignalKind};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::findings::ClassifierFindings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use crate::signals::value::{SignalReason, SignalValue, Signals};
 
 impl SignalSpec for DomainSignal {
     fn inputs(&self) -> SignalInputs {

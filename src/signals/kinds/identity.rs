@@ -1,13 +1,13 @@
 //! The `identity` signal: the verified client is one of the users, in one of the groups, of one of the tenants, as far
 //! as the policy names any.
 
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{RequestDetector, SignalDetector, SignalSpec};
-use super::request::RequestView;
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::policy::{IdentitySignal, Principal};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{RequestDetector, SignalDetector, SignalSpec};
+use crate::signals::request::RequestView;
+use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for IdentitySignal {
     fn inputs(&self) -> SignalInputs {

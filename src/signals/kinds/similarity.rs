@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use signalbox_kernels::dot;
 
-use super::embeddings::ExampleEmbeddings;
-use super::findings::{ClassifierFindings, UnitVector, max_cosine};
-use super::inputs::SignalInputs;
-use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::policy::{Aggregate, SimilaritySignal};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::findings::{ClassifierFindings, UnitVector, max_cosine};
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for SimilaritySignal {
     fn inputs(&self) -> SignalInputs {

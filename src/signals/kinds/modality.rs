@@ -5,16 +5,16 @@
 
 use std::borrow::Cow;
 
-use super::embeddings::ExampleEmbeddings;
-use super::examples::{Class, ExampleBank, ExampleTask, Rest};
-use super::findings::ClassifierFindings;
-use super::inputs::SignalInputs;
-use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
-use super::value::SignalValue;
 use crate::classify::Unknown;
 use crate::policy::{Modality, ModalitySignal};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::examples::{Class, ExampleBank, ExampleTask, Rest};
+use crate::signals::findings::ClassifierFindings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use crate::signals::value::SignalValue;
 
-pub(super) static MODALITY: ExampleTask = ExampleTask {
+pub(in crate::signals) static MODALITY: ExampleTask = ExampleTask {
     classes: &[
         Class::of("text", TEXT).with(TEXT_OF, SUBJECTS),
         Class::of("image", IMAGE).with(IMAGE_OF, SUBJECTS),

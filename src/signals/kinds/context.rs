@@ -1,12 +1,12 @@
 //! The `context` signal: how many tokens the request's texts have together.
 
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{RequestDetector, SignalDetector, SignalSpec};
-use super::request::RequestView;
-use super::value::SignalValue;
 use crate::classify::Unknown;
 use crate::policy::ContextSignal;
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{RequestDetector, SignalDetector, SignalSpec};
+use crate::signals::request::RequestView;
+use crate::signals::value::SignalValue;
 
 impl SignalSpec for ContextSignal {
     fn inputs(&self) -> SignalInputs {

@@ -1,12 +1,12 @@
 //! The `jailbreak` signal: a text tries to turn a model against its instructions.
 
-use super::embeddings::ExampleEmbeddings;
-use super::findings::{ClassifierFindings, PartialFindings};
-use super::inputs::SignalInputs;
-use super::kind::{LearnedDetector, SignalDetector, SignalSpec};
-use super::value::{SignalReason, SignalValue};
 use crate::classify::{ClassifyHeads, Unknown};
 use crate::policy::{BasisPoints, JailbreakSignal};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::findings::{ClassifierFindings, PartialFindings};
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{LearnedDetector, SignalDetector, SignalSpec};
+use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for JailbreakSignal {
     fn inputs(&self) -> SignalInputs {

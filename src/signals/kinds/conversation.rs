@@ -1,13 +1,13 @@
 //! The `conversation` signal: how much of something the request's list of messages holds.
 
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{RequestDetector, SignalDetector, SignalSpec};
-use super::request::RequestView;
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::openai::MessageCounts;
 use crate::policy::{ConversationSignal, Feature};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{RequestDetector, SignalDetector, SignalSpec};
+use crate::signals::request::RequestView;
+use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for ConversationSignal {
     fn inputs(&self) -> SignalInputs {

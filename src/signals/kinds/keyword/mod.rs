@@ -17,11 +17,11 @@ use self::exact::ExactSearch;
 use self::fuzzy::FuzzySearch;
 use self::phrases::PhraseTrie;
 use self::words::fold;
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{SignalDetector, SignalSpec};
-use super::value::{SignalReason, SignalValue};
 use crate::policy::{Case, Keywords, Need, Scope, SignalId};
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{SignalDetector, SignalSpec};
+use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for Keywords {
     fn inputs(&self) -> SignalInputs {
@@ -35,7 +35,7 @@ impl SignalSpec for Keywords {
 
 /// The keyword lists of a policy that read a text in the same way.
 #[derive(Debug)]
-pub(super) struct KeywordMatcher {
+pub(in crate::signals) struct KeywordMatcher {
     case: Case,
     search: Search,
     lists: Vec<KeywordList>,
@@ -60,7 +60,7 @@ struct KeywordList {
 
 /// What a matcher found in some texts.
 #[derive(Debug)]
-pub(super) struct KeywordHits {
+pub(in crate::signals) struct KeywordHits {
     /// A bit for each keyword.
     bits: Vec<u64>,
     /// How many bytes may still be searched for misspelled words.
@@ -72,7 +72,7 @@ pub(super) struct KeywordHits {
 
 impl KeywordMatcher {
     /// Builds the matchers for the keyword lists of a policy.
-    pub(super) fn all<'p>(
+    pub(in crate::signals) fn all<'p>(
         lists: impl Iterator<Item = (SignalId, &'p Keywords)>,
     ) -> Result<Vec<Self>, aho_corasick::BuildError> {
         let mut groups: Vec<Vec<(SignalId, &Keywords)>> = Vec::new();
@@ -108,11 +108,11 @@ impl KeywordMatcher {
     }
 
     /// Returns the signals of its lists, each with its scope.
-    pub(super) fn signals(&self) -> impl Iterator<Item = (SignalId, Scope)> {
+    pub(in crate::signals) fn signals(&self) -> impl Iterator<Item = (SignalId, Scope)> {
         self.lists.iter().map(|list| (list.signal, list.scope))
     }
 
-    pub(super) fn no_hits(&self) -> KeywordHits {
+    pub(in crate::signals) fn no_hits(&self) -> KeywordHits {
         KeywordHits {
             bits: vec![0; (self.keywords as usize).div_ceil(64)],
             fuzzy_bytes_left: fuzzy::MAX_BYTES,
@@ -122,7 +122,7 @@ impl KeywordMatcher {
     }
 
     /// Searches one more text.
-    pub(super) fn search(&self, text: &str, hits: &mut KeywordHits) {
+    pub(in crate::signals) fn search(&self, text: &str, hits: &mut KeywordHits) {
         match &self.search {
             Search::Exact(search) => search.search(&in_case(text, self.case), hits),
             Search::Fuzzy(search) => search.search(text, self.case, hits),
@@ -130,7 +130,7 @@ impl KeywordMatcher {
     }
 
     /// Gives the values of the required signals of one scope.
-    pub(super) fn values(
+    pub(in crate::signals) fn values(
         &self,
         scope: Scope,
         hits: &KeywordHits,

@@ -2,13 +2,13 @@
 //!
 //! Short texts, names and code are recognised badly, and the score says so: it is the detector's own confidence.
 
-use super::embeddings::ExampleEmbeddings;
-use super::inputs::SignalInputs;
-use super::kind::{RequestDetector, SignalDetector, SignalSpec};
-use super::request::RequestView;
-use super::value::{SignalReason, SignalValue};
 use crate::classify::Unknown;
 use crate::policy::LanguageSignal;
+use crate::signals::embeddings::ExampleEmbeddings;
+use crate::signals::inputs::SignalInputs;
+use crate::signals::kind::{RequestDetector, SignalDetector, SignalSpec};
+use crate::signals::request::RequestView;
+use crate::signals::value::{SignalReason, SignalValue};
 
 /// How much of a text is looked at, in bytes; more makes no language surer.
 const MAX_READ: usize = 4096;
