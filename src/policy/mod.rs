@@ -72,12 +72,7 @@ pub use pool::{
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
 pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
-pub use signal::{
-    Aggregate, Case, ComplexitySignal, ContextSignal, ConversationSignal, DomainSignal, FactCheckSignal,
-    Feature, Feedback, FeedbackSignal, IdentitySignal, JailbreakSignal, Keywords, LanguageSignal, Level,
-    MAX_PATTERN_BYTES, Measure, MetadataSignal, MetadataTest, Modality, ModalitySignal, Need, PiiKinds,
-    PiiSignal, ReaskSignal, Scope, Signal, SignalId, SignalKind, SimilaritySignal, StructureSignal,
-};
+pub use signal::*;
 
 /// What the operator wanted; two equal ones mean the same, contents of referenced files included.
 #[derive(Debug, Clone, PartialEq, Eq)]
