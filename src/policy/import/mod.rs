@@ -196,7 +196,7 @@ fn build_draft(
             _ => continue,
         }
         let name = names[document.source];
-        draft.head.insert(0, format!("ImportOutput from {name} (vLLM Semantic Router: {dialect})."));
+        draft.head.insert(0, format!("Imported from {name} (vLLM Semantic Router: {dialect})."));
         if let Some(version) = root.get("version") {
             version.mapped("version: 1");
         }
@@ -211,8 +211,7 @@ fn build_draft(
     routes::read(&objects, &mut draft);
     if draft.head.is_empty() {
         draft.head.push(
-            "ImportOutput from manifests alone: clients name their model, and nothing chooses one."
-                .to_owned(),
+            "Imported from manifests alone: clients name their model, and nothing chooses one.".to_owned(),
         );
     }
     draft.head.push("`signalbox import --explain` tells what became of every key.".to_owned());

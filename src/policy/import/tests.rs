@@ -409,7 +409,7 @@ fn one_configuration_is_meant_and_our_own_passes_through() {
     let ours = source(&repository("tests/policies/valid/everything.yaml"));
     assert_eq!(import(std::slice::from_ref(&ours)).unwrap().policy, ours.text);
     assert_eq!(native("x", &ours.text).unwrap(), ours.text);
-    assert!(native("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# ImportOutput from x"));
+    assert!(native("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# Imported from x"));
 }
 
 fn yaml_value() -> impl Strategy<Value = String> {
