@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use signalbox::classify::{Classifier, ClassifierSpec, ClassifyHeads};
+use signalbox::classify::{Classifier, ClassifyHeads};
+use signalbox::policy::ClassifierSpec;
 
 /// Texts of plain words, each one token; two more tokens frame them.
 const TOKENS: [usize; 4] = [16, 64, 256, 512];
@@ -34,7 +35,9 @@ fn percentiles(_: &mut Criterion) {
         let call = |_| {
             let begun = Instant::now();
             let deadline = begun + Duration::from_secs(10);
-            runtime.block_on(classifier.domain(black_box(&text), deadline)).expect("in time");
+            let findings =
+                runtime.block_on(classifier.classify(black_box(&text), ClassifyHeads::DOMAIN, deadline));
+            assert_eq!(findings.outcome(), "ok");
             begun.elapsed()
         };
         let mut times: Vec<Duration> = (0..CALLS).map(call).collect();
@@ -53,7 +56,7 @@ fn classify(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("tokens", tokens), &text, |bench, text| {
             bench.iter(|| {
                 let deadline = Instant::now() + Duration::from_secs(10);
-                runtime.block_on(classifier.domain(black_box(text), deadline)).expect("in time")
+                runtime.block_on(classifier.classify(black_box(text), ClassifyHeads::DOMAIN, deadline))
             });
         });
     }

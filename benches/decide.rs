@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::FutureExt;
-use signalbox::classify::{Classifier, ClassifierSpec};
+use signalbox::classify::Classifier;
 use signalbox::decide::decide;
-use signalbox::openai::{Api, ChatRequest};
-use signalbox::policy::{Fixed, Policy, SignalId, load};
-use signalbox::route::{Asking, plan};
+use signalbox::openai::ChatRequest;
+use signalbox::policy::{ClassifierSpec, Fixed, Policy, SignalId, load};
 use signalbox::signals::{
     Audience, Detectors, Requirements, SignalQuery, SignalReason, SignalValue, Signals,
 };

@@ -15,9 +15,8 @@ use clap::{Parser, ValueEnum};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
-use signalbox::classify::{
-    Classifier, ClassifierSpec, ClassifyHeads, DeviceChoice, Findings, ModelSource, Precision, WindowSpec,
-};
+use signalbox::classify::{Classifier, ClassifyHeads, Findings};
+use signalbox::policy::{ClassifierSpec, DeviceChoice, ModelSource, Precision, WindowSpec};
 
 /// The server's allocator.
 #[global_allocator]

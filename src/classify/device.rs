@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::spec::{DeviceChoice, Precision};
+use crate::policy::{DeviceChoice, Precision};
 
 #[derive(Debug, Clone)]
 pub(super) enum ComputeDevice {

@@ -21,7 +21,7 @@ pub(super) enum Encoder {
 pub(super) struct HiddenStates(Vec<Option<Tensor>>);
 
 impl Encoder {
-    /// Computes the states in `keep`, each (tokens, width), for texts that stand one after the other.
+    /// Computes the states of the layers in `keep`, each (tokens, width).
     ///
     /// Fails on an empty text, on one of more tokens than there are positions, and on an id outside the vocabulary.
     pub(super) fn forward(&self, input: &EncoderInput, keep: &[usize]) -> Result<HiddenStates> {
@@ -34,10 +34,10 @@ impl Encoder {
         let mut states = HiddenStates(vec![None; self.layers() + 1]);
         match self {
             Self::Bert(encoder) => {
-                encoder.forward(input, &mut |at, state| states.offer(at, state, keep))?;
+                encoder.forward(input, &mut |at, state| states.keep(at, state, keep))?;
             }
             Self::ModernBert(encoder) => {
-                encoder.forward(input, &mut |at, state| states.offer(at, state, keep))?;
+                encoder.forward(input, &mut |at, state| states.keep(at, state, keep))?;
             }
         }
         Ok(states)
@@ -57,8 +57,8 @@ impl Encoder {
         }
     }
 
-    /// Returns how many numbers a forward by tensor operations holds for each token where it holds the most, `kept` states
-    /// among them; scores of attention are counted apart.
+    /// Returns the most numbers that a forward by tensor operations holds for each token at any time, `kept` states among
+    /// them; attention's scores are not counted.
     pub(super) fn numbers_a_token(&self, kept: usize) -> usize {
         let (width, wide) = match self {
             Self::Bert(encoder) => (encoder.shape.width, encoder.shape.intermediate),
@@ -83,13 +83,13 @@ impl Encoder {
 }
 
 impl HiddenStates {
-    fn offer(&mut self, at: usize, state: &Tensor, keep: &[usize]) {
+    fn keep(&mut self, at: usize, state: &Tensor, keep: &[usize]) {
         if keep.contains(&at) {
             self.0[at] = Some(state.clone());
         }
     }
 
-    /// Returns a state that was asked for.
+    /// Returns the state of a layer that was kept.
     pub(super) fn get(&self, at: usize) -> Result<&Tensor> {
         match self.0.get(at) {
             Some(Some(state)) => Ok(state),

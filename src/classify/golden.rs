@@ -11,8 +11,8 @@ use super::groundedness::GroundednessInput;
 use super::load_error::LoadError;
 use super::model::{LoadOptions, LoadedModel};
 use super::model_parts::HeadSelection;
-use super::spec::{HubSpec, ModelSource};
 use super::{ClassifyHead, ClassifyHeads};
+use crate::policy::{HubSpec, ModelSource};
 
 const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
 
@@ -114,7 +114,7 @@ fn distance(head: ClassifyHead, labels: usize, answer: &HeadOutputs, values: &se
             furthest(got, &want).max(behind / 2.0)
         }
         ClassifyHead::Jailbreak => {
-            // All labels but the first stand for an attack, or the only one does; SAFE and BENIGN come first.
+            // All labels but the first are of attacks, or the only one is; SAFE and BENIGN come first.
             let want: f32 = numbers(values).iter().skip(usize::from(labels > 1)).sum();
             (answer.jailbreak.unwrap() - want).abs()
         }

@@ -5,7 +5,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::encoder::HiddenStates;
-use super::ops::{Activation, LayerNorm, Linear, Pooling, beside, pool, softmax, with_neighbours};
+use super::ops::{Activation, LayerNorm, Linear, Pooling, concatenated, pool, softmax, with_neighbours};
 
 pub(super) struct HeadNetwork {
     /// The layers whose states it reads, side by side.
@@ -51,9 +51,9 @@ impl HeadNetwork {
         let mut rows = match &self.input {
             HeadInput::Text(poolings) => {
                 let parts = poolings.iter().map(|pooling| pool(&read, starts, *pooling));
-                beside(&parts.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())?
+                concatenated(&parts.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())?
             }
-            HeadInput::Tokens { context } => with_neighbours(&beside(&read)?, starts, *context)?,
+            HeadInput::Tokens { context } => with_neighbours(&concatenated(&read)?, starts, *context)?,
         };
         for layer in &self.layers {
             rows = layer.linear.forward_activated(&rows, layer.activation)?;

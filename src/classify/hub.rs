@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::spec::HubSpec;
+use crate::policy::HubSpec;
 use client::{FileLookup, HubClient};
 
 /// A file could not be had from the hub.
@@ -67,7 +67,7 @@ pub enum HubError {
     Cache {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A repository or revision has no name that the hub could have given it.
@@ -84,7 +84,7 @@ pub(super) struct RepoSnapshot {
     name: String,
     cache: Cache,
     client: HubClient,
-    /// The commit that the revision stands for, once known.
+    /// The revision's commit, once known.
     commit: OnceLock<String>,
 }
 

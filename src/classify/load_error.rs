@@ -15,10 +15,10 @@ pub enum LoadError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A JSON file is not what this version understands.
+    /// A JSON file does not have the expected form.
     #[error("{}: {source}", path.display())]
     Config {
         /// The file.
@@ -39,7 +39,7 @@ pub enum LoadError {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What the tokenizer's library said.
+        /// The tokenizer library's error.
         source: tokenizers::Error,
     },
     /// A file of weights is damaged or of an unknown format.

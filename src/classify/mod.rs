@@ -4,6 +4,14 @@
 //! windows; one forward of the encoder serves every head, for windows of many texts at once; windows that were seen
 //! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error. Knows nothing of requests
 //! or of what follows from a finding.
+//!
+//! A text's way: `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves of it and lays windows (`window`)
+//! over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
+//! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
+//! `ops`); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
+//!
+//! A model's way: `model_files` finds its files, on disk or by `hub`; `builtin` or `checkpoint` reads what it is;
+//! `layer_builder` makes layers of its `weights` for a `device`.
 
 mod backend;
 mod batch;
@@ -23,13 +31,13 @@ mod load_error;
 mod merge;
 mod model;
 mod model_files;
+mod model_info;
 mod model_parts;
 mod model_set;
 mod ops;
 mod patterns;
 mod pii;
 mod scheduler;
-mod spec;
 mod special_tokens;
 mod task;
 #[cfg(test)]
@@ -50,17 +58,15 @@ pub use findings::{
 pub use groundedness::GroundednessInput;
 pub use hub::HubError;
 pub use load_error::LoadError;
-pub use pii::masked;
-use spec::assigned;
-pub use spec::{
-    ClassifierSpec, DeviceChoice, HubSpec, ModelInfo, ModelSource, Precision, Thresholds, WindowSpec,
-};
+pub use model_info::ModelInfo;
 
 use backend::ModelBackend;
 use batch::BatchQueue;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
 use model_set::ModelSet;
+
+use crate::policy::{ClassifierSpec, ModelSource};
 
 /// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
@@ -126,12 +132,6 @@ impl Classifier {
             Some(ticket) => ticket.findings().await,
             None => unknown(Unknown::TooLong),
         }
-    }
-
-    /// Says what a text is about, or why that is unknown by `deadline`; dropping the future takes it out of the queue.
-    pub async fn domain(&self, text: &str, deadline: Instant) -> Result<Label, Unknown> {
-        let findings = self.classify(text, ClassifyHeads::DOMAIN, deadline).await;
-        findings.domain.unwrap_or(Err(Unknown::Failed))
     }
 
     /// Computes the same heads for several texts, in their order; they are queued together, as many at a time as half the
@@ -231,4 +231,17 @@ fn threads(configured: usize) -> usize {
         0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
         threads => threads,
     }
+}
+
+/// Returns the models that a policy names for one head each.
+fn assigned(spec: &ClassifierSpec) -> impl Iterator<Item = (ClassifyHead, &ModelSource)> {
+    let models = &spec.models;
+    let assigned = [
+        (ClassifyHead::Domain, &models.domain),
+        (ClassifyHead::Jailbreak, &models.jailbreak),
+        (ClassifyHead::Pii, &models.pii),
+        (ClassifyHead::Embedding, &models.embedding),
+        (ClassifyHead::Hallucination, &models.hallucination),
+    ];
+    assigned.into_iter().filter_map(|(head, model)| Some((head, model.as_ref()?)))
 }

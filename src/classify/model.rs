@@ -17,10 +17,10 @@ use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
 use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
-use super::spec::{HubSpec, ModelInfo, ModelSource};
 use super::special_tokens::{EncoderInput, SpecialTokens};
 use super::window_tokenizer::WindowTokenizer;
-use super::{ClassifyHead, ClassifyHeads};
+use super::{ClassifyHead, ClassifyHeads, ModelInfo};
+use crate::policy::{HubSpec, ModelSource};
 
 pub(super) struct LoadOptions<'a> {
     pub(super) heads: HeadSelection,
@@ -298,7 +298,7 @@ impl ModelConfig {
 }
 
 impl ModelSource {
-    /// Reads which domains a model would tell apart, without its weights.
+    /// Reads a model's domains, without its weights.
     pub fn labels(&self, hub: &HubSpec, assigned: Option<ClassifyHead>) -> Result<Vec<String>, LoadError> {
         let files = ModelFiles::of(self, hub)?;
         let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
@@ -341,9 +341,9 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::classify::ClassifierSpec;
     use crate::classify::device::TensorEngine;
     use crate::classify::ops::{Pooling, pool};
+    use crate::policy::ClassifierSpec;
 
     #[derive(Deserialize)]
     struct Golden {

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::hub::RepoSnapshot;
 use super::load_error::LoadError;
-use super::spec::{HubSpec, ModelSource};
 use super::weights::{Weights, read_error, shards};
+use crate::policy::{HubSpec, ModelSource};
 
 /// Weights by falling preference, each with the index that stands in for it where they are sharded.
 const WEIGHTS: [(&str, &str); 2] = [

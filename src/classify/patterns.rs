@@ -1,7 +1,7 @@
-//! Personal data that a rule can recognise: cards, IBANs, social security numbers, addresses of the net, telephones.
+//! Personal data that a rule can recognise: cards, IBANs, social security numbers, IP and mail addresses, domains, phones.
 //!
 //! A match counts only after its check (checksum, issuer, allotted range, neighbours), so that a hit may overrule a
-//! model. Every scan is linear in the text. Knows nothing of models, tokens or what follows from a hit.
+//! model. Every scan is linear in the text. Knows nothing of models or tokens.
 
 mod digits;
 mod iban;
@@ -12,7 +12,7 @@ mod phone;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A match that has stood its check.
+/// A match that has passed its check.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PatternHit {
     /// The type of entity, as the models' labels name it.
@@ -27,7 +27,7 @@ pub(super) struct PatternHit {
 pub(super) fn hits(text: &str) -> Vec<PatternHit> {
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
     let mut found = Vec::new();
-    // The surer come first: what they claim is theirs.
+    // Of overlapping hits the first is kept: the surer patterns come first.
     mail::addresses(text, &mut found);
     if has_digit {
         iban::accounts(text, &mut found);
@@ -66,8 +66,8 @@ fn is_digit(c: char) -> bool {
     c.is_ascii_digit()
 }
 
-/// Whether a run of digits stands for itself: no letter or digit touches it, and no point or sign ties it to more.
-fn stands_alone(text: &str, bytes: &Range<usize>) -> bool {
+/// Whether a run of digits is complete: no letter or digit touches it, and no point or sign ties it to more.
+fn is_isolated(text: &str, bytes: &Range<usize>) -> bool {
     let ties = |c: char| matches!(c, '.' | ',' | '-' | '/' | ':' | '\u{2010}'..='\u{2013}');
     let left = before(text, bytes.start).is_some_and(|c| {
         let further = || before(text, bytes.start - c.len_utf8()).is_some_and(is_digit);
@@ -90,7 +90,7 @@ fn trail(text: &str, at: usize, reach: usize) -> String {
     text[at..text.floor_char_boundary(text.len().min(at + reach))].to_ascii_lowercase()
 }
 
-/// Gives where the last of the words stands in a piece of text, as a whole word.
+/// Returns where the last whole word of `words` is in a piece of text.
 fn last_word(piece: &str, words: &[&str]) -> Option<usize> {
     let whole = |at: usize, word: &str| {
         !before(piece, at).is_some_and(char::is_alphanumeric)

@@ -1,7 +1,7 @@
-//! From a model's labels for tokens to personal data in a text: decoding, joining windows, masking.
+//! From a model's labels for tokens to personal data in a text: decoding, and joining windows.
 //!
-//! The labels say where an entity begins and goes on (BIO and its kin); words are kept whole, windows are joined, and
-//! validated patterns overrule the model. Knows nothing of how the labels came about.
+//! Labels mark where an entity begins and continues (BIO and its kin); words are kept whole, windows are joined, and
+//! validated patterns overrule the model. Knows nothing of how the labels are computed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::patterns;
 use super::{Entity, EntitySource};
 
-/// What the model said of one window.
+/// The model's labels for one window.
 pub(super) struct PiiWindow<'a> {
     /// The bytes of the text that each token spans.
     pub(super) bytes: Vec<Range<usize>>,
@@ -45,29 +45,9 @@ pub(super) fn entities(
     kept.into_entities(text)
 }
 
-/// Replaces every entity by its kind in brackets, as in `[PERSON]`; those that do not fit the text are left out.
-pub fn masked(text: &str, entities: &[Entity]) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut done = 0;
-    for entity in entities {
-        let Some(between) = text.get(done..entity.bytes.start) else { continue };
-        if !text.is_char_boundary(entity.bytes.end) || entity.bytes.end < entity.bytes.start {
-            continue;
-        }
-        masked.push_str(between);
-        masked.push('[');
-        masked.push_str(&entity.kind);
-        masked.push(']');
-        done = entity.bytes.end;
-    }
-    masked.push_str(&text[done..]);
-    masked
-}
-
-/// What a label means.
 #[derive(Clone, Copy)]
 struct BioTag {
-    /// Which of the kinds; none for a token outside of any entity.
+    /// An index into the kinds; none for a token outside of any entity.
     kind: Option<usize>,
     /// Whether an entity begins with the token, whatever came before.
     begins: bool,
@@ -105,7 +85,6 @@ impl BioTags {
     }
 }
 
-/// A part of the text with its kind and the probability of that.
 #[derive(Clone)]
 struct PiiSpan<K = Arc<str>> {
     bytes: Range<usize>,
@@ -113,14 +92,14 @@ struct PiiSpan<K = Arc<str>> {
     confidence: f32,
 }
 
-/// The tokens of one word, and what most of their weight says.
+/// The tokens of one word, with the tag of most of their weight.
 struct TaggedWord {
     bytes: Range<usize>,
     tag: BioTag,
     confidence: f32,
 }
 
-/// Decodes every window, each for the part of the text that it sees best.
+/// Decodes every window, each for the part of the text where it has the most context.
 fn spans(text: &str, windows: &[PiiWindow<'_>], tags: &BioTags, threshold: f32) -> Vec<PiiSpan> {
     let mut words: Vec<Vec<TaggedWord>> =
         windows.iter().map(|window| self::words(text, window, tags)).collect();
@@ -130,7 +109,7 @@ fn spans(text: &str, windows: &[PiiWindow<'_>], tags: &BioTags, threshold: f32) 
     for (at, own) in words.iter().enumerate() {
         let first = own[0].bytes.start;
         let last = own[own.len() - 1].bytes.end;
-        // Where two windows overlap, each is left to the one whose edge is farther away.
+        // Where two windows overlap, each half belongs to the window whose edge is farther away.
         let middle = |edge: usize, other: usize| if edge < other { edge.midpoint(other) } else { other };
         let from = match at.checked_sub(1).map(|before| &words[before]) {
             Some(before) => middle(first, before[before.len() - 1].bytes.end.max(first)),
@@ -161,7 +140,7 @@ fn words(text: &str, window: &PiiWindow<'_>, tags: &BioTags) -> Vec<TaggedWord> 
         if bytes.is_empty() {
             continue;
         }
-        // What is not a probability weighs nothing.
+        // A number that is no probability weighs nothing.
         let vote =
             (tags.tag(*label), if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 });
         match words.last_mut() {
@@ -221,7 +200,7 @@ fn settle(word: Option<&mut TaggedWord>, votes: &mut Vec<(BioTag, f32)>) {
         *weights.entry(tag.kind).or_default() += probability;
     }
     let weighed = votes.iter().map(|(tag, _)| (*tag, weights[&tag.kind]));
-    // The first of equals wins, and a word begins an entity where its first token of that kind does.
+    // The first of equals wins, and a word begins an entity if its first token of that kind does.
     let best = weighed.reduce(|best, other| if other.1 > best.1 { other } else { best });
     if let (Some(word), Some((tag, weight))) = (word, best) {
         word.tag = tag;
@@ -233,14 +212,14 @@ fn settle(word: Option<&mut TaggedWord>, votes: &mut Vec<(BioTag, f32)>) {
 /// Joins words to entities: one begins at a `B`, or wherever the kind changes.
 fn decode(words: &[TaggedWord], threshold: f32) -> Vec<PiiSpan<usize>> {
     let goes_on = |before: &TaggedWord, word: &TaggedWord| {
-        // A `B` without white space before it is mostly the model's slip.
+        // A `B` without white space before it is mostly an error of the model.
         before.tag.kind == word.tag.kind && (!word.tag.begins || before.bytes.end == word.bytes.start)
     };
     let mut spans = Vec::new();
     for run in words.chunk_by(goes_on) {
         let (first, last) = (&run[0], &run[run.len() - 1]);
         let Some(kind) = first.tag.kind else { continue };
-        // Measured: the first word's or the least probability parts right from wrong less well than the mean.
+        // Measured: the mean separates right from wrong better than the first word's or the least probability.
         let confidence = run.iter().map(|word| word.confidence).sum::<f32>() / run.len() as f32;
         if confidence >= threshold {
             spans.push(PiiSpan { bytes: first.bytes.start..last.bytes.end, kind, confidence });
@@ -280,7 +259,7 @@ fn trimmed(text: &str, bytes: Range<usize>) -> Range<usize> {
     start..start + text[start..bytes.end].trim_end_matches(|c| is_loose(c) || c == '-').len()
 }
 
-/// Joins overlapping spans of the same kind, which several windows saw.
+/// Joins overlapping spans of the same kind, which several windows found.
 fn joined(mut spans: Vec<PiiSpan>) -> Vec<PiiSpan> {
     spans.sort_by(|a, b| a.kind.cmp(&b.kind).then(a.bytes.start.cmp(&b.bytes.start)));
     let mut joined: Vec<PiiSpan> = Vec::with_capacity(spans.len());
@@ -296,7 +275,7 @@ fn joined(mut spans: Vec<PiiSpan>) -> Vec<PiiSpan> {
     joined
 }
 
-/// The spans that have a claim to their part of the text, by where they start.
+/// Spans that overlap no other, by where they start.
 #[derive(Default)]
 struct AcceptedSpans(BTreeMap<usize, (PiiSpan, EntitySource)>);
 
@@ -305,7 +284,8 @@ impl AcceptedSpans {
         self.0.insert(span.bytes.start, (span, by));
     }
 
-    /// Gives what nobody else claims of a span: all of it, or the pieces beside another kind that still say something.
+    /// Returns the parts of a span that no accepted span has: all of it, or the pieces beside spans of other kinds that have
+    /// more than two letters or digits.
     fn free_parts(&self, text: &str, span: &PiiSpan) -> Vec<Range<usize>> {
         let first = self.0.range(..=span.bytes.start).next_back().map_or(0, |(start, _)| *start);
         let others = self.0.range(first..span.bytes.end).map(|(_, (other, _))| other);

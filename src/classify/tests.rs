@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::backend::{HeadOutputs, ModelBackend, ModelError, TokenizedText, WindowPair};
 use super::*;
+use crate::policy::{DeviceChoice, HubSpec, Precision, WindowSpec};
 
 /// A model whose tokens are words; holds every forward until it is opened, and remembers them.
 ///
@@ -209,6 +210,10 @@ fn words(from: usize, count: usize) -> String {
     (from..from + count).map(|at| format!("word{at}")).collect::<Vec<_>>().join(" ")
 }
 
+async fn domain(classifier: &Classifier, text: &str, deadline: Instant) -> Result<Label, Unknown> {
+    classifier.classify(text, ClassifyHeads::DOMAIN, deadline).await.domain.unwrap()
+}
+
 fn name(found: &Findings) -> Result<&str, Unknown> {
     found.domain.as_ref().unwrap().as_ref().map(|label| &*label.name).map_err(|reason| *reason)
 }
@@ -282,11 +287,11 @@ async fn a_passed_deadline_is_late_whether_queued_or_computing() {
     let deadline = in_a_moment();
     let computing = ask(&classifier, "m1", ClassifyHeads::DOMAIN, deadline);
     model.entered(1).await;
-    assert_eq!(classifier.domain("m2", deadline).await.err(), Some(Unknown::Late));
+    assert_eq!(domain(&classifier, "m2", deadline).await.err(), Some(Unknown::Late));
     assert_eq!(name(&computing.await.unwrap()), Err(Unknown::Late));
     assert_eq!(classifier.queued(), 0);
     model.open();
-    assert!(classifier.domain("m3", soon()).await.is_ok());
+    assert!(domain(&classifier, "m3", soon()).await.is_ok());
     assert_eq!(model.batches(), [[1], [1]], "what was late was not computed");
 }
 
@@ -363,7 +368,7 @@ async fn dropping_the_classifier_ends_its_threads() {
 async fn white_space_is_empty_and_a_head_without_a_model_is_unsupported() {
     let model = Words::new(ClassifyHeads::DOMAIN);
     let classifier = start(&spec(), &[&model]);
-    assert_eq!(classifier.domain(" \n\t", soon()).await.err(), Some(Unknown::Empty));
+    assert_eq!(domain(&classifier, " \n\t", soon()).await.err(), Some(Unknown::Empty));
     let found = classifier.classify("m1", ClassifyHeads::ALL, soon()).await;
     assert_eq!(name(&found), Ok("maths"));
     let unknowns: Vec<_> = found.unknowns().collect();
@@ -453,10 +458,10 @@ async fn another_question_about_a_known_text_computes_only_that() {
 async fn no_more_windows_are_kept_than_the_cache_takes() {
     let (model, classifier) = one(&ClassifierSpec { cache: 2, ..spec() });
     for text in ["m1", "m2", "m3", "m1"] {
-        classifier.domain(text, soon()).await.unwrap();
+        domain(&classifier, text, soon()).await.unwrap();
     }
     assert_eq!(model.batches().len(), 4);
-    classifier.domain("m3", soon()).await.unwrap();
+    domain(&classifier, "m3", soon()).await.unwrap();
     assert_eq!(model.batches().len(), 4);
 }
 
@@ -528,7 +533,7 @@ async fn a_domain_is_judged_from_both_ends() {
     let (model, classifier) =
         one(&ClassifierSpec { windows: WindowSpec { domain_tokens: 16, ..spec().windows }, ..spec() });
     let text = format!("{} m1 m2 m3 m4 m5 m6 m7 m8", words(0, 192));
-    let label = classifier.domain(&text, soon()).await.unwrap();
+    let label = domain(&classifier, &text, soon()).await.unwrap();
     assert!(label.probabilities[0] > 0.3, "{label:?}");
     assert_eq!((label.coverage, model.batches().concat()), (14.0 / 200.0, vec![8, 8]));
 }

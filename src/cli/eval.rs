@@ -6,9 +6,9 @@ mod table;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::classify::{ClassifyHeads, Entity, Findings, ModelSource};
+use crate::classify::{ClassifyHeads, Entity, Findings};
 use crate::evaluation::{self, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples};
-use crate::policy::ClassifierModels;
+use crate::policy::{ClassifierModels, ModelSource};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;

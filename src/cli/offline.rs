@@ -3,9 +3,9 @@
 
 use super::Failure;
 use super::demo::QUICKSTART;
-use crate::classify::{Classifier, ClassifierSpec};
+use crate::classify::Classifier;
 use crate::control::PolicyFile;
-use crate::policy::{Environment, Fixed, Policy, Process};
+use crate::policy::{ClassifierSpec, Environment, Fixed, Policy, Process};
 use crate::snapshot::{Addresses, Snapshot};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::classify::{Classifier, ClassifierSpec, ClassifyHeads, Unknown};
+use crate::classify::{Classifier, ClassifyHeads, Unknown};
 use crate::openai::ChatRequest;
-use crate::policy::{Fixed, Policy, Principal, SignalId, load};
+use crate::policy::{ClassifierSpec, Fixed, Policy, Principal, SignalId, load};
 
 static CLASSIFIER: LazyLock<Classifier> =
     LazyLock::new(|| Classifier::load(&ClassifierSpec::default()).expect("the built-in model loads"));

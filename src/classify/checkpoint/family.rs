@@ -213,7 +213,7 @@ fn modern(config: ModernBertConfig) -> Result<modernbert::ModernBertShape, Strin
 }
 
 impl ModernBertRope {
-    /// Joins what is said of one kind of layers; `rope_scaling`, where there is one, holds for both.
+    /// Returns the settings of one type of layers; `rope_scaling`, where there is one, holds for both types.
     fn config(&self, layer_type: &str, theta: f64, positions: usize) -> Result<RopeConfig, String> {
         let own = self.rope_parameters.as_ref().and_then(|parameters| parameters.get(layer_type).cloned());
         let rope = match (own.flatten(), self.rope_scaling.clone()) {

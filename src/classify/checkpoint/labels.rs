@@ -5,11 +5,11 @@
 use super::CheckpointConfig;
 use crate::classify::findings::ClassifyHead;
 
-/// Words in the name of a label that stands for an attack.
+/// Words in the names of labels of attacks.
 const ATTACK: [&str; 8] =
     ["jailbreak", "injection", "malicious", "unsafe", "attack", "harmful", "adversarial", "hacking"];
 
-/// Words in the name of a label that stands for what the context does not support.
+/// Words in the names of labels of unsupported tokens.
 const UNSUPPORTED: [&str; 7] =
     ["hallucinat", "unsupported", "ungrounded", "unfaithful", "fabricat", "contradict", "baseless"];
 
@@ -40,7 +40,7 @@ pub(super) fn head_of_texts(labels: &[String], assigned: Option<ClassifyHead>) -
     }
 }
 
-/// Returns the labels that stand for an attack; none where the names do not say.
+/// Returns the labels of attacks; none where the names do not say.
 pub(super) fn attacks(labels: &[String]) -> Vec<usize> {
     let with = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..labels.len()).filter(|at| is(&labels[*at])).collect()

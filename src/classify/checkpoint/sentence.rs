@@ -29,7 +29,7 @@ struct Module {
 #[serde(transparent)]
 struct PoolingModuleConfig(serde_json::Map<String, serde_json::Value>);
 
-/// The ways of pooling in the order in which several stand side by side, each with its older key.
+/// The ways of pooling in the order in which several are concatenated, each with its older key.
 const POOLINGS: [(&str, &str, Pooling); 6] = [
     ("cls", "pooling_mode_cls_token", Pooling::First),
     ("max", "pooling_mode_max_tokens", Pooling::Max),

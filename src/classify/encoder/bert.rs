@@ -30,7 +30,7 @@ pub(in crate::classify) struct BertShape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::classify) enum PositionScheme {
     FromZero,
-    /// From the row after that of the padding token, which itself stands at its own row wherever it is.
+    /// From the row after the padding token's; padding tokens have their own row wherever they are.
     AfterPadding(u32),
 }
 
@@ -206,7 +206,7 @@ impl BertLayer {
 }
 
 /// Reads the positions and adds the token type to each: that of a single text or the first of a pair, then, where the
-/// family tells them apart, that of the second.
+/// family has two, that of the second.
 fn positions(
     embeddings: &LayerBuilder<'_>,
     shape: &BertShape,

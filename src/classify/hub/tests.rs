@@ -18,8 +18,7 @@ use crate::classify::device::ComputeDevice;
 use crate::classify::findings::{ClassifyHead, ClassifyHeads};
 use crate::classify::model::{LoadOptions, LoadedModel};
 use crate::classify::model_parts::HeadSelection;
-use crate::classify::spec::ModelSource;
-use crate::policy::Secret;
+use crate::policy::{ModelSource, Secret};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_very_secret";

@@ -20,10 +20,10 @@ const QUERIES: usize = 48;
 /// Keys of a block: whole panels, however wide the vectors are.
 const KEYS: usize = 256;
 
-/// Stands for a score that does not count; finite, so that differences of two are numbers.
-const NEVER: f32 = -1e30;
+/// The score of a key that a query may not see; finite, so that differences of two are numbers.
+const MASKED: f32 = -1e30;
 
-/// What is asked of [`attend`].
+/// The input of [`attend`].
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
     /// Rows of queries, keys and values side by side: (tokens, 3 · width).
@@ -34,7 +34,7 @@ pub struct Attention<'a> {
     pub heads: usize,
     /// Columns of a head.
     pub size: usize,
-    /// Turns queries and keys by their position within the text.
+    /// Rotates queries and keys by their position within the text; none where the model has no rotary embedding.
     pub rope: Option<&'a Rope>,
     /// How many tokens away, either side, a token may look; all of the text when left out.
     pub reach: Option<usize>,
@@ -109,9 +109,9 @@ impl AttentionHead<'_, '_> {
         &qkv[((self.tokens.start + token) * 3 + which) * heads * size + self.at * size..][..size]
     }
 
-    /// Writes a query or key to `into`, times `scale` and turned by its position.
+    /// Writes a query or key to `into`, times `scale` and rotated by its position.
     #[inline(always)]
-    fn turned(&self, token: usize, which: usize, scale: f32, into: &mut [f32]) {
+    fn rotated(&self, token: usize, which: usize, scale: f32, into: &mut [f32]) {
         for (to, x) in into.iter_mut().zip(self.part(token, which)) {
             *to = x * scale;
         }
@@ -157,10 +157,10 @@ impl AttentionJob<'_, '_, '_> {
         keys.resize(tokens.next_multiple_of(panel) * size);
         queries.resize(size);
         let (keys, row) = (keys.get_mut(), queries.get_mut());
-        // Keys that are not there must still be numbers.
+        // The last panel's padding must be numbers: 0 · NaN would spread.
         keys[tokens / panel * panel * size..].fill(0.0);
         for token in 0..tokens {
-            self.head.turned(token, 1, 1.0, row);
+            self.head.rotated(token, 1, 1.0, row);
             let at = token / panel * panel * size + token % panel;
             for (to, x) in keys[at..].iter_mut().step_by(panel).zip(row.iter()) {
                 *to = *x;
@@ -188,22 +188,22 @@ impl AttentionJob<'_, '_, '_> {
         let size = self.head.attention.size;
         let panel = WIDE * S::F32_LANES;
         let padded = size.next_multiple_of(panel);
-        // The exponential is one of base two.
+        // The softmax is computed by powers of two.
         let scale = std::f32::consts::LOG2_E / (size as f32).sqrt();
         self.scratch.queries.resize(queries.len() * size);
         self.scratch.mixed.resize(queries.len() * padded);
         self.scratch.mixed.get_mut().fill(0.0);
         for (token, row) in queries.clone().zip(self.scratch.queries.get_mut().chunks_exact_mut(size)) {
-            self.head.turned(token, 0, scale, row);
+            self.head.rotated(token, 0, scale, row);
         }
-        let mut maxima = [NEVER; QUERIES];
+        let mut maxima = [MASKED; QUERIES];
         let mut sums = [0.0; QUERIES];
         let seen = self.head.seen(&queries, panel);
         let mut first = seen.start;
         while first < seen.end {
             let keys = first..(first + KEYS).min(seen.end);
             self.score(simd, &queries, &keys);
-            self.soften(simd, queries.len(), keys.len(), &mut maxima, &mut sums);
+            self.softmax_step(simd, queries.len(), keys.len(), &mut maxima, &mut sums);
             self.mix(simd, queries.len(), &keys);
             first += KEYS;
         }
@@ -235,19 +235,19 @@ impl AttentionJob<'_, '_, '_> {
             }
         }
         for (query, row) in queries.clone().zip(scores.chunks_exact_mut(stride)) {
-            row[keys.len()..].fill(NEVER);
+            row[keys.len()..].fill(MASKED);
             if let Some(reach) = self.head.attention.reach {
                 let before = query.saturating_sub(reach).saturating_sub(keys.start).min(keys.len());
                 let after = query.saturating_add(reach).saturating_add(1).saturating_sub(keys.start);
-                row[..before].fill(NEVER);
-                row[after.min(keys.len())..].fill(NEVER);
+                row[..before].fill(MASKED);
+                row[after.min(keys.len())..].fill(MASKED);
             }
         }
     }
 
-    /// Turns scores into powers of the difference to the largest so far, and corrects what was summed before.
+    /// Replaces scores by powers of their difference to the largest so far, and corrects the earlier sums (online softmax).
     #[inline(always)]
-    fn soften<S: Simd>(
+    fn softmax_step<S: Simd>(
         &mut self,
         simd: S,
         queries: usize,

@@ -1,4 +1,4 @@
-//! Matrix products with weights that are packed once: f32, or int8 that is widened to f32 on the way.
+//! Matrix products with weights that are packed once: f32, or int8 that is widened to f32 while multiplying.
 //!
 //! Weights lie in panels of as many columns (outputs) as a tile is wide, each panel by rising input, so that a tile
 //! reads them in order. The products of one panel with a block of rows stay within the L1 and L2 caches.
@@ -224,7 +224,7 @@ impl WithSimd for ProductJob<'_, '_> {
     }
 }
 
-/// Which part of the inputs and of the outputs a tile stands for.
+/// The part of the inputs and outputs that one tile multiplies.
 struct TileBlock {
     depth: std::ops::Range<usize>,
     column: usize,

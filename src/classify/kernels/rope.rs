@@ -1,4 +1,4 @@
-//! Rotary position embedding: columns half a head apart are turned by an angle that grows with the position.
+//! Rotary position embedding: pairs of columns half a head apart are rotated by an angle that grows with the position.
 
 /// The angles' cosines and sines, for as many positions as a model has.
 #[derive(Debug, Clone)]
@@ -10,7 +10,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Takes how fast each pair of columns turns, in radians a position; what is turned is also multiplied by `scale`.
+    /// Tabulates angles from each pair's frequency, in radians a position; what is rotated is also multiplied by `scale`.
     pub fn new(frequencies: &[f32], positions: usize, scale: f32) -> Self {
         let angles = || {
             (0..positions).flat_map(|position| frequencies.iter().map(move |speed| position as f32 * speed))
@@ -38,7 +38,7 @@ impl Rope {
         (self.cosines[position * self.half + pair], self.sines[position * self.half + pair])
     }
 
-    /// Turns one head's columns as they stand at `position`.
+    /// Rotates one head's columns in place.
     #[inline(always)]
     pub(super) fn turn(&self, position: usize, columns: &mut [f32]) {
         let cosines = &self.cosines[position * self.half..][..self.half];

@@ -68,7 +68,7 @@ fn activations() -> impl Strategy<Value = Activation> {
     ])
 }
 
-/// A matrix, f32 or int8, and what it stands for.
+/// A matrix, f32 or int8, and its weights in double precision.
 fn matrix(rows: usize, cols: usize, is_float: bool, seed: u64) -> (Matrix, Vec<f64>) {
     let data = numbers(rows * cols, seed);
     if is_float {

@@ -5,7 +5,7 @@
 
 use pulp::Simd;
 
-/// What follows a product element by element.
+/// A function of each element of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// Leaves it as it is.
@@ -143,7 +143,7 @@ fn erf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         -1.609_603_3e-2,
     ];
     const BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
-    // The bounds stand first: the second operand is what comes out where it is not a number.
+    // The bounds are the first operands: min and max return the second where it is not a number.
     let x = simd.min_f32s(simd.splat_f32s(4.0), simd.max_f32s(simd.splat_f32s(-4.0), x));
     let square = simd.mul_f32s(x, x);
     let above = polynomial(simd, square, ABOVE);
@@ -174,7 +174,7 @@ fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// rest.
 #[inline(always)]
 pub(super) fn exp2_down<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// Added and taken away, it rounds to an integer whose bits stand at the bottom of the mantissa.
+    /// Added and subtracted again, it rounds to an integer whose bits are the lowest of the mantissa.
     const ROUND: f32 = 12_582_912.0;
     /// `2^r` for `r` in [-½, ½].
     const POWER: [f32; 6] =
@@ -188,7 +188,7 @@ pub(super) fn exp2_down<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(power), bits))
 }
 
-/// The coefficients stand highest power first.
+/// Evaluates by Horner's scheme; the coefficient of the highest power comes first.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(simd: S, x: S::f32s, coefficients: [f32; N]) -> S::f32s {
     let mut sum = simd.splat_f32s(coefficients[0]);

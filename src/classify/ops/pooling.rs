@@ -1,4 +1,4 @@
-//! From the states of tokens to the rows that heads read, and from those to probabilities; on any device.
+//! Pooling: from the states of tokens to the rows that heads read, and from logits to probabilities; on any device.
 //!
 //! Knows nothing of layers.
 
@@ -7,7 +7,7 @@ use candle_nn::ops::softmax_last_dim;
 
 use super::cpu;
 
-/// How the states of a text's tokens become one row.
+/// How a text's states are pooled to one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::classify) enum Pooling {
     /// The first token's.
@@ -18,18 +18,18 @@ pub(in crate::classify) enum Pooling {
     Max,
     /// The sum over the square root of the length.
     MeanSqrt,
-    /// The mean, each token weighted by its place from 1.
+    /// The mean, each token weighted by its position from 1.
     Weighted,
 }
 
-/// Shares of more elements than this are multiplied a group of texts at a time.
-const MOST_SHARES: usize = 1 << 22;
+/// A matrix of shares (texts, tokens) of more elements than this is multiplied a group of texts at a time.
+const MAX_SHARES: usize = 1 << 22;
 
 /// Pools each text: states of (tokens, width) to (texts, width · states), side by side.
 pub(in crate::classify) fn pool(states: &[&Tensor], starts: &[usize], pooling: Pooling) -> Result<Tensor> {
     let each = |pooled: &dyn Fn(&Tensor) -> Result<Tensor>| {
         let parts = states.iter().map(|state| pooled(state)).collect::<Result<Vec<_>>>()?;
-        beside(&parts.iter().collect::<Vec<_>>())
+        concatenated(&parts.iter().collect::<Vec<_>>())
     };
     let texts = || starts.windows(2).map(|pair| (pair[0], pair[1]));
     let is_plain = |state: &&Tensor| state.device().is_cpu() && state.dtype() == DType::F32;
@@ -46,12 +46,14 @@ pub(in crate::classify) fn pool(states: &[&Tensor], starts: &[usize], pooling: P
             Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)
         }),
         Pooling::Mean if states.iter().all(is_plain) => each(&|state| cpu::means(state, starts)),
-        Pooling::Mean | Pooling::MeanSqrt | Pooling::Weighted => sums(&beside(states)?, starts, pooling),
+        Pooling::Mean | Pooling::MeanSqrt | Pooling::Weighted => {
+            sums(&concatenated(states)?, starts, pooling)
+        }
     }
 }
 
-/// Puts rows beside each other.
-pub(in crate::classify) fn beside(parts: &[&Tensor]) -> Result<Tensor> {
+/// Concatenates rows.
+pub(in crate::classify) fn concatenated(parts: &[&Tensor]) -> Result<Tensor> {
     match parts {
         [] => bail!("a head that reads nothing"),
         [one] => Ok((*one).clone()),
@@ -64,7 +66,7 @@ fn sums(states: &Tensor, starts: &[usize], pooling: Pooling) -> Result<Tensor> {
     let mut sums = Vec::new();
     let mut rest = starts;
     while rest.len() > 1 {
-        let fits = |texts: &usize| texts * (rest[*texts] - rest[0]) <= MOST_SHARES;
+        let fits = |texts: &usize| texts * (rest[*texts] - rest[0]) <= MAX_SHARES;
         let texts = (1..rest.len()).take_while(fits).last().unwrap_or(1);
         let (first, tokens) = (rest[0], rest[texts] - rest[0]);
         let mut flat = vec![0.0; texts * tokens];
@@ -97,7 +99,7 @@ pub(in crate::classify) fn softmax(scores: &Tensor) -> Result<Tensor> {
     softmax_last_dim(&scores.to_dtype(DType::F32)?.contiguous()?)
 }
 
-/// Puts beside each token's row those of its `context` neighbours on either side; zeros outside its text.
+/// Concatenates each token's row with those of its `context` neighbours on either side; zeros outside its text.
 pub(in crate::classify) fn with_neighbours(
     states: &Tensor,
     starts: &[usize],
@@ -107,7 +109,7 @@ pub(in crate::classify) fn with_neighbours(
         return Ok(states.clone());
     }
     let (tokens, width) = states.dims2()?;
-    // One row of zeros at the end stands for every place outside.
+    // Neighbours outside a text are all this one row of zeros at the end.
     let zero = Tensor::zeros((1, width), states.dtype(), states.device())?;
     let states = Tensor::cat(&[states, &zero], 0)?;
     let mut parts = Vec::with_capacity(2 * context + 1);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{PatternHit, last_word, lead, stands_alone, trail};
+use super::{PatternHit, is_isolated, last_word, lead, trail};
 
 /// Digits in groups, with single separators between them.
 static RUN: LazyLock<Regex> = LazyLock::new(|| {
@@ -104,7 +104,7 @@ fn number_at(text: &str, groups: &[DigitGroup], first: usize) -> Option<(Pattern
             12.. if is_card(text, groups, first, last) => "CREDIT_CARD",
             _ => continue,
         };
-        if stands_alone(text, &bytes) {
+        if is_isolated(text, &bytes) {
             longest = Some((PatternHit { kind, bytes, confidence: 0.99 }, parts.len()));
         }
     }

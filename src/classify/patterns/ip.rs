@@ -1,4 +1,4 @@
-//! Addresses of the internet protocol, told from version and section numbers, times and paths in code.
+//! IP addresses, distinguished from version and section numbers, times and paths in code.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{PatternHit, is_digit, lead, stands_alone};
+use super::{PatternHit, is_digit, is_isolated, lead};
 
 /// `+`, the country's code and further digits in groups, or the long-distance prefix written in front.
 static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
@@ -53,6 +53,6 @@ pub(super) fn numbers(text: &str, found: &mut Vec<PatternHit>) {
         (7..=13).contains(&count(number.as_str())) && LABEL.is_match(&lead(text, number.start(), REACH))
     });
     let numbers = international.chain(north_american).chain(labelled).map(|number| number.range());
-    let alone = numbers.filter(|bytes| stands_alone(text, bytes));
+    let alone = numbers.filter(|bytes| is_isolated(text, bytes));
     found.extend(alone.map(|bytes| PatternHit { kind: "PHONE_NUMBER", bytes, confidence: 0.95 }));
 }

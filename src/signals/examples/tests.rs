@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::classify::{Classifier, ClassifierSpec};
+use crate::classify::Classifier;
+use crate::policy::ClassifierSpec;
 use crate::signals::embeddings::Example;
 use crate::signals::kinds::fact_check::FACT_CHECK;
 use crate::signals::kinds::feedback::FEEDBACK;

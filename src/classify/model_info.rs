@@ -1,26 +1,12 @@
-//! What a classifier is loaded from, which is the policy's own; and what it says of the models it loaded.
+//! What a classifier says of its loaded models.
+//!
+//! Values alone.
 
 use std::time::Duration;
 
 use super::{ClassifyHead, ClassifyHeads};
-pub use crate::policy::{
-    ClassifierSpec, DeviceChoice, HubSpec, ModelSource, Precision, Thresholds, WindowSpec,
-};
 
-/// Gives the models that have one head each.
-pub(super) fn assigned(spec: &ClassifierSpec) -> impl Iterator<Item = (ClassifyHead, &ModelSource)> {
-    let models = &spec.models;
-    let assigned = [
-        (ClassifyHead::Domain, &models.domain),
-        (ClassifyHead::Jailbreak, &models.jailbreak),
-        (ClassifyHead::Pii, &models.pii),
-        (ClassifyHead::Embedding, &models.embedding),
-        (ClassifyHead::Hallucination, &models.hallucination),
-    ];
-    assigned.into_iter().filter_map(|(head, model)| Some((head, model.as_ref()?)))
-}
-
-/// What is known of a loaded model.
+/// A loaded model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
     /// Where it came from, as policies write it.
