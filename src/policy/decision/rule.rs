@@ -97,7 +97,7 @@ impl RuleBuilder<'_> {
     /// Gives the rule of a whole condition.
     pub(super) fn rule(&mut self, raw: RawCondition, path: &YamlPath, checker: &mut Checker<'_>) -> Rule {
         let mut parts = 0;
-        self.part(raw, path, Size { depth: 0, parts: &mut parts }, checker)
+        self.part(raw, path, ConditionSize { depth: 0, parts: &mut parts }, checker)
     }
 
     /// Gives the rule that one of these domains is the prompt's.
@@ -117,7 +117,7 @@ impl RuleBuilder<'_> {
         &mut self,
         raw: RawCondition,
         path: &YamlPath,
-        mut size: Size<'_>,
+        mut size: ConditionSize<'_>,
         checker: &mut Checker<'_>,
     ) -> Rule {
         *size.parts += 1;
@@ -162,7 +162,7 @@ impl RuleBuilder<'_> {
         &mut self,
         raw: Vec<RawCondition>,
         path: &YamlPath,
-        mut size: Size<'_>,
+        mut size: ConditionSize<'_>,
         checker: &mut Checker<'_>,
     ) -> Vec<Rule> {
         let mut rules = Vec::with_capacity(raw.len());
@@ -188,14 +188,14 @@ impl RuleBuilder<'_> {
 }
 
 /// How far a condition has grown.
-struct Size<'a> {
+struct ConditionSize<'a> {
     depth: usize,
     parts: &'a mut usize,
 }
 
-impl Size<'_> {
-    fn deeper(&mut self) -> Size<'_> {
-        Size { depth: self.depth + 1, parts: &mut *self.parts }
+impl ConditionSize<'_> {
+    fn deeper(&mut self) -> ConditionSize<'_> {
+        ConditionSize { depth: self.depth + 1, parts: &mut *self.parts }
     }
 }
 
