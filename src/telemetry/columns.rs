@@ -34,7 +34,7 @@ pub(super) const fn family(
 pub(super) type AddToSeries<'a> = &'a mut dyn FnMut(&[&str], f64);
 
 /// A family that counts some of the finished requests.
-pub(super) struct Counter<R> {
+pub(super) struct RequestCounter<R> {
     pub(super) family: MetricFamily,
     pub(super) count: fn(&R, AddToSeries<'_>),
 }
@@ -44,8 +44,8 @@ pub(super) const fn counter<R>(
     help: &'static str,
     labels: &'static [&'static str],
     count: fn(&R, AddToSeries<'_>),
-) -> Counter<R> {
-    Counter { family: family(name, help, labels), count }
+) -> RequestCounter<R> {
+    RequestCounter { family: family(name, help, labels), count }
 }
 
 /// A text; a name of the policy that is no header value is left out, the log still has it.

@@ -4,7 +4,9 @@
 //! Each field of a group is a member of the log line, in this order and under the field's name, unless another key
 //! follows it. Holds no prompt, no answer and no key.
 
-use super::columns::{Counter, Header, MetricFamily, counter, decimals, family, flag, header, text, word};
+use super::columns::{
+    Header, MetricFamily, RequestCounter, counter, decimals, family, flag, header, text, word,
+};
 use super::line::facts;
 use super::values::{MatchedSignal, ResponsePath};
 use http::Method;
@@ -311,7 +313,7 @@ pub(super) const TOKENS: MetricFamily = family(
 
 /// What else is counted of a finished request. The families above, which every request has, are counted by
 /// `metrics/requests.rs`, which keeps their series at hand.
-pub(super) const COUNTERS: &[Counter<AccessRecord>] = &[
+pub(super) const COUNTERS: &[RequestCounter<AccessRecord>] = &[
     counter(
         "decisions_total",
         "Requests whose prompt was classified, by category and decision.",

@@ -127,7 +127,6 @@ fn no_files_use_each_other_in_a_circle() {
             ("route", 1),
             ("signals", 1),
             ("snapshot", 1),
-            ("telemetry", 1),
         ],
     );
 }

@@ -123,7 +123,6 @@ fn a_public_types_name_is_unique() {
             ("route", 4),
             ("signals", 3),
             ("snapshot", 3),
-            ("telemetry", 3),
         ],
     );
 }
@@ -161,7 +160,6 @@ fn no_retired_name_comes_back() {
             ("route", 5),
             ("signals", 0),
             ("snapshot", 0),
-            ("telemetry", 0),
         ],
     );
     for text in ["pub struct Outflow;", "enum Told {}", "type Story = u8;", "fn set_out() {}"] {

@@ -122,7 +122,6 @@ fn no_struct_has_too_many_fields() {
             ("route", 1),
             ("signals", 1),
             ("snapshot", 2),
-            ("telemetry", 1),
         ],
     );
     let fields = |count: usize| (0..count).map(|at| format!("    pub f{at}: [u8; 2],\n")).collect::<String>();
@@ -147,7 +146,6 @@ fn no_function_takes_a_tuple() {
             ("route", 2),
             ("signals", 1),
             ("snapshot", 1),
-            ("telemetry", 1),
         ],
     );
     for text in [
