@@ -140,26 +140,13 @@ struct FaultArgs {
 pub(super) enum SimCommandError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, source: std::io::Error },
     /// The environment variable that should hold the key is not set.
     #[error("--api-key-env: the environment variable {name} holds no key")]
-    NoKey {
-        /// The variable.
-        name: String,
-    },
+    NoKey { name: String },
     /// The file that should hold the key cannot be read.
     #[error("--api-key-file: {path}: {source}")]
-    KeyFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    KeyFile { path: PathBuf, source: std::io::Error },
     /// The certificate or its key cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),

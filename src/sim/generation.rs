@@ -57,7 +57,6 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// Generates a text.
     pub(super) fn new(params: SamplingParams<'_>) -> Self {
         let count = params.natural_tokens.min(params.max_tokens);
         let finish = if params.natural_tokens < params.max_tokens {

@@ -43,7 +43,6 @@ struct LatestRequests {
     requests: VecDeque<RecordedRequest>,
 }
 
-/// The log.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog(Mutex<LatestRequests>);
 

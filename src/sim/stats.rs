@@ -41,7 +41,7 @@ impl Histogram {
         self.add(took.as_secs_f64(), took.as_nanos() as u64);
     }
 
-    /// Adds a count.
+    /// Adds a count, such as one of tokens.
     pub(super) fn count(&self, count: usize) {
         self.add(count as f64, count as u64 * 1_000_000_000);
     }

@@ -44,7 +44,6 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    /// Names a signal.
     pub(super) fn signal(name: String) -> Self {
         Self::Is(YamlValue::Text(name))
     }

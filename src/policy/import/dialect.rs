@@ -95,7 +95,6 @@ impl Recognition {
     }
 }
 
-/// Recognises one document.
 pub(super) fn of(root: &YamlNode) -> Recognition {
     let entries = match &root.kind {
         YamlKind::Map(entries) => entries,

@@ -122,7 +122,6 @@ impl PolicyDraft {
         candidates.into_iter().find(|name| !self.routing.signals.has(name)).unwrap_or_default()
     }
 
-    /// Writes the policy.
     pub(super) fn text(mut self) -> String {
         self.complete();
         let mut root = YamlMapping::default();

@@ -62,7 +62,7 @@ pub struct ImportSource {
 pub struct ImportOutput {
     /// The dialect of the configuration.
     pub dialect: ConfigDialect,
-    /// The policy.
+    /// The policy as YAML.
     pub policy: String,
     /// The outcome of every key, in the order of the sources.
     pub notes: Vec<Note>,

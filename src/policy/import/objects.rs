@@ -18,7 +18,6 @@ pub(super) struct KubernetesObjects<'a> {
     pub(super) routes: Vec<SourceNode<'a>>,
 }
 
-/// A Service.
 pub(super) struct KubernetesService<'a> {
     pub(super) name: String,
     pub(super) namespace: String,
@@ -65,7 +64,6 @@ pub(super) enum HostTls {
     Off,
 }
 
-/// Adds one object.
 pub(super) fn collect<'a>(object: &SourceNode<'a>, objects: &mut KubernetesObjects<'a>) {
     let kind = object.peek("kind").unwrap_or_default();
     match kind {

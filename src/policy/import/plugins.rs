@@ -28,7 +28,6 @@ pub(super) struct PluginDraft {
 struct PluginSource<'a> {
     item: &'a SourceNode<'a>,
     configuration: &'a SourceNode<'a>,
-    /// Its `enabled`.
     is_on: Option<bool>,
 }
 

@@ -12,7 +12,7 @@ use super::super::yaml::{YamlKind, YamlNode};
 /// The outcome of one key of a source, with everything under it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Note {
-    /// The file.
+    /// The name of the source.
     pub file: String,
     /// The line, from 1.
     pub line: usize,
@@ -29,17 +29,17 @@ pub struct Note {
 pub enum KeyOutcome {
     /// It says the same in the policy.
     Mapped {
-        /// Where.
+        /// The place in the policy.
         to: String,
     },
     /// It is not needed.
     Ignored {
-        /// Why not.
+        /// Why it is not needed.
         why: String,
     },
     /// It did not do in the original what it says.
     Broken {
-        /// What was wrong.
+        /// What was wrong with it in the original.
         wrong: String,
         /// What was made of it.
         done: String,

@@ -31,7 +31,6 @@ struct MappingEntry {
 }
 
 impl YamlMapping {
-    /// Adds a key.
     pub(super) fn put(&mut self, key: &str, value: impl Into<YamlValue>) -> &mut Self {
         self.0.push(MappingEntry { key: key.to_owned(), value: value.into(), remark: None });
         self
