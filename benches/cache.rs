@@ -1,5 +1,5 @@
-//! Owns the measurement of one look-up by an equal and by a similar request, of one answer kept in a full cache, and
-//! of the guard.
+//! Owns the measurement of one look-up by an equal and by a similar request, of one answer stored in a full cache, and
+//! of the text guard.
 //! Refuses to know anything but the cache's public face.
 
 use std::hint::black_box;

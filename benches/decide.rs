@@ -1,4 +1,4 @@
-//! How long it takes to know what is known without a classifier, to decide by it, and to make a new policy ready.
+//! How long it takes to evaluate signals without a classifier, to decide by them, to plan, and to make a new policy ready.
 //!
 //! `cargo bench --bench decide`
 
@@ -14,8 +14,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures::FutureExt;
 use signalbox::classify::Classifier;
 use signalbox::decide::decide;
-use signalbox::openai::ChatRequest;
+use signalbox::openai::{Api, ChatRequest};
 use signalbox::policy::{ClassifierSpec, Fixed, Policy, SignalId, load};
+use signalbox::route::{Asking, plan};
 use signalbox::signals::{
     Audience, Detectors, Requirements, SignalQuery, SignalReason, SignalValue, Signals,
 };
@@ -174,7 +175,7 @@ fn reload(c: &mut Criterion) {
     group.bench_function("build their detectors", |b| {
         b.iter(|| Detectors::build(black_box(&policy), &classifier).expect("detectors"));
     });
-    group.bench_function("gather what they want", |b| {
+    group.bench_function("gather their requirements", |b| {
         b.iter(|| Requirements::for_audience(black_box(&policy), &policy.recipes[0], Audience::Open));
     });
     group.finish();
