@@ -2,7 +2,6 @@
 //!
 //! `cargo bench --bench decide`
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::path::Path;
@@ -16,11 +15,11 @@ use signalbox::classify::Classifier;
 use signalbox::decide::decide;
 use signalbox::openai::{Api, ChatRequest};
 use signalbox::policy::{ClassifierSpec, Fixed, Policy, SignalId, load};
-use signalbox::route::{Asking, plan};
+use signalbox::route::{PlanInput, plan};
 use signalbox::signals::{
     Audience, Detectors, Requirements, SignalQuery, SignalReason, SignalValue, Signals,
 };
-use signalbox::snapshot::Snapshot;
+use signalbox::snapshot::{EndpointSlots, Snapshot};
 
 const HEAD: &str = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}}\n\
                     pools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
@@ -141,8 +140,7 @@ fn plans(c: &mut Criterion) {
     let signals = "signals: {urgent: {keyword: {any: [urgent, chargeback, invoice]}}}\n\
                    decisions: [{name: urgent, when: urgent, model: n}]\n";
     let policy = Arc::new(policy(&format!("{pool}{signals}")));
-    let addresses = BTreeMap::from([(("127.0.0.1".to_owned(), 1), vec![([127, 0, 0, 1], 1).into()])]);
-    let snapshot = Snapshot::around(Arc::new(classifier()), policy, Arc::new(addresses), None);
+    let snapshot = Snapshot::around(Arc::new(classifier()), policy, EndpointSlots::default(), None);
     let snapshot = snapshot.expect("a snapshot");
     let mut group = c.benchmark_group("plan");
     for kilobytes in [1, 32] {
@@ -150,12 +148,13 @@ fn plans(c: &mut Criterion) {
             "Could you explain why the refund of order 4711 was not booked yet? \n".repeat(kilobytes * 15);
         for model in ["m", "auto"] {
             let request = request_for(model, &text);
-            let input = || Asking {
+            let input = || PlanInput {
                 api: Api::Chat,
                 request: &request,
                 principal: None,
                 sent: &[],
                 deadline: Instant::now() + Duration::from_secs(1),
+                dry_run: true,
             };
             group.bench_function(BenchmarkId::new(model, format!("{kilobytes} KB")), |b| {
                 b.iter(|| plan(&snapshot, input()).now_or_never().expect("nothing to wait for"));

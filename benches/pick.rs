@@ -3,47 +3,53 @@
 //! Refuses to know anything but the public faces of the layers that choose.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use signalbox::balance::{Conversations, Ejection, Endpoint, Member, Pace, Pool, RetryBudget, Strategy};
+use signalbox::balance::{
+    Endpoint, LatencyStats, PickRequest, Pool, PoolMember, RetryBudget, StickySessions,
+};
 use signalbox::choose::{Candidate, ChoiceInput, choose, identity};
-use signalbox::policy::{BasisPoints, Choose, ChooseBy, ChooseWeights, ModelId, Price};
+use signalbox::policy::{
+    Balance, BasisPoints, Choose, ChooseBy, ChooseWeights, Ejection, HashKey, ModelId, Price,
+};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const STRATEGIES: [(&str, Strategy); 3] = [
-    ("round-robin", Strategy::RoundRobin),
-    ("least-request", Strategy::LeastRequest),
-    ("hash", Strategy::Hash),
+const STRATEGIES: [(&str, Balance); 3] = [
+    ("round-robin", Balance::RoundRobin),
+    ("least-request", Balance::LeastRequest),
+    ("hash", Balance::Hash(HashKey::Field(String::new()))),
 ];
 const EJECTION: Ejection = Ejection {
     consecutive_failures: 5,
     base: Duration::from_secs(30),
     max: Duration::from_secs(300),
-    max_share_bp: 5_000,
+    max_share: BasisPoints(5_000),
 };
 
-fn pool(strategy: Strategy, size: u16) -> Arc<Pool> {
-    let member = |index: u16| Member {
+fn pool(balance: &Balance, size: u16) -> Arc<Pool> {
+    let member = |index: u16| PoolMember {
         endpoint: Endpoint::new(([127, 0, 0, 1], 10_000 + index).into(), format!("pod-{index}:8000").into()),
         weight: u32::from(index % 3) + 1,
     };
-    Arc::new(Pool::new(strategy, EJECTION, (0..size).map(member).collect(), None))
+    Arc::new(Pool::new(balance, Some(EJECTION), (0..size).map(member).collect(), None))
 }
 
 fn pick(pool: &Arc<Pool>, key: u64, now: Instant) {
-    if let Some(lease) = black_box(pool.lease(Some(key), &[], now)) {
+    if let Some(lease) =
+        black_box(pool.lease(&PickRequest { key: Some(key), ..PickRequest::default() }, &[], now))
+    {
         lease.succeeded();
     }
 }
 
 fn alone(criterion: &mut Criterion) {
     let now = Instant::now();
-    for (name, strategy) in STRATEGIES {
-        let mut group = criterion.benchmark_group(name);
+    for (name, balance) in &STRATEGIES {
+        let mut group = criterion.benchmark_group(*name);
         for size in [2, 16, 256] {
-            let (pool, mut key) = (pool(strategy, size), 0);
+            let (pool, mut key) = (pool(balance, size), 0);
             group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
                 bencher.iter(|| {
                     key += 1;
@@ -58,15 +64,15 @@ fn alone(criterion: &mut Criterion) {
 fn contended(criterion: &mut Criterion) {
     let now = Instant::now();
     let mut group = criterion.benchmark_group("contended");
-    for (name, strategy) in STRATEGIES {
-        let (pool, mut key, done) = (pool(strategy, 16), 0, AtomicBool::new(false));
+    for (name, balance) in &STRATEGIES {
+        let (pool, mut key, done) = (pool(balance, 16), 0, AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     pick(&pool, 7, now);
                 }
             });
-            group.bench_function(BenchmarkId::new(name, 16), |bencher| {
+            group.bench_function(BenchmarkId::new(*name, 16), |bencher| {
                 bencher.iter(|| {
                     key += 1;
                     pick(&pool, key, now);
@@ -93,16 +99,16 @@ fn models(criterion: &mut Criterion) {
     };
     let prices: Vec<_> = (0..16).map(price).collect();
     let candidate = |index: usize| {
-        let pace = Pace::default();
+        let stats = LatencyStats::default();
         let ttft = Duration::from_millis(100 + index as u64 * 7_919 % 16 * 10);
-        pace.observe(now, Some(ttft), 100, ttft * 10);
+        stats.observe(now, Some(ttft), 100, ttft * 10);
         Candidate {
             model: ModelId(index),
             identity: identity(&format!("model-{index}"), None),
             weight: index as u32 % 3 + 1,
             price: prices.get(index),
             quality: BasisPoints(5_000 + index as u16 * 100),
-            reading: pace.reading(now),
+            reading: stats.snapshot(now),
             reachable: true,
             in_flight: index as u32 % 5,
             capacity: 4,
@@ -131,19 +137,19 @@ fn models(criterion: &mut Criterion) {
 
 /// What a choice reads before and tells after.
 fn readings(criterion: &mut Criterion) {
-    let (pace, conversations, now) = (Pace::default(), Conversations::default(), Instant::now());
+    let (stats, sessions, now) = (LatencyStats::default(), StickySessions::default(), Instant::now());
     let (ttft, ttl) = (Duration::from_millis(100), Duration::from_secs(600));
-    criterion.bench_function("pace/observe", |bencher| {
-        bencher.iter(|| pace.observe(black_box(now), Some(ttft), 100, ttft * 10));
+    criterion.bench_function("latency/observe", |bencher| {
+        bencher.iter(|| stats.observe(black_box(now), Some(ttft), 100, ttft * 10));
     });
-    criterion.bench_function("pace/reading", |bencher| bencher.iter(|| pace.reading(black_box(now))));
-    (0..65_536).for_each(|key| conversations.hold(key, "model", now, ttl));
+    criterion.bench_function("latency/snapshot", |bencher| bencher.iter(|| stats.snapshot(black_box(now))));
+    (0..65_536).for_each(|key| sessions.insert(key, "model", now, ttl));
     let mut key = 0_u64;
-    criterion.bench_function("conversations/held-and-hold", |bencher| {
+    criterion.bench_function("sticky/insert-and-get", |bencher| {
         bencher.iter(|| {
             key = key.wrapping_add(7_919);
-            conversations.hold(key % 65_536, "model", now, ttl);
-            conversations.held(key % 65_536, now)
+            sessions.insert(key % 65_536, "model", now, ttl);
+            sessions.get(key % 65_536, now)
         });
     });
 }

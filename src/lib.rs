@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! policy.yaml ──▶ control/reload ──┐
-//! DNS         ──▶ control/resolve ─┼─▶ Snapshot ◀── proxy ◀── client
+//! DNS         ──▶ control/sources ─┼─▶ Snapshot ◀── proxy ◀── client
 //! /health     ──▶ control/probe ───┘  (states inside its Endpoints)
 //! ```
 //!

@@ -6,12 +6,13 @@ mod listen;
 mod shutdown;
 
 use crate::control::{
-    Admin, LoadFailure, PolicyFile, Prober, Reloader, Resolver, keep_answers, resolve_all, save_answers,
+    Admin, DnsRefresh, LoadFailure, PolicyFile, Prober, Reloader, discover_new, persist_response_cache,
+    save_response_cache,
 };
 use crate::policy::ServerSpec;
 use crate::proxy::Gateway;
 use crate::server_state::ServerState;
-use crate::snapshot::{Addresses, Live, Snapshot};
+use crate::snapshot::{EndpointSlots, Live, Snapshot};
 use crate::telemetry::{AccessLog, Metrics};
 use listen::{ListenerCertificate, ReservedAddress};
 use pingora::apps::HttpServerOptions;
@@ -92,7 +93,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let (admin_socket, reserved) = reserve_addresses(setup)?;
     let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
 
-    control.spawn(Resolver::new(Arc::clone(&live)).run());
+    control.spawn(DnsRefresh::new(Arc::clone(&live)).run());
     let admin = Admin {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
@@ -109,7 +110,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         setup.spec.limits,
         setup.access_log.clone(),
     );
-    control.spawn(keep_answers(Arc::clone(&live)));
+    control.spawn(persist_response_cache(Arc::clone(&live)));
     control.spawn(Prober::new(Arc::clone(&live), Arc::new(gateway.peer_of())).run());
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());
@@ -139,7 +140,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     announce(&bound);
     // Each sender sends before it is dropped: the server's thread, or the graceful shutdown.
     let _ = ended.recv();
-    save_answers(&live);
+    save_response_cache(&live);
     control.shutdown_timeout(Duration::from_millis(100));
     Ok(())
 }
@@ -158,8 +159,8 @@ fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), Se
 
 async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {
     let policy = Arc::new(policy.load()?);
-    let addresses = Arc::new(resolve_all(&policy, &Addresses::new()).await);
-    let first = Snapshot::build(policy, addresses, None).map_err(LoadFailure::Build)?;
+    let slots = discover_new(&policy, &EndpointSlots::default()).await;
+    let first = Snapshot::build(policy, slots, None).map_err(LoadFailure::Build)?;
     Ok(Live::new(first))
 }
 

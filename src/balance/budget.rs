@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub struct RetryBudget {
     share_bp: u16,
     min_per_second: u32,
-    window: Mutex<Window>,
+    window: Mutex<BudgetWindow>,
 }
 
 const SLOTS: usize = 10;
@@ -56,23 +56,23 @@ impl RetryBudget {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct BudgetSlot {
     requests: u64,
     retries: u64,
 }
 
 /// The last ten seconds in slots of one, with their sums.
 #[derive(Debug, Default)]
-struct Window {
+struct BudgetWindow {
     start: Option<Instant>,
     /// The number of the newest slot since `start`.
     newest: u64,
-    slots: [Slot; SLOTS],
+    slots: [BudgetSlot; SLOTS],
     requests: u64,
     retries: u64,
 }
 
-impl Window {
+impl BudgetWindow {
     /// Forgets what has left the window and gives the index of the slot for `now`; a late `now` counts as the
     /// newest.
     fn advance(&mut self, now: Instant) -> usize {

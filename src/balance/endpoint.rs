@@ -1,8 +1,10 @@
 //! Owns what is known about one upstream address: requests in flight, active health and passive ejection.
-//! Refuses to know the pool it stands in, how it is probed and how requests reach it.
+//! Refuses to know the other endpoints of its pool, how it is probed and how requests reach it.
 
-use super::ejection::{Ejection, Record};
+use super::failure_record::FailureRecord;
 use super::lock;
+use super::rendezvous::address_identity;
+use crate::policy::Ejection;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,14 +24,23 @@ pub struct HealthThresholds {
 pub struct Endpoint {
     addr: SocketAddr,
     host: Arc<str>,
-    /// What rendezvous hashing knows the address by: the same in every process and on every machine.
+    /// The address, hashed: the same in every process and on every machine.
     identity: u64,
     in_flight: AtomicU32,
     /// Bit 0: down. Above it: checks in a row that contradict bit 0.
     active: AtomicU32,
     /// Whether `record` holds anything that a success would clear or that keeps requests away.
     suspect: AtomicBool,
-    record: Mutex<Record>,
+    record: Mutex<FailureRecord>,
+}
+
+/// One endpoint and its share of its pool's requests.
+#[derive(Clone, Debug)]
+pub struct PoolMember {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Its share relative to the other members'; 0 takes no new requests.
+    pub weight: u32,
 }
 
 const DOWN: u32 = 1;
@@ -42,7 +53,7 @@ impl Endpoint {
         Arc::new(Self {
             addr,
             host,
-            identity: super::choice::identity(addr),
+            identity: address_identity(addr),
             in_flight: AtomicU32::new(0),
             active: AtomicU32::new(0),
             suspect: AtomicBool::new(false),
@@ -97,12 +108,12 @@ impl Endpoint {
             return None;
         }
         if ok {
-            self.with_record(|record| *record = Record::default());
+            self.with_record(|record| *record = FailureRecord::default());
         }
         Some(ok)
     }
 
-    /// What rendezvous hashing knows this address by.
+    /// The address as rendezvous hashing takes it.
     pub(super) fn identity(&self) -> u64 {
         self.identity
     }
@@ -144,12 +155,12 @@ impl Endpoint {
         lock(&self.record).until(now)
     }
 
-    /// Ends an ejection at `now`, before its time; the endpoint stays on trial.
+    /// Ends an ejection at `now`, before its time; the endpoint stays on probation.
     pub(super) fn readmit(&self, now: Instant) {
         self.with_record(|record| record.readmit(now));
     }
 
-    fn with_record<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+    fn with_record<T>(&self, change: impl FnOnce(&mut FailureRecord) -> T) -> T {
         let mut record = lock(&self.record);
         let result = change(&mut record);
         self.suspect.store(record.suspect(), Ordering::Release);
@@ -160,6 +171,7 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::BasisPoints;
 
     const TWO_AND_THREE: HealthThresholds = HealthThresholds { healthy_after: 2, unhealthy_after: 3 };
 
@@ -202,7 +214,7 @@ mod tests {
             consecutive_failures: 1,
             base: Duration::from_secs(30),
             max: Duration::from_secs(300),
-            max_share_bp: 10_000,
+            max_share: BasisPoints(10_000),
         };
         assert!(endpoint.failed(start, start, &rule));
         endpoint.eject(start, &rule);

@@ -1,25 +1,24 @@
-//! Owns which endpoint of a pool takes a request: membership, health, ejection, choice, leases and the
-//! retry budget. Beside them, for the choice among models: how quick each is, and which one a conversation has.
-//! Refuses to know what a request says, how an endpoint is reached, what a policy looks like and what
-//! time it is.
+//! Owns which endpoint of a pool takes a request: membership, health, outlier detection, choice, leases and the
+//! retry budget. Beside them, for the choice among models: how quick each is, and which one a session has.
+//! Refuses to know how an endpoint is reached, where it was discovered and what time it is.
 
 mod budget;
-mod choice;
-mod ejection;
 mod endpoint;
-mod lease;
-mod memory;
-mod pace;
+mod failure_record;
+mod latency;
+mod outlier;
+pub mod picker;
 mod pool;
+mod rendezvous;
+mod sticky;
 
 pub use budget::RetryBudget;
-pub use choice::{Entrant, hash_key, rendezvous};
-pub use ejection::Ejection;
-pub use endpoint::{Endpoint, HealthThresholds};
-pub use lease::Lease;
-pub use memory::Conversations;
-pub use pace::{Flight, Pace, PaceReading};
-pub use pool::{Member, Pool, Strategy};
+pub use endpoint::{Endpoint, HealthThresholds, PoolMember};
+pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
+pub use picker::PickRequest;
+pub use pool::{Lease, Pool};
+pub use rendezvous::{HashEntry, hash_key, rendezvous};
+pub use sticky::StickySessions;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -35,7 +35,7 @@ mod measures;
 
 pub use measures::Measures;
 
-use crate::balance::{Entrant, PaceReading, hash_key, rendezvous};
+use crate::balance::{HashEntry, LatencySnapshot, hash_key, rendezvous};
 use crate::policy::{BasisPoints, Choose, ChooseBy, ModelId, Price};
 use std::fmt;
 
@@ -53,7 +53,7 @@ pub struct Candidate<'a> {
     /// How good it is.
     pub quality: BasisPoints,
     /// How quick it has been.
-    pub reading: PaceReading,
+    pub reading: LatencySnapshot,
     /// Whether one of its pools has an endpoint for a request.
     pub reachable: bool,
     /// Requests that the endpoints of its pools have, those for other models too.
@@ -214,7 +214,7 @@ fn by_weight(
         if has_weights { admitted(candidate) } else { u32::from(filter.admits(candidate)) }
     };
     if let Some(key) = input.key {
-        let entrants = candidates.iter().enumerate().map(|(index, candidate)| Entrant {
+        let entrants = candidates.iter().enumerate().map(|(index, candidate)| HashEntry {
             identity: distinct(candidates, index),
             weight: weight(candidate),
         });
@@ -247,8 +247,10 @@ fn by_measure<'a>(
 ) -> (usize, ChoiceReason) {
     let admitted = || candidates.iter().enumerate().filter(|(_, candidate)| filter.admits(candidate));
     // Whoever else measures the held model is no reason to leave it.
-    let alone =
-        |held: &Candidate<'a>| Candidate { reading: PaceReading { in_flight: 0, ..held.reading }, ..*held };
+    let alone = |held: &Candidate<'a>| Candidate {
+        reading: LatencySnapshot { in_flight: 0, ..held.reading },
+        ..*held
+    };
     let held = input.held.map(|index| (index, alone(&candidates[index])));
     let considered = admitted().map(|(_, candidate)| candidate);
     let measures = Measures::among(considered, held.as_ref().map(|(_, held)| held), filter.how, input);

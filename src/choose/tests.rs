@@ -24,8 +24,8 @@ fn price(prompt: u64, completion: u64) -> Price {
     Price { currency: "USD".into(), prompt_micros, completion_micros, cached_micros: prompt / 2 }
 }
 
-fn read(ttft: u64, per_token: u64) -> PaceReading {
-    PaceReading { ttft: Some(ms(ttft)), per_token: Some(ms(per_token)), ..PaceReading::default() }
+fn read(ttft: u64, per_token: u64) -> LatencySnapshot {
+    LatencySnapshot { ttft: Some(ms(ttft)), per_token: Some(ms(per_token)), ..LatencySnapshot::default() }
 }
 
 fn candidate(index: usize) -> Candidate<'static> {
@@ -35,7 +35,7 @@ fn candidate(index: usize) -> Candidate<'static> {
         weight: 1,
         price: None,
         quality: BasisPoints(5_000),
-        reading: PaceReading::default(),
+        reading: LatencySnapshot::default(),
         reachable: true,
         in_flight: 0,
         capacity: 1,
@@ -116,7 +116,7 @@ fn a_model_of_unknown_speed_is_tried_by_one_request_at_a_time() {
     assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (1, "untried"));
     two[1].reading.in_flight = 1;
     assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (0, "quickest"));
-    two[1].reading = PaceReading { failures: 0.5, ..PaceReading::default() };
+    two[1].reading = LatencySnapshot { failures: 0.5, ..LatencySnapshot::default() };
     assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (0, "quickest"));
 }
 
@@ -141,7 +141,7 @@ fn a_conversation_does_not_measure_models_for_others() {
     for by in [ChooseBy::Latency, ChooseBy::Score] {
         assert_eq!(choose(&three, &how(by), &held).index, 1, "{by:?}");
     }
-    three[1].reading = PaceReading { in_flight: 3, ..PaceReading::default() };
+    three[1].reading = LatencySnapshot { in_flight: 3, ..LatencySnapshot::default() };
     three[2].reading = read(10, 1);
     assert_eq!(chosen(&three, &how(ChooseBy::Latency), &held), (1, "held"));
 }
@@ -160,7 +160,7 @@ fn models_that_are_too_slow_are_left_out_unless_all_are() {
     assert_eq!(choose(&two, &how, &ChoiceInput { held: Some(0), margin: 1.0, ..input() }).index, 1);
     how.max_time_per_token = Some(ms(50));
     assert_eq!(choose(&two, &how, &input()).index, 0);
-    two[0].reading = PaceReading::default();
+    two[0].reading = LatencySnapshot::default();
     assert_eq!(choose(&two, &how, &input()).index, 0, "what is unknown is within every limit");
 }
 
@@ -234,7 +234,7 @@ struct Drawn {
     price: Option<Price>,
     weight: u32,
     quality: u16,
-    reading: PaceReading,
+    reading: LatencySnapshot,
     reachable: bool,
     in_flight: u32,
     capacity: u32,
@@ -244,7 +244,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     let price = prop::option::of((0_u64..2_000, 0_u64..2_000).prop_map(|(one, other)| price(one, other)));
     let time = || prop::option::of(prop_oneof![(0_u64..5_000).prop_map(ms), Just(Duration::MAX)]);
     let reading = (time(), time(), 0_u32..3, 0_u8..=4).prop_map(|(ttft, per_token, in_flight, quarters)| {
-        PaceReading { ttft, per_token, in_flight, failures: f32::from(quarters) / 4.0 }
+        LatencySnapshot { ttft, per_token, in_flight, failures: f32::from(quarters) / 4.0 }
     });
     let weight = prop_oneof![0_u32..4, any::<u32>()];
     let parts = (price, weight, 0_u16..=10_000, reading, prop::bool::weighted(0.8), any::<u32>(), 0_u32..4);

@@ -9,7 +9,7 @@ use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
 use crate::classify::ClassifyHeads;
 use crate::openai::{Api, ChatRequest};
-use crate::route::{Asking, plan};
+use crate::route::{PlanInput, plan};
 use clap::Args;
 use explanation::{Explanation, ExplanationParts};
 use prompts::ExplainPrompt;
@@ -68,9 +68,16 @@ async fn explain<'a>(
     let request: &ChatRequest = &prompt.request;
     let text = request.prompt_text();
     let findings = offline.snapshot.classifier.classify(&text, questions, offline.deadline()).await;
-    let asking = Asking { api: Api::Chat, request, principal: None, sent: &[], deadline: offline.deadline() };
+    let input = PlanInput {
+        api: Api::Chat,
+        request,
+        principal: None,
+        sent: &[],
+        deadline: offline.deadline(),
+        dry_run: false,
+    };
     let began = Instant::now();
-    let planned = plan(&offline.snapshot, asking).await;
+    let planned = plan(&offline.snapshot, input).await;
     let parts = ExplanationParts { findings, planned, decide_time: began.elapsed() };
     Explanation::new(offline, prompt, &text, parts)
 }

@@ -6,7 +6,7 @@ use super::demo::QUICKSTART;
 use crate::classify::Classifier;
 use crate::control::PolicyFile;
 use crate::policy::{ClassifierSpec, Environment, Fixed, Policy, Process};
-use crate::snapshot::{Addresses, Snapshot};
+use crate::snapshot::{EndpointSlot, EndpointSlots, EndpointSource, HostPort, Snapshot};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
@@ -53,17 +53,20 @@ impl OfflineArgs {
         change(&mut spec);
         let classifier =
             Classifier::load(&spec).map_err(|error| format!("the classifier cannot be loaded: {error}"))?;
-        let addresses = Arc::new(placeholder_addresses(&policy));
-        let snapshot = Snapshot::around(Arc::new(classifier), Arc::new(policy), addresses, None)?;
+        let slots = placeholder_addresses(&policy);
+        let snapshot = Snapshot::around(Arc::new(classifier), Arc::new(policy), slots, None)?;
         Ok(OfflineSnapshot { snapshot, timeout: self.deadline })
     }
 }
 
 /// An address for every endpoint, so that the plan shows them all as reachable.
-fn placeholder_addresses(policy: &Policy) -> Addresses {
-    let endpoints = policy.pools.iter().flat_map(|pool| &pool.endpoints);
+fn placeholder_addresses(policy: &Policy) -> EndpointSlots {
     let address = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    endpoints.map(|one| ((one.host.clone(), one.port), vec![address(one.port)])).collect()
+    let hosts = HostPort::all(policy).into_iter();
+    let found: EndpointSlot = hosts.map(|host| (host.clone(), [address(host.port)].into())).collect();
+    let mut slots = EndpointSlots::default();
+    slots.refresh(EndpointSource::Static, found);
+    slots
 }
 
 impl OfflineSnapshot {

@@ -1,4 +1,4 @@
-//! Owns the operator's port: is it alive, is it ready, what does it count; the classify API is served beside.
+//! Owns the operator's API: liveness, readiness and metrics, with the classify API on the same port.
 //!
 //! Answers from the live state; changes nothing.
 
@@ -15,21 +15,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-/// What the operator's port answers from.
+/// The state behind the operator's API.
 #[derive(Clone)]
 pub struct Admin {
     /// The live snapshot.
     pub live: Arc<Live>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What is in flight.
+    /// The requests in flight and whether the server drains.
     pub server_state: Arc<ServerState>,
     /// Why the last reload changed nothing.
     pub fault: Arc<RwLock<Option<String>>>,
 }
 
 impl Admin {
-    /// Serves until the port is handed over to a successor, which alone is to be asked from then on.
+    /// Serves until the port is handed over to a successor process.
     pub async fn serve(self, listener: TcpListener, handed_over: Arc<Notify>) -> std::io::Result<()> {
         let routes = Router::new()
             .route("/healthz", get(healthz))
@@ -71,7 +71,7 @@ struct PoolState {
 async fn readyz(State(admin): State<Admin>) -> Response {
     let live = admin.live.load();
     let now = std::time::Instant::now();
-    let pools = live.policy.pools.iter().zip(&live.pools).map(|(spec, pool)| PoolState {
+    let pools = live.policy.pools.iter().zip(&live.upstreams.pools).map(|(spec, pool)| PoolState {
         name: spec.name.clone(),
         endpoints: pool.members().len(),
         available: pool.available(now),

@@ -9,6 +9,7 @@ mod envelope;
 mod info;
 mod intent;
 mod pii;
+mod routing;
 mod security;
 mod vectors;
 
@@ -18,7 +19,7 @@ use crate::snapshot::Snapshot;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use envelope::Fault;
+use envelope::ApiError;
 use std::time::{Duration, Instant};
 
 /// The longest body, in bytes.
@@ -28,30 +29,30 @@ const MAX_BODY: usize = 10 << 20;
 const MAX_TEXTS: usize = 100;
 
 /// What a path is for.
-struct Endpoint {
+struct ApiPath {
     method: &'static str,
     path: &'static str,
     description: &'static str,
 }
 
 /// Every path, for the index.
-const ENDPOINTS: &[Endpoint] = &[
-    endpoint("GET", "/health", "Whether the API answers"),
-    endpoint("GET", "/api/v1", "This list"),
-    endpoint("POST", "/api/v1/classify/intent", "What a text is about, and where the policy sends it"),
-    endpoint("POST", "/api/v1/classify/pii", "Which personal data a text holds"),
-    endpoint("POST", "/api/v1/classify/security", "Whether a text attacks the model that reads it"),
-    endpoint("POST", "/api/v1/classify/combined", "All of these in one pass"),
-    endpoint("POST", "/api/v1/classify/batch", "One of these for up to 100 texts, as one tensor batch"),
-    endpoint("POST", "/api/v1/embeddings", "Texts as vectors of unit length"),
-    endpoint("POST", "/api/v1/similarity", "How alike two texts are"),
-    endpoint("POST", "/api/v1/similarity/batch", "Which candidates are most like a query"),
-    endpoint("GET", "/info/models", "The models in memory"),
-    endpoint("GET", "/info/classifier", "What the classifier can do, by the policy in force"),
+const PATHS: &[ApiPath] = &[
+    path("GET", "/health", "Whether the API answers"),
+    path("GET", "/api/v1", "This list"),
+    path("POST", "/api/v1/classify/intent", "What a text is about, and where the policy sends it"),
+    path("POST", "/api/v1/classify/pii", "Which personal data a text holds"),
+    path("POST", "/api/v1/classify/security", "Whether a text attacks the model that reads it"),
+    path("POST", "/api/v1/classify/combined", "All of these in one pass"),
+    path("POST", "/api/v1/classify/batch", "One of these for up to 100 texts, as one tensor batch"),
+    path("POST", "/api/v1/embeddings", "Texts as vectors of unit length"),
+    path("POST", "/api/v1/similarity", "How alike two texts are"),
+    path("POST", "/api/v1/similarity/batch", "Which candidates are most like a query"),
+    path("GET", "/info/models", "The models in memory"),
+    path("GET", "/info/classifier", "What the classifier can do, by the policy in force"),
 ];
 
-const fn endpoint(method: &'static str, path: &'static str, description: &'static str) -> Endpoint {
-    Endpoint { method, path, description }
+const fn path(method: &'static str, path: &'static str, description: &'static str) -> ApiPath {
+    ApiPath { method, path, description }
 }
 
 /// The API's paths.
@@ -88,25 +89,25 @@ fn deadline(live: &Snapshot, texts: usize) -> Instant {
 }
 
 /// Refuses texts that are too many, or without anything in them.
-fn ensure_texts(name: &str, texts: &[String]) -> Result<(), Fault> {
+fn ensure_texts(name: &str, texts: &[String]) -> Result<(), ApiError> {
     if texts.is_empty() {
-        return Err(Fault::invalid(format!("{name} array cannot be empty")));
+        return Err(ApiError::invalid(format!("{name} array cannot be empty")));
     }
     if texts.len() > MAX_TEXTS {
-        return Err(Fault::invalid(format!(
+        return Err(ApiError::invalid(format!(
             "{name} holds {} texts; at most {MAX_TEXTS} are taken",
             texts.len()
         )));
     }
     match texts.iter().position(|text| text.trim().is_empty()) {
-        Some(place) => Err(Fault::invalid(format!("{name}[{place}] cannot be empty"))),
+        Some(place) => Err(ApiError::invalid(format!("{name}[{place}] cannot be empty"))),
         None => Ok(()),
     }
 }
 
 /// Refuses a text without anything in it.
-fn ensure_text(text: &str) -> Result<(), Fault> {
-    if text.trim().is_empty() { Err(Fault::invalid("text cannot be empty")) } else { Ok(()) }
+fn ensure_text(text: &str) -> Result<(), ApiError> {
+    if text.trim().is_empty() { Err(ApiError::invalid("text cannot be empty")) } else { Ok(()) }
 }
 
 /// Whole milliseconds since then, as the API counts them.

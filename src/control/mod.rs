@@ -1,18 +1,19 @@
-//! Owns what happens per change: following the policy's files, names, endpoints' health, and answering the operator.
+//! Owns what happens per change: reloading the policy, discovering endpoints, checking their health, and the operator's
+//! API.
 //!
 //! Writes the live snapshot, and never sees a request.
 
 mod admin;
 mod classify_api;
-mod keep;
+mod persist;
 mod probe;
 mod reload;
-mod resolve;
+mod sources;
 mod watch;
 
 pub use admin::Admin;
-pub use keep::{keep_answers, save_answers};
+pub use persist::{persist_response_cache, save_response_cache};
 pub use probe::{PeerOf, Prober};
 pub use reload::{LoadFailure, PolicyFile, Reloader};
-pub use resolve::{Resolver, resolve_all};
+pub use sources::{DnsRefresh, discover_new};
 pub use watch::{Contents, FileWatch};

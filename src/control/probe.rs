@@ -1,6 +1,6 @@
-//! Owns active health checks: one task for each endpoint of a pool that wants them, with Pingora's own check.
+//! Owns active health checks: one task for each endpoint of a pool with checks, by Pingora's `HttpHealthCheck`.
 //!
-//! Only tells an endpoint how a check went; the endpoint knows what that means.
+//! Only reports a check's outcome to its endpoint, which knows the thresholds.
 
 use crate::balance::{Endpoint, HealthThresholds};
 use crate::policy::{Health, HostRule, PoolSpec};
@@ -14,10 +14,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// Tells how an endpoint of a pool is spoken to, the same for checks as for requests.
+/// Makes the peer for an endpoint of a pool, the same for checks as for requests.
 pub type PeerOf = Arc<dyn Fn(&PoolSpec, SocketAddr) -> HttpPeer + Send + Sync>;
 
-/// Keeps one checking task for each endpoint that is live.
+/// Keeps one checking task for each live endpoint.
 pub struct Prober {
     live: Arc<Live>,
     peer_of: PeerOf,

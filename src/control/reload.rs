@@ -2,11 +2,11 @@
 //!
 //! Knows nothing of requests. What is read includes the secrets and certificates that the policy names.
 
-use super::resolve::resolve_all;
+use super::sources::discover_new;
 use super::watch::{Contents, FileWatch};
 use crate::policy::import::{ImportError, native};
 use crate::policy::{self, Environment, Issues, Policy};
-use crate::snapshot::{BuildError, Live, Snapshot};
+use crate::snapshot::{BuildError, EndpointSlots, Live, Snapshot};
 use crate::telemetry::Metrics;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 /// The policy's file, and the environment its variables come from.
 #[derive(Clone)]
 pub struct PolicyFile {
-    /// Where it lies.
+    /// The file, of this or another system's dialect.
     pub path: PathBuf,
-    /// Where its variables and files come from.
+    /// Where `${VARIABLES}` and the files that it names are read from.
     pub environment: Arc<dyn Environment + Send + Sync>,
 }
 
-/// Why a policy did not come to life.
+/// Why a policy could not be put in force.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
     /// The file cannot be read.
@@ -29,21 +29,21 @@ pub enum LoadFailure {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The policy has issues.
+    /// The policy is wrong; every issue has its place in the file.
     #[error("{path} has {} issue(s):\n{issues}", issues.0.len())]
-    Wrong {
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// All of them.
+        /// Every issue.
         issues: Issues,
     },
-    /// The file is another system's and cannot become a policy.
+    /// The file is another system's and can't be turned into a policy.
     #[error(transparent)]
-    Foreign(#[from] ImportError),
-    /// The policy is right but cannot be built.
+    Import(#[from] ImportError),
+    /// The policy is right, but its classifier, cache or signals can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
 }
@@ -60,24 +60,24 @@ impl PolicyFile {
         let text = String::from_utf8_lossy(&bytes);
         let text = native(&self.path.display().to_string(), &text)?;
         let base = self.path.parent().unwrap_or(Path::new("."));
-        let wrong = |issues| LoadFailure::Wrong { path: self.path.clone(), issues };
+        let invalid = |issues| LoadFailure::Invalid { path: self.path.clone(), issues };
         // The first pass tells whose labels the decisions may name, the second holds them to those.
-        let policy = policy::load(&text, base, environment, None).map_err(wrong)?;
+        let policy = policy::load(&text, base, environment, None).map_err(invalid)?;
         let spec = &policy.classifier.spec;
         match spec.check_detector() {
             Err(error) if !error.is_out_of_reach() => {
                 let at = ["classifier", "models", "hallucination"];
-                return Err(wrong(policy::fault_at(&text, &at, error.to_string())));
+                return Err(invalid(policy::fault_at(&text, &at, error.to_string())));
             }
             Ok(()) | Err(_) => {}
         }
         let labels = match spec.domains() {
-            // Offline, a policy can be checked without its hub; whoever puts it in force needs the model anyway.
+            // Offline, a policy can be checked without its hub; what puts it in force loads the model anyway.
             Err(error) if error.is_out_of_reach() => return Ok(policy),
             labels => labels.map_err(BuildError::Classifier)?,
         };
         let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-        policy::load(&text, base, environment, Some(&names)).map_err(wrong)
+        policy::load(&text, base, environment, Some(&names)).map_err(invalid)
     }
 
     /// The policy's own file and those that the policy in force names.
@@ -86,13 +86,13 @@ impl PolicyFile {
     }
 }
 
-/// An environment that remembers what was read: a refused policy does not tell which files it waits for.
-struct Noting {
+/// An environment that records which files are read: a refused policy does not say which files it waits for.
+struct RecordingEnvironment {
     inner: Arc<dyn Environment + Send + Sync>,
     read: Mutex<BTreeSet<PathBuf>>,
 }
 
-impl Environment for Noting {
+impl Environment for RecordingEnvironment {
     fn var(&self, name: &str) -> Option<String> {
         self.inner.var(name)
     }
@@ -108,12 +108,12 @@ pub struct Reloader {
     file: PolicyFile,
     live: Arc<Live>,
     metrics: Arc<Metrics>,
-    /// Why the last reload changed nothing, for whoever asks.
+    /// Why the last reload changed nothing, for the operator's API.
     fault: Arc<RwLock<Option<String>>>,
 }
 
 impl Reloader {
-    /// Makes a reloader; `fault` is where it says why a policy was refused.
+    /// Makes a reloader, which writes to `fault` why a policy was refused.
     pub fn new(
         file: PolicyFile,
         live: Arc<Live>,
@@ -123,7 +123,7 @@ impl Reloader {
         Self { file, live, metrics, fault }
     }
 
-    /// Follows the files for ever.
+    /// Reloads for ever, at every change of the policy's files.
     pub async fn run(self) {
         let mut files = Vec::from_iter(self.file.watched(&self.live.load().policy));
         let mut watch = FileWatch::new(&files);
@@ -147,18 +147,19 @@ impl Reloader {
         }
     }
 
-    /// Loads the policy and puts it in force; tells which files that took.
+    /// Loads the policy and puts it in force; returns the files that were read.
     async fn reload(&self) -> BTreeSet<PathBuf> {
         let file = self.file.clone();
         // Weights and files are read off the request threads.
         let loading = tokio::task::spawn_blocking(move || {
-            let noting = Noting { inner: Arc::clone(&file.environment), read: Mutex::default() };
-            let loaded = file.load_in(&noting);
-            (loaded, noting.read.into_inner().unwrap_or_else(PoisonError::into_inner))
+            let recording =
+                RecordingEnvironment { inner: Arc::clone(&file.environment), read: Mutex::default() };
+            let loaded = file.load_in(&recording);
+            (loaded, recording.read.into_inner().unwrap_or_else(PoisonError::into_inner))
         });
         let Ok((loaded, read)) = loading.await else { return BTreeSet::new() };
         match loaded {
-            Ok(policy) if policy == *self.live.load().policy => self.say(None),
+            Ok(policy) if policy == *self.live.load().policy => self.set_fault(None),
             Ok(policy) => self.conclude(self.publish(policy).await),
             Err(failure) => self.conclude(Err(failure)),
         }
@@ -178,15 +179,20 @@ impl Reloader {
             tracing::error!(failure = fault, "policy refused; the one in force stays");
             self.metrics.reloaded(Err(()));
         }
-        self.say(fault);
+        self.set_fault(fault);
     }
 
     async fn publish(&self, policy: Policy) -> Result<u64, LoadFailure> {
         let policy = Arc::new(policy);
-        let addresses = Arc::new(resolve_all(&policy, &self.live.load().addresses).await);
+        let found = discover_new(&policy, &self.live.load().slots).await;
         let live = Arc::clone(&self.live);
         let built = tokio::task::spawn_blocking(move || {
-            live.update(|current| Snapshot::build(policy, addresses, Some(current)).map(Some))?;
+            live.update(|current| {
+                let mut slots = EndpointSlots::clone(&current.slots);
+                slots.add_new(found);
+                slots.retain(&policy);
+                Snapshot::build(policy, slots, Some(current)).map(Some)
+            })?;
             Ok(live.load().generation)
         });
         built.await.unwrap_or_else(|_cancelled| Ok(self.live.load().generation))
@@ -196,7 +202,7 @@ impl Reloader {
         self.fault.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn say(&self, fault: Option<String>) {
+    fn set_fault(&self, fault: Option<String>) {
         *self.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 }

@@ -1,4 +1,4 @@
-//! Owns the noticing of changed files: the only door to `notify`.
+//! Owns the watch on files: the only door to `notify`.
 //!
 //! A Kubernetes volume changes by renaming a symlink beside the files, which a watch on a file never sees: so the
 //! folders are watched, any event is only a hint, and what counts is whether the contents differ. A slow poll
@@ -45,7 +45,7 @@ impl Contents {
 }
 
 impl FileWatch {
-    /// Starts to watch; without a working event source only the poll is left, which is said once.
+    /// Starts to watch; without a working event source only the poll is left, which is logged once.
     pub fn new(files: &[PathBuf]) -> Self {
         let hint = Arc::new(Notify::new());
         let waker = Arc::clone(&hint);
@@ -84,7 +84,7 @@ impl FileWatch {
         let hinted = tokio::time::timeout(POLL, self.hint.notified()).await;
         if hinted.is_ok() {
             let quiet = async { while tokio::time::timeout(QUIET, self.hint.notified()).await.is_ok() {} };
-            // A folder that never rests, since somebody logs into it, is looked at all the same.
+            // A folder that never rests, since a log is written there, is compared all the same.
             let _ = tokio::time::timeout(RESTLESS, quiet).await;
         }
     }

@@ -10,7 +10,9 @@ use super::failure::RETRY_AFTER;
 use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
-use crate::route::{self, Answer, Asking, Extras, Plan, Planned};
+use crate::route::{
+    self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, RequestEffects, lease_endpoint,
+};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,7 +23,7 @@ use std::time::Instant;
 /// How a request ends that is not forwarded.
 pub(super) enum ShortCircuit {
     /// With the plan's own answer.
-    Answer(Api, Box<ChatRequest>, Answer),
+    Answer(Api, Box<ChatRequest>, DirectResponse),
     /// From the response cache.
     CachedAnswer(Api, Box<ChatRequest>, Bytes),
     ListModels,
@@ -82,35 +84,48 @@ impl Gateway {
             Ok(plan) => plan,
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
-        if let Some(extras) = plan.extras.as_deref().filter(|extras| extras.cache.is_some()) {
-            if let Some(answer) = Box::pin(self.look_up(session, exchange, client, extras)).await? {
+        if let Some(effects) = plan.effects.as_deref().filter(|effects| effects.cache.is_some()) {
+            if let Some(answer) = Box::pin(self.look_up(session, exchange, client, effects)).await? {
                 return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
             }
         }
         let body = request.body().clone();
         let planned = PlannedRequest { api, request, plan };
         exchange.start(planned, &session.req_header().headers, now)?;
-        self.send_shadow(exchange);
+        self.send_shadow(exchange, &session.req_header().headers);
         Ok(body)
     }
 
     /// Sends a copy of a share of the requests to another model, where their decision has a shadow.
-    fn send_shadow(&self, exchange: &mut Exchange) {
+    fn send_shadow(&self, exchange: &mut Exchange, headers: &HeaderMap) {
         let Some(attempts) = &exchange.attempts else { return };
-        let Some(extras) = &attempts.request.plan.extras else { return };
-        let Some(shadow) = extras.shadow.filter(|shadow| rand::random::<f32>() < shadow.share.fraction())
-        else {
+        let Some(effects) = &attempts.request.plan.effects else { return };
+        let Some(shadow) = &effects.shadow else { return };
+        if rand::random::<f32>() >= shadow.share.fraction() {
             return;
+        }
+        let upstream_request = attempts.request.upstream_request();
+        let input = LeaseInput {
+            headers,
+            request: &attempts.request.request,
+            upstream_request,
+            tried: &[],
+            now: Instant::now(),
         };
+        let leased = lease_endpoint(&exchange.live, &shadow.targets, input);
+        let model = exchange.live.policy[shadow.model].name.clone();
         let copy = shadow::ShadowRequest {
             live: Arc::clone(&exchange.live),
             api: attempts.request.api,
-            request: extras.request.as_ref().unwrap_or(&attempts.request.request).clone(),
-            model: shadow.model,
+            request: upstream_request.clone(),
+            model: model.clone(),
+            upstream: leased.map(|leased| shadow::ShadowUpstream {
+                target: shadow.targets[leased.place].clone(),
+                lease: leased.lease,
+            }),
             request_id: format!("{}-shadow", exchange.record.request_id),
         };
-        let name = exchange.live.policy[shadow.model].name.clone();
-        exchange.record.details().shadow = Some(name);
+        exchange.record.details().shadow = Some(model);
         self.shadows.send_in_background(copy, Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
     }
 
@@ -121,26 +136,26 @@ impl Gateway {
         exchange: &mut Exchange,
         client: ClientRequest<'_>,
         began: Instant,
-    ) -> Result<Result<Plan, Answer>, ShortCircuit> {
+    ) -> Result<Result<Plan, DirectResponse>, ShortCircuit> {
         let live = Arc::clone(&exchange.live);
         let sent = sticky_headers(&live, &session.req_header().headers);
         let deadline = began + live.policy.classifier.deadline;
         let ClientRequest { api, request, principal } = client;
-        let asking = Asking { api, request, principal, sent: &sent, deadline };
+        let input = PlanInput { api, request, principal, sent: &sent, deadline, dry_run: false };
         let planned = tokio::select! {
             biased;
-            planned = route::plan(&live, asking) => planned,
+            planned = route::plan(&live, input) => planned,
             _left = session.as_downstream_mut().read_body_or_idle(true) => return Err(ShortCircuit::ClientGone),
         };
-        let Planned { story, known, outcome } = planned;
+        let PlanResult { trace, known, outcome } = planned;
         if let Some(known) = known {
             let took = began.elapsed();
             known.findings().for_each(|findings| self.metrics.classified(findings, took));
             exchange.record_classifier_cost(known.cost, took);
             exchange.record_signals(&known.signals);
         }
-        if let Some(story) = story {
-            exchange.record_trace(story);
+        if let Some(trace) = trace {
+            exchange.record_trace(trace);
         }
         Ok(outcome)
     }
@@ -151,14 +166,14 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
         client: ClientRequest<'_>,
-        extras: &Extras,
+        effects: &RequestEffects,
     ) -> Result<Option<Bytes>, ShortCircuit> {
         let live = Arc::clone(&exchange.live);
-        let (Some(cache), Some(wanted)) = (&live.cache, extras.cache) else { return Ok(None) };
+        let (Some(cache), Some(wanted)) = (&live.cache, effects.cache) else { return Ok(None) };
         let control = CacheControl::of(&session.req_header().headers);
         let ClientRequest { api, request, principal } = client;
         let query =
-            CacheQuery { cache, wanted, api, request, principal, record: &exchange.record, extras, control };
+            CacheQuery { cache, wanted, api, request, principal, record: &exchange.record, effects, control };
         let found = tokio::select! {
             biased;
             found = query.look_up() => found,
@@ -183,7 +198,7 @@ impl Gateway {
 
 /// The headers that sticky decisions recognise a session by, as the client sent them.
 fn sticky_headers(live: &Snapshot, headers: &HeaderMap) -> Vec<(String, String)> {
-    let sent = live.sticky_headers.iter().filter_map(|name| {
+    let sent = live.models.sticky_headers.iter().filter_map(|name| {
         let value = headers.get(name.as_str())?.to_str().ok()?;
         Some((name.clone(), value.to_owned()))
     });

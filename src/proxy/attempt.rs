@@ -5,10 +5,10 @@
 
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
-use crate::balance::{Flight, Lease, hash_key};
+use crate::balance::{InFlightGuard, Lease};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{Balance, HashKey, PoolSpec, Retry, RetryCause};
-use crate::route::{Plan, Target, body_for};
+use crate::policy::{PoolSpec, Retry, RetryCause};
+use crate::route::{LeaseInput, Plan, PlanTarget, body_for, lease_endpoint};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -45,9 +45,17 @@ pub(super) struct PlannedRequest {
     pub(super) plan: Plan,
 }
 
+impl PlannedRequest {
+    /// The request as plugins and guards changed it.
+    pub(super) fn upstream_request(&self) -> &ChatRequest {
+        let changed = self.plan.effects.as_ref().and_then(|effects| effects.request.as_ref());
+        changed.unwrap_or(&self.request)
+    }
+}
+
 /// A request counted as in flight in its model's latency statistics.
 struct ModelInFlight {
-    guard: Flight,
+    guard: InFlightGuard,
     since: Instant,
 }
 
@@ -166,13 +174,13 @@ impl Attempts {
             body: Bytes::new(),
         };
         let live = pick.live;
-        live.budget.request(opened);
+        live.upstreams.retry_budget.request(opened);
         let Some((target, lease)) = attempts.candidate(pick, 0) else {
             let model = live.policy[attempts.target().model].name.clone();
             return Err(Rejection::NoHealthyEndpoint { model, retry_after: RETRY_AFTER });
         };
         attempts.switch_to(live, target, lease);
-        let timeout = attempts.request.plan.extras.as_ref().and_then(|extras| extras.timeout);
+        let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
         attempts.deadline.limit(timeout.unwrap_or(attempts.spec(live).timeouts.total));
         Ok(attempts)
     }
@@ -209,7 +217,7 @@ impl Attempts {
         let Some((target, lease)) = fallback.or_else(|| self.candidate(pick, self.target)) else {
             return false;
         };
-        if !live.budget.withdraw(now) {
+        if !live.upstreams.retry_budget.withdraw(now) {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
@@ -228,23 +236,15 @@ impl Attempts {
 
     /// The first target, from the `from`th, that has an endpoint available, with a lease on it.
     fn candidate(&self, pick: PickContext<'_>, from: usize) -> Option<(usize, Lease)> {
-        let live = pick.live;
-        let mut targets = self.request.plan.targets.iter().enumerate().skip(from);
-        targets.find_map(|(at, target)| {
-            let pool = target.route(&live.policy).pool;
-            let key = self.hash_key(live.pool_spec(pool), pick.headers);
-            Some((at, live.pool(pool).lease(key, &self.tried, pick.now)?))
-        })
-    }
-
-    fn hash_key(&self, spec: &PoolSpec, headers: &HeaderMap) -> Option<u64> {
-        match &spec.balance {
-            Balance::Hash(HashKey::Header(name)) => Some(hash_key(headers.get(name)?.as_bytes())),
-            Balance::Hash(HashKey::Field(name)) => {
-                Some(hash_key(self.request.request.field(name)?.as_bytes()))
-            }
-            Balance::RoundRobin | Balance::LeastRequest => None,
-        }
+        let input = LeaseInput {
+            headers: pick.headers,
+            request: &self.request.request,
+            upstream_request: self.request.upstream_request(),
+            tried: &self.tried,
+            now: pick.now,
+        };
+        let leased = lease_endpoint(pick.live, self.request.plan.targets.get(from..)?, input)?;
+        Some((from + leased.place, leased.lease))
     }
 
     fn switch_to(&mut self, live: &Snapshot, target: usize, lease: Lease) {
@@ -252,11 +252,11 @@ impl Attempts {
         self.count += 1;
         let model = self.target().model;
         self.in_flight = live
-            .measures_pace
-            .then(|| ModelInFlight { guard: live.pace(model).enter(), since: Instant::now() });
-        let PlannedRequest { api, request, plan } = &self.request;
-        let changed = plan.extras.as_ref().and_then(|extras| extras.request.as_ref());
-        self.body = body_for(&live.policy, self.target(), *api, changed.unwrap_or(request));
+            .models
+            .measures_latency
+            .then(|| ModelInFlight { guard: live.models.latency(model).enter(), since: Instant::now() });
+        let (api, request) = (self.request.api, self.request.upstream_request());
+        self.body = body_for(&live.policy, self.target(), api, request);
     }
 
     /// Gives the endpoint back and reports how the last attempt ended.
@@ -271,14 +271,14 @@ impl Attempts {
         if end.is_whole && (200..300).contains(&end.status) {
             let ttft = end.first_byte.map(|at| at.saturating_duration_since(since));
             let duration = end.now.saturating_duration_since(since);
-            guard.pace().observe(end.now, ttft, end.completion_tokens, duration);
+            guard.stats().observe(end.now, ttft, end.completion_tokens, duration);
         } else if !end.client_gone && (end.status == 0 || end.status >= 500) {
-            guard.pace().failed(end.now);
+            guard.stats().failed(end.now);
         }
     }
 
     /// The model of the current attempt, behind one of its pools.
-    pub(super) fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &PlanTarget {
         &self.request.plan.targets[self.target]
     }
 

@@ -8,7 +8,7 @@ use crate::cache::{
 };
 use crate::openai::{Api, ChatRequest};
 use crate::policy::{CacheScope, CacheUse, Principal};
-use crate::route::Extras;
+use crate::route::RequestEffects;
 use crate::telemetry::AccessRecord;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -77,17 +77,17 @@ pub(super) struct CacheQuery<'a> {
     pub(super) request: &'a ChatRequest,
     pub(super) principal: Option<&'a Principal>,
     pub(super) record: &'a AccessRecord,
-    pub(super) extras: &'a Extras,
+    pub(super) effects: &'a RequestEffects,
     pub(super) control: CacheControl,
 }
 
 impl CacheQuery<'_> {
     /// Looks for an answer, waits for that to an equal request under way, or prepares to keep one.
     pub(super) async fn look_up(self) -> CacheLookup {
-        let request = self.extras.request.as_ref().unwrap_or(self.request);
+        let request = self.effects.request.as_ref().unwrap_or(self.request);
         let is_personal = self.wanted.scope == CacheScope::User && self.principal.is_none();
         // An answer with unmasked words is for one client alone.
-        let unmasks = !self.extras.unmask.is_empty();
+        let unmasks = !self.effects.unmask.is_empty();
         if self.control == CacheControl::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
             return CacheLookup::Bypassed;
         }
@@ -114,7 +114,7 @@ impl CacheQuery<'_> {
             cache: Arc::clone(self.cache),
             key,
             text: fingerprint.text,
-            embedding: self.extras.embedding.clone(),
+            embedding: self.effects.embedding.clone(),
             ttl: self.wanted.ttl,
             origin: self.origin(),
             lead,
@@ -125,7 +125,7 @@ impl CacheQuery<'_> {
         let query = EntryQuery {
             key,
             text,
-            embedding: self.extras.embedding.as_deref(),
+            embedding: self.effects.embedding.as_deref(),
             min_score: self.wanted.min_score.map(crate::policy::BasisPoints::fraction),
             now: SystemTime::now(),
         };

@@ -9,7 +9,7 @@ use super::cache_lookup::PendingStore;
 use super::replay::{PipelineSlot, ReplayHandle};
 use crate::openai::{Format, Rejection, UsageReader};
 use crate::policy::{AnswerGuard, PoolSpec};
-use crate::route::Extras;
+use crate::route::RequestEffects;
 use crate::server_state::ActiveRequest;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
@@ -91,8 +91,8 @@ impl Exchange {
     ) -> Result<(), Rejection> {
         let pick = PickContext { live: &self.live, headers, now };
         let attempts = Attempts::start(request, pick, self.opened)?;
-        let watches = |extras: &Extras| extras.answer.is_some() || !extras.unmask.is_empty();
-        if self.pending_store.is_some() || attempts.request.plan.extras.as_deref().is_some_and(watches) {
+        let watches = |effects: &RequestEffects| effects.answer.is_some() || !effects.unmask.is_empty();
+        if self.pending_store.is_some() || attempts.request.plan.effects.as_deref().is_some_and(watches) {
             self.pipeline = Some(PipelineSlot::default());
         }
         self.attempts = Some(attempts);
@@ -115,14 +115,14 @@ impl Exchange {
         if status != StatusCode::OK {
             self.pending_store = None;
         }
-        let extras = attempts.request.plan.extras.as_deref();
-        let watches = |extras: &&Extras| {
-            extras.answer.as_ref().is_some_and(AnswerGuard::watches) || !extras.unmask.is_empty()
+        let effects = attempts.request.plan.effects.as_deref();
+        let watches = |effects: &&RequestEffects| {
+            effects.answer.as_ref().is_some_and(AnswerGuard::watches) || !effects.unmask.is_empty()
         };
-        let guard_settings = extras.filter(watches);
-        let guard_settings = guard_settings.map(|extras| GuardSettings {
-            guard: extras.answer.clone().unwrap_or_default(),
-            unmask: extras.unmask.clone(),
+        let guard_settings = effects.filter(watches);
+        let guard_settings = guard_settings.map(|effects| GuardSettings {
+            guard: effects.answer.clone().unwrap_or_default(),
+            unmask: effects.unmask.clone(),
             classifier: Arc::clone(&self.live.classifier),
             timeout: self.live.policy.classifier.deadline,
         });

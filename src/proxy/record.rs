@@ -8,7 +8,7 @@ use super::upstream::X_REQUEST_ID;
 use crate::classify::ClassifyCost;
 use crate::openai::ChatRequest;
 use crate::policy::{Principal, Reasoning};
-use crate::route::{Notice, Story};
+use crate::route::{GuardNotice, RoutingTrace};
 use crate::signals::Signals;
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
 use pingora::http::RequestHeader;
@@ -38,29 +38,29 @@ impl Exchange {
         }
     }
 
-    pub(super) fn record_trace(&mut self, story: Story) {
+    pub(super) fn record_trace(&mut self, trace: RoutingTrace) {
         let routing = &mut self.record.routing;
-        routing.model = story.model(&self.live.policy).map(|model| model.name.clone());
-        routing.reason = Some(story.reason.as_str());
-        if let Some(label) = &story.label {
+        routing.model = trace.model(&self.live.policy).map(|model| model.name.clone());
+        routing.reason = Some(trace.reason.as_str());
+        if let Some(label) = &trace.label {
             routing.category = Some(label.name.to_string());
             routing.confidence = Some(label.confidence);
             routing.coverage = Some(label.coverage);
         }
-        if story.decision.is_some() || !story.notices.is_empty() {
+        if trace.decision.is_some() || !trace.notices.is_empty() {
             let details = self.record.details();
             let decision = &mut details.decision;
-            decision.recipe = story.recipe;
-            decision.score = story.score;
-            (decision.algorithm, decision.algorithm_reason) = story.chosen.unzip();
-            decision.reasoning = story.reasoning.map(|reasoning| match reasoning {
+            decision.recipe = trace.recipe;
+            decision.score = trace.score;
+            (decision.algorithm, decision.algorithm_reason) = trace.chosen.unzip();
+            decision.reasoning = trace.reasoning.map(|reasoning| match reasoning {
                 Reasoning::Off => "off",
                 Reasoning::On(effort) => effort.as_str(),
             });
-            decision.system_prompt = story.system_prompt.then_some(true);
-            story.notices.into_iter().for_each(|notice| record_notice(&mut details.guards, notice));
+            decision.system_prompt = trace.system_prompt.then_some(true);
+            trace.notices.into_iter().for_each(|notice| record_notice(&mut details.guards, notice));
         }
-        self.record.routing.decision = story.decision;
+        self.record.routing.decision = trace.decision;
     }
 
     pub(super) fn record_signals(&mut self, signals: &Signals) {
@@ -90,11 +90,11 @@ impl Exchange {
     }
 }
 
-fn record_notice(guards: &mut GuardRecord, notice: Notice) {
+fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
     match notice {
-        Notice::Jailbreak { score } => guards.jailbreak = Some(score),
-        Notice::Pii { kinds } => guards.pii = kinds,
-        Notice::Unjudged { guard, reason } => guards.unjudged.push((guard, reason.as_str())),
+        GuardNotice::Jailbreak { score } => guards.jailbreak = Some(score),
+        GuardNotice::Pii { kinds } => guards.pii = kinds,
+        GuardNotice::Unjudged { guard, reason } => guards.unjudged.push((guard, reason.as_str())),
     }
 }
 

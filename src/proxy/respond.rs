@@ -8,7 +8,7 @@ use super::failure::RequestFailure;
 use super::upstream::steering_headers;
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Model};
-use crate::route::Answer;
+use crate::route::DirectResponse;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
@@ -50,18 +50,21 @@ pub(super) async fn send_answer(
     exchange: &mut Exchange,
     api: Api,
     request: &ChatRequest,
-    answer: Answer,
+    answer: DirectResponse,
 ) -> pingora::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    if let Answer::Blocked(rejection) = &answer {
+    if let DirectResponse::Blocked(rejection) = &answer {
         exchange.record.details().guards.blocked = Some(rejection.reason());
     }
     let (path, reply) = match (answer, exchange.live.policy.block_style) {
-        (Answer::Rejected(rejection), _) | (Answer::Blocked(rejection), BlockStyle::Error) => {
+        (DirectResponse::Rejected(rejection), _)
+        | (DirectResponse::Blocked(rejection), BlockStyle::Error) => {
             return reject(session, exchange, rejection).await;
         }
-        (Answer::Fixed(text), _) => (ResponsePath::Fixed, LocalReply::fast(&text, request.model(), now)),
-        (Answer::Blocked(rejection), BlockStyle::Vsr) => {
+        (DirectResponse::Fixed(text), _) => {
+            (ResponsePath::Fixed, LocalReply::fast(&text, request.model(), now))
+        }
+        (DirectResponse::Blocked(rejection), BlockStyle::Vsr) => {
             exchange.record.response.error = Some(rejection.reason());
             (ResponsePath::Blocked, blocked_reply(&rejection, exchange, now))
         }

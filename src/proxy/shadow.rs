@@ -3,14 +3,16 @@
 //! A copy never delays its original: it runs as a task of its own, and beyond a limit it is dropped.
 
 use super::upstream::{self, UpstreamTls};
+use crate::balance::Lease;
 use crate::openai::{Api, ChatRequest, Format, UsageReader};
-use crate::policy::ModelId;
-use crate::route::{Target, body_for};
+use crate::policy::PoolSpec;
+use crate::route::{PlanTarget, body_for};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use pingora::connectors::http::Connector;
+use pingora::upstreams::peer::HttpPeer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -30,8 +32,17 @@ pub(super) struct ShadowRequest {
     pub(super) live: Arc<Snapshot>,
     pub(super) api: Api,
     pub(super) request: ChatRequest,
-    pub(super) model: ModelId,
+    /// The model's name.
+    pub(super) model: String,
+    /// Where it goes; `None` where no endpoint is available.
+    pub(super) upstream: Option<ShadowUpstream>,
     pub(super) request_id: String,
+}
+
+/// The endpoint that gets a copy.
+pub(super) struct ShadowUpstream {
+    pub(super) target: PlanTarget,
+    pub(super) lease: Lease,
 }
 
 /// A copy failed; nothing but its metric tells.
@@ -51,38 +62,39 @@ impl ShadowClient {
     ) {
         let shadows = Arc::clone(self);
         tokio::spawn(async move {
-            let model = copy.live.policy[copy.model].name.clone();
             let Ok(_permit) = shadows.permits.try_acquire() else {
-                metrics.shadowed(&model, "dropped", Duration::ZERO, None);
+                metrics.shadowed(&copy.model, "dropped", Duration::ZERO, None);
                 return;
             };
             let began = Instant::now();
-            let limit = copy.target().map(|target| {
-                let live = &copy.live;
-                live.pool_spec(target.route(&live.policy).pool).timeouts.total
-            });
-            let sent =
-                tokio::time::timeout(limit.unwrap_or_default(), shadows.send(&copy, &upstream_tls)).await;
-            match sent {
-                Ok(Ok(tokens)) => metrics.shadowed(&model, "ok", began.elapsed(), tokens),
-                Ok(Err(ShadowFailure)) | Err(_) => metrics.shadowed(&model, "failed", began.elapsed(), None),
+            match shadows.send_in_time(&copy, &upstream_tls).await {
+                Ok(tokens) => metrics.shadowed(&copy.model, "ok", began.elapsed(), tokens),
+                Err(ShadowFailure) => metrics.shadowed(&copy.model, "failed", began.elapsed(), None),
             }
         });
+    }
+
+    async fn send_in_time(
+        &self,
+        copy: &ShadowRequest,
+        upstream_tls: &UpstreamTls,
+    ) -> Result<Option<u64>, ShadowFailure> {
+        let upstream = copy.upstream.as_ref().ok_or(ShadowFailure)?;
+        let spec = copy.live.pool_spec(upstream.target.route(&copy.live.policy).pool);
+        let peer = upstream_tls.peer(spec, upstream.lease.endpoint().addr());
+        let sent = self.send(copy, upstream, spec, peer);
+        tokio::time::timeout(spec.timeouts.total, sent).await.map_err(|_elapsed| ShadowFailure)?
     }
 
     /// Sends a copy and reads its answer; returns the answer's tokens, where the upstream counts them.
     async fn send(
         &self,
         copy: &ShadowRequest,
-        upstream_tls: &UpstreamTls,
+        ShadowUpstream { target, lease }: &ShadowUpstream,
+        spec: &PoolSpec,
+        peer: HttpPeer,
     ) -> Result<Option<u64>, ShadowFailure> {
-        let live = &copy.live;
-        let target = copy.target().ok_or(ShadowFailure)?;
-        let pool = target.route(&live.policy).pool;
-        let (spec, now) = (live.pool_spec(pool), Instant::now());
-        let lease = live.pool(pool).lease(None, &[], now).ok_or(ShadowFailure)?;
-        let peer = upstream_tls.peer(spec, lease.endpoint().addr());
-        let body = body_for(&live.policy, &target, copy.api, &copy.request);
+        let body = body_for(&copy.live.policy, target, copy.api, &copy.request);
         let header = upstream::new_request(
             spec,
             lease.endpoint().host(),
@@ -120,15 +132,5 @@ impl ShadowClient {
 impl From<Box<pingora::Error>> for ShadowFailure {
     fn from(_error: Box<pingora::Error>) -> Self {
         ShadowFailure
-    }
-}
-
-impl ShadowRequest {
-    /// The model behind the first of its pools that has an endpoint.
-    fn target(&self) -> Option<Target> {
-        let now = Instant::now();
-        let routes = &self.live.policy[self.model].routes;
-        let route = routes.iter().position(|route| self.live.pool(route.pool).available(now) > 0)?;
-        Some(Target { model: self.model, route, lora: None, reasoning: None })
     }
 }

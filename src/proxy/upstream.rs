@@ -155,8 +155,8 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     for name in names_of(&parts.headers, drops) {
         parts.headers.remove(&name);
     }
-    if let Some(extras) = &attempts.request.plan.extras {
-        apply_changes(&mut parts.headers, &extras.headers)?;
+    if let Some(effects) = &attempts.request.plan.effects {
+        apply_changes(&mut parts.headers, &effects.headers)?;
     }
     if !spec.path_prefix.is_empty() || parts.uri.authority().is_some() {
         parts.uri = upstream_uri(&parts.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;

@@ -1,8 +1,9 @@
-//! Owns what guards make of what is known about a request: pass, refuse, send elsewhere, mask.
+//! Owns the guards of requests: by the classifier's findings they pass, refuse, reroute or mask a request.
 //!
-//! A decision's guards stand before its model's, those before the policy's. Knows nothing of answers.
+//! A decision's guards come before its model's, those before the policy's. Knows nothing of answers.
 
-use super::{Answer, Notice};
+use super::plan::{DirectResponse, MaskedValues};
+use super::trace::GuardNotice;
 use crate::classify::{Entity, Findings, Unknown};
 use crate::openai::{ChatRequest, Rejection, Replacement};
 use crate::policy::{
@@ -14,13 +15,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The guards of one request, each the first of its decision's, its model's and the policy's.
-pub(super) struct Guarding<'a> {
+pub(super) struct ActiveGuards<'a> {
     pub(super) prompt: Option<&'a PromptGuard>,
     pub(super) pii: Option<&'a PiiGuard>,
     pub(super) answer: Option<&'a AnswerGuard>,
 }
 
-impl<'a> Guarding<'a> {
+impl<'a> ActiveGuards<'a> {
     pub(super) fn of(policy: &'a Policy, decision: Option<&'a Decision>, model: Option<ModelId>) -> Self {
         let decision = decision.map(|decision| &decision.plugins.guards);
         let model = model.map(|model| &policy[model].guards);
@@ -34,11 +35,11 @@ impl<'a> Guarding<'a> {
     }
 }
 
-/// What the prompt guard wants.
-pub(super) enum Ruling {
+/// What the prompt guard decides.
+pub(super) enum PromptVerdict {
     Pass,
     Route(ModelId),
-    Refuse(Answer),
+    Refuse(DirectResponse),
 }
 
 /// Judges whether a request attacks the model.
@@ -46,10 +47,10 @@ pub(super) fn judge_prompt(
     guard: &PromptGuard,
     known: &SignalEvaluation,
     request: &ChatRequest,
-    notices: &mut Vec<Notice>,
-) -> Ruling {
+    notices: &mut Vec<GuardNotice>,
+) -> PromptVerdict {
     if guard.action == PromptAction::Off {
-        return Ruling::Pass;
+        return PromptVerdict::Pass;
     }
     let mut worst = 0.0_f32;
     let (mut is_attack, mut unknown) = (false, unreadable(request));
@@ -65,19 +66,19 @@ pub(super) fn judge_prompt(
         }
     }
     if is_attack {
-        notices.push(Notice::Jailbreak { score: worst });
+        notices.push(GuardNotice::Jailbreak { score: worst });
         return match guard.action {
             PromptAction::Block => {
                 let confidence_bp = BasisPoints::from_fraction(f64::from(worst)).0;
-                Ruling::Refuse(Answer::Blocked(Rejection::Jailbreak { confidence_bp }))
+                PromptVerdict::Refuse(DirectResponse::Blocked(Rejection::Jailbreak { confidence_bp }))
             }
-            PromptAction::Route(model) => Ruling::Route(model),
-            PromptAction::Report | PromptAction::Off => Ruling::Pass,
+            PromptAction::Route(model) => PromptVerdict::Route(model),
+            PromptAction::Report | PromptAction::Off => PromptVerdict::Pass,
         };
     }
     unknown
         .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, notices))
-        .map_or(Ruling::Pass, Ruling::Refuse)
+        .map_or(PromptVerdict::Pass, PromptVerdict::Refuse)
 }
 
 /// Whether a signal says that the answer needs facts.
@@ -89,16 +90,13 @@ pub(super) fn needs_facts(policy: &Policy, known: &SignalEvaluation) -> bool {
     })
 }
 
-/// What was masked: the words that stand in a request now, and those that stood there.
-pub(super) type Masked = Vec<(String, String)>;
-
-/// Judges the personal data in a request: gives it back masked, with what was masked, or refuses it.
+/// Judges the personal data in a request: returns it masked, with the values that were masked, or refuses it.
 pub(super) fn judge_pii(
     guard: &PiiGuard,
     known: &SignalEvaluation,
     request: &ChatRequest,
-    notices: &mut Vec<Notice>,
-) -> Result<Option<(ChatRequest, Masked)>, Answer> {
+    notices: &mut Vec<GuardNotice>,
+) -> Result<Option<(ChatRequest, MaskedValues)>, DirectResponse> {
     if guard.action == PiiAction::Off {
         return Ok(None);
     }
@@ -118,10 +116,10 @@ pub(super) fn judge_pii(
         let refusal = unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, notices));
         return refusal.map_or(Ok(None), Err);
     }
-    notices.push(Notice::Pii { kinds: kinds.iter().cloned().collect() });
+    notices.push(GuardNotice::Pii { kinds: kinds.iter().cloned().collect() });
     match guard.action {
         PiiAction::Block => {
-            Err(Answer::Blocked(Rejection::PersonalData { kinds: kinds.into_iter().collect() }))
+            Err(DirectResponse::Blocked(Rejection::PersonalData { kinds: kinds.into_iter().collect() }))
         }
         PiiAction::Mask { .. } => {
             match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, notices)) {
@@ -133,21 +131,21 @@ pub(super) fn judge_pii(
     }
 }
 
-/// Why a request cannot be judged whatever the classifier says: it has no words.
+/// Why a request can't be judged whatever the classifier finds: its prompt is token ids.
 fn unreadable(request: &ChatRequest) -> Option<Unknown> {
     request.has_token_ids().then_some(Unknown::Unsupported)
 }
 
-/// Notes that a guard has no answer, and refuses the request if the guard wants that.
+/// Records that a guard could not judge the request, and refuses it if the guard says so.
 fn unjudged(
     guard: &'static str,
     on_unknown: GuardOnUnknown,
     reason: Unknown,
-    notices: &mut Vec<Notice>,
-) -> Option<Answer> {
-    notices.push(Notice::Unjudged { guard, reason });
+    notices: &mut Vec<GuardNotice>,
+) -> Option<DirectResponse> {
+    notices.push(GuardNotice::Unjudged { guard, reason });
     let refuses = on_unknown == GuardOnUnknown::Reject;
-    refuses.then_some(Answer::Rejected(Rejection::Unjudged { reason: reason.as_str() }))
+    refuses.then_some(DirectResponse::Rejected(Rejection::Unjudged { reason: reason.as_str() }))
 }
 
 /// What was found in the texts of a scope; the prompt has no place of its own here.
@@ -164,7 +162,7 @@ fn counted<'a>(guard: &'a PiiGuard, entities: &'a [Entity]) -> impl Iterator<Ite
     counted_by(&guard.kinds, guard.min_score, entities)
 }
 
-/// The entities that matter; what a validated pattern found always does.
+/// The entities that the guard counts; one that a validated pattern found always counts.
 fn counted_by<'a>(
     kinds: &'a PiiKinds,
     min_score: Option<BasisPoints>,
@@ -179,8 +177,8 @@ fn counted_by<'a>(
 }
 
 /// Replaces each piece by its kind and a number; equal pieces have the same number.
-fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (ChatRequest, Masked) {
-    let mut masked = Masked::new();
+fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (ChatRequest, MaskedValues) {
+    let mut masked = MaskedValues::new();
     let texts = request.message_texts();
     let mut replaced: Vec<(usize, Vec<(Range<usize>, String)>)> = Vec::new();
     for (place, findings) in read(known, guard.scope) {
@@ -212,7 +210,7 @@ fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (C
     (request.redacted_each(&replaced), masked)
 }
 
-fn token(masked: &mut Masked, kind: &str, words: &str) -> String {
+fn token(masked: &mut MaskedValues, kind: &str, words: &str) -> String {
     if let Some((token, _)) = masked.iter().find(|(token, known)| known == words && is_of(token, kind)) {
         return token.clone();
     }

@@ -1,8 +1,10 @@
 //! Owns which of a decision's models gets a request, and in which order its pools and the fall-backs are tried.
 //!
-//! Knows how models are doing only through the snapshot's readings.
+//! Knows the state of models only through the snapshot.
 
-use super::{Asking, Story, Target};
+use super::PlanInput;
+use super::plan::PlanTarget;
+use super::trace::RoutingTrace;
 use crate::balance::hash_key;
 use crate::choose::{Candidate, ChoiceInput, choose, identity};
 use crate::policy::{ChooseBy, Decision, ModelId, ModelRef, Policy, Reasoning, Sticky, StickyOn};
@@ -10,33 +12,33 @@ use crate::signals::SignalEvaluation;
 use crate::snapshot::Snapshot;
 use std::time::Instant;
 
-/// How many tokens an answer is taken to have where the client sets no limit.
+/// The tokens that an answer is expected to have where the client sets no limit.
 const EXPECTED_TOKENS: u64 = 512;
 
-/// How many bytes of a request are taken for a token.
+/// Bytes of a request per token, estimated.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// The ways that a model can be reached, in the policy's order.
+/// The targets of a model, in the policy's order.
 pub(super) fn all_routes(
     policy: &Policy,
     model: ModelId,
     lora: Option<&str>,
     reasoning: Option<Reasoning>,
-) -> Vec<Target> {
+) -> Vec<PlanTarget> {
     let routes = 0..policy[model].routes.len();
-    routes.map(|route| Target { model, route, lora: lora.map(str::to_owned), reasoning }).collect()
+    routes.map(|route| PlanTarget { model, route, lora: lora.map(str::to_owned), reasoning }).collect()
 }
 
-/// Chooses a model for a decided request; the decision's fall-backs follow its own pools.
+/// Chooses one of the decision's models and lists its targets, followed by those of the fall-backs.
 pub(super) fn targets(
     snapshot: &Snapshot,
     decision: &Decision,
-    asking: Asking<'_>,
+    input: PlanInput<'_>,
     known: &SignalEvaluation,
-    story: &mut Story,
-) -> Vec<Target> {
+    trace: &mut RoutingTrace,
+) -> Vec<PlanTarget> {
     let policy = &snapshot.policy;
-    let Some(chosen) = chosen(snapshot, decision, asking, known, story) else { return Vec::new() };
+    let Some(chosen) = chosen(snapshot, decision, input, known, trace) else { return Vec::new() };
     let reasoning = chosen.reasoning.or(decision.plugins.reasoning);
     let mut targets = all_routes(policy, chosen.model, chosen.lora.as_deref(), reasoning);
     for model in decision.fallback.iter().filter(|model| **model != chosen.model) {
@@ -48,39 +50,40 @@ pub(super) fn targets(
 fn chosen<'a>(
     snapshot: &Snapshot,
     decision: &'a Decision,
-    asking: Asking<'_>,
+    input: PlanInput<'_>,
     known: &SignalEvaluation,
-    story: &mut Story,
+    trace: &mut RoutingTrace,
 ) -> Option<&'a ModelRef> {
     let first = decision.models.first()?;
     if decision.models.len() == 1 {
         return Some(first);
     }
     let now = Instant::now();
-    let key = decision.sticky.as_ref().and_then(|sticky| session(sticky, asking));
+    let key = decision.sticky.as_ref().and_then(|sticky| session(sticky, input));
     let key = key.map(|session| hash_key(format!("{}\0{session}", decision.name).as_bytes()));
-    let held = key.and_then(|key| snapshot.conversations.held(key, now));
+    let held = key.and_then(|key| snapshot.models.sticky_sessions.get(key, now));
     let held = held.and_then(|name| {
         let is_held = |one: &ModelRef| snapshot.policy[one.model].name == *name;
         decision.models.iter().position(is_held)
     });
     let candidates: Vec<Candidate<'_>> =
         decision.models.iter().map(|one| candidate(snapshot, one, now)).collect();
-    let input = ChoiceInput {
-        prompt_tokens: (asking.request.body().len() as u64 / BYTES_PER_TOKEN).max(known.cost.tokens as u64),
-        expected_tokens: expected_tokens(asking),
+    let choice_input = ChoiceInput {
+        prompt_tokens: (input.request.body().len() as u64 / BYTES_PER_TOKEN).max(known.cost.tokens as u64),
+        expected_tokens: expected_tokens(input),
         random: rand::random(),
         key,
         held,
         margin: decision.sticky.as_ref().map_or(0.0, |sticky| sticky.margin.fraction()),
     };
-    let choice = choose(&candidates, &decision.choose, &input);
+    let choice = choose(&candidates, &decision.choose, &choice_input);
     let one = decision.models.get(choice.index)?;
-    story.chosen = Some((decision.choose.by.as_str(), choice.reason.as_str()));
+    trace.chosen = Some((decision.choose.by.as_str(), choice.reason.as_str()));
     if let (Some(key), Some(sticky)) = (key, &decision.sticky)
         && decision.choose.by != ChooseBy::First
+        && !input.dry_run
     {
-        snapshot.conversations.hold(key, &snapshot.policy[one.model].name, now, sticky.ttl);
+        snapshot.models.sticky_sessions.insert(key, &snapshot.policy[one.model].name, now, sticky.ttl);
     }
     Some(one)
 }
@@ -96,25 +99,25 @@ fn candidate<'a>(snapshot: &'a Snapshot, one: &ModelRef, now: Instant) -> Candid
         weight: one.weight,
         price: model.price.as_ref(),
         quality: model.quality,
-        reading: snapshot.pace(one.model).reading(now),
+        reading: snapshot.models.latency(one.model).snapshot(now),
         reachable: model.routes.iter().any(|route| snapshot.pool(route.pool).available(now) > 0),
     }
 }
 
-fn expected_tokens(asking: Asking<'_>) -> u64 {
+fn expected_tokens(input: PlanInput<'_>) -> u64 {
     let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-    let asked = limits.into_iter().find_map(|name| asking.request.field(name)?.parse::<u64>().ok());
+    let asked = limits.into_iter().find_map(|name| input.request.field(name)?.parse::<u64>().ok());
     asked.map_or(EXPECTED_TOKENS, |most| most.min(EXPECTED_TOKENS))
 }
 
-/// What the requests of a conversation have in common.
-fn session(sticky: &Sticky, asking: Asking<'_>) -> Option<String> {
+/// What identifies the session of a request.
+fn session(sticky: &Sticky, input: PlanInput<'_>) -> Option<String> {
     match &sticky.on {
         StickyOn::Header(name) => {
-            asking.sent.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.clone())
+            input.sent.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.clone())
         }
-        StickyOn::Field(name) => asking.request.field(name).map(std::borrow::Cow::into_owned),
-        StickyOn::Identity => asking.principal.map(|principal| principal.user.clone()),
-        StickyOn::Conversation => Some(asking.request.opening()),
+        StickyOn::Field(name) => input.request.field(name).map(std::borrow::Cow::into_owned),
+        StickyOn::Identity => input.principal.map(|principal| principal.user.clone()),
+        StickyOn::Conversation => Some(input.request.opening()),
     }
 }

@@ -71,6 +71,49 @@ async fn an_intent_comes_with_the_model_and_the_decision_of_the_policy_in_force(
     .await;
 }
 
+/// A keyword decision above a domain decision: only the whole plan tells which of them routes a text.
+#[tokio::test]
+async fn an_intent_is_routed_as_the_proxy_routes_the_same_text() {
+    let upstream = sim("any").await;
+    let endpoint = upstream.addr();
+    let policy = format!(
+        "version: 1\nvirtual_models: [auto]\ndefault_model: a\nclassifier: {{deadline: 30s}}\n\
+         models: {{a: {{pools: [one]}}, b: {{pools: [one]}}}}\npools: {{one: {{endpoints: [\"{endpoint}\"]}}}}\n\
+         signals: {{urgent: {{keyword: {{any: [right now]}}}}}}\n\
+         decisions:\n  - {{name: by_word, priority: 9, when: urgent, model: b}}\n  \
+         - {{name: by_domain, priority: 1, domains: [math], model: a}}\n"
+    );
+    let gateway = Launch::new(policy).start().await;
+    for (text, model, decision) in
+        [("What is 3 * 7, right now?", "b", "by_word"), ("What is 3 * 7?", "a", "by_domain")]
+    {
+        let proxied = gateway.chat("auto", text).await;
+        let routed = (proxied.header("x-vsr-selected-model"), proxied.header("x-vsr-selected-decision"));
+        assert_eq!(routed, (model, decision), "{}", proxied.text);
+        let options = json!({"include_explanation": true});
+        for body in [
+            json!({"text": text, "options": options}),
+            json!({"messages": [{"role": "user", "content": text}], "options": options}),
+        ] {
+            let intent = ask(&gateway, "/api/v1/classify/intent", body).await;
+            assert_eq!(intent["classification"]["category"], "math");
+            assert_eq!(
+                (&intent["recommended_model"], &intent["routing_decision"]),
+                (&model.into(), &decision.into())
+            );
+            assert_eq!(intent["decision_result"]["decision_name"], decision, "{intent}");
+            let explained = intent["explanation"].as_array().unwrap().iter();
+            let first = explained.clone().find(|one| one["matched"] == true).unwrap();
+            assert_eq!(first["decision"], decision, "{intent}");
+        }
+        let combined =
+            ask(&gateway, "/api/v1/classify/combined", json!({"text": text, "tasks": ["intent"]})).await;
+        assert_eq!(combined["intent"]["routing_decision"], decision, "{combined}");
+    }
+    let rules = ask(&gateway, "/api/v1/classify/intent", json!({"text": "What is 3 * 7, right now?"})).await;
+    assert_eq!(rules["decision_result"]["matched_rules"], json!(["keyword:urgent"]));
+}
+
 #[tokio::test]
 async fn bad_requests_get_an_error_in_the_apis_envelope() {
     let gateway = patient().await;

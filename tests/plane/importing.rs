@@ -2,10 +2,10 @@
 //! decides as the original did.
 
 use signalbox::classify::Label;
+use signalbox::decide::{Choice, decide};
 use signalbox::policy::import::{ImportSource, import};
 use signalbox::policy::{Fixed, Policy, load};
-use signalbox::route::settle;
-use signalbox::signals::Signals;
+use signalbox::signals::{Audience, Signals};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -95,9 +95,12 @@ fn model(policy: &Policy, domain: &str) -> String {
         coverage: 1.0,
         latency: Duration::ZERO,
     };
-    let domain = Ok(label);
-    let settled = settle(policy, "auto", &Signals::from_domain(policy, &domain), Some(&domain)).unwrap();
-    settled.story.model(policy).unwrap().name.clone()
+    let recipe = policy.recipe("auto").unwrap();
+    let model = match decide(recipe, Audience::Open, &Signals::from_domain(policy, &Ok(label))) {
+        DecisionOutcome::Decision(decision, _) => decision.models.first().map(|first| first.model),
+        DecisionOutcome::Nothing(_) | DecisionOutcome::Refused(..) => None,
+    };
+    policy[model.or(recipe.default_model).unwrap()].name.clone()
 }
 
 #[test]

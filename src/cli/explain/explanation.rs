@@ -7,7 +7,7 @@ use super::prompts::ExplainPrompt;
 use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, Risk, Unknown};
 use crate::decide::trace;
 use crate::policy::{self, Policy};
-use crate::route::{Answer, Notice, Planned, Story};
+use crate::route::{DirectResponse, GuardNotice, PlanResult, RoutingTrace};
 use crate::signals::{Audience, SignalResult};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -154,7 +154,7 @@ struct ExplainedTime {
 pub(super) struct ExplanationParts {
     pub(super) findings: Findings,
     /// The plan, by the very code that plans requests.
-    pub(super) planned: Planned,
+    pub(super) planned: PlanResult,
     pub(super) decide_time: Duration,
 }
 
@@ -170,7 +170,7 @@ impl Explanation {
         let known = planned.known.as_ref().map(|known| known.signals.clone()).unwrap_or_default();
         let audience = if policy.recipe(model).is_some() { Audience::Open } else { Audience::Named };
         let recipe = policy.recipe(model).unwrap_or(&policy.recipes[0]);
-        let chosen = planned.story.as_ref().and_then(|story| story.decision.as_deref());
+        let chosen = planned.trace.as_ref().and_then(|trace| trace.decision.as_deref());
         let decisions = trace(policy, recipe, audience, &known).map(|step| ExplainedDecision {
             name: step.decision.name.clone(),
             priority: step.decision.priority,
@@ -194,9 +194,11 @@ impl Explanation {
     }
 }
 
-fn outcome(policy: &Policy, planned: Planned) -> ExplainedPlan {
-    let (decision, reason, chosen, notices) = match planned.story {
-        Some(Story { decision, reason, chosen, notices, .. }) => (decision, reason.as_str(), chosen, notices),
+fn outcome(policy: &Policy, planned: PlanResult) -> ExplainedPlan {
+    let (decision, reason, chosen, notices) = match planned.trace {
+        Some(RoutingTrace { decision, reason, chosen, notices, .. }) => {
+            (decision, reason.as_str(), chosen, notices)
+        }
         None => (None, "none", None, Vec::new()),
     };
     match planned.outcome {
@@ -216,20 +218,22 @@ fn outcome(policy: &Policy, planned: Planned) -> ExplainedPlan {
                 noticed: notices.iter().map(noticed).collect(),
             }
         }
-        Err(Answer::Fixed(text)) => ExplainedPlan::Answer { decision, answered: text },
-        Err(Answer::Rejected(rejection) | Answer::Blocked(rejection)) => ExplainedPlan::Rejection {
-            rejected: rejection.reason(),
-            status: rejection.status().as_u16(),
-            message: rejection.to_string(),
-        },
+        Err(DirectResponse::Fixed(text)) => ExplainedPlan::Answer { decision, answered: text },
+        Err(DirectResponse::Rejected(rejection) | DirectResponse::Blocked(rejection)) => {
+            ExplainedPlan::Rejection {
+                rejected: rejection.reason(),
+                status: rejection.status().as_u16(),
+                message: rejection.to_string(),
+            }
+        }
     }
 }
 
-fn noticed(notice: &Notice) -> String {
+fn noticed(notice: &GuardNotice) -> String {
     match notice {
-        Notice::Jailbreak { score } => format!("jailbreak {score:.4}"),
-        Notice::Pii { kinds } => format!("pii {}", kinds.join(" ")),
-        Notice::Unjudged { guard, reason } => format!("{guard} unjudged: {}", reason.as_str()),
+        GuardNotice::Jailbreak { score } => format!("jailbreak {score:.4}"),
+        GuardNotice::Pii { kinds } => format!("pii {}", kinds.join(" ")),
+        GuardNotice::Unjudged { guard, reason } => format!("{guard} unjudged: {}", reason.as_str()),
     }
 }
 

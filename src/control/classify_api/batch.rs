@@ -1,6 +1,6 @@
 //! Owns `/api/v1/classify/batch`: one kind of answer for many texts, from one tensor batch.
 
-use super::envelope::{Body, Fault};
+use super::envelope::{ApiError, JsonBody};
 use super::intent::probabilities;
 use super::{Admin, ask_all, ensure_texts, millis_since};
 use crate::classify::{ClassifyHeads, Findings, Unknown};
@@ -56,21 +56,21 @@ struct Statistics {
 
 /// What is asked of every text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
+enum BatchTask {
     Intent,
     Pii,
     Security,
 }
 
-impl Task {
-    fn named(name: &str) -> Result<Self, Fault> {
+impl BatchTask {
+    fn named(name: &str) -> Result<Self, ApiError> {
         match name {
             "" | "intent" => Ok(Self::Intent),
             "pii" => Ok(Self::Pii),
             "security" => Ok(Self::Security),
             other => {
                 let message = format!("invalid task_type {other:?}; it is intent, pii or security");
-                Err(Fault::new(StatusCode::BAD_REQUEST, "INVALID_TASK_TYPE", message))
+                Err(ApiError::new(StatusCode::BAD_REQUEST, "INVALID_TASK_TYPE", message))
             }
         }
     }
@@ -86,11 +86,11 @@ impl Task {
 
 pub(super) async fn batch(
     State(admin): State<Admin>,
-    Body(request): Body<BatchRequest>,
-) -> Result<Json<BatchResponse>, Fault> {
+    JsonBody(request): JsonBody<BatchRequest>,
+) -> Result<Json<BatchResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
-    let texts = request.texts.ok_or_else(|| Fault::invalid("texts field is required"))?;
-    let task = Task::named(&request.task_type)?;
+    let texts = request.texts.ok_or_else(|| ApiError::invalid("texts field is required"))?;
+    let task = BatchTask::named(&request.task_type)?;
     ensure_texts("texts", &texts)?;
     let options = request.options.unwrap_or_default();
     let all = ask_all(&live, &texts, task.questions()).await;
@@ -98,7 +98,7 @@ pub(super) async fn batch(
     let mut results = Vec::with_capacity(all.len());
     for (place, findings) in all.into_iter().enumerate() {
         let mut result = result(task, findings, options, live.classifier.labels())
-            .map_err(|unknown| Fault::unknown(unknown).of("texts", place))?;
+            .map_err(|unknown| ApiError::unknown(unknown).of("texts", place))?;
         result.processing_time_ms = took / texts.len() as u64;
         results.push(result);
     }
@@ -112,7 +112,7 @@ pub(super) async fn batch(
 }
 
 fn result(
-    task: Task,
+    task: BatchTask,
     findings: Findings,
     options: BatchOptions,
     labels: &[Arc<str>],
@@ -124,12 +124,12 @@ fn result(
         probabilities: None,
     };
     match task {
-        Task::Intent => {
+        BatchTask::Intent => {
             let label = findings.domain.unwrap_or(Err(Unknown::Unsupported))?;
             let probabilities = options.return_probabilities.then(|| probabilities(labels, &label));
             Ok(BatchResult { probabilities, ..plain(label.name.to_string(), label.confidence) })
         }
-        Task::Security => {
+        BatchTask::Security => {
             let risk = findings.jailbreak.unwrap_or(Err(Unknown::Unsupported))?;
             Ok(if risk.is_jailbreak() {
                 plain("jailbreak".to_owned(), risk.score)
@@ -137,7 +137,7 @@ fn result(
                 plain("safe".to_owned(), 1.0 - risk.score)
             })
         }
-        Task::Pii => {
+        BatchTask::Pii => {
             let found = findings.pii.unwrap_or(Err(Unknown::Unsupported))?;
             let surest = found.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence));
             Ok(surest.map_or_else(
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn a_task_is_intent_unless_another_is_named() {
-        assert_eq!(Task::named(""), Ok(Task::Intent));
-        assert_eq!(Task::named("pii"), Ok(Task::Pii));
-        assert!(Task::named("fact").is_err());
+        assert_eq!(BatchTask::named(""), Ok(BatchTask::Intent));
+        assert_eq!(BatchTask::named("pii"), Ok(BatchTask::Pii));
+        assert!(BatchTask::named("fact").is_err());
     }
 }

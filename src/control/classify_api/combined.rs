@@ -1,8 +1,8 @@
 //! Owns `/api/v1/classify/combined`: several answers about one text, from one pass.
 
-use super::envelope::{Body, Fault};
+use super::envelope::{ApiError, JsonBody};
 use super::intent::{self, IntentOptions, IntentResponse};
-use super::pii::{self, PiiOptions, PiiResponse, Wanted};
+use super::pii::{self, EntityFilter, PiiOptions, PiiResponse};
 use super::security::{self, SecurityOptions, SecurityResponse};
 use super::{Admin, ask, ensure_text, millis_since};
 use crate::classify::ClassifyHeads;
@@ -15,20 +15,20 @@ use std::time::Instant;
 pub(super) struct CombinedRequest {
     #[serde(default)]
     text: String,
-    /// What is wanted; everything where nothing is named.
+    /// The wanted answers; all where nothing is named.
     #[serde(default)]
-    tasks: Vec<Task>,
+    tasks: Vec<CombinedTask>,
     intent_options: Option<IntentOptions>,
     pii_options: Option<PiiOptions>,
     security_options: Option<SecurityOptions>,
     /// The same three under shorter names, as in the API's documentation.
     #[serde(default)]
-    options: Options,
+    options: CombinedOptions,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Options {
+struct CombinedOptions {
     intent: Option<IntentOptions>,
     pii: Option<PiiOptions>,
     security: Option<SecurityOptions>,
@@ -37,7 +37,7 @@ struct Options {
 /// One kind of answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Task {
+enum CombinedTask {
     Intent,
     Pii,
     Security,
@@ -56,30 +56,40 @@ pub(super) struct CombinedResponse {
 
 pub(super) async fn combined(
     State(admin): State<Admin>,
-    Body(request): Body<CombinedRequest>,
-) -> Result<Json<CombinedResponse>, Fault> {
+    JsonBody(request): JsonBody<CombinedRequest>,
+) -> Result<Json<CombinedResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
     ensure_text(&request.text)?;
     let wants = |task| request.tasks.is_empty() || request.tasks.contains(&task);
     let intent_options = request.intent_options.or(request.options.intent).unwrap_or_default();
     let pii_options = request.pii_options.or(request.options.pii).unwrap_or_default();
     let security_options = request.security_options.or(request.options.security).unwrap_or_default();
-    let wanted = Wanted::of(&pii_options, &live.classifier)?;
+    let filter = EntityFilter::of(&pii_options, &live.classifier)?;
     security_options.ensure_known()?;
 
-    let of_intent = if wants(Task::Intent) { intent::questions(intent_options) } else { ClassifyHeads::NONE };
+    let of_intent =
+        if wants(CombinedTask::Intent) { intent::questions(intent_options) } else { ClassifyHeads::NONE };
     let questions = ClassifyHeads {
-        pii: of_intent.pii || wants(Task::Pii),
-        jailbreak: of_intent.jailbreak || wants(Task::Security),
+        pii: of_intent.pii || wants(CombinedTask::Pii),
+        jailbreak: of_intent.jailbreak || wants(CombinedTask::Security),
         ..of_intent
     };
     let findings = ask(&live, &request.text, questions).await;
-    let intent = wants(Task::Intent).then(|| intent::respond(&live, None, intent_options, &findings, began));
+    let intent = match wants(CombinedTask::Intent) {
+        true => {
+            let model = live.policy.virtual_models().next();
+            let chat = intent::chat_request(model, &request.text, None)?;
+            let chat = model.map(|_| &chat);
+            Some(intent::respond(&live, chat, intent_options, &findings, began).await?)
+        }
+        false => None,
+    };
     let security =
-        wants(Task::Security).then(|| security::respond(&security_options, findings.clone(), began));
-    let pii = wants(Task::Pii).then(|| pii::respond(&request.text, &pii_options, &wanted, findings, began));
+        wants(CombinedTask::Security).then(|| security::respond(&security_options, findings.clone(), began));
+    let pii =
+        wants(CombinedTask::Pii).then(|| pii::respond(&request.text, &pii_options, &filter, findings, began));
     Ok(Json(CombinedResponse {
-        intent: intent.transpose()?,
+        intent,
         pii: pii.transpose()?,
         security: security.transpose()?,
         processing_time_ms: millis_since(began),

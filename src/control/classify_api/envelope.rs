@@ -15,7 +15,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request is not answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -23,7 +23,7 @@ pub(super) struct Fault {
     reason: Option<&'static str>,
 }
 
-impl Fault {
+impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), reason: None }
     }
@@ -72,12 +72,12 @@ impl Fault {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a> {
-    error: Detail<'a>,
+struct ErrorEnvelope<'a> {
+    error: ErrorDetail<'a>,
 }
 
 #[derive(Serialize)]
-struct Detail<'a> {
+struct ErrorDetail<'a> {
     code: &'a str,
     message: &'a str,
     timestamp: String,
@@ -85,12 +85,12 @@ struct Detail<'a> {
     reason: Option<&'a str>,
 }
 
-impl IntoResponse for Fault {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let timestamp = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let Self { status, code, message, reason } = self;
-        let error = Detail { code, message: &message, timestamp, reason };
-        let mut response = (status, Json(Envelope { error })).into_response();
+        let error = ErrorDetail { code, message: &message, timestamp, reason };
+        let mut response = (status, Json(ErrorEnvelope { error })).into_response();
         if matches!(reason, Some("busy" | "late")) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
@@ -99,20 +99,20 @@ impl IntoResponse for Fault {
 }
 
 /// A body of JSON, whatever its content type says.
-pub(super) struct Body<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Fault;
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 let message = format!("request body too large: exceeds {} bytes", super::MAX_BODY);
-                return Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "REQUEST_BODY_TOO_LARGE", message);
+                return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "REQUEST_BODY_TOO_LARGE", message);
             }
-            Fault::invalid("the request body could not be read")
+            ApiError::invalid("the request body could not be read")
         })?;
         let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Self).map_err(|error| Fault::invalid(format!("failed to parse JSON: {error}")))
+        parsed.map(Self).map_err(|error| ApiError::invalid(format!("failed to parse JSON: {error}")))
     }
 }

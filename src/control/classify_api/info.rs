@@ -1,6 +1,6 @@
 //! Owns what the API says of itself: its paths, the models in memory, and what the policy in force makes of them.
 
-use super::{Admin, ENDPOINTS};
+use super::{Admin, PATHS};
 use crate::classify::{Classifier, ClassifyHead, ModelInfo};
 use crate::policy::{DomainSignal, Policy, Rule, SignalKind};
 use axum::Json;
@@ -14,7 +14,7 @@ pub(super) async fn health() -> Json<Value> {
 }
 
 pub(super) async fn index() -> Json<Value> {
-    let endpoints: Vec<Value> = ENDPOINTS
+    let endpoints: Vec<Value> = PATHS
         .iter()
         .map(|one| json!({"path": one.path, "method": one.method, "description": one.description}))
         .collect();
@@ -34,12 +34,12 @@ pub(super) async fn index() -> Json<Value> {
 
 #[derive(Serialize)]
 pub(super) struct Models {
-    models: Vec<Model>,
+    models: Vec<ModelEntry>,
     system: System,
 }
 
 #[derive(Serialize)]
-struct Model {
+struct ModelEntry {
     name: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -76,7 +76,7 @@ pub(super) async fn models(State(admin): State<Admin>) -> Json<Models> {
     Json(Models { models: models.collect(), system })
 }
 
-fn describe(model: &ModelInfo, question: ClassifyHead) -> Model {
+fn describe(model: &ModelInfo, question: ClassifyHead) -> ModelEntry {
     let (name, kind) = match question {
         ClassifyHead::Domain => ("category_classifier", "intent_classification"),
         ClassifyHead::Jailbreak => ("jailbreak_classifier", "security_detection"),
@@ -95,7 +95,7 @@ fn describe(model: &ModelInfo, question: ClassifyHead) -> Model {
         ("load_time_ms", model.load_time.as_millis().to_string()),
     ]);
     let categories = labels(model, question);
-    Model { name, kind, loaded: true, path: model.source.clone(), categories, metadata }
+    ModelEntry { name, kind, loaded: true, path: model.source.clone(), categories, metadata }
 }
 
 pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {

@@ -1,19 +1,18 @@
 //! Owns `/api/v1/classify/intent`: what a text is about, and where the policy in force sends it.
 
-use super::envelope::{Body, Fault};
+use super::envelope::{ApiError, JsonBody};
+use super::routing::Routing;
 use super::{Admin, ask, millis_since};
 use crate::classify::{ClassifyHeads, Findings, Label, Unknown};
 use crate::decide::trace;
-use crate::openai::{ChatRequest, Rejection};
+use crate::openai::ChatRequest;
 use crate::policy::Policy;
-use crate::route::settle;
-use crate::signals::Audience;
-use crate::signals::Signals;
+use crate::signals::{Audience, Signals};
 use crate::snapshot::Snapshot;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +44,7 @@ pub(super) struct IntentOptions {
 
 #[derive(Serialize)]
 pub(super) struct IntentResponse {
-    classification: Classification,
+    classification: IntentClassification,
     #[serde(skip_serializing_if = "Option::is_none")]
     probabilities: Option<BTreeMap<String, f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,11 +56,11 @@ pub(super) struct IntentResponse {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     signal_errors: BTreeMap<&'static str, &'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<Vec<Tried>>,
+    explanation: Option<Vec<DecisionTrace>>,
 }
 
 #[derive(Serialize)]
-struct Classification {
+struct IntentClassification {
     category: String,
     confidence: f32,
     processing_time_ms: u64,
@@ -86,7 +85,7 @@ struct DecisionResult {
 
 /// What a decision made of the text.
 #[derive(Serialize)]
-struct Tried {
+struct DecisionTrace {
     decision: String,
     matched: bool,
     why: String,
@@ -94,13 +93,14 @@ struct Tried {
 
 pub(super) async fn intent(
     State(admin): State<Admin>,
-    Body(request): Body<IntentRequest>,
-) -> Result<Json<IntentResponse>, Fault> {
+    JsonBody(request): JsonBody<IntentRequest>,
+) -> Result<Json<IntentResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
-    let text = text_of(&request)?;
     let options = request.options.unwrap_or_default();
-    let findings = ask(&live, &text, questions(options)).await;
-    respond(&live, request.model.as_deref(), options, &findings, began).map(Json)
+    let model = request.model.as_deref().or_else(|| live.policy.virtual_models().next());
+    let chat = chat_request(model, &request.text, request.messages.as_deref())?;
+    let findings = ask(&live, &chat.prompt_text(), questions(options)).await;
+    respond(&live, model.map(|_| &chat), options, &findings, began).await.map(Json)
 }
 
 /// What these options ask for.
@@ -109,35 +109,41 @@ pub(super) fn questions(options: IntentOptions) -> ClassifyHeads {
     ClassifyHeads { jailbreak: all, pii: all, ..ClassifyHeads::DOMAIN }
 }
 
-/// The text itself, or that of the messages as the proxy would read it.
-fn text_of(request: &IntentRequest) -> Result<String, Fault> {
-    if !request.text.trim().is_empty() {
-        return Ok(request.text.clone());
-    }
-    let empty = || Fault::invalid("text cannot be empty");
-    let messages = request.messages.as_ref().ok_or_else(empty)?;
-    let body = format!("{{\"model\":\"auto\",\"messages\":{}}}", messages.get());
-    let request = ChatRequest::parse(body.into()).map_err(|fault| Fault::invalid(fault.to_string()))?;
-    let text = request.prompt_text();
-    if text.trim().is_empty() { Err(empty()) } else { Ok(text.into_owned()) }
+/// The chat request that a client would send: of one text, or of the messages where there is none.
+pub(super) fn chat_request(
+    model: Option<&str>,
+    text: &str,
+    messages: Option<&RawValue>,
+) -> Result<ChatRequest, ApiError> {
+    let empty = || ApiError::invalid("text cannot be empty");
+    let of_text = (!text.trim().is_empty()).then(|| json!([{"role": "user", "content": text}]).to_string());
+    let messages = of_text.as_deref().or(messages.map(RawValue::get)).ok_or_else(empty)?;
+    let body = format!("{{\"model\":{},\"messages\":{messages}}}", json!(model.unwrap_or("auto")));
+    let request = ChatRequest::parse(body.into()).map_err(|error| ApiError::invalid(error.to_string()))?;
+    if request.prompt_text().trim().is_empty() { Err(empty()) } else { Ok(request) }
 }
 
-/// Puts an answer together from what was found; `model` is what the client would name.
-pub(super) fn respond(
+/// Puts an answer together from what was found; `chat` is the request to route, if it names a model.
+pub(super) async fn respond(
     live: &Snapshot,
-    model: Option<&str>,
+    chat: Option<&ChatRequest>,
     options: IntentOptions,
     findings: &Findings,
     began: Instant,
-) -> Result<IntentResponse, Fault> {
-    let label = findings.domain.clone().unwrap_or(Err(Unknown::Unsupported)).map_err(Fault::unknown)?;
+) -> Result<IntentResponse, ApiError> {
+    let label = findings.domain.clone().unwrap_or(Err(Unknown::Unsupported)).map_err(ApiError::unknown)?;
     let policy = &live.policy;
-    let routing = routing(policy, model, options, &label)?;
-    let explanation = (options.include_explanation || options.trace).then(|| tried(policy, &label));
-    let decision_result = routing.decision.as_ref().map(|name| DecisionResult {
-        decision_name: name.clone(),
-        confidence: label.confidence,
-        matched_rules: vec![format!("domain:{}", label.name)],
+    let routing = match chat {
+        Some(chat) => routing(live, chat, options, &label).await?,
+        // The policy has no virtual model: every request names its own.
+        None => Routing::undecided(None, "named"),
+    };
+    let explains = options.include_explanation || options.trace;
+    let explanation = explains.then(|| explanation(policy, chat, routing.signals.as_ref(), &label));
+    let decision_result = routing.decision.map(|decision| DecisionResult {
+        decision_name: decision.name,
+        confidence: decision.score,
+        matched_rules: decision.rules,
     });
     Ok(IntentResponse {
         probabilities: options.return_probabilities.then(|| probabilities(live.classifier.labels(), &label)),
@@ -150,7 +156,7 @@ pub(super) fn respond(
             .map(|(question, unknown)| (question.as_str(), unknown.as_str()))
             .collect(),
         explanation,
-        classification: Classification {
+        classification: IntentClassification {
             category: label.name.to_string(),
             confidence: label.confidence,
             processing_time_ms: millis_since(began),
@@ -158,59 +164,43 @@ pub(super) fn respond(
     })
 }
 
-/// Each label with its probability.
-pub(super) fn probabilities(labels: &[Arc<str>], label: &Label) -> BTreeMap<String, f32> {
-    labels.iter().map(ToString::to_string).zip(label.probabilities.iter().copied()).collect()
-}
-
-/// Where the policy sends a text.
-struct Routing {
-    model: Option<String>,
-    decision: Option<String>,
-    /// The decision's name, or the word for its absence.
-    word: String,
-}
-
-fn routing(
-    policy: &Policy,
-    model: Option<&str>,
+/// Where the request would go; to its recipe's default model if the client finds the label too unsure.
+async fn routing(
+    live: &Snapshot,
+    chat: &ChatRequest,
     options: IntentOptions,
     label: &Label,
-) -> Result<Routing, Fault> {
-    let without =
-        |model: Option<String>, word: &str| Routing { model, decision: None, word: word.to_owned() };
-    let Some(asked) = model.or_else(|| policy.virtual_models().next()) else {
-        // Every request names its model.
-        return Ok(without(None, "named"));
-    };
+) -> Result<Routing, ApiError> {
+    let routing = Routing::of(live, chat).await?;
     let is_unsure = options.confidence_threshold.is_some_and(|least| label.confidence < least);
-    if let Some(recipe) = policy.recipe(asked).filter(|_| is_unsure) {
-        let default = recipe.default_model.map(|id| policy[id].name.clone());
-        return Ok(without(default, "low_confidence_general"));
-    }
-    let domain = Ok(label.clone());
-    match settle(policy, asked, &Signals::from_domain(policy, &domain), Some(&domain)) {
-        Ok(settled) => {
-            let story = settled.story;
-            let word = story.decision.clone().unwrap_or_else(|| story.reason.as_str().to_owned());
-            let model = story.model(policy).map(|model| model.name.clone());
-            Ok(Routing { model, decision: story.decision, word })
-        }
-        Err(Rejection::Unclassified { .. }) => Ok(without(None, "rejected")),
-        Err(unknown) => {
-            Err(Fault::new(StatusCode::BAD_REQUEST, "INVALID_ROUTING_MODEL", unknown.to_string()))
-        }
-    }
+    let Some(recipe) = live.policy.recipe(chat.model()).filter(|_| is_unsure) else { return Ok(routing) };
+    let default = recipe.default_model.map(|id| live.policy[id].name.clone());
+    Ok(Routing { signals: routing.signals, ..Routing::undecided(default, "low_confidence_general") })
 }
 
-fn tried(policy: &Policy, label: &Label) -> Vec<Tried> {
-    let signals = Signals::from_domain(policy, &Ok(label.clone()));
-    let steps = trace(policy, &policy.recipes[0], Audience::Open, &signals).map(|step| Tried {
+/// What each decision makes of the signals; of the domain alone where the model is named, since no decision routes.
+fn explanation(
+    policy: &Policy,
+    chat: Option<&ChatRequest>,
+    signals: Option<&Signals>,
+    label: &Label,
+) -> Vec<DecisionTrace> {
+    let by_domain = Signals::from_domain(policy, &Ok(label.clone()));
+    let (recipe, signals) = match chat.and_then(|chat| policy.recipe(chat.model())) {
+        Some(recipe) => (recipe, signals.unwrap_or(&by_domain)),
+        None => (&policy.recipes[0], &by_domain),
+    };
+    let steps = trace(policy, recipe, Audience::Open, signals).map(|step| DecisionTrace {
         decision: step.decision.name.clone(),
         matched: step.matched(),
         why: step.to_string(),
     });
     steps.collect()
+}
+
+/// Each label with its probability.
+pub(super) fn probabilities(labels: &[Arc<str>], label: &Label) -> BTreeMap<String, f32> {
+    labels.iter().map(ToString::to_string).zip(label.probabilities.iter().copied()).collect()
 }
 
 fn matched(policy: &Policy, findings: &Findings) -> MatchedSignals {

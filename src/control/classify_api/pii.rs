@@ -2,7 +2,7 @@
 //!
 //! Says what was found never in its own words unless the client asks for that.
 
-use super::envelope::{Body, Fault};
+use super::envelope::{ApiError, JsonBody};
 use super::info::pii_types;
 use super::{Admin, ask, ensure_text, millis_since};
 use crate::classify::{Classifier, ClassifyHeads, Entity, Findings, Unknown};
@@ -72,26 +72,26 @@ struct PiiEntity {
 
 pub(super) async fn pii(
     State(admin): State<Admin>,
-    Body(request): Body<PiiRequest>,
-) -> Result<Json<PiiResponse>, Fault> {
+    JsonBody(request): JsonBody<PiiRequest>,
+) -> Result<Json<PiiResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
     ensure_text(&request.text)?;
     let options = request.options.unwrap_or_default();
-    let wanted = Wanted::of(&options, &live.classifier)?;
+    let wanted = EntityFilter::of(&options, &live.classifier)?;
     let findings = ask(&live, &request.text, ClassifyHeads { pii: true, ..ClassifyHeads::NONE }).await;
     respond(&request.text, &options, &wanted, findings, began).map(Json)
 }
 
 /// Which types are asked for; none named are all.
-pub(super) struct Wanted(Option<BTreeSet<String>>);
+pub(super) struct EntityFilter(Option<BTreeSet<String>>);
 
-impl Wanted {
+impl EntityFilter {
     /// Refuses types that no model finds: that none of them is there would be no news.
-    pub(super) fn of(options: &PiiOptions, classifier: &Classifier) -> Result<Self, Fault> {
+    pub(super) fn of(options: &PiiOptions, classifier: &Classifier) -> Result<Self, ApiError> {
         Self::among(&options.entity_types, &pii_types(classifier))
     }
 
-    fn among(asked: &[String], known: &BTreeSet<String>) -> Result<Self, Fault> {
+    fn among(asked: &[String], known: &BTreeSet<String>) -> Result<Self, ApiError> {
         let mut wanted = BTreeSet::new();
         for name in asked {
             let name = name.to_ascii_uppercase();
@@ -104,7 +104,7 @@ impl Wanted {
             if !known.is_empty() && !kinds.iter().any(|kind| known.contains(*kind)) {
                 let known: Vec<_> = known.iter().map(String::as_str).collect();
                 let message = format!("entity type {name:?} is none of {}", known.join(", "));
-                return Err(Fault::invalid(message));
+                return Err(ApiError::invalid(message));
             }
             wanted.extend(kinds.into_iter().map(str::to_owned));
         }
@@ -120,11 +120,11 @@ impl Wanted {
 pub(super) fn respond(
     text: &str,
     options: &PiiOptions,
-    wanted: &Wanted,
+    wanted: &EntityFilter,
     findings: Findings,
     began: Instant,
-) -> Result<PiiResponse, Fault> {
-    let mut found = findings.pii.unwrap_or(Err(Unknown::Unsupported)).map_err(Fault::unknown)?;
+) -> Result<PiiResponse, ApiError> {
+    let mut found = findings.pii.unwrap_or(Err(Unknown::Unsupported)).map_err(ApiError::unknown)?;
     let least = options.confidence_threshold.unwrap_or(0.0);
     found.retain(|entity| entity.confidence >= least && wanted.has(&entity.kind));
     let has_pii = !found.is_empty();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn respond_to(text: &str, found: Vec<Entity>, options: &PiiOptions) -> PiiResponse {
-        let wanted = Wanted::among(&options.entity_types, &BTreeSet::new()).unwrap();
+        let wanted = EntityFilter::among(&options.entity_types, &BTreeSet::new()).unwrap();
         let findings = Findings { pii: Some(Ok(found)), ..Findings::default() };
         respond(text, options, &wanted, findings, Instant::now()).unwrap()
     }
@@ -271,10 +271,10 @@ mod tests {
         let known = BTreeSet::from(["EMAIL_ADDRESS", "GPE"].map(str::to_owned));
         let among = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-            Wanted::among(&names, &known)
+            EntityFilter::among(&names, &known)
         };
         assert!(among(&["EMAIL", "LOCATION"]).is_ok());
-        let fault = among(&["email_adress"]).err().unwrap();
-        assert_eq!(fault, Fault::invalid("entity type \"EMAIL_ADRESS\" is none of EMAIL_ADDRESS, GPE"));
+        let error = among(&["email_adress"]).err().unwrap();
+        assert_eq!(error, ApiError::invalid("entity type \"EMAIL_ADRESS\" is none of EMAIL_ADDRESS, GPE"));
     }
 }

@@ -1,6 +1,6 @@
 //! Owns `/api/v1/classify/security`: whether a text attacks the model that reads it.
 
-use super::envelope::{Body, Fault};
+use super::envelope::{ApiError, JsonBody};
 use super::{Admin, ask, ensure_text, millis_since};
 use crate::classify::{ClassifyHeads, Findings, Risk, Unknown};
 use axum::Json;
@@ -66,13 +66,13 @@ impl Sensitivity {
 
 impl SecurityOptions {
     /// Refuses a request for nothing that is looked for.
-    pub(super) fn ensure_known(&self) -> Result<(), Fault> {
+    pub(super) fn ensure_known(&self) -> Result<(), ApiError> {
         let known = |name: &String| DETECTED.iter().any(|known| known.eq_ignore_ascii_case(name));
         match self.detection_types.iter().find(|name| !known(name)) {
             None => Ok(()),
             Some(name) => {
                 let known = DETECTED.join(", ");
-                Err(Fault::invalid(format!("detection type {name:?} is none of {known}")))
+                Err(ApiError::invalid(format!("detection type {name:?} is none of {known}")))
             }
         }
     }
@@ -80,8 +80,8 @@ impl SecurityOptions {
 
 pub(super) async fn security(
     State(admin): State<Admin>,
-    Body(request): Body<SecurityRequest>,
-) -> Result<Json<SecurityResponse>, Fault> {
+    JsonBody(request): JsonBody<SecurityRequest>,
+) -> Result<Json<SecurityResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
     ensure_text(&request.text)?;
     let options = request.options.unwrap_or_default();
@@ -95,8 +95,8 @@ pub(super) fn respond(
     options: &SecurityOptions,
     findings: Findings,
     began: Instant,
-) -> Result<SecurityResponse, Fault> {
-    let risk = findings.jailbreak.unwrap_or(Err(Unknown::Unsupported)).map_err(Fault::unknown)?;
+) -> Result<SecurityResponse, ApiError> {
+    let risk = findings.jailbreak.unwrap_or(Err(Unknown::Unsupported)).map_err(ApiError::unknown)?;
     let threshold = options.sensitivity.threshold(risk.threshold);
     let is_jailbreak = risk.score >= threshold;
     let detected = if is_jailbreak { vec!["jailbreak"] } else { Vec::new() };

@@ -1,6 +1,6 @@
 //! Owns `/api/v1/embeddings` and `/api/v1/similarity`: texts as vectors of unit length, and how close two of them are.
 
-use super::envelope::{Body, Fault};
+use super::envelope::{ApiError, JsonBody};
 use super::info::answering;
 use super::{Admin, ask_all, ensure_texts, millis_since};
 use crate::classify::{ClassifyHead, ClassifyHeads, ModelInfo, Unknown};
@@ -16,7 +16,7 @@ use std::time::Instant;
 /// Which model and how many of its dimensions; there is one answer, the loaded model's.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Choice {
+struct EmbeddingModelChoice {
     model: String,
     dimension: usize,
     target_layer: usize,
@@ -29,7 +29,7 @@ pub(super) struct EmbeddingRequest {
     #[serde(default)]
     images: Vec<String>,
     #[serde(flatten)]
-    choice: Choice,
+    choice: EmbeddingModelChoice,
 }
 
 #[derive(Serialize)]
@@ -57,7 +57,7 @@ pub(super) struct SimilarityRequest {
     #[serde(default)]
     text2: String,
     #[serde(flatten)]
-    choice: Choice,
+    choice: EmbeddingModelChoice,
 }
 
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ pub(super) struct BatchSimilarityRequest {
     #[serde(default)]
     top_k: usize,
     #[serde(flatten)]
-    choice: Choice,
+    choice: EmbeddingModelChoice,
 }
 
 #[derive(Serialize)]
@@ -97,11 +97,11 @@ struct Match {
 
 pub(super) async fn embeddings(
     State(admin): State<Admin>,
-    Body(request): Body<EmbeddingRequest>,
-) -> Result<Json<EmbeddingResponse>, Fault> {
+    JsonBody(request): JsonBody<EmbeddingRequest>,
+) -> Result<Json<EmbeddingResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
     if !request.images.is_empty() {
-        return Err(Fault::invalid("no loaded model embeds images"));
+        return Err(ApiError::invalid("no loaded model embeds images"));
     }
     ensure_texts("texts", &request.texts)?;
     let model = request.choice.model(&live)?;
@@ -126,12 +126,12 @@ pub(super) async fn embeddings(
 
 pub(super) async fn similarity(
     State(admin): State<Admin>,
-    Body(request): Body<SimilarityRequest>,
-) -> Result<Json<SimilarityResponse>, Fault> {
+    JsonBody(request): JsonBody<SimilarityRequest>,
+) -> Result<Json<SimilarityResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
     let texts = [request.text1, request.text2];
     if let Some(place) = texts.iter().position(|text| text.trim().is_empty()) {
-        return Err(Fault::invalid(format!("text{} cannot be empty", place + 1)));
+        return Err(ApiError::invalid(format!("text{} cannot be empty", place + 1)));
     }
     let model = request.choice.model(&live)?;
     let vectors = embed(&live, &texts, |place| ("texts", place)).await?;
@@ -145,11 +145,11 @@ pub(super) async fn similarity(
 
 pub(super) async fn similarity_batch(
     State(admin): State<Admin>,
-    Body(request): Body<BatchSimilarityRequest>,
-) -> Result<Json<BatchSimilarityResponse>, Fault> {
+    JsonBody(request): JsonBody<BatchSimilarityRequest>,
+) -> Result<Json<BatchSimilarityResponse>, ApiError> {
     let (began, live) = (Instant::now(), admin.live.load());
     if request.query.trim().is_empty() {
-        return Err(Fault::invalid("query cannot be empty"));
+        return Err(ApiError::invalid("query cannot be empty"));
     }
     ensure_texts("candidates", &request.candidates)?;
     let model = request.choice.model(&live)?;
@@ -178,13 +178,13 @@ pub(super) async fn similarity_batch(
     }))
 }
 
-impl Choice {
+impl EmbeddingModelChoice {
     /// Finds the model that embeds; refuses a choice that would not be followed.
-    fn model(&self, live: &Snapshot) -> Result<ModelInfo, Fault> {
+    fn model(&self, live: &Snapshot) -> Result<ModelInfo, ApiError> {
         let models = live.classifier.models();
         let model = answering(&models, ClassifyHead::Embedding)
-            .ok_or_else(|| Fault::unknown(Unknown::Unsupported))?;
-        let refused = |code, message: String| Err(Fault::new(StatusCode::BAD_REQUEST, code, message));
+            .ok_or_else(|| ApiError::unknown(Unknown::Unsupported))?;
+        let refused = |code, message: String| Err(ApiError::new(StatusCode::BAD_REQUEST, code, message));
         if !self.model.is_empty() && self.model != "auto" && self.model != model.source {
             let message =
                 format!("model {:?} is not loaded; it is \"auto\" or {:?}", self.model, model.source);
@@ -199,11 +199,11 @@ impl Choice {
 }
 
 /// Refuses a length that the vectors do not have: cut off, they would mean something else.
-fn ensure_dimension(asked: usize, vectors: &[Arc<[f32]>]) -> Result<(), Fault> {
+fn ensure_dimension(asked: usize, vectors: &[Arc<[f32]>]) -> Result<(), ApiError> {
     match vectors.first().map(|vector| vector.len()) {
         Some(length) if asked != 0 && asked != length => {
             let message = format!("dimension is {length} with this model, not {asked}");
-            Err(Fault::new(StatusCode::BAD_REQUEST, "INVALID_DIMENSION", message))
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "INVALID_DIMENSION", message))
         }
         _ => Ok(()),
     }
@@ -214,12 +214,12 @@ async fn embed(
     live: &Snapshot,
     texts: &[String],
     place: impl Fn(usize) -> (&'static str, usize),
-) -> Result<Vec<Arc<[f32]>>, Fault> {
+) -> Result<Vec<Arc<[f32]>>, ApiError> {
     let all = ask_all(live, texts, ClassifyHeads { embedding: true, ..ClassifyHeads::NONE }).await;
     let vectors = all.into_iter().enumerate().map(|(position, findings)| {
         let (name, place) = place(position);
         let vector = findings.embedding.unwrap_or(Err(Unknown::Unsupported));
-        vector.map_err(|unknown| Fault::unknown(unknown).of(name, place))
+        vector.map_err(|unknown| ApiError::unknown(unknown).of(name, place))
     });
     vectors.collect()
 }

@@ -50,15 +50,15 @@ impl Exchange {
     /// where there is not.
     pub(in crate::proxy) fn verification(&mut self, format: Format) -> Option<VerifyStage> {
         let attempts = self.attempts.as_ref()?;
-        let extras = attempts.request.plan.extras.as_deref()?;
-        let guard = extras.answer.as_ref()?.hallucination;
+        let effects = attempts.request.plan.effects.as_deref()?;
+        let guard = effects.answer.as_ref()?.hallucination;
         if !guard.is_on() || !attempts.request.api.generates_text() {
             return None;
         }
-        let request = seen(&attempts.request.request, extras.request.as_ref(), !extras.unmask.is_empty());
+        let request = seen(&attempts.request.request, effects.request.as_ref(), !effects.unmask.is_empty());
         let grounds = request.groundedness_context();
         if grounds.trim().is_empty() {
-            if guard.unverified && extras.needs_facts {
+            if guard.unverified && effects.needs_facts {
                 self.record.details().guards.unverified_factual = Some(true);
             }
             return None;

@@ -1,5 +1,5 @@
-//! Owns the choice by key: the same key goes to the same member while it is free.
-//! Refuses to know what a key stands for.
+//! Owns weighted rendezvous hashing: the same key goes to the same entry while it is available.
+//! Refuses to know what a key or an entry stands for.
 
 use std::borrow::Borrow;
 use std::net::{IpAddr, SocketAddr};
@@ -10,8 +10,8 @@ pub fn hash_key(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// Hashes an address into what [`rendezvous`] knows it by.
-pub(in super::super) fn identity(addr: SocketAddr) -> u64 {
+/// Hashes an address into its [`HashEntry::identity`].
+pub(super) fn address_identity(addr: SocketAddr) -> u64 {
     let ip = match addr.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,
@@ -19,10 +19,10 @@ pub(in super::super) fn identity(addr: SocketAddr) -> u64 {
     xxh3_64_with_seed(&ip.octets(), addr.port().into())
 }
 
-/// One member, whatever it is, as the choice by key sees it.
+/// One alternative, such as an endpoint or a model, as the choice by key sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Entrant {
-    /// What it is known by, the same in every process and on every machine; see [`hash_key`].
+pub struct HashEntry {
+    /// The hash of its name or address, the same in every process and on every machine; see [`hash_key`].
     pub identity: u64,
     /// Its share of the keys relative to the others'; 0 gets none.
     pub weight: u32,
@@ -32,25 +32,25 @@ pub struct Entrant {
 /// Schindelhauer and Schomaker's logarithmic method): the least of `-ln(1 - u) / weight`, with `u` in [0, 1)
 /// from key and identity.
 ///
-/// Members get shares of the keys by weight. A member that leaves moves its own keys only, each to its next
-/// best; one that comes takes its share evenly from all. The cost is linear in the members, a hash each: `u`
+/// Entries get shares of the keys by weight. An entry that leaves moves its own keys only, each to its next
+/// best; one that comes takes its share evenly from all. The cost is linear in the entries, a hash each: `u`
 /// bounds the logarithm from below, so that few have to be taken.
 pub fn rendezvous(
     key: u64,
-    entrants: impl IntoIterator<Item = impl Borrow<Entrant>>,
-    free: impl Fn(usize) -> bool,
+    entries: impl IntoIterator<Item = impl Borrow<HashEntry>>,
+    is_available: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let (mut least, mut chosen) = (f64::INFINITY, None);
-    for (index, entrant) in entrants.into_iter().enumerate() {
-        let Entrant { identity, weight } = *entrant.borrow();
+    for (place, entry) in entries.into_iter().enumerate() {
+        let HashEntry { identity, weight } = *entry.borrow();
         let weight = f64::from(weight);
         let u = unit(mixed(key ^ identity));
         if u > least * weight || weight == 0.0 {
             continue;
         }
         let distance = -(-u).ln_1p() / weight;
-        if distance < least && free(index) {
-            (least, chosen) = (distance, Some(index));
+        if distance < least && is_available(place) {
+            (least, chosen) = (distance, Some(place));
         }
     }
     chosen
@@ -73,10 +73,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entrants(weights: &[u32]) -> Vec<Entrant> {
+    fn entries(weights: &[u32]) -> Vec<HashEntry> {
         let port = |index| 8_000 + u16::try_from(index).expect("few");
-        let made = weights.iter().enumerate().map(|(index, weight)| Entrant {
-            identity: identity(([10, 0, 0, 1], port(index)).into()),
+        let made = weights.iter().enumerate().map(|(index, weight)| HashEntry {
+            identity: address_identity(([10, 0, 0, 1], port(index)).into()),
             weight: *weight,
         });
         made.collect()
@@ -89,16 +89,18 @@ mod tests {
     #[test]
     fn hashes_are_the_same_in_every_process() {
         assert_eq!(hash_key(b""), 0x2d06_8005_38d3_94c2);
-        let (four, mapped) =
-            (identity("10.0.0.1:80".parse().unwrap()), identity("[::ffff:10.0.0.1]:80".parse().unwrap()));
+        let (four, mapped) = (
+            address_identity("10.0.0.1:80".parse().unwrap()),
+            address_identity("[::ffff:10.0.0.1]:80".parse().unwrap()),
+        );
         assert_eq!(four, mapped);
-        assert_ne!(four, identity("10.0.0.1:81".parse().unwrap()));
+        assert_ne!(four, address_identity("10.0.0.1:81".parse().unwrap()));
     }
 
     #[test]
     fn keys_are_shared_by_weight() {
         let weights = [1, 2, 3, 4];
-        let (members, mut counts) = (entrants(&weights), [0_i64; 4]);
+        let (members, mut counts) = (entries(&weights), [0_i64; 4]);
         keys(20_000).for_each(|key| counts[rendezvous(key, &members, |_| true).expect("all are free")] += 1);
         for (count, weight) in counts.iter().zip(weights) {
             let fair = i64::from(weight) * 2_000;
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_heavier_member_only_gains_keys() {
-        let (before, after) = (entrants(&[1, 1, 1]), entrants(&[1, 2, 1]));
+        let (before, after) = (entries(&[1, 1, 1]), entries(&[1, 2, 1]));
         let gained = keys(2_000).filter(|key| {
             let (old, new) = (rendezvous(*key, &before, |_| true), rendezvous(*key, &after, |_| true));
             assert!(old == new || new == Some(1));
@@ -122,7 +124,7 @@ mod tests {
         fn a_member_that_leaves_moves_only_its_own_keys(
             weights in prop::collection::vec(1_u32..50, 2..24), gone in any::<prop::sample::Index>(),
         ) {
-            let (members, gone) = (entrants(&weights), gone.index(weights.len()));
+            let (members, gone) = (entries(&weights), gone.index(weights.len()));
             for key in keys(300) {
                 let before = rendezvous(key, &members, |_| true).expect("all are free");
                 let after = rendezvous(key, &members, |index| index != gone).expect("others are free");
@@ -144,7 +146,7 @@ mod tests {
             };
             let best = members.iter().enumerate().filter(|(_, (_, weight, free))| *weight > 0 && *free);
             let best = best.min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
-            let seen = |&(identity, weight, _): &(u64, u32, bool)| Entrant { identity, weight };
+            let seen = |&(identity, weight, _): &(u64, u32, bool)| HashEntry { identity, weight };
          let seen: Vec<_> = members.iter().map(seen).collect();
             let chosen = rendezvous(key, &seen, |index| members[index].2);
          prop_assert_eq!(chosen, best.map(|(index, _)| index));

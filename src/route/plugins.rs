@@ -1,9 +1,9 @@
-//! Owns what a decision's plugins change in a request: the same for every model, and what each model wants told its own
-//! way.
+//! Owns what a decision's plugins change in a request: the same for every model, and reasoning in the parameters of
+//! each model's family.
 //!
 //! Refuses to know why a decision was made.
 
-use super::Target;
+use super::plan::PlanTarget;
 use crate::classify::{Classifier, ClassifyHeads};
 use crate::openai::{Api, Change, ChatRequest, Rejection, SystemMode};
 use crate::policy::{
@@ -14,14 +14,14 @@ use bytes::Bytes;
 use signalbox_kernels::dot;
 use std::time::Instant;
 
-/// How many of a client's tools are ranked; the rest goes when they are.
+/// How many of a client's tools are ranked at most; the rest are removed.
 const MAX_RANKED: usize = 512;
 
 /// What is asked about tools.
 const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
 
-/// What is needed to pick tools.
-pub(super) struct Shelf<'a> {
+/// What tools are chosen by.
+pub(super) struct ToolContext<'a> {
     pub(super) detectors: &'a Detectors,
     pub(super) classifier: &'a Classifier,
     pub(super) known: &'a SignalEvaluation,
@@ -29,11 +29,11 @@ pub(super) struct Shelf<'a> {
 }
 
 /// Changes a request as the plugins say, whichever model gets it.
-pub(super) async fn changed(
+pub(super) async fn apply(
     plugins: &Plugins,
     api: Api,
     request: &ChatRequest,
-    shelf: &Shelf<'_>,
+    context: &ToolContext<'_>,
 ) -> Result<ChatRequest, Rejection> {
     let mut changes = Vec::new();
     if let Some(prompt) = &plugins.system_prompt {
@@ -47,12 +47,12 @@ pub(super) async fn changed(
     changes.extend(plugins.params.max_n.map(|most| Change::Cap { name: "n".to_owned(), most }));
     changes.extend(plugins.params.remove.iter().map(|name| Change::Remove { name: name.clone() }));
     if let Some(tools) = &plugins.tools {
-        changes.extend(tool_changes(tools, request, shelf).await);
+        changes.extend(tool_changes(tools, request, context).await);
     }
     changes.iter().try_fold(request.clone(), |request, change| request.changed(api, change))
 }
 
-async fn tool_changes(tools: &Tools, request: &ChatRequest, shelf: &Shelf<'_>) -> Vec<Change> {
+async fn tool_changes(tools: &Tools, request: &ChatRequest, context: &ToolContext<'_>) -> Vec<Change> {
     match tools {
         Tools::None => vec![Change::KeepTools(Vec::new())],
         Tools::Filter { allow, block } => {
@@ -61,42 +61,42 @@ async fn tool_changes(tools: &Tools, request: &ChatRequest, shelf: &Shelf<'_>) -
             let kept = request.tools().enumerate().filter(|(_, tool)| stays(&tool.name));
             vec![Change::KeepTools(kept.map(|(at, _)| at).collect())]
         }
-        Tools::Rank(pick) => rank(*pick, request, shelf).await.into_iter().collect(),
+        Tools::Rank(pick) => rank(*pick, request, context).await.into_iter().collect(),
         Tools::Select(pick, specs) if request.has_free_tool_choice() => {
-            let picked = picked(*pick, specs, shelf);
+            let picked = picked(*pick, specs, context);
             if picked.is_empty() {
                 return Vec::new();
             }
             vec![Change::KeepTools(Vec::new()), Change::AddTools(picked)]
         }
         Tools::Add(pick, specs) if request.has_free_tool_choice() => {
-            let picked = picked(*pick, specs, shelf);
+            let picked = picked(*pick, specs, context);
             (!picked.is_empty()).then_some(Change::AddTools(picked)).into_iter().collect()
         }
         Tools::Select(..) | Tools::Add(..) => Vec::new(),
     }
 }
 
-/// The tools of a file that fit the prompt, as JSON, the likest first; none where the prompt's meaning is unknown.
-fn picked(pick: ToolPick, specs: &[ToolSpec], shelf: &Shelf<'_>) -> Vec<Vec<u8>> {
-    let Some(prompt) = shelf.known.embedding() else { return Vec::new() };
+/// The tools of a file most similar to the prompt, as JSON, best first; none where the prompt has no embedding.
+fn picked(pick: ToolPick, specs: &[ToolSpec], context: &ToolContext<'_>) -> Vec<Vec<u8>> {
+    let Some(prompt) = context.known.embedding() else { return Vec::new() };
     let scored = specs.iter().filter_map(|spec| {
-        let score = dot(prompt, shelf.detectors.tool_embedding(spec)?);
+        let score = dot(prompt, context.detectors.tool_embedding(spec)?);
         Some((score, spec))
     });
     let best = best(pick, scored.collect());
     best.into_iter().map(|spec| spec.json.clone().into_bytes()).collect()
 }
 
-/// Keeps of the client's own tools those that fit the prompt; all where their or its meaning is unknown.
-async fn rank(pick: ToolPick, request: &ChatRequest, shelf: &Shelf<'_>) -> Option<Change> {
-    let prompt = shelf.known.embedding()?;
-    let said: Vec<String> = request
+/// Keeps the client's tools most similar to the prompt; all where it or one of them has no embedding.
+async fn rank(pick: ToolPick, request: &ChatRequest, context: &ToolContext<'_>) -> Option<Change> {
+    let prompt = context.known.embedding()?;
+    let descriptions: Vec<String> = request
         .tools()
         .take(MAX_RANKED)
         .map(|tool| format!("{} {}", tool.name.replace(['_', '-'], " "), tool.description))
         .collect();
-    let found = shelf.classifier.classify_all(&said, EMBEDDING, shelf.deadline).await;
+    let found = context.classifier.classify_all(&descriptions, EMBEDDING, context.deadline).await;
     let mut scored = Vec::with_capacity(found.len());
     for (at, findings) in found.iter().enumerate() {
         let Some(Ok(meaning)) = &findings.embedding else { return None };
@@ -115,17 +115,17 @@ fn best<T>(pick: ToolPick, mut scored: Vec<(f32, T)>) -> Vec<T> {
 }
 
 /// The bytes that go to one target: with the name its upstream knows, told to reason as its family wants it.
-pub fn body_for(policy: &Policy, target: &Target, api: Api, request: &ChatRequest) -> Bytes {
+pub fn body_for(policy: &Policy, target: &PlanTarget, api: Api, request: &ChatRequest) -> Bytes {
     let name = target.upstream_model(policy);
     let change = target.reasoning.and_then(|reasoning| reasoning_change(policy, target, api, reasoning));
     match change.map(|change| request.changed(api, &change)) {
-        // A request that was read once can be read again; should it not, it goes on as the client wrote it.
-        Some(Ok(told)) => told.with_model(name),
+        // A request that was parsed once can be parsed again; should it not, it goes on as the client wrote it.
+        Some(Ok(changed)) => changed.with_model(name),
         Some(Err(_)) | None => request.with_model(name),
     }
 }
 
-fn reasoning_change(policy: &Policy, target: &Target, api: Api, reasoning: Reasoning) -> Option<Change> {
+fn reasoning_change(policy: &Policy, target: &PlanTarget, api: Api, reasoning: Reasoning) -> Option<Change> {
     let family = policy[target.model].reasoning.as_ref()?;
     let effort = match reasoning {
         Reasoning::On(effort) => effort,

@@ -1,0 +1,69 @@
+//! Owns the choice of an endpoint for one request. Pure but for the turns of round robin: time and randomness are
+//! arguments.
+//! Refuses to know retries, outlier detection and leases, which [`super::Pool`] puts around it.
+//!
+//! A picker sees a pool through [`Candidates`]: an endpoint that may not take the request has no view there, so that
+//! no picker can choose it. What a picker may know of an endpoint is a method of [`EndpointView`], what it may know of
+//! a request a field of [`PickRequest`]; both are read only where a picker asks.
+//!
+//! A further picker is a file here, a variant of [`Picker`] and its arm in each of the two matches below.
+
+mod candidates;
+mod hash;
+mod power_of_two;
+mod smooth_round_robin;
+
+pub use candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints};
+
+use super::endpoint::PoolMember;
+use super::lock;
+use crate::policy::Balance;
+use hash::RendezvousHash;
+use power_of_two::PowerOfTwo;
+use rand::Rng;
+use smooth_round_robin::SmoothWeightedRoundRobin;
+use std::sync::Mutex;
+
+/// How a pool chooses among its endpoints, with what it has prepared for that.
+#[derive(Debug)]
+pub(super) enum Picker {
+    /// Takes a lock for the time of one pass over the members; `benches/pick.rs` measures it alone and contended.
+    RoundRobin(Mutex<SmoothWeightedRoundRobin>),
+    LeastRequest(PowerOfTwo),
+    Hash(RendezvousHash),
+}
+
+impl Picker {
+    /// Prepares the picker that a policy names; `previous` is the one before with its members, whose state goes on.
+    pub(super) fn new(
+        balance: &Balance,
+        members: &[PoolMember],
+        previous: Option<(&Self, &[PoolMember])>,
+    ) -> Self {
+        match balance {
+            Balance::RoundRobin => {
+                let turns = match previous {
+                    Some((Self::RoundRobin(turns), before)) => lock(turns).carried_over(before, members),
+                    _ => SmoothWeightedRoundRobin::new(members.iter().map(|member| member.weight)),
+                };
+                Self::RoundRobin(Mutex::new(turns))
+            }
+            Balance::LeastRequest => Self::LeastRequest(PowerOfTwo::new(members)),
+            Balance::Hash(_) => Self::Hash(RendezvousHash::new(members)),
+        }
+    }
+
+    /// Ranks the candidates for one request.
+    pub(super) fn pick(
+        &self,
+        request: &PickRequest<'_>,
+        candidates: &Candidates<'_>,
+        rng: &mut impl Rng,
+    ) -> RankedEndpoints {
+        match self {
+            Self::RoundRobin(turns) => lock(turns).pick(candidates),
+            Self::LeastRequest(least) => least.pick(candidates, rng),
+            Self::Hash(hash) => hash.pick(request, candidates, rng),
+        }
+    }
+}

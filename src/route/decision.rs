@@ -1,0 +1,125 @@
+//! Owns the decision about a request whose signals are read: by the model that it names, or by the recipe behind the
+//! virtual model that it names.
+//!
+//! Knows nothing of guards and plugins.
+
+use super::trace::{RoutingReason, RoutingTrace};
+use crate::classify::{Label, Unknown};
+use crate::decide::{DecisionOutcome, decide};
+use crate::openai::Rejection;
+use crate::policy::{Decision, ModelId, OnUnknown, Policy, Recipe};
+use crate::signals::{Audience, Signals};
+
+/// What the model's name in a request stands for.
+#[derive(Clone, Copy)]
+pub(super) enum RequestedModel<'a> {
+    /// A model, or one of its adapters.
+    Named { model: ModelId, lora: Option<&'a str> },
+    /// A virtual model: a recipe's decisions choose.
+    Virtual(&'a Recipe),
+}
+
+impl<'a> RequestedModel<'a> {
+    pub(super) fn find(policy: &'a Policy, name: &'a str) -> Result<Self, Rejection> {
+        if let Some(model) = policy.model(name) {
+            return Ok(Self::Named { model, lora: None });
+        }
+        if let Some(model) = policy.model_of_lora(name) {
+            return Ok(Self::Named { model, lora: Some(name) });
+        }
+        let unknown = || Rejection::UnknownModel { name: name.to_owned() };
+        policy.recipe(name).map(Self::Virtual).ok_or_else(unknown)
+    }
+}
+
+/// What the decisions make of a request, before its guards judge it.
+#[derive(Debug)]
+pub(super) struct RoutingDecision<'a> {
+    /// The trace so far.
+    pub(super) trace: RoutingTrace,
+    /// The decision that matched.
+    pub(super) decision: Option<&'a Decision>,
+    /// The same, where the client left the model to it.
+    pub(super) routing: Option<&'a Decision>,
+    /// The model where no decision routes.
+    pub(super) default: ModelId,
+    /// The adapter that the client named.
+    pub(super) lora: Option<&'a str>,
+}
+
+impl<'a> RoutingDecision<'a> {
+    fn new(reason: RoutingReason, default: ModelId) -> Self {
+        Self { trace: RoutingTrace::new(reason), decision: None, routing: None, default, lora: None }
+    }
+
+    fn matched(mut self, decision: &'a Decision, score: f32) -> Self {
+        self.trace.decision = Some(decision.name.clone());
+        self.trace.score = Some(score);
+        self.decision = Some(decision);
+        self.routing = Some(decision).filter(|_| self.trace.reason != RoutingReason::Named);
+        self
+    }
+}
+
+/// Decides about a request by its signals; `label` is what its prompt is about, where that was classified.
+pub(super) fn decide_route<'a>(
+    policy: &'a Policy,
+    requested: RequestedModel<'a>,
+    signals: &Signals,
+    label: Option<&Result<Label, Unknown>>,
+) -> Result<RoutingDecision<'a>, Rejection> {
+    let mut routing = match requested {
+        RequestedModel::Named { model, lora } => {
+            let named = RoutingDecision { lora, ..RoutingDecision::new(RoutingReason::Named, model) };
+            match decide(&policy.recipes[0], Audience::Named, signals) {
+                DecisionOutcome::Decision(decision, score) => named.matched(decision, score),
+                DecisionOutcome::Nothing(_) => named,
+                DecisionOutcome::Refused(_, unknown) => {
+                    return Err(Rejection::Unjudged { reason: unknown.as_str() });
+                }
+            }
+        }
+        RequestedModel::Virtual(recipe) => decide_by(policy, recipe, signals, label)?,
+    };
+    routing.trace.label = label.and_then(|label| label.as_ref().ok()).cloned();
+    routing.trace.model.get_or_insert(routing.default);
+    Ok(routing)
+}
+
+fn decide_by<'a>(
+    policy: &'a Policy,
+    recipe: &'a Recipe,
+    signals: &Signals,
+    label: Option<&Result<Label, Unknown>>,
+) -> Result<RoutingDecision<'a>, Rejection> {
+    let unknown_model = || Rejection::UnknownModel { name: recipe.virtual_models.join(", ") };
+    let default = recipe.default_model.ok_or_else(unknown_model)?;
+    let rejects = policy.classifier.on_unknown == OnUnknown::Reject;
+    let mut routing = match decide(recipe, Audience::Open, signals) {
+        DecisionOutcome::Decision(decision, score) => {
+            let mut routing = RoutingDecision::new(RoutingReason::Decided, default).matched(decision, score);
+            routing.trace.model = decision.models.first().map(|first| first.model);
+            routing
+        }
+        DecisionOutcome::Refused(_, unknown) => {
+            return Err(Rejection::Unclassified { reason: unknown.as_str() });
+        }
+        DecisionOutcome::Nothing(Some(unknown)) if rejects => {
+            return Err(Rejection::Unclassified { reason: unknown.as_str() });
+        }
+        DecisionOutcome::Nothing(unknown) => {
+            let min_confidence = policy.classifier.min_confidence.fraction();
+            let is_unsure =
+                label.is_some_and(|label| label.as_ref().is_ok_and(|it| it.confidence < min_confidence));
+            if rejects && is_unsure {
+                return Err(Rejection::Unclassified { reason: "unsure" });
+            }
+            RoutingDecision::new(
+                unknown.map_or(RoutingReason::NoDecision, RoutingReason::Unclassified),
+                default,
+            )
+        }
+    };
+    routing.trace.recipe.clone_from(&recipe.name);
+    Ok(routing)
+}

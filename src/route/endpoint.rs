@@ -1,0 +1,65 @@
+//! Owns the way from a plan's targets to a leased endpoint: the same for first attempts, retries and shadow copies.
+//!
+//! Knows nothing of why an attempt failed.
+
+use super::plan::PlanTarget;
+use crate::balance::{Lease, PickRequest, hash_key};
+use crate::openai::ChatRequest;
+use crate::policy::{Balance, HashKey, PoolSpec};
+use crate::snapshot::Snapshot;
+use http::HeaderMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// What the choice of an endpoint goes by.
+#[derive(Clone, Copy)]
+pub struct LeaseInput<'a> {
+    /// The client's headers.
+    pub headers: &'a HeaderMap,
+    /// The request as the client wrote it.
+    pub request: &'a ChatRequest,
+    /// The request as it goes upstream.
+    pub upstream_request: &'a ChatRequest,
+    /// The endpoints that had the request already.
+    pub tried: &'a [SocketAddr],
+    /// The present moment.
+    pub now: Instant,
+}
+
+/// An endpoint that a request may be sent to, and the target that it serves.
+#[derive(Debug)]
+pub struct LeasedTarget {
+    /// The place of the target among those that were given.
+    pub place: usize,
+    /// The endpoint, until the last byte.
+    pub lease: Lease,
+}
+
+/// Leases an endpoint for the first of `targets` that has one.
+pub fn lease_endpoint(
+    snapshot: &Snapshot,
+    targets: &[PlanTarget],
+    input: LeaseInput<'_>,
+) -> Option<LeasedTarget> {
+    let policy = &snapshot.policy;
+    targets.iter().enumerate().find_map(|(place, target)| {
+        let pool = target.route(policy).pool;
+        let request = PickRequest {
+            key: session_key(snapshot.pool_spec(pool), input),
+            model: target.upstream_model(policy),
+            adapter: target.lora.as_deref(),
+            request: Some(input.upstream_request),
+        };
+        let lease = snapshot.pool(pool).lease(&request, input.tried, input.now)?;
+        Some(LeasedTarget { place, lease })
+    })
+}
+
+/// What the pool keeps requests together by, hashed; `None` where it does not, or the client sent none.
+fn session_key(spec: &PoolSpec, input: LeaseInput<'_>) -> Option<u64> {
+    match &spec.balance {
+        Balance::Hash(HashKey::Header(name)) => Some(hash_key(input.headers.get(name)?.as_bytes())),
+        Balance::Hash(HashKey::Field(name)) => Some(hash_key(input.request.field(name)?.as_bytes())),
+        Balance::RoundRobin | Balance::LeastRequest => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! Owns what a plan is: where a request goes and what is done to it and its answer, or the reply that it gets here.
+//!
+//! Decides nothing.
+
+use crate::openai::{ChatRequest, Rejection};
+use crate::policy::{AnswerGuard, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, Reasoning, Route};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What will be done with a request.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where it is tried, in order; never empty.
+    pub targets: Vec<PlanTarget>,
+    /// What else is done, where anything is.
+    pub effects: Option<Box<RequestEffects>>,
+}
+
+/// A model behind one of its pools.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanTarget {
+    /// The model.
+    pub model: ModelId,
+    /// Which of its routes.
+    pub route: usize,
+    /// The adapter that is asked for instead.
+    pub lora: Option<String>,
+    /// Whether, and how hard, it is to reason.
+    pub reasoning: Option<Reasoning>,
+}
+
+impl PlanTarget {
+    /// The pool, and the model's name there.
+    pub fn route<'a>(&self, policy: &'a Policy) -> &'a Route {
+        &policy[self.model].routes[self.route]
+    }
+
+    /// The name that its upstream knows it by.
+    pub fn upstream_model<'a>(&'a self, policy: &'a Policy) -> &'a str {
+        self.lora.as_deref().unwrap_or(&self.route(policy).upstream_model)
+    }
+}
+
+/// What plugins and guards do to a request and its answer.
+#[derive(Debug, Default, Clone)]
+pub struct RequestEffects {
+    /// The request as the plugins and guards have changed it.
+    pub request: Option<ChatRequest>,
+    /// Changes to the headers that go upstream.
+    pub headers: HeaderChanges,
+    /// How long everything may take.
+    pub timeout: Option<Duration>,
+    /// Another model that gets a copy of some requests.
+    pub shadow: Option<ShadowPlan>,
+    /// Whether the answer may be cached.
+    pub cache: Option<CacheUse>,
+    /// What the answer is checked for.
+    pub answer: Option<AnswerGuard>,
+    /// Whether a signal says that the answer needs facts.
+    pub needs_facts: bool,
+    /// What was masked and is put back into the answer.
+    pub unmask: MaskedValues,
+    /// The prompt's embedding, for the response cache.
+    pub embedding: Option<Arc<[f32]>>,
+}
+
+/// A model that gets copies of requests, for comparison.
+#[derive(Debug, Clone)]
+pub struct ShadowPlan {
+    /// The model.
+    pub model: ModelId,
+    /// The share of requests that are copied.
+    pub share: BasisPoints,
+    /// Where a copy is tried, in order.
+    pub targets: Vec<PlanTarget>,
+}
+
+/// A reply of the proxy's own instead of an upstream's.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DirectResponse {
+    /// The request is not served.
+    Rejected(Rejection),
+    /// A guard blocks it; how that is said is the policy's choice.
+    Blocked(Rejection),
+    /// The operator's fixed text.
+    Fixed(String),
+}
+
+/// Values that were masked: the token that stands in the request, and the original.
+pub type MaskedValues = Vec<(String, String)>;

@@ -1,0 +1,108 @@
+//! Owns the account of how a request was routed, as the response, the log and the metrics give it.
+//!
+//! Decides nothing.
+
+use crate::classify::{Label, Unknown};
+use crate::policy::{Model, ModelId, Policy, Reasoning};
+
+/// How a request was routed, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutingTrace {
+    /// Why this model.
+    pub reason: RoutingReason,
+    /// The model that was chosen.
+    pub model: Option<ModelId>,
+    /// The name of the list of decisions, if it is not the policy's own.
+    pub recipe: Option<String>,
+    /// The name of the decision that matched.
+    pub decision: Option<String>,
+    /// Its score, from 0 to 1.
+    pub score: Option<f32>,
+    /// What the prompt is about, where that was asked.
+    pub label: Option<Label>,
+    /// By what one of several models was chosen, and why this one.
+    pub chosen: Option<(&'static str, &'static str)>,
+    /// Whether the model was told to reason.
+    pub reasoning: Option<Reasoning>,
+    /// Whether the operator's system prompt went in.
+    pub system_prompt: bool,
+    /// What the guards found.
+    pub notices: Vec<GuardNotice>,
+}
+
+/// Something that a guard found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GuardNotice {
+    /// An attack on the model.
+    Jailbreak {
+        /// How probable, from 0 to 1.
+        score: f32,
+    },
+    /// Personal data.
+    Pii {
+        /// The kinds.
+        kinds: Vec<String>,
+    },
+    /// A guard could not judge the request.
+    Unjudged {
+        /// Which.
+        guard: &'static str,
+        /// Why.
+        reason: Unknown,
+    },
+}
+
+/// Why a plan names the model it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoutingReason {
+    /// The client named the model.
+    Named,
+    /// A decision matched.
+    Decided,
+    /// A guard sends attacks there.
+    Guarded,
+    /// No decision matched.
+    NoDecision,
+    /// The classifier gave no answer, and the policy says to fall back.
+    Unclassified(Unknown),
+}
+
+impl RoutingReason {
+    /// The reason as logs and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RoutingReason::Named => "named",
+            RoutingReason::Decided => "decided",
+            RoutingReason::Guarded => "guarded",
+            RoutingReason::NoDecision => "default",
+            RoutingReason::Unclassified(Unknown::Busy) => "default_classifier_busy",
+            RoutingReason::Unclassified(Unknown::Late) => "default_classifier_late",
+            RoutingReason::Unclassified(Unknown::Failed) => "default_classifier_failed",
+            RoutingReason::Unclassified(Unknown::Empty) => "default_no_text",
+            RoutingReason::Unclassified(Unknown::Unsupported) => "default_classifier_unsupported",
+            RoutingReason::Unclassified(Unknown::TooLong) => "default_classifier_too_long",
+        }
+    }
+}
+
+impl RoutingTrace {
+    pub(super) fn new(reason: RoutingReason) -> Self {
+        Self {
+            reason,
+            model: None,
+            recipe: None,
+            decision: None,
+            score: None,
+            label: None,
+            chosen: None,
+            reasoning: None,
+            system_prompt: false,
+            notices: Vec::new(),
+        }
+    }
+
+    /// The chosen model, as the policy knows it.
+    pub fn model<'a>(&self, policy: &'a Policy) -> Option<&'a Model> {
+        Some(&policy[self.model?])
+    }
+}

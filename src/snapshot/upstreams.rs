@@ -1,0 +1,129 @@
+//! Owns the live upstreams: the pools, built from the policy and what the sources of endpoints know, and the budget of
+//! their retries.
+//!
+//! An address that stays in its pool keeps its [`Endpoint`] with in-flight count and health.
+
+use super::slots::{EndpointSlots, HostPort};
+use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget};
+use crate::policy::{Policy, PoolSpec, Retry};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The upstreams of one policy.
+pub struct UpstreamPools {
+    /// The pools, by [`crate::policy::PoolId`].
+    pub pools: Vec<Arc<Pool>>,
+    /// The retries that all requests together may spend.
+    pub retry_budget: Arc<RetryBudget>,
+}
+
+impl UpstreamPools {
+    /// Builds the pools of `policy`; those of the same name in `previous`, with its policy, carry over their state.
+    pub(super) fn build(policy: &Policy, slots: &EndpointSlots, previous: Option<(&Policy, &Self)>) -> Self {
+        let old = |name: &str| {
+            let (policy, upstreams) = previous?;
+            let at = policy.pools.iter().position(|pool| pool.name == name)?;
+            upstreams.pools.get(at)
+        };
+        let pools = policy.pools.iter().map(|spec| build_pool(spec, slots, old(&spec.name)));
+        Self {
+            pools: pools.collect(),
+            retry_budget: retry_budget(&policy.retry, previous.map(|(_, upstreams)| upstreams)),
+        }
+    }
+}
+
+fn retry_budget(retry: &Retry, previous: Option<&UpstreamPools>) -> Arc<RetryBudget> {
+    let (share_bp, min_per_second) = (retry.budget.share.0, retry.budget.min_per_second);
+    match previous {
+        Some(previous) if previous.retry_budget.is_for(share_bp, min_per_second) => {
+            Arc::clone(&previous.retry_budget)
+        }
+        _ => Arc::new(RetryBudget::new(share_bp, min_per_second)),
+    }
+}
+
+fn build_pool(spec: &PoolSpec, slots: &EndpointSlots, old: Option<&Arc<Pool>>) -> Arc<Pool> {
+    let known = |address: SocketAddr| {
+        let member = old?.members().iter().find(|member| member.endpoint.addr() == address)?;
+        Some(Arc::clone(&member.endpoint))
+    };
+    let mut members: Vec<PoolMember> = Vec::new();
+    for written in &spec.endpoints {
+        for address in slots.addresses(&HostPort::from(written)) {
+            let earlier = members.iter().find(|member| member.endpoint.addr() == address);
+            let endpoint = earlier
+                .map(|member| Arc::clone(&member.endpoint))
+                .or_else(|| known(address))
+                .unwrap_or_else(|| Endpoint::new(address, Arc::from(written.authority())));
+            members.push(PoolMember { endpoint, weight: written.weight });
+        }
+    }
+    Arc::new(Pool::new(&spec.balance, spec.ejection, members, old.map(AsRef::as_ref)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slots::{EndpointSlot, EndpointSource};
+    use super::*;
+    use crate::balance::PickRequest;
+    use crate::policy::{Fixed, load};
+    use std::path::Path;
+    use std::time::Instant;
+
+    fn policy(endpoints: &str) -> Policy {
+        let text = format!(
+            "version: 1\nmodels: {{m: {{pools: [p]}}}}\npools: {{p: {{endpoints: [{endpoints}], balance: round_robin}}}}\n"
+        );
+        load(&text, Path::new("."), &Fixed::default(), None).unwrap()
+    }
+
+    fn slots(source: EndpointSource, of: &[(&str, &[u8])]) -> EndpointSlots {
+        let address = |last: &u8| SocketAddr::from(([10, 0, 0, *last], 80));
+        let found: EndpointSlot = of
+            .iter()
+            .map(|(host, last)| {
+                let host = HostPort { host: (*host).to_owned(), port: 80 };
+                (host, last.iter().map(address).collect())
+            })
+            .collect();
+        let mut slots = EndpointSlots::default();
+        slots.refresh(source, found);
+        slots
+    }
+
+    fn weights(upstreams: &UpstreamPools) -> Vec<(u8, u32)> {
+        let octet = |member: &PoolMember| match member.endpoint.addr().ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3],
+            std::net::IpAddr::V6(_) => unreachable!("tests use IPv4"),
+        };
+        upstreams.pools[0].members().iter().map(|member| (octet(member), member.weight)).collect()
+    }
+
+    #[test]
+    fn the_slots_of_all_sources_make_one_pool_whose_weights_add_up() {
+        let policy = policy("{address: 'b:80', weight: 2}, {address: '10.0.0.1:80', weight: 3}, 'a:80'");
+        let mut slots = slots(EndpointSource::Dns, &[("a", &[1, 2]), ("b", &[2, 4])]);
+        slots.add_new(self::slots(EndpointSource::Static, &[("10.0.0.1", &[1])]));
+        let upstreams = UpstreamPools::build(&policy, &slots, None);
+        assert_eq!(weights(&upstreams), [(2, 3), (4, 2), (1, 4)]);
+    }
+
+    #[test]
+    fn an_address_that_stays_keeps_its_endpoint_whichever_source_changed() {
+        let (before, now) = (policy("'a:80'"), Instant::now());
+        let found = slots(EndpointSource::Dns, &[("a", &[1])]);
+        let old = UpstreamPools::build(&before, &found, None);
+        let lease = old.pools[0].lease(&PickRequest::default(), &[], now).expect("available");
+        let reloaded = policy("{address: 'a:80', weight: 7}");
+        let new = UpstreamPools::build(&reloaded, &found, Some((&before, &old)));
+        let more = UpstreamPools::build(
+            &reloaded,
+            &slots(EndpointSource::Dns, &[("a", &[1, 2])]),
+            Some((&reloaded, &new)),
+        );
+        assert_eq!((weights(&new), weights(&more)), (vec![(1, 7)], vec![(1, 7), (2, 7)]));
+        assert_eq!(more.pools[0].members()[0].endpoint.in_flight(), 1);
+        assert!(Arc::ptr_eq(&more.pools[0].members()[0].endpoint, lease.endpoint()));
+    }
+}
