@@ -104,7 +104,7 @@ struct ServedModels {
 
 /// What backends become while they are put together.
 #[derive(Default)]
-struct RouteTarget {
+struct RouteBackends {
     name: String,
     endpoints: Vec<EndpointDraft>,
     host: Option<String>,
@@ -120,7 +120,7 @@ fn pool(
     objects: &KubernetesObjects<'_>,
     draft: &mut PolicyDraft,
 ) -> Option<(String, ServedModels)> {
-    let mut target = RouteTarget::default();
+    let mut target = RouteBackends::default();
     for item in rule.list("backendRefs") {
         let Some(name) = item.take("name", "pools") else { continue };
         let own = item.take("namespace", "pools.*.endpoints").unwrap_or_else(|| namespace.to_owned());
@@ -164,7 +164,7 @@ fn pool(
     Some((name, target.served))
 }
 
-fn inference_pool(name: &str, objects: &KubernetesObjects<'_>, target: &mut RouteTarget) {
+fn inference_pool(name: &str, objects: &KubernetesObjects<'_>, target: &mut RouteBackends) {
     let Some(pool) = objects.pools.iter().find(|pool| pool.name == name) else {
         let variable = variable(name, "ADDRESS");
         let address = format!("${{{variable}:-{}.default.svc.cluster.local:8000}}", dns_label(name));
@@ -211,7 +211,7 @@ struct ServiceRef<'a> {
     port: Option<u64>,
 }
 
-fn service(reference: &ServiceRef<'_>, objects: &KubernetesObjects<'_>, target: &mut RouteTarget) {
+fn service(reference: &ServiceRef<'_>, objects: &KubernetesObjects<'_>, target: &mut RouteBackends) {
     let ServiceRef { name, namespace, port } = *reference;
     if let Some(addresses) = backend_addresses(name, &objects.backends) {
         target.endpoints.extend(addresses.into_iter().map(|address| EndpointDraft { address, weight: None }));
@@ -245,7 +245,7 @@ fn service(reference: &ServiceRef<'_>, objects: &KubernetesObjects<'_>, target: 
     }
 }
 
-fn served_by(service: &KubernetesService<'_>, objects: &KubernetesObjects<'_>, target: &mut RouteTarget) {
+fn served_by(service: &KubernetesService<'_>, objects: &KubernetesObjects<'_>, target: &mut RouteBackends) {
     if let Some(node) = service.node.get("selector") {
         node.mapped("pools.*.endpoints");
     }
@@ -269,7 +269,7 @@ fn backend_addresses(name: &str, backends: &[GatewayBackend]) -> Option<Vec<Stri
 }
 
 /// Reads what a route changes of headers: a host, and a key that should not stand there.
-fn filters(rule: &SourceNode<'_>, target: &mut RouteTarget, settings: &mut YamlMapping) {
+fn filters(rule: &SourceNode<'_>, target: &mut RouteBackends, settings: &mut YamlMapping) {
     for filter in rule.list("filters") {
         if let Some(kind) = filter.get("type") {
             kind.mapped("pools");
@@ -348,7 +348,7 @@ fn unrouted(objects: &KubernetesObjects<'_>, draft: &mut PolicyDraft) {
         else {
             continue;
         };
-        let mut target = RouteTarget::default();
+        let mut target = RouteBackends::default();
         let reference = ServiceRef { name: &service.name, namespace: &service.namespace, port: None };
         self::service(&reference, objects, &mut target);
         let pool = ascii(&service.name);
