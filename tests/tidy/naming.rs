@@ -110,10 +110,7 @@ fn retired_names(files: &[File]) -> Vec<String> {
 
 #[test]
 fn a_public_types_name_is_unique() {
-    holds_but_for(
-        shared_names,
-        &[("balance", 2), ("control", 2), ("openai", 1), ("policy", 2), ("route", 1)],
-    );
+    holds_but_for(shared_names, &[]);
 }
 
 #[test]
@@ -137,7 +134,7 @@ fn a_public_type_that_shares_its_name_is_noticed() {
 
 #[test]
 fn no_retired_name_comes_back() {
-    holds_but_for(retired_names, &[("balance", 7), ("control", 1), ("route", 5)]);
+    holds_but_for(retired_names, &[]);
     for text in ["pub struct Outflow;", "enum Told {}", "type Story = u8;", "fn set_out() {}"] {
         assert_eq!(found(retired_names, "src/low.rs", text).len(), 1, "{text}");
     }
