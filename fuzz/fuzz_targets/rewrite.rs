@@ -2,7 +2,7 @@
 //! breaks its end; the first byte says where to cut.
 #![no_main]
 
-use signalbox::openai::{Api, FinishReason, Format, RewriteLimits, AnswerRewriter};
+use signalbox::openai::{AnswerRewriter, AnswerSplitter, Api, FinishReason, Format, RewriteLimits};
 
 const LIMITS: RewriteLimits = RewriteLimits { max_held: 1 << 24 };
 
@@ -12,22 +12,25 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     };
     for api in [Api::Chat, Api::Completions, Api::Messages, Api::Responses] {
         for format in [Format::EventStream, Format::Json] {
+            let mut splitter = AnswerSplitter::new(format, LIMITS.max_held);
             let mut rewriter = AnswerRewriter::new(format, api, LIMITS);
             let mut out = Vec::new();
             for chunk in body.chunks(usize::from(size).max(1)) {
-                rewriter.feed(chunk);
+                splitter.feed(chunk, |piece| rewriter.hold(piece));
                 release(&mut rewriter, usize::MAX, None);
                 out.extend_from_slice(&rewriter.take());
             }
+            splitter.finish(|piece| rewriter.hold(piece));
             rewriter.end();
             release(&mut rewriter, usize::MAX, None);
             out.extend_from_slice(&rewriter.take());
             assert_eq!(out, body);
             assert!(rewriter.is_over() && rewriter.pending().next().is_none());
 
+            let mut splitter = AnswerSplitter::new(format, LIMITS.max_held);
             let mut rewriter = AnswerRewriter::new(format, api, LIMITS);
             for chunk in body.chunks(usize::from(size).max(1)) {
-                rewriter.feed(chunk);
+                splitter.feed(chunk, |piece| rewriter.hold(piece));
                 release(&mut rewriter, usize::from(size % 8), Some("x"));
                 rewriter.take();
             }
@@ -38,9 +41,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
 });
 
 fn release(rewriter: &mut AnswerRewriter, most: usize, with: Option<&str>) {
-    let places: Vec<_> = rewriter.pending().map(|text| (text.place, text.text.len().min(most))).collect();
-    for (place, upto) in places {
+    let ids: Vec<_> = rewriter.pending().map(|text| (text.id, text.text.len().min(most))).collect();
+    for (id, upto) in ids {
         let replacement = with.map(|with| (1..upto.max(1), with.to_owned()));
-        rewriter.release(place, upto, replacement.as_slice());
+        rewriter.release(id, upto, replacement.as_slice());
     }
 }

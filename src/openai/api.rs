@@ -1,5 +1,6 @@
 //! The APIs that go upstream, and the one place that finds the room of each.
 
+use super::answer::dialect::AnswerDialect;
 use super::dialect::Dialect;
 use super::{chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize};
 
@@ -87,6 +88,11 @@ impl Api {
     /// Returns its name in logs, metrics and cache keys.
     pub fn name(self) -> &'static str {
         self.dialect().name
+    }
+
+    /// Returns how its answers are read and written.
+    pub(super) fn answers(self) -> &'static dyn AnswerDialect {
+        self.dialect().answer
     }
 
     /// Says whether its answers are generated text.

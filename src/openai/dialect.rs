@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use super::answer::dialect::AnswerDialect;
 use super::segment::rule::ReadRule;
 
 /// What one API's room says about it.
@@ -13,6 +14,7 @@ pub(super) struct Dialect {
     /// Its paths, the usual one first.
     pub(super) paths: &'static [&'static str],
     pub(super) request: RequestDialect,
+    pub(super) answer: &'static dyn AnswerDialect,
 }
 
 /// Where an API's requests have what is read and changed.

@@ -1,5 +1,6 @@
 //! Embeddings, and vLLM's classification and pooling, which take the same input.
 
+use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
 
 pub(super) const EMBEDDINGS: Dialect = dialect("embeddings", &["/v1/embeddings"]);
@@ -7,5 +8,5 @@ pub(super) const CLASSIFY: Dialect = dialect("classify", &["/classify"]);
 pub(super) const POOLING: Dialect = dialect("pooling", &["/pooling"]);
 
 const fn dialect(name: &'static str, paths: &'static [&'static str]) -> Dialect {
-    Dialect { name, paths, request: RequestDialect::of_prompt("input") }
+    Dialect { name, paths, request: RequestDialect::of_prompt("input"), answer: &OtherAnswers }
 }

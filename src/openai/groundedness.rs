@@ -7,8 +7,7 @@ use std::borrow::Cow;
 use super::json::string::decode;
 use super::message::Role;
 use super::message_text::{MAX_TEXT, joined};
-use super::rewrite::{AnswerRewriter, Channel, RewriteLimits};
-use super::{Api, ChatRequest, Format, json};
+use super::{AnswerPiece, AnswerRewriter, Api, Channel, ChatRequest, Format, RewriteLimits, json};
 
 /// The members of a document that hold its text, as `transformers` and the servers after it have them.
 const DOCUMENT_TEXTS: [&str; 4] = ["title", "text", "content", "contents"];
@@ -33,12 +32,11 @@ impl ChatRequest {
 /// Returns the text of each choice of a whole answer, without reasoning and tool calls; empty choices are left out.
 pub fn choice_texts(api: Api, whole: &[u8]) -> Vec<String> {
     let mut rewriter = AnswerRewriter::new(Format::Json, api, RewriteLimits { max_held: usize::MAX });
-    rewriter.feed(whole);
+    rewriter.hold(AnswerPiece::Bytes(whole));
     rewriter.end();
     let mut texts: Vec<(u32, String)> = Vec::new();
-    for pending in rewriter.pending().filter(|pending| pending.place.channel == Channel::Content) {
-        // The items of a response are one answer.
-        let choice = if api == Api::Responses { 0 } else { pending.place.choice };
+    for pending in rewriter.pending().filter(|pending| pending.id.channel == Channel::Content) {
+        let choice = api.answers().choice_of(pending.id);
         match texts.iter_mut().find(|(known, _)| *known == choice) {
             Some((_, text)) => {
                 text.push('\n');

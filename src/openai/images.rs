@@ -1,5 +1,6 @@
 //! The generation of images.
 
+use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
 use super::segment::SegmentKind;
 use super::segment::rule::ReadRule;
@@ -8,6 +9,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     name: "images",
     paths: &["/v1/images/generations"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("prompt") },
+    answer: &OtherAnswers,
 };
 
 fn member(name: &str) -> Option<ReadRule> {

@@ -4,10 +4,11 @@
 //! share: the scanner of JSON, the reading and rewriting of requests and answers, usage, rejections. Refuses to know
 //! sockets, policies, pools and time.
 
+pub mod answer;
 mod api;
-pub mod assemble;
 pub mod change;
 mod chat;
+mod choices;
 mod completions;
 pub mod conversation;
 mod dialect;
@@ -22,23 +23,21 @@ mod messages;
 mod operation;
 mod redact;
 pub mod rejection;
-pub mod replay_stream;
-pub mod reply;
 pub mod request;
 mod rerank;
 mod responses;
-pub mod rewrite;
 pub mod segment;
 mod speech;
 pub mod splice;
 pub mod sse;
-mod tail;
 mod tokenize;
 pub mod tools;
-pub mod usage;
 
+pub use answer::{
+    AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
+    PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
+};
 pub use api::Api;
-pub use assemble::Assembler;
 pub use change::{Change, SystemMode};
 pub use conversation::MessageCounts;
 pub use fingerprint::Fingerprint;
@@ -49,11 +48,7 @@ pub use message_text::MessageText;
 pub use operation::Operation;
 pub use redact::Replacement;
 pub use rejection::Rejection;
-pub use replay_stream::stream_of;
-pub use reply::{FinishReason, LocalReply};
 pub use request::ChatRequest;
-pub use rewrite::{AnswerRewriter, Channel, PendingText, RewriteLimits, TextId};
 pub use segment::{Segment, SegmentKind, Unread, UnreadKind};
 pub use splice::{Edit, splice};
 pub use tools::Tool;
-pub use usage::{Format, TokenUsage, UsageReader};

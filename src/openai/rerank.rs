@@ -1,5 +1,6 @@
 //! Reranking as Jina, Cohere and vLLM have it, and vLLM's scores.
 
+use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
 use super::segment::SegmentKind;
 use super::segment::rule::ReadRule;
@@ -8,12 +9,14 @@ pub(super) const RERANK: Dialect = Dialect {
     name: "rerank",
     paths: &["/v1/rerank", "/v2/rerank", "/rerank"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("query") },
+    answer: &OtherAnswers,
 };
 
 pub(super) const SCORE: Dialect = Dialect {
     name: "score",
     paths: &["/v1/score", "/score"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("text_1") },
+    answer: &OtherAnswers,
 };
 
 /// Texts, and objects with parts of a content, in vLLM's multimodal forms.

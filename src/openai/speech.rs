@@ -1,5 +1,6 @@
 //! Text to speech.
 
+use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
 use super::segment::rule::ReadRule;
 use super::segment::{SegmentKind, UnreadKind};
@@ -8,6 +9,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     name: "speech",
     paths: &["/v1/audio/speech"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("input") },
+    answer: &OtherAnswers,
 };
 
 fn member(name: &str) -> Option<ReadRule> {

@@ -1,11 +1,9 @@
-//! Owns the use of the response cache: which requests count as equal, the lookup, and what is stored.
+//! Owns the use of the response cache: which requests count as equal, the lookup, and what storing an answer needs.
 //!
 //! Knows nothing of sockets; how a cached answer is sent is `respond`'s.
 
-use crate::cache::{
-    AnswerOrigin, CacheKey, CacheWrite, CachedAnswer, EntryQuery, FlightLeader, FlightRole, HitKind,
-    ResponseCache,
-};
+use super::answer::PendingStore;
+use crate::cache::{AnswerOrigin, CacheKey, EntryQuery, FlightRole, HitKind, ResponseCache};
 use crate::openai::{Api, ChatRequest};
 use crate::policy::{CacheScope, CacheUse, Principal};
 use crate::route::RequestEffects;
@@ -16,13 +14,13 @@ use ring::digest::{Context, SHA256};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long a request waits for the answer to an equal one that is under way.
+/// How long a request waits for the answer to an equal one in flight.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client's `cache-control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CacheControl {
-    /// Whatever the policy says.
+    /// As the policy has it.
     Default,
     /// A fresh answer, which may be stored.
     NoCache,
@@ -31,7 +29,6 @@ pub(super) enum CacheControl {
 }
 
 impl CacheControl {
-    /// Reads the client's wish.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let values =
             ["x-vsr-cache-control", "cache-control"].into_iter().filter_map(|name| headers.get(name));
@@ -48,28 +45,17 @@ impl CacheControl {
     }
 }
 
-/// What the cache says of a request.
+/// The result of a lookup.
 pub(super) enum CacheLookup {
-    /// An answer, how it was found, and how near its request is.
+    /// A cached answer, how it was found, and how similar its request is.
     Found(Bytes, &'static str, f32),
     /// None; the upstream's answer may be stored.
     Missed(Box<PendingStore>),
-    /// Nothing: the request has no part in it.
+    /// The request does not use the cache.
     Bypassed,
 }
 
-/// What is needed to keep an answer.
-pub(super) struct PendingStore {
-    cache: Arc<ResponseCache>,
-    key: CacheKey,
-    text: String,
-    embedding: Option<Arc<[f32]>>,
-    ttl: Duration,
-    origin: AnswerOrigin,
-    lead: Option<FlightLeader>,
-}
-
-/// Who asks what of the cache.
+/// A request as the cache is asked for it.
 pub(super) struct CacheQuery<'a> {
     pub(super) cache: &'a Arc<ResponseCache>,
     pub(super) wanted: CacheUse,
@@ -82,7 +68,7 @@ pub(super) struct CacheQuery<'a> {
 }
 
 impl CacheQuery<'_> {
-    /// Looks for an answer, waits for that to an equal request under way, or prepares to keep one.
+    /// Looks for an answer, waits for that to an equal request in flight, or prepares to store one.
     pub(super) async fn look_up(self) -> CacheLookup {
         let request = self.effects.request.as_ref().unwrap_or(self.request);
         let is_personal = self.wanted.scope == CacheScope::User && self.principal.is_none();
@@ -169,37 +155,6 @@ impl CacheQuery<'_> {
             decision: self.record.routing.decision.as_deref().unwrap_or_default().into(),
             tenant: self.principal.and_then(|principal| principal.tenant.as_deref()).map(Into::into),
         }
-    }
-}
-
-impl PendingStore {
-    /// The longest answer that is stored, in bytes.
-    pub(super) fn max_answer_bytes(&self) -> usize {
-        self.cache.spec().max_answer_bytes
-    }
-
-    /// Stores a whole answer, and hands it to the requests that wait for it.
-    pub(super) fn store(self, body: Bytes) {
-        let Self { cache, key, text, embedding, ttl, origin, lead } = self;
-        let answer = CachedAnswer { body, origin };
-        tokio::spawn(async move {
-            let now = SystemTime::now();
-            let write = CacheWrite {
-                key: &key,
-                text: &text,
-                embedding: embedding.as_deref(),
-                answer: &answer,
-                ttl,
-                now,
-            };
-            if let Err(refusal) = cache.store(write).await {
-                tracing::debug!(%refusal, "an answer was not kept");
-            }
-            // Published last: a request that comes too late to follow finds it in the cache.
-            if let Some(lead) = lead {
-                lead.publish(answer);
-            }
-        });
     }
 }
 

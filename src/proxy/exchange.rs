@@ -3,20 +3,17 @@
 //!
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
-use super::answer::{AnswerPipeline, GuardSettings, VerifyOutcome, VerifyStage};
+use super::answer::{AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptFailure, Attempts, NextStep, PickContext, PlannedRequest};
-use super::cache_lookup::PendingStore;
-use super::replay::{PipelineSlot, ReplayHandle};
+use super::replay::ReplayHandle;
 use crate::openai::{Format, Rejection, UsageReader};
-use crate::policy::{AnswerGuard, PoolSpec};
-use crate::route::RequestEffects;
+use crate::policy::PoolSpec;
 use crate::server_state::ActiveRequest;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The log's `error` where the client left before it had the whole answer.
@@ -31,16 +28,8 @@ pub struct Exchange {
     pub(super) record: AccessRecord,
     pub(super) attempts: Option<Attempts>,
     pub(super) replay: Option<ReplayHandle>,
-    /// What stands between the answer and the client, where anything does.
-    pub(super) pipeline: Option<PipelineSlot>,
-    /// What is needed to keep the answer.
+    /// What is needed to store the answer in the response cache, until its header comes.
     pub(super) pending_store: Option<Box<PendingStore>>,
-    /// A whole answer that is to be kept.
-    pub(super) completed_store: Option<(Box<PendingStore>, Bytes)>,
-    /// An answer that has gone out and is still to be judged.
-    pub(super) verification: Option<Box<VerifyStage>>,
-    /// What was found out about an answer before it went out.
-    pub(super) outcome: Option<VerifyOutcome>,
     /// Whether the client may know which signals matched.
     pub(super) debug: bool,
     pub(super) answer: AnswerState,
@@ -56,6 +45,7 @@ pub(super) struct BegunAttempt<'a> {
 /// The answer, as far as it has come.
 #[derive(Default)]
 pub(super) struct AnswerState {
+    /// Counts tokens; nothing where the answer's stages do.
     pub(super) usage: Option<UsageReader>,
     pub(super) bytes: usize,
     pub(super) first_byte: Option<Duration>,
@@ -72,11 +62,7 @@ impl Exchange {
             record: AccessRecord::default(),
             attempts: None,
             replay: None,
-            pipeline: None,
             pending_store: None,
-            completed_store: None,
-            verification: None,
-            outcome: None,
             debug: false,
             answer: AnswerState::default(),
         }
@@ -90,81 +76,32 @@ impl Exchange {
         now: Instant,
     ) -> Result<(), Rejection> {
         let pick = PickContext { live: &self.live, headers, now };
-        let attempts = Attempts::start(request, pick, self.opened)?;
-        let watches = |effects: &RequestEffects| effects.answer.is_some() || !effects.unmask.is_empty();
-        if self.pending_store.is_some() || attempts.request.plan.effects.as_deref().is_some_and(watches) {
-            self.pipeline = Some(PipelineSlot::default());
-        }
-        self.attempts = Some(attempts);
+        self.attempts = Some(Attempts::start(request, pick, self.opened)?);
         Ok(())
     }
 
-    /// Puts what the plan wants between the answer and the client; says whether the answer's length may change.
+    /// Whether the answer may have stages, as far as is known before its header.
+    pub(super) fn may_have_stages(&self) -> bool {
+        let request = self.attempts.as_ref().map(|attempts| &attempts.request);
+        request.is_some_and(|request| AnswerPipeline::is_possible(request, self.pending_store.as_deref()))
+    }
+
+    /// Prepares for the answer whose header has come; says whether its stages may change its length.
     pub(super) fn start_answer(&mut self, format: Format, status: StatusCode) -> bool {
-        let (Some(slot), Some(attempts)) = (&self.pipeline, &self.attempts) else { return false };
-        let readable = matches!(format, Format::Json | Format::EventStream);
-        if !readable || !status.is_success() {
-            self.pending_store = None;
-            if status.is_success() {
-                // Whatever it is, nothing here can read it.
-                self.record.details().guards.unjudged.push(("answer", "unsupported"));
+        self.answer.is_stream = format == Format::EventStream;
+        let may_have_stages = self.may_have_stages();
+        let store = self.pending_store.take();
+        if let (Some(replay), Some(attempts), true) = (&self.replay, &self.attempts, may_have_stages) {
+            let request = &attempts.request;
+            let start = AnswerStart { live: &self.live, request, format, status, store };
+            if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record) {
+                let rewrites = pipeline.rewrites();
+                replay.start_answer(pipeline);
+                return rewrites;
             }
-            return false;
         }
-        let api = attempts.request.api;
-        if status != StatusCode::OK {
-            self.pending_store = None;
-        }
-        let effects = attempts.request.plan.effects.as_deref();
-        let watches = |effects: &&RequestEffects| {
-            effects.answer.as_ref().is_some_and(AnswerGuard::watches) || !effects.unmask.is_empty()
-        };
-        let guard_settings = effects.filter(watches);
-        let guard_settings = guard_settings.map(|effects| GuardSettings {
-            guard: effects.answer.clone().unwrap_or_default(),
-            unmask: effects.unmask.clone(),
-            classifier: Arc::clone(&self.live.classifier),
-            timeout: self.live.policy.classifier.deadline,
-        });
-        let keep = self.pending_store.as_ref().map(|pending_store| pending_store.max_answer_bytes());
-        let slot = Arc::clone(slot);
-        let pipeline =
-            AnswerPipeline::new(format, api, guard_settings, keep).verified(self.verification(format));
-        let revises = pipeline.revises();
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(pipeline));
-        revises
-    }
-
-    /// Keeps what was sent, if it was whole, and notes what was done to it.
-    fn finish_answer(&mut self, whole: bool) {
-        let slot = self.pipeline.take();
-        let pipeline = slot.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let Some(mut pipeline) = pipeline else { return };
-        if let Some(reason) = pipeline.unjudged() {
-            self.record.details().guards.unjudged.push(("answer", reason.as_str()));
-        }
-        if let Some(did) = pipeline.did() {
-            self.record.details().guards.answer_guard = Some(did);
-        }
-        (self.outcome, self.verification) = pipeline.judged();
-        if let Some(outcome) = &self.outcome {
-            outcome.note(&mut self.record.details().guards);
-        }
-        self.verification = self.verification.take().filter(|_| whole);
-        if let (true, Some(pending_store)) = (whole, self.pending_store.take())
-            && let Some(answer) = pipeline.whole()
-        {
-            self.completed_store = Some((pending_store, answer));
-        }
-    }
-
-    /// Keeps the answer, unless it is known to make things up: then it is not given again.
-    pub(super) fn store(completed_store: Option<(Box<PendingStore>, Bytes)>, judged: Option<&VerifyOutcome>) {
-        if let Some((pending_store, answer)) =
-            completed_store.filter(|_| !judged.is_some_and(VerifyOutcome::doubts))
-        {
-            pending_store.store(answer);
-        }
+        self.answer.usage = Some(UsageReader::new(format));
+        false
     }
 
     fn record_cost(&mut self) {
@@ -239,13 +176,20 @@ impl Exchange {
         self.record.response.error = Some(CLIENT_CLOSED);
     }
 
-    /// Gives the endpoint back and completes the record.
-    pub(super) fn close(&mut self) {
+    /// Gives the endpoint back and completes the record; returns what became of an answer that had stages.
+    pub(super) fn close(&mut self) -> Option<AnswerOutcome> {
+        let is_whole = self.record.response.error.is_none();
+        let pipeline = self.replay.take().and_then(ReplayHandle::into_pipeline);
+        let outcome = pipeline.map(|pipeline| pipeline.finish(is_whole));
+        let usage = match &outcome {
+            Some(outcome) => outcome.usage,
+            None => self.answer.usage.as_mut().and_then(UsageReader::finish),
+        };
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         response.ttft_ms = self.answer.first_byte.map(millis);
         response.duration_ms = millis(self.opened.elapsed());
-        if let Some(usage) = self.answer.usage.as_mut().and_then(UsageReader::finish) {
+        if let Some(usage) = usage {
             response.prompt_tokens = Some(usage.prompt_tokens);
             response.completion_tokens = Some(usage.completion_tokens);
             response.cached_tokens = Some(usage.cached_tokens);
@@ -257,7 +201,7 @@ impl Exchange {
                 first_byte: first_byte.map(|after| self.opened + after),
                 status: response.status,
                 completion_tokens: response.completion_tokens.unwrap_or_default(),
-                is_whole: response.error.is_none(),
+                is_whole,
                 client_gone: response.error == Some(CLIENT_CLOSED),
             });
         }
@@ -265,8 +209,10 @@ impl Exchange {
             // nginx's status for a client that closed the connection before there was an answer.
             response.status = 499;
         }
-        let whole = response.error.is_none();
         self.record_cost();
-        self.finish_answer(whole);
+        if let Some(outcome) = &outcome {
+            outcome.record(&mut self.record);
+        }
+        outcome
     }
 }

@@ -15,11 +15,12 @@ mod record;
 mod replay;
 mod respond;
 mod shadow;
+mod timer;
 mod upstream;
 
 pub use exchange::Exchange;
 
-use crate::openai::{Format, Rejection, UsageReader};
+use crate::openai::{Format, Rejection};
 use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
@@ -37,6 +38,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use replay::ReplayHandle;
 use shadow::ShadowClient;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -114,8 +116,8 @@ impl Gateway {
     }
 
     /// Counts and logs a finished request.
-    fn finish(&self, record: AccessRecord, judged: Option<&VerifyOutcome>) {
-        if let Some(outcome) = judged {
+    fn finish(&self, record: AccessRecord, verified: Option<&VerifyOutcome>) {
+        if let Some(outcome) = verified {
             outcome.findings.iter().for_each(|findings| self.metrics.classified(findings, outcome.took));
         }
         self.metrics.finished(&record);
@@ -158,8 +160,9 @@ impl ProxyHttp for Gateway {
         match self.admit(session, exchange).await {
             Ok(body) => {
                 if let Some(attempts) = &exchange.attempts {
-                    let (deadline, pipeline) = (Arc::clone(&attempts.deadline), exchange.pipeline.clone());
-                    exchange.replay = Some(replay::install(session, body, deadline, pipeline));
+                    let deadline = Arc::clone(&attempts.deadline);
+                    let may_have_stages = exchange.may_have_stages();
+                    exchange.replay = Some(ReplayHandle::install(session, body, deadline, may_have_stages));
                 }
                 Ok(false)
             }
@@ -239,10 +242,7 @@ impl ProxyHttp for Gateway {
         }
         let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let format = Format::of(content_type);
-        exchange.answer.is_stream = format == Format::EventStream;
-        exchange.answer.usage = Some(UsageReader::new(format));
         if exchange.start_answer(format, response.status) {
-            // What is judged on the way may change its length.
             response.remove_header(&CONTENT_LENGTH);
             response.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
@@ -324,8 +324,8 @@ impl ProxyHttp for Gateway {
         error: &Error,
         exchange: &mut Self::CTX,
     ) -> FailToProxy {
-        if let Some(handle) = exchange.replay.take() {
-            replay::uninstall(session, &handle);
+        if let Some(replay) = &mut exchange.replay {
+            replay.uninstall(session);
         }
         if *error.etype() == replay::CUT {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -356,27 +356,21 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Self::CTX) {
-        if let Some(handle) = exchange.replay.take() {
-            replay::uninstall(session, &handle);
+        if let Some(replay) = &mut exchange.replay {
+            replay.uninstall(session);
         }
-        exchange.close();
-        let (judged, completed_store) = (exchange.outcome.take(), exchange.completed_store.take());
+        let outcome = exchange.close();
         let mut record = std::mem::take(&mut exchange.record);
-        let Some(verification) = exchange.verification.take() else {
-            Exchange::store(completed_store, judged.as_ref());
-            self.finish(record, judged.as_ref());
-            return;
-        };
+        let Some(mut outcome) = outcome else { return self.finish(record, None) };
+        if !outcome.is_pending() {
+            return self.finish(record, outcome.complete().as_ref());
+        }
         // The client has its answer: only the log line waits for the verification, and a draining process for both.
-        let (gateway, in_flight) = (self.clone(), self.server_state.enter());
+        let (gateway, active) = (self.clone(), self.server_state.enter());
         tokio::spawn(async move {
-            let judged = verification.judge().await;
-            Exchange::store(completed_store, judged.as_ref());
-            if let Some(outcome) = &judged {
-                outcome.note(&mut record.details().guards);
-            }
-            gateway.finish(record, judged.as_ref());
-            drop(in_flight);
+            outcome.verify(&mut record).await;
+            gateway.finish(record, outcome.complete().as_ref());
+            drop(active);
         });
     }
 

@@ -1,13 +1,13 @@
-//! Owns the one trick that lets a body be read before the upstream is chosen: a downstream session that has
-//! been read to its end, and replays the prepared bytes for every attempt, whatever their size.
+//! A downstream session that has been read to its end, and replays the prepared body for every attempt: Pingora sends
+//! a body that `request_filter` has consumed only from its own retry buffer, which ends at 64 KiB.
 //!
-//! Pingora sends a body that `request_filter` has consumed only from its own retry buffer, which ends at
-//! 64 KiB; a `Custom` session may hold any size. The trait is hidden upstream, hence the pinned version.
-//! The session is also where the client's leaving is noticed while an upstream is awaited, so the upstream's
-//! deadlines are kept here. Knows nothing of JSON, policies or pools.
+//! The trait is hidden upstream, hence the pinned version. The session is also where the answer's stages stand, because
+//! they wait (Pingora's body filter cannot), and where the client's leaving is noticed while an upstream is awaited, so
+//! the upstream's deadlines are kept here. Knows nothing of JSON, policies or pools.
 
-use super::answer::{AnswerBuffer, AnswerPipeline, MAX_ANSWER};
+use super::answer::{AnswerPipeline, MAX_ANSWER};
 use super::deadline::Deadline;
+use super::timer::DeadlineTimer;
 use crate::classify::Unknown;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,23 +21,37 @@ use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as Cu
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use std::cell::RefCell;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-type Slot = Arc<Mutex<Option<Box<ServerSession>>>>;
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 /// Ends an exchange whose answer was cut.
 pub(super) const CUT: ErrorType = ErrorType::Custom("AnswerCut");
 
-/// Gives the client's own session back after [`install`].
-pub(super) struct ReplayHandle(Slot);
+/// The exchange's end of a [`ReplaySession`].
+pub(super) struct ReplayHandle {
+    handover: Arc<Mutex<Handover>>,
+    is_installed: bool,
+}
+
+/// What the exchange and the session give each other.
+///
+/// Shared, because Pingora owns the session as a trait object from which there is no way back to its type. It is locked
+/// when the session is dropped and undone, and for an answer that may have stages once more at its header; never for
+/// a chunk.
+#[derive(Default)]
+struct Handover {
+    /// For the session from the answer's header on; for the exchange once the session is dropped.
+    pipeline: Option<Box<AnswerPipeline>>,
+    /// The client's own session, once the session in its place is dropped.
+    client: Option<Box<ServerSession>>,
+}
 
 /// A downstream session whose body is complete and can be sent any number of times.
-struct Replay {
+struct ReplaySession {
     inner: Option<Box<ServerSession>>,
     body: Bytes,
     deadline: Arc<Deadline>,
@@ -45,93 +59,61 @@ struct Replay {
     write_timeout: Option<Duration>,
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
     timer: Option<DeadlineTimer>,
-    slot: Slot,
-    pipeline: Option<PipelineSlot>,
-    /// What is held back of an answer that is to be judged as a whole.
-    hold: AnswerBuffer,
+    handover: Arc<Mutex<Handover>>,
+    /// The answer's header is still to come, and may bring stages.
+    awaits_pipeline: bool,
+    pipeline: Option<Box<AnswerPipeline>>,
 }
 
-/// Where what stands between answer and client is put, once the answer's header is there.
-pub(super) type PipelineSlot = Arc<Mutex<Option<Box<AnswerPipeline>>>>;
-
-/// A wait that ends when it is time to look at the deadline again.
-///
-/// Pingora's coarse timers (10 ms, shared by all that end together) cost a fraction of the runtime's, and leave
-/// its event loop without a timeout to arm at every turn.
-struct DeadlineTimer {
-    at: Instant,
-    sleep: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-}
-
-thread_local! {
-    /// Timers whose answers came in time: one that ends too early anew, which is rarer than an answer.
-    static SPARE: RefCell<Vec<DeadlineTimer>> = const { RefCell::new(Vec::new()) };
-}
-
-impl DeadlineTimer {
-    /// One that had rung already could not be polled again.
-    const SHORTEST: Duration = Duration::from_millis(10);
-
-    /// The longest wait: abandoned timers stay in memory until they end.
-    const LONGEST: Duration = Duration::from_secs(10);
-
-    /// The most that are kept by a thread.
-    const SPARES: usize = 64;
-
-    fn set(now: Instant, due: Instant) -> Self {
-        let wait = due.saturating_duration_since(now).clamp(Self::SHORTEST, Self::LONGEST);
-        let mut sleep = Box::pin(pingora_timeout::sleep(wait));
-        // It counts from when it is first polled.
-        let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        Self { at: now + wait, sleep }
+impl ReplayHandle {
+    /// Replaces the session's downstream by one that replays `body` and watches `deadline`.
+    pub(super) fn install(
+        session: &mut Session,
+        body: Bytes,
+        deadline: Arc<Deadline>,
+        may_have_stages: bool,
+    ) -> Self {
+        let handover = Arc::default();
+        let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
+        let write_timeout = inner.get_write_timeout();
+        inner.set_write_timeout(None);
+        let replay = ReplaySession {
+            inner: Some(inner),
+            body,
+            deadline,
+            write_timeout,
+            timer: None,
+            handover: Arc::clone(&handover),
+            awaits_pipeline: may_have_stages,
+            pipeline: None,
+        };
+        *session.downstream_session = ServerSession::new_custom(Box::new(replay));
+        Self { handover, is_installed: true }
     }
 
-    /// Takes one that ends when it is due or before, set already where there is such a one.
-    fn by(due: Instant) -> Self {
-        let spare = SPARE.with_borrow_mut(|spare| spare.pop_if(|timer| timer.at <= due));
-        spare.unwrap_or_else(|| Self::set(Instant::now(), due))
+    /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
+    pub(super) fn uninstall(&mut self, session: &mut Session) {
+        if !std::mem::replace(&mut self.is_installed, false) {
+            return;
+        }
+        *session.downstream_session = placeholder();
+        if let Some(client) = self.lock().client.take() {
+            session.downstream_session = client;
+        }
     }
 
-    /// Keeps one that has not rung for the next answer.
-    fn spare(self) {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < Self::SPARES {
-                spare.push(self);
-            }
-        });
+    /// Has the answer, whose header is about to be sent, go through its stages.
+    pub(super) fn start_answer(&self, pipeline: Box<AnswerPipeline>) {
+        self.lock().pipeline = Some(pipeline);
     }
-}
 
-/// Replaces the session's downstream by one that replays `body` and watches `deadline`.
-pub(super) fn install(
-    session: &mut Session,
-    body: Bytes,
-    deadline: Arc<Deadline>,
-    pipeline: Option<PipelineSlot>,
-) -> ReplayHandle {
-    let slot = Slot::default();
-    let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
-    let write_timeout = inner.get_write_timeout();
-    inner.set_write_timeout(None);
-    let replay = Replay {
-        inner: Some(inner),
-        body,
-        deadline,
-        write_timeout,
-        timer: None,
-        slot: Arc::clone(&slot),
-        pipeline,
-        hold: AnswerBuffer::default(),
-    };
-    *session.downstream_session = ServerSession::new_custom(Box::new(replay));
-    ReplayHandle(slot)
-}
+    /// Returns the answer's stages, once the session is undone.
+    pub(super) fn into_pipeline(self) -> Option<Box<AnswerPipeline>> {
+        self.lock().pipeline.take()
+    }
 
-/// Puts the client's own session back: keep-alive and protocol-specific answers need it.
-pub(super) fn uninstall(session: &mut Session, handle: &ReplayHandle) {
-    *session.downstream_session = placeholder();
-    if let Some(inner) = handle.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        session.downstream_session = inner;
+    fn lock(&self) -> MutexGuard<'_, Handover> {
+        self.handover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,74 +121,51 @@ fn placeholder() -> ServerSession {
     ServerSession::new_custom(Box::new(()))
 }
 
-impl Drop for Replay {
+impl Drop for ReplaySession {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
             timer.spare();
         }
-        let mut inner = self.inner.take();
-        if let Some(inner) = &mut inner {
-            inner.set_write_timeout(self.write_timeout);
+        let mut client = self.inner.take();
+        if let Some(client) = &mut client {
+            client.set_write_timeout(self.write_timeout);
         }
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = inner;
+        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        handover.client = client;
+        if self.pipeline.is_some() {
+            handover.pipeline = self.pipeline.take();
+        }
     }
 }
 
-impl Replay {
+impl ReplaySession {
     fn inner(&self) -> &ServerSession {
         self.inner.as_deref().expect("the inner session leaves only on drop")
     }
 
-    fn take_pipeline(&self) -> Option<Box<AnswerPipeline>> {
-        self.pipeline.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put_pipeline(&self, pipeline: Box<AnswerPipeline>) {
-        if let Some(slot) = &self.pipeline {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(pipeline);
+    /// Takes over the answer's stages with its header.
+    fn receive_pipeline(&mut self, tasks: &[HttpTask]) {
+        let is_header = |task: &HttpTask| matches!(task, HttpTask::Header(header, _) if !header.status.is_informational());
+        if tasks.iter().any(is_header) {
+            self.awaits_pipeline = false;
+            self.pipeline = self.handover.lock().unwrap_or_else(PoisonError::into_inner).pipeline.take();
         }
     }
 
-    /// Holds an answer back until it is whole, and judges it then; gives what may be sent now.
-    async fn held(&mut self, pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
-        self.hold.take(tasks)?;
-        if self.hold.is_whole() {
-            let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
-            let headers = tokio::select! {
-                biased;
-                headers = pipeline.judge() => headers,
-                _left = inner.read_body_or_idle(true) => {
-                    let gone = Error::explain(ErrorType::ConnectionClosed, "the client has gone");
-                    return Err(gone.into_down());
-                }
-            };
-            return self.hold.release(&headers);
-        }
-        if self.hold.bytes() > MAX_ANSWER {
-            pipeline.give_up(Unknown::TooLong);
-            return self.hold.release(&[]);
-        }
-        Ok(Vec::new())
-    }
-
-    /// Sends pieces of an answer through what stands between it and the client.
-    async fn send_through(
-        &mut self,
-        mut pipeline: Box<AnswerPipeline>,
-        tasks: Vec<HttpTask>,
-    ) -> Result<bool> {
-        let mut tasks = through(&mut pipeline, tasks).await;
-        if pipeline.holds() {
-            tasks = self.held(&mut pipeline, tasks).await?;
+    /// Sends a part of an answer through its stages.
+    async fn send_through(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let Some(pipeline) = &mut self.pipeline else { return self.write(tasks).await };
+        let mut tasks = pass(pipeline, tasks).await;
+        if pipeline.holds_header() {
+            let client = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
+            tasks = hold(pipeline, client, tasks).await?;
             if tasks.is_empty() {
-                self.put_pipeline(pipeline);
                 return Ok(false);
             }
         }
-        let is_cut = pipeline.has_ended() && pipeline.did() == Some("cut");
-        self.put_pipeline(pipeline);
+        let is_cut = pipeline.is_cut();
         let done = self.write(tasks).await?;
-        // The client has a whole answer; nothing but an error ends an upstream that says on, or says nothing.
+        // The client has a whole answer; only an error ends an upstream that sends more, or stays silent.
         if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
     }
 
@@ -238,8 +197,8 @@ async fn within_write_timeout<T>(
     }
 }
 
-/// Sends the pieces of an answer through what stands between it and the client.
-async fn through(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+/// Sends a part of an answer through its stages.
+async fn pass(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
     let mut passed = Vec::with_capacity(tasks.len());
     for task in tasks {
         let (data, end) = match task {
@@ -250,20 +209,43 @@ async fn through(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Vec<Htt
                 continue;
             }
         };
-        if pipeline.has_ended() {
-            continue;
-        }
-        let piece = pipeline.pass(data, end).await;
+        let had_ended = pipeline.has_ended();
+        let released = pipeline.pass(data, end).await;
         // An empty piece would end a chunked body.
-        if !piece.bytes.is_empty() || piece.is_last {
-            passed.push(HttpTask::Body(Some(piece.bytes), piece.is_last));
+        if !had_ended && (!released.bytes.is_empty() || released.is_last) {
+            passed.push(HttpTask::Body(Some(released.bytes), released.is_last));
         }
     }
     passed
 }
 
+/// Holds an answer back until it is whole, and verifies it then; gives what may be sent now.
+async fn hold(
+    pipeline: &mut AnswerPipeline,
+    client: &mut ServerSession,
+    tasks: Vec<HttpTask>,
+) -> Result<Vec<HttpTask>> {
+    pipeline.buffer.take(tasks)?;
+    if pipeline.buffer.is_whole() {
+        let headers = tokio::select! {
+            biased;
+            headers = pipeline.verify() => headers,
+            _left = client.read_body_or_idle(true) => {
+                let gone = Error::explain(ErrorType::ConnectionClosed, "the client has gone");
+                return Err(gone.into_down());
+            }
+        };
+        return pipeline.buffer.release(&headers);
+    }
+    if pipeline.buffer.bytes() > MAX_ANSWER {
+        pipeline.skip_verification(Unknown::TooLong);
+        return pipeline.buffer.release(&[]);
+    }
+    Ok(Vec::new())
+}
+
 #[async_trait]
-impl CustomSession for Replay {
+impl CustomSession for ReplaySession {
     fn is_body_done(&mut self) -> bool {
         true
     }
@@ -326,10 +308,9 @@ impl CustomSession for Replay {
     }
 
     async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
-        if let Some(mut pipeline) = self.take_pipeline() {
-            let passed = pipeline.pass(data, end).await;
-            self.put_pipeline(pipeline);
-            (data, end) = (passed.bytes, passed.is_last);
+        if let Some(pipeline) = &mut self.pipeline {
+            let released = pipeline.pass(data, end).await;
+            (data, end) = (released.bytes, released.is_last);
         }
         let write_timeout = self.write_timeout;
         within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_body(data, end))).await
@@ -341,11 +322,14 @@ impl CustomSession for Replay {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        match self.take_pipeline() {
-            // Apart, and so out of the way of every answer that nothing stands before.
-            Some(pipeline) => Box::pin(self.send_through(pipeline, tasks)).await,
-            None => self.write(tasks).await,
+        if self.awaits_pipeline {
+            self.receive_pipeline(&tasks);
         }
+        if self.pipeline.is_some() {
+            // Boxed: keeps the future small for answers without stages.
+            return Box::pin(self.send_through(tasks)).await;
+        }
+        self.write(tasks).await
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -394,7 +378,8 @@ impl CustomSession for Replay {
 
     /// What is held back counts as written: no attempt follows one whose answer has begun.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner().response_written().or_else(|| self.hold.header())
+        let held = || self.pipeline.as_ref().and_then(|pipeline| pipeline.buffer.header());
+        self.inner().response_written().or_else(held)
     }
 
     fn body_bytes_sent(&self) -> usize {

@@ -1,4 +1,4 @@
-//! JSON objects, read and written member by member, and the events that carry them.
+//! JSON objects, read and written member by member.
 //!
 //! Owns the putting together of values that are already JSON with texts that are to become it. Refuses to know
 //! what any member means, and to turn numbers into anything.
@@ -7,9 +7,6 @@ use std::borrow::Cow;
 
 use super::string::decode;
 use super::{self as json, quoted};
-
-/// What ends a stream of OpenAI's older APIs.
-pub(in crate::openai) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// An object under construction.
 #[derive(Debug, Default)]
@@ -105,22 +102,6 @@ pub(in crate::openai) fn is_object(bytes: &[u8]) -> bool {
         && std::str::from_utf8(bytes).is_ok()
 }
 
-/// Writes an event without a name.
-pub(in crate::openai) fn event(out: &mut Vec<u8>, data: &[u8]) {
-    out.extend_from_slice(b"data: ");
-    // A line end in JSON is white space, but in a stream it would end the data.
-    out.extend(data.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
-    out.extend_from_slice(b"\n\n");
-}
-
-/// Writes an event under a name, which is its data's `type` too.
-pub(in crate::openai) fn named_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'\n');
-    event(out, data);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,12 +119,5 @@ mod tests {
         assert!(
             is_object(b" {} ") && !is_object(b"[]") && !is_object(b"{") && !is_object(b"{\"a\":\"\xff\"}")
         );
-    }
-
-    #[test]
-    fn data_stays_on_one_line() {
-        let mut out = Vec::new();
-        named_event(&mut out, "x", b"{\r\n\"a\": 1\n}");
-        assert_eq!(out, b"event: x\ndata: {  \"a\": 1 }\n\n");
     }
 }

@@ -1,15 +1,22 @@
 //! Anthropic's Messages, and the counting of their tokens.
 
+mod answer;
 mod request;
 
+use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
 pub(super) use request::part;
 
-pub(super) const MESSAGES: Dialect =
-    Dialect { name: "messages", paths: &["/v1/messages"], request: request::REQUEST };
+pub(super) const MESSAGES: Dialect = Dialect {
+    name: "messages",
+    paths: &["/v1/messages"],
+    request: request::REQUEST,
+    answer: &answer::MessageAnswers,
+};
 
 pub(super) const COUNT_TOKENS: Dialect = Dialect {
     name: "count_tokens",
     paths: &["/v1/messages/count_tokens"],
     request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
+    answer: &OtherAnswers,
 };

@@ -1,4 +1,4 @@
-//! Owns an answer that is held back as a whole, because its header must tell what is found in its body.
+//! Holds an answer back as a whole, because its header reports what is found in its body.
 //!
 //! Knows nothing of sockets, nor of what is looked for.
 

@@ -1,386 +1,249 @@
-//! Owns what stands between an upstream's answer and its client: text is judged before it is sent, masked words are put
-//! back, and what was sent is collected for the cache.
+//! The stages between an upstream's answer and its client, in a fixed order: guard, unmask, collect, verify. (A stage
+//! that translates between dialects would come first.)
 //!
-//! Answers that no stage reads never come here. Knows nothing of sockets.
+//! An answer without a stage has no pipeline, and its chunks never come here. A stream is split into events once; all
+//! stages and the counting of tokens take the same pieces. Knows nothing of sockets.
 
 mod buffer;
+mod collect;
+mod finding;
+mod guard;
+mod rewrite;
+mod start;
+mod unmask;
 mod verify;
 
-pub(super) use buffer::AnswerBuffer;
-pub(super) use verify::{MAX_ANSWER, VerifyOutcome, VerifyStage};
+pub(super) use collect::PendingStore;
+pub(super) use start::AnswerStart;
+pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 
-use crate::classify::{Classifier, ClassifyHeads, EntitySource, Findings, Unknown};
-use crate::openai::{AnswerRewriter, Api, Assembler, Channel, FinishReason, Format, RewriteLimits, TextId};
-use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
-use bytes::{Bytes, BytesMut};
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use crate::classify::Unknown;
+use crate::openai::sse::MAX_EVENT;
+use crate::openai::{AnswerPiece, AnswerSplitter, Api, Format, TokenUsage, UsageCounter};
+use crate::telemetry::AccessRecord;
+use buffer::AnswerBuffer;
+use bytes::Bytes;
+use collect::{CollectStage, CompletedStore};
+use guard::GuardStage;
+use rewrite::{MAX_HELD, RewriteStage};
+use unmask::UnmaskStage;
+use verify::VerifyStage;
 
-/// How much of an answer is held back at most; beyond that it is cut.
-const MAX_HELD: usize = 4 << 20;
+/// The stages of one answer.
+pub(super) struct AnswerPipeline {
+    splitter: AnswerSplitter,
+    usage: UsageCounter,
+    /// The stages that change texts.
+    rewrite: Option<RewriteStage>,
+    readers: AnswerReaders,
+    /// What is held back until the answer is verified.
+    pub(super) buffer: AnswerBuffer,
+    has_ended: bool,
+}
 
-/// How much text is judged at once: a sentence is held back until it is whole, or so long.
-const MAX_SENTENCE: usize = 1024;
+/// The stages that read what the client gets.
+struct AnswerReaders {
+    collect: Option<CollectStage>,
+    verify: Option<VerifyStage>,
+}
 
-/// How much of what was sent before is read again with the next sentence.
-const CONTEXT: usize = 256;
-
-/// What stands between an answer and its client.
-pub(in crate::proxy) struct AnswerPipeline {
-    watch: Option<GuardStage>,
-    kept: Option<Assembler>,
-    /// What the answer is held against once it is whole, and what came of it.
-    verification: Option<Box<VerifyStage>>,
-    outcome: Option<VerifyOutcome>,
-    ended: bool,
+/// Which stages an answer has.
+struct AnswerStages {
+    guard: Option<GuardStage>,
+    unmask: Option<UnmaskStage>,
+    collect: Option<CollectStage>,
+    verify: Option<VerifyStage>,
 }
 
 /// What the client gets next.
-pub(in crate::proxy) struct Released {
-    pub(in crate::proxy) bytes: Bytes,
-    /// Whether the answer ends with it, whatever the upstream still says.
-    pub(in crate::proxy) is_last: bool,
+pub(super) struct Released {
+    pub(super) bytes: Bytes,
+    /// Whether the answer ends with it, whatever the upstream still sends.
+    pub(super) is_last: bool,
 }
 
-/// What is watched for, and what was seen.
-struct GuardStage {
-    rewriter: AnswerRewriter,
-    guard: AnswerGuard,
-    /// How many bytes the longest of the guard's words has.
-    longest: usize,
-    unmask: Vec<(String, String)>,
-    classifier: Arc<Classifier>,
-    timeout: Duration,
-    /// The last text that was let through, for each text.
-    before: Vec<(TextId, String)>,
-    did: Option<&'static str>,
+/// What has become of an answer that went through stages.
+pub(super) struct AnswerOutcome {
+    pub(super) usage: Option<TokenUsage>,
+    /// What the guard did: `masked` or `cut`.
+    guard_action: Option<&'static str>,
     unjudged: Option<Unknown>,
-}
-
-/// What an answer is watched for.
-pub(in crate::proxy) struct GuardSettings {
-    pub(in crate::proxy) guard: AnswerGuard,
-    pub(in crate::proxy) unmask: Vec<(String, String)>,
-    pub(in crate::proxy) classifier: Arc<Classifier>,
-    /// How long the judgement of a sentence may take.
-    pub(in crate::proxy) timeout: Duration,
+    /// The answer for the cache, if it is whole.
+    store: Option<CompletedStore>,
+    verified: Option<VerifyOutcome>,
+    /// An answer that has gone out and is still to be verified.
+    to_verify: Option<VerifyStage>,
 }
 
 impl AnswerPipeline {
-    pub(in crate::proxy) fn new(
-        format: Format,
-        api: Api,
-        guard_settings: Option<GuardSettings>,
-        keep: Option<usize>,
-    ) -> Self {
-        let watch = guard_settings.map(|guard_settings| GuardStage {
-            rewriter: AnswerRewriter::new(format, api, RewriteLimits { max_held: MAX_HELD }),
-            longest: guard_settings.guard.words.longest(),
-            guard: guard_settings.guard,
-            unmask: guard_settings.unmask,
-            classifier: guard_settings.classifier,
-            timeout: guard_settings.timeout,
-            before: Vec::new(),
-            did: None,
-            unjudged: None,
-        });
-        let kept = keep.map(|most| Assembler::new(format, api, most));
-        Self { watch, kept, verification: None, outcome: None, ended: false }
+    /// Sets up the stages of an answer; nothing if it has none.
+    fn new(format: Format, api: Api, stages: AnswerStages) -> Option<Box<Self>> {
+        let AnswerStages { guard, unmask, collect, verify } = stages;
+        let rewrite = RewriteStage::new(format, api, guard, unmask);
+        let has_stage = rewrite.is_some() || collect.is_some() || verify.is_some();
+        has_stage.then(|| Box::new(Self::of(format, rewrite, AnswerReaders { collect, verify })))
     }
 
-    /// Has the answer judged once it is whole.
-    pub(in crate::proxy) fn verified(self, verification: Option<VerifyStage>) -> Self {
-        Self { verification: verification.map(Box::new), ..self }
-    }
-
-    /// Says whether the answer is held back until it is judged.
-    pub(in crate::proxy) fn holds(&self) -> bool {
-        self.verification.as_ref().is_some_and(|verification| verification.holds())
-    }
-
-    /// Judges the whole answer; gives the headers that tell the client.
-    pub(in crate::proxy) async fn judge(&mut self) -> Vec<(&'static str, String)> {
-        if let Some(verification) = self.verification.take() {
-            self.outcome = verification.judge().await;
+    fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders) -> Self {
+        // What is rewritten has to be held, however long an event is; the other stages skip long ones.
+        let max_event = if rewrite.is_some() { MAX_HELD } else { MAX_EVENT };
+        Self {
+            splitter: AnswerSplitter::new(format, max_event),
+            usage: UsageCounter::new(format),
+            rewrite,
+            readers,
+            buffer: AnswerBuffer::default(),
+            has_ended: false,
         }
-        self.outcome.as_ref().map(VerifyOutcome::headers).unwrap_or_default()
-    }
-
-    /// Lets the answer go unjudged.
-    pub(in crate::proxy) fn give_up(&mut self, reason: Unknown) {
-        self.verification = None;
-        self.outcome = Some(VerifyOutcome::unknown(reason));
-    }
-
-    /// Gives what was found out about the answer, and what is still to be judged.
-    pub(in crate::proxy) fn judged(&mut self) -> (Option<VerifyOutcome>, Option<Box<VerifyStage>>) {
-        (self.outcome.take(), self.verification.take())
-    }
-
-    /// Whether the client has had the last piece.
-    pub(in crate::proxy) fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// Whether the answer's length may change on the way.
-    pub(in crate::proxy) fn revises(&self) -> bool {
-        self.watch.is_some()
+    pub(super) fn rewrites(&self) -> bool {
+        self.rewrite.is_some()
     }
 
-    /// Takes a piece of the answer, and gives what may be sent now.
-    pub(in crate::proxy) async fn pass(&mut self, chunk: Bytes, end: bool) -> Released {
-        if self.ended {
+    /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk.
+    pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Released {
+        self.split(&chunk, end);
+        if self.has_ended {
             return Released { bytes: Bytes::new(), is_last: true };
         }
-        let passed = match &mut self.watch {
-            Some(watch) => watch.pass(&chunk, end).await,
+        let released = match &mut self.rewrite {
+            Some(rewrite) => {
+                let unfinished = self.splitter.held();
+                rewrite.release(unfinished, end, |piece| self.readers.take(piece)).await
+            }
             None => Released { bytes: chunk, is_last: end },
         };
-        self.ended = passed.is_last;
-        if let Some(kept) = &mut self.kept {
-            kept.feed(&passed.bytes);
-        }
-        if let Some(verification) = &mut self.verification {
-            verification.feed(&passed.bytes);
-        }
-        passed
+        self.readers.count(released.bytes.len());
+        self.has_ended = released.is_last;
+        released
     }
 
-    /// What was done to the answer: `masked`, `cut` or nothing.
-    pub(in crate::proxy) fn did(&self) -> Option<&'static str> {
-        self.watch.as_ref()?.did
-    }
-
-    /// Why a part of the answer could not be judged, if one could not.
-    pub(in crate::proxy) fn unjudged(&self) -> Option<Unknown> {
-        self.watch.as_ref()?.unjudged
-    }
-
-    /// The whole answer, for the cache; none if it was cut, broke off or was too long.
-    pub(in crate::proxy) fn whole(&mut self) -> Option<Bytes> {
-        let is_cut = self.did() == Some("cut");
-        self.kept.take().filter(|_| !is_cut)?.finish()
-    }
-}
-
-/// What is to be done with a piece of text.
-enum Verdict {
-    /// These parts of it are replaced.
-    Release(Vec<(Range<usize>, String)>),
-    /// The answer ends after so many bytes of it, where these parts are replaced.
-    Cut(usize, Vec<(Range<usize>, String)>),
-}
-
-impl GuardStage {
-    async fn pass(&mut self, chunk: &[u8], end: bool) -> Released {
-        self.rewriter.feed(chunk);
+    /// Hands the pieces of a chunk to the first stage; its tokens count even where the client gets nothing of it.
+    fn split(&mut self, chunk: &[u8], end: bool) {
+        let Self { splitter, usage, rewrite, readers, has_ended, .. } = self;
+        let mut each = |piece: AnswerPiece<'_>| {
+            usage.take(piece.bounded());
+            match rewrite {
+                _ if *has_ended => {}
+                Some(rewrite) => rewrite.hold(piece),
+                None => readers.take(piece),
+            }
+        };
+        splitter.feed(chunk, &mut each);
         if end {
-            self.rewriter.end();
+            splitter.finish(&mut each);
         }
-        if self.rewriter.overflow() {
-            return self.cut(BytesMut::new());
-        }
-        let mut out = BytesMut::new();
-        let ready: Vec<(TextId, String)> = self
-            .rewriter
-            .pending()
-            .filter_map(|pending| {
-                let upto = self.settled(pending.text, pending.is_complete);
-                (upto > 0).then(|| (pending.place, pending.text[..upto].to_owned()))
-            })
-            .collect();
-        for (place, text) in ready {
-            match self.judge(place, &text).await {
-                Verdict::Release(replaced) => self.release(place, &text, text.len(), &replaced),
-                Verdict::Cut(at, replaced) => {
-                    self.release(place, &text, at, &replaced);
-                    out.extend_from_slice(&self.rewriter.take());
-                    return self.cut(out);
-                }
-            }
-        }
-        out.extend_from_slice(&self.rewriter.take());
-        Released { bytes: out.freeze(), is_last: end }
     }
 
-    fn cut(&mut self, mut out: BytesMut) -> Released {
-        self.did = Some("cut");
-        out.extend_from_slice(&self.rewriter.cut(FinishReason::ContentFilter, None));
-        Released { bytes: out.freeze(), is_last: true }
+    /// Whether the client has had the last piece.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
-    fn release(&mut self, place: TextId, text: &str, upto: usize, replaced: &[(Range<usize>, String)]) {
-        self.rewriter.release(place, upto, replaced);
-        if self.before.iter().all(|(known, _)| *known != place) {
-            self.before.push((place, String::new()));
-        }
-        let Some((_, before)) = self.before.iter_mut().find(|(known, _)| *known == place) else { return };
-        before.push_str(&text[..upto]);
-        let start = before.ceil_char_boundary(before.len().saturating_sub(CONTEXT));
-        before.drain(..start);
+    /// Whether the answer was ended before the upstream ended it.
+    pub(super) fn is_cut(&self) -> bool {
+        self.rewrite.as_ref().is_some_and(RewriteStage::is_cut)
     }
 
-    /// How much of a text can be judged by what is known of it: whole sentences where they are read for their meaning,
-    /// else all but what a word or a token might still grow out of; never a part of one.
-    fn settled(&self, text: &str, complete: bool) -> usize {
-        if complete {
-            return text.len();
-        }
-        let tokens = self.unmask.iter().map(|(token, _)| token.len());
-        let longest = tokens.max().unwrap_or(0).max(self.longest);
-        let mut end = match sentence_end(text) {
-            _ if !self.asks_classifier() => text.floor_char_boundary(text.len().saturating_sub(longest + 4)),
-            0 if text.len() > MAX_SENTENCE => {
-                let long = &text[..text.floor_char_boundary(MAX_SENTENCE)];
-                long.rfind(char::is_whitespace).unwrap_or(long.len())
-            }
-            end => end,
-        };
-        for found in self.words_and_tokens(text) {
-            if found.start < end && end < found.end {
-                end = found.start;
-            }
-        }
-        end
+    /// Whether the answer's header waits until the answer is verified.
+    pub(super) fn holds_header(&self) -> bool {
+        self.readers.verify.as_ref().is_some_and(VerifyStage::holds_header)
     }
 
-    /// Where words that must not be said and tokens that stand for something else are.
-    fn words_and_tokens(&self, text: &str) -> Vec<Range<usize>> {
-        let words = self.guard.words.find(text);
-        let tokens = self.unmask.iter().flat_map(|(token, _)| {
-            text.match_indices(token.as_str()).map(|(at, _)| at..at + token.len()).collect::<Vec<_>>()
-        });
-        let mut found: Vec<_> = words.chain(tokens).collect();
-        found.sort_by_key(|at| std::cmp::Reverse(at.start));
-        found
+    /// Verifies the whole answer; gives the headers that report the result.
+    pub(super) async fn verify(&mut self) -> Vec<(&'static str, String)> {
+        match &mut self.readers.verify {
+            Some(verify) => verify.judge().await.map(VerifyOutcome::headers).unwrap_or_default(),
+            None => Vec::new(),
+        }
     }
 
-    fn asks_classifier(&self) -> bool {
-        self.guard.pii != AnswerAction::Off || self.guard.cuts_jailbreak
+    /// Lets the answer go without verification.
+    pub(super) fn skip_verification(&mut self, reason: Unknown) {
+        if let Some(verify) = &mut self.readers.verify {
+            verify.skip(reason);
+        }
     }
 
-    async fn judge(&mut self, place: TextId, text: &str) -> Verdict {
-        let mut parts: Vec<(Range<usize>, Option<String>)> = Vec::new();
-        for (token, words) in &self.unmask {
-            // The arguments of a call are JSON, and stay so.
-            let is_json = place.channel == Channel::Arguments;
-            let words = if is_json { json_inside(words) } else { words.clone() };
-            let found = text.match_indices(token.as_str());
-            parts.extend(found.map(|(at, _)| (at..at + token.len(), Some(words.clone()))));
+    /// Ends all stages; `is_whole` if the client has a whole answer, cut or not.
+    pub(super) fn finish(mut self, is_whole: bool) -> AnswerOutcome {
+        // An upstream that breaks off may have sent an event without its end.
+        self.split(b"", true);
+        let usage = self.usage.usage();
+        let is_cut = self.is_cut();
+        let AnswerReaders { collect, verify } = self.readers;
+        let (guard_action, unjudged) = self.rewrite.map_or((None, None), |rewrite| rewrite.finish());
+        let store = collect.filter(|_| is_whole && !is_cut).and_then(CollectStage::finish);
+        let (verified, to_verify) = verify.map_or((None, None), VerifyStage::finish);
+        AnswerOutcome {
+            usage,
+            guard_action,
+            unjudged,
+            store,
+            verified,
+            to_verify: to_verify.filter(|_| is_whole),
         }
-        if self.guard.on_words != AnswerAction::Off {
-            let masks = self.guard.on_words == AnswerAction::Mask;
-            let found = self.guard.words.find(text);
-            parts.extend(found.map(|at| (at, masks.then(|| "[REDACTED]".to_owned()))));
-        }
-        if self.asks_classifier() {
-            let findings = self.ask(place, text).await;
-            parts.extend(self.found(&findings, place, text));
-            let unknown =
-                findings.unknowns().map(|(_, reason)| reason).find(|reason| *reason != Unknown::Empty);
-            self.unjudged = unknown.or(self.unjudged);
-            if unknown.is_some() && self.guard.on_unknown == GuardOnUnknown::Reject {
-                parts.push((0..0, None));
-            }
-        }
-        parts.sort_by_key(|(at, _)| (at.start, usize::MAX - at.end));
-        self.verdict(parts)
-    }
-
-    /// Reads a text with what came before it.
-    async fn ask(&self, place: TextId, text: &str) -> Findings {
-        let questions = ClassifyHeads {
-            pii: self.guard.pii != AnswerAction::Off,
-            jailbreak: self.guard.cuts_jailbreak,
-            ..ClassifyHeads::NONE
-        };
-        let read = format!("{}{text}", self.before(place));
-        self.classifier.classify(&read, questions, Instant::now() + self.timeout).await
-    }
-
-    fn before(&self, place: TextId) -> &str {
-        self.before.iter().find(|(known, _)| *known == place).map_or("", |(_, before)| before)
-    }
-
-    fn found(&self, findings: &Findings, place: TextId, text: &str) -> Vec<(Range<usize>, Option<String>)> {
-        let shift = self.before(place).len();
-        let mut parts = Vec::new();
-        if let Some(Ok(risk)) = &findings.jailbreak
-            && risk.is_jailbreak()
-        {
-            parts.push((0..0, None));
-        }
-        let masks = self.guard.pii == AnswerAction::Mask;
-        for entity in findings.pii.iter().flatten().flatten() {
-            let (start, end) =
-                (entity.bytes.start.saturating_sub(shift), entity.bytes.end.saturating_sub(shift));
-            let counts = self.guard.kinds.holds(&entity.kind)
-                && (entity.by == EntitySource::Pattern || entity.bytes.start >= shift);
-            if counts && end > start && text.get(start..end).is_some() {
-                parts.push((start..end, masks.then(|| format!("[{}]", entity.kind))));
-            }
-        }
-        parts
-    }
-
-    /// Puts parts together, the first of those that overlap; one without words is where the answer ends.
-    fn verdict(&mut self, parts: Vec<(Range<usize>, Option<String>)>) -> Verdict {
-        let mut replaced: Vec<(Range<usize>, String)> = Vec::new();
-        for (at, words) in parts {
-            if replaced.last().is_some_and(|(last, _)| at.start < last.end) {
-                continue;
-            }
-            match words {
-                None => return Verdict::Cut(at.start, replaced),
-                Some(words) => replaced.push((at, words)),
-            }
-        }
-        let put_back =
-            |(_, words): &(Range<usize>, String)| self.unmask.iter().any(|(_, known)| known == words);
-        if replaced.iter().any(|part| !put_back(part)) {
-            self.did = Some("masked");
-        }
-        Verdict::Release(replaced)
     }
 }
 
-/// A text as it stands between the quotes of a JSON string.
-fn json_inside(text: &str) -> String {
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted[1..quoted.len() - 1].to_owned()
-}
-
-/// Where the last whole sentence of a text ends, with the space behind it; 0 if there is none.
-fn sentence_end(text: &str) -> usize {
-    let mut end = 0;
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, character)) = characters.next() {
-        let next = characters.peek().map(|(_, next)| *next);
-        let ends = match character {
-            '\n' | '。' | '！' | '？' => true,
-            '.' | '!' | '?' => next.is_some_and(char::is_whitespace),
-            _ => false,
-        };
-        if ends {
-            end = at + character.len_utf8();
-            end += text[end..].len() - text[end..].trim_start().len();
+impl AnswerReaders {
+    fn take(&mut self, piece: AnswerPiece<'_>) {
+        if let Some(collect) = &mut self.collect {
+            collect.take(piece);
+        }
+        if let Some(verify) = &mut self.verify {
+            verify.take(piece);
         }
     }
-    end
+
+    /// Counts what the client gets, whether its pieces can be read or not.
+    fn count(&mut self, bytes: usize) {
+        if let Some(verify) = &mut self.verify {
+            verify.count(bytes);
+        }
+    }
+}
+
+impl AnswerOutcome {
+    /// Records what the stages did.
+    pub(super) fn record(&self, record: &mut AccessRecord) {
+        if let Some(reason) = self.unjudged {
+            record.details().guards.unjudged.push(("answer", reason.as_str()));
+        }
+        if let Some(action) = self.guard_action {
+            record.details().guards.answer_guard = Some(action);
+        }
+        if let Some(verified) = &self.verified {
+            verified.record(&mut record.details().guards);
+        }
+    }
+
+    /// Whether an answer that has gone out is still to be verified.
+    pub(super) fn is_pending(&self) -> bool {
+        self.to_verify.is_some()
+    }
+
+    /// Verifies an answer that has gone out, and records the outcome.
+    pub(super) async fn verify(&mut self, record: &mut AccessRecord) {
+        let Some(mut stage) = self.to_verify.take() else { return };
+        stage.judge().await;
+        (self.verified, _) = stage.finish();
+        if let Some(verified) = &self.verified {
+            verified.record(&mut record.details().guards);
+        }
+    }
+
+    /// Stores the answer, unless a part of it is unsupported; returns how it was verified.
+    pub(super) fn complete(self) -> Option<VerifyOutcome> {
+        let is_unsupported = self.verified.as_ref().is_some_and(VerifyOutcome::is_unsupported);
+        if let Some(store) = self.store.filter(|_| !is_unsupported) {
+            store.store();
+        }
+        self.verified
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sentence_ends_with_the_space_behind_it_and_not_inside_of_a_number_or_an_address() {
-        for (text, end) in
-            [("", 0), ("All is well", 0), ("All is well.", 0), ("All is well. ", 13), ("1.5 is a@b.c", 0)]
-        {
-            assert_eq!(sentence_end(text), end, "{text:?}");
-        }
-        assert_eq!(sentence_end("One. Two!\n\n three"), 12);
-    }
-}
+mod tests;

@@ -1,107 +1,135 @@
-//! Owns whether an answer is borne out by what its model was told: what is collected of it on its way, what is found,
-//! and what is told of that.
+//! Verifies a whole answer against the tool results and documents that its model had.
 //!
-//! Knows nothing of sockets: when an answer is whole, it is told.
+//! Knows nothing of sockets: what holds the header back until then is `replay`'s.
 
 use crate::classify::{Classifier, Findings, GroundednessInput, Unknown};
-use crate::openai::{Api, Assembler, ChatRequest, Format, choice_texts};
+use crate::openai::{AnswerPiece, Api, Assembler, ChatRequest, Format, choice_texts};
 use crate::policy::{HallucinationAction, HallucinationGuard};
-use crate::proxy::exchange::Exchange;
 use crate::telemetry::{GuardRecord, millis};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The most of an answer that is held back or collected; a longer one is not judged.
+/// The most of an answer that is held back or collected, in bytes; a longer one is not verified.
 pub(in crate::proxy) const MAX_ANSWER: usize = 4 << 20;
 
-/// How many choices of an answer are judged.
+/// How many choices of an answer are verified.
 const MAX_CHOICES: usize = 16;
 
-/// The longest list of parts that a header carries.
+/// The longest list of spans that a header carries, in bytes.
 const MAX_SPANS: usize = 1024;
 
-/// An answer that is to be judged once it is whole.
+/// An answer that is to be verified once it is whole.
 pub(in crate::proxy) struct VerifyStage {
     api: Api,
-    collected: Assembler,
-    /// How many bytes have come.
+    is_stream: bool,
+    assembler: Assembler,
+    /// How many bytes the client has got.
     bytes: usize,
-    grounds: String,
+    context: String,
     question: String,
     classifier: Arc<Classifier>,
     guard: HallucinationGuard,
-    is_stream: bool,
+    result: VerifyResult,
 }
 
-/// What was found out about an answer.
+/// An answer and what it is verified against.
+pub(super) struct VerifiedAnswer<'a> {
+    pub(super) format: Format,
+    pub(super) api: Api,
+    pub(super) request: &'a ChatRequest,
+    /// Tool results and documents; not empty.
+    pub(super) context: String,
+}
+
+enum VerifyResult {
+    Pending,
+    /// Without an outcome where there was nothing to verify.
+    Done(Option<VerifyOutcome>),
+}
+
+/// How an answer was verified.
 pub(in crate::proxy) struct VerifyOutcome {
-    /// What the classifier said of each choice.
+    /// What the classifier says of each choice.
     pub(in crate::proxy) findings: Vec<Findings>,
     pub(in crate::proxy) took: Duration,
-    /// The parts that nothing bears out, where the client may know them.
-    parts: Vec<String>,
+    /// The unsupported spans, where the client may know them.
+    spans: Vec<String>,
+    /// The highest confidence in one of them.
     worst: Option<f32>,
     unknown: Option<Unknown>,
 }
 
-impl Exchange {
-    /// Prepares to judge the answer that begins, where the policy wants that and there is anything to judge it by; notes
-    /// where there is not.
-    pub(in crate::proxy) fn verification(&mut self, format: Format) -> Option<VerifyStage> {
-        let attempts = self.attempts.as_ref()?;
-        let effects = attempts.request.plan.effects.as_deref()?;
-        let guard = effects.answer.as_ref()?.hallucination;
-        if !guard.is_on() || !attempts.request.api.generates_text() {
-            return None;
-        }
-        let request = seen(&attempts.request.request, effects.request.as_ref(), !effects.unmask.is_empty());
-        let grounds = request.groundedness_context();
-        if grounds.trim().is_empty() {
-            if guard.unverified && effects.needs_facts {
-                self.record.details().guards.unverified_factual = Some(true);
-            }
-            return None;
-        }
-        (guard.action != HallucinationAction::Off).then(|| VerifyStage {
-            api: attempts.request.api,
-            collected: Assembler::new(format, attempts.request.api, MAX_ANSWER),
-            bytes: 0,
-            question: request.prompt_text().into_owned(),
-            grounds,
-            classifier: Arc::clone(&self.live.classifier),
-            guard,
-            is_stream: format == Format::EventStream,
-        })
-    }
-}
-
-/// The request whose words an answer repeats: where they were masked upstream and are put back, the client's own.
-fn seen<'a>(own: &'a ChatRequest, changed: Option<&'a ChatRequest>, unmasks: bool) -> &'a ChatRequest {
-    changed.filter(|_| !unmasks).unwrap_or(own)
-}
-
 impl VerifyStage {
-    /// Takes the next bytes of what the client gets.
-    pub(in crate::proxy) fn feed(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len();
-        self.collected.feed(bytes);
+    /// Sets up the verification of an answer against the context that its request gave the model.
+    pub(super) fn new(
+        answer: VerifiedAnswer<'_>,
+        guard: HallucinationGuard,
+        classifier: &Arc<Classifier>,
+    ) -> Self {
+        let VerifiedAnswer { format, api, request, context } = answer;
+        Self {
+            api,
+            is_stream: format == Format::EventStream,
+            assembler: Assembler::new(format, api, MAX_ANSWER),
+            bytes: 0,
+            context,
+            question: request.prompt_text().into_owned(),
+            classifier: Arc::clone(classifier),
+            guard,
+            result: VerifyResult::Pending,
+        }
     }
 
-    /// Says whether the answer is held back until it is judged.
-    pub(in crate::proxy) fn holds(&self) -> bool {
-        self.guard.action == HallucinationAction::Header && !self.is_stream
+    /// Takes the next piece of what the client gets.
+    pub(super) fn take(&mut self, piece: AnswerPiece<'_>) {
+        self.assembler.take(piece);
     }
 
-    /// Judges the whole answer; none if there is nothing to judge: it broke off, or says nothing.
-    pub(in crate::proxy) async fn judge(mut self) -> Option<VerifyOutcome> {
-        let (began, api) = (Instant::now(), self.api);
-        let Some(whole) = self.collected.finish() else {
-            return (self.bytes > MAX_ANSWER).then(|| VerifyOutcome::unknown(Unknown::TooLong));
-        };
-        let answers = choice_texts(api, &whole);
+    /// Counts what the client gets.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Whether the answer's header waits for the outcome.
+    pub(super) fn holds_header(&self) -> bool {
+        let is_pending = matches!(self.result, VerifyResult::Pending);
+        is_pending && self.guard.action == HallucinationAction::Header && !self.is_stream
+    }
+
+    /// Verifies the whole answer, once; nothing if there is nothing to verify: it broke off, or has no text.
+    pub(super) async fn judge(&mut self) -> Option<&VerifyOutcome> {
+        if matches!(self.result, VerifyResult::Pending) {
+            let outcome = match self.assembler.finish() {
+                Some(whole) => self.verify(&whole).await,
+                None => (self.bytes > MAX_ANSWER).then(|| VerifyOutcome::unknown(Unknown::TooLong)),
+            };
+            self.result = VerifyResult::Done(outcome);
+        }
+        match &self.result {
+            VerifyResult::Done(outcome) => outcome.as_ref(),
+            VerifyResult::Pending => None,
+        }
+    }
+
+    /// Lets the answer go unverified.
+    pub(super) fn skip(&mut self, reason: Unknown) {
+        self.result = VerifyResult::Done(Some(VerifyOutcome::unknown(reason)));
+    }
+
+    /// Returns the outcome, or what is still to be verified.
+    pub(super) fn finish(self) -> (Option<VerifyOutcome>, Option<Self>) {
+        match self.result {
+            VerifyResult::Done(outcome) => (outcome, None),
+            VerifyResult::Pending => (None, Some(self)),
+        }
+    }
+
+    async fn verify(&self, whole: &[u8]) -> Option<VerifyOutcome> {
+        let began = Instant::now();
+        let answers = choice_texts(self.api, whole);
         let deadline = began + self.guard.deadline;
-        let (context, question) = (self.grounds.as_str(), self.question.as_str());
+        let (context, question) = (self.context.as_str(), self.question.as_str());
         let judged = answers.iter().take(MAX_CHOICES);
         let judged = judged
             .map(|answer| self.classifier.verify(GroundednessInput { context, question, answer }, deadline));
@@ -111,14 +139,14 @@ impl VerifyStage {
         }
         let unknown = (answers.len() > MAX_CHOICES).then_some(Unknown::TooLong);
         let took = began.elapsed();
-        let mut outcome = VerifyOutcome { took, parts: Vec::new(), worst: None, unknown, findings };
+        let mut outcome = VerifyOutcome { took, spans: Vec::new(), worst: None, unknown, findings };
         for (findings, answer) in outcome.findings.iter().zip(&answers) {
             match &findings.hallucination {
                 Some(Ok(doubts)) => {
                     for doubt in doubts {
                         outcome.worst = Some(outcome.worst.unwrap_or(0.0).max(doubt.confidence));
-                        let part = answer.get(doubt.bytes.clone()).filter(|_| self.guard.spans);
-                        outcome.parts.extend(part.map(str::to_owned));
+                        let span = answer.get(doubt.bytes.clone()).filter(|_| self.guard.spans);
+                        outcome.spans.extend(span.map(str::to_owned));
                     }
                 }
                 Some(Err(Unknown::Empty)) | None => {}
@@ -130,34 +158,33 @@ impl VerifyStage {
 }
 
 impl VerifyOutcome {
-    /// Says of an answer that it was not judged.
-    pub(in crate::proxy) fn unknown(reason: Unknown) -> Self {
-        let (findings, parts) = (Vec::new(), Vec::new());
-        Self { findings, took: Duration::ZERO, parts, worst: None, unknown: Some(reason) }
+    fn unknown(reason: Unknown) -> Self {
+        let (findings, spans) = (Vec::new(), Vec::new());
+        Self { findings, took: Duration::ZERO, spans, worst: None, unknown: Some(reason) }
     }
 
-    /// Says whether anything of the answer is made up.
-    pub(in crate::proxy) fn doubts(&self) -> bool {
+    /// Whether anything of the answer is unsupported.
+    pub(super) fn is_unsupported(&self) -> bool {
         self.worst.is_some()
     }
 
-    /// Returns the headers that tell the client.
-    pub(in crate::proxy) fn headers(&self) -> Vec<(&'static str, String)> {
-        if !self.doubts() {
+    /// Returns the headers that report the outcome.
+    pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
+        if !self.is_unsupported() {
             return Vec::new();
         }
         let mut headers = vec![
             ("x-vsr-hallucination-detected", "true".to_owned()),
             ("x-vsr-response-warnings", "hallucination".to_owned()),
         ];
-        if !self.parts.is_empty() {
-            headers.push(("x-vsr-hallucination-spans", listed(&self.parts)));
+        if !self.spans.is_empty() {
+            headers.push(("x-vsr-hallucination-spans", listed(&self.spans)));
         }
         headers
     }
 
-    /// Notes for the log and the metrics what was found.
-    pub(in crate::proxy) fn note(&self, guards: &mut GuardRecord) {
+    /// Records the outcome for the log and the metrics.
+    pub(super) fn record(&self, guards: &mut GuardRecord) {
         guards.hallucination = self.worst;
         guards.verify_ms = (!self.findings.is_empty()).then(|| millis(self.took));
         if let Some(reason) = self.unknown {
@@ -166,13 +193,13 @@ impl VerifyOutcome {
     }
 }
 
-/// Writes as many of the parts as fit, as a JSON list that a header can carry.
-fn listed(parts: &[String]) -> String {
+/// Writes as many of the spans as fit, as a JSON list that a header can carry.
+fn listed(spans: &[String]) -> String {
     let mut list = String::from("[");
-    for part in parts {
+    for span in spans {
         let comma = if list.len() > 1 { "," } else { "" };
         let room = MAX_SPANS.saturating_sub(list.len() + comma.len() + "\"\"]".len());
-        let inside = ascii(part, room);
+        let inside = ascii(span, room);
         if inside.is_empty() {
             break;
         }

@@ -1,0 +1,188 @@
+//! What an event or a whole answer says: which texts, where they stand, and how far the answer has come.
+//!
+//! Owns the common result of every dialect's reader and the scanning that they share. Refuses to know any dialect's
+//! members, and what is done with the texts.
+
+use std::ops::Range;
+
+use crate::openai::FinishReason;
+use crate::openai::json::object::number_member;
+use crate::openai::json::string::{decode, decodes_to};
+use crate::openai::json::{self, ItemSpan};
+
+/// Which kind of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// What the client is shown.
+    Content,
+    /// The model's reasoning.
+    Reasoning,
+    /// A short form of that, in the Responses API.
+    Summary,
+    /// Why the model does not answer.
+    Refusal,
+    /// The arguments of a call: JSON inside a string, and a replacement has to leave it JSON.
+    Arguments,
+    /// Another text of a delta, under a name that is not known here.
+    Other,
+    /// Data that is no JSON object, as it stands.
+    Raw,
+}
+
+/// Which text of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TextId {
+    /// The choice, or the output item of a response; 0 in a message.
+    pub choice: u32,
+    /// The kind of text.
+    pub channel: Channel,
+    /// The call of a tool by its index, or the part of an item, or the block of a message; else 0. Reasoning under
+    /// the name `reasoning` is 1.
+    pub part: u32,
+}
+
+/// What an event or a whole answer says about its texts and the answer's progress.
+#[derive(Debug, Default)]
+pub(in crate::openai) struct AnswerContent {
+    pub(in crate::openai) texts: Vec<TextSpan>,
+    pub(in crate::openai) derived: Vec<DerivedMember>,
+    pub(in crate::openai) steps: Vec<AnswerStep>,
+    /// The members of a whole answer that say how it ended, and how they are written for another end.
+    pub(in crate::openai) ends: Vec<(Range<usize>, WriteEnd)>,
+}
+
+/// Writes the value of a member that says how an answer ended.
+pub(in crate::openai) type WriteEnd = fn(FinishReason) -> Vec<u8>;
+
+/// One string that carries text.
+#[derive(Debug)]
+pub(in crate::openai) struct TextSpan {
+    pub(in crate::openai) id: TextId,
+    /// Between the quotes.
+    pub(in crate::openai) span: Range<usize>,
+    /// It repeats what earlier events have said.
+    pub(in crate::openai) is_repeat: bool,
+}
+
+/// A member that shows a text in another form (log probabilities, token ids), and what stands there if the text was
+/// changed.
+#[derive(Debug)]
+pub(in crate::openai) struct DerivedMember {
+    pub(in crate::openai) choice: u32,
+    pub(in crate::openai) span: Range<usize>,
+    pub(in crate::openai) with: &'static [u8],
+}
+
+/// A step in the progress of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::openai) enum AnswerStep {
+    /// An event has a piece of a choice, perhaps the last.
+    Choice { index: u32, is_over: bool },
+    /// The message or response has begun, as it describes itself.
+    Begun(Vec<u8>),
+    /// A block of a message opens.
+    BlockOpen(u32),
+    /// A block of a message closes.
+    BlockClosed(u32),
+    /// An item of a response opens, as it describes itself.
+    ItemOpen(u32, Vec<u8>),
+    /// An item of a response closes.
+    ItemClosed(u32),
+    /// A text part of a response's item opens.
+    PartOpen(u32, u32),
+    /// A text part of a response's item closes.
+    PartClosed(u32, u32),
+    /// An event of a response has this number.
+    Number(u64),
+    /// Nothing follows that matters.
+    Over,
+}
+
+impl AnswerContent {
+    /// Takes this as a whole answer's: nothing follows.
+    pub(in crate::openai) fn whole(mut self) -> Self {
+        self.steps.push(AnswerStep::Over);
+        self
+    }
+
+    /// Takes bytes that are no JSON object as one text.
+    pub(super) fn raw(length: usize) -> Self {
+        let id = TextId { choice: 0, channel: Channel::Raw, part: 0 };
+        Self { texts: vec![TextSpan { id, span: 0..length, is_repeat: false }], ..Self::default() }
+    }
+}
+
+/// Walks through a JSON object and notes what it finds.
+pub(in crate::openai) struct ContentScanner<'a> {
+    data: &'a [u8],
+    pub(in crate::openai) content: AnswerContent,
+}
+
+impl<'a> ContentScanner<'a> {
+    pub(in crate::openai) fn new(data: &'a [u8]) -> Self {
+        Self { data, content: AnswerContent::default() }
+    }
+
+    pub(in crate::openai) fn members(&self, at: usize) -> Vec<ItemSpan> {
+        json::members(self.data, at).map_while(Result::ok).collect()
+    }
+
+    pub(in crate::openai) fn elements(&self, at: usize) -> Vec<Range<usize>> {
+        json::elements(self.data, at).map_while(Result::ok).map(|item| item.value).collect()
+    }
+
+    /// Finds the last member of this name, however it is escaped.
+    pub(in crate::openai) fn named(&self, at: usize, name: &str) -> Option<Range<usize>> {
+        let items = self.members(at).into_iter();
+        items.rev().find(|item| decodes_to(&self.data[item.key.clone()], name)).map(|item| item.value)
+    }
+
+    pub(in crate::openai) fn key(&self, item: &ItemSpan) -> String {
+        decode(&self.data[item.key.clone()], usize::MAX).into_owned()
+    }
+
+    pub(in crate::openai) fn is_named(&self, item: &ItemSpan, name: &str) -> bool {
+        decodes_to(&self.data[item.key.clone()], name)
+    }
+
+    pub(in crate::openai) fn value(&self, span: &Range<usize>) -> &'a [u8] {
+        &self.data[span.clone()]
+    }
+
+    pub(in crate::openai) fn number(&self, at: &Range<usize>, name: &str) -> Option<u32> {
+        number_member(self.value(at), name).and_then(|number| number.try_into().ok())
+    }
+
+    pub(in crate::openai) fn step(&mut self, step: AnswerStep) {
+        self.content.steps.push(step);
+    }
+
+    /// Notes a text if the value is a string.
+    pub(in crate::openai) fn text(&mut self, id: TextId, span: Range<usize>, is_repeat: bool) {
+        if self.value(&span).starts_with(b"\"") {
+            let span = span.start + 1..span.end - 1;
+            self.content.texts.push(TextSpan { id, span, is_repeat });
+        }
+    }
+
+    /// Notes every member of this name, of which a reader would take one.
+    pub(in crate::openai) fn texts(&mut self, at: usize, name: &str, id: TextId, is_repeat: bool) {
+        for item in self.members(at) {
+            if self.is_named(&item, name) {
+                self.text(id, item.value, is_repeat);
+            }
+        }
+    }
+
+    /// Notes a member that says how the answer ended.
+    pub(in crate::openai) fn end(&mut self, name: &str, write: WriteEnd) {
+        if let Some(span) = self.named(0, name) {
+            self.content.ends.push((span, write));
+        }
+    }
+
+    /// Notes a member that shows a choice's text in another form.
+    pub(in crate::openai) fn derived(&mut self, choice: u32, span: Range<usize>, with: &'static [u8]) {
+        self.content.derived.push(DerivedMember { choice, span, with });
+    }
+}

@@ -1,0 +1,91 @@
+//! Where the texts of choices stand, in an event and in a whole answer alike.
+
+use std::ops::Range;
+
+use crate::openai::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, TextId};
+use crate::openai::json::ItemSpan;
+use crate::openai::json::object::non_null_member;
+use crate::openai::json::quoted;
+
+/// The members of a text's part that are text.
+const PART_TEXTS: [&str; 4] = ["text", "thinking", "summary", "content"];
+
+/// How deep a text's parts are looked for.
+const DEEPEST: u32 = 4;
+
+/// Reads every choice.
+pub(in crate::openai) fn scan(data: &[u8]) -> AnswerContent {
+    let mut scanner = ContentScanner::new(data);
+    let choices = scanner.named(0, "choices").map(|choices| scanner.elements(choices.start));
+    for (order, choice) in choices.into_iter().flatten().enumerate() {
+        read_choice(&mut scanner, order as u32, &choice);
+    }
+    scanner.content
+}
+
+fn read_choice(scanner: &mut ContentScanner<'_>, order: u32, choice: &Range<usize>) {
+    let index = scanner.number(choice, "index").unwrap_or(order);
+    for item in scanner.members(choice.start) {
+        let is_null = scanner.value(&item.value) == b"null";
+        match &*scanner.key(&item) {
+            "delta" | "message" => read_message(scanner, index, item.value.start),
+            "text" => {
+                let id = TextId { choice: index, channel: Channel::Content, part: 0 };
+                scanner.text(id, item.value, false);
+            }
+            "logprobs" | "token_ids" if !is_null => scanner.derived(index, item.value, b"null"),
+            "finish_reason" => scanner.content.ends.push((item.value, |finish| quoted(finish.name()))),
+            _ => {}
+        }
+    }
+    let is_over = non_null_member(scanner.value(choice), "finish_reason").is_some();
+    scanner.step(AnswerStep::Choice { index, is_over });
+}
+
+/// Reads a chat message or a piece of one.
+fn read_message(scanner: &mut ContentScanner<'_>, choice: u32, at: usize) {
+    let id = |channel, part| TextId { choice, channel, part };
+    for item in scanner.members(at) {
+        let span = item.value.clone();
+        match &*scanner.key(&item) {
+            "content" => read_parts(scanner, id(Channel::Content, 0), span, 0),
+            "reasoning_content" => scanner.text(id(Channel::Reasoning, 0), span, false),
+            // Some servers say the same under both names, and two texts must not become one.
+            "reasoning" => scanner.text(id(Channel::Reasoning, 1), span, false),
+            "refusal" => scanner.text(id(Channel::Refusal, 0), span, false),
+            "role" => {}
+            "tool_calls" => {
+                for (order, call) in scanner.elements(span.start).into_iter().enumerate() {
+                    let index = scanner.number(&call, "index").unwrap_or(order as u32);
+                    if let Some(function) = scanner.named(call.start, "function") {
+                        scanner.texts(function.start, "arguments", id(Channel::Arguments, index), false);
+                    }
+                }
+            }
+            "function_call" => scanner.texts(span.start, "arguments", id(Channel::Arguments, 0), false),
+            _ => read_parts(scanner, id(Channel::Other, 0), span, 0),
+        }
+    }
+}
+
+/// Reads a text, or the texts in the parts of one.
+fn read_parts(scanner: &mut ContentScanner<'_>, id: TextId, span: Range<usize>, depth: u32) {
+    let inner: Vec<Range<usize>> = match scanner.value(&span).first() {
+        Some(b'"') => return scanner.text(id, span, false),
+        Some(b'[') => scanner.elements(span.start),
+        Some(b'{') => {
+            let items = scanner.members(span.start).into_iter();
+            let is_text = |item: &ItemSpan| {
+                let is_string = scanner.value(&item.value).starts_with(b"\"");
+                !is_string || PART_TEXTS.iter().any(|name| scanner.is_named(item, name))
+            };
+            items.filter(is_text).map(|item| item.value).collect()
+        }
+        _ => return,
+    };
+    if depth < DEEPEST {
+        for span in inner {
+            read_parts(scanner, id, span, depth + 1);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where the texts of a message stand: in its blocks, whole or as they grow.
+
+use std::ops::Range;
+
+use crate::openai::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, TextId};
+use crate::openai::json::object::{non_null_member, string_member};
+
+/// Reads one event.
+pub(super) fn event(data: &[u8]) -> AnswerContent {
+    let mut scanner = ContentScanner::new(data);
+    let index = scanner.number(&(0..data.len()), "index").unwrap_or(0);
+    match string_member(data, "type").as_deref() {
+        Some("message_start") => {
+            let message = non_null_member(data, "message").unwrap_or(b"{}");
+            scanner.step(AnswerStep::Begun(message.to_vec()));
+            if let Some(message) = scanner.named(0, "message") {
+                blocks(&mut scanner, message.start);
+            }
+        }
+        Some("content_block_start") => {
+            scanner.step(AnswerStep::BlockOpen(index));
+            let begun = scanner.named(0, "content_block");
+            block(&mut scanner, index, begun);
+        }
+        Some("content_block_delta") => {
+            let delta = scanner.named(0, "delta");
+            block(&mut scanner, index, delta);
+        }
+        Some("content_block_stop") => scanner.step(AnswerStep::BlockClosed(index)),
+        Some("message_stop") => scanner.step(AnswerStep::Over),
+        _ => {}
+    }
+    scanner.content
+}
+
+/// Reads the blocks of a message that starts at `at`.
+pub(super) fn blocks(scanner: &mut ContentScanner<'_>, at: usize) {
+    let content = scanner.named(at, "content").map(|content| scanner.elements(content.start));
+    for (index, span) in content.into_iter().flatten().enumerate() {
+        block(scanner, index as u32, Some(span));
+    }
+}
+
+fn block(scanner: &mut ContentScanner<'_>, part: u32, span: Option<Range<usize>>) {
+    let Some(span) = span else { return };
+    for (name, channel) in
+        [("text", Channel::Content), ("thinking", Channel::Reasoning), ("partial_json", Channel::Arguments)]
+    {
+        scanner.texts(span.start, name, TextId { choice: 0, channel, part }, false);
+    }
+}

@@ -1,0 +1,102 @@
+//! Judges the texts of an answer: words that are not allowed, personal data, text that reads like an attack.
+
+use super::finding::TextFinding;
+use crate::classify::{Classifier, ClassifyHeads, EntitySource, Findings, Unknown};
+use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What must not go out, and what judges it.
+pub(in crate::proxy) struct GuardStage {
+    guard: AnswerGuard,
+    classifier: Arc<Classifier>,
+    /// How long the judgement of a sentence may take.
+    timeout: Duration,
+    unjudged: Option<Unknown>,
+}
+
+impl GuardStage {
+    /// Takes a guard; nothing if it does not look at answers on their way.
+    pub(in crate::proxy) fn new(
+        guard: &AnswerGuard,
+        classifier: &Arc<Classifier>,
+        timeout: Duration,
+    ) -> Option<Self> {
+        let stage =
+            || Self { guard: guard.clone(), classifier: Arc::clone(classifier), timeout, unjudged: None };
+        guard.watches().then(stage)
+    }
+
+    /// Returns how many bytes the longest forbidden phrase has.
+    pub(super) fn longest(&self) -> usize {
+        self.guard.words.longest()
+    }
+
+    /// Finds forbidden words in a text.
+    pub(super) fn find_words<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+        self.guard.words.find(text)
+    }
+
+    /// Whether texts are read for their meaning, which takes whole sentences.
+    pub(super) fn reads_sentences(&self) -> bool {
+        self.guard.pii != AnswerAction::Off || self.guard.cuts_jailbreak
+    }
+
+    /// Returns why a text could not be judged, if one could not.
+    pub(super) fn unjudged(&self) -> Option<Unknown> {
+        self.unjudged
+    }
+
+    /// Judges a text that follows `before`, which has gone out.
+    pub(super) async fn judge(&mut self, before: &str, text: &str) -> Vec<TextFinding> {
+        let mut found = Vec::new();
+        if self.guard.on_words != AnswerAction::Off {
+            let masks = self.guard.on_words == AnswerAction::Mask;
+            let with = |span| TextFinding::of_guard(span, masks.then(|| "[REDACTED]".to_owned()));
+            found.extend(self.guard.words.find(text).map(with));
+        }
+        if self.reads_sentences() {
+            let findings = self.classify(before, text).await;
+            found.extend(self.classified(&findings, before.len(), text));
+            let unknown =
+                findings.unknowns().map(|(_, reason)| reason).find(|reason| *reason != Unknown::Empty);
+            self.unjudged = unknown.or(self.unjudged);
+            if unknown.is_some() && self.guard.on_unknown == GuardOnUnknown::Reject {
+                found.push(TextFinding::of_guard(0..0, None));
+            }
+        }
+        found
+    }
+
+    async fn classify(&self, before: &str, text: &str) -> Findings {
+        let heads = ClassifyHeads {
+            pii: self.guard.pii != AnswerAction::Off,
+            jailbreak: self.guard.cuts_jailbreak,
+            ..ClassifyHeads::NONE
+        };
+        let read = format!("{before}{text}");
+        self.classifier.classify(&read, heads, Instant::now() + self.timeout).await
+    }
+
+    /// Places what the classifier found in a text that follows `shift` bytes of context.
+    fn classified(&self, findings: &Findings, shift: usize, text: &str) -> Vec<TextFinding> {
+        let mut found = Vec::new();
+        if let Some(Ok(risk)) = &findings.jailbreak
+            && risk.is_jailbreak()
+        {
+            found.push(TextFinding::of_guard(0..0, None));
+        }
+        let masks = self.guard.pii == AnswerAction::Mask;
+        for entity in findings.pii.iter().flatten().flatten() {
+            let (start, end) =
+                (entity.bytes.start.saturating_sub(shift), entity.bytes.end.saturating_sub(shift));
+            let counts = self.guard.kinds.holds(&entity.kind)
+                && (entity.by == EntitySource::Pattern || entity.bytes.start >= shift);
+            if counts && end > start && text.get(start..end).is_some() {
+                found.push(TextFinding::of_guard(start..end, masks.then(|| format!("[{}]", entity.kind))));
+            }
+        }
+        found
+    }
+}

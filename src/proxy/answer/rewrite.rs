@@ -1,0 +1,231 @@
+//! Holds an answer's texts back until the guard has judged them and masked words are put back.
+//!
+//! Guard and unmasking find their places in the same text, so that neither reads what the other has put there; where
+//! two places overlap, the first counts.
+
+use super::Released;
+use super::finding::TextFinding;
+use super::guard::GuardStage;
+use super::unmask::UnmaskStage;
+use crate::classify::Unknown;
+use crate::openai::sse::MAX_EVENT;
+use crate::openai::{
+    AnswerPiece, AnswerRewriter, AnswerSplitter, Api, FinishReason, Format, RewriteLimits, TextId,
+};
+use bytes::BytesMut;
+use std::ops::Range;
+
+/// How much of an answer is held back at most, in bytes; beyond that it is cut.
+pub(super) const MAX_HELD: usize = 4 << 20;
+
+/// How much text is judged at once, in bytes: a sentence is held back until it is whole, or so long.
+const MAX_SENTENCE: usize = 1024;
+
+/// How much of what was sent before is read again with the next sentence, in bytes.
+const CONTEXT: usize = 256;
+
+/// The stages that change texts.
+pub(super) struct RewriteStage {
+    format: Format,
+    rewriter: AnswerRewriter,
+    guard: Option<GuardStage>,
+    unmask: Option<UnmaskStage>,
+    /// The end of what was released, for each text.
+    before: Vec<(TextId, String)>,
+    /// What the guard did: `masked` or `cut`.
+    action: Option<&'static str>,
+}
+
+/// What is to be done with a piece of text.
+enum Verdict {
+    /// These places are replaced.
+    Release(Vec<(Range<usize>, String)>),
+    /// The answer ends after so many bytes of it, where these places are replaced.
+    Cut(usize, Vec<(Range<usize>, String)>),
+}
+
+impl RewriteStage {
+    /// Sets up the stages; nothing if there are none.
+    pub(super) fn new(
+        format: Format,
+        api: Api,
+        guard: Option<GuardStage>,
+        unmask: Option<UnmaskStage>,
+    ) -> Option<Self> {
+        if guard.is_none() && unmask.is_none() {
+            return None;
+        }
+        let rewriter = AnswerRewriter::new(format, api, RewriteLimits { max_held: MAX_HELD });
+        Some(Self { format, rewriter, guard, unmask, before: Vec::new(), action: None })
+    }
+
+    /// Takes the next piece of the upstream's answer.
+    pub(super) fn hold(&mut self, piece: AnswerPiece<'_>) {
+        self.rewriter.hold(piece);
+    }
+
+    /// Judges what has come, and gives what may go out; its pieces go to `each`. `unfinished` bytes of an event are
+    /// still to come to an end.
+    pub(super) async fn release(
+        &mut self,
+        unfinished: usize,
+        end: bool,
+        mut each: impl FnMut(AnswerPiece<'_>),
+    ) -> Released {
+        self.rewriter.bound(unfinished);
+        if end {
+            self.rewriter.end();
+        }
+        if self.rewriter.overflow() {
+            return self.cut(each);
+        }
+        let ready: Vec<(TextId, String)> = self
+            .rewriter
+            .pending()
+            .filter_map(|pending| {
+                let upto = self.settled(pending.text, pending.is_complete);
+                (upto > 0).then(|| (pending.id, pending.text[..upto].to_owned()))
+            })
+            .collect();
+        for (id, text) in ready {
+            match self.judge(id, &text).await {
+                Verdict::Release(replaced) => self.release_text(id, &text, text.len(), &replaced),
+                Verdict::Cut(at, replaced) => {
+                    self.release_text(id, &text, at, &replaced);
+                    return self.cut(each);
+                }
+            }
+        }
+        Released { bytes: self.rewriter.take_each(&mut each), is_last: end }
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.action == Some("cut")
+    }
+
+    /// Returns what the guard did, and why a text could not be judged.
+    pub(super) fn finish(self) -> (Option<&'static str>, Option<Unknown>) {
+        (self.action, self.guard.and_then(|guard| guard.unjudged()))
+    }
+
+    /// Ends the answer after what may go out.
+    fn cut(&mut self, mut each: impl FnMut(AnswerPiece<'_>)) -> Released {
+        self.action = Some("cut");
+        let mut out = BytesMut::from(&*self.rewriter.take_each(&mut each));
+        let last = self.rewriter.cut(FinishReason::ContentFilter, None);
+        // The last events come as one text, which nothing has split.
+        let mut splitter = AnswerSplitter::new(self.format, MAX_EVENT);
+        splitter.feed(&last, &mut each);
+        splitter.finish(&mut each);
+        out.extend_from_slice(&last);
+        Released { bytes: out.freeze(), is_last: true }
+    }
+
+    fn release_text(&mut self, id: TextId, text: &str, upto: usize, replaced: &[(Range<usize>, String)]) {
+        self.rewriter.release(id, upto, replaced);
+        if self.before.iter().all(|(known, _)| *known != id) {
+            self.before.push((id, String::new()));
+        }
+        let Some((_, before)) = self.before.iter_mut().find(|(known, _)| *known == id) else { return };
+        before.push_str(&text[..upto]);
+        let start = before.ceil_char_boundary(before.len().saturating_sub(CONTEXT));
+        before.drain(..start);
+    }
+
+    /// How much of a text can be judged by what has come of it: whole sentences where they are read for their
+    /// meaning, else all but what a word or a token might still grow out of; never a part of one.
+    fn settled(&self, text: &str, is_complete: bool) -> usize {
+        if is_complete {
+            return text.len();
+        }
+        let longest = self.guard.as_ref().map_or(0, GuardStage::longest);
+        let longest = longest.max(self.unmask.as_ref().map_or(0, UnmaskStage::longest));
+        let reads_sentences = self.guard.as_ref().is_some_and(GuardStage::reads_sentences);
+        let mut end = match sentence_end(text) {
+            _ if !reads_sentences => text.floor_char_boundary(text.len().saturating_sub(longest + 4)),
+            0 if text.len() > MAX_SENTENCE => {
+                let long = &text[..text.floor_char_boundary(MAX_SENTENCE)];
+                long.rfind(char::is_whitespace).unwrap_or(long.len())
+            }
+            end => end,
+        };
+        for found in self.words_and_tokens(text) {
+            if found.start < end && end < found.end {
+                end = found.start;
+            }
+        }
+        end
+    }
+
+    /// Where forbidden words and tokens are, the last one first.
+    fn words_and_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        let words = self.guard.iter().flat_map(|guard| guard.find_words(text));
+        let tokens = self.unmask.iter().flat_map(|unmask| unmask.find(text));
+        let mut found: Vec<_> = words.chain(tokens).collect();
+        found.sort_by_key(|at| std::cmp::Reverse(at.start));
+        found
+    }
+
+    async fn judge(&mut self, id: TextId, text: &str) -> Verdict {
+        let mut found: Vec<TextFinding> =
+            self.unmask.iter().flat_map(|unmask| unmask.judge(id, text)).collect();
+        if let Some(guard) = &mut self.guard {
+            let before = self.before.iter().find(|(known, _)| *known == id);
+            found.extend(guard.judge(before.map_or("", |(_, before)| before), text).await);
+        }
+        found.sort_by_key(|finding| (finding.span.start, usize::MAX - finding.span.end));
+        self.verdict(found)
+    }
+
+    /// Puts sorted findings together.
+    fn verdict(&mut self, found: Vec<TextFinding>) -> Verdict {
+        let mut replaced: Vec<(Range<usize>, String)> = Vec::new();
+        let mut is_masked = false;
+        for TextFinding { span, with, is_guards } in found {
+            if replaced.last().is_some_and(|(last, _)| span.start < last.end) {
+                continue;
+            }
+            let Some(with) = with else { return Verdict::Cut(span.start, replaced) };
+            is_masked |= is_guards;
+            replaced.push((span, with));
+        }
+        if is_masked {
+            self.action = Some("masked");
+        }
+        Verdict::Release(replaced)
+    }
+}
+
+/// Where the last whole sentence of a text ends, with the space behind it; 0 if there is none.
+fn sentence_end(text: &str) -> usize {
+    let mut end = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let next = characters.peek().map(|(_, next)| *next);
+        let ends = match character {
+            '\n' | '。' | '！' | '？' => true,
+            '.' | '!' | '?' => next.is_some_and(char::is_whitespace),
+            _ => false,
+        };
+        if ends {
+            end = at + character.len_utf8();
+            end += text[end..].len() - text[end..].trim_start().len();
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_ends_with_the_space_behind_it_and_not_inside_of_a_number_or_an_address() {
+        for (text, end) in
+            [("", 0), ("All is well", 0), ("All is well.", 0), ("All is well. ", 13), ("1.5 is a@b.c", 0)]
+        {
+            assert_eq!(sentence_end(text), end, "{text:?}");
+        }
+        assert_eq!(sentence_end("One. Two!\n\n three"), 12);
+    }
+}
