@@ -33,8 +33,8 @@
 //! | `upstream_request_filter` | `proxy/upstream` prepare_request | Host, credential, length; no steering headers |
 //! | `upstream_response_filter`, `fail_to_connect`, `error_while_proxy` | `proxy/attempt` next | failure → another endpoint, a new connection, or a rejection |
 //! | `response_filter` | `proxy/respond` stamp | which model and why, as headers |
-//! | | `proxy/answer` | what is judged, masked, put back or cut on the way to the client |
-//! | | `proxy/answer/verify` | a whole answer, checked against the tool results and documents its model had: before its header goes out, or after a stream |
+//! | | `proxy/answer` start | the stages of the answer: guard, unmask, collect, verify; none for most answers |
+//! | (write) | `proxy/replay` → `proxy/answer` pass | chunk → what its stages release; verified before its header goes out, or after a stream |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
 //! | `fail_to_proxy` | [`openai::Rejection`] | error → OpenAI-shaped JSON or a last event |
 //! | `logging` | `proxy/exchange` close | one [`telemetry::AccessRecord`] for the log and the metrics; the lease ends here |
