@@ -254,20 +254,6 @@ fn holds(rule: Rule) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Holds a rule but for at most so many faults in a module at the top of the crate.
-fn holds_but_for(rule: Rule, tolerated: &[(&str, usize)]) {
-    let mut faults = rule(repository());
-    for (module, most) in tolerated {
-        let is_of_module = |fault: &String| {
-            fault.starts_with(&format!("src/{module}/")) || fault.starts_with(&format!("src/{module}.rs"))
-        };
-        if faults.iter().filter(|fault| is_of_module(fault)).count() <= *most {
-            faults.retain(|fault| !is_of_module(fault));
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
 /// What a rule finds in a sample, which stands beside a small `lib.rs`.
 fn found(rule: Rule, path: &str, text: &str) -> Vec<String> {
     found_in(rule, &[(path, text)])

@@ -2,7 +2,7 @@
 //! decides as the original did.
 
 use signalbox::classify::Label;
-use signalbox::decide::{Choice, decide};
+use signalbox::decide::{DecisionOutcome, decide};
 use signalbox::policy::import::{ImportSource, import};
 use signalbox::policy::{Fixed, Policy, load};
 use signalbox::signals::{Audience, Signals};

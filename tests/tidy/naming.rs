@@ -1,7 +1,7 @@
 //! Rules about names: a public type's name stands for one type, and retired names do not come back.
 
 use super::source::{File, line_of, sources, words};
-use super::{found, holds_but_for};
+use super::{found, holds};
 
 /// Names of types and functions that the field's own terms replaced.
 const RETIRED: &[&str] = &[
@@ -110,7 +110,7 @@ fn retired_names(files: &[File]) -> Vec<String> {
 
 #[test]
 fn a_public_types_name_is_unique() {
-    holds_but_for(shared_names, &[]);
+    holds(shared_names);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_public_type_that_shares_its_name_is_noticed() {
 
 #[test]
 fn no_retired_name_comes_back() {
-    holds_but_for(retired_names, &[]);
+    holds(retired_names);
     for text in ["pub struct Outflow;", "enum Told {}", "type Story = u8;", "fn set_out() {}"] {
         assert_eq!(found(retired_names, "src/low.rs", text).len(), 1, "{text}");
     }

@@ -259,7 +259,7 @@ fn a_product_taller_and_deeper_than_one_block_is_still_the_sum() {
         let (rows, bias) = (numbers(count * inputs, 4), numbers(outputs, 5));
         let mut out = vec![f32::NAN; count * outputs];
         within(threads, || {
-            PackedMatrix::new(&matrix, Some(&bias)).multiply(&rows, &mut out, Activation::Identity)
+            PackedMatrix::new(&matrix, Some(&bias)).multiply(&rows, &mut out, Activation::Identity);
         });
         assert_near(&out, &product(&rows, &plain, Some(&bias), inputs, Activation::Identity), 1e-4);
     }
