@@ -48,7 +48,7 @@ pub fn decide<'policy>(
         }
         match evaluate_decision(decision, signals) {
             DecisionMatch::Yes(score) if best.is_none_or(|(_, best)| best < score) => {
-                best = Some((decision, score))
+                best = Some((decision, score));
             }
             DecisionMatch::Refuses(reason) if best.is_none() => {
                 return DecisionOutcome::Refused(decision, reason);

@@ -2,8 +2,8 @@
 //!
 //! # The waist
 //!
-//! **The snapshot is the waist.** [`control`] only *writes* it, [`proxy`] only *reads* it, and everything under it
-//! is pure.
+//! **The snapshot is the waist.** [`control`] only *writes* it, [`proxy`] only *reads* it. Deciding under it is a
+//! function of what it is given: time, randomness and the environment are arguments.
 //!
 //! ```text
 //! policy.yaml ──▶ control/reload ──┐
@@ -11,9 +11,12 @@
 //! /health     ──▶ control/probe ───┘  (states inside its Endpoints)
 //! ```
 //!
-//! Only two kinds of mutation exist: swapping the one `ArcSwap` in [`snapshot`], and the atomics inside
-//! [`balance`]'s endpoints and pools. Every upstream is a pool: a vLLM deployment is a pool of plaintext endpoints,
-//! OpenAI a pool of one TLS endpoint with a credential. After a policy is checked there is no "local or remote".
+//! The `ArcSwap` in [`snapshot`] is the only thing that is swapped. What outlives a snapshot is carried into the next and
+//! changes in place: endpoints, retry budgets, latencies and sticky sessions ([`balance`]), cached answers ([`cache`]),
+//! and the classifier's queue and window cache ([`classify`]).
+//!
+//! Every upstream is a pool: a vLLM deployment is a pool of plaintext endpoints, OpenAI a pool of one TLS endpoint with a
+//! credential. After a policy is checked there is no "local or remote".
 //!
 //! # The life of a request
 //!
@@ -30,12 +33,12 @@
 //! | | `proxy/attempt` start | plan → [`balance::Lease`], and the bytes to send |
 //! | | `proxy/replay` | the session, made to replay those bytes for every attempt |
 //! | `upstream_peer` | `proxy/upstream` | lease → `HttpPeer` |
-//! | `upstream_request_filter` | `proxy/upstream` prepare_request | Host, credential, length; no steering headers |
+//! | `upstream_request_filter` | `proxy/upstream` `prepare_request` | Host, credential, length; no steering headers |
 //! | `upstream_response_filter`, `fail_to_connect`, `error_while_proxy` | `proxy/attempt` next | failure → another endpoint, a new connection, or a rejection |
 //! | `response_filter` | `proxy/respond` stamp | which model and why, as headers |
 //! | | `proxy/answer` start | the stages of the answer: guard, unmask, collect, verify; none for most answers |
-//! | (write) | `proxy/replay` → `proxy/answer` pass | chunk → what its stages release; verified before its header goes out, or after a stream |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
+//! | (write) | `proxy/replay` → `proxy/answer` pass | chunk → what its stages release; verified before its header goes out, or after a stream |
 //! | `fail_to_proxy` | [`openai::Rejection`] | error → OpenAI-shaped JSON or a last event |
 //! | `logging` | `proxy/exchange` close | one [`telemetry::AccessRecord`] for the log and the metrics; the lease ends here |
 //!

@@ -27,7 +27,7 @@ pub(super) struct ServeArgs {
     upgrade: bool,
 }
 
-/// AddressArgs that replace those of the server file.
+/// Addresses that replace those of the server file.
 #[derive(Debug, Args)]
 pub(super) struct AddressArgs {
     /// Listen here instead of where the server file says; port 0 takes a free one.

@@ -160,12 +160,11 @@ fn keys(raw: Vec<RawKey>, path: &YamlPath, checker: &mut Checker<'_>) -> HashMap
 fn networks(raw: &[String], path: &YamlPath, checker: &mut Checker<'_>) -> Vec<IpNet> {
     let mut networks = Vec::with_capacity(raw.len());
     for (index, text) in raw.iter().enumerate() {
-        match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
-            Ok(network) => networks.push(network),
-            Err(_) => {
-                let message = format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address");
-                checker.issue(&path.index(index), message);
-            }
+        if let Ok(network) = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            networks.push(network);
+        } else {
+            let message = format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address");
+            checker.issue(&path.index(index), message);
         }
     }
     networks

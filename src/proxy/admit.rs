@@ -84,10 +84,10 @@ impl Gateway {
             Ok(plan) => plan,
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
-        if let Some(effects) = plan.effects.as_deref().filter(|effects| effects.cache.is_some()) {
-            if let Some(answer) = Box::pin(self.look_up(session, exchange, client, effects)).await? {
-                return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
-            }
+        if let Some(effects) = plan.effects.as_deref().filter(|effects| effects.cache.is_some())
+            && let Some(answer) = Box::pin(self.look_up(session, exchange, client, effects)).await?
+        {
+            return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
         }
         let body = request.body().clone();
         let planned = PlannedRequest { api, request, plan };

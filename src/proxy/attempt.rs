@@ -87,6 +87,7 @@ pub(super) enum AttemptFailure {
 }
 
 /// How the last attempt ended.
+#[derive(Clone, Copy)]
 pub(super) struct AttemptEnd {
     pub(super) now: Instant,
     /// When the answer's first byte came; `None` where it came whole.

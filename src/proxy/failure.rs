@@ -20,6 +20,7 @@ pub(super) struct RequestFailure {
     error: Option<Box<Error>>,
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
 impl RequestFailure {
     /// Makes an error of our own that the client hears of as `rejection`.
     pub(super) fn explain(rejection: Rejection, context: &'static str) -> Box<Error> {

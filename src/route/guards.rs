@@ -180,7 +180,7 @@ fn counted_by<'a>(
 fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (ChatRequest, MaskedValues) {
     let mut masked = MaskedValues::new();
     let texts = request.message_texts();
-    let mut replaced: Vec<(usize, Vec<(Range<usize>, String)>)> = Vec::new();
+    let mut replaced = Vec::new();
     for (place, findings) in read(known, guard.scope) {
         let at = place.or_else(|| texts.iter().position(|text| text.is_prompt));
         // Other places than the prompt's own are those of other texts.

@@ -83,7 +83,7 @@ pub(super) fn listen(socket: Socket) -> std::io::Result<tokio::net::TcpListener>
     tokio::net::TcpListener::from_std(socket.into())
 }
 
-/// Fails where another process listens already: with SO_REUSEPORT both would get connections, and without it Pingora
+/// Fails where another process listens already: with `SO_REUSEPORT` both would get connections, and without it Pingora
 /// would retry for ever.
 pub(super) fn ensure_free(address: SocketAddr) -> std::io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

@@ -73,7 +73,7 @@ mod tests {
 
     fn policy(endpoints: &str) -> Policy {
         let text = format!(
-            "version: 1\nmodels: {{m: {{pools: [p]}}}}\npools: {{p: {{endpoints: [{endpoints}], balance: round_robin}}}}\n"
+            "version: 1\nmodels: {{m: {{pools: [p]}}}}\npools: {{p: {{endpoints: [{endpoints}], balance: {{strategy: round_robin}}}}}}\n"
         );
         load(&text, Path::new("."), &Fixed::default(), None).unwrap()
     }

@@ -54,6 +54,7 @@ pub(super) fn text(text: &str) -> Option<HeaderValue> {
 }
 
 /// A word of the code's own, in visible ASCII.
+#[expect(clippy::unnecessary_wraps, reason = "stands where a header may be absent")]
 pub(super) fn word(word: &'static str) -> Option<HeaderValue> {
     Some(HeaderValue::from_static(word))
 }

@@ -77,10 +77,10 @@ fn circles(files: &[File]) -> Vec<String> {
     let mut uses: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
     for (own, file) in &modules {
         for path in paths(file.production(), own) {
-            let used = (1..=path.len()).rev().find_map(|length| modules.get_key_value(&path[..length]));
-            let used = used.map(|(module, _)| module);
+            let target = (1..=path.len()).rev().find_map(|length| modules.get_key_value(&path[..length]));
+            let target = target.map(|(module, _)| module);
             uses.entry(own).or_default().extend(
-                used.filter(|module| {
+                target.filter(|module| {
                     !module.starts_with(own.as_slice()) && !own.starts_with(module.as_slice())
                 }),
             );

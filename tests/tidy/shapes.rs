@@ -10,20 +10,20 @@ const MOST_FIELDS: usize = 12;
 fn items(list: &str) -> Vec<&str> {
     let mut items = Vec::new();
     let (mut depth, mut start) = (0_i32, 0);
-    let mut last = ' ';
+    let mut before = ' ';
     for (at, c) in list.char_indices() {
         match c {
             '(' | '[' | '{' | '<' => depth += 1,
             ')' | ']' | '}' => depth -= 1,
             // The arrow of a function's type closes nothing.
-            '>' if last != '-' && last != '=' => depth -= 1,
+            '>' if before != '-' && before != '=' => depth -= 1,
             ',' if depth == 0 => {
                 items.push(list[start..at].trim());
                 start = at + 1;
             }
             _ => {}
         }
-        last = c;
+        before = c;
     }
     items.push(list[start..].trim());
     items.retain(|item| !item.is_empty());
@@ -85,16 +85,16 @@ fn tuple_arguments(files: &[File]) -> Vec<String> {
 /// The arguments of a function; wants what follows its name.
 fn arguments(text: &str) -> Option<&str> {
     let mut depth = 0_i32;
-    let mut last = ' ';
+    let mut before = ' ';
     for (at, c) in text.char_indices() {
         match c {
             '<' => depth += 1,
-            '>' if last != '-' => depth -= 1,
+            '>' if before != '-' => depth -= 1,
             '(' if depth == 0 => return Some(inside(&text[at..])),
             ';' | '{' if depth == 0 => return None,
             _ => {}
         }
-        last = c;
+        before = c;
     }
     None
 }
@@ -111,8 +111,10 @@ fn is_tuple(argument: &str) -> bool {
 #[test]
 fn no_struct_has_too_many_fields() {
     holds(large_structs);
-    let fields = |count: usize| (0..count).map(|at| format!("    pub f{at}: [u8; 2],\n")).collect::<String>();
-    let of = |count| format!("pub struct Many<T: Fn(u8) -> u8> {{\n{}}}\n", fields(count));
+    let of = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|at| format!("    pub f{at}: [u8; 2],\n")).collect();
+        format!("pub struct Many<T: Fn(u8) -> u8> {{\n{}}}\n", fields.concat())
+    };
     assert_eq!(found(large_structs, "src/low.rs", &of(MOST_FIELDS + 1)).len(), 1);
     assert_eq!(found(large_structs, "src/low.rs", &of(MOST_FIELDS)), [""; 0]);
     let generic = "struct Few {\n    #[serde(a, b)]\n    map: HashMap<u8, (u8, u8)>,\n    call: Box<dyn Fn(u8, u8) -> u8>,\n}";

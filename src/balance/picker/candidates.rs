@@ -14,7 +14,7 @@ pub struct PickRequest<'a> {
     pub key: Option<u64>,
     /// The name that the upstream knows the model by.
     pub model: &'a str,
-    /// The adapter (LoRA) that is asked for instead of the model itself.
+    /// The `LoRA` adapter that is asked for instead of the model itself.
     pub adapter: Option<&'a str>,
     /// The request as it goes upstream, whose texts a picker reads only if it needs them.
     pub request: Option<&'a ChatRequest>,

@@ -59,10 +59,8 @@ impl PowerOfTwo {
             && self.weight(first.place) < total
             && let Some(second) = self.draw_other(rng, total, first.place, &in_flight)
         {
-            return match second.is_lighter_than(&first) {
-                true => [second.place, first.place].into(),
-                false => [first.place, second.place].into(),
-            };
+            let is_second = second.is_lighter_than(&first);
+            return if is_second { [second.place, first.place] } else { [first.place, second.place] }.into();
         }
         only(self.scan(rng, in_flight))
     }

@@ -235,7 +235,7 @@ impl SentenceReader<'_> {
                 // "US" and "IT" are no pronouns.
                 Token::Capitals(word) => match meaning(word) {
                     Some(WordMeaning::Nothing | WordMeaning::Not) => {
-                        self.term(Term::Word(word.to_uppercase()))
+                        self.term(Term::Word(word.to_uppercase()));
                     }
                     _ => self.word(word),
                 },

@@ -75,14 +75,13 @@ pub(super) async fn combined(
         ..of_intent
     };
     let findings = ask(&live, &request.text, questions).await;
-    let intent = match wants(CombinedTask::Intent) {
-        true => {
-            let model = live.policy.virtual_models().next();
-            let chat = intent::chat_request(model, &request.text, None)?;
-            let chat = model.map(|_| &chat);
-            Some(intent::respond(&live, chat, intent_options, &findings, began).await?)
-        }
-        false => None,
+    let intent = if wants(CombinedTask::Intent) {
+        let model = live.policy.virtual_models().next();
+        let chat = intent::chat_request(model, &request.text, None)?;
+        let chat = model.map(|_| &chat);
+        Some(intent::respond(&live, chat, intent_options, &findings, began).await?)
+    } else {
+        None
     };
     let security =
         wants(CombinedTask::Security).then(|| security::respond(&security_options, findings.clone(), began));

@@ -280,9 +280,12 @@ fn responses_have_their_texts_by_kind() {
     );
 }
 
+/// An API, a body, and what is read and unread of it.
+type Case<'a> = (Api, Value, &'a [(SegmentKind, &'a str)], &'a [UnreadKind]);
+
 #[test]
 fn prompts_inputs_and_documents_have_their_kinds() {
-    let cases: &[(Api, Value, &[(SegmentKind, &str)], &[UnreadKind])] = &[
+    let cases: &[Case<'_>] = &[
         (
             Api::Completions,
             json!({"prompt": ["a", "b"], "suffix": "c"}),

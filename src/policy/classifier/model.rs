@@ -42,7 +42,6 @@ impl ModelSource {
     pub(super) fn check(&mut self, path: &YamlPath, checker: &mut Checker<'_>) {
         let text = checker.text(path).unwrap_or_default();
         match self {
-            Self::Builtin => {}
             Self::Hub { repo, .. } if !is_repo(repo) => {
                 checker.issue(path, format!("`{text}` names no repository; write `{HUB}owner/name`"));
             }
@@ -52,7 +51,7 @@ impl ModelSource {
                     format!("`{text}` has no revision behind its `@`: a branch, a tag or a commit"),
                 );
             }
-            Self::Hub { .. } => {}
+            Self::Builtin | Self::Hub { .. } => {}
             Self::Folder(folder) => {
                 if text.starts_with("hf:") || text.contains("://") {
                     let message = format!(

@@ -191,7 +191,7 @@ fn build_draft(
         match dialect {
             ConfigDialect::Categories | ConfigDialect::Decisions => legacy::read(&root, &files, &mut draft),
             ConfigDialect::CommandLine | ConfigDialect::Canonical => {
-                canonical::read(&root, &files, &mut draft)
+                canonical::read(&root, &files, &mut draft);
             }
             _ => continue,
         }

@@ -59,8 +59,8 @@ pub(in crate::policy) struct RawHealth {
 
 impl RawHealth {
     pub(super) fn check(self, uses_tls: bool, path: &YamlPath, checker: &mut Checker<'_>) -> Option<Health> {
-        let checked = &self.health.path;
-        if !checked.starts_with('/') || !checked.chars().all(|c| c.is_ascii_graphic()) {
+        let target = &self.health.path;
+        if !target.starts_with('/') || !target.chars().all(|c| c.is_ascii_graphic()) {
             checker.issue(&path.key("path"), "must start with `/` and have no white space");
         }
         self.enabled.unwrap_or(!uses_tls).then_some(self.health)

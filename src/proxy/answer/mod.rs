@@ -174,7 +174,7 @@ impl AnswerPipeline {
         let usage = self.usage.usage();
         let is_cut = self.is_cut();
         let AnswerReaders { collect, verify } = self.readers;
-        let (guard_action, unjudged) = self.rewrite.map_or((None, None), |rewrite| rewrite.finish());
+        let (guard_action, unjudged) = self.rewrite.map_or((None, None), RewriteStage::finish);
         let store = collect.filter(|_| is_whole && !is_cut).and_then(CollectStage::finish);
         let (verified, to_verify) = verify.map_or((None, None), VerifyStage::finish);
         AnswerOutcome {

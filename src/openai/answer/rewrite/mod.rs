@@ -49,6 +49,7 @@ pub struct PendingText<'a> {
 
 /// Holds an answer back and lets go of what is released.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct AnswerRewriter {
     dialect: &'static dyn AnswerDialect,
     limits: RewriteLimits,

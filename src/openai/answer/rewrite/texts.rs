@@ -26,7 +26,7 @@ struct TextState {
     pending: String,
     is_complete: bool,
     is_changed: bool,
-    /// What received, and what it was rewritten to; empty without repeats.
+    /// What was received, and what it was rewritten to; empty without repeats.
     received: String,
     rewritten: String,
 }

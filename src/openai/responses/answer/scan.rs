@@ -29,7 +29,7 @@ pub(super) fn event(data: &[u8]) -> AnswerContent {
         let span = item.value.clone();
         match &*scanner.key(&item) {
             "delta" | "text" | "refusal" | "arguments" | "input" | "code" => {
-                scanner.text(id, span, is_repeat)
+                scanner.text(id, span, is_repeat);
             }
             "part" => read_part(&mut scanner, id, span.start, is_repeat),
             "item" => read_item(&mut scanner, output, span.start, is_repeat),

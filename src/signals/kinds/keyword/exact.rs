@@ -47,8 +47,8 @@ impl ExactSearch {
         texts.sort_unstable();
         let place = |text: &str| texts.binary_search_by_key(&text, |(text, _)| text).ok();
         let heads = texts.iter().map(|(text, node)| {
-            let beginnings = text.char_indices().rev().map(|(at, _)| &text[..at]);
-            PhraseHead { length: text.len(), node: *node, shorter: beginnings.filter_map(place).next() }
+            let mut beginnings = text.char_indices().rev().map(|(at, _)| &text[..at]);
+            PhraseHead { length: text.len(), node: *node, shorter: beginnings.find_map(place) }
         });
         let heads = heads.collect();
         let finder = Finder::new(texts.iter().map(|(text, _)| *text).collect())?;
