@@ -6,7 +6,7 @@
 //! no picker can choose it. What a picker may know of an endpoint is a method of [`EndpointView`], what it may know of
 //! a request a field of [`PickRequest`]; both are read only where a picker asks.
 //!
-//! A further picker is a file here, a variant of [`Picker`] and its arm in each of the two matches below.
+//! A further picker is a file here, a variant of `Picker` and its arm in each of the two matches below.
 
 mod candidates;
 mod hash;

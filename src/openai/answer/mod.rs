@@ -1,6 +1,6 @@
 //! Answers as they pass: split once into pieces, read for usage, held back and rewritten, put together, written.
 //!
-//! Owns what all dialects share. Which member carries what is known by each dialect alone, behind [`dialect`].
+//! Owns what all dialects share. Which member carries what is known by each dialect alone, behind `dialect`.
 
 pub mod assemble;
 pub(super) mod content;
