@@ -2,7 +2,7 @@
 //! Refuses to know how an endpoint is chosen.
 
 use crate::balance::endpoint::{Endpoint, PoolMember};
-use crate::openai::ChatRequest;
+use crate::openai::{ChatRequest, Segment};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -18,6 +18,13 @@ pub struct PickRequest<'a> {
     pub adapter: Option<&'a str>,
     /// The request as it goes upstream, whose texts a picker reads only if it needs them.
     pub request: Option<&'a ChatRequest>,
+}
+
+impl<'a> PickRequest<'a> {
+    /// The texts that the model is shown, with role and place; read only when a picker asks for them.
+    pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> {
+        self.request.into_iter().flat_map(ChatRequest::segments)
+    }
 }
 
 /// The endpoints of a pool that may take one request, by their place in the pool.
@@ -38,7 +45,16 @@ impl<'a> Candidates<'a> {
     ///
     /// Asked for one place at a time: of 256 endpoints the power of two choices looks at two.
     pub fn get(&self, place: usize) -> Option<EndpointView<'a>> {
-        let PoolMember { endpoint, weight } = self.members.get(place)?;
+        self.view(self.members.get(place)?)
+    }
+
+    /// Gives every place in turn, as [`Candidates::get`] does.
+    pub fn iter(&self) -> impl Iterator<Item = Option<EndpointView<'a>>> {
+        self.members.iter().map(|member| self.view(member))
+    }
+
+    fn view(&self, member: &'a PoolMember) -> Option<EndpointView<'a>> {
+        let PoolMember { endpoint, weight } = member;
         let eligible = *weight > 0 && endpoint.available(self.now) && !self.tried.contains(&endpoint.addr());
         eligible.then_some(EndpointView { endpoint, weight: *weight })
     }

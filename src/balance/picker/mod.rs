@@ -44,7 +44,7 @@ impl Picker {
             Balance::RoundRobin => {
                 let turns = match previous {
                     Some((Self::RoundRobin(turns), before)) => lock(turns).carried_over(before, members),
-                    _ => SmoothWeightedRoundRobin::new(members.iter().map(|member| member.weight)),
+                    _ => SmoothWeightedRoundRobin::new(members.len()),
                 };
                 Self::RoundRobin(Mutex::new(turns))
             }
