@@ -152,20 +152,43 @@ pub struct Timeouts {
     /// Until a connection is established, TLS handshake included.
     #[serde(with = "DurationText")]
     pub connect: Duration,
-    /// From the request's last byte to the answer's first.
-    #[serde(with = "DurationText")]
-    pub first_byte: Duration,
+    /// From the request to the answer's first byte; when absent, two minutes for an answer that streams, and `total` for
+    /// one that comes whole, whose first byte is as late as its last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DurationText")]
+    first_byte: Option<DurationText>,
     /// Between two pieces of an answer.
     #[serde(with = "DurationText")]
     pub idle: Duration,
     /// For everything, retries included.
     #[serde(with = "DurationText")]
     pub total: Duration,
+    /// How often an HTTP/2 connection is asked whether it still lives; one that stays silent for five seconds after that
+    /// is given up.
+    #[serde(with = "DurationText")]
+    pub ping: Duration,
+}
+
+impl Timeouts {
+    /// How long the first byte of an answer may take.
+    pub fn first_byte(&self, is_stream: bool) -> Duration {
+        match self.first_byte {
+            Some(DurationText(first_byte)) => first_byte,
+            None if is_stream => Duration::from_secs(120),
+            None => self.total,
+        }
+    }
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(2), first_byte: seconds(120), idle: seconds(60), total: seconds(600) }
+        Self {
+            connect: seconds(2),
+            first_byte: None,
+            idle: seconds(60),
+            total: seconds(600),
+            ping: seconds(15),
+        }
     }
 }
