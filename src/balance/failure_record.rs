@@ -162,4 +162,16 @@ mod tests {
         assert!(!record.failed(at(30), at(30), &RULE), "wholly forgiven, probation is over");
         assert_eq!(record.eject(at(30), &RULE).as_secs(), 10);
     }
+
+    #[test]
+    fn an_endpoint_that_is_passed_over_is_not_ejected_and_comes_back_with_one_success() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut record = FailureRecord::default();
+        record.pass_over(start, &RULE);
+        assert!(record.passed_over(at(9)) && !record.passed_over(at(10)) && !record.ejected(at(1)));
+        assert!(!record.failed(at(5), at(5), &RULE), "asked as the last resort, it fails once more");
+        record.succeeded(at(5));
+        assert!(!record.passed_over(at(6)) && !record.suspect());
+    }
 }

@@ -32,3 +32,30 @@ impl LeaseWatch {
         !self.endpoint.available(now) && self.pools.iter().any(could_take_it)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HealthThresholds, PoolMember};
+    use super::*;
+    use crate::policy::Balance;
+    use smallvec::smallvec;
+
+    #[test]
+    fn a_request_is_stranded_where_its_endpoint_is_out_and_another_can_take_it() {
+        let now = Instant::now();
+        let endpoints = [1_u8, 2].map(|last| Endpoint::new(([10, 0, 0, last], 80).into(), "a:80".into()));
+        let members = endpoints.iter().map(|endpoint| PoolMember { endpoint: endpoint.clone(), weight: 1 });
+        let pool = Arc::new(Pool::new(&Balance::LeastRequest, None, members.collect(), None));
+        let watch =
+            |tried| LeaseWatch { endpoint: endpoints[0].clone(), pools: smallvec![pool.clone()], tried };
+        let turn = |endpoint: &Endpoint, is_up| {
+            endpoint.checked(is_up, &HealthThresholds { healthy_after: 1, unhealthy_after: 1 });
+        };
+        assert!(!watch(Vec::new()).is_stranded(now));
+        turn(&endpoints[0], false);
+        assert!(watch(Vec::new()).is_stranded(now));
+        assert!(!watch(vec![endpoints[1].addr()]).is_stranded(now), "the other had it before");
+        turn(&endpoints[1], false);
+        assert!(!watch(Vec::new()).is_stranded(now), "there is no other");
+    }
+}

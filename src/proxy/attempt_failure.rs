@@ -75,17 +75,19 @@ pub(super) enum NextStep {
 impl AttemptFailure {
     pub(super) fn blame(self) -> Blame {
         match self {
-            Self::Connect { .. } | Self::Stalled { .. } | Self::Reset { .. } => Blame::Endpoint,
-            // A stream that has begun and stops. A first byte is as late as the prompt is long, and the queue before it.
-            Self::Late(LateBytes::Next) => Blame::Endpoint,
+            // The next byte: an answer has begun, and stops. The first is as late as the prompt is long, and the queue
+            // before it.
+            Self::Connect { .. }
+            | Self::Stalled { .. }
+            | Self::Reset { .. }
+            | Self::Late(LateBytes::Next) => Blame::Endpoint,
             Self::Late(LateBytes::First | LateBytes::Last) | Self::TakenOut => Blame::Nobody,
             Self::Status { status, retry_after } => match status.as_u16() {
                 429 | 529 => Blame::Load { retry_after },
                 503 if retry_after.is_some() => Blame::Load { retry_after },
                 401 | 403 | 404 | 500 => Blame::Unclear,
-                // What the server does not do for anybody: 501 a method, 505 a version.
-                501 | 505 => Blame::Nobody,
-                code if code >= 500 => Blame::Endpoint,
+                // 501 and 505 are about what was asked: a method, a version.
+                code if code >= 500 && code != 501 && code != 505 => Blame::Endpoint,
                 _ => Blame::Nobody,
             },
         }

@@ -192,3 +192,17 @@ impl Default for Timeouts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_of_an_answer_that_comes_whole_has_the_time_of_all() {
+        let seconds =
+            |timeouts: Timeouts| [true, false].map(|is_stream| timeouts.first_byte(is_stream).as_secs());
+        assert_eq!(seconds(Timeouts::default()), [120, 600]);
+        let told = Timeouts { first_byte: Some(DurationText(Duration::from_secs(7))), ..Timeouts::default() };
+        assert_eq!(seconds(told), [7, 7]);
+    }
+}
