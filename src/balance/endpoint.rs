@@ -1,12 +1,13 @@
-//! Owns what is known about one upstream address: requests in flight, active health and passive ejection.
+//! Owns what is known about one upstream address: requests in flight, active health, passive ejection and refusals.
 //! Refuses to know the other endpoints of its pool, how it is probed and how requests reach it.
 
 use super::failure_record::FailureRecord;
 use super::lock;
+use super::refusals::{Refusal, Refusals};
 use super::rendezvous::address_identity;
 use crate::policy::Ejection;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,22 @@ pub struct Endpoint {
     /// Whether `record` holds anything that a success would clear or that keeps requests away.
     suspect: AtomicBool,
     record: Mutex<FailureRecord>,
+    /// Whether `refusals` names any model.
+    refuses: AtomicBool,
+    refusals: Mutex<Refusals>,
+    /// Counts how often its pooled connections were given up; those of an earlier count are not used again.
+    connections: AtomicU64,
+    /// Counts the answers that have begun.
+    answers: AtomicU64,
+}
+
+/// An endpoint's connections and answers at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionMark {
+    /// How often its pooled connections were given up; those of an earlier count are not used again.
+    pub connections: u64,
+    /// How many answers have begun.
+    pub answers: u64,
 }
 
 /// One endpoint and its share of its pool's requests.
@@ -58,6 +75,10 @@ impl Endpoint {
             active: AtomicU32::new(0),
             suspect: AtomicBool::new(false),
             record: Mutex::default(),
+            refuses: AtomicBool::new(false),
+            refusals: Mutex::default(),
+            connections: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
         })
     }
 
@@ -88,7 +109,7 @@ impl Endpoint {
 
     /// Takes in one active check's result; `Some(up)` when it changed the state.
     ///
-    /// A return from down to up also forgets the passive record: it was about the process that went away.
+    /// A return from down to up also forgets failures and refusals: they were about the process that went away.
     /// A passed check alone does not end an ejection, since `/health` often answers while requests fail.
     pub fn checked(&self, ok: bool, thresholds: &HealthThresholds) -> Option<bool> {
         let step = |state: u32| {
@@ -109,6 +130,8 @@ impl Endpoint {
         }
         if ok {
             self.with_record(|record| *record = FailureRecord::default());
+            *lock(&self.refusals) = Refusals::default();
+            self.refuses.store(false, Ordering::Release);
         }
         Some(ok)
     }
@@ -121,6 +144,55 @@ impl Endpoint {
     /// Whether a request may be sent here at `now`.
     pub(super) fn available(&self, now: Instant) -> bool {
         self.is_up() && !self.ejected(now)
+    }
+
+    /// Whether requests for a model, by its name's hash, had better go elsewhere at `now`: it was refused here, or the
+    /// endpoint fails and may not be ejected.
+    pub(super) fn is_passed_over(&self, model: u64, now: Instant) -> bool {
+        (self.refuses.load(Ordering::Acquire) && lock(&self.refusals).is_paused(model, now))
+            || (self.suspect.load(Ordering::Acquire) && lock(&self.record).passed_over(now))
+    }
+
+    /// Notes that a model was refused; gives for how long requests for it are kept away, if they were not already.
+    pub(super) fn refused(&self, model: u64, refusal: Refusal, now: Instant) -> Option<Duration> {
+        let mut refusals = lock(&self.refusals);
+        let wait = refusals.refused(model, refusal, now);
+        self.refuses.store(true, Ordering::Release);
+        wait
+    }
+
+    /// Whether another endpoint may be asked what this one refused.
+    pub(super) fn may_compare(&self, now: Instant) -> bool {
+        lock(&self.refusals).may_compare(now)
+    }
+
+    /// Forgets that a model was refused.
+    pub(super) fn answered(&self, model: u64) {
+        if self.refuses.load(Ordering::Acquire) {
+            let mut refusals = lock(&self.refusals);
+            refusals.answered(model);
+            self.refuses.store(!refusals.is_empty(), Ordering::Release);
+        }
+    }
+
+    /// What tells later whether the endpoint has answered, and which of its pooled connections may be used until then.
+    pub fn mark(&self) -> ConnectionMark {
+        ConnectionMark {
+            connections: self.connections.load(Ordering::Relaxed),
+            answers: self.answers.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts an answer that has begun.
+    pub fn note_answer(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up the pooled connections that were made under the count of `mark`, once.
+    pub fn retire_connections(&self, mark: ConnectionMark) {
+        let seen = mark.connections;
+        // Others may have done so already; theirs are new.
+        let _ = self.connections.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Counts a lease that begins; only [`super::Lease`] calls it, once.
@@ -148,6 +220,11 @@ impl Endpoint {
     /// Keeps requests away from `now` on and tells for how long.
     pub(super) fn eject(&self, now: Instant, rule: &Ejection) -> Duration {
         self.with_record(|record| record.eject(now, rule))
+    }
+
+    /// Keeps requests away where others can take them, without ejecting.
+    pub(super) fn pass_over(&self, now: Instant, rule: &Ejection) {
+        self.with_record(|record| record.pass_over(now, rule));
     }
 
     /// When the present ejection ends, if the endpoint is ejected at `now`.

@@ -19,6 +19,8 @@ pub(super) struct FailureRecord {
     times: u32,
     until: Option<Instant>,
     probation: bool,
+    /// The endpoint is not ejected until then, but passed over where others can take a request.
+    is_last_resort: bool,
 }
 
 impl FailureRecord {
@@ -27,7 +29,11 @@ impl FailureRecord {
     }
 
     pub(super) fn until(&self, now: Instant) -> Option<Instant> {
-        self.until.filter(|until| self.probation && now < *until)
+        self.until.filter(|until| self.probation && !self.is_last_resort && now < *until)
+    }
+
+    pub(super) fn passed_over(&self, now: Instant) -> bool {
+        self.is_last_resort && self.probation && self.until.is_some_and(|until| now < until)
     }
 
     pub(super) fn suspect(&self) -> bool {
@@ -35,9 +41,11 @@ impl FailureRecord {
     }
 
     pub(super) fn succeeded(&mut self, taken: Instant) {
-        if !self.predates(taken) {
+        // One that was passed over was asked all the same, and answered.
+        if self.is_last_resort || !self.predates(taken) {
             self.failures = 0;
             self.probation = false;
+            self.is_last_resort = false;
         }
     }
 
@@ -56,7 +64,14 @@ impl FailureRecord {
         self.probation = true;
         let duration = back_off(rule, self.times);
         self.until = Some(now + duration);
+        self.is_last_resort = false;
         duration
+    }
+
+    /// As [`Self::eject`], but the endpoint stays the last resort.
+    pub(super) fn pass_over(&mut self, now: Instant, rule: &Ejection) {
+        self.eject(now, rule);
+        self.is_last_resort = true;
     }
 
     pub(super) fn readmit(&mut self, now: Instant) {
@@ -139,11 +154,24 @@ mod tests {
     #[test]
     fn time_in_service_forgives_the_back_off_step_by_step() {
         let start = Instant::now();
-        let mut record = FailureRecord { times: 3, until: Some(start), probation: true, failures: 0 };
+        let mut record =
+            FailureRecord { times: 3, until: Some(start), probation: true, ..FailureRecord::default() };
         let at = |seconds| start + Duration::from_secs(seconds);
         let steps: Vec<_> = [0, 9, 10, 29, 30, 99].map(|s| record.unforgiven(at(s), RULE.base)).into();
         assert_eq!(steps, [3, 3, 2, 1, 0, 0]);
         assert!(!record.failed(at(30), at(30), &RULE), "wholly forgiven, probation is over");
         assert_eq!(record.eject(at(30), &RULE).as_secs(), 10);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_passed_over_is_not_ejected_and_comes_back_with_one_success() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut record = FailureRecord::default();
+        record.pass_over(start, &RULE);
+        assert!(record.passed_over(at(9)) && !record.passed_over(at(10)) && !record.ejected(at(1)));
+        assert!(!record.failed(at(5), at(5), &RULE), "asked as the last resort, it fails once more");
+        record.succeeded(at(5));
+        assert!(!record.passed_over(at(6)) && !record.suspect());
     }
 }

@@ -6,17 +6,21 @@ mod budget;
 mod endpoint;
 mod failure_record;
 mod latency;
+mod lease_watch;
 mod outlier;
 pub mod picker;
 mod pool;
+mod refusals;
 mod rendezvous;
 mod sticky;
 
 pub use budget::RetryBudget;
-pub use endpoint::{Endpoint, HealthThresholds, PoolMember};
+pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
+pub use lease_watch::LeaseWatch;
 pub use picker::PickRequest;
 pub use pool::{Lease, Pool};
+pub use refusals::Refusal;
 pub use rendezvous::{HashEntry, hash_key, rendezvous};
 pub use sticky::StickySessions;
 

@@ -53,11 +53,19 @@ impl OutlierDetector {
     }
 
     /// Records a failed request; `Some` when the endpoint is ejected for it, with how long.
+    ///
+    /// One that may not be ejected, since too many are or it is the only one, is passed over for that time instead:
+    /// it stays the last resort.
     pub(super) fn failed(&self, endpoint: &Arc<Endpoint>, taken: Instant, now: Instant) -> Option<Duration> {
         let due = endpoint.failed(taken, now, &self.rule);
-        let present = || self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint));
-        let ejected = || self.endpoints.iter().filter(|known| known.ejected(now)).count();
-        (due && present() && ejected() < self.max_ejected()).then(|| endpoint.eject(now, &self.rule))
+        if !due || !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+            return None;
+        }
+        if self.endpoints.iter().filter(|known| known.ejected(now)).count() < self.max_ejected() {
+            return Some(endpoint.eject(now, &self.rule));
+        }
+        endpoint.pass_over(now, &self.rule);
+        None
     }
 
     fn max_ejected(&self) -> usize {

@@ -4,10 +4,12 @@
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
 use super::outlier::OutlierDetector;
-use super::picker::{Candidates, PickRequest, Picker, RankedEndpoints};
+use super::picker::{Candidates, PickRequest, Picker};
+use super::refusals::Refusal;
+use super::rendezvous::hash_key;
 use crate::policy::{Balance, Ejection};
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -59,16 +61,46 @@ impl Pool {
     /// Leases an available member for one request; `None` when there is none.
     ///
     /// Available is a member that is up, not ejected at `now`, has a weight and is not in `tried`. There is no panic
-    /// mode as Envoy has it: where no member is available, none is chosen.
+    /// mode as Envoy has it: where no member is available, none is chosen. Members that refused the model, or fail and
+    /// may not be ejected, are the last resort.
     pub fn lease(
         self: &Arc<Self>,
         request: &PickRequest<'_>,
         tried: &[SocketAddr],
         now: Instant,
     ) -> Option<Lease> {
-        let ranking = RNG.with_borrow_mut(|rng| self.rank(request, tried, now, rng));
+        self.lease_preferred(request, tried, now)
+            .or_else(|| self.lease_among(request, &Candidates::new(&self.members, tried, now), now))
+    }
+
+    /// As [`Self::lease`], but without the last resort.
+    pub fn lease_preferred(
+        self: &Arc<Self>,
+        request: &PickRequest<'_>,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Lease> {
+        let model = hash_key(request.model.as_bytes());
+        let candidates = Candidates::new(&self.members, tried, now).passing_over(model);
+        self.lease_among(request, &candidates, now)
+    }
+
+    fn lease_among(
+        self: &Arc<Self>,
+        request: &PickRequest<'_>,
+        candidates: &Candidates<'_>,
+        now: Instant,
+    ) -> Option<Lease> {
+        self.activate(now);
+        let ranking = RNG.with_borrow_mut(|rng| self.picker.pick(request, candidates, rng));
         let best = *ranking.first()?;
-        Some(Lease::new(self.clone(), best, now))
+        Some(Lease::new(self.clone(), best, hash_key(request.model.as_bytes()), now))
+    }
+
+    /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.
+    pub fn next_return(&self, now: Instant) -> Option<Duration> {
+        let ejected = self.members.iter().filter_map(|member| member.endpoint.ejected_until(now));
+        Some(ejected.min()?.saturating_duration_since(now))
     }
 
     /// The members, those with weight 0 too.
@@ -80,17 +112,6 @@ impl Pool {
     pub fn available(&self, now: Instant) -> usize {
         self.activate(now);
         self.members.iter().filter(|member| member.weight > 0 && member.endpoint.available(now)).count()
-    }
-
-    fn rank(
-        &self,
-        request: &PickRequest<'_>,
-        tried: &[SocketAddr],
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> RankedEndpoints {
-        self.activate(now);
-        self.picker.pick(request, &Candidates::new(&self.members, tried, now), rng)
     }
 
     /// Records that a request sent to `endpoint` at `taken` failed; `Some` when that ejected it.
@@ -131,13 +152,15 @@ fn weighted(members: &[PoolMember]) -> Vec<Arc<Endpoint>> {
 pub struct Lease {
     pool: Arc<Pool>,
     member: usize,
+    /// The model that is asked for, by its name's hash.
+    model: u64,
     taken: Instant,
     failed: AtomicBool,
 }
 
 impl Lease {
-    pub(super) fn new(pool: Arc<Pool>, member: usize, taken: Instant) -> Self {
-        let lease = Self { pool, member, taken, failed: AtomicBool::new(false) };
+    pub(super) fn new(pool: Arc<Pool>, member: usize, model: u64, taken: Instant) -> Self {
+        let lease = Self { pool, member, model, taken, failed: AtomicBool::new(false) };
         lease.endpoint().enter();
         lease
     }
@@ -153,6 +176,7 @@ impl Lease {
     pub fn succeeded(&self) {
         if !self.failed.load(Ordering::Relaxed) {
             self.endpoint().succeeded(self.taken);
+            self.endpoint().answered(self.model);
         }
     }
 
@@ -164,6 +188,17 @@ impl Lease {
             return None;
         }
         self.pool.failed(self.endpoint(), self.taken, now)
+    }
+
+    /// Reports that the endpoint refused the model; `Some` when that keeps its requests away, with how long.
+    pub fn refused(&self, refusal: Refusal, now: Instant) -> Option<Duration> {
+        self.failed.store(true, Ordering::Relaxed);
+        self.endpoint().refused(self.model, refusal, now)
+    }
+
+    /// Whether another endpoint may be asked what this one refused, to tell whose fault that is.
+    pub fn may_compare(&self, now: Instant) -> bool {
+        self.endpoint().may_compare(now)
     }
 }
 
@@ -502,7 +537,8 @@ mod tests {
             let any = members.iter().any(|member| good(*member));
             let mut rng = SmallRng::seed_from_u64(seed);
             for _ in 0..10 {
-                let chosen = pool.rank(&keyed(key), &tried, now, &mut rng).first().copied();
+                let candidates = Candidates::new(&pool.members, &tried, now);
+                let chosen = pool.picker.pick(&keyed(key), &candidates, &mut rng).first().copied();
                 prop_assert_eq!(chosen.is_some(), any);
                 prop_assert!(chosen.is_none_or(|index| good(members[index])));
             }

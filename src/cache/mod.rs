@@ -211,7 +211,7 @@ impl ResponseCache {
         let entry = write.entry();
         match &self.backend {
             CacheBackend::Memory(memory) => memory.insert(entry).then_some(()).ok_or(StoreError::TooLarge),
-            CacheBackend::Remote(remote) => remote.store(entry, write.ttl, UnixMillis::of(write.now)).await,
+            CacheBackend::Remote(remote) => remote.store(entry, write.ttl).await,
         }
     }
 }

@@ -99,7 +99,7 @@ impl RemoteStore {
         if let Some(stream) = &stream {
             self.page(&mut pipe, stream);
         }
-        let mut replies = self.link.run::<Vec<Value>>(&pipe, now).await?.into_iter();
+        let mut replies = self.link.run::<Vec<Value>>(&pipe).await?.into_iter();
         let exact = replies.next().and_then(|reply| answer_of(reply, query.key, now));
         if let (Some(stream), Some(page)) = (&mut stream, replies.next()) {
             let mut length = self.apply_page(stream, page, now);
@@ -109,7 +109,7 @@ impl RemoteStore {
                 }
                 let mut pipe = redis::pipe();
                 self.page(&mut pipe, stream);
-                let replies = self.link.run::<Vec<Value>>(&pipe, now).await?;
+                let replies = self.link.run::<Vec<Value>>(&pipe).await?;
                 length = replies.into_iter().map(|page| self.apply_page(stream, page, now)).sum();
             }
         }
@@ -121,12 +121,7 @@ impl RemoteStore {
         }
     }
 
-    pub(super) async fn store(
-        &self,
-        entry: CacheEntry,
-        ttl: Duration,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn store(&self, entry: CacheEntry, ttl: Duration) -> Result<(), StoreError> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).min(MAX_TTL_MS);
         let mut packed = Vec::new();
         encode(&entry, EntryPart::Answer, &mut packed);
@@ -140,7 +135,7 @@ impl RemoteStore {
             pipe.arg("*").arg("q").arg(packed).ignore();
             pipe.cmd("PEXPIRE").arg(&stream).arg(ttl_ms).ignore();
         }
-        self.link.run::<()>(&pipe, now).await.ok_or(StoreError::Away)
+        self.link.run::<()>(&pipe).await.ok_or(StoreError::Away)
     }
 
     /// Looks for a similar entry in the mirror and fetches its answer.
@@ -149,7 +144,7 @@ impl RemoteStore {
         for (score, entry) in found {
             let mut pipe = redis::pipe();
             pipe.get(self.keys.answer(&entry.key));
-            let replies = self.link.run::<Vec<Value>>(&pipe, now).await?;
+            let replies = self.link.run::<Vec<Value>>(&pipe).await?;
             let answer = replies.into_iter().next().and_then(|reply| answer_of(reply, &entry.key, now));
             if let Some(answer) = answer {
                 self.mirror.touch(&entry);

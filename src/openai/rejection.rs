@@ -231,6 +231,11 @@ impl Rejection {
             Self::Overloaded { retry_after } | Self::NoHealthyEndpoint { retry_after, .. } => {
                 Some(*retry_after)
             }
+            // What is busy, and what was tried elsewhere already, is so for a moment; a text that cannot be judged stays so.
+            Self::UpstreamConnect
+            | Self::UpstreamReset
+            | Self::Unclassified { reason: "busy" | "late" }
+            | Self::Unjudged { reason: "busy" | "late" } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -334,9 +339,9 @@ mod tests {
             assert_eq!(body["error"]["code"], rejection.code());
             assert_eq!(body["error"]["type"], rejection.kind());
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
-            assert_eq!(rejection.status() == 503, {
-                rejection.retry_after().is_some() || rejection.code() == "unclassified"
-            });
+            let tells_when = rejection.retry_after().is_some();
+            let is_elsewhere = matches!(rejection.status().as_u16(), 502 | 503);
+            assert_eq!(tells_when || rejection.code() == "unclassified", is_elsewhere, "{rejection:?}");
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) enum DurationError {
 }
 
 /// How a [`Duration`] longer than 0 is read and written: `#[serde(with = "DurationText")]`, or around an optional one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(super) struct DurationText(pub(super) Duration);
 

@@ -25,10 +25,13 @@ pub struct Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryCause {
-    /// No connection came about.
+    /// No connection came about, or the request was not taken over it.
     Connect,
-    /// The connection broke before the first byte of the answer.
+    /// The connection broke, or the endpoint was taken out, before the first byte of the answer.
     Reset,
+    /// An error that may be this endpoint's alone: 401, 403, 404 or 500. Another endpoint is asked, a few times a second
+    /// at most, and where that answers, the first is left out for the model.
+    Refused,
     /// Too many requests.
     #[serde(rename = "429")]
     Status429,
@@ -60,8 +63,8 @@ pub struct RetryBudgetSpec {
 
 impl Default for Retry {
     fn default() -> Self {
-        use RetryCause::{Connect, Reset, Status429, Status502, Status503, Status504};
-        let on = vec![Connect, Reset, Status429, Status502, Status503, Status504];
+        use RetryCause::{Connect, Refused, Reset, Status429, Status502, Status503, Status504};
+        let on = vec![Connect, Reset, Refused, Status429, Status502, Status503, Status504];
         Self { attempts: 3, on, budget: RetryBudgetSpec::default() }
     }
 }
@@ -98,7 +101,8 @@ impl RetryCause {
             429 => Some(Self::Status429),
             500 => Some(Self::Status500),
             502 => Some(Self::Status502),
-            503 => Some(Self::Status503),
+            // Anthropic's status for an overloaded service.
+            503 | 529 => Some(Self::Status503),
             504 => Some(Self::Status504),
             _ => None,
         }

@@ -110,6 +110,7 @@ impl Gateway {
             request: &attempts.request.request,
             upstream_request,
             tried: &[],
+            last_resort: false,
             now: Instant::now(),
         };
         let leased = lease_endpoint(&exchange.live, &shadow.targets, input);

@@ -3,11 +3,12 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
-use crate::balance::{InFlightGuard, Lease};
+use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, Refusal};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{PoolSpec, Retry, RetryCause};
+use crate::policy::{PoolSpec, RetryCause};
 use crate::route::{LeaseInput, Plan, PlanTarget, body_for, lease_endpoint};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The attempts of one request that is forwarded. There is always a current one.
 pub(super) struct Attempts {
@@ -31,6 +32,10 @@ pub(super) struct Attempts {
     count: u32,
     /// Whether the current attempt is made a second time, over a new connection.
     is_reconnect: bool,
+    /// Where the endpoint stood when the current attempt began.
+    mark: ConnectionMark,
+    /// An attempt that was refused, while another endpoint is asked whether the request or the endpoint is at fault.
+    compared: Option<ComparedAttempt>,
     /// Counts the request as in flight on its model, where latencies are measured.
     in_flight: Option<ModelInFlight>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
@@ -53,6 +58,13 @@ impl PlannedRequest {
     }
 }
 
+/// An attempt whose failure may be the endpoint's or the request's own.
+struct ComparedAttempt {
+    target: usize,
+    lease: Lease,
+    status: StatusCode,
+}
+
 /// A request counted as in flight in its model's latency statistics.
 struct ModelInFlight {
     guard: InFlightGuard,
@@ -68,22 +80,15 @@ pub(super) struct PickContext<'a> {
     pub(super) now: Instant,
 }
 
-/// How an attempt failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AttemptFailure {
-    /// No connection was made.
-    Connect { timed_out: bool },
-    /// The upstream broke the connection.
-    Reset {
-        /// The connection had served a request before.
-        reused: bool,
-        /// The client has the header of the answer already.
-        answer_begun: bool,
-    },
-    /// The upstream answered with an error status; its body was not read.
-    Status(StatusCode),
-    /// The first byte, the next one or the end did not come in time.
-    Deadline,
+/// What bounds the waits of one attempt.
+#[derive(Clone, Copy)]
+pub(super) struct AttemptLimits {
+    /// What is left of the exchange's time.
+    pub(super) rest: Duration,
+    pub(super) first_byte: Duration,
+    pub(super) idle: Duration,
+    /// The request body's length.
+    pub(super) body_len: usize,
 }
 
 /// How the last attempt ended.
@@ -101,61 +106,6 @@ pub(super) struct AttemptEnd {
     pub(super) client_gone: bool,
 }
 
-/// What follows a failed attempt.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum NextStep {
-    /// Another endpoint is leased: try that.
-    Retry,
-    /// Try the same endpoint over a new connection.
-    Reconnect,
-    /// The client gets the upstream's own error answer.
-    ForwardAnswer,
-    /// The client gets this.
-    GiveUp(Rejection),
-}
-
-impl AttemptFailure {
-    /// Whether the endpoint's health counts it. A client error is not the endpoint's.
-    fn is_endpoints_fault(self) -> bool {
-        !matches!(self, Self::Status(status) if !status.is_server_error())
-    }
-
-    fn is_retried(self, retry: &Retry) -> bool {
-        match self {
-            Self::Connect { .. } => retry.covers(RetryCause::Connect),
-            Self::Reset { answer_begun, .. } => !answer_begun && retry.covers(RetryCause::Reset),
-            Self::Status(status) => retry.covers_status(status.as_u16()),
-            // The time was the whole request's, or as long as another endpoint would be given.
-            Self::Deadline => false,
-        }
-    }
-
-    /// The cause as the metric `retries_total` labels it.
-    fn label(self) -> &'static str {
-        match self {
-            Self::Connect { .. } => "connect",
-            Self::Reset { .. } => "reset",
-            Self::Deadline => "deadline",
-            Self::Status(status) => match status.as_u16() {
-                429 => "429",
-                502 => "502",
-                503 => "503",
-                504 => "504",
-                _ => "status",
-            },
-        }
-    }
-
-    fn give_up(self) -> NextStep {
-        NextStep::GiveUp(match self {
-            Self::Status(_) => return NextStep::ForwardAnswer,
-            Self::Connect { timed_out: false } => Rejection::UpstreamConnect,
-            Self::Connect { timed_out: true } | Self::Deadline => Rejection::UpstreamTimeout,
-            Self::Reset { .. } => Rejection::UpstreamReset,
-        })
-    }
-}
-
 impl Attempts {
     /// Leases a first endpoint for a request that came at `opened`.
     pub(super) fn start(
@@ -171,14 +121,17 @@ impl Attempts {
             tried: Vec::new(),
             count: 0,
             is_reconnect: false,
+            mark: ConnectionMark::default(),
+            compared: None,
             in_flight: None,
             body: Bytes::new(),
         };
         let live = pick.live;
         live.upstreams.retry_budget.request(opened);
-        let Some((target, lease)) = attempts.candidate(pick, 0) else {
+        let Some((target, lease)) = attempts.candidate(pick, 0, true) else {
             let model = live.policy[attempts.target().model].name.clone();
-            return Err(Rejection::NoHealthyEndpoint { model, retry_after: RETRY_AFTER });
+            let retry_after = next_return(live, &attempts.request.plan.targets, pick.now);
+            return Err(Rejection::NoHealthyEndpoint { model, retry_after });
         };
         attempts.switch_to(live, target, lease);
         let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
@@ -193,13 +146,19 @@ impl Attempts {
         pick: PickContext<'_>,
         metrics: &Metrics,
     ) -> NextStep {
-        // The upstream closed an idle connection just as it was used, which says nothing about its health.
-        let is_stale = matches!(failure, AttemptFailure::Reset { reused: true, answer_begun: false });
-        if is_stale && !std::mem::replace(&mut self.is_reconnect, true) {
+        // That says nothing about the endpoint's health.
+        let is_in_time = !self.deadline.is_over(pick.now);
+        if failure.is_of_connection() && is_in_time && !std::mem::replace(&mut self.is_reconnect, true) {
             return NextStep::Reconnect;
         }
-        if failure.is_endpoints_fault() {
-            self.report_failure(pick, metrics);
+        if let Some(lease) = &self.lease {
+            let spec = self.spec(pick.live);
+            if failure.blame() == Blame::Endpoint {
+                report_failure(lease, spec, pick.now, metrics);
+            }
+            if let Some(refusal) = failure.refusal() {
+                report_refusal(lease, spec, refusal, pick.now);
+            }
         }
         if self.retry(failure, pick, metrics) { NextStep::Retry } else { failure.give_up() }
     }
@@ -211,37 +170,110 @@ impl Attempts {
         if !failure.is_retried(retry) || self.count >= retry.attempts || self.deadline.is_over(now) {
             return false;
         }
+        if failure.is_compared() && !self.may_compare(failure, live, now) {
+            return false;
+        }
         self.tried.extend(self.endpoint());
         // The last attempt goes to the next fall-back pool, if there is one, rather than to the pool that failed.
-        let is_last = self.count + 1 == retry.attempts;
-        let fallback = is_last.then(|| self.candidate(pick, self.target + 1)).flatten();
-        let Some((target, lease)) = fallback.or_else(|| self.candidate(pick, self.target)) else {
+        // Whose fault a refusal is only the same pool can tell.
+        let is_last = self.count + 1 == retry.attempts && !failure.is_compared();
+        let any = failure.allows_last_resort();
+        let fallback = is_last.then(|| self.candidate(pick, self.target + 1, any)).flatten();
+        let Some((target, lease)) = fallback.or_else(|| self.candidate(pick, self.target, any)) else {
             return false;
         };
-        if !live.upstreams.retry_budget.withdraw(now) {
+        // The budget bounds what retries add to the load; an endpoint that is out carries none.
+        if failure != AttemptFailure::TakenOut && !live.upstreams.retry_budget.withdraw(now) {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
+        if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
+            let lease = self.lease.take();
+            self.compared = lease.map(|lease| ComparedAttempt { target: self.target, lease, status });
+        }
         self.switch_to(live, target, lease);
         true
     }
 
-    fn report_failure(&self, pick: PickContext<'_>, metrics: &Metrics) {
-        let Some(lease) = &self.lease else { return };
-        if let Some(ejected_for) = lease.failed(pick.now) {
-            let pool = &self.spec(pick.live).name;
-            metrics.ejected(pool);
-            tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), ?ejected_for, "endpoint ejected after failures");
+    /// Whether another endpoint may be asked what this one refused: once for each request, and seldom enough that a
+    /// client which provokes refusals adds little load.
+    fn may_compare(&self, failure: AttemptFailure, live: &Snapshot, now: Instant) -> bool {
+        let AttemptFailure::Status { status, .. } = failure else { return false };
+        let is_listed = live.policy.retry.covers_status(status.as_u16());
+        let is_about_client = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && self.spec(live).forward_authorization;
+        let may = |lease: &Lease| lease.may_compare(now);
+        is_listed || (self.compared.is_none() && !is_about_client && self.lease.as_ref().is_some_and(may))
+    }
+
+    /// Notes that the endpoint answers with this status. Where that is no error, an endpoint of the same pool that
+    /// refused the same request is at fault.
+    pub(super) fn on_answer(&mut self, status: StatusCode, live: &Snapshot, now: Instant, metrics: &Metrics) {
+        if let Some(lease) = &self.lease {
+            lease.endpoint().note_answer();
+        }
+        if status.is_client_error() || status.is_server_error() {
+            return;
+        }
+        let Some(compared) = self.compared.take().filter(|compared| compared.target == self.target) else {
+            return;
+        };
+        if compared.status.is_server_error() {
+            report_failure(&compared.lease, self.spec(live), now, metrics);
+        } else {
+            report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now);
         }
     }
 
-    /// The first target, from the `from`th, that has an endpoint available, with a lease on it.
-    fn candidate(&self, pick: PickContext<'_>, from: usize) -> Option<(usize, Lease)> {
+    /// Starts the timeout for the answer's first byte, and watches whether the endpoint stays in its pool meanwhile.
+    pub(super) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
+        let within = self.limits(live, now).first_byte;
+        let retry = &live.policy.retry;
+        let may_move = self.count < retry.attempts && retry.covers(RetryCause::Reset);
+        let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
+            endpoint: Arc::clone(lease.endpoint()),
+            pools: self.request.plan.targets[self.target..]
+                .iter()
+                .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
+                .collect(),
+            tried: self.tried.clone(),
+        });
+        self.deadline.await_first_byte(now, within, watch);
+    }
+
+    /// What bounds the waits of the current attempt, which begins at `now`.
+    pub(super) fn limits(&self, live: &Snapshot, now: Instant) -> AttemptLimits {
+        let timeouts = &self.spec(live).timeouts;
+        AttemptLimits {
+            rest: self.deadline.rest(now),
+            first_byte: timeouts.first_byte(self.request.request.stream()),
+            idle: timeouts.idle,
+            body_len: self.body.len(),
+        }
+    }
+
+    /// Gives up the pooled connections of the current endpoint after a silence, unless it has answered others meanwhile.
+    pub(super) fn retire_connections(&self, failure: AttemptFailure) {
+        let Some(lease) = &self.lease else { return };
+        let is_silent = match failure {
+            AttemptFailure::Stalled { .. } => true,
+            AttemptFailure::Late(_) => lease.endpoint().mark().answers == self.mark.answers,
+            _ => false,
+        };
+        if is_silent {
+            lease.endpoint().retire_connections(self.mark);
+        }
+    }
+
+    /// The first target, from the `from`th, that has an endpoint available, with a lease on it; `last_resort` says
+    /// whether endpoints that had better not be asked are, where there are no others.
+    fn candidate(&self, pick: PickContext<'_>, from: usize, last_resort: bool) -> Option<(usize, Lease)> {
         let input = LeaseInput {
             headers: pick.headers,
             request: &self.request.request,
             upstream_request: self.request.upstream_request(),
             tried: &self.tried,
+            last_resort,
             now: pick.now,
         };
         let leased = lease_endpoint(pick.live, self.request.plan.targets.get(from..)?, input)?;
@@ -249,6 +281,7 @@ impl Attempts {
     }
 
     fn switch_to(&mut self, live: &Snapshot, target: usize, lease: Lease) {
+        self.mark = lease.endpoint().mark();
         (self.target, self.lease, self.is_reconnect) = (target, Some(lease), false);
         self.count += 1;
         let model = self.target().model;
@@ -262,8 +295,11 @@ impl Attempts {
 
     /// Gives the endpoint back and reports how the last attempt ended.
     pub(super) fn finish(&mut self, end: AttemptEnd) {
+        self.compared = None;
+        let is_answer = !matches!(end.status, 401 | 403 | 404 | 429 | 500..);
         if let Some(lease) = self.lease.take()
             && end.is_whole
+            && is_answer
         {
             // Only the last byte proves an endpoint well; a lease that has failed ignores this.
             lease.succeeded();
@@ -302,6 +338,10 @@ impl Attempts {
         Some(self.lease.as_ref()?.endpoint().host())
     }
 
+    pub(super) fn mark(&self) -> ConnectionMark {
+        self.mark
+    }
+
     pub(super) fn count(&self) -> u32 {
         self.count
     }
@@ -315,34 +355,29 @@ impl Attempts {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::{BasisPoints, RetryBudgetSpec};
-
-    #[test]
-    fn only_what_the_policy_lists_is_retried_and_never_an_answer_that_has_begun() {
-        let retry = Retry {
-            attempts: 3,
-            on: vec![RetryCause::Connect, RetryCause::Reset, RetryCause::Status429, RetryCause::Status503],
-            budget: RetryBudgetSpec { share: BasisPoints(10_000), min_per_second: 0 },
-        };
-        let reset = |answer_begun| AttemptFailure::Reset { reused: false, answer_begun };
-        let status = |status: u16| AttemptFailure::Status(StatusCode::from_u16(status).unwrap());
-        for failure in [AttemptFailure::Connect { timed_out: true }, reset(false), status(429), status(503)] {
-            assert!(failure.is_retried(&retry), "{failure:?}");
-        }
-        for failure in [reset(true), status(404), status(500), AttemptFailure::Deadline] {
-            assert!(!failure.is_retried(&retry), "{failure:?}");
-        }
+fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
+    if let Some(ejected_for) = lease.failed(now) {
+        let pool = &pool.name;
+        metrics.ejected(pool);
+        tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), ?ejected_for, "endpoint ejected after failures");
     }
+}
 
-    #[test]
-    fn a_client_error_does_not_count_against_the_endpoint_and_is_forwarded() {
-        let refused = AttemptFailure::Status(StatusCode::TOO_MANY_REQUESTS);
-        assert!(!refused.is_endpoints_fault());
-        assert_eq!(refused.give_up(), NextStep::ForwardAnswer);
-        assert!(AttemptFailure::Status(StatusCode::BAD_GATEWAY).is_endpoints_fault());
-        assert_eq!(AttemptFailure::Deadline.give_up(), NextStep::GiveUp(Rejection::UpstreamTimeout));
+fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {
+    if let Some(passed_over_for) = lease.refused(refusal, now) {
+        let pool = &pool.name;
+        tracing::info!(%pool, endpoint = %lease.endpoint().addr(), ?refusal, ?passed_over_for, "endpoint refuses a model");
     }
+}
+
+/// When the first endpoint may be back: an ejection ends then, or enough checks have passed.
+fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
+    let pools = targets.iter().map(|target| target.route(&live.policy).pool);
+    let returns = pools.map(|id| {
+        let checked = live.pool_spec(id).health.as_ref().map(|health| health.interval * health.healthy_after);
+        let is_down = live.pool(id).members().iter().any(|member| !member.endpoint.is_up());
+        let ejection = live.pool(id).next_return(now);
+        ejection.into_iter().chain(checked.filter(|_| is_down)).min().unwrap_or(RETRY_AFTER)
+    });
+    returns.min().unwrap_or(RETRY_AFTER)
 }

@@ -1,12 +1,18 @@
 //! Owns the moment by which an upstream must have sent something: one deadline for the first byte, the gap between two
 //! chunks and the whole exchange.
 //!
-//! Moving it is one atomic store; only a timer that fires checks whether it was moved. Knows no policy.
+//! Moving it is one atomic store; only a timer that fires checks whether it was moved. It stands still while the client,
+//! or a stage of the answer, keeps the upstream waiting. Knows no policy.
 
+use crate::balance::LeaseWatch;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const NEVER: u64 = u64::MAX;
+
+/// How soon a request that waits for its first byte notices that its endpoint was taken out.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A moment that moves while it is waited for.
 #[derive(Debug)]
@@ -14,14 +20,41 @@ pub(super) struct Deadline {
     start: Instant,
     /// Microseconds after `start`; [`NEVER`] while nothing is awaited.
     due_us: AtomicU64,
+    /// When to look whether anything has changed, the same way; not after `due_us`.
+    look_us: AtomicU64,
     /// The end of the whole exchange, the same way; no move passes it.
     total_us: AtomicU64,
+    /// How long the client has kept the upstream waiting.
+    client_us: AtomicU64,
+    /// The endpoint whose first byte is awaited, where the request may still go elsewhere.
+    watch: Mutex<Option<LeaseWatch>>,
+}
+
+/// What a look at a deadline says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DeadlineState {
+    /// There is time until the next look.
+    Waiting(Instant),
+    /// The upstream is late.
+    Late,
+    /// The exchange has used up its time, and would not have without the waits for its client.
+    SlowClient,
+    /// The endpoint was taken out, and there are others.
+    TakenOut,
 }
 
 impl Deadline {
     /// Makes a deadline that waits for nothing yet.
     pub(super) fn new(start: Instant) -> Self {
-        Self { start, due_us: AtomicU64::new(NEVER), total_us: AtomicU64::new(NEVER) }
+        let never = || AtomicU64::new(NEVER);
+        Self {
+            start,
+            due_us: never(),
+            look_us: never(),
+            total_us: never(),
+            client_us: AtomicU64::new(0),
+            watch: Mutex::default(),
+        }
     }
 
     /// Sets the end of the whole exchange, counted from its start.
@@ -31,24 +64,88 @@ impl Deadline {
 
     /// Expects the next bytes within `within` of `now`.
     pub(super) fn arm(&self, now: Instant, within: Duration) {
-        let due = micros(now.saturating_duration_since(self.start)).saturating_add(micros(within));
-        self.due_us.store(due.min(self.total_us.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.set(self.micros_at(now).saturating_add(micros(within)));
     }
 
-    /// Whether the expected bytes are overdue.
-    pub(super) fn is_past(&self, now: Instant) -> bool {
-        self.due().is_some_and(|due| due <= now)
+    /// Expects the first byte within `within` of `now`, unless `watch` says that it had better come from elsewhere.
+    pub(super) fn await_first_byte(&self, now: Instant, within: Duration, watch: Option<LeaseWatch>) {
+        self.arm(now, within);
+        if watch.is_some() {
+            let look = self.micros_at(now).saturating_add(micros(LOOK));
+            self.look_us.fetch_min(look, Ordering::Relaxed);
+        }
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    /// Ends the watch over the endpoint: the first byte is there.
+    pub(super) fn stop_watching(&self) {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Gives the upstream back the time in which it was not waited for.
+    pub(super) fn postpone(&self, by: Duration) {
+        let due = self.due_us.load(Ordering::Relaxed);
+        if due != NEVER {
+            self.set(due.saturating_add(micros(by)));
+        }
+    }
+
+    /// As [`Self::postpone`], for time in which the client did not read.
+    pub(super) fn postpone_for_client(&self, by: Duration) {
+        self.client_us.fetch_add(micros(by), Ordering::Relaxed);
+        self.postpone(by);
+    }
+
+    /// What is to be done at `now`, when the time for a look has come.
+    pub(super) fn look(&self, now: Instant) -> DeadlineState {
+        let now_us = self.micros_at(now);
+        let (due, total) = (self.due_us.load(Ordering::Relaxed), self.total_us.load(Ordering::Relaxed));
+        if due <= now_us {
+            let without_client = now_us.saturating_sub(self.client_us.load(Ordering::Relaxed));
+            let is_slow_client = total <= now_us && without_client < total;
+            return if is_slow_client { DeadlineState::SlowClient } else { DeadlineState::Late };
+        }
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*watch {
+            Some(watch) if watch.is_stranded(now) => DeadlineState::TakenOut,
+            Some(_) => {
+                let look = now_us.saturating_add(micros(LOOK)).min(due);
+                self.look_us.store(look, Ordering::Relaxed);
+                DeadlineState::Waiting(self.at(look))
+            }
+            None => DeadlineState::Waiting(self.at(due)),
+        }
     }
 
     /// Whether the whole exchange has used up its time.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        micros(now.saturating_duration_since(self.start)) >= self.total_us.load(Ordering::Relaxed)
+        self.micros_at(now) >= self.total_us.load(Ordering::Relaxed)
     }
 
-    /// When the next bytes are due, if any are expected.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let due = self.due_us.load(Ordering::Relaxed);
-        (due != NEVER).then(|| self.start + Duration::from_micros(due))
+    /// What is left for the whole exchange.
+    pub(super) fn rest(&self, now: Instant) -> Duration {
+        let total = self.total_us.load(Ordering::Relaxed);
+        Duration::from_micros(total.saturating_sub(self.micros_at(now)))
+    }
+
+    /// When to look next, if any bytes are expected.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let look = self.look_us.load(Ordering::Relaxed);
+        (look != NEVER).then(|| self.at(look))
+    }
+
+    fn set(&self, due_us: u64) {
+        let due = due_us.min(self.total_us.load(Ordering::Relaxed));
+        self.due_us.store(due, Ordering::Relaxed);
+        self.look_us.store(due, Ordering::Relaxed);
+    }
+
+    fn micros_at(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.start))
+    }
+
+    fn at(&self, after_us: u64) -> Instant {
+        self.start + Duration::from_micros(after_us)
     }
 }
 
@@ -60,19 +157,44 @@ fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn is_late(deadline: &Deadline, at: Instant) -> bool {
+        deadline.look(at) == DeadlineState::Late
+    }
+
     #[test]
     fn a_deadline_moves_with_each_chunk_but_never_past_the_total() {
         let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
         let deadline = Deadline::new(start);
-        assert!(!deadline.is_past(start + Duration::from_secs(3600)), "nothing is awaited yet");
+        assert_eq!(deadline.next_look(), None, "nothing is awaited yet");
         deadline.limit(Duration::from_secs(10));
         deadline.arm(start, Duration::from_secs(3));
-        assert!(!deadline.is_past(start + Duration::from_secs(2)));
-        deadline.arm(start + Duration::from_secs(2), Duration::from_secs(3));
-        assert!(!deadline.is_past(start + Duration::from_secs(4)));
-        assert!(deadline.is_past(start + Duration::from_secs(5)));
-        deadline.arm(start + Duration::from_secs(9), Duration::from_secs(3));
-        assert!(deadline.is_past(start + Duration::from_secs(10)));
-        assert!(deadline.is_over(start + Duration::from_secs(10)));
+        assert!(!is_late(&deadline, at(2)));
+        deadline.arm(at(2), Duration::from_secs(3));
+        assert!(!is_late(&deadline, at(4)));
+        assert!(is_late(&deadline, at(5)));
+        deadline.arm(at(9), Duration::from_secs(3));
+        assert!(is_late(&deadline, at(10)));
+        assert!(deadline.is_over(at(10)));
+        assert_eq!((deadline.rest(at(4)).as_secs(), deadline.rest(at(11)).as_secs()), (6, 0));
+    }
+
+    #[test]
+    fn the_time_that_a_client_takes_is_not_the_upstreams() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let deadline = Deadline::new(start);
+        deadline.limit(Duration::from_secs(60));
+        deadline.arm(start, Duration::from_secs(3));
+        deadline.postpone_for_client(Duration::from_secs(20));
+        assert_eq!(deadline.look(at(22)), DeadlineState::Waiting(at(23)));
+        assert!(is_late(&deadline, at(23)));
+        deadline.arm(at(50), Duration::from_secs(30));
+        assert_eq!(
+            deadline.look(at(60)),
+            DeadlineState::SlowClient,
+            "of sixty seconds twenty were the client's"
+        );
+        assert!(is_late(&deadline, at(80)), "it would be too late by now even so");
     }
 }

@@ -4,8 +4,10 @@
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
 use super::answer::{AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
-use super::attempt::{AttemptEnd, AttemptFailure, Attempts, NextStep, PickContext, PlannedRequest};
+use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRequest};
+use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::replay::ReplayHandle;
+use crate::balance::ConnectionMark;
 use crate::openai::{Format, Rejection, UsageReader};
 use crate::policy::PoolSpec;
 use crate::server_state::ActiveRequest;
@@ -40,6 +42,9 @@ pub(super) struct BegunAttempt<'a> {
     pub(super) spec: &'a PoolSpec,
     pub(super) endpoint: SocketAddr,
     pub(super) is_reconnect: bool,
+    /// Says which of the endpoint's pooled connections may be used.
+    pub(super) mark: ConnectionMark,
+    pub(super) limits: AttemptLimits,
 }
 
 /// The answer, as far as it has come.
@@ -88,6 +93,10 @@ impl Exchange {
 
     /// Prepares for the answer whose header has come; says whether its stages may change its length.
     pub(super) fn start_answer(&mut self, format: Format, status: StatusCode) -> bool {
+        if let Some(attempts) = &self.attempts {
+            // From here on no other endpoint can answer.
+            attempts.deadline.stop_watching();
+        }
         self.answer.is_stream = format == Format::EventStream;
         let may_have_stages = self.may_have_stages();
         let store = self.pending_store.take();
@@ -129,7 +138,34 @@ impl Exchange {
             endpoint: Some(endpoint),
             tries: attempts.count(),
         };
-        Some(BegunAttempt { spec, endpoint, is_reconnect: attempts.is_reconnect() })
+        Some(BegunAttempt {
+            spec,
+            endpoint,
+            is_reconnect: attempts.is_reconnect(),
+            mark: attempts.mark(),
+            limits: attempts.limits(&self.live, Instant::now()),
+        })
+    }
+
+    /// Whether an attempt was made before.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.count() > 1 || attempts.is_reconnect())
+    }
+
+    /// Notes that the upstream answers with this status.
+    pub(super) fn on_answer(&mut self, status: StatusCode, metrics: &Metrics) {
+        if let Some(attempts) = &mut self.attempts {
+            attempts.on_answer(status, &self.live, Instant::now(), metrics);
+        }
+    }
+
+    /// What did not come when the upstream's deadline passed.
+    pub(super) fn late_bytes(&self, now: Instant) -> LateBytes {
+        match &self.attempts {
+            Some(attempts) if attempts.deadline.is_over(now) => LateBytes::Last,
+            _ if self.answer.first_byte.is_some() => LateBytes::Next,
+            _ => LateBytes::First,
+        }
     }
 
     /// Decides what follows a failure of the current attempt, and prepares it.
@@ -146,7 +182,7 @@ impl Exchange {
     /// Starts the timeout for the answer's first byte.
     pub(super) fn await_first_byte(&self) {
         if let Some(attempts) = &self.attempts {
-            attempts.deadline.arm(Instant::now(), attempts.spec(&self.live).timeouts.first_byte);
+            attempts.await_first_byte(&self.live, Instant::now());
         }
     }
 

@@ -5,6 +5,7 @@
 mod admit;
 mod answer;
 mod attempt;
+mod attempt_failure;
 mod body;
 mod cache_lookup;
 mod deadline;
@@ -15,6 +16,7 @@ mod record;
 mod replay;
 mod respond;
 mod shadow;
+mod slow_client;
 mod timer;
 mod upstream;
 
@@ -28,7 +30,7 @@ use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
 use admit::ShortCircuit;
 use answer::VerifyOutcome;
 use async_trait::async_trait;
-use attempt::{AttemptFailure, NextStep};
+use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use failure::RequestFailure;
 use http::HeaderMap;
@@ -41,7 +43,9 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use replay::ReplayHandle;
 use shadow::ShadowClient;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use upstream::UpstreamTls;
 
@@ -173,10 +177,16 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        if exchange.is_repeated() && has_left(session).await {
+            return Error::e_explain(ErrorType::ConnectionClosed, "the client has gone")
+                .map_err(Error::into_down);
+        }
         let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
+        upstream::use_connections_of(&mut peer, attempt.mark.connections);
+        upstream::limit_waits(&mut peer, attempt.limits);
         upstream::keep_headers_in_place(&mut peer, &session.req_header().headers);
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
@@ -220,11 +230,14 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         let status = response.status;
+        exchange.on_answer(status, &self.metrics);
         if !status.is_client_error() && !status.is_server_error() {
             return Ok(());
         }
+        let failure =
+            AttemptFailure::Status { status, retry_after: upstream::retry_after(&response.headers) };
         let headers = &session.req_header().headers;
-        if exchange.next(AttemptFailure::Status(status), headers, &self.metrics) == NextStep::Retry {
+        if exchange.next(failure, headers, &self.metrics) == NextStep::Retry {
             let mut error = Error::explain(ErrorType::HTTPStatus(status.as_u16()), "tried elsewhere");
             error.set_retry(true);
             return Err(error.into_up());
@@ -288,7 +301,7 @@ impl ProxyHttp for Gateway {
     /// Pingora calls this for every error between the connection and the last byte, our own included.
     fn error_while_proxy(
         &self,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
         exchange: &mut Self::CTX,
@@ -304,18 +317,25 @@ impl ProxyHttp for Gateway {
         if *error.etype() == replay::CUT {
             return error;
         }
-        let now = Instant::now();
-        let is_late = exchange.attempts.as_ref().is_some_and(|attempts| attempts.deadline.is_past(now));
-        let failure = if is_late {
-            // Whatever the error is: the deadline is watched by the downstream session, so it looks like the client's.
-            AttemptFailure::Deadline
-        } else if *error.esource() == ErrorSource::Upstream {
-            let answer_begun =
-                session.response_written().is_some_and(|written| !written.status.is_informational());
-            AttemptFailure::Reset { reused, answer_begun }
-        } else {
-            return error;
+        let failure = match (error.esource(), error.etype()) {
+            // Whose fault an error is comes before which deadline has passed. The upstream's is watched by the downstream
+            // session, so that these look like the client's.
+            (_, etype) if *etype == replay::LATE => AttemptFailure::Late(exchange.late_bytes(Instant::now())),
+            (_, etype) if *etype == replay::TAKEN_OUT => AttemptFailure::TakenOut,
+            (ErrorSource::Upstream, ErrorType::ReadTimedout) => {
+                AttemptFailure::Late(exchange.late_bytes(Instant::now()))
+            }
+            (ErrorSource::Upstream, ErrorType::WriteTimedout) => AttemptFailure::Stalled { reused },
+            (ErrorSource::Upstream, _) => {
+                let answer_begun =
+                    session.response_written().is_some_and(|written| !written.status.is_informational());
+                AttemptFailure::Reset { reused, answer_begun }
+            }
+            _ => return error,
         };
+        if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
+            attempts.retire_connections(failure);
+        }
         self.after_failure(failure, session, exchange, error)
     }
 
@@ -332,7 +352,9 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let failure = RequestFailure::of(error);
-        if failure.is_none() && *error.esource() == ErrorSource::Downstream {
+        let is_clients = failure.is_none() && *error.esource() == ErrorSource::Downstream;
+        // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
+        if is_clients || (exchange.attempts.is_some() && has_left(session).await) {
             exchange.record_client_gone();
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
@@ -379,4 +401,12 @@ impl ProxyHttp for Gateway {
         // The access log has it.
         true
     }
+}
+
+/// Whether the client, whose request has been read to its end, has closed its connection.
+async fn has_left(session: &mut Session) -> bool {
+    let mut idle = pin!(session.as_downstream_mut().read_body_or_idle(true));
+    // What ended the last attempt may still be said by the session that watched for it.
+    let is_clients = |error: &Error| ![replay::LATE, replay::TAKEN_OUT].contains(error.etype());
+    matches!(futures::poll!(idle.as_mut()), Poll::Ready(Err(error)) if is_clients(&error))
 }

@@ -6,7 +6,8 @@
 //! the upstream's deadlines are kept here. Knows nothing of JSON, policies or pools.
 
 use super::answer::{AnswerPipeline, MAX_ANSWER};
-use super::deadline::Deadline;
+use super::deadline::{Deadline, DeadlineState};
+use super::slow_client::SlowClient;
 use super::timer::DeadlineTimer;
 use crate::classify::Unknown;
 use async_trait::async_trait;
@@ -21,15 +22,20 @@ use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as Cu
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 /// Ends an exchange whose answer was cut.
 pub(super) const CUT: ErrorType = ErrorType::Custom("AnswerCut");
+
+/// Ends an attempt whose upstream's deadline has passed.
+pub(super) const LATE: ErrorType = ErrorType::Custom("UpstreamLate");
+
+/// Ends an attempt whose endpoint was taken out before its first byte.
+pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 
 /// The exchange's end of a [`ReplaySession`].
 pub(super) struct ReplayHandle {
@@ -155,13 +161,16 @@ impl ReplaySession {
     /// Sends a part of an answer through its stages.
     async fn send_through(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let Some(pipeline) = &mut self.pipeline else { return self.write(tasks).await };
+        let began = Instant::now();
         let mut tasks = pass(pipeline, tasks).await;
-        if pipeline.holds_header() {
+        let is_held = pipeline.holds_header();
+        if is_held {
             let client = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
             tasks = hold(pipeline, client, tasks).await?;
-            if tasks.is_empty() {
-                return Ok(false);
-            }
+        }
+        self.deadline.postpone(began.elapsed());
+        if is_held && tasks.is_empty() {
+            return Ok(false);
         }
         let is_cut = pipeline.is_cut();
         let done = self.write(tasks).await?;
@@ -171,29 +180,18 @@ impl ReplaySession {
 
     /// Writes to the client, who may take a while to read it.
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let write_timeout = self.write_timeout;
-        within_write_timeout(write_timeout, pin!(self.inner_mut().response_duplex_vec(tasks))).await
+        let (inner, client) = self.writer();
+        client.within_limits(pin!(inner.response_duplex_vec(tasks))).await
+    }
+
+    /// The client's session, and what bounds a write to it.
+    fn writer(&mut self) -> (&mut ServerSession, SlowClient<'_>) {
+        let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
+        (inner, SlowClient { write_timeout: self.write_timeout, deadline: &self.deadline })
     }
 
     fn inner_mut(&mut self) -> &mut ServerSession {
         self.inner.as_deref_mut().expect("the inner session leaves only on drop")
-    }
-}
-
-/// Waits for a write to end, within limits. The write stays where it is: it is large, and there is one for every chunk.
-async fn within_write_timeout<T>(
-    write_timeout: Option<Duration>,
-    mut writing: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
-) -> Result<T> {
-    // Most writes are done at once, and cheaper than a timer.
-    match (futures::poll!(writing.as_mut()), write_timeout) {
-        (Poll::Ready(written), _) => written,
-        (Poll::Pending, None) => writing.await,
-        (Poll::Pending, Some(write_timeout)) => {
-            pingora_timeout::timeout(write_timeout, writing).await.unwrap_or_else(|_elapsed| {
-                Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down())
-            })
-        }
     }
 }
 
@@ -271,10 +269,10 @@ impl CustomSession for ReplaySession {
     /// Ends when the client leaves or the upstream's deadline passes; the body itself was read before.
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
-        let Some(due) = self.deadline.due() else { return inner.read_body_or_idle(true).await };
+        let Some(look) = self.deadline.next_look() else { return inner.read_body_or_idle(true).await };
         let timer = match &mut self.timer {
-            Some(timer) if timer.at <= due => timer,
-            other => other.insert(DeadlineTimer::by(due)),
+            Some(timer) if timer.at <= look => timer,
+            other => other.insert(DeadlineTimer::by(look)),
         };
         loop {
             tokio::select! {
@@ -283,13 +281,17 @@ impl CustomSession for ReplaySession {
                 () = timer.sleep.as_mut() => {}
             }
             let now = Instant::now();
-            match self.deadline.due() {
-                Some(due) if due > now => *timer = DeadlineTimer::set(now, due),
-                _ => {
-                    self.timer = None;
-                    return Error::e_explain(ErrorType::ReadTimedout, "the upstream's deadline has passed");
+            let (etype, why) = match self.deadline.look(now) {
+                DeadlineState::Waiting(look) => {
+                    *timer = DeadlineTimer::set(now, look);
+                    continue;
                 }
-            }
+                DeadlineState::Late => (LATE, "the upstream's deadline has passed"),
+                DeadlineState::TakenOut => (TAKEN_OUT, "the endpoint was taken out"),
+                DeadlineState::SlowClient => (ErrorType::WriteTimedout, "the client took too long to read"),
+            };
+            self.timer = None;
+            return Error::e_explain(etype, why);
         }
     }
 
@@ -298,13 +300,13 @@ impl CustomSession for ReplaySession {
     }
 
     async fn write_response_header(&mut self, response: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        let write_timeout = self.write_timeout;
-        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_header(response))).await
+        let (inner, client) = self.writer();
+        client.within_limits(pin!(inner.write_response_header(response))).await
     }
 
     async fn write_response_header_ref(&mut self, response: &ResponseHeader, _end: bool) -> Result<()> {
-        let write_timeout = self.write_timeout;
-        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_header_ref(response))).await
+        let (inner, client) = self.writer();
+        client.within_limits(pin!(inner.write_response_header_ref(response))).await
     }
 
     async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
@@ -312,13 +314,13 @@ impl CustomSession for ReplaySession {
             let released = pipeline.pass(data, end).await;
             (data, end) = (released.bytes, released.is_last);
         }
-        let write_timeout = self.write_timeout;
-        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_body(data, end))).await
+        let (inner, client) = self.writer();
+        client.within_limits(pin!(inner.write_response_body(data, end))).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        let write_timeout = self.write_timeout;
-        within_write_timeout(write_timeout, pin!(self.inner_mut().write_response_trailers(trailers))).await
+        let (inner, client) = self.writer();
+        client.within_limits(pin!(inner.write_response_trailers(trailers))).await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {

@@ -107,7 +107,7 @@ impl ShadowClient {
         session.write_request_header(Box::new(header)).await?;
         session.write_request_body(body, true).await?;
         session.finish_request_body().await?;
-        session.set_read_timeout(Some(spec.timeouts.first_byte));
+        session.set_read_timeout(Some(spec.timeouts.first_byte(copy.request.stream())));
         session.read_response_header().await?;
         let answered = session.response_header().ok_or(ShadowFailure)?;
         if !answered.status.is_success() {

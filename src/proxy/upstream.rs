@@ -2,6 +2,7 @@
 //!
 //! Chooses nothing: the pool and the endpoint were picked before.
 
+use super::attempt::AttemptLimits;
 use super::exchange::Exchange;
 use super::identity::is_of_identity;
 use crate::openai::Rejection;
@@ -21,12 +22,18 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Streams that share one HTTP/2 connection to an upstream.
 const H2_STREAMS: usize = 100;
 
 /// How long an idle connection to an upstream is kept.
-pub(super) const KEEP_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
+
+/// How long an upstream may take no byte of a request over HTTP/2, beside what sending it takes at a mebibyte a second.
+///
+/// While it takes none, nothing else is seen, the client's leaving neither.
+const STALL: Duration = Duration::from_secs(5);
 
 /// The request's id, on the way to the upstream and back to the client.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -62,6 +69,7 @@ impl UpstreamTls {
         options.total_connection_timeout = Some(spec.timeouts.connect);
         options.idle_timeout = Some(KEEP_IDLE);
         options.max_h2_streams = H2_STREAMS;
+        options.h2_ping_interval = Some(spec.timeouts.ping);
         match &spec.transport {
             Transport::Plain { h2c: true } => options.set_http_version(2, 2),
             Transport::Plain { h2c: false } => options.set_http_version(1, 1),
@@ -111,7 +119,36 @@ impl UpstreamTls {
 pub(super) fn avoid_pooled_connections(peer: &mut HttpPeer) {
     // Pooled connections are found by a hash over this key.
     peer.group_key ^= rand::random::<u64>() | 1;
-    peer.options.idle_timeout = Some(std::time::Duration::ZERO);
+    peer.options.idle_timeout = Some(Duration::ZERO);
+}
+
+/// Keeps a connection pooled apart from those of another count.
+pub(super) fn use_connections_of(peer: &mut HttpPeer, count: u64) {
+    peer.group_key ^= count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+}
+
+/// Whether the connection may turn out to be HTTP/2.
+pub(super) fn may_be_h2(peer: &HttpPeer) -> bool {
+    peer.options.alpn.get_max_http_version() == 2
+}
+
+/// Bounds what Pingora itself waits for, where nothing else is seen meanwhile.
+pub(super) fn limit_waits(peer: &mut HttpPeer, limits: AttemptLimits) {
+    let AttemptLimits { rest, first_byte, idle, body_len } = limits;
+    let is_h2 = may_be_h2(peer);
+    let options = &mut peer.options;
+    for timeout in [&mut options.connection_timeout, &mut options.total_connection_timeout] {
+        *timeout = timeout.map(|timeout| timeout.min(rest));
+    }
+    // Over HTTP/1.1 the whole body is one write, beside which the client and the deadline are watched.
+    options.write_timeout = Some(rest);
+    if is_h2 {
+        let sending = Duration::from_micros(body_len as u64);
+        options.write_timeout = Some((STALL + sending).min(first_byte).min(rest));
+        // The wait for an answer's header goes on while the body is sent; its end ends that too. Once the body is sent
+        // the deadline comes first.
+        options.read_timeout = Some((first_byte.max(idle) + Duration::from_secs(1)).min(rest));
+    }
 }
 
 fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
@@ -232,6 +269,15 @@ fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(),
         headers.append(known(name)?, value);
     }
     Ok(())
+}
+
+/// When an upstream wants to be asked again: in whole seconds, or in milliseconds as OpenAI and Azure say it too.
+///
+/// A date is not read: it goes by a clock that may not be ours.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let millis = number("retry-after-ms").map(Duration::from_millis);
+    millis.or_else(|| number("retry-after").map(Duration::from_secs))
 }
 
 /// The headers that only this gateway may set: a client could force a decision with them, an upstream fake one.

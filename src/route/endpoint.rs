@@ -22,6 +22,9 @@ pub struct LeaseInput<'a> {
     pub upstream_request: &'a ChatRequest,
     /// The endpoints that had the request already.
     pub tried: &'a [SocketAddr],
+    /// Whether endpoints that had better not be asked, since they refused the model or keep failing, are asked where
+    /// there are no others.
+    pub last_resort: bool,
     /// The present moment.
     pub now: Instant,
 }
@@ -36,13 +39,15 @@ pub struct LeasedTarget {
 }
 
 /// Leases an endpoint for the first of `targets` that has one.
+///
+/// A target whose endpoints had better not be asked comes after all that have others.
 pub fn lease_endpoint(
     snapshot: &Snapshot,
     targets: &[PlanTarget],
     input: LeaseInput<'_>,
 ) -> Option<LeasedTarget> {
     let policy = &snapshot.policy;
-    targets.iter().enumerate().find_map(|(place, target)| {
+    let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.route(policy).pool;
         let request = PickRequest {
             key: session_key(snapshot.pool_spec(pool), input),
@@ -50,9 +55,18 @@ pub fn lease_endpoint(
             adapter: target.lora.as_deref(),
             request: Some(input.upstream_request),
         };
-        let lease = snapshot.pool(pool).lease(&request, input.tried, input.now)?;
-        Some(LeasedTarget { place, lease })
-    })
+        let pool = snapshot.pool(pool);
+        if last_resort {
+            pool.lease(&request, input.tried, input.now)
+        } else {
+            pool.lease_preferred(&request, input.tried, input.now)
+        }
+    };
+    let first = |last_resort| {
+        let mut leases = targets.iter().map(|target| lease(target, last_resort)).enumerate();
+        leases.find_map(|(place, lease)| Some(LeasedTarget { place, lease: lease? }))
+    };
+    first(false).or_else(|| if input.last_resort { first(true) } else { None })
 }
 
 /// What the pool keeps requests together by, hashed; `None` where it does not, or the client sent none.

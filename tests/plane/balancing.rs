@@ -30,6 +30,11 @@ fn checked<const N: usize>(sims: &[Sim; N], health: &str, pool: &str) -> String 
     policy(sims, pool).replace("health: {enabled: false}", &format!("health: {{interval: 50ms{health}}}"))
 }
 
+/// Adds to a pool that its requests are tried once.
+fn once(pool: &str) -> String {
+    format!("{pool}retry: {{attempts: 1}}\n")
+}
+
 async fn up(gateway: &Gateway, sim: &Sim) -> bool {
     gateway.metric("signalbox_endpoint_up", &[&format!("endpoint=\"{}\"", sim.addr())]).await as u32 == 1
 }
@@ -193,12 +198,12 @@ async fn health_is_what_the_policy_says_it_is() {
 async fn an_endpoint_that_keeps_failing_is_left_out_for_a_while() {
     let sims = sims::<2>().await;
     let pool = "    balance: {strategy: round_robin}\n    ejection: {consecutive_failures: 2, base: 2s}\n";
-    let gateway = Launch::new(policy(&sims, pool)).start().await;
-    sims[0].set_faults(faults(|faults| faults.status = Some(500)));
+    let gateway = Launch::new(policy(&sims, &once(pool))).start().await;
+    sims[0].set_faults(faults(|faults| faults.status = Some(502)));
     let statuses = async |count: usize| {
         let mut failed = 0;
         for _ in 0..count {
-            failed += usize::from(gateway.chat("m", "hi").await.status == 500);
+            failed += usize::from(gateway.chat("m", "hi").await.status == 502);
         }
         failed
     };
@@ -219,9 +224,9 @@ async fn an_endpoint_that_keeps_failing_is_left_out_for_a_while() {
 async fn one_success_between_breaks_the_row_of_failures() {
     let sims = sims::<2>().await;
     let pool = "    balance: {strategy: round_robin}\n    ejection: {consecutive_failures: 3, base: 1s}\n";
-    let gateway = Launch::new(policy(&sims, pool)).start().await;
+    let gateway = Launch::new(policy(&sims, &once(pool))).start().await;
     for _ in 0..3 {
-        sims[0].set_faults(faults(|faults| faults.status = Some(500)));
+        sims[0].set_faults(faults(|faults| faults.status = Some(502)));
         for _ in 0..4 {
             gateway.chat("m", "hi").await;
         }
@@ -239,12 +244,12 @@ async fn no_more_than_the_allowed_share_is_left_out() {
     let sims = sims::<4>().await;
     let pool =
         "    balance: {strategy: round_robin}\n    ejection: {consecutive_failures: 1, max_share: 0.5}\n";
-    let gateway = Launch::new(policy(&sims, pool)).start().await;
+    let gateway = Launch::new(policy(&sims, &once(pool))).start().await;
     for sim in &sims {
-        sim.set_faults(faults(|faults| faults.status = Some(500)));
+        sim.set_faults(faults(|faults| faults.status = Some(502)));
     }
     for _ in 0..12 {
-        assert_eq!(gateway.chat("m", "hi").await.status, 500);
+        assert_eq!(gateway.chat("m", "hi").await.status, 502);
     }
     assert_eq!(gateway.metric("signalbox_endpoint_up", &[]).await as u32, 2);
     assert_eq!(counts(&sims).iter().sum::<usize>(), 12);

@@ -8,6 +8,7 @@
     reason = "all of this binary is tests, and counters are whole numbers"
 )]
 
+mod h2_upstream;
 mod harness;
 mod raw;
 mod upstream;
@@ -30,11 +31,13 @@ mod guides;
 mod importing;
 mod lifecycle;
 mod plugins;
+mod refusals;
 mod rejections;
 mod reloading;
 mod retries;
 mod sdk;
 mod spoofing;
+mod stalls;
 mod streaming;
 mod timeouts;
 mod upgrading;

@@ -33,15 +33,22 @@ pub struct Candidates<'a> {
     members: &'a [PoolMember],
     tried: &'a [SocketAddr],
     now: Instant,
+    /// The model whose refusals count, by its name's hash; `None` where the endpoints that refused it may be asked too.
+    passing_over: Option<u64>,
 }
 
 impl<'a> Candidates<'a> {
     /// Looks at `members` for a request that has been to `tried` already.
     pub(in super::super) fn new(members: &'a [PoolMember], tried: &'a [SocketAddr], now: Instant) -> Self {
-        Self { members, tried, now }
+        Self { members, tried, now, passing_over: None }
     }
 
-    /// Gives the endpoint at `place`; `None` where it is down, ejected, tried already or has no weight.
+    /// Leaves out the endpoints that had better not be asked for a model.
+    pub(in super::super) fn passing_over(self, model: u64) -> Self {
+        Self { passing_over: Some(model), ..self }
+    }
+
+    /// Gives the endpoint at `place`; `None` where it is down, ejected, passed over, tried already or has no weight.
     ///
     /// Asked for one place at a time: of 256 endpoints the power of two choices looks at two.
     pub fn get(&self, place: usize) -> Option<EndpointView<'a>> {
@@ -55,7 +62,10 @@ impl<'a> Candidates<'a> {
 
     fn view(&self, member: &'a PoolMember) -> Option<EndpointView<'a>> {
         let PoolMember { endpoint, weight } = member;
-        let eligible = *weight > 0 && endpoint.available(self.now) && !self.tried.contains(&endpoint.addr());
+        let eligible = *weight > 0
+            && endpoint.available(self.now)
+            && !self.tried.contains(&endpoint.addr())
+            && !self.passing_over.is_some_and(|model| endpoint.is_passed_over(model, self.now));
         eligible.then_some(EndpointView { endpoint, weight: *weight })
     }
 

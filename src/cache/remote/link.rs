@@ -2,9 +2,8 @@
 //! Refuses to know what is asked, and shows the password nowhere.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{
@@ -12,7 +11,6 @@ use redis::{
 };
 
 use crate::cache::counters::CacheCounters;
-use crate::cache::entry::UnixMillis;
 use crate::cache::error::CacheError;
 use crate::policy::Secret;
 
@@ -25,8 +23,8 @@ pub(in crate::cache) struct RedisLink {
     timeout: Duration,
     counters: Arc<CacheCounters>,
     connection: Mutex<Option<ConnectionManager>>,
-    /// Until when the server is left alone, in milliseconds of the calendar.
-    paused_until: AtomicU64,
+    /// Until when the server is left alone.
+    paused_until: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for RedisLink {
@@ -55,13 +53,13 @@ impl RedisLink {
             settings = settings.set_password(password.expose());
         }
         let client = Client::open(info.set_redis_settings(settings)).map_err(|_| CacheError::Address)?;
-        let (connection, paused_until) = (Mutex::default(), AtomicU64::new(0));
+        let (connection, paused_until) = (Mutex::default(), Mutex::default());
         Ok(Self { client, timeout, counters, connection, paused_until })
     }
 
     /// Runs commands in one round trip. `None` where the server failed, which is counted, or is left alone for now.
-    pub(super) async fn run<T: FromRedisValue>(&self, pipe: &Pipeline, now: UnixMillis) -> Option<T> {
-        if now.0 < self.paused_until.load(Ordering::Relaxed) {
+    pub(super) async fn run<T: FromRedisValue>(&self, pipe: &Pipeline) -> Option<T> {
+        if self.paused_until().is_some_and(|until| Instant::now() < until) {
             return None;
         }
         let answered = tokio::time::timeout(self.timeout, self.query(pipe)).await;
@@ -77,7 +75,7 @@ impl RedisLink {
         if !matches!(reason, LinkFailure::Refused) {
             // A connection that could not be made stays so; the next one is new.
             self.connection().take();
-            self.paused_until.store(now.after(PAUSE).0, Ordering::Relaxed);
+            *self.paused_until() = Some(Instant::now() + PAUSE);
         }
         None
     }
@@ -99,6 +97,10 @@ impl RedisLink {
         let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
         *slot = Some(made.clone());
         Ok(made)
+    }
+
+    fn paused_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connection(&self) -> MutexGuard<'_, Option<ConnectionManager>> {

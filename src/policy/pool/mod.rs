@@ -152,20 +152,57 @@ pub struct Timeouts {
     /// Until a connection is established, TLS handshake included.
     #[serde(with = "DurationText")]
     pub connect: Duration,
-    /// From the request's last byte to the answer's first.
-    #[serde(with = "DurationText")]
-    pub first_byte: Duration,
+    /// From the request to the answer's first byte; when absent, two minutes for an answer that streams, and `total` for
+    /// one that comes whole, whose first byte is as late as its last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DurationText")]
+    first_byte: Option<DurationText>,
     /// Between two pieces of an answer.
     #[serde(with = "DurationText")]
     pub idle: Duration,
     /// For everything, retries included.
     #[serde(with = "DurationText")]
     pub total: Duration,
+    /// How often an HTTP/2 connection is asked whether it still lives; one that stays silent for five seconds after that
+    /// is given up.
+    #[serde(with = "DurationText")]
+    pub ping: Duration,
+}
+
+impl Timeouts {
+    /// How long the first byte of an answer may take.
+    pub fn first_byte(&self, is_stream: bool) -> Duration {
+        match self.first_byte {
+            Some(DurationText(first_byte)) => first_byte,
+            None if is_stream => Duration::from_secs(120),
+            None => self.total,
+        }
+    }
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(2), first_byte: seconds(120), idle: seconds(60), total: seconds(600) }
+        Self {
+            connect: seconds(2),
+            first_byte: None,
+            idle: seconds(60),
+            total: seconds(600),
+            ping: seconds(15),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_of_an_answer_that_comes_whole_has_the_time_of_all() {
+        let seconds =
+            |timeouts: Timeouts| [true, false].map(|is_stream| timeouts.first_byte(is_stream).as_secs());
+        assert_eq!(seconds(Timeouts::default()), [120, 600]);
+        let told = Timeouts { first_byte: Some(DurationText(Duration::from_secs(7))), ..Timeouts::default() };
+        assert_eq!(seconds(told), [7, 7]);
     }
 }

@@ -1,0 +1,159 @@
+//! Owns for which models an endpoint is passed over because it refused them, for how long, and how often a refusal may be
+//! compared with another endpoint's answer.
+//! Refuses to know statuses, other endpoints and what is done with a request that was refused.
+
+use std::time::{Duration, Instant};
+
+/// The most models of one endpoint that are remembered; the pause that ends first makes room.
+const MAX_MODELS: usize = 32;
+
+/// The longest that an endpoint's own word is taken for.
+const MAX_TOLD: Duration = Duration::from_secs(60);
+
+/// One comparison every second in the long run, and this many at once.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+const COMPARE_AT_ONCE: u32 = 5;
+
+/// Why an endpoint is not to be asked for a model for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has too much to do.
+    Busy {
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It refused what another endpoint answered.
+    Unable,
+}
+
+impl Refusal {
+    /// The first pause and the longest; each is twice as long as the one before.
+    fn bounds(self) -> (Duration, Duration) {
+        let (first, longest) = match self {
+            Self::Busy { .. } => (1, 16),
+            Self::Unable => (10, 300),
+        };
+        (Duration::from_secs(first), Duration::from_secs(longest))
+    }
+}
+
+/// One model that is not asked for.
+#[derive(Clone, Copy, Debug)]
+struct ModelPause {
+    /// The model's name, hashed.
+    model: u64,
+    until: Instant,
+    times: u32,
+}
+
+/// What one endpoint refused.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    pauses: Vec<ModelPause>,
+    /// When the comparisons made so far will have been earned.
+    compared_until: Option<Instant>,
+}
+
+impl Refusals {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pauses.is_empty()
+    }
+
+    pub(super) fn is_paused(&self, model: u64, now: Instant) -> bool {
+        self.pauses.iter().any(|pause| pause.model == model && now < pause.until)
+    }
+
+    /// Takes in a refusal, and gives how long the endpoint is passed over; `None` where it is already.
+    pub(super) fn refused(&mut self, model: u64, refusal: Refusal, now: Instant) -> Option<Duration> {
+        if self.is_paused(model, now) {
+            return None;
+        }
+        let (first, longest) = refusal.bounds();
+        let known = self.pauses.iter().position(|pause| pause.model == model);
+        let before = known.map(|at| self.pauses.swap_remove(at));
+        // What was refused long ago is no row of refusals.
+        let times = before.filter(|pause| now < pause.until + longest).map_or(0, |pause| pause.times);
+        let own = first.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(longest);
+        let wait = match refusal {
+            Refusal::Busy { retry_after: Some(told) } => told.min(MAX_TOLD),
+            _ => own,
+        };
+        if self.pauses.len() == MAX_MODELS
+            && let Some(soonest) = (0..MAX_MODELS).min_by_key(|at| self.pauses[*at].until)
+        {
+            self.pauses.swap_remove(soonest);
+        }
+        self.pauses.push(ModelPause { model, until: now + wait, times: times.saturating_add(1) });
+        Some(wait)
+    }
+
+    /// Forgets a model that is answered again.
+    pub(super) fn answered(&mut self, model: u64) {
+        self.pauses.retain(|pause| pause.model != model);
+    }
+
+    /// Whether another endpoint may be asked what this one refused; counts that it is.
+    ///
+    /// A client that provokes refusals everywhere doubles no more than this many requests.
+    pub(super) fn may_compare(&mut self, now: Instant) -> bool {
+        let earned = self.compared_until.map_or(now, |until| until.max(now)) + COMPARE_EVERY;
+        let may = earned <= now + COMPARE_EVERY * COMPARE_AT_ONCE;
+        if may {
+            self.compared_until = Some(earned);
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(refused: Option<Duration>) -> Option<u64> {
+        refused.map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn a_model_that_is_refused_again_is_left_alone_for_longer_until_it_is_answered() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (mut refusals, busy) = (Refusals::default(), Refusal::Busy { retry_after: None });
+        assert_eq!(seconds(refusals.refused(1, busy, at(0))), Some(1));
+        assert_eq!(refusals.refused(1, busy, at(0)), None, "those sent before count once");
+        assert!(
+            refusals.is_paused(1, at(0)) && !refusals.is_paused(2, at(0)) && !refusals.is_paused(1, at(1))
+        );
+        assert_eq!(seconds(refusals.refused(1, busy, at(1))), Some(2));
+        assert_eq!(seconds(refusals.refused(1, Refusal::Unable, at(3))), Some(40));
+        refusals.answered(1);
+        assert_eq!(seconds(refusals.refused(1, busy, at(43))), Some(1));
+        assert_eq!(seconds(refusals.refused(1, busy, at(100))), Some(1), "long ago is no row");
+    }
+
+    #[test]
+    fn what_an_endpoint_says_of_itself_is_believed_within_bounds() {
+        let now = Instant::now();
+        for (told, believed) in [(7, 7), (86_400, 60)] {
+            let refusal = Refusal::Busy { retry_after: Some(Duration::from_secs(told)) };
+            assert_eq!(seconds(Refusals::default().refused(1, refusal, now)), Some(believed));
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_bounded_number_of_models_is_remembered() {
+        let (now, mut refusals) = (Instant::now(), Refusals::default());
+        for model in 0..1000 {
+            refusals.refused(model, Refusal::Unable, now + Duration::from_millis(model));
+        }
+        assert_eq!(refusals.pauses.len(), MAX_MODELS);
+        assert!(refusals.is_paused(999, now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn comparisons_are_few_in_the_long_run() {
+        let (now, mut refusals) = (Instant::now(), Refusals::default());
+        assert_eq!((0..100).filter(|_| refusals.may_compare(now)).count(), 5);
+        let later = now + Duration::from_secs(2);
+        assert_eq!((0..100).filter(|_| refusals.may_compare(later)).count(), 2);
+    }
+}
