@@ -11,7 +11,10 @@ mod serve;
 mod sim;
 
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// An LLM data plane in one binary.
 #[derive(Debug, Parser)]
@@ -71,12 +74,29 @@ fn sim_to_end(args: sim::SimArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "a failed command says why")]
+/// How long the end of a failed command waits for somebody to read why.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+
 fn print_failure(failure: &dyn std::error::Error) {
-    eprintln!("signalbox: {failure}");
+    let (printing, printed) = mpsc::channel::<()>();
+    let text = format!("signalbox: {failure}");
+    let print = move || {
+        let _printing = printing;
+        // Whoever should read it may have gone: that is no failure of its own.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
+    if std::thread::Builder::new().spawn(print).is_ok() {
+        let _ = printed.recv_timeout(READ_LIMIT);
+    }
 }
 
-#[expect(clippy::print_stdout, reason = "a command's output goes to standard output")]
+/// Prints a command's result, which may be piped into a program that has ended.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints beside what the process does: it neither waits for a reader nor fails without one.
+fn say_meanwhile(print: impl FnOnce() + Send + 'static) {
+    // Without a thread nobody hears of it, and the process serves all the same.
+    let _ = std::thread::Builder::new().name("announce".to_owned()).spawn(print);
 }

@@ -2,8 +2,15 @@
 //!
 //! Knows what exists and in which order it starts; the work is done elsewhere.
 
+mod admin_port;
+mod client_app;
+mod client_stream;
+mod framing;
+mod head;
+mod limits;
 mod listen;
 mod shutdown;
+mod upgrade;
 
 use crate::control::{
     Admin, DnsRefresh, LoadFailure, PolicyFile, Prober, Reloader, discover_new, persist_response_cache,
@@ -13,20 +20,24 @@ use crate::policy::ServerSpec;
 use crate::proxy::Gateway;
 use crate::server_state::ServerState;
 use crate::snapshot::{EndpointSlots, Live, Snapshot};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{LogStreams, Metrics};
+use admin_port::AdminPort;
+use client_app::{ClientApp, REFUSED_AT_A_TIME};
+use client_stream::HeaderLimits;
 use listen::{ListenerCertificate, ReservedAddress};
 use pingora::apps::HttpServerOptions;
 use pingora::prelude::{Opt, Server};
 use pingora::server::RunArgs;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::background_service;
+use pingora::services::listening::Service;
 use shutdown::{GracefulShutdown, ShutdownSignals};
 use socket2::Socket;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// What a server process is made of.
 pub struct Setup {
@@ -34,8 +45,8 @@ pub struct Setup {
     pub policy: PolicyFile,
     /// Listeners and limits.
     pub spec: ServerSpec,
-    /// The access log.
-    pub access_log: AccessLog,
+    /// What is printed meanwhile.
+    pub logs: LogStreams,
     /// Whether to take the listeners over from a running process.
     pub upgrade: bool,
 }
@@ -59,6 +70,14 @@ pub enum ServeError {
     Certificate {
         /// The certificate's file.
         file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The listeners cannot be taken over safely.
+    #[error("upgrade socket {socket}: {reason}")]
+    Upgrade {
+        /// The socket's file.
+        socket: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -86,7 +105,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         .enable_all()
         .build()?;
     let live = control.block_on(first_snapshot(&setup.policy))?;
-    let server_state = ServerState::new(setup.spec.limits.max_buffered_bytes);
+    let limits = &setup.spec.limits;
+    let server_state = ServerState::new(limits, limits::connections(limits));
     let metrics = Arc::new(Metrics::new());
     let fault = Arc::new(RwLock::new(None));
 
@@ -98,6 +118,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
         server_state: Arc::clone(&server_state),
+        logs: setup.logs.clone(),
         fault: Arc::clone(&fault),
     };
     let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault);
@@ -108,7 +129,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         metrics,
         Arc::clone(&server_state),
         setup.spec.limits,
-        setup.access_log.clone(),
+        setup.logs.access.clone(),
     );
     control.spawn(persist_response_cache(Arc::clone(&live)));
     control.spawn(Prober::new(Arc::clone(&live), Arc::new(gateway.peer_of())).run());
@@ -120,8 +141,9 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         Arc::clone(&handed_over),
         done.clone(),
     );
-    let server = assemble(setup, gateway, shutdown, &reserved, &control)?;
-    let signals = ShutdownSignals::new(Arc::clone(&server_state), setup.spec.drain.delay);
+    let app = client_app(setup, gateway, &live, &server_state);
+    let server = assemble(setup, app, shutdown, &reserved, &control)?;
+    let signals = ShutdownSignals::new(Arc::clone(&server_state), &setup.spec);
     std::thread::Builder::new().name("server".to_owned()).spawn(move || {
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         // The receiver is gone if the graceful shutdown was quicker.
@@ -135,7 +157,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let admin_listener = control
         .block_on(async { listen::listen(admin_socket) })
         .map_err(|source| ServeError::Listen { address: admin_address, source })?;
-    control.spawn(admin.serve(admin_listener, handed_over));
+    let admin_port = AdminPort::new(admin_listener, limits);
+    control.spawn(admin.serve(admin_port, handed_over));
     drop(reserved);
     announce(&bound);
     // Each sender sends before it is dropped: the server's thread, or the graceful shutdown.
@@ -166,42 +189,61 @@ async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {
 
 fn assemble(
     setup: &Setup,
-    gateway: Gateway,
+    mut app: ClientApp,
     shutdown: GracefulShutdown,
     reserved: &[ReservedAddress],
     control: &tokio::runtime::Runtime,
 ) -> Result<Server, ServeError> {
     let spec = &setup.spec;
+    let socket = upgrade::socket(&spec.upgrade.socket, setup.upgrade)?;
     let options = Opt { upgrade: setup.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, configuration(spec));
     server.bootstrap();
-    let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, gateway);
-    if let Some(app) = proxy.app_logic_mut() {
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.h2_idle_timeout = Some(spec.limits.idle_timeout);
-        app.server_options = Some(options);
-        app.h2_options = Some(h2_options());
-    }
+    drop(socket);
     for (listener, reserved) in spec.listeners.iter().zip(reserved) {
-        match &listener.tls {
-            None => reserved.add_plain(&mut proxy),
-            Some(tls) => {
-                let certificate = ListenerCertificate::load(tls)?;
-                reserved.add_tls(&mut proxy, Arc::clone(&certificate))?;
-                control.spawn(certificate.follow());
-            }
+        if let Some(tls) = &listener.tls {
+            let certificate = ListenerCertificate::load(tls)?;
+            app.acceptors.push((reserved.address(), certificate.acceptor()?));
+            control.spawn(certificate.follow());
         }
     }
-    server.add_service(proxy);
+    let mut service = Service::new("clients".to_owned(), app);
+    for (listener, reserved) in spec.listeners.iter().zip(reserved) {
+        service.add_listener(reserved.config(listener.tls.is_some()));
+    }
+    server.add_service(service);
     server.add_service(background_service("graceful shutdown", shutdown));
     Ok(server)
 }
 
+fn client_app(
+    setup: &Setup,
+    gateway: Gateway,
+    live: &Arc<Live>,
+    server_state: &Arc<ServerState>,
+) -> ClientApp {
+    let limits = &setup.spec.limits;
+    let mut proxy = pingora_proxy::http_proxy(&Arc::new(configuration(&setup.spec)), gateway);
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(limits.idle_timeout);
+    proxy.server_options = Some(options);
+    proxy.h2_options = Some(h2_options(limits.max_header_bytes));
+    ClientApp {
+        proxy: Arc::new(proxy),
+        acceptors: Vec::new(),
+        server_state: Arc::clone(server_state),
+        live: Arc::clone(live),
+        limits: HeaderLimits { bytes: limits.max_header_bytes, time: limits.header_timeout, idle: None },
+        refusing: Semaphore::new(REFUSED_AT_A_TIME),
+    }
+}
+
 /// With the default windows a request body of 10 MiB waits for a window update every 64 KiB.
-fn h2_options() -> pingora::protocols::http::v2::server::H2Options {
+fn h2_options(max_header_bytes: usize) -> pingora::protocols::http::v2::server::H2Options {
     let mut options = pingora::protocols::http::v2::server::default_h2_options();
     options.initial_window_size(1 << 20).initial_connection_window_size(8 << 20);
+    options.max_header_list_size(u32::try_from(max_header_bytes).unwrap_or(u32::MAX));
     options
 }
 
@@ -217,7 +259,7 @@ fn configuration(spec: &ServerSpec) -> ServerConf {
         // The graceful shutdown ends the process earlier, as soon as nothing is in flight.
         grace_period_seconds: Some(spec.drain.timeout.as_secs() + 5),
         graceful_shutdown_timeout_seconds: Some(1),
-        upstream_keepalive_pool_size: 1024,
+        upstream_keepalive_pool_size: limits::idle_upstreams(),
         // The policy bounds the attempts; this limit only has to be higher.
         max_retries: 32,
         ..ServerConf::default()

@@ -2,7 +2,7 @@
 //! TLS that requires its key, and the gateway in front of them.
 
 use super::serve::{AddressArgs, default_server, start_logging};
-use super::{Failure, say};
+use super::{Failure, say, say_meanwhile};
 use crate::control::PolicyFile;
 use crate::policy::{Environment, LogLevel, Process};
 use crate::server::{self, Bound, Setup};
@@ -51,11 +51,14 @@ impl DemoArgs {
             Some(path) => path,
             None => folder.write("policy.yaml", QUICKSTART)?,
         };
-        let (access_log, _flushed_on_drop) = start_logging(&spec)?;
+        let (logs, _flushed_on_drop) = start_logging(&spec)?;
         let variables = upstreams.variables.clone();
         let policy = PolicyFile { path: path.clone(), environment: Arc::new(DemoEnvironment(variables)) };
-        let setup = Setup { policy, spec, access_log, upgrade: false };
-        server::run(&setup, |bound| introduce(bound, &path))?;
+        let setup = Setup { policy, spec, logs, upgrade: false };
+        server::run(&setup, |bound| {
+            let bound = bound.clone();
+            say_meanwhile(move || introduce(&bound, &path));
+        })?;
         Ok(())
     }
 }

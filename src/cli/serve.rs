@@ -1,13 +1,16 @@
 //! Owns `signalbox serve`: the gateway in production.
 
 use super::check::server_file;
-use super::{Failure, say};
+use super::{Failure, say, say_meanwhile};
 use crate::control::PolicyFile;
 use crate::policy::{self, Process, ServerSpec};
 use crate::server::{self, Bound, Setup};
-use crate::telemetry::{AccessLog, FlushGuard};
+use crate::telemetry::{AccessLog, FlushGuard, LogStreams, ProcessLog};
 use clap::Args;
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,9 +49,9 @@ impl ServeArgs {
         };
         let spec = self.addresses.replace(spec);
         let pid_file = spec.upgrade.pid_file.clone();
-        let (access_log, _flushed_on_drop) = start_logging(&spec)?;
+        let (logs, _flushed_on_drop) = start_logging(&spec)?;
         let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
-        let setup = Setup { policy, spec, access_log, upgrade: self.upgrade };
+        let setup = Setup { policy, spec, logs, upgrade: self.upgrade };
         server::run(&setup, |bound| {
             // Only now: until this process serves, the file is its predecessor's.
             note_pid(pid_file.as_deref());
@@ -75,17 +78,50 @@ pub(super) fn default_server() -> Result<ServerSpec, Failure> {
     Ok(policy::load_server("{}", Path::new("."), &Process)?)
 }
 
-/// Starts the process's log on standard error and the requests' lines on standard output.
-pub(super) fn start_logging(spec: &ServerSpec) -> Result<(AccessLog, Option<FlushGuard>), Failure> {
-    use tracing_subscriber::{EnvFilter, fmt};
+/// Starts the process's log on standard error and the requests' lines on standard output; both are best effort.
+pub(super) fn start_logging(spec: &ServerSpec) -> Result<(LogStreams, Vec<FlushGuard>), Failure> {
+    let (process, flush) = ProcessLog::start(unbuffered(std::io::stderr())?)?;
+    let mut guards = vec![flush];
+    follow_events(spec, process.clone())?;
+    std::panic::set_hook(Box::new(log_panic));
+    let access = if spec.log.access {
+        let (access, flush) = AccessLog::start(unbuffered(std::io::stdout())?)?;
+        guards.push(flush);
+        access
+    } else {
+        AccessLog::Off
+    };
+    Ok((LogStreams { access, process }, guards))
+}
+
+/// The stream itself: the standard library's would be locked by a writer that waits, and flushed at the end.
+fn unbuffered(stream: impl AsFd) -> std::io::Result<File> {
+    Ok(File::from(stream.as_fd().try_clone_to_owned()?))
+}
+
+/// Sends the process's events to its log.
+fn follow_events(spec: &ServerSpec, log: ProcessLog) -> Result<(), Failure> {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{EnvFilter, filter, fmt};
     let default = format!("{},pingora=warn,pingora_core=warn,pingora_proxy=error", spec.log.level.as_str());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
-    fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init()?;
-    if !spec.log.access {
-        return Ok((AccessLog::Off, None));
-    }
-    let (log, flush) = AccessLog::start(std::io::stdout())?;
-    Ok((log, Some(flush)))
+    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
+    // Below that, libraries print whole headers: the operator's keys, and the clients'.
+    let capped = filter::filter_fn(|event| {
+        event.target().starts_with(env!("CARGO_CRATE_NAME")) || *event.level() <= tracing::Level::INFO
+    });
+    let lines = fmt::layer().json().flatten_event(true).log_internal_errors(false);
+    let lines = lines.with_writer(move || log.clone());
+    tracing_subscriber::registry().with(wanted).with(capped).with(lines).try_init()?;
+    Ok(())
+}
+
+/// Logs a panic where the default would print it, and wait for a reader.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    // A message that was put together may quote a request.
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
+    tracing::error!(place, message, "a thread panicked");
 }
 
 fn note_pid(file: Option<&Path>) {
@@ -98,9 +134,10 @@ fn note_pid(file: Option<&Path>) {
 /// Prints where the process serves, in one line that a script can read.
 fn announce(bound: &Bound) {
     let listeners: Vec<String> = bound.listeners.iter().map(ToString::to_string).collect();
-    say(&format!(
+    let line = format!(
         "{{\"event\":\"listening\",\"listeners\":[{}],\"admin\":\"{}\"}}",
         listeners.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(","),
         bound.admin
-    ));
+    );
+    say_meanwhile(move || say(&line));
 }

@@ -4,16 +4,22 @@
 
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::telemetry::Metrics;
-use axum::extract::State;
+use crate::telemetry::{LogStreams, Metrics, ProcessGauges};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+pub use axum::serve::Listener as AdminListener;
 use axum::{Json, Router};
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::net::TcpListener;
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// How long a request may take, its body included.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
 
 /// The state behind the operator's API.
 #[derive(Clone)]
@@ -24,22 +30,37 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The requests in flight and whether the server drains.
     pub server_state: Arc<ServerState>,
+    /// What the process prints.
+    pub logs: LogStreams,
     /// Why the last reload changed nothing.
     pub fault: Arc<RwLock<Option<String>>>,
 }
 
 impl Admin {
     /// Serves until the port is handed over to a successor process.
-    pub async fn serve(self, listener: TcpListener, handed_over: Arc<Notify>) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: impl AdminListener<Addr = SocketAddr>,
+        handed_over: Arc<Notify>,
+    ) -> std::io::Result<()> {
         let routes = Router::new()
             .route("/healthz", get(healthz))
             .route("/livez", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .merge(super::classify_api::routes())
+            .layer(middleware::from_fn(within_time))
             .with_state(self);
         let until = async move { handed_over.notified().await };
         axum::serve(listener, routes).with_graceful_shutdown(until).await
+    }
+}
+
+/// Answers a request whose body does not come, or whose answer takes too long.
+async fn within_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_elapsed) => StatusCode::REQUEST_TIMEOUT.into_response(),
     }
 }
 
@@ -89,10 +110,16 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = admin.metrics.render(
-        &admin.live.load(),
-        admin.server_state.in_flight(),
-        admin.server_state.buffered(),
-    );
+    let process = ProcessGauges {
+        in_flight: admin.server_state.in_flight(),
+        buffered_bytes: admin.server_state.buffered(),
+        connections: admin.server_state.connections.count(),
+        refused: admin.server_state.connections.refusals(),
+        dropped_lines: vec![
+            ("access", admin.logs.access.dropped()),
+            ("process", admin.logs.process.dropped()),
+        ],
+    };
+    let text = admin.metrics.render(&admin.live.load(), &process);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

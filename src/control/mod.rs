@@ -11,7 +11,7 @@ mod reload;
 mod sources;
 mod watch;
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminListener};
 pub use persist::{persist_response_cache, save_response_cache};
 pub use probe::{PeerOf, Prober};
 pub use reload::{LoadFailure, PolicyFile, Reloader};

@@ -11,6 +11,7 @@ use crate::telemetry::Metrics;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The policy's file, and the environment its variables come from.
 #[derive(Clone)]
@@ -127,14 +128,18 @@ impl Reloader {
     pub async fn run(self) {
         let mut files = Vec::from_iter(self.file.watched(&self.live.load().policy));
         let mut watch = FileWatch::new(&files);
+        let mut hangups = signal(SignalKind::hangup()).ok();
         // Nothing is known of what changed between the first load and the watch: the first look always differs.
         let mut known = None;
         loop {
             let now = Some(Contents::of(&files));
             // A policy refused for a file that is missing is tried again when that file may have come.
             if known == now && self.fault().is_none() {
-                watch.changed().await;
-                continue;
+                tokio::select! {
+                    () = watch.changed() => continue,
+                    // Asked for, so whatever the files' contents.
+                    () = hangup(&mut hangups) => {}
+                }
             }
             known = now;
             let read = self.reload().await;
@@ -142,7 +147,10 @@ impl Reloader {
             files = named.union(&read).cloned().collect();
             watch.follow(&files);
             if self.fault().is_some() {
-                watch.changed().await;
+                tokio::select! {
+                    () = watch.changed() => {}
+                    () = hangup(&mut hangups) => {}
+                }
             }
         }
     }
@@ -204,5 +212,16 @@ impl Reloader {
 
     fn set_fault(&self, fault: Option<String>) {
         *self.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+/// Waits for `SIGHUP`, by which operators ask daemons to read their files again.
+async fn hangup(hangups: &mut Option<Signal>) {
+    match hangups {
+        Some(hangups) => {
+            hangups.recv().await;
+            tracing::info!("SIGHUP: the policy is read again");
+        }
+        None => std::future::pending().await,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::answer::dialect::AnswerDialect;
 use super::dialect::Dialect;
-use super::{chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize};
+use super::{Rejection, chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize};
 
 /// The kinds of request that go upstream, each with a JSON body that names its model in `model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +95,11 @@ impl Api {
         self.dialect().answer
     }
 
+    /// Returns the event that ends a stream of this API before its time.
+    pub fn error_event(self, rejection: &Rejection) -> Vec<u8> {
+        self.answers().error_event(rejection)
+    }
+
     /// Says whether its answers are generated text.
     pub fn generates_text(self) -> bool {
         self.dialect().request.generates_text
@@ -104,6 +109,22 @@ impl Api {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broken_stream_ends_with_one_event_in_the_words_of_its_api() {
+        let event = |api: Api| String::from_utf8(api.error_event(&Rejection::UpstreamReset)).unwrap();
+        let chat = event(Api::Chat);
+        let data = chat.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(value["error"]["code"], "upstream_reset");
+        for api in [Api::Responses, Api::Messages] {
+            let text = event(api);
+            let data = text.strip_prefix("event: error\ndata: ").and_then(|rest| rest.strip_suffix("\n\n"));
+            let value: serde_json::Value = serde_json::from_str(data.unwrap()).unwrap();
+            assert_eq!(value["type"], "error", "{api:?}");
+            assert!(text.contains(&Rejection::UpstreamReset.to_string()), "{text}");
+        }
+    }
 
     #[test]
     fn every_api_has_a_name_and_paths_of_its_own() {

@@ -76,6 +76,21 @@ pub enum Rejection {
     /// The body broke off or its framing is wrong.
     #[error("The request body could not be read: its framing is broken or it ended early.")]
     BadFraming,
+    /// The request's header is malformed, or could be read in two ways.
+    #[error("The request's header could not be read: {detail}.")]
+    BadHeader {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The request's header is longer than allowed.
+    #[error("The request's header is larger than the limit of {limit} bytes.")]
+    HeaderTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The request's header did not arrive in time.
+    #[error("The request's header did not arrive in time.")]
+    SlowHeader,
     /// The policy rejects what could not be classified.
     #[error(
         "The request could not be classified ({reason}), and the policy does not allow it to pass without."
@@ -114,6 +129,12 @@ pub enum Rejection {
     /// A limit on buffered bytes or on requests in flight is reached.
     #[error("The service is overloaded. Please retry later.")]
     Overloaded {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The process ends before the request has.
+    #[error("The service is restarting, and the request took longer than it could wait. Please retry.")]
+    ShuttingDown {
         /// When to come back.
         retry_after: Duration,
     },
@@ -184,12 +205,18 @@ impl Rejection {
             Self::TooLarge { .. } => info(S::PAYLOAD_TOO_LARGE, "too_large", "request_too_large"),
             Self::SlowBody => info(S::REQUEST_TIMEOUT, "slow_body", "request_timeout"),
             Self::BadFraming => info(S::BAD_REQUEST, "bad_framing", "bad_framing"),
+            Self::BadHeader { .. } => info(S::BAD_REQUEST, "bad_header", "bad_request"),
+            Self::HeaderTooLarge { .. } => {
+                info(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", "request_header_too_large")
+            }
+            Self::SlowHeader => info(S::REQUEST_TIMEOUT, "slow_header", "request_timeout"),
             Self::Unclassified { .. } => info(S::SERVICE_UNAVAILABLE, "unclassified", "unclassified"),
             Self::Unidentified => info(S::UNAUTHORIZED, "unidentified", "invalid_api_key"),
             Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
             Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
             Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),
             Self::Overloaded { .. } => info(S::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
+            Self::ShuttingDown { .. } => info(S::SERVICE_UNAVAILABLE, "shutting_down", "shutting_down"),
             Self::NoHealthyEndpoint { .. } => {
                 info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
             }
@@ -228,9 +255,9 @@ impl Rejection {
     /// When to come back, for the `retry-after` header.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } | Self::NoHealthyEndpoint { retry_after, .. } => {
-                Some(*retry_after)
-            }
+            Self::Overloaded { retry_after }
+            | Self::ShuttingDown { retry_after }
+            | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
             // What is busy, and what was tried elsewhere already, is so for a moment; a text that cannot be judged stays so.
             Self::UpstreamConnect
             | Self::UpstreamReset
@@ -251,11 +278,6 @@ impl Rejection {
     /// The body: OpenAI's error object.
     pub fn body(&self) -> Bytes {
         Bytes::from(self.json())
-    }
-
-    /// The event that ends a stream whose upstream failed.
-    pub fn event(&self) -> Bytes {
-        Bytes::from([b"data: ".as_slice(), &self.json(), b"\n\n"].concat())
     }
 
     fn json(&self) -> Vec<u8> {
@@ -315,6 +337,10 @@ mod tests {
             Rejection::TooLarge { limit: 10 },
             Rejection::SlowBody,
             Rejection::BadFraming,
+            Rejection::BadHeader { detail: "it is not one" },
+            Rejection::HeaderTooLarge { limit: 10 },
+            Rejection::SlowHeader,
+            Rejection::ShuttingDown { retry_after },
             Rejection::Unclassified { reason: "timeout" },
             Rejection::Unidentified,
             Rejection::Jailbreak { confidence_bp: 9876 },
@@ -365,12 +391,4 @@ mod tests {
         assert!(!message.chars().any(char::is_control));
     }
 
-    #[test]
-    fn a_broken_stream_ends_with_one_event() {
-        let event = Rejection::UpstreamReset.event();
-        let text = std::str::from_utf8(&event).unwrap();
-        let data = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(data).unwrap()["error"]["code"], "upstream_reset");
-        assert!(!data.contains('\n'));
-    }
 }

@@ -111,6 +111,11 @@ impl ChatRequest {
         options.and_then(|options| json::member(options, "include_usage")) == Some(b"true")
     }
 
+    /// Returns how many bytes it holds, those of its texts included once they were asked for.
+    pub fn footprint(&self) -> usize {
+        self.body.len() * if self.texts.get().is_some() { 2 } else { 1 }
+    }
+
     /// Returns the client's bytes.
     pub fn body(&self) -> &Bytes {
         &self.body

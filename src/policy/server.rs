@@ -11,6 +11,9 @@ use super::checker::Checker;
 use super::duration::{DurationOrZeroText, DurationText};
 use super::issue::YamlPath;
 
+/// The longest time for a header: Pingora waits no longer for a connection's first one.
+const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How the process listens and what it allows; read once at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
@@ -57,28 +60,49 @@ pub struct ClientLimits {
     /// The longest request body, in bytes; a longer one is answered with 413.
     #[schemars(range(min = 1, max = 1_073_741_824_u64))]
     pub max_body_bytes: usize,
-    /// The most bytes of request bodies held at one time.
+    /// The most bytes of requests held at one time: headers, bodies, and what is copied of them.
     #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
     pub max_buffered_bytes: usize,
+    /// The longest request header, in bytes; a longer one is answered with 431.
+    #[schemars(range(min = 1024, max = 1_000_000))]
+    pub max_header_bytes: usize,
+    /// How long a request's header may take, and before it a TLS handshake; at most 60 s.
+    #[serde(with = "DurationText")]
+    pub header_timeout: Duration,
     /// How long a request's body may take.
     #[serde(with = "DurationText")]
     pub body_timeout: Duration,
     /// How long a client's connection may stay idle.
     #[serde(with = "DurationText")]
     pub idle_timeout: Duration,
-    /// The most requests at one time.
+    /// The most requests at one time; one that waits for its body does not count. Where the policy knows clients, one
+    /// in eight places is kept for those.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_in_flight: usize,
+    /// The most connections at one time; when it is absent, half of the files that the process may have open. A
+    /// connection that waits for a request makes room for a new one.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// The most connections of one address (of IPv6: one /64), trusted peers excepted; when it is absent, three in
+    /// four of all.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_address: Option<usize>,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             max_body_bytes: 10 << 20,
-            max_buffered_bytes: 512 << 20,
+            max_buffered_bytes: 256 << 20,
+            max_header_bytes: 64 << 10,
+            header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             max_in_flight: 10_000,
+            max_connections: None,
+            max_connections_per_address: None,
         }
     }
 }
@@ -105,7 +129,8 @@ impl Default for Drain {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upgrade {
-    /// The socket over which the listeners are handed over.
+    /// The socket over which the listeners are handed over, in a folder that nobody else may write to; it is made if
+    /// it is not there.
     #[schemars(length(min = 1, max = 100))]
     pub socket: PathBuf,
     /// The file that holds the process's id; none when absent.
@@ -114,7 +139,7 @@ pub struct Upgrade {
 
 impl Default for Upgrade {
     fn default() -> Self {
-        Self { socket: "/tmp/signalbox-upgrade.sock".into(), pid_file: None }
+        Self { socket: "/tmp/signalbox/upgrade.sock".into(), pid_file: None }
     }
 }
 
@@ -247,6 +272,9 @@ impl RawServer {
         if self.limits.max_buffered_bytes < self.limits.max_body_bytes {
             let path = root.key("limits").key("max_buffered_bytes");
             checker.issue(&path, "is less than `max_body_bytes`");
+        }
+        if self.limits.header_timeout > MAX_HEADER_TIMEOUT {
+            checker.issue(&root.key("limits").key("header_timeout"), "is more than 60s");
         }
         ServerSpec {
             listeners,

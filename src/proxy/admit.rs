@@ -16,6 +16,7 @@ use crate::route::{
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::HeaderMap;
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,21 +62,24 @@ impl Gateway {
         if identity.required && principal.is_none() {
             return Err(Rejection::Unidentified.into());
         }
+        let keeps_slots = identity.is_used() && principal.is_none();
         exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
         exchange.record_principal(principal.as_ref());
-        if self.server_state.in_flight() > self.limits.max_in_flight {
-            return Err(Rejection::Overloaded { retry_after: RETRY_AFTER }.into());
-        }
+        exchange.active.buffered.grow_to(header_bytes(header)).map_err(overloaded)?;
         let api = match operation {
-            Operation::ListModels => return Err(ShortCircuit::ListModels),
-            Operation::GetModel(name) => return Err(ShortCircuit::GetModel(name)),
             Operation::Infer(api) => api,
+            Operation::ListModels => {
+                exchange.take_slot(keeps_slots).map_err(overloaded)?;
+                return Err(ShortCircuit::ListModels);
+            }
+            Operation::GetModel(name) => {
+                exchange.take_slot(keeps_slots).map_err(overloaded)?;
+                return Err(ShortCircuit::GetModel(name));
+            }
         };
-        let limits =
-            body::BodyLimits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
-        let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.active).await;
-        let bytes = bytes.ok_or(ShortCircuit::ClientGone)??;
-        exchange.record.request.request_bytes = bytes.len();
+        let bytes = self.receive(session, exchange, keeps_slots).await?;
+        let room = exchange.active.room_to_prepare(bytes.len(), self.limits.body_timeout).await;
+        let _room_to_prepare = room.map_err(overloaded)?;
         let request = ChatRequest::of(api, bytes)?;
         exchange.record_request(&request);
         let now = Instant::now();
@@ -92,8 +96,28 @@ impl Gateway {
         let body = request.body().clone();
         let planned = PlannedRequest { api, request, plan };
         exchange.start(planned, &session.req_header().headers, now)?;
+        if let Err(full) = exchange.hold_copies() {
+            exchange.attempts = None;
+            return Err(overloaded(full).into());
+        }
         self.send_shadow(exchange, &session.req_header().headers);
         Ok(body)
+    }
+
+    /// Reads the body, and takes a slot only then: who withholds a body takes none from those that have sent theirs.
+    async fn receive(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        keeps_slots: bool,
+    ) -> Result<Bytes, ShortCircuit> {
+        let limits =
+            body::BodyLimits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
+        let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.active).await;
+        let bytes = bytes.ok_or(ShortCircuit::ClientGone)??;
+        exchange.take_slot(keeps_slots).map_err(overloaded)?;
+        exchange.record.request.request_bytes = bytes.len();
+        Ok(bytes)
     }
 
     /// Sends a copy of a share of the requests to another model, where their decision has a shadow.
@@ -195,6 +219,17 @@ impl Gateway {
         details.cache.result = Some(result);
         Ok(answer)
     }
+}
+
+/// Says that a limit is reached, whichever it is.
+fn overloaded<E: std::error::Error>(_limit: E) -> Rejection {
+    Rejection::Overloaded { retry_after: RETRY_AFTER }
+}
+
+/// How much a header takes, with its two maps of names.
+fn header_bytes(header: &RequestHeader) -> usize {
+    let fields = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    header.raw_path().len() + fields.sum::<usize>()
 }
 
 /// The headers that sticky decisions recognise a session by, as the client sent them.

@@ -4,7 +4,7 @@
 
 use super::failure::RETRY_AFTER;
 use crate::openai::Rejection;
-use crate::server_state::{ActiveRequest, BuffersFull};
+use crate::server_state::ActiveRequest;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::protocols::http::ServerSession;
@@ -81,10 +81,27 @@ enum ReadOutcome {
 }
 
 async fn read_chunks(session: &mut ServerSession, max_bytes: usize, held: &mut ActiveRequest) -> ReadOutcome {
+    let overloaded = || ReadOutcome::Refused(Rejection::Overloaded { retry_after: RETRY_AFTER });
+    let announced = announced_length(session).unwrap_or(0);
+    let header = held.buffered.bytes();
+    let mut arrived = 0;
+    let mut is_awaited = false;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
-        let chunk = match session.read_request_body().await {
+        let mut reading = pin!(session.read_request_body());
+        let read = match futures::poll!(reading.as_mut()) {
+            Poll::Ready(read) => read,
+            Poll::Pending => {
+                // Most bodies come with their header, and wait for nothing.
+                if !is_awaited && held.receive().is_err() {
+                    return overloaded();
+                }
+                is_awaited = true;
+                reading.await
+            }
+        };
+        let chunk = match read {
             Ok(Some(chunk)) => chunk,
             // Most bodies come in one chunk, which is not copied.
             Ok(None) if rest.is_empty() => return ReadOutcome::Whole(first),
@@ -92,18 +109,21 @@ async fn read_chunks(session: &mut ServerSession, max_bytes: usize, held: &mut A
             Err(error) if is_bad_framing(&error) => return ReadOutcome::Refused(Rejection::BadFraming),
             Err(_gone) => return ReadOutcome::ClientGone,
         };
-        if held.bytes() + chunk.len() > max_bytes {
+        arrived += chunk.len();
+        if arrived > max_bytes {
             return ReadOutcome::TooLarge;
         }
-        if let Err(BuffersFull) = held.hold(chunk.len()) {
-            return ReadOutcome::Refused(Rejection::Overloaded { retry_after: RETRY_AFTER });
+        // All that was announced, once some of it has come: of many that come at once, some are served whole, and who
+        // announces much and sends nothing takes no room from the others.
+        if held.buffered.grow_to(header + arrived.max(announced)).is_err() {
+            return overloaded();
         }
         if first.is_empty() {
             first = chunk;
             continue;
         }
         if rest.is_empty() {
-            rest.reserve(announced_length(session).unwrap_or(0).clamp(first.len() + chunk.len(), max_bytes));
+            rest.reserve(announced.clamp(first.len() + chunk.len(), max_bytes));
             rest.extend_from_slice(&first);
         }
         rest.extend_from_slice(&chunk);
@@ -116,5 +136,8 @@ fn announced_length(session: &ServerSession) -> Option<usize> {
 
 fn is_bad_framing(error: &pingora::Error) -> bool {
     use pingora::ErrorType::{Custom, InvalidHTTPHeader};
+    // The listener says so of what Pingora would take.
+    let is_invalid = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
     matches!(error.etype(), InvalidHTTPHeader | Custom("InvalidChunk" | "InvalidTrailerEnd"))
+        || error.root_cause().downcast_ref().is_some_and(is_invalid)
 }

@@ -8,9 +8,9 @@ use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRe
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::replay::ReplayHandle;
 use crate::balance::ConnectionMark;
-use crate::openai::{Format, Rejection, UsageReader};
+use crate::openai::{ChatRequest, Format, Rejection, UsageReader};
 use crate::policy::PoolSpec;
-use crate::server_state::ActiveRequest;
+use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, StatusCode};
@@ -27,6 +27,8 @@ pub struct Exchange {
     pub(super) live: Arc<Snapshot>,
     pub(super) opened: Instant,
     pub(super) active: ActiveRequest,
+    /// Keeps the client's connection from making room for another.
+    pub(super) connection: Option<ConnectionRequest>,
     pub(super) record: AccessRecord,
     pub(super) attempts: Option<Attempts>,
     pub(super) replay: Option<ReplayHandle>,
@@ -64,6 +66,7 @@ impl Exchange {
             live,
             opened,
             active,
+            connection: None,
             record: AccessRecord::default(),
             attempts: None,
             replay: None,
@@ -83,6 +86,26 @@ impl Exchange {
         let pick = PickContext { live: &self.live, headers, now };
         self.attempts = Some(Attempts::start(request, pick, self.opened)?);
         Ok(())
+    }
+
+    /// Takes a slot for the request, which has come whole.
+    pub(super) fn take_slot(&mut self, keeps_some: bool) -> Result<(), TooManyRequests> {
+        if let Some(connection) = &mut self.connection {
+            connection.receive_whole();
+        }
+        self.active.admit(keeps_some)
+    }
+
+    /// Holds room for what was copied of the request, beside its header and its body.
+    pub(super) fn hold_copies(&mut self) -> Result<(), BuffersFull> {
+        let Some(attempts) = &self.attempts else { return Ok(()) };
+        let request = &attempts.request;
+        let changed = request.plan.effects.as_ref().and_then(|effects| effects.request.as_ref());
+        let shares_bytes = attempts.body().as_ptr() == request.upstream_request().body().as_ptr();
+        let copies = request.request.footprint() - request.request.body().len()
+            + changed.map_or(0, ChatRequest::footprint)
+            + if shares_bytes { 0 } else { attempts.body().len() };
+        self.active.buffered.grow_to(self.active.buffered.bytes() + copies)
     }
 
     /// Whether the answer may have stages, as far as is known before its header.

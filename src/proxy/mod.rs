@@ -24,7 +24,7 @@ pub use exchange::Exchange;
 
 use crate::openai::{Format, Rejection};
 use crate::policy::{ClientLimits, PoolSpec};
-use crate::server_state::ServerState;
+use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
 use admit::ShortCircuit;
@@ -32,7 +32,7 @@ use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
-use failure::RequestFailure;
+use failure::{RETRY_AFTER, RequestFailure};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -84,7 +84,7 @@ impl Gateway {
     fn limit_connection(&self, session: &mut Session) {
         let downstream = session.as_downstream_mut();
         // `None` stays: the request's header or framing forbids keep-alive.
-        let keepalive = downstream.get_keepalive().filter(|_| !self.server_state.is_draining());
+        let keepalive = downstream.get_keepalive().filter(|_| !self.server_state.is_closing());
         downstream.set_keepalive(keepalive.map(|_| self.limits.idle_timeout.as_secs().max(1)));
         // Pingora takes bytes after the body for an aborted request unless pipelining is allowed.
         downstream.set_pipelining_enabled(true);
@@ -112,7 +112,11 @@ impl Gateway {
             ShortCircuit::CachedAnswer(api, request, answer) => {
                 respond::send_cached(downstream, exchange, api, &request, answer).await
             }
-            ShortCircuit::Reject(rejection) => respond::reject(downstream, exchange, rejection).await,
+            ShortCircuit::Reject(rejection) => {
+                // Others can have its room while what it still sends is read.
+                exchange.active.buffered.release();
+                respond::reject(downstream, exchange, rejection).await
+            }
             ShortCircuit::ClientGone => {
                 Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
             }
@@ -147,6 +151,11 @@ impl Gateway {
     }
 }
 
+/// The connection that a request came on, as its listener has attached it.
+fn connection_of(session: &Session) -> Option<&Arc<ClientConnection>> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
     /// Boxed: Pingora's futures move the context along, and a pointer moves faster.
@@ -161,6 +170,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         exchange.record_header(session);
+        exchange.connection = connection_of(session).map(ClientConnection::begin_request);
         self.limit_connection(session);
         match self.admit(session, exchange).await {
             Ok(body) => {
@@ -352,13 +362,20 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let failure = RequestFailure::of(error);
-        let is_clients = failure.is_none() && *error.esource() == ErrorSource::Downstream;
+        let is_of_client = failure.is_none() && *error.esource() == ErrorSource::Downstream;
+        // The client is there: the process has told its connections that its time is over.
+        let is_over = is_of_client && self.server_state.is_over();
         // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
-        if is_clients || (exchange.attempts.is_some() && has_left(session).await) {
+        let has_left = is_of_client || (exchange.attempts.is_some() && has_left(session).await);
+        if has_left && !is_over {
             exchange.record_client_gone();
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let rejection = failure.map_or(Rejection::Internal, |failure| failure.rejection.clone());
+        let rejection = match failure {
+            Some(failure) => failure.rejection.clone(),
+            None if is_over => Rejection::ShuttingDown { retry_after: RETRY_AFTER },
+            None => Rejection::Internal,
+        };
         let error_code = rejection.status().as_u16();
         let error = failure.and_then(RequestFailure::reported).unwrap_or(error);
         tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
@@ -366,7 +383,7 @@ impl ProxyHttp for Gateway {
         let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
         if begun {
             if exchange.answer.is_stream {
-                respond::end_stream_with_error(downstream, &rejection).await;
+                respond::end_stream_with_error(downstream, exchange, &rejection).await;
             }
             exchange.record_rejection(&rejection);
         } else {

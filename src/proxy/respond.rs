@@ -152,13 +152,19 @@ pub(super) async fn reject(
     Ok(())
 }
 
-/// Ends a stream that its upstream has broken off with an error event.
-pub(super) async fn end_stream_with_error(session: &mut ServerSession, rejection: &Rejection) {
+/// Ends a stream before its time with an error event of its API.
+pub(super) async fn end_stream_with_error(
+    session: &mut ServerSession,
+    exchange: &Exchange,
+    rejection: &Rejection,
+) {
+    let api = exchange.attempts.as_ref().map_or(Api::Chat, |attempts| attempts.request.api);
+    let event = Bytes::from(api.error_event(rejection));
     // Over HTTP/2 the stream must end with the event, or a reset would overtake it. Over HTTP/1.1 the missing
     // last chunk says that the answer is not whole.
     let end = session.is_http2();
     // A client that has gone meanwhile needs no event.
-    let _ = session.write_response_body(rejection.event(), end).await;
+    let _ = session.write_response_body(event, end).await;
 }
 
 /// Answers `GET /v1/models`.

@@ -5,13 +5,10 @@
 use super::ServeError;
 use crate::control::{Contents, FileWatch};
 use crate::policy::ListenerTls;
-use crate::proxy::Gateway;
-use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::ALPN;
 use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::services::listening::Service;
-use pingora_proxy::HttpProxy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -44,28 +41,12 @@ impl ReservedAddress {
         self.address
     }
 
-    pub(super) fn add_plain(&self, service: &mut Service<HttpProxy<Gateway>>) {
+    /// Configures the listener; its TLS, if it has any, is shaken once a connection has its place.
+    pub(super) fn config(&self, is_tls: bool) -> ListenerConfig {
+        let buffers = L4BufferSettings::default();
         // Bodies are read into a buffer of their own: another before it would be one more copy, and 64 KiB a client.
-        let config = ListenerConfig::tcp(self.address.to_string())
-            .tcp_socket_options(self.options())
-            .l4_buffer(L4BufferSettings::default().read(0));
-        service.add_listener(config);
-    }
-
-    pub(super) fn add_tls(
-        &self,
-        service: &mut Service<HttpProxy<Gateway>>,
-        certificate: Arc<ListenerCertificate>,
-    ) -> Result<(), ServeError> {
-        let (cert, key) =
-            (certificate.files.cert_file.to_string_lossy(), certificate.files.key_file.to_string_lossy());
-        let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|error| {
-            ServeError::Certificate { file: certificate.files.cert_file.clone(), reason: error.to_string() }
-        })?;
-        settings.set_alpn(ALPN::H2H1);
-        settings.set_cert_resolver(certificate);
-        service.add_tls_with_settings(&self.address.to_string(), Some(self.options()), settings);
-        Ok(())
+        let buffers = if is_tls { buffers } else { buffers.read(0) };
+        ListenerConfig::tcp(self.address.to_string()).tcp_socket_options(self.options()).l4_buffer(buffers)
     }
 
     fn options(&self) -> TcpSocketOptions {
@@ -137,6 +118,17 @@ impl ListenerCertificate {
     pub(super) fn load(files: &ListenerTls) -> Result<Arc<Self>, ServeError> {
         let current = RwLock::new(Arc::new(read(files)?));
         Ok(Arc::new(Self { files: files.clone(), current }))
+    }
+
+    /// Makes what shakes hands with the certificate in force.
+    pub(super) fn acceptor(self: &Arc<Self>) -> Result<Acceptor, ServeError> {
+        let (cert, key) = (self.files.cert_file.to_string_lossy(), self.files.key_file.to_string_lossy());
+        let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|error| {
+            ServeError::Certificate { file: self.files.cert_file.clone(), reason: error.to_string() }
+        })?;
+        settings.set_alpn(ALPN::H2H1);
+        settings.set_cert_resolver(Arc::<Self>::clone(self));
+        Ok(settings.build())
     }
 
     /// Reloads the files whenever they change, for ever.

@@ -6,9 +6,10 @@
 
 use super::facts::AccessRecord;
 use super::line::write_line;
+use super::output::{FlushGuard, spawn_writer, write_lines};
 use std::cell::RefCell;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +54,7 @@ pub struct LogBuffer {
     wakeup: Condvar,
     /// Whether the writer sleeps until it is woken: nothing was left to write.
     asleep: AtomicBool,
+    dropped: AtomicU64,
 }
 
 struct LogEntry {
@@ -63,14 +65,7 @@ struct LogEntry {
 #[derive(Default)]
 struct PendingLines {
     bytes: Vec<u8>,
-    dropped: u64,
     closed: bool,
-}
-
-/// Writes what is left when it is dropped.
-pub struct FlushGuard {
-    buffer: Arc<LogBuffer>,
-    writer: Option<std::thread::JoinHandle<()>>,
 }
 
 impl AccessLog {
@@ -78,9 +73,21 @@ impl AccessLog {
     pub fn start(out: impl Write + Send + 'static) -> std::io::Result<(Self, FlushGuard)> {
         let buffer = Arc::new(LogBuffer::new());
         let source = Arc::clone(&buffer);
-        let writer =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || source.write(out))?;
-        Ok((AccessLog::Buffered(Arc::clone(&buffer)), FlushGuard { buffer, writer: Some(writer) }))
+        let written = spawn_writer("access-log", move || source.write(out))?;
+        let closed = Arc::clone(&buffer);
+        let close = move || {
+            closed.pending().closed = true;
+            closed.wakeup.notify_one();
+        };
+        Ok((AccessLog::Buffered(buffer), FlushGuard::new(close, written)))
+    }
+
+    /// The lines that were lost.
+    pub fn dropped(&self) -> u64 {
+        match self {
+            AccessLog::Buffered(buffer) => buffer.dropped.load(Ordering::Relaxed),
+            AccessLog::Off => 0,
+        }
     }
 
     /// Adds one request's line.
@@ -99,6 +106,7 @@ impl LogBuffer {
             pending: Mutex::default(),
             wakeup: Condvar::new(),
             asleep: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
         }
     }
 
@@ -135,7 +143,7 @@ impl LogBuffer {
     fn add(&self, lines: &[u8], count: u64) {
         let mut pending = self.pending();
         if pending.bytes.len() + lines.len() > CAPACITY {
-            pending.dropped += count;
+            self.dropped.fetch_add(count, Ordering::Relaxed);
             return;
         }
         let before = pending.bytes.len();
@@ -149,6 +157,7 @@ impl LogBuffer {
 
     fn write(&self, mut out: impl Write) {
         let mut batch = Vec::new();
+        let mut reported = 0;
         loop {
             let few = |pending: &mut PendingLines| pending.bytes.len() < FLUSH_BYTES && !pending.closed;
             let waited = self.wakeup.wait_timeout_while(self.pending(), FLUSH_INTERVAL, few);
@@ -164,13 +173,14 @@ impl LogBuffer {
             batch.clear();
             let mut pending = self.pending();
             std::mem::swap(&mut pending.bytes, &mut batch);
-            let dropped = std::mem::take(&mut pending.dropped);
             drop(pending);
-            if dropped > 0 {
-                tracing::warn!(dropped, "access-log lines were dropped: their reader is too slow");
+            let lost = write_lines(&mut out, &batch);
+            let dropped = self.dropped.fetch_add(lost, Ordering::Relaxed) + lost;
+            // At every doubling: a stream that is closed loses each line from then on.
+            if dropped > reported * 2 {
+                reported = dropped;
+                tracing::warn!(dropped, "access-log lines were dropped: nobody reads them, or too slowly");
             }
-            // Standard output may be closed; the requests go on all the same.
-            let _ = out.write_all(&batch).and_then(|()| out.flush());
             if closed {
                 return;
             }
@@ -198,17 +208,6 @@ impl LogBuffer {
 
     fn pending(&self) -> MutexGuard<'_, PendingLines> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for FlushGuard {
-    fn drop(&mut self) {
-        self.buffer.pending().closed = true;
-        self.buffer.wakeup.notify_one();
-        if let Some(writer) = self.writer.take() {
-            // A writer that panicked has nothing left to write.
-            let _ = writer.join();
-        }
     }
 }
 
@@ -299,7 +298,7 @@ mod tests {
         for _ in 0..10 {
             lines.add(&line, 1);
         }
-        assert_eq!(lines.pending().dropped, 6);
+        assert_eq!(lines.dropped.load(Ordering::Relaxed), 6);
         assert_eq!(lines.pending().bytes.len(), CAPACITY);
     }
 }

@@ -47,10 +47,28 @@ struct UpstreamMetrics {
     up: IntGaugeVec,
 }
 
+/// What is read of the process when the metrics are printed.
+#[derive(Debug, Default)]
+pub struct ProcessGauges {
+    /// Requests being worked on.
+    pub in_flight: usize,
+    /// Bytes of requests held.
+    pub buffered_bytes: usize,
+    /// Connections of clients.
+    pub connections: usize,
+    /// What was refused or ended before there was a request, by reason, since the start.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Log lines that were lost, by stream, since the start.
+    pub dropped_lines: Vec<(&'static str, u64)>,
+}
+
 /// Gauges, set when the metrics are printed.
 struct StateGauges {
     in_flight: IntGauge,
     buffered_bytes: IntGauge,
+    connections: IntGauge,
+    refused: IntCounterVec,
+    dropped_lines: IntCounterVec,
     classifier_queue: IntGauge,
     reloads: IntCounterVec,
     generation: IntGauge,
@@ -112,9 +130,8 @@ impl Metrics {
     }
 
     /// Prints all families in Prometheus' text format; gauges are read from the live state at this moment.
-    pub fn render(&self, snapshot: &Snapshot, in_flight: usize, buffered_bytes: usize) -> String {
-        self.state.in_flight.set(signed(in_flight));
-        self.state.buffered_bytes.set(signed(buffered_bytes));
+    pub fn render(&self, snapshot: &Snapshot, process: &ProcessGauges) -> String {
+        self.state.follow(process);
         self.state.classifier_queue.set(signed(snapshot.classifier.queued()));
         self.classifier.follow(&snapshot.classifier);
         self.cache.follow(snapshot.cache.as_ref());
@@ -191,7 +208,18 @@ impl StateGauges {
     fn new(families: &Families<'_>) -> Self {
         Self {
             in_flight: families.gauge("requests_in_flight", "Requests being worked on now."),
-            buffered_bytes: families.gauge("buffered_bytes", "Bytes of request bodies held now."),
+            buffered_bytes: families.gauge("buffered_bytes", "Bytes of requests held now, with their copies."),
+            connections: families.gauge("connections", "Connections of clients now."),
+            refused: families.counter(
+                "connection_refusals_total",
+                "Connections refused or ended before there was a request, by reason.",
+                &["reason"],
+            ),
+            dropped_lines: families.counter(
+                "log_lines_dropped_total",
+                "Log lines that nobody took, by stream: access or process.",
+                &["stream"],
+            ),
             classifier_queue: families.gauge("classifier_queue", "Prompts waiting for the classifier now."),
             reloads: families.counter(
                 "policy_reloads_total",
@@ -199,6 +227,20 @@ impl StateGauges {
                 &["result"],
             ),
             generation: families.gauge("policy_generation", "Snapshots published since the start."),
+        }
+    }
+
+    fn follow(&self, process: &ProcessGauges) {
+        self.in_flight.set(signed(process.in_flight));
+        self.buffered_bytes.set(signed(process.buffered_bytes));
+        self.connections.set(signed(process.connections));
+        for (family, counts) in
+            [(&self.refused, &process.refused), (&self.dropped_lines, &process.dropped_lines)]
+        {
+            for (label, count) in counts {
+                let series = family.with_label_values(&[*label]);
+                series.inc_by(count.saturating_sub(series.get()));
+            }
         }
     }
 }

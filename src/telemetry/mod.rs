@@ -10,6 +10,7 @@ mod headers;
 mod line;
 mod log;
 mod metrics;
+mod output;
 mod values;
 
 pub use facts::{
@@ -17,11 +18,21 @@ pub use facts::{
     RecordDetails, RequestRecord, ResponseRecord, RoutingRecord, UpstreamRecord,
 };
 pub use headers::write_headers;
-pub use log::{AccessLog, FlushGuard};
-pub use metrics::Metrics;
+pub use log::AccessLog;
+pub use metrics::{Metrics, ProcessGauges};
+pub use output::{FlushGuard, ProcessLog};
 pub use values::{MatchedSignal, ResponsePath};
 
 use std::time::Duration;
+
+/// What the process prints while it serves.
+#[derive(Clone)]
+pub struct LogStreams {
+    /// One line for each request.
+    pub access: AccessLog,
+    /// What happens to the process.
+    pub process: ProcessLog,
+}
 
 /// A duration in milliseconds, to the microsecond.
 pub fn millis(duration: Duration) -> f64 {

@@ -100,17 +100,78 @@ async fn pipelined_requests_are_answered_in_their_order() {
 async fn an_absolute_request_target_does_not_reach_the_upstream() {
     let upstream = Scripted::start(|_, _| Act::Answer(answer("200 OK", "{}"))).await;
     let gateway = Launch::new(policy_of(&[upstream.addr], "    path_prefix: /inner\n")).start().await;
-    let request = post("http://evil.test/v1/chat/completions?a=b", BODY);
     let mut wire = Wire::open(gateway.addr).await;
-    wire.send(&request).await;
-    assert_eq!(wire.answer().await.unwrap().status(), 400, "the target and the Host header disagree");
-    let mut wire = Wire::open(gateway.addr).await;
-    wire.send(request.replace("host: gateway", "host: evil.test")).await;
-    assert_eq!(wire.answer().await.unwrap().status(), 200);
-    let seen = upstream.requests().remove(0);
-    assert!(seen.head.starts_with("POST /inner/v1/chat/completions?a=b HTTP/1.1\r\n"), "{}", seen.head);
-    assert_eq!(seen.header("host"), upstream.addr.to_string());
-    assert!(!seen.head.contains("evil"), "{}", seen.head);
+    for host in ["http://evil.test", "http://gateway", "HTTPS://evil.test:8443"] {
+        // Whatever `Host` says then, the target counts (RFC 9112, 3.2.2).
+        wire.send(post(&format!("{host}/v1/chat/completions?a=b"), BODY)).await;
+        assert_eq!(wire.answer().await.unwrap().status(), 200, "{host}");
+        let seen = upstream.requests().remove(0);
+        assert!(seen.head.starts_with("POST /inner/v1/chat/completions?a=b HTTP/1.1\r\n"), "{}", seen.head);
+        assert_eq!(seen.header("host"), upstream.addr.to_string());
+        assert!(!seen.head.contains("evil"), "{}", seen.head);
+    }
+    wire.send("GET http://evil.test HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(wire.answer().await.unwrap().status(), 404, "no path is the shortest path");
+}
+
+#[tokio::test]
+async fn a_malformed_header_gets_an_answer_in_openais_shape_and_the_end() {
+    let (sim, gateway) = stage().await;
+    let chat = post(CHAT, BODY);
+    let with = |field: &str| chat.replacen("host: gateway", &format!("host: gateway\r\n{field}"), 1);
+    let chunked = |codings: &str| {
+        let chunk = format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
+        format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\n{codings}\r\n\r\n{chunk}")
+    };
+    let cases = [
+        (chat.replace("host: gateway\r\n", ""), 400, "bad_request"),
+        (with("host: gateway"), 400, "bad_request"),
+        (with("host: other"), 400, "bad_request"),
+        (with("connection: host"), 400, "bad_request"),
+        (with("connection: close, X-Forwarded-For"), 400, "bad_request"),
+        (with("x y: z"), 400, "bad_request"),
+        (with("x: \x01"), 400, "bad_request"),
+        (with(" folded: field"), 400, "bad_request"),
+        (with("content-length: 1"), 400, "bad_request"),
+        (chunked("transfer-encoding: gzip, chunked"), 400, "bad_request"),
+        (chunked("transfer-encoding: chunked, chunked"), 400, "bad_request"),
+        (chunked("transfer-encoding: chunked\r\ntransfer-encoding: chunked"), 400, "bad_request"),
+        (chunked("transfer-encoding: chunked").replace("HTTP/1.1", "HTTP/1.0"), 400, "bad_request"),
+        (chat.replace("HTTP/1.1", "HTTP/3.1"), 400, "bad_request"),
+        (chat.replacen("\r\n", "\n", 1), 400, "bad_request"),
+        ("\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("hello\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n".to_owned(), 405, "method_not_allowed"),
+    ];
+    for (request, status, code) in &cases {
+        // Alone, in two pieces, and behind a request that is well-formed.
+        let (start, end) = request.split_at(request.len() / 2);
+        for pieces in [vec![request.as_str()], vec![start, end], vec![chat.as_str(), request]] {
+            let mut wire = Wire::open(gateway.addr).await;
+            for piece in &pieces {
+                wire.send(piece).await;
+            }
+            if pieces[0] == chat {
+                assert_eq!(wire.answer().await.unwrap().status(), 200, "{request:?}");
+            }
+            let answer = wire.answer().await.unwrap_or_else(|| panic!("an answer to {request:?}"));
+            assert_eq!((answer.status(), answer.code().as_str()), (*status, *code), "{request:?}");
+            assert_eq!(answer.header("connection"), "close", "{request:?}");
+            assert!(wire.closed().await, "{request:?}");
+        }
+    }
+    assert_eq!(asked(&sim).len(), cases.len(), "the well-formed ones");
+}
+
+#[tokio::test]
+async fn a_request_shorter_than_the_preface_of_http2_is_answered() {
+    let (_sim, gateway) = stage().await;
+    for request in ["GET / HTTP/1.0\r\n\r\n", "P / HTTP/1.0\r\n\r\n", "\r\nGET / HTTP/1.0\r\n\r\n"] {
+        let mut wire = Wire::open(gateway.addr).await;
+        wire.send(request).await;
+        let answer = wire.answer().await.expect("an answer");
+        assert_eq!((answer.status(), answer.code().as_str()), (404, "unknown_url"), "{request:?}");
+    }
 }
 
 #[tokio::test]
@@ -123,12 +184,27 @@ async fn ambiguous_and_broken_framing_is_refused() {
         ("an unknown coding", format!("transfer-encoding: gzip, chunked, x\r\n\r\n{chunk}")),
         ("a length that is no number", format!("content-length: +{length}\r\n\r\n{BODY}")),
         ("a chunk without a size", format!("transfer-encoding: chunked\r\n\r\nzz\r\n{BODY}\r\n0\r\n\r\n")),
+        ("an empty line for a size", format!("transfer-encoding: chunked\r\n\r\n\r\n{chunk}")),
+        ("an extension in place of a size", format!("transfer-encoding: chunked\r\n\r\n;a=b\r\n{chunk}")),
+        (
+            "a bare line feed in an extension",
+            format!("transfer-encoding: chunked\r\n\r\n{length:x};a\nb\r\n{BODY}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunk longer than it says",
+            format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{BODY}\r\n0\r\n\r\n", length - 1),
+        ),
+        (
+            "a bare line feed behind a chunk",
+            format!("transfer-encoding: chunked\r\n\r\n{length:x}\r\n{BODY}\n0\r\n\r\n"),
+        ),
     ];
     for (what, rest) in &cases {
         let mut wire = Wire::open(gateway.addr).await;
         wire.send(format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\n{rest}")).await;
         let answer = wire.answer().await.unwrap_or_else(|| panic!("an answer to {what}"));
         assert_eq!(answer.status(), 400, "{what}");
+        assert!(["bad_framing", "bad_request"].contains(&answer.code().as_str()), "{what}");
         assert!(wire.closed().await, "{what}: where the next request starts is not known");
     }
     assert!(asked(&sim).is_empty());

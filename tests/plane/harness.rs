@@ -38,6 +38,7 @@ pub struct Launch {
     server: String,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    open_files: Option<usize>,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -49,6 +50,7 @@ impl Launch {
             server: "drain: {delay: 0s, timeout: 10s}\n".to_owned(),
             arguments: Vec::new(),
             variables: Vec::new(),
+            open_files: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -71,6 +73,12 @@ impl Launch {
         self
     }
 
+    /// Limits how many files the process may have open.
+    pub fn open_files(mut self, limit: usize) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// The folder that holds the policy; files for it can be put there first.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -84,6 +92,30 @@ impl Launch {
 
     /// Starts it and waits until it listens.
     pub async fn start(self) -> Gateway {
+        let (command, policy) = self.command();
+        Gateway::spawn(command, policy, self.folder).await
+    }
+
+    /// Starts it with streams that this test does not read, and waits until it is ready.
+    pub async fn start_unread(mut self, stdout: Stdio, stderr: Stdio) -> Gateway {
+        // It cannot say which ports it took.
+        let free = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let [addr, admin] = [free().await, free().await].map(|listener| listener.local_addr().unwrap());
+        self.server += &format!("listeners: [{{address: \"{addr}\"}}]\nadmin: {{address: \"{admin}\"}}\n");
+        let (mut command, policy) = self.command();
+        let child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+        let (stdout, stderr) = (Lines::default(), Lines::default());
+        let gateway = Gateway { child, addr, admin, policy, folder: self.folder, stdout, stderr };
+        let ready = async || {
+            let answer = client().get(format!("http://{admin}/readyz")).send().await.ok()?;
+            (answer.status() == 200).then_some(())
+        };
+        until("a process that is ready", ready).await;
+        gateway
+    }
+
+    /// Writes its files; gives the command that runs it, and where the policy is.
+    fn command(&self) -> (Command, PathBuf) {
         let policy = self.folder.path().join("policy.yaml");
         let server = self.folder.path().join("server.yaml");
         std::fs::write(&policy, &self.policy).unwrap();
@@ -96,7 +128,11 @@ impl Launch {
             self.server.clone() + &upgrade
         };
         std::fs::write(&server, whole).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
+        let binary = env!("CARGO_BIN_EXE_signalbox");
+        let mut command = Command::new(if self.open_files.is_some() { "sh" } else { binary });
+        if let Some(limit) = self.open_files {
+            command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), binary]);
+        }
         command.arg("serve").arg("--policy").arg(&policy).arg("--server").arg(&server);
         if !self.server.contains("listeners:") {
             command.args(["--listen", "127.0.0.1:0"]);
@@ -105,7 +141,7 @@ impl Launch {
             command.args(["--admin", "127.0.0.1:0"]);
         }
         command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
-        Gateway::spawn(command, policy, self.folder).await
+        (command, policy)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The admin port, and how a process shuts down.
 
 use crate::harness::*;
-use crate::streaming::{ask, clients, read};
+use crate::streaming::{ask, clients, last_event, read};
 use crate::upstream::Upstream;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -140,12 +140,73 @@ async fn a_stream_longer_than_the_drain_is_cut_at_its_end() {
     assert!(got.chunk().await.unwrap().is_some());
     let told = Instant::now();
     gateway.signal("TERM");
-    assert_eq!(read(&mut got).await, (String::new(), false), "visibly not whole");
+    let (rest, is_whole) = read(&mut got).await;
+    assert!(!is_whole, "visibly not whole");
+    assert_eq!(last_event(&rest)["error"]["code"], "shutting_down");
     assert!(told.elapsed() >= Duration::from_secs(1));
     assert!(gateway.ended().await.success());
     assert!(told.elapsed() < Duration::from_secs(1) + PROMPT);
     assert!(gateway.stderr().contains("requests are cut"), "{}", gateway.stderr());
     sent.closed().await;
+}
+
+#[tokio::test]
+async fn at_the_end_of_the_drain_each_api_hears_of_it_in_its_own_words() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Launch::new(policy_of(&[upstream.addr()], "")).server(drain("0s", "1s")).start().await;
+    let mut streams = Vec::new();
+    for path in ["/v1/messages", "/v1/responses"] {
+        let body = json!({"model": "m", "stream": true, "max_tokens": 5, "messages": [], "input": "x"});
+        let request = client().post(gateway.url(path)).body(body.to_string());
+        let (mut sent, got) = tokio::join!(upstream.stream(), request.send());
+        sent.chunk(b"event: ping\ndata: {\"type\": \"ping\"}\n\n").await;
+        let mut got = got.unwrap();
+        assert!(got.chunk().await.unwrap().is_some());
+        streams.push((path, sent, got));
+    }
+    // One that has no answer yet gets one.
+    let (waiting, asker) = (upstream.call(), client());
+    let (url, body) = (gateway.url("/v1/chat/completions"), r#"{"model":"m","messages":[]}"#);
+    let asking = tokio::spawn(async move { Answer::of(asker.post(url).body(body).send().await.unwrap()).await });
+    let _waiting = waiting.await;
+    gateway.signal("TERM");
+    for (path, _sent, mut got) in streams {
+        let (rest, is_whole) = read(&mut got).await;
+        assert!(!is_whole && rest.starts_with("event: error\ndata: {\"type\":\"error\""), "{path}: {rest}");
+    }
+    let answer = asking.await.unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{}", answer.text);
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_hangup_has_the_policy_read_again_and_cuts_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Launch::new(policy_of(&[upstream.addr()], "")).start().await;
+    let asker = client();
+    let (mut sent, mut got) = tokio::join!(upstream.stream(), ask(&asker, &gateway, "long", true));
+    sent.chunk(b"data: 1\n\n").await;
+    assert!(got.chunk().await.unwrap().is_some());
+    gateway.signal("HUP");
+    let said = async || gateway.stderr().contains("the policy is read again").then_some(());
+    until("the hangup's effect", said).await;
+    sent.chunk(b"data: 2\n\n").await;
+    sent.end().await;
+    assert_eq!(read(&mut got).await, ("data: 2\n\n".to_owned(), true));
+}
+
+#[tokio::test]
+async fn a_hand_over_without_a_successor_changes_nothing() {
+    let sim = sim("m").await;
+    let mut gateway = Launch::new(policy_of(&[sim.addr()], "")).server(drain("0s", "60s")).start().await;
+    gateway.signal("QUIT");
+    let said = async || gateway.stderr().contains("no successor waits").then_some(());
+    until("the warning", said).await;
+    let answer = gateway.chat("m", "hi").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, "keep-alive"));
+    assert_eq!(gateway.admin("/readyz").await.status, 200);
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success(), "and the next signal is heard");
 }
 
 #[tokio::test]

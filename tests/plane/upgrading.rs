@@ -1,17 +1,20 @@
 //! What is replaced while the process serves: its certificate, and the process itself.
 
 use crate::harness::*;
+use crate::raw::Wire;
 use crate::streaming::{ask, read};
 use crate::upstream::Upstream;
 use reqwest::Version;
 use signalbox::sim::tls::Authority;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
 const NAME: &str = "gateway.test";
+const QUICK: &str = r#"{"model": "quick", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}"#;
 
 /// A client that trusts one authority alone.
 fn trusting(authority: &Authority, address: SocketAddr) -> reqwest::ClientBuilder {
@@ -89,14 +92,30 @@ async fn a_new_process_takes_over_without_a_failed_request() {
     assert!(got.chunk().await.unwrap().is_some());
     let readyz = format!("http://{}/readyz", old.admin);
 
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let mut wire = Wire::open(old.addr).await;
+        wire.post("/v1/chat/completions", QUICK).await;
+        assert_eq!(wire.answer().await.unwrap().header("connection"), "keep-alive");
+        kept.push(wire);
+    }
     let over = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(ask_on(old.url("/v1/chat/completions"), Arc::clone(&over)));
     let probes = tokio::spawn(probe(readyz, Arc::clone(&over)));
     let successor = Launch::new(policy).server(server).beside(&old).argument("--upgrade").start();
     let hand_over = async {
         let socket = old.folder.path().join("upgrade.sock");
-        until("the successor's socket", async || socket.exists().then_some(())).await;
+        let mode = || std::fs::metadata(&socket).map(|found| found.permissions().mode() & 0o777).ok();
+        until("the successor's own socket", async || (mode() == Some(0o600)).then_some(())).await;
         old.signal("QUIT");
+        // From then on every answer is the last of its connection: none is closed under a request.
+        let handing = async || old.stderr().contains("handing the listeners over").then_some(());
+        until("the hand-over", handing).await;
+        for mut wire in kept {
+            wire.post("/v1/chat/completions", QUICK).await;
+            let answer = wire.answer().await.unwrap();
+            assert_eq!((answer.status(), answer.header("connection")), (200, "close"));
+        }
     };
     let (new, ()) = tokio::join!(successor, hand_over);
     assert_eq!((new.addr, new.admin), (old.addr, old.admin));
@@ -129,10 +148,9 @@ async fn free() -> [SocketAddr; 2] {
 /// Asks on new connections, one after the other, until it is over; each must succeed.
 async fn ask_on(url: String, over: Arc<AtomicBool>) -> usize {
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
-    let body = r#"{"model": "quick", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}"#;
     let mut asked = 0;
     while !over.load(Ordering::Relaxed) {
-        let response = client.post(&url).timeout(Duration::from_secs(5)).body(body).send().await;
+        let response = client.post(&url).timeout(Duration::from_secs(5)).body(QUICK).send().await;
         let answer = Answer::of(response.unwrap_or_else(|error| panic!("request {asked}: {error:?}"))).await;
         assert_eq!(answer.status, 200, "request {asked}: {}", answer.text);
         asked += 1;

@@ -7,13 +7,15 @@ mod ending;
 mod scan;
 mod stream;
 
-use crate::openai::FinishReason;
+use crate::openai::sse::named_event;
+use crate::openai::{FinishReason, Rejection};
 use crate::openai::answer::LocalReply;
 use crate::openai::answer::content::{AnswerContent, ContentScanner};
 use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
 use crate::openai::answer::ending::StreamEnding;
 use crate::openai::json::object::{Object, array};
 use crate::openai::json::quoted;
+use serde_json::json;
 use assemble::MessageAssembler;
 use ending::MessageEnding;
 
@@ -22,6 +24,14 @@ use ending::MessageEnding;
 pub(in crate::openai) struct MessageAnswers;
 
 impl AnswerDialect for MessageAnswers {
+    fn error_event(&self, rejection: &Rejection) -> Vec<u8> {
+        let error = json!({"type": "api_error", "message": rejection.to_string()});
+        let data = json!({"type": "error", "error": error});
+        let mut event = Vec::new();
+        named_event(&mut event, "error", data.to_string().as_bytes());
+        event
+    }
+
     fn scan_event(&self, data: &[u8]) -> AnswerContent {
         scan::event(data)
     }
