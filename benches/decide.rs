@@ -97,8 +97,12 @@ fn read(c: &mut Criterion, name: &str, signals: &str, text: &str) {
     group.bench_function(name, |b| {
         b.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(1);
-            let query =
-                SignalQuery { request: &request, principal: None, requirements: &requirements, deadline };
+            let query = SignalQuery {
+                request: &request,
+                principal: None,
+                requirements: &requirements,
+                limits: deadline.into(),
+            };
             detectors.evaluate(query, &classifier).now_or_never().expect("nothing to wait for")
         });
     });

@@ -1,8 +1,9 @@
 //! The threads that compute, and the bounded queue before them.
 //!
 //! A free thread takes what waits at once, alone if nothing else waits; what arrives while all threads are busy is
-//! computed together in one forward. Texts are tokenized here too, so that the request's thread never computes. A full
-//! queue refuses, and what no caller waits for any more is not computed. Knows nothing of what outputs mean.
+//! computed together in one forward. Texts are tokenized here too, so that the request's thread never computes. What would
+//! not be answered in time, by what forwards were measured to take, is refused at once, and what no caller waits for any
+//! more is not computed. Knows nothing of what outputs mean.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +16,24 @@ use super::backend::{HeadOutputs, ModelError, WindowPair};
 use super::excerpt::Excerpt;
 use super::groundedness::GroundednessInput;
 use super::model_set::ModelSet;
-use super::scheduler::{BatchScheduler, QueuedWindow, TicketId, Work};
+use super::scheduler::{Arrival, BatchScheduler, QueuedWindow, TicketId, Work};
 use super::task::{ClassifyTask, Forward, WindowTask};
-use super::{ClassifyCost, ClassifyHeads, Findings, Unknown};
+use super::{ClassifyCost, ClassifyHeads, ClassifyLimits, Findings, Priority, Unknown};
 
 /// The most threads that compute one forward together: more gain little on one text, and other texts want some.
 const MAX_LANE_THREADS: usize = 4;
 
 /// How many tokens are computed together as long as it is not known how long that takes.
 const TOKENS_WHILE_UNMEASURED: usize = 1024;
+
+/// How many bytes of a text are a token, before they are counted; fewer than in most texts.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// Estimates err: what would take longer than this part of the time that is left is not taken in.
+const ADMITTED_PART_OF_TIME: (u32, u32) = (4, 5);
+
+/// Texts that have less time do not make all forwards shorter.
+const MIN_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The queue's near end; its threads end once it is dropped.
 pub(super) struct BatchQueue {
@@ -37,6 +47,8 @@ struct QueueShared {
     work_available: Condvar,
     /// Of each model.
     token_times: Vec<TokenTime>,
+    /// How many forwards are computed side by side at most.
+    lanes: u32,
     totals: TotalCounters,
 }
 
@@ -45,17 +57,23 @@ struct QueueState {
     idle_threads: usize,
     /// How many forwards of each model are being computed.
     running: Vec<usize>,
+    /// How long these take in all.
+    running_cost: Duration,
+    /// The shortest time that texts had lately; no forward is to take most of that.
+    patience: Duration,
     is_closed: bool,
 }
 
 /// One submitted text; leaves the queue when it is dropped.
 pub(super) struct Ticket<'q> {
     queue: &'q BatchQueue,
-    /// None where the queue was full.
-    id: Option<TicketId>,
+    id: TicketId,
     task: Arc<ClassifyTask>,
     findings: oneshot::Receiver<Findings>,
 }
+
+/// A task, and where its findings come.
+type NewTask = (Arc<ClassifyTask>, oneshot::Receiver<Findings>);
 
 /// What the forwards of a classifier sum up to since it was loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,10 +111,20 @@ impl BatchQueue {
         let scheduler = BatchScheduler::new(model_set.spec.queue, model_set.spec.batch_tokens);
         let lanes = lanes(threads, model_set.models.len());
         let running = vec![0; model_set.models.len()];
-        let state = QueueState { scheduler, idle_threads: 0, running, is_closed: false };
+        // Forwards on a device are measured with all that run there at once.
+        let is_bounded = model_set.models.iter().any(|model| model.max_concurrent_forwards() < usize::MAX);
+        let state = QueueState {
+            scheduler,
+            idle_threads: 0,
+            running,
+            running_cost: Duration::ZERO,
+            patience: Duration::MAX,
+            is_closed: false,
+        };
         let queue = Self {
             shared: Arc::new(QueueShared {
                 token_times: model_set.models.iter().map(|_| TokenTime::default()).collect(),
+                lanes: if is_bounded { 1 } else { lanes.len() as u32 },
                 model_set,
                 state: Mutex::new(state),
                 work_available: Condvar::new(),
@@ -112,33 +140,65 @@ impl BatchQueue {
         Ok(queue)
     }
 
-    /// Queues texts, all under one lock so that they can share a forward, as far as there is room.
-    pub(super) fn submit<'t>(
+    /// Queues the first `count` of some texts, all under one lock so that they can share a forward; none of them where
+    /// there is no room, or no time to answer all that is asked: half of an answer is of no use.
+    pub(super) fn submit(
         &self,
-        texts: impl IntoIterator<Item = (&'t str, ClassifyHeads)>,
-        deadline: Instant,
-    ) -> Vec<Ticket<'_>> {
+        texts: &[(&str, ClassifyHeads)],
+        count: usize,
+        limits: ClassifyLimits,
+    ) -> Option<Vec<Ticket<'_>>> {
         let max_tokens = self.shared.model_set.spec.windows.max_tokens;
-        let start = |(text, heads)| ClassifyTask::new(Excerpt::new(text, max_tokens), heads, deadline);
-        self.admit(texts.into_iter().map(start).collect())
+        let costs: Vec<Duration> =
+            texts.iter().map(|(text, heads)| self.shared.estimate(text.len(), *heads)).collect();
+        if !self.shared.lock().takes_in_time(&self.shared, &costs, count, limits) {
+            return None;
+        }
+        let start = |((text, heads), cost): (&(&str, ClassifyHeads), &Duration)| {
+            (ClassifyTask::new(Excerpt::new(text, max_tokens), *heads, limits.deadline), *cost)
+        };
+        self.admit(texts.iter().zip(&costs).take(count).map(start).collect(), limits)
     }
 
-    /// Queues a groundedness check; none if it is too long to be read.
-    pub(super) fn submit_pair(&self, input: GroundednessInput<'_>, deadline: Instant) -> Option<Ticket<'_>> {
-        let task = ClassifyTask::of_pair(input, self.shared.model_set.spec.windows.max_tokens, deadline)?;
-        self.admit(vec![task]).pop()
+    /// Queues a groundedness check; fails where it is too long to be read, or can't be answered in time.
+    pub(super) fn submit_pair(
+        &self,
+        input: GroundednessInput<'_>,
+        limits: ClassifyLimits,
+    ) -> Result<Ticket<'_>, Unknown> {
+        let bytes = input.context.len() + input.question.len() + input.answer.len();
+        let cost = self.shared.estimate(bytes, ClassifyHeads::HALLUCINATION);
+        let max_tokens = self.shared.model_set.spec.windows.max_tokens;
+        let task = ClassifyTask::of_pair(input, max_tokens, limits.deadline).ok_or(Unknown::TooLong)?;
+        if !self.shared.lock().takes_in_time(&self.shared, &[cost], 1, limits) {
+            return Err(Unknown::Busy);
+        }
+        self.admit(vec![(task, cost)], limits).and_then(|mut tickets| tickets.pop()).ok_or(Unknown::Busy)
     }
 
-    fn admit(&self, tasks: Vec<(Arc<ClassifyTask>, oneshot::Receiver<Findings>)>) -> Vec<Ticket<'_>> {
+    fn admit(&self, tasks: Vec<(NewTask, Duration)>, limits: ClassifyLimits) -> Option<Vec<Ticket<'_>>> {
+        let ClassifyLimits { deadline, priority } = limits;
         let mut state = self.shared.lock();
-        let admit = |(task, findings): (Arc<ClassifyTask>, _)| {
-            let id = state.scheduler.admit(Arc::clone(&task), task.deadline);
+        // Others may have come while these were copied.
+        if !state.scheduler.has_room(priority, tasks.len()) {
+            return None;
+        }
+        let admit = |((task, findings), cost): (NewTask, Duration)| {
+            let arrival = Arrival { priority, at: task.started, deadline, cost };
+            let id = state.scheduler.admit(Arc::clone(&task), arrival);
             Ticket { queue: self, id, task, findings }
         };
         let tickets: Vec<Ticket<'_>> = tasks.into_iter().map(admit).collect();
         drop(state);
         self.shared.work_available.notify_one();
-        tickets
+        Some(tickets)
+    }
+
+    /// Returns how long it takes until what waits now for guards has been computed.
+    pub(super) fn expected_wait(&self) -> Duration {
+        let state = self.shared.lock();
+        let work = state.scheduler.work_before(Priority::Required, Duration::MAX);
+        work.saturating_add(state.running_cost) / self.shared.lanes
     }
 
     /// Counts the texts of which anything waits.
@@ -174,9 +234,6 @@ impl Ticket<'_> {
     /// Waits until every head has an answer or the deadline has passed, whichever comes first.
     pub(super) async fn findings(mut self) -> Findings {
         let (task, queue) = (Arc::clone(&self.task), self.queue);
-        if self.id.is_none() {
-            return Findings::unknown(task.heads, Unknown::Busy, ClassifyCost::default());
-        }
         let in_time = tokio::time::timeout_at(task.deadline.into(), &mut self.findings).await;
         let findings = match in_time {
             Ok(findings) => findings,
@@ -194,9 +251,33 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.queue.shared.lock().scheduler.remove(id);
-        }
+        self.queue.shared.lock().scheduler.remove(self.id);
+    }
+}
+
+impl QueueState {
+    /// Says whether so many texts find a place, and all that is asked with them an answer in time.
+    fn takes_in_time(
+        &mut self,
+        shared: &QueueShared,
+        costs: &[Duration],
+        count: usize,
+        limits: ClassifyLimits,
+    ) -> bool {
+        let ClassifyLimits { deadline, priority } = limits;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.patience = left.max(MIN_PATIENCE).min(self.patience.saturating_add(self.patience / 16));
+        let longest = costs.iter().copied().max().unwrap_or_default();
+        let before = self.scheduler.work_before(priority, longest).saturating_add(self.running_cost);
+        let own = match priority {
+            Priority::Required => costs.iter().sum(),
+            // What was read by the deadline is an answer too.
+            Priority::BestEffort => Duration::ZERO,
+        };
+        let (part, of) = ADMITTED_PART_OF_TIME;
+        // Where nothing is to be waited for, estimates are no reason not to try.
+        let is_in_time = before.is_zero() || before.saturating_add(own) / shared.lanes <= left / of * part;
+        is_in_time && self.scheduler.has_room(priority, count)
     }
 }
 
@@ -209,11 +290,15 @@ impl QueueShared {
     fn work(&self) {
         while let Some(work) = self.next() {
             match work {
+                Work::Expire(tasks) => tasks.iter().for_each(|task| task.finish(&self.model_set)),
                 Work::Tokenize(id, task) => self.tokenize(id, &task),
                 Work::Compute(jobs) => {
-                    let model = jobs[0].model;
+                    let (model, cost) = (jobs[0].model, cost(&jobs));
                     self.compute(jobs);
-                    self.lock().running[model] -= 1;
+                    let mut state = self.lock();
+                    state.running[model] -= 1;
+                    state.running_cost = state.running_cost.saturating_sub(cost);
+                    drop(state);
                     // The model may have been too busy for another thread.
                     self.work_available.notify_one();
                 }
@@ -244,13 +329,14 @@ impl QueueShared {
     fn take(&self, state: &mut QueueState) -> Option<Work<Arc<ClassifyTask>, WindowTask>> {
         let now = Instant::now();
         let share = state.scheduler.tokens().div_ceil(state.idle_threads + 1);
+        let patience = state.patience;
         let limit = |job: &QueuedWindow<WindowTask>| {
             let model = &self.model_set.models[job.model];
             match model.max_concurrent_forwards() {
                 // All windows of a forward are as late as the first: half of its time is left for texts that come
                 // meanwhile and for errors of the estimate. What is not taken is for the idle threads.
                 usize::MAX => {
-                    let left = job.deadline.saturating_duration_since(now);
+                    let left = job.deadline.saturating_duration_since(now).min(patience);
                     Some(self.token_times[job.model].tokens_in(left / 2).min(share))
                 }
                 most => (state.running[job.model] < most).then(|| model.max_batch_tokens()),
@@ -259,12 +345,26 @@ impl QueueShared {
         let work = state.scheduler.next(now, limit)?;
         if let Work::Compute(jobs) = &work {
             state.running[jobs[0].model] += 1;
+            state.running_cost += cost(jobs);
         }
         Some(work)
     }
 
+    /// Estimates how long a text takes all of its models, before it is tokenized.
+    fn estimate(&self, bytes: usize, heads: ClassifyHeads) -> Duration {
+        let windows = &self.model_set.spec.windows;
+        let tokens = bytes.div_ceil(BYTES_PER_TOKEN).min(windows.max_tokens);
+        let of_model = |(index, time): (usize, &TokenTime)| {
+            let heads = heads.and(self.model_set.heads_of(index));
+            let most =
+                if heads == ClassifyHeads::DOMAIN { windows.domain_tokens } else { windows.max_tokens };
+            if heads.is_empty() { Duration::ZERO } else { time.time_of(tokens.min(most)) }
+        };
+        self.token_times.iter().enumerate().map(of_model).sum()
+    }
+
     fn tokenize(&self, id: TicketId, task: &Arc<ClassifyTask>) {
-        let jobs = match catch_panic(|| task.tokenize(&self.model_set)) {
+        let mut jobs = match catch_panic(|| task.tokenize(&self.model_set)) {
             Ok(jobs) => jobs,
             Err(error) => {
                 tracing::warn!(%error, "a text could not be cut into tokens");
@@ -272,6 +372,9 @@ impl QueueShared {
                 Vec::new()
             }
         };
+        for job in &mut jobs {
+            job.cost = self.token_times[job.model].time_of(job.tokens);
+        }
         self.lock().scheduler.add_windows(id, jobs);
         task.finish_if_done(&self.model_set);
     }
@@ -317,7 +420,10 @@ impl QueueShared {
         });
         let took = began.elapsed();
         if outputs.is_ok() {
-            self.token_times[index].record(tokens, took);
+            // On a device, forwards that run at once wait for each other.
+            let at_once =
+                if model.max_concurrent_forwards() == usize::MAX { 1 } else { self.lock().running[index] };
+            self.token_times[index].record(tokens, took / at_once.max(1) as u32);
         }
         self.totals.add(jobs.len(), tokens, took, outputs.is_err());
         outputs
@@ -342,6 +448,11 @@ impl TokenTime {
         self.0.store(mean.max(1), Ordering::Relaxed);
     }
 
+    /// Returns how long so many tokens take; zero until it was measured.
+    fn time_of(&self, tokens: usize) -> Duration {
+        Duration::from_nanos((tokens as u64).saturating_mul(self.0.load(Ordering::Relaxed)) / 1000)
+    }
+
     /// Returns how many tokens can be computed in a time.
     fn tokens_in(&self, time: Duration) -> usize {
         match self.0.load(Ordering::Relaxed) {
@@ -349,6 +460,10 @@ impl TokenTime {
             picos => (time.as_nanos() * 1000 / u128::from(picos)).try_into().unwrap_or(usize::MAX),
         }
     }
+}
+
+fn cost(jobs: &[QueuedWindow<WindowTask>]) -> Duration {
+    jobs.iter().map(|job| job.cost).sum()
 }
 
 /// Divides threads into lanes of at most [`MAX_LANE_THREADS`], one for each model at least, as far as there are threads.

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::encoder::Encoder;
 use super::encoder::bert::{Bert, BertShape, PositionScheme, TensorNaming};
+use super::encoder::{Encoder, EncoderDimensions};
 use super::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
 use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
@@ -101,9 +101,15 @@ impl BuiltinConfig {
         let unsupported =
             |reason: &str| LoadError::Unsupported { path: path.to_owned(), reason: reason.to_owned() };
         let encoder = self.encoder;
-        if encoder.heads == 0 || !encoder.width.is_multiple_of(encoder.heads) {
-            return Err(unsupported("the width does not divide into the heads"));
-        }
+        let dimensions = EncoderDimensions {
+            layers: encoder.layers,
+            width: encoder.width,
+            heads: encoder.heads,
+            intermediate: encoder.intermediate,
+            vocabulary: encoder.vocabulary,
+            positions: encoder.positions,
+        };
+        dimensions.check().map_err(|reason| unsupported(&reason))?;
         let shape = BertShape {
             layers: encoder.layers,
             width: encoder.width,
@@ -183,9 +189,10 @@ impl BuiltinHeadConfig {
         encoder: &Encoder,
         is_for_tokens: bool,
     ) -> Result<HeadNetwork, LoadError> {
-        let row = self.states.len() * encoder.width();
+        let row = self.states.len().saturating_mul(encoder.width());
         let (input, inputs) = if is_for_tokens {
-            (HeadInput::Tokens { context: self.context }, row * (2 * self.context + 1))
+            let neighbourhood = self.context.saturating_mul(2).saturating_add(1);
+            (HeadInput::Tokens { context: self.context }, row.saturating_mul(neighbourhood))
         } else {
             let poolings = self.pooling.unwrap_or(BuiltinPooling::Mean).poolings();
             let inputs = row * poolings.len();

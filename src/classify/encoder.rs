@@ -10,7 +10,44 @@ use candle_core::{Result, Tensor, bail};
 
 use super::special_tokens::EncoderInput;
 use bert::Bert;
-use modernbert::ModernBert;
+use modernbert::{MAX_WINDOW_POSITIONS, ModernBert};
+
+/// More positions than any model has: tables of them are made, and no file has as many.
+const MAX_POSITIONS: usize = 1 << 20;
+
+/// The dimensions that every encoder's configuration gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EncoderDimensions {
+    pub(super) layers: usize,
+    pub(super) width: usize,
+    pub(super) heads: usize,
+    pub(super) intermediate: usize,
+    pub(super) vocabulary: usize,
+    pub(super) positions: usize,
+}
+
+impl EncoderDimensions {
+    /// Says what can't be, if anything; the file's tensors tell the rest.
+    pub(super) fn check(self) -> std::result::Result<(), String> {
+        let Self { layers, width, heads, intermediate, vocabulary, positions } = self;
+        let sizes = [
+            ("layers", layers, 1 << 12),
+            ("width", width, 1 << 20),
+            ("heads", heads, 1 << 12),
+            ("intermediate size", intermediate, 1 << 24),
+            ("vocabulary", vocabulary, u32::MAX as usize),
+            ("positions", positions, MAX_POSITIONS),
+        ];
+        if let Some((name, size, most)) = sizes.into_iter().find(|(_, size, most)| *size == 0 || size > most)
+        {
+            return Err(format!("{size} as the number of {name}; between 1 and {most} can be computed"));
+        }
+        if !width.is_multiple_of(heads) || !(width / heads).is_multiple_of(2) {
+            return Err(format!("a width of {width} does not divide into {heads} heads"));
+        }
+        Ok(())
+    }
+}
 
 pub(super) enum Encoder {
     Bert(Box<Bert>),
@@ -77,7 +114,7 @@ impl Encoder {
     pub(super) fn positions(&self) -> usize {
         match self {
             Self::Bert(encoder) => encoder.shape.longest(),
-            Self::ModernBert(encoder) => encoder.shape.positions,
+            Self::ModernBert(encoder) => encoder.shape.positions.min(MAX_WINDOW_POSITIONS),
         }
     }
 }

@@ -134,8 +134,8 @@ pub struct Findings {
     pub domain: Option<Result<Label, Unknown>>,
     /// Whether it tries to turn a model against its instructions.
     pub jailbreak: Option<Result<Risk, Unknown>>,
-    /// The personal data in it, by their place.
-    pub pii: Option<Result<Vec<Entity>, Unknown>>,
+    /// The personal data in it.
+    pub pii: Option<PiiFindings>,
     /// Its meaning: a vector of unit length.
     pub embedding: Option<Result<Arc<[f32]>, Unknown>>,
     /// The parts of an answer that its context does not support, by their place.
@@ -150,7 +150,7 @@ impl Findings {
         Self {
             domain: heads.domain.then_some(Err(reason)),
             jailbreak: heads.jailbreak.then_some(Err(reason)),
-            pii: heads.pii.then_some(Err(reason)),
+            pii: heads.pii.then(|| PiiFindings::unknown(reason)),
             embedding: heads.embedding.then_some(Err(reason)),
             hallucination: heads.hallucination.then_some(Err(reason)),
             cost,
@@ -167,7 +167,7 @@ impl Findings {
         let found = [
             self.domain.as_ref().and_then(|found| found.as_ref().err()),
             self.jailbreak.as_ref().and_then(|found| found.as_ref().err()),
-            self.pii.as_ref().and_then(|found| found.as_ref().err()),
+            self.pii.as_ref().and_then(|found| found.unknown.as_ref()),
             self.embedding.as_ref().and_then(|found| found.as_ref().err()),
             self.hallucination.as_ref().and_then(|found| found.as_ref().err()),
         ];
@@ -206,6 +206,41 @@ impl Risk {
     /// Says whether the text counts as an attempt.
     pub fn is_jailbreak(&self) -> bool {
         self.score >= self.threshold
+    }
+}
+
+/// The personal data in a text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PiiFindings {
+    /// What was found, by its place; what validated patterns find is there whether or not the model answers.
+    pub entities: Vec<Entity>,
+    /// Why the model has no answer, where it has none.
+    pub unknown: Option<Unknown>,
+    /// The kinds that only the model finds, where it has no answer; none where nothing was looked for at all.
+    pub unsearched: Arc<[Arc<str>]>,
+}
+
+impl PiiFindings {
+    /// Answers that nothing is known.
+    pub fn unknown(reason: Unknown) -> Self {
+        Self { unknown: Some(reason), ..Self::default() }
+    }
+
+    /// Answers with all that is there.
+    pub fn known(entities: Vec<Entity>) -> Self {
+        Self { entities, ..Self::default() }
+    }
+
+    /// Returns why the text may hold more of the kinds that count; none where they were all looked for, or where there is
+    /// nothing in it.
+    pub fn unknown_among(&self, counts: impl Fn(&str) -> bool) -> Option<Unknown> {
+        let reason = self.unknown.filter(|reason| *reason != Unknown::Empty)?;
+        (self.unsearched.is_empty() || self.unsearched.iter().any(|kind| counts(kind))).then_some(reason)
+    }
+
+    /// Returns all that is there, or why it is not all known.
+    pub fn complete(self) -> Result<Vec<Entity>, Unknown> {
+        self.unknown.map_or(Ok(self.entities), Err)
     }
 }
 
@@ -264,7 +299,7 @@ pub struct ClassifyCost {
 /// Why a head has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    /// The queue is full.
+    /// The queue is full, or too long for an answer in time.
     Busy,
     /// The deadline has passed.
     Late,
@@ -282,6 +317,11 @@ impl Unknown {
     /// Every reason, in the order of their declaration.
     pub const ALL: [Self; 6] =
         [Self::Busy, Self::Late, Self::Failed, Self::Empty, Self::Unsupported, Self::TooLong];
+
+    /// Says whether the same text may have an answer later.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Busy | Self::Late | Self::Failed)
+    }
 
     /// Returns the reason as one lowercase word, for logs, headers and metrics.
     pub fn as_str(self) -> &'static str {

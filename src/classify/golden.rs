@@ -254,6 +254,86 @@ fn each_setting_of_an_encoder_matters_to_the_numbers() {
     }
 }
 
+/// Whatever a configuration claims, nothing is allocated for it that the file does not hold.
+#[test]
+fn a_configuration_that_lies_about_its_tensors_is_an_error() {
+    let keys = [
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+    ];
+    for name in ["bert-domain", "bert-tokens-bin", "modernbert-domain", "mmbert-tokens-yarn"] {
+        let scratch = tempfile::tempdir().unwrap();
+        copy(&models().join(name), scratch.path());
+        let file = scratch.path().join("config.json");
+        let config: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        for key in keys {
+            for value in [0, 1, 3, 1 << 12, 1 << 20, 1 << 31, 1 << 40, u64::MAX >> 1, u64::MAX] {
+                let mut config = config.clone();
+                config[key] = value.into();
+                std::fs::write(&file, config.to_string()).unwrap();
+                let loaded = load_as(scratch.path(), &ComputeDevice::Kernels, None);
+                let is_possible = (1..=1 << 20).contains(&value);
+                assert!(is_possible || loaded.is_err(), "{name}: {key} {value}");
+            }
+        }
+        for (key, value) in [
+            ("local_attention", serde_json::json!(u64::MAX)),
+            ("id2label", serde_json::json!({"18446744073709551615": "a"})),
+            ("num_labels", serde_json::json!(1_u64 << 40)),
+            ("pad_token_id", serde_json::json!(u32::MAX)),
+        ] {
+            let mut config = config.clone();
+            config[key] = value;
+            std::fs::write(&file, config.to_string()).unwrap();
+            // Either is right, as long as it is an answer.
+            let _ = load_as(scratch.path(), &ComputeDevice::Kernels, None);
+        }
+    }
+}
+
+#[test]
+fn files_that_are_too_long_or_none_at_all_are_not_read() {
+    let fails = |file: &str, change: &dyn Fn(&Path), why: &str| {
+        let scratch = tempfile::tempdir().unwrap();
+        copy(&models().join("bert-domain"), scratch.path());
+        change(&scratch.path().join(file));
+        let error = load_as(scratch.path(), &ComputeDevice::Kernels, None).err().unwrap().to_string();
+        assert!(error.contains(file) && error.contains(why), "{error}");
+    };
+    let long = |bytes: u64| move |path: &Path| std::fs::File::create(path).unwrap().set_len(bytes).unwrap();
+    let text = |text: Vec<u8>| move |path: &Path| std::fs::write(path, &text).unwrap();
+    let folder = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    fails("tokenizer.json", &long(1 << 40), "larger than 64 MiB");
+    fails("config.json", &long(1 << 40), "larger than 64 MiB");
+    fails("config.json", &long(9 << 20), "larger than 8 MiB");
+    fails("config.json", &text("[".repeat(1 << 20).into()), "recursion limit");
+    fails("tokenizer.json", &text("[".repeat(1 << 20).into()), "");
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fails(file, &folder, "not a file");
+    }
+    let header = |json: &str| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &[0; 64]].concat();
+    let tensor = |shape: &str, end: u64| {
+        header(&format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"))
+    };
+    for bytes in [
+        tensor("[1099511627776, 1099511627776]", 64),
+        tensor("[4294967296, 4294967296]", 0),
+        tensor("[1099511627776]", 1 << 42),
+        tensor("[16]", u64::MAX),
+        [&u64::MAX.to_le_bytes()[..], &[0; 64]].concat(),
+        [&(1_u64 << 40).to_le_bytes()[..], &[0; 64]].concat(),
+    ] {
+        fails("model.safetensors", &text(bytes), "");
+    }
+}
+
 fn compare(device: &ComputeDevice, near: f32) {
     let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
     assert!(sets.len() >= 19);

@@ -47,7 +47,7 @@ impl<'a> LayerBuilder<'a> {
 
     /// Reads a dense layer of 2 · outputs, of which one half gates the other.
     pub(super) fn gated(&self, name: &str, inputs: usize, outputs: usize) -> Result<GatedLinear, LoadError> {
-        let (weight, bias) = self.stacked(&[name], inputs, 2 * outputs)?;
+        let (weight, bias) = self.stacked(&[name], inputs, outputs.saturating_mul(2))?;
         Ok(GatedLinear::new(weight, bias, self.device)?)
     }
 

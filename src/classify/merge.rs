@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::backend::HeadOutputs;
 use super::model_set::ModelSet;
 use super::task::{ClassifyTask, ModelWindows, TaskProgress, WindowResult};
-use super::{ClassifyHead, ClassifyHeads, Entity, Findings, Label, Risk, Unknown, UnsupportedSpan};
+use super::{
+    ClassifyHead, ClassifyHeads, Entity, Findings, Label, PiiFindings, Risk, Unknown, UnsupportedSpan,
+};
 use super::{groundedness, pii};
 
 impl ModelSet {
@@ -23,7 +25,9 @@ impl ModelSet {
         Findings {
             domain: windows(ClassifyHead::Domain).map(|windows| self.domain(windows?, task)),
             jailbreak: windows(ClassifyHead::Jailbreak).map(|windows| self.jailbreak(windows?)),
-            pii: windows(ClassifyHead::Pii).map(|windows| self.entities(windows?, task)),
+            pii: windows(ClassifyHead::Pii)
+                .map(|windows| self.entities(windows?, task))
+                .map(|found| found.map_or_else(PiiFindings::unknown, PiiFindings::known)),
             embedding: windows(ClassifyHead::Embedding).map(|windows| embedding(windows?)),
             hallucination: windows(ClassifyHead::Hallucination)
                 .map(|windows| self.unsupported_spans(windows?, task)),

@@ -2,8 +2,8 @@
 //!
 //! A [`Classifier`] holds models and the threads that run them, behind a bounded queue. Whole texts are read, in
 //! windows; one forward of the encoder serves every head, for windows of many texts at once; windows that were seen
-//! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error. Knows nothing of requests
-//! or of what follows from a finding.
+//! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error; what patterns recognise is
+//! found then too (`pattern_search`). Knows nothing of requests or of what follows from a finding.
 //!
 //! A text's way: `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves of it and lays windows (`window`)
 //! over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
@@ -35,6 +35,7 @@ mod model_info;
 mod model_parts;
 mod model_set;
 mod ops;
+mod pattern_search;
 mod patterns;
 mod pii;
 mod scheduler;
@@ -48,12 +49,12 @@ mod window_cache;
 mod window_tokenizer;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use batch::ForwardTotals;
 pub use findings::{
-    ClassifyCost, ClassifyHead, ClassifyHeads, Entity, EntitySource, Findings, Label, Risk, Unknown,
-    UnsupportedSpan,
+    ClassifyCost, ClassifyHead, ClassifyHeads, Entity, EntitySource, Findings, Label, PiiFindings, Risk,
+    Unknown, UnsupportedSpan,
 };
 pub use groundedness::GroundednessInput;
 pub use hub::HubError;
@@ -65,6 +66,7 @@ use batch::BatchQueue;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
 use model_set::ModelSet;
+use pattern_search::PatternSearch;
 
 use crate::policy::{ClassifierSpec, ModelSource};
 
@@ -72,6 +74,32 @@ use crate::policy::{ClassifierSpec, ModelSource};
 pub struct Classifier {
     models: Vec<ModelInfo>,
     queue: BatchQueue,
+    patterns: PatternSearch,
+}
+
+/// How much depends on an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Whoever asks can't go on without, as a guard that must judge. Has most of the threads' time where there is too
+    /// little of it.
+    Required,
+    /// There is a way without.
+    BestEffort,
+}
+
+/// By when texts must be answered, and how much depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct ClassifyLimits {
+    /// When whoever asks stops waiting.
+    pub deadline: Instant,
+    /// In which of the queues the texts wait.
+    pub priority: Priority,
+}
+
+impl From<Instant> for ClassifyLimits {
+    fn from(deadline: Instant) -> Self {
+        Self { deadline, priority: Priority::BestEffort }
+    }
 }
 
 impl Classifier {
@@ -101,25 +129,26 @@ impl Classifier {
         infos: Vec<ModelInfo>,
     ) -> Result<Self, LoadError> {
         let model_set = ModelSet::new(spec, models);
+        let patterns = PatternSearch::new(model_set.labels(ClassifyHead::Pii));
         let queue = BatchQueue::start(threads(spec.threads), model_set).map_err(LoadError::Thread)?;
-        Ok(Self { models: infos, queue })
+        Ok(Self { models: infos, queue, patterns })
     }
 
-    /// Computes heads for a text as far as that is possible by `deadline`; dropping the future takes the text out of the
+    /// Computes heads for a text as far as that is possible by the deadline; dropping the future takes the text out of the
     /// queue.
-    pub async fn classify(&self, text: &str, heads: ClassifyHeads, deadline: Instant) -> Findings {
-        match self.without_queue(text, heads) {
-            Some(findings) => findings,
-            None => match self.queue.submit([(text, heads)], deadline).pop() {
-                Some(ticket) => ticket.findings().await,
-                None => Findings::unknown(heads, Unknown::Failed, ClassifyCost::default()),
-            },
-        }
+    pub async fn classify(
+        &self,
+        text: &str,
+        heads: ClassifyHeads,
+        limits: impl Into<ClassifyLimits>,
+    ) -> Findings {
+        let found = self.classify_each(&[(text, heads)], limits).await.pop();
+        found.unwrap_or_else(|| Findings::unknown(heads, Unknown::Failed, ClassifyCost::default()))
     }
 
-    /// Finds the spans of an answer that its context does not support, or says why they are unknown by `deadline`;
+    /// Finds the spans of an answer that its context does not support, or says why they are unknown by the deadline;
     /// dropping the future takes it out of the queue.
-    pub async fn verify(&self, input: GroundednessInput<'_>, deadline: Instant) -> Findings {
+    pub async fn verify(&self, input: GroundednessInput<'_>, limits: impl Into<ClassifyLimits>) -> Findings {
         let unknown =
             |reason| Findings::unknown(ClassifyHeads::HALLUCINATION, reason, ClassifyCost::default());
         if !self.queue.model_set().heads().hallucination {
@@ -128,9 +157,9 @@ impl Classifier {
         if input.context.trim().is_empty() || input.answer.trim().is_empty() {
             return unknown(Unknown::Empty);
         }
-        match self.queue.submit_pair(input, deadline) {
-            Some(ticket) => ticket.findings().await,
-            None => unknown(Unknown::TooLong),
+        match self.queue.submit_pair(input, limits.into()) {
+            Ok(ticket) => ticket.findings().await,
+            Err(reason) => unknown(reason),
         }
     }
 
@@ -140,25 +169,51 @@ impl Classifier {
         &self,
         texts: &[String],
         heads: ClassifyHeads,
-        deadline: Instant,
+        limits: impl Into<ClassifyLimits>,
     ) -> Vec<Findings> {
         let texts: Vec<_> = texts.iter().map(|text| (text.as_str(), heads)).collect();
-        self.classify_each(&texts, deadline).await
+        self.classify_each(&texts, limits).await
     }
 
-    /// Computes each text's own heads; otherwise like [`Self::classify_all`].
-    pub async fn classify_each(&self, texts: &[(&str, ClassifyHeads)], deadline: Instant) -> Vec<Findings> {
-        let mut all = Vec::with_capacity(texts.len());
-        for group in texts.chunks((self.spec().queue / 2).max(1)) {
-            let early: Vec<Option<Findings>> =
-                group.iter().map(|(text, heads)| self.without_queue(text, *heads)).collect();
-            let queued = group.iter().zip(&early).filter(|(_, early)| early.is_none());
-            let tickets = self.queue.submit(queued.map(|(text, _)| *text), deadline);
-            let computed = futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await;
-            let mut computed = computed.into_iter();
-            all.extend(early.into_iter().filter_map(|early| early.or_else(|| computed.next())));
+    /// Computes each text's own heads; otherwise like [`Self::classify_all`]. What patterns recognise is found in every text
+    /// of which personal data is asked, whatever becomes of the rest.
+    pub async fn classify_each(
+        &self,
+        texts: &[(&str, ClassifyHeads)],
+        limits: impl Into<ClassifyLimits>,
+    ) -> Vec<Findings> {
+        let limits = limits.into();
+        let early = |(text, heads): &(&str, ClassifyHeads)| self.without_queue(text, *heads);
+        let mut all: Vec<Option<Findings>> = texts.iter().map(early).collect();
+        let places: Vec<usize> = (0..texts.len()).filter(|at| all[*at].is_none()).collect();
+        let queued: Vec<(&str, ClassifyHeads)> = places.iter().map(|at| texts[*at]).collect();
+        for (place, findings) in places.into_iter().zip(self.compute(&queued, limits).await) {
+            all[place] = Some(findings);
         }
+        let mut all: Vec<Findings> = all.into_iter().flatten().collect();
+        self.patterns.complete(texts, &mut all).await;
         all
+    }
+
+    /// Computes texts in groups; once one is refused, so is the rest of what is asked together.
+    async fn compute(&self, texts: &[(&str, ClassifyHeads)], limits: ClassifyLimits) -> Vec<Findings> {
+        let mut all = Vec::with_capacity(texts.len());
+        let group = (self.spec().queue / 2).max(1);
+        while all.len() < texts.len() {
+            let rest = &texts[all.len()..];
+            let Some(tickets) = self.queue.submit(rest, group.min(rest.len()), limits) else { break };
+            all.extend(futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await);
+        }
+        let refused = texts[all.len()..].iter();
+        all.extend(
+            refused.map(|(_, heads)| Findings::unknown(*heads, Unknown::Busy, ClassifyCost::default())),
+        );
+        all
+    }
+
+    /// Returns how long a guard that asks now would wait for what was asked before.
+    pub fn expected_wait(&self) -> Duration {
+        self.queue.expected_wait()
     }
 
     /// Counts the tokens of a text by the first model's tokenizer, on the calling thread; none if that fails. It takes

@@ -100,6 +100,10 @@ impl LoadedModel {
         };
         let mut model = Self::assemble(tokenizer, parts, options.device.clone(), info);
         model.check_assigned(source, assigned)?;
+        if model.max_input_tokens == 0 {
+            let reason = format!("a text may have {max_tokens} tokens, special ones included");
+            return Err(LoadError::Unsupported { path: files.path("config.json"), reason });
+        }
         model.warm_up()?;
         model.info.load_time = began.elapsed();
         Ok(model)
@@ -173,18 +177,22 @@ impl LoadedModel {
         self.tokenizer.special_tokens.around_pairs(pairs, self.max_input_tokens)
     }
 
-    /// Computes two short texts where a device computes, so that a device that can't is found out at load time, and
-    /// what it compiles and allocates once is there before the first request.
+    /// Computes two short texts, so that layers that do not fit together and a device that can't are found out at load
+    /// time, and what a device compiles and allocates once is there before the first request.
     fn warm_up(&self) -> Result<(), LoadError> {
         if let ComputeDevice::Tensors(engine) = &self.device {
             // The weights were copied on this thread's stream, and the other threads compute on theirs.
             engine.device.synchronize()?;
-            let texts: [&[u32]; 2] = [&[0], &[0, 0]];
-            let pairs = texts.map(|text| WindowPair { first: &texts[0][..1], second: text });
-            let is_detector = self.heads().hallucination;
-            let input = if is_detector { self.pair_input(&pairs) } else { self.window_input(&texts) };
-            self.forward(&input?, self.heads())?;
         }
+        let texts: [&[u32]; 2] = [&[0], &[0, 0]];
+        let pairs = texts.map(|text| WindowPair { first: &texts[0][..1], second: text });
+        let is_detector = self.heads().hallucination;
+        // As long as the model reads.
+        let count = if is_detector { self.max_input_tokens.saturating_sub(1) } else { self.max_input_tokens };
+        let count = count.min(texts.len());
+        let input =
+            if is_detector { self.pair_input(&pairs[..count]) } else { self.window_input(&texts[..count]) };
+        self.forward(&input?, self.heads())?;
         Ok(())
     }
 
@@ -522,7 +530,7 @@ mod tests {
         fails(b"{}", &tokenizer, &weights, "config.json: missing field `model_type`");
         fails(b"{\"model_type\": \"gpt2\"}", &tokenizer, &weights, "config.json: model_type `gpt2`");
         let config = String::from_utf8(config).unwrap();
-        let narrower = config.replace("\"width\": 384", "\"width\": 372");
+        let narrower = config.replace("\"width\": 384", "\"width\": 360");
         let wanted = "model.safetensors: embeddings.word_embeddings.weight: ";
         fails(narrower.as_bytes(), &tokenizer, &weights, wanted);
         let deeper = config.replace("\"layers\": 6", "\"layers\": 7");

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::hub::RepoSnapshot;
 use super::load_error::LoadError;
-use super::weights::{Weights, read_error, shards};
+use super::weights::{Weights, read_bounded, read_error, shards};
 use crate::policy::{HubSpec, ModelSource};
 
 /// Weights by falling preference, each with the index that stands in for it where they are sharded.
@@ -18,6 +18,12 @@ const WEIGHTS: [(&str, &str); 2] = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 ];
+
+/// The longest file that is read whole: vocabularies of a quarter million tokens take half of that.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// The longest configuration.
+const MAX_CONFIG_BYTES: usize = 8 << 20;
 
 pub(super) enum ModelFiles {
     Builtin,
@@ -52,7 +58,7 @@ impl ModelFiles {
             return Ok(builtin(name).map(Cow::Borrowed));
         }
         let Some(path) = self.find(name)? else { return Ok(None) };
-        std::fs::read(&path).map(|bytes| Some(Cow::Owned(bytes))).map_err(|source| read_error(&path, source))
+        read_bounded(&path, MAX_FILE_BYTES).map(|bytes| Some(Cow::Owned(bytes)))
     }
 
     pub(super) fn has(&self, name: &str) -> Result<bool, LoadError> {
@@ -111,8 +117,11 @@ impl ModelFiles {
             Self::Builtin => Ok(None),
             Self::Folder(folder) => {
                 let path = folder.join(name);
-                match path.try_exists() {
-                    Ok(exists) => Ok(exists.then_some(path)),
+                match std::fs::metadata(&path) {
+                    Ok(file) if file.is_file() => Ok(Some(path)),
+                    // To open a pipe may take for ever.
+                    Ok(_) => Err(read_error(&path, std::io::Error::other("not a file"))),
+                    Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
                     Err(source) => Err(read_error(&path, source)),
                 }
             }
@@ -121,6 +130,10 @@ impl ModelFiles {
     }
 
     fn parse<T: DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<T, LoadError> {
+        if bytes.len() > MAX_CONFIG_BYTES {
+            let reason = format!("larger than {} MiB", MAX_CONFIG_BYTES >> 20);
+            return Err(LoadError::Unsupported { path: self.path(name), reason });
+        }
         serde_json::from_slice(bytes).map_err(|source| LoadError::Config { path: self.path(name), source })
     }
 }

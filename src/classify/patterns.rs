@@ -12,6 +12,10 @@ mod phone;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// The kinds that are found.
+pub(super) const KINDS: [&str; 7] =
+    ["CREDIT_CARD", "DOMAIN_NAME", "EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "PHONE_NUMBER", "US_SSN"];
+
 /// A match that has passed its check.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PatternHit {

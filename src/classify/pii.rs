@@ -45,6 +45,11 @@ pub(super) fn entities(
     kept.into_entities(text)
 }
 
+/// Returns the kinds of personal data that labels for tokens stand for.
+pub(super) fn kinds(labels: &[Arc<str>]) -> Vec<Arc<str>> {
+    BioTags::of(labels).kinds
+}
+
 #[derive(Clone, Copy)]
 struct BioTag {
     /// An index into the kinds; none for a token outside of any entity.

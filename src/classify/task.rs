@@ -213,6 +213,14 @@ impl ClassifyTask {
         }
     }
 
+    /// Sends what is known by now, which is all that will be.
+    pub(super) fn finish(&self, model_set: &ModelSet) {
+        if let Some(progress) = self.close() {
+            let findings = model_set.findings(self, &progress);
+            let _ = progress.reply.send(findings);
+        }
+    }
+
     /// Answers every head with a failure.
     pub(super) fn fail(&self) {
         if let Some(progress) = self.lock().take() {
@@ -322,6 +330,7 @@ impl WindowPlanner<'_> {
         self.queued.push(QueuedWindow {
             model: self.model.index,
             tokens: tokens.range.len(),
+            cost: Duration::ZERO,
             deadline: task.deadline,
             window: WindowTask {
                 task,

@@ -23,6 +23,8 @@ struct Words {
     max_batch_tokens: usize,
     /// How many tokens fit into memory.
     memory: usize,
+    /// How long each token takes.
+    token_time: Duration,
     known: Mutex<Vec<String>>,
     forwards: Mutex<Vec<(Vec<usize>, ClassifyHeads)>>,
     entered: AtomicUsize,
@@ -39,6 +41,7 @@ impl Words {
             at_once: usize::MAX,
             max_batch_tokens: usize::MAX,
             memory: usize::MAX,
+            token_time: Duration::ZERO,
             known: Mutex::default(),
             forwards: Mutex::default(),
             entered: AtomicUsize::new(0),
@@ -141,6 +144,7 @@ impl ModelBackend for Words {
         self.busiest.fetch_max(entered - self.left.load(Ordering::SeqCst), Ordering::SeqCst);
         drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
         self.left.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(self.token_time * windows.iter().map(|window| window.len() as u32).sum::<u32>());
         if windows.iter().map(|window| window.len()).sum::<usize>() > self.memory {
             return Err("out of memory".into());
         }
@@ -230,7 +234,7 @@ async fn one_forward_computes_every_head() {
     assert_eq!(*label.probabilities, [0.6, 1.0 - 0.6]);
     let risk = found.jailbreak.as_ref().unwrap().as_ref().unwrap();
     assert_eq!((risk.score, risk.is_jailbreak(), risk.at.clone()), (0.05, false, 1..20));
-    let entities = found.pii.as_ref().unwrap().as_ref().unwrap();
+    let entities = &found.pii.as_ref().unwrap().entities;
     assert_eq!((&*entities[0].kind, entities[0].bytes.clone()), ("PERSON", 13..17));
     assert_eq!((entities.len(), entities[0].chars.clone()), (1, 12..16));
     let embedding = found.embedding.as_ref().unwrap().as_ref().unwrap();
@@ -378,7 +382,7 @@ async fn white_space_is_empty_and_a_head_without_a_model_is_unsupported() {
             .map(|q| (q, Unknown::Unsupported))
     );
     let found = classifier.classify("m1", PII, soon()).await;
-    assert_eq!(found.pii, Some(Err(Unknown::Unsupported)));
+    assert_eq!(found.pii.unwrap().unknown, Some(Unknown::Unsupported));
 }
 
 #[tokio::test]
@@ -418,7 +422,7 @@ async fn all_of_a_long_text_is_read_and_its_worst_window_counts() {
 async fn an_entity_where_windows_overlap_is_found_once() {
     let (_, classifier) = one(&spec());
     let text = "ö ".repeat(7) + "@ada " + &words(0, 20) + " @bob";
-    let found = classifier.classify(&text, PII, soon()).await.pii.unwrap().unwrap();
+    let found = classifier.classify(&text, PII, soon()).await.pii.unwrap().complete().unwrap();
     let spans: Vec<&str> = found.iter().map(|entity| &text[entity.bytes.clone()]).collect();
     assert_eq!(spans, ["@ada", "@bob"]);
     assert_eq!((found[0].bytes.clone(), found[0].chars.clone()), (21..25, 14..18));
@@ -485,7 +489,7 @@ async fn at_the_deadline_a_domain_is_judged_from_what_was_read_and_guards_are_la
     let label = found.domain.unwrap().unwrap();
     assert_eq!((&*label.name, label.confidence, label.coverage), ("maths", 0.875, 0.4));
     assert_eq!(found.jailbreak, Some(Err(Unknown::Late)));
-    assert_eq!(found.pii, Some(Err(Unknown::Late)));
+    assert_eq!(found.pii.unwrap().complete(), Err(Unknown::Late));
     assert_eq!(found.embedding, Some(Err(Unknown::Late)));
 }
 
@@ -508,7 +512,7 @@ async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
     assert!(label.coverage < 0.5 && label.probabilities[0] > 0.3, "{label:?}");
     assert!(found.embedding.unwrap().is_ok());
     assert_eq!(found.jailbreak, Some(Err(Unknown::TooLong)));
-    assert_eq!(found.pii, Some(Err(Unknown::TooLong)));
+    assert_eq!(found.pii.unwrap().complete(), Err(Unknown::TooLong));
     let text = format!("{} attack", words(0, 100));
     let found = classifier.classify(&text, JAILBREAK, soon()).await;
     assert!(found.jailbreak.unwrap().unwrap().is_jailbreak());
@@ -639,6 +643,138 @@ async fn nothing_is_left_behind_by_clients_that_come_go_and_are_late() {
     assert_eq!(found.unknowns().count(), 0);
     drop(classifier);
     until(|| Arc::strong_count(&model) == 1).await;
+}
+
+/// A model on which a text of eight tokens takes two milliseconds, so that 500 of them are computed in a second.
+fn slow() -> (Arc<Words>, Arc<Classifier>) {
+    let words = Arc::into_inner(Words::new(ClassifyHeads::ALL)).unwrap();
+    let model = Arc::new(Words { token_time: Duration::from_micros(250), ..words });
+    let classifier = start(&ClassifierSpec { queue: 256, cache: 0, ..spec() }, &[&model]);
+    (model, classifier)
+}
+
+/// Asks for one text of so many tokens each `interval` for a while; returns how many were asked for and how many answered.
+async fn flood(
+    classifier: &Arc<Classifier>,
+    tokens: usize,
+    priority: Priority,
+    interval: Duration,
+) -> (usize, usize) {
+    let began = Instant::now();
+    let mut asked = tokio::task::JoinSet::new();
+    while began.elapsed() < Duration::from_millis(800) {
+        while began.elapsed() >= interval * asked.len() as u32 {
+            let classifier = Arc::clone(classifier);
+            let text = words(asked.len() % 50, tokens);
+            asked.spawn(async move {
+                let limits =
+                    ClassifyLimits { deadline: Instant::now() + Duration::from_millis(80), priority };
+                classifier.classify(&text, JAILBREAK, limits).await.outcome() == "ok"
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let answers = asked.join_all().await;
+    (answers.len(), answers.into_iter().filter(|is_answered| *is_answered).count())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn above_its_capacity_a_classifier_answers_as_many_texts_as_it_can_compute() {
+    for priority in [Priority::BestEffort, Priority::Required] {
+        for factor in [2, 10] {
+            let (_, classifier) = slow();
+            let began = Instant::now();
+            let (asked, answered) =
+                flood(&classifier, 8, priority, Duration::from_micros(2000) / factor).await;
+            let sum = classifier.forwards();
+            // What one thread computes in that time, by what its forwards took.
+            let capacity = began.elapsed().as_secs_f64() * sum.windows as f64 / sum.time.as_secs_f64();
+            assert!(
+                answered as f64 >= 0.9 * capacity,
+                "{answered} of {asked} at {factor} ×, {capacity} can be"
+            );
+            assert_eq!(classifier.queued(), 0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guard_asks_is_not_pushed_out_by_any_flood_of_other_texts() {
+    for tokens in [8, 160] {
+        let (_, classifier) = slow();
+        let fourth = Duration::from_millis(8);
+        let (others, guards) = tokio::join!(
+            flood(&classifier, tokens, Priority::BestEffort, Duration::from_micros(300)),
+            flood(&classifier, 8, Priority::Required, fourth),
+        );
+        assert!(guards.1 * 10 >= guards.0 * 9, "{guards:?} beside {others:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_texts_do_not_push_out_the_short_ones_of_other_guards() {
+    let (_, classifier) = slow();
+    let (long, short) = tokio::join!(
+        flood(&classifier, 160, Priority::Required, Duration::from_millis(4)),
+        flood(&classifier, 8, Priority::Required, Duration::from_millis(8)),
+    );
+    assert!(short.1 * 10 >= short.0 * 9, "{short:?} beside {long:?}");
+}
+
+#[tokio::test]
+async fn what_would_be_late_is_refused_at_once() {
+    let (model, classifier) = slow();
+    assert!(domain(&classifier, &words(0, 8), soon()).await.is_ok());
+    model.shut();
+    let first = ask(&classifier, &words(0, 8), ClassifyHeads::DOMAIN, soon());
+    model.entered(2).await;
+    let waiting: Vec<_> =
+        (0..20).map(|at| ask(&classifier, &words(at, 40), ClassifyHeads::DOMAIN, soon())).collect();
+    until(|| classifier.queued() == 20).await;
+    assert_eq!(domain(&classifier, &words(9, 40), in_a_moment()).await.err(), Some(Unknown::Busy));
+    model.open();
+    assert!(name(&first.await.unwrap()).is_ok());
+    for waiting in waiting {
+        assert!(name(&waiting.await.unwrap()).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn what_patterns_recognise_is_found_whatever_the_model_answers() {
+    let text = "m1 ada@example.org 4111 1111 1111 1111";
+    let kinds = |found: &Findings| -> Vec<String> {
+        let pii = found.pii.as_ref().unwrap();
+        pii.entities.iter().map(|entity| entity.kind.to_string()).collect()
+    };
+    let wanted = ["EMAIL_ADDRESS", "CREDIT_CARD"];
+    let (model, classifier) = one(&ClassifierSpec { queue: 1, ..spec() });
+    for (prefix, reason) in
+        [("", None), ("fail ", Some(Unknown::Failed)), ("unreadable ", Some(Unknown::Failed))]
+    {
+        let found = classifier.classify(&format!("{prefix}{text}"), PII, soon()).await;
+        assert_eq!((kinds(&found), found.pii.unwrap().unknown), (wanted.map(str::to_owned).to_vec(), reason));
+    }
+    let long = format!("{}{text}", words(0, 10_000));
+    let found = classifier.classify(&long, PII, soon()).await;
+    assert_eq!((kinds(&found).len(), found.pii.unwrap().unknown), (2, Some(Unknown::TooLong)));
+    model.shut();
+    let entered = model.entered.load(Ordering::SeqCst);
+    let first = ask(&classifier, "m1", PII, soon());
+    model.entered(entered + 1).await;
+    let second = ask(&classifier, "m2", PII, soon());
+    until(|| classifier.queued() == 1).await;
+    let found = classifier.classify(&format!("{text} "), PII, soon()).await;
+    assert_eq!((kinds(&found).len(), found.pii.unwrap().unknown), (2, Some(Unknown::Busy)));
+    model.open();
+    for asked in [first, second] {
+        asked.await.unwrap();
+    }
+    let without = start(&spec(), &[&Words::new(ClassifyHeads::DOMAIN)]);
+    let found = without.classify(text, PII, soon()).await;
+    let pii = found.pii.as_ref().unwrap();
+    assert_eq!((kinds(&found).len(), pii.unknown), (2, Some(Unknown::Unsupported)));
+    assert_eq!(pii.unknown_among(|kind| kind == "CREDIT_CARD"), None);
+    assert_eq!(pii.unknown_among(|kind| kind == "PERSON"), Some(Unknown::Unsupported));
 }
 
 fn texts() -> impl Strategy<Value = String> {

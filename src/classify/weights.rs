@@ -1,12 +1,13 @@
 //! Tensors by name, read from their files one at a time: safetensors, in one file or several, or PyTorch's own.
 //!
-//! A tensor is f32, f16, bf16, or int8 rows with a scale each beside it (`<name>.scale`). Knows nothing of what the
-//! tensors are for.
+//! A tensor is f32, f16, bf16, or int8 rows with a scale each beside it (`<name>.scale`). Nothing is allocated for one
+//! before its shape is what is asked for and its bytes are in the file. Knows nothing of what the tensors are for.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,11 @@ use xxhash_rust::xxh3::Xxh3;
 use super::load_error::LoadError;
 use super::ops::Matrix;
 
-/// A longer safetensors header is refused.
-const MAX_HEADER_BYTES: u64 = 64 << 20;
+/// A longer safetensors header is refused; a thousand tensors take a tenth of a mebibyte.
+const MAX_HEADER_BYTES: u64 = 8 << 20;
+
+/// A longer index of sharded weights is refused.
+const MAX_INDEX_BYTES: u64 = 8 << 20;
 
 /// Files are read in pieces of so many bytes, so that no tensor is in memory twice, as bytes and as numbers.
 const PIECE: usize = 1 << 20;
@@ -136,12 +140,19 @@ impl Weights {
     }
 
     fn add_pickle(&mut self, path: &Path) -> Result<(), LoadError> {
-        File::open(path).map_err(|source| read_error(path, source))?;
+        let file = File::open(path).map_err(|source| read_error(path, source))?;
+        let bytes = file.metadata().map_err(|source| read_error(path, source))?.len();
         let tensors = PthTensors::new(path, None)
             .map_err(|error| LoadError::Weights { path: path.to_owned(), reason: error.to_string() })?;
         let part = self.parts.len();
         for (name, info) in tensors.tensor_infos() {
             let shape = info.layout.shape().dims().to_vec();
+            let numbers = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+            let size = numbers.and_then(|numbers| numbers.checked_mul(info.dtype.size_in_bytes()));
+            if size.is_none_or(|size| size as u64 > bytes) {
+                let reason = format!("{name}: {shape:?} is more than the file holds");
+                return Err(LoadError::Weights { path: path.to_owned(), reason });
+            }
             let entry = TensorEntry { part, kind: ElementType::of_candle(info.dtype), shape, span: (0, 0) };
             self.entries.insert(name.clone(), entry);
         }
@@ -192,7 +203,7 @@ impl Weights {
 
     /// Reads a matrix (rows, columns), as f32 or as int8 with a scale for each row.
     pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
-        if self.entry(name).is_some_and(|(_, entry)| entry.kind == ElementType::I8) {
+        if self.checked(name, &[rows, cols])?.kind == ElementType::I8 {
             let mut data = Vec::with_capacity(rows * cols);
             self.read(name, &[rows, cols], &mut |bytes| {
                 data.extend(bytes.iter().map(|byte| byte.cast_signed()));
@@ -230,29 +241,34 @@ impl Weights {
     }
 
     fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let kind = self.entry(name).map(|(_, entry)| entry.kind);
+        let kind = self.checked(name, shape)?.kind;
         let mut all = Vec::with_capacity(shape.iter().product());
         match kind {
-            Some(ElementType::F32) => self.read(name, shape, &mut |bytes| {
+            ElementType::F32 => self.read(name, shape, &mut |bytes| {
                 all.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
             })?,
-            Some(ElementType::Bf16) => self.read(name, shape, &mut |bytes| {
+            ElementType::Bf16 => self.read(name, shape, &mut |bytes| {
                 all.extend(halves(bytes).map(|half| f32::from_bits(u32::from(half) << 16)));
             })?,
-            Some(ElementType::F16) => self.read(name, shape, &mut |bytes| {
+            ElementType::F16 => self.read(name, shape, &mut |bytes| {
                 all.extend(halves(bytes).map(|half| half::f16::from_bits(half).to_f32()));
             })?,
-            _ => return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}"))),
+            ElementType::I8 | ElementType::Other => {
+                return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}")));
+            }
         }
         Ok(all)
+    }
+
+    /// Finds a tensor of that shape.
+    fn checked(&self, name: &str, shape: &[usize]) -> Result<&TensorEntry, LoadError> {
+        let (_, entry) = self.entry(name).ok_or_else(|| self.missing(name))?;
+        if entry.shape == shape { Ok(entry) } else { Err(self.differs(name, format!("{shape:?}"))) }
     }
 
     /// Hands on a tensor's bytes, little-endian and row by row, a piece at a time.
     fn read(&self, name: &str, shape: &[usize], take: &mut dyn FnMut(&[u8])) -> Result<(), LoadError> {
         let (full, entry) = self.entry(name).ok_or_else(|| self.missing(name))?;
-        if entry.shape != shape {
-            return Err(self.differs(name, format!("{shape:?}")));
-        }
         let mut digest = self.digest.borrow_mut();
         for size in shape {
             digest.update(&size.to_le_bytes());
@@ -383,10 +399,24 @@ pub(super) fn shards(path: &Path) -> Result<BTreeSet<String>, LoadError> {
     struct Index {
         weight_map: HashMap<String, String>,
     }
-    let bytes = std::fs::read(path).map_err(|source| read_error(path, source))?;
+    let bytes = read_bounded(path, MAX_INDEX_BYTES)?;
     let index: Index = serde_json::from_slice(&bytes)
         .map_err(|source| LoadError::Config { path: path.to_owned(), source })?;
     Ok(index.weight_map.into_values().collect())
+}
+
+/// Reads a whole file, unless it is longer than that.
+pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
+        let message = format!("larger than {} MiB", max_bytes >> 20);
+        let is_whole = bytes.len() as u64 <= max_bytes;
+        is_whole
+            .then_some(bytes)
+            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::FileTooLarge, message))
+    };
+    read().map_err(|source| read_error(path, source))
 }
 
 pub(super) fn read_error(path: &Path, source: std::io::Error) -> LoadError {

@@ -151,7 +151,8 @@ fn outcome(findings: Findings, labels: &[String]) -> SampleOutcome {
         })
     });
     let jailbreak = jailbreak.map(|found| found.map(|risk| SampleOutcome::Score(f64::from(risk.score))));
-    let pii = pii.map(|found| found.map(|found| SampleOutcome::Entities(found.iter().map(span).collect())));
+    let entities = |found: Vec<Entity>| SampleOutcome::Entities(found.iter().map(span).collect());
+    let pii = pii.map(|found| found.complete().map(entities));
     let answer = domain.or(jailbreak).or(pii);
     answer.map_or(SampleOutcome::Unknown("unsupported"), |answer| {
         answer.unwrap_or_else(|unknown| SampleOutcome::Unknown(unknown.as_str()))

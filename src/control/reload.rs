@@ -47,6 +47,9 @@ pub enum LoadFailure {
     /// The policy is right, but its classifier, cache or signals can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A bug: reading or building it panicked.
+    #[error("the policy cannot be put in force: {0}")]
+    Panicked(tokio::task::JoinError),
 }
 
 impl PolicyFile {
@@ -165,7 +168,10 @@ impl Reloader {
             let loaded = file.load_in(&recording);
             (loaded, recording.read.into_inner().unwrap_or_else(PoisonError::into_inner))
         });
-        let Ok((loaded, read)) = loading.await else { return BTreeSet::new() };
+        let (loaded, read) = match loading.await {
+            Ok(done) => done,
+            Err(panic) => (Err(LoadFailure::Panicked(panic)), BTreeSet::new()),
+        };
         match loaded {
             Ok(policy) if policy == *self.live.load().policy => self.set_fault(None),
             Ok(policy) => self.conclude(self.publish(policy).await),
@@ -203,7 +209,7 @@ impl Reloader {
             })?;
             Ok(live.load().generation)
         });
-        built.await.unwrap_or_else(|_cancelled| Ok(self.live.load().generation))
+        built.await.unwrap_or_else(|panic| Err(LoadFailure::Panicked(panic)))
     }
 
     fn fault(&self) -> Option<String> {

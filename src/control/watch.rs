@@ -4,6 +4,7 @@
 //! folders are watched, any event is only a hint, and what counts is whether the contents differ. A slow poll
 //! stands in where events are lost.
 
+use crate::policy::{Environment, Process};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
@@ -38,7 +39,8 @@ impl Contents {
     pub fn of(files: &[PathBuf]) -> Self {
         let mut hasher = DefaultHasher::new();
         for file in files {
-            std::fs::read(file).ok().hash(&mut hasher);
+            // As loading reads them: of one that is larger than is read, that much is known.
+            Process.read(file).ok().hash(&mut hasher);
         }
         Self(hasher.finish())
     }

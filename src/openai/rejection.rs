@@ -98,6 +98,8 @@ pub enum Rejection {
     Unclassified {
         /// Why there is no label: a fixed word such as `timeout`.
         reason: &'static str,
+        /// When to come back, where that may help.
+        retry_after: Option<Duration>,
     },
     /// The client has no identity, and the policy requires one.
     #[error("Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`.")]
@@ -125,6 +127,8 @@ pub enum Rejection {
     Unjudged {
         /// Why: a fixed word such as `late`.
         reason: &'static str,
+        /// When to come back, where that may help.
+        retry_after: Option<Duration>,
     },
     /// A limit on buffered bytes or on requests in flight is reached.
     #[error("The service is overloaded. Please retry later.")]
@@ -258,11 +262,9 @@ impl Rejection {
             Self::Overloaded { retry_after }
             | Self::ShuttingDown { retry_after }
             | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
-            // What is busy, and what was tried elsewhere already, is so for a moment; a text that cannot be judged stays so.
-            Self::UpstreamConnect
-            | Self::UpstreamReset
-            | Self::Unclassified { reason: "busy" | "late" }
-            | Self::Unjudged { reason: "busy" | "late" } => Some(Duration::from_secs(1)),
+            // What was tried elsewhere already is so for a moment.
+            Self::UpstreamConnect | Self::UpstreamReset => Some(Duration::from_secs(1)),
+            Self::Unclassified { retry_after, .. } | Self::Unjudged { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -341,11 +343,11 @@ mod tests {
             Rejection::HeaderTooLarge { limit: 10 },
             Rejection::SlowHeader,
             Rejection::ShuttingDown { retry_after },
-            Rejection::Unclassified { reason: "timeout" },
+            Rejection::Unclassified { reason: "timeout", retry_after: Some(retry_after) },
             Rejection::Unidentified,
             Rejection::Jailbreak { confidence_bp: 9876 },
             Rejection::PersonalData { kinds: vec!["PERSON".to_owned()] },
-            Rejection::Unjudged { reason: "late" },
+            Rejection::Unjudged { reason: "late", retry_after: Some(retry_after) },
             Rejection::Overloaded { retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
             Rejection::UpstreamConnect,
@@ -365,9 +367,8 @@ mod tests {
             assert_eq!(body["error"]["code"], rejection.code());
             assert_eq!(body["error"]["type"], rejection.kind());
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
-            let tells_when = rejection.retry_after().is_some();
             let is_elsewhere = matches!(rejection.status().as_u16(), 502 | 503);
-            assert_eq!(tells_when || rejection.code() == "unclassified", is_elsewhere, "{rejection:?}");
+            assert_eq!(rejection.retry_after().is_some(), is_elsewhere, "{rejection:?}");
         }
     }
 

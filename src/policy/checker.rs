@@ -10,6 +10,9 @@ use super::yaml::{Style, YamlNode};
 /// The longest name of a model, a pool or a decision.
 const MAX_NAME_BYTES: usize = 256;
 
+/// The most bytes of files that a configuration reads, one that is named twice counted twice; the last may exceed it.
+const MAX_FILES_BYTES: usize = 16 << 20;
+
 /// The surroundings and the findings of one check.
 pub(super) struct Checker<'a> {
     tree: &'a YamlNode,
@@ -17,12 +20,14 @@ pub(super) struct Checker<'a> {
     environment: &'a dyn Environment,
     pub(super) issues: Vec<Issue>,
     pub(super) files: Vec<PathBuf>,
+    /// Of all files that were read, each as often as it was.
+    file_bytes: usize,
 }
 
 impl<'a> Checker<'a> {
     /// Starts a check of `tree`, whose relative files start at `base`.
     pub(super) fn new(tree: &'a YamlNode, base: &'a FilePath, environment: &'a dyn Environment) -> Self {
-        Self { tree, base, environment, issues: Vec::new(), files: Vec::new() }
+        Self { tree, base, environment, issues: Vec::new(), files: Vec::new(), file_bytes: 0 }
     }
 
     /// Records that something is wrong.
@@ -38,7 +43,9 @@ impl<'a> Checker<'a> {
         name: &str,
         known: impl IntoIterator<Item = &'n str>,
     ) {
-        self.record(path, format!("unknown {what} `{name}`"), near_miss(name, known));
+        if self.issues.len() < MAX_ISSUES {
+            self.record(path, format!("unknown {what} `{name}`"), near_miss(name, known));
+        }
     }
 
     /// Refuses a name that does not fit into a response header, a log line and a metric's label.
@@ -73,7 +80,15 @@ impl<'a> Checker<'a> {
     /// Reads a referenced file and remembers it, also when it cannot be read.
     pub(super) fn read(&mut self, file: &str) -> std::io::Result<Vec<u8>> {
         let file = self.resolve(file);
-        let bytes = self.environment.read(&file);
+        let bytes = match self.file_bytes {
+            MAX_FILES_BYTES.. => {
+                let message =
+                    format!("the files read so far are larger than {} MiB together", MAX_FILES_BYTES >> 20);
+                Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message))
+            }
+            _ => self.environment.read(&file),
+        };
+        self.file_bytes += bytes.as_ref().map_or(0, Vec::len);
         if !self.files.contains(&file) {
             self.files.push(file);
         }

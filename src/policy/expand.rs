@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use super::issue::{Issue, MAX_ISSUES, YamlPath};
-use super::yaml::{Style, YamlKind, YamlNode};
+use super::yaml::{MAX_TREE_BYTES, Style, YamlKind, YamlNode};
 
 /// The longest text that a scalar may expand to, in bytes.
 const MAX_EXPANDED_BYTES: usize = 64 << 10;
@@ -18,48 +18,65 @@ enum ExpandError {
     Name(String),
     #[error("the expanded value is too long")]
     Long,
+    #[error("the expanded values are longer than {MAX_TREE_BYTES} bytes together")]
+    LongTogether,
 }
 
 /// Expands every scalar of a tree in place and gives what was wrong.
 pub(super) fn expand(root: &mut YamlNode, environment: &dyn Environment) -> Vec<Issue> {
-    let mut issues = Vec::new();
-    walk(root, &YamlPath::default(), environment, &mut issues);
-    issues
+    let mut expander = Expander { environment, bytes: 0, issues: Vec::new() };
+    expander.walk(root, &YamlPath::default());
+    expander.issues
 }
 
-fn walk(node: &mut YamlNode, path: &YamlPath, environment: &dyn Environment, issues: &mut Vec<Issue>) {
-    match &mut node.kind {
-        YamlKind::List(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                walk(item, &path.index(index), environment, issues);
-            }
-        }
-        YamlKind::Map(entries) => {
-            for entry in entries {
-                walk(&mut entry.value, &path.key(&entry.key), environment, issues);
-            }
-        }
-        YamlKind::Scalar(scalar) if scalar.text.contains('$') => match text(&scalar.text, environment) {
-            Ok((text, whole)) => {
-                scalar.text = text;
-                if whole {
-                    scalar.style = Style::Expanded;
+struct Expander<'a> {
+    environment: &'a dyn Environment,
+    /// Of all expanded values so far.
+    bytes: usize,
+    issues: Vec<Issue>,
+}
+
+impl Expander<'_> {
+    fn walk(&mut self, node: &mut YamlNode, path: &YamlPath) {
+        match &mut node.kind {
+            YamlKind::List(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.walk(item, &path.index(index));
                 }
             }
-            Err(_) if issues.len() >= MAX_ISSUES => {}
-            Err(fault) => {
-                // Whatever is expected here is accepted in its place, so that one fault is one issue.
-                scalar.style = Style::Expanded;
-                issues.push(Issue {
-                    path: path.to_string(),
-                    line: node.mark.line,
-                    column: node.mark.column,
-                    message: fault.to_string(),
-                    suggestion: None,
-                });
+            YamlKind::Map(entries) => {
+                for entry in entries {
+                    self.walk(&mut entry.value, &path.key(&entry.key));
+                }
             }
-        },
-        YamlKind::Scalar(_) => {}
+            YamlKind::Scalar(scalar) if scalar.text.contains('$') => match self.value(&scalar.text) {
+                Ok((text, whole)) => {
+                    scalar.text = text;
+                    if whole {
+                        scalar.style = Style::Expanded;
+                    }
+                }
+                Err(_) if self.issues.len() >= MAX_ISSUES => {}
+                Err(fault) => {
+                    // Whatever is expected here is accepted in its place, so that one fault is one issue.
+                    scalar.style = Style::Expanded;
+                    self.issues.push(Issue {
+                        path: path.to_string(),
+                        line: node.mark.line,
+                        column: node.mark.column,
+                        message: fault.to_string(),
+                        suggestion: None,
+                    });
+                }
+            },
+            YamlKind::Scalar(_) => {}
+        }
+    }
+
+    fn value(&mut self, source: &str) -> Result<(String, bool), ExpandError> {
+        let expanded = text(source, self.environment)?;
+        self.bytes += expanded.0.len();
+        if self.bytes > MAX_TREE_BYTES { Err(ExpandError::LongTogether) } else { Ok(expanded) }
     }
 }
 
@@ -124,6 +141,18 @@ mod tests {
         assert_eq!(expanded("${NOPE}"), Err(ExpandError::Missing("NOPE".to_owned())));
         assert_eq!(expanded("a${HOST"), Err(ExpandError::Open));
         assert_eq!(expanded("${1X}"), Err(ExpandError::Name("1X".to_owned())));
+    }
+
+    #[test]
+    fn expansions_are_bounded_together() {
+        let vars = [("BIG".to_owned(), "x".repeat(60_000))].into();
+        let environment = Fixed { vars, ..Fixed::default() };
+        let list = |count: usize| format!("[{}]", vec!["\"${BIG}\""; count].join(", "));
+        let faults = |count| expand(&mut super::super::yaml::parse(&list(count)).unwrap(), &environment);
+        assert!(faults(50).is_empty());
+        let issues = faults(5000);
+        assert_eq!(issues.len(), MAX_ISSUES);
+        assert!(issues[0].message.ends_with("bytes together"), "{}", issues[0]);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::fmt;
 /// How many issues each step of loading records at most.
 pub(super) const MAX_ISSUES: usize = 1000;
 
+/// The longest word for which another spelling is suggested.
+const MAX_WORD_BYTES: usize = 256;
+
 /// One thing wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
@@ -123,6 +126,10 @@ fn is_bare(key: &str) -> bool {
 
 /// Finds the candidate that is closest to a misspelt word, if any is close.
 pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // Nobody mistypes a word as long as that, and each comparison takes the product of both lengths.
+    if word.len() > MAX_WORD_BYTES {
+        return None;
+    }
     let folded = word.to_lowercase();
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates
@@ -130,8 +137,10 @@ pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a
         .map(|candidate| {
             let candidate_folded = candidate.to_lowercase();
             let starts = folded.len() >= 4 && candidate_folded.starts_with(&folded);
+            let is_close = folded.len().abs_diff(candidate_folded.len()) <= 4 * limit;
             // The start of a candidate is as good as the last acceptable spelling of it.
-            let distance = strsim::osa_distance(&folded, &candidate_folded);
+            let distance =
+                if is_close { strsim::osa_distance(&folded, &candidate_folded) } else { usize::MAX };
             (if starts { distance.min(limit) } else { distance }, candidate)
         })
         .filter(|(distance, _)| *distance <= limit)
@@ -170,6 +179,7 @@ mod tests {
         assert_eq!(near_miss("Math", ["law", "math"]).as_deref(), Some("math"));
         assert_eq!(near_miss("astrology", ["law", "math"]), None);
         assert_eq!(near_miss("ab", ["xy"]), None);
+        assert_eq!(near_miss(&"a".repeat(1000), ["a".repeat(1000).as_str()]), None);
         assert_eq!(near_miss("upstream", ["pool", "upstream_model"]).as_deref(), Some("upstream_model"));
     }
 }

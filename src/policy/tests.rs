@@ -402,3 +402,60 @@ proptest! {
         prop_assert_eq!(pool.timeouts.idle, Duration::from_millis(millis));
     }
 }
+
+#[test]
+fn a_guard_that_acts_on_what_it_finds_fails_closed_unless_told_otherwise() {
+    let base = "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
+    let of = |guards: &str| {
+        let policy = loaded(&format!("{base}guards: {{{guards}}}\n")).unwrap();
+        let Guards { prompt, pii, answer } = policy.guards;
+        let on_unknown = prompt.map(|guard| guard.on_unknown).or(pii.map(|guard| guard.on_unknown));
+        on_unknown.or(answer.map(|guard| guard.on_unknown)).unwrap()
+    };
+    for (guard, on_unknown) in [
+        ("prompt: {action: block}", GuardOnUnknown::Reject),
+        ("prompt: {action: route, model: m}", GuardOnUnknown::Reject),
+        ("prompt: {action: report}", GuardOnUnknown::Allow),
+        ("prompt: {action: block, on_unknown: allow}", GuardOnUnknown::Allow),
+        ("prompt: {action: report, on_unknown: reject}", GuardOnUnknown::Reject),
+        ("pii: {action: block}", GuardOnUnknown::Reject),
+        ("pii: {action: mask}", GuardOnUnknown::Reject),
+        ("pii: {action: report}", GuardOnUnknown::Allow),
+        ("pii: {action: mask, on_unknown: allow}", GuardOnUnknown::Allow),
+        ("answer: {pii: mask}", GuardOnUnknown::Reject),
+        ("answer: {jailbreak: cut}", GuardOnUnknown::Reject),
+        ("answer: {words: [x]}", GuardOnUnknown::Allow),
+        ("answer: {pii: cut, on_unknown: allow}", GuardOnUnknown::Allow),
+    ] {
+        assert_eq!(of(guard), on_unknown, "{guard}");
+    }
+}
+
+#[test]
+fn a_guard_waits_no_shorter_than_routing() {
+    let base = "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
+    let of = |classifier: &str| {
+        let policy = loaded(&format!("{base}classifier: {{{classifier}}}\n")).unwrap();
+        policy.classifier.guard_timeout.as_millis()
+    };
+    assert_eq!((of(""), of("guard_timeout: 900ms"), of("deadline: 30s")), (5000, 900, 30_000));
+}
+
+#[test]
+fn the_files_that_a_policy_names_are_bounded_together() {
+    let tools = format!("[{}]", " ".repeat(1_000_000));
+    let environment =
+        Fixed { files: [(PathBuf::from("/p/t.json"), tools.into())].into(), ..Fixed::default() };
+    let decision = |at: usize| {
+        format!(
+            "- {{name: d{at}, when: {{domain: math}}, model: m, plugins: {{tools: {{mode: select, file: t.json}}}}}}\n"
+        )
+    };
+    let decisions: String = (0..40).map(decision).collect();
+    let text = format!(
+        "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {{m: {{pools: [p]}}}}\n\
+         pools: {{p: {{endpoints: [\"127.0.0.1:1\"]}}}}\ndecisions:\n{decisions}"
+    );
+    let issues = load(&text, FilePath::new("/p"), &environment, None).unwrap_err();
+    assert!(issues.to_string().contains("larger than 16 MiB together"), "{issues}");
+}

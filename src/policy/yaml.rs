@@ -1,6 +1,6 @@
 //! Owns YAML text to a positioned tree; the only file that names the YAML crate. Refuses to know keys and types.
 //!
-//! Bounded in every direction: bytes of text, nodes after aliases are copied, and depth.
+//! Bounded in every direction: bytes of text, nodes and bytes after aliases are copied, keys, and depth.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,10 @@ use super::issue::{Issue, PathSegment, Position, YamlPath};
 const MAX_TEXT_BYTES: usize = 1 << 20;
 /// The most nodes in a tree, counting each copy that an alias makes.
 const MAX_NODES: usize = 100_000;
+/// The most bytes of keys and scalars in a tree, counting each copy that an alias or an anchor makes.
+pub(super) const MAX_TREE_BYTES: usize = 4 << 20;
+/// The longest key, in bytes: every path through it repeats it.
+const MAX_KEY_BYTES: usize = 1024;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 32;
 
@@ -135,8 +139,23 @@ fn documents(text: &str, allowed: Documents) -> Result<Vec<YamlNode>, Issue> {
 struct OpenCollection {
     mark: Position,
     anchor: usize,
-    nodes_before: usize,
+    before: TreeSize,
     content: OpenContent,
+}
+
+/// How large a tree or a part of it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct TreeSize {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl std::ops::Add for TreeSize {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { nodes: self.nodes + other.nodes, bytes: self.bytes + other.bytes }
+    }
 }
 
 enum OpenContent {
@@ -148,9 +167,12 @@ enum OpenContent {
 #[derive(Default)]
 struct Builder {
     open: Vec<OpenCollection>,
-    /// Each finished anchor with its count of nodes.
-    anchors: HashMap<usize, (YamlNode, usize)>,
-    nodes: usize,
+    /// Each finished anchor with its size.
+    anchors: HashMap<usize, (YamlNode, TreeSize)>,
+    /// Of what is in the tree so far.
+    size: TreeSize,
+    /// Bytes of what anchors hold beside the tree.
+    anchored_bytes: usize,
     roots: Vec<YamlNode>,
     allowed: Documents,
 }
@@ -162,8 +184,9 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 let quoted = style != ScalarStyle::Plain || is_string_tag(tag.as_deref(), mark)?;
                 let style = if quoted { Style::Quoted } else { Style::Plain };
+                let size = TreeSize { nodes: 1, bytes: text.len() };
                 let scalar = Scalar { text: text.into_owned(), style };
-                self.finish(YamlNode { mark, kind: YamlKind::Scalar(scalar) }, anchor, 1)
+                self.finish(YamlNode { mark, kind: YamlKind::Scalar(scalar) }, anchor, size)
             }
             Event::SequenceStart(anchor, tag) => {
                 is_string_tag(tag.as_deref(), mark)?;
@@ -175,13 +198,13 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
-                let Some((node, count)) = self.anchors.get(&anchor) else {
+                let Some((node, size)) = self.anchors.get(&anchor) else {
                     return Err(refused(mark, "an alias may not stand inside its own anchor".to_owned()));
                 };
-                let count = *count;
-                self.admit(mark, count, depth(node))?;
+                let size = *size;
+                self.admit(mark, size, depth(node))?;
                 let node = YamlNode { mark, kind: node.kind.clone() };
-                self.finish(node, 0, count)
+                self.finish(node, 0, size)
             }
             Event::DocumentStart(_) if self.allowed == Documents::One && !self.roots.is_empty() => {
                 Err(refused(mark, "only one document is allowed".to_owned()))
@@ -198,7 +221,7 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(refused(mark, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        self.open.push(OpenCollection { mark, anchor, nodes_before: self.nodes, content });
+        self.open.push(OpenCollection { mark, anchor, before: self.size, content });
         Ok(())
     }
 
@@ -208,16 +231,23 @@ impl Builder {
             OpenContent::List(items) => YamlKind::List(items),
             OpenContent::Map { entries, .. } => YamlKind::Map(entries),
         };
-        // The children are counted already; an anchor's count is theirs and its own.
-        let inside = self.nodes - frame.nodes_before;
-        self.nodes = frame.nodes_before;
-        self.finish(YamlNode { mark: frame.mark, kind }, frame.anchor, inside + 1)
+        // The children are counted already; an anchor's size is theirs and its own.
+        let (whole, before) = (self.size, frame.before);
+        let size = TreeSize { nodes: whole.nodes - before.nodes + 1, bytes: whole.bytes - before.bytes };
+        self.size = before;
+        self.finish(YamlNode { mark: frame.mark, kind }, frame.anchor, size)
     }
 
     /// Refuses what would make the tree too large, before it is copied.
-    fn admit(&self, mark: Position, count: usize, depth: usize) -> Result<(), Issue> {
-        if self.nodes + count > MAX_NODES {
+    fn admit(&self, mark: Position, more: TreeSize, depth: usize) -> Result<(), Issue> {
+        let size = self.size + more;
+        if size.nodes > MAX_NODES {
             return Err(refused(mark, format!("the document has more than {MAX_NODES} nodes")));
+        }
+        if size.bytes + self.anchored_bytes > MAX_TREE_BYTES {
+            let message =
+                format!("the document has more than {MAX_TREE_BYTES} bytes with what its aliases copy");
+            return Err(refused(mark, message));
         }
         if self.open.len() + depth > MAX_DEPTH + 1 {
             return Err(refused(mark, format!("nested deeper than {MAX_DEPTH} levels")));
@@ -225,20 +255,25 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts a finished node of `count` nodes where it belongs.
-    fn finish(&mut self, node: YamlNode, anchor: usize, count: usize) -> Result<(), Issue> {
+    /// Puts a finished node where it belongs.
+    fn finish(&mut self, node: YamlNode, anchor: usize, size: TreeSize) -> Result<(), Issue> {
         let mark = node.mark;
-        self.admit(mark, count, 1)?;
-        self.nodes += count;
+        self.admit(mark, size, 1)?;
         if anchor > 0 {
-            self.anchors.insert(anchor, (node.clone(), count));
+            self.anchored_bytes += size.bytes;
+            self.admit(mark, size, 1)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
+        self.size = self.size + size;
         match self.open.last_mut().map(|frame| &mut frame.content) {
             None => self.roots.push(node),
             Some(OpenContent::List(items)) => items.push(node),
             Some(OpenContent::Map { entries, key }) => match (key.take(), node.kind) {
                 (Some((key, at)), kind) => {
                     entries.push(YamlEntry { key, mark: at, value: YamlNode { mark, kind } });
+                }
+                (None, YamlKind::Scalar(scalar)) if scalar.text.len() > MAX_KEY_BYTES => {
+                    return Err(refused(mark, format!("a key is longer than {MAX_KEY_BYTES} bytes")));
                 }
                 (None, YamlKind::Scalar(scalar)) => *key = Some((scalar.text, mark)),
                 (None, _) => return Err(refused(mark, "a key must be a plain name".to_owned())),
@@ -310,6 +345,23 @@ mod tests {
         let text = format!("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}", levels.collect::<Vec<_>>().concat());
         assert!(message(&text).ends_with("the document has more than 100000 nodes"), "{}", message(&text));
         assert!(message("a: &a [*a]\n").contains("inside its own anchor"));
+    }
+
+    #[test]
+    fn aliases_cannot_multiply_bytes_without_bound() {
+        let long = "x".repeat(400 << 10);
+        let many = vec!["*a"; 20_000].join(", ");
+        let text = format!("a: &a {long}\nb: [{many}]\n");
+        let expected = "the document has more than 4194304 bytes with what its aliases copy";
+        assert!(message(&text).ends_with(expected), "{}", message(&text));
+        let nested = format!("{}{long}{}", "[".repeat(20), "]".repeat(20));
+        assert!(parse(&nested).is_ok());
+        let anchors: String = (0..20).map(|level| format!("&a{level} [")).collect();
+        let nested = format!("{anchors}{long}{}", "]".repeat(20));
+        assert!(message(&nested).ends_with(expected), "{}", message(&nested));
+        assert!(
+            message(&format!("? {}\n: 1\n", "k".repeat(2000))).ends_with("a key is longer than 1024 bytes")
+        );
     }
 
     #[test]

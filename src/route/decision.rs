@@ -3,12 +3,13 @@
 //!
 //! Knows nothing of guards and plugins.
 
+use super::retry_after::retry_after;
 use super::trace::{RoutingReason, RoutingTrace};
-use crate::classify::{Label, Unknown};
+use crate::classify::Unknown;
 use crate::decide::{DecisionOutcome, decide};
 use crate::openai::Rejection;
 use crate::policy::{Decision, ModelId, OnUnknown, Policy, Recipe};
-use crate::signals::{Audience, Signals};
+use crate::signals::{Audience, SignalEvaluation};
 
 /// What the model's name in a request stands for.
 #[derive(Clone, Copy)]
@@ -65,23 +66,23 @@ impl<'a> RoutingDecision<'a> {
 pub(super) fn decide_route<'a>(
     policy: &'a Policy,
     requested: RequestedModel<'a>,
-    signals: &Signals,
-    label: Option<&Result<Label, Unknown>>,
+    known: &SignalEvaluation,
 ) -> Result<RoutingDecision<'a>, Rejection> {
     let mut routing = match requested {
         RequestedModel::Named { model, lora } => {
             let named = RoutingDecision { lora, ..RoutingDecision::new(RoutingReason::Named, model) };
-            match decide(&policy.recipes[0], Audience::Named, signals) {
+            match decide(&policy.recipes[0], Audience::Named, &known.signals) {
                 DecisionOutcome::Decision(decision, score) => named.matched(decision, score),
                 DecisionOutcome::Nothing(_) => named,
                 DecisionOutcome::Refused(_, unknown) => {
-                    return Err(Rejection::Unjudged { reason: unknown.as_str() });
+                    let retry_after = retry_after(unknown, known);
+                    return Err(Rejection::Unjudged { reason: unknown.as_str(), retry_after });
                 }
             }
         }
-        RequestedModel::Virtual(recipe) => decide_by(policy, recipe, signals, label)?,
+        RequestedModel::Virtual(recipe) => decide_by(policy, recipe, known)?,
     };
-    routing.trace.label = label.and_then(|label| label.as_ref().ok()).cloned();
+    routing.trace.label = known.label().and_then(|label| label.as_ref().ok()).cloned();
     routing.trace.model.get_or_insert(routing.default);
     Ok(routing)
 }
@@ -89,30 +90,26 @@ pub(super) fn decide_route<'a>(
 fn decide_by<'a>(
     policy: &'a Policy,
     recipe: &'a Recipe,
-    signals: &Signals,
-    label: Option<&Result<Label, Unknown>>,
+    known: &SignalEvaluation,
 ) -> Result<RoutingDecision<'a>, Rejection> {
     let unknown_model = || Rejection::UnknownModel { name: recipe.virtual_models.join(", ") };
     let default = recipe.default_model.ok_or_else(unknown_model)?;
     let rejects = policy.classifier.on_unknown == OnUnknown::Reject;
-    let mut routing = match decide(recipe, Audience::Open, signals) {
+    let mut routing = match decide(recipe, Audience::Open, &known.signals) {
         DecisionOutcome::Decision(decision, score) => {
             let mut routing = RoutingDecision::new(RoutingReason::Decided, default).matched(decision, score);
             routing.trace.model = decision.models.first().map(|first| first.model);
             routing
         }
-        DecisionOutcome::Refused(_, unknown) => {
-            return Err(Rejection::Unclassified { reason: unknown.as_str() });
-        }
-        DecisionOutcome::Nothing(Some(unknown)) if rejects => {
-            return Err(Rejection::Unclassified { reason: unknown.as_str() });
-        }
+        DecisionOutcome::Refused(_, unknown) => return Err(unclassified(unknown, known)),
+        DecisionOutcome::Nothing(Some(unknown)) if rejects => return Err(unclassified(unknown, known)),
         DecisionOutcome::Nothing(unknown) => {
             let min_confidence = policy.classifier.min_confidence.fraction();
-            let is_unsure =
-                label.is_some_and(|label| label.as_ref().is_ok_and(|it| it.confidence < min_confidence));
+            let is_unsure = known
+                .label()
+                .is_some_and(|label| label.as_ref().is_ok_and(|it| it.confidence < min_confidence));
             if rejects && is_unsure {
-                return Err(Rejection::Unclassified { reason: "unsure" });
+                return Err(Rejection::Unclassified { reason: "unsure", retry_after: None });
             }
             RoutingDecision::new(
                 unknown.map_or(RoutingReason::NoDecision, RoutingReason::Unclassified),
@@ -122,4 +119,8 @@ fn decide_by<'a>(
     };
     routing.trace.recipe.clone_from(&recipe.name);
     Ok(routing)
+}
+
+fn unclassified(unknown: Unknown, known: &SignalEvaluation) -> Rejection {
+    Rejection::Unclassified { reason: unknown.as_str(), retry_after: retry_after(unknown, known) }
 }

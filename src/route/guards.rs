@@ -3,8 +3,9 @@
 //! A decision's guards come before its model's, those before the policy's. Knows nothing of answers.
 
 use super::plan::{DirectResponse, MaskedValues};
+use super::retry_after::retry_after;
 use super::trace::GuardNotice;
-use crate::classify::{Entity, Findings, Unknown};
+use crate::classify::{Entity, Findings, PiiFindings, Unknown};
 use crate::openai::{ChatRequest, Rejection, Replacement};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
@@ -77,7 +78,7 @@ pub(super) fn judge_prompt(
         };
     }
     unknown
-        .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, notices))
+        .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, known, notices))
         .map_or(PromptVerdict::Pass, PromptVerdict::Refuse)
 }
 
@@ -104,16 +105,15 @@ pub(super) fn judge_pii(
     let mut unknown = unreadable(request);
     for (_, findings) in read(known, guard.scope) {
         match &findings.pii {
-            Some(Ok(entities)) => {
-                kinds.extend(counted(guard, entities).map(|entity| entity.kind.to_string()));
+            Some(found) => {
+                kinds.extend(counted(guard, &found.entities).map(|entity| entity.kind.to_string()));
+                unknown = found.unknown_among(|kind| guard.kinds.holds(kind)).or(unknown);
             }
-            Some(Err(Unknown::Empty)) => {}
-            Some(Err(reason)) => unknown = Some(*reason),
             None => unknown = Some(Unknown::Failed),
         }
     }
     if kinds.is_empty() {
-        let refusal = unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, notices));
+        let refusal = unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, known, notices));
         return refusal.map_or(Ok(None), Err);
     }
     notices.push(GuardNotice::Pii { kinds: kinds.iter().cloned().collect() });
@@ -122,7 +122,7 @@ pub(super) fn judge_pii(
             Err(DirectResponse::Blocked(Rejection::PersonalData { kinds: kinds.into_iter().collect() }))
         }
         PiiAction::Mask { .. } => {
-            match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, notices)) {
+            match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, known, notices)) {
                 Some(refusal) => Err(refusal),
                 None => Ok(Some(mask(guard, known, request))),
             }
@@ -141,11 +141,14 @@ fn unjudged(
     guard: &'static str,
     on_unknown: GuardOnUnknown,
     reason: Unknown,
+    known: &SignalEvaluation,
     notices: &mut Vec<GuardNotice>,
 ) -> Option<DirectResponse> {
     notices.push(GuardNotice::Unjudged { guard, reason });
-    let refuses = on_unknown == GuardOnUnknown::Reject;
-    refuses.then_some(DirectResponse::Rejected(Rejection::Unjudged { reason: reason.as_str() }))
+    (on_unknown == GuardOnUnknown::Reject).then(|| {
+        let retry_after = retry_after(reason, known);
+        DirectResponse::Rejected(Rejection::Unjudged { reason: reason.as_str(), retry_after })
+    })
 }
 
 /// What was found in the texts of a scope; the prompt has no place of its own here.
@@ -188,7 +191,7 @@ fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (C
         else {
             continue;
         };
-        let Some(Ok(entities)) = &findings.pii else { continue };
+        let Some(PiiFindings { entities, .. }) = &findings.pii else { continue };
         let text = &texts[at].text;
         let mut pieces: Vec<(Range<usize>, String)> = Vec::new();
         for entity in counted(guard, entities) {

@@ -9,6 +9,7 @@ mod guards;
 mod models;
 mod plan;
 mod plugins;
+mod retry_after;
 mod trace;
 
 pub use endpoint::{LeaseInput, LeasedTarget, lease_endpoint};
@@ -16,9 +17,10 @@ pub use plan::{DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, S
 pub use plugins::body_for;
 pub use trace::{GuardNotice, RoutingReason, RoutingTrace};
 
+use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{Decision, PiiAction, Principal};
-use crate::signals::{SignalEvaluation, SignalQuery};
+use crate::policy::{ClassifierPolicy, Decision, PiiAction, Principal};
+use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
 use crate::snapshot::Snapshot;
 use decision::{RequestedModel, RoutingDecision, decide_route};
 use guards::{ActiveGuards, PromptVerdict};
@@ -74,13 +76,13 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
             request: input.request,
             principal: input.principal,
             requirements,
-            deadline: input.deadline,
+            limits: limits(&policy.classifier, requirements, input.deadline),
         };
         Some(snapshot.detectors.evaluate(query, &snapshot.classifier).await)
     };
     let nothing = SignalEvaluation::default();
     let found = known.as_ref().unwrap_or(&nothing);
-    let (trace, outcome) = match decide_route(policy, requested, &found.signals, found.label()) {
+    let (trace, outcome) = match decide_route(policy, requested, found) {
         Ok(mut routing) => {
             let mut outcome = route_and_guard(snapshot, input, found, &mut routing);
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.routing) {
@@ -94,6 +96,16 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
         Err(rejection) => (None, Err(DirectResponse::Rejected(rejection))),
     };
     PlanResult { trace, known, outcome }
+}
+
+/// A request that a guard must judge waits longer for the classifier than one that is only routed.
+fn limits(classifier: &ClassifierPolicy, requirements: &Requirements, deadline: Instant) -> ClassifyLimits {
+    if requirements.is_guarded() {
+        let longer = classifier.guard_timeout.saturating_sub(classifier.deadline);
+        ClassifyLimits { deadline: deadline + longer, priority: Priority::Required }
+    } else {
+        deadline.into()
+    }
 }
 
 /// Chooses the targets of a request whose decision is known, and applies its guards.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::error::DetectorError;
 use super::findings::UnitVector;
-use crate::classify::{Classifier, ClassifyHead, ClassifyHeads, Unknown};
+use crate::classify::{Classifier, ClassifyHead, ClassifyHeads, ClassifyLimits, Priority, Unknown};
 
 /// How long all examples of a policy may take.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -66,12 +66,14 @@ async fn embed<'p>(
 ) -> Result<HashMap<Cow<'p, str>, UnitVector>, DetectorError> {
     let questions: ClassifyHeads = std::iter::once(ClassifyHead::Embedding).collect();
     let deadline = Instant::now() + TIMEOUT;
+    // No request can be answered by a policy that waits for its examples.
+    let limits = ClassifyLimits { deadline, priority: Priority::Required };
     let mut embeddings = HashMap::with_capacity(examples.len());
     for group in examples.chunks(AT_ONCE) {
         let mut open: Vec<&Example<'p>> = group.iter().collect();
         while !open.is_empty() {
             let asked: Vec<_> = open.iter().map(|example| (&*example.text, questions)).collect();
-            let found = classifier.classify_each(&asked, deadline).await;
+            let found = classifier.classify_each(&asked, limits).await;
             let mut busy = Vec::new();
             for (example, findings) in open.into_iter().zip(found) {
                 match findings.embedding.unwrap_or(Err(Unknown::Unsupported)) {

@@ -13,7 +13,7 @@ use super::request::RequestView;
 use super::requirements::Requirements;
 use super::texts::SignalTexts;
 use super::value::{SignalResult, Signals};
-use crate::classify::{Classifier, ClassifyCost, Findings, Label, Unknown};
+use crate::classify::{Classifier, ClassifyCost, ClassifyLimits, Findings, Label, Unknown};
 use crate::openai::ChatRequest;
 use crate::policy::{Principal, Scope, SignalId};
 
@@ -26,8 +26,8 @@ pub struct SignalQuery<'a> {
     pub principal: Option<&'a Principal>,
     /// The signals and findings that are needed.
     pub requirements: &'a Requirements,
-    /// When the classifier must have answered.
-    pub deadline: Instant,
+    /// When the classifier must have answered, and how much depends on it.
+    pub limits: ClassifyLimits,
 }
 
 /// What is known about a request.
@@ -43,6 +43,8 @@ pub struct SignalEvaluation {
     pub others: Vec<(usize, Findings)>,
     /// What the classifier's answers cost: sums of what was read, and the longest of the times.
     pub cost: ClassifyCost,
+    /// How long whoever asks next would wait for the classifier, where that left something unknown.
+    pub wait: Duration,
 }
 
 impl Detectors {
@@ -69,7 +71,7 @@ impl Detectors {
         let others = texts.asked(inputs).map(|asked| (asked.text, asked.questions));
         let questions: Vec<_> = std::iter::once((texts.prompt(), inputs.prompt)).chain(others).collect();
         // The classifier has its questions before anything is evaluated here.
-        let found = classifier.classify_each(&questions, query.deadline);
+        let found = classifier.classify_each(&questions, query.limits);
         let of_request = async { self.evaluate_request(query, texts, classifier) };
         let (found, mut signals) = futures::future::join(found, of_request).await;
         let mut found = found.into_iter();
@@ -81,7 +83,10 @@ impl Detectors {
             self.evaluate_learned(query.requirements, &found, &mut signals);
         }
         let cost = total(prompt.iter().chain(others.iter().map(|(_, found)| found)));
-        SignalEvaluation { signals, prompt, prompt_at: texts.prompt_at(), others, cost }
+        let is_known = |found: &Findings| found.unknowns().next().is_none();
+        let is_known = prompt.iter().chain(others.iter().map(|(_, found)| found)).all(is_known);
+        let wait = if is_known { Duration::ZERO } else { classifier.expected_wait() };
+        SignalEvaluation { signals, prompt, prompt_at: texts.prompt_at(), others, cost, wait }
     }
 
     /// Returns the required signals with their detectors.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use signalbox_kernels::dot;
 
 use super::value::SignalValue;
-use crate::classify::{Findings, Unknown};
+use crate::classify::{Entity, Findings, PiiFindings, Unknown};
 use crate::policy::Scope;
 
 /// A text's embedding, of unit length.
@@ -46,6 +46,25 @@ impl<'a> ClassifierFindings<'a> {
 pub(super) struct PartialFindings<T> {
     pub(super) known: Vec<T>,
     missing: Option<Unknown>,
+}
+
+impl<'a> PartialFindings<&'a Vec<Entity>> {
+    /// Takes personal data of the kinds that count: what patterns found is known whatever the model says.
+    pub(super) fn of_pii(
+        found: impl Iterator<Item = Option<&'a PiiFindings>>,
+        counts: impl Fn(&str) -> bool,
+    ) -> Self {
+        let mut partial = Self { known: Vec::new(), missing: None };
+        let mut found = found.peekable();
+        if matches!(found.peek(), None | Some(None)) {
+            partial.missing = Some(Unknown::Unsupported);
+        }
+        for found in found.flatten() {
+            partial.known.push(&found.entities);
+            partial.missing = partial.missing.or(found.unknown_among(&counts));
+        }
+        partial
+    }
 }
 
 impl<'a, T> PartialFindings<&'a T> {

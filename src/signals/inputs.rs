@@ -14,12 +14,19 @@ pub(super) struct SignalInputs {
     pub(super) all_texts: bool,
     /// How many earlier messages of the user need an embedding.
     pub(super) lookback: u8,
+    /// Whether a guard decides by what the classifier finds, so that the request waits for it.
+    pub(super) is_guarded: bool,
 }
 
 impl SignalInputs {
     /// The request's own data alone.
-    pub(super) const NONE: Self =
-        Self { prompt: ClassifyHeads::NONE, others: ClassifyHeads::NONE, all_texts: false, lookback: 0 };
+    pub(super) const NONE: Self = Self {
+        prompt: ClassifyHeads::NONE,
+        others: ClassifyHeads::NONE,
+        all_texts: false,
+        lookback: 0,
+        is_guarded: false,
+    };
 
     /// The prompt's embedding.
     pub(super) const EMBEDDING: Self =
@@ -33,8 +40,13 @@ impl SignalInputs {
             others: if of_all { questions } else { ClassifyHeads::NONE },
             // Masking needs the prompt's place among the texts.
             all_texts: questions.pii || of_all && !questions.is_empty(),
-            lookback: 0,
+            ..Self::NONE
         }
+    }
+
+    /// The same for a guard; `holds_up` says whether what becomes of the request depends on it.
+    pub(super) fn for_guard(self, holds_up: bool) -> Self {
+        Self { is_guarded: holds_up, ..self }
     }
 
     /// Needs what either needs.
@@ -44,6 +56,7 @@ impl SignalInputs {
             others: self.others.or(other.others),
             all_texts: self.all_texts || other.all_texts,
             lookback: self.lookback.max(other.lookback),
+            is_guarded: self.is_guarded || other.is_guarded,
         }
     }
 }

@@ -129,6 +129,11 @@ impl Requirements {
         self.inputs.others
     }
 
+    /// Says whether a guard decides by what the classifier finds, so that the request waits for it.
+    pub fn is_guarded(&self) -> bool {
+        self.inputs.is_guarded
+    }
+
     /// Says whether nothing is needed at all.
     pub fn is_empty(&self) -> bool {
         self.inputs.prompt.is_empty()
@@ -190,11 +195,11 @@ impl Requirements {
             }
             let pii = of().find_map(|guards| guards.pii.as_ref());
             if let Some(guard) = pii.filter(|guard| guard.action != PiiAction::Off) {
-                self.add(SignalInputs::asked(PII, guard.scope));
+                self.add(SignalInputs::asked(PII, guard.scope).for_guard(guard.action.holds_up()));
             }
             let prompt = of().find_map(|guards| guards.prompt);
             let Some(guard) = prompt.filter(|guard| guard.action != PromptAction::Off) else { return };
-            self.add(SignalInputs::asked(JAILBREAK, guard.scope));
+            self.add(SignalInputs::asked(JAILBREAK, guard.scope).for_guard(guard.action.holds_up()));
             let PromptAction::Route(other) = guard.action else { return };
             model = Some(other);
         }

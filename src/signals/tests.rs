@@ -54,9 +54,9 @@ impl Reader {
     }
 
     async fn known(&self, request: &ChatRequest, requirements: &Requirements) -> SignalEvaluation {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let limits = (Instant::now() + Duration::from_secs(60)).into();
         let alice = Principal { user: "alice".into(), ..Principal::default() };
-        let query = SignalQuery { request, principal: Some(&alice), requirements, deadline };
+        let query = SignalQuery { request, principal: Some(&alice), requirements, limits };
         on_any_thread(self.detectors.evaluate(query, &CLASSIFIER)).await
     }
 
@@ -144,7 +144,7 @@ async fn the_whole_conversation_is_read_where_the_scope_says_so() {
     let known = reader.all(&request).await;
     assert!(!reader.reading(&known, "here").matches && reader.reading(&known, "ever").matches);
     assert_eq!(known.others.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 0]);
-    let entities = known.others[1].1.pii.as_ref().unwrap().as_ref().unwrap();
+    let entities = known.others[1].1.pii.as_ref().unwrap().entities.clone();
     assert_eq!(&*entities[0].kind, "EMAIL_ADDRESS");
     let pii = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
     let mut guard = Requirements::none();
@@ -197,7 +197,7 @@ async fn what_the_classifier_cannot_say_is_unknown_and_the_rest_is_not() {
         request: &request,
         principal: None,
         requirements: &requirements,
-        deadline: Instant::now(),
+        limits: Instant::now().into(),
     };
     let known = reader.detectors.evaluate(query, &CLASSIFIER).await;
     for name in ["stem", "like", "attack"] {

@@ -260,7 +260,7 @@ pub(super) static HEADERS: [Header<AccessRecord>; 6] = [
 ];
 
 /// The headers that follow for a record with details, in the order in which they are sent.
-pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 17] = [
+pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 18] = [
     header("x-vsr-selected-recipe", |record| text(record.recipe()?)),
     header("x-vsr-selected-confidence", |record| decimals(record.decision_details()?.score?, 4)),
     header("x-vsr-selected-algorithm", |record| word(record.decision_details()?.algorithm?)),
@@ -279,6 +279,11 @@ pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 17] = [
     header("x-vsr-jailbreak-confidence", |record| decimals(record.blocked_for("jailbreak")?.jailbreak?, 3)),
     header("x-vsr-pii-violation", |record| flag(record.blocked_for("personal_data").is_some())),
     header("x-vsr-pii-types", |record| text(&record.blocked_for("personal_data")?.pii.join(","))),
+    header("x-vsr-guard-unjudged", |record| {
+        let unjudged = &record.guards()?.unjudged;
+        let each: Vec<String> = unjudged.iter().map(|(guard, reason)| format!("{guard}={reason}")).collect();
+        text(&each.join(",")).filter(|_| !each.is_empty())
+    }),
     header("x-vsr-unverified-factual-response", |record| flag(record.is_unverified())),
     header("x-vsr-fact-check-needed", |record| flag(record.is_unverified())),
     header("x-vsr-verification-context-missing", |record| flag(record.is_unverified())),
@@ -379,6 +384,19 @@ pub(super) const COUNTERS: &[RequestCounter<AccessRecord>] = &[
             ];
             for (notice, _) in notices.into_iter().filter(|(_, is_there)| *is_there) {
                 add(&[notice, record.model()], 1.0);
+            }
+        },
+    ),
+    counter(
+        "guard_unjudged_total",
+        "Requests and answers that a guard could not judge, by the guard, the reason, and what became of them: allowed or rejected.",
+        &["guard", "reason", "result"],
+        |record, add| {
+            let Some(guards) = record.guards() else { return };
+            for &(guard, reason) in &guards.unjudged {
+                let is_cut = guard == "answer" && guards.answer_guard == Some("cut");
+                let is_rejected = is_cut || record.response.error == Some("unclassified");
+                add(&[guard, reason, if is_rejected { "rejected" } else { "allowed" }], 1.0);
             }
         },
     ),

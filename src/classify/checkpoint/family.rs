@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::classify::encoder::Encoder;
 use crate::classify::encoder::bert::{self, Bert, PositionScheme, TensorNaming};
 use crate::classify::encoder::modernbert::{self, ModernBert};
 use crate::classify::encoder::rope::RopeConfig;
+use crate::classify::encoder::{Encoder, EncoderDimensions};
 use crate::classify::layer_builder::LayerBuilder;
 use crate::classify::load_error::LoadError;
 use crate::classify::ops::Activation;
@@ -142,7 +142,15 @@ impl EncoderFamily {
         if let Some(other) = config.position_embedding_type.filter(|kind| kind != "absolute") {
             return Err(format!("position_embedding_type `{other}`; absolute is known"));
         }
-        heads_divide(config.hidden_size, config.num_attention_heads)?;
+        EncoderDimensions {
+            layers: config.num_hidden_layers,
+            width: config.hidden_size,
+            heads: config.num_attention_heads,
+            intermediate: config.intermediate_size,
+            vocabulary: config.vocab_size,
+            positions: config.max_position_embeddings,
+        }
+        .check()?;
         let position_scheme = match self {
             Self::Roberta => PositionScheme::AfterPadding(config.pad_token_id.unwrap_or(1)),
             _ => PositionScheme::FromZero,
@@ -172,7 +180,15 @@ impl EncoderShape {
 }
 
 fn modern(config: ModernBertConfig) -> Result<modernbert::ModernBertShape, String> {
-    heads_divide(config.hidden_size, config.num_attention_heads)?;
+    EncoderDimensions {
+        layers: config.num_hidden_layers,
+        width: config.hidden_size,
+        heads: config.num_attention_heads,
+        intermediate: config.intermediate_size,
+        vocabulary: config.vocab_size,
+        positions: config.max_position_embeddings,
+    }
+    .check()?;
     let local = match config.layer_types {
         Some(types) if types.len() == config.num_hidden_layers => types
             .iter()
@@ -222,11 +238,6 @@ impl ModernBertRope {
         };
         rope.complete(theta, positions)
     }
-}
-
-fn heads_divide(width: usize, heads: usize) -> Result<(), String> {
-    let divides = heads > 0 && width.is_multiple_of(heads) && (width / heads).is_multiple_of(2);
-    if divides { Ok(()) } else { Err(format!("a width of {width} does not divide into {heads} heads")) }
 }
 
 /// Finds an activation by its name in `transformers`.

@@ -25,8 +25,9 @@ pub(super) fn of(config: &CheckpointConfig, count: usize) -> Vec<String> {
         config.id2label.iter().flatten().filter_map(|(id, label)| Some((id.parse().ok()?, label))).collect();
     let by_label = config.label2id.iter().flatten().map(|(label, id)| (*id, label));
     let named: Vec<(usize, &String)> = if by_id.is_empty() { by_label.collect() } else { by_id };
-    let count = named.iter().map(|(id, _)| id + 1).max().unwrap_or(count);
-    let name = |id: usize| named.iter().find(|(named, _)| *named == id).map(|(_, label)| (*label).clone());
+    let count = named.iter().map(|(id, _)| id.saturating_add(1)).max().unwrap_or(count);
+    let named: std::collections::HashMap<usize, &String> = named.into_iter().collect();
+    let name = |id: usize| named.get(&id).map(|label| (*label).clone());
     // No real checkpoint has more; a wrong id must not become a large allocation.
     (0..count.min(65_536)).map(|id| name(id).unwrap_or_else(|| format!("LABEL_{id}"))).collect()
 }

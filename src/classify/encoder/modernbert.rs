@@ -15,6 +15,9 @@ use crate::classify::ops::{
 };
 use crate::classify::special_tokens::EncoderInput;
 
+/// For how many positions angles are tabulated: a window has 32,768 tokens at most, and special ones around them.
+pub(in crate::classify) const MAX_WINDOW_POSITIONS: usize = 32_768 + 64;
+
 #[derive(Debug, Clone)]
 pub(in crate::classify) struct ModernBertShape {
     pub(in crate::classify) layers: usize,
@@ -68,7 +71,8 @@ impl ModernBert {
         let final_norm = builder.norm("final_norm", shape.width, shape.epsilon)?;
         let rope = |angles: &RopeConfig| {
             let inverse = angles.inverse_frequencies(shape.width / shape.heads);
-            RotaryEmbedding::new(&inverse, shape.positions, angles.scale(), builder.device)
+            let positions = shape.positions.min(MAX_WINDOW_POSITIONS);
+            RotaryEmbedding::new(&inverse, positions, angles.scale(), builder.device)
         };
         let global = rope(&shape.global_rope)?;
         let local =

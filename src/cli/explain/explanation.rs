@@ -4,7 +4,7 @@ mod text;
 
 use super::super::offline::OfflineSnapshot;
 use super::prompts::ExplainPrompt;
-use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, Risk, Unknown};
+use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, PiiFindings, Risk, Unknown};
 use crate::decide::trace;
 use crate::policy::{self, Policy};
 use crate::route::{DirectResponse, GuardNotice, PlanResult, RoutingTrace};
@@ -286,7 +286,7 @@ impl ExplainedFindings {
                 threshold: risk.threshold,
                 at: [risk.at.start, risk.at.end],
             }),
-            pii: FindingOrReason::of(findings.pii, |found: Vec<Entity>| {
+            pii: FindingOrReason::of(findings.pii.map(PiiFindings::complete), |found: Vec<Entity>| {
                 found.iter().map(ExplainedEntity::of).collect()
             }),
             embedding: FindingOrReason::of(findings.embedding, |vector: Arc<[f32]>| ExplainedEmbedding {

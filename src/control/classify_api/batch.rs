@@ -138,7 +138,7 @@ fn result(
             })
         }
         BatchTask::Pii => {
-            let found = findings.pii.unwrap_or(Err(Unknown::Unsupported))?;
+            let found = findings.pii.ok_or(Unknown::Unsupported)?.complete()?;
             let surest = found.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence));
             Ok(surest.map_or_else(
                 || plain("no_pii".to_owned(), 0.0),

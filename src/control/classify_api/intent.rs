@@ -215,8 +215,8 @@ fn matched(policy: &Policy, findings: &Findings) -> MatchedSignals {
     {
         matched.jailbreak.push("jailbreak".to_owned());
     }
-    if let Some(Ok(entities)) = &findings.pii {
-        matched.pii.extend(entities.iter().map(|entity| entity.kind.to_string()));
+    if let Some(found) = &findings.pii {
+        matched.pii.extend(found.entities.iter().map(|entity| entity.kind.to_string()));
         matched.pii.sort_unstable();
         matched.pii.dedup();
     }

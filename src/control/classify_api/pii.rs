@@ -5,7 +5,7 @@
 use super::envelope::{ApiError, JsonBody};
 use super::info::pii_types;
 use super::{Admin, ask, ensure_text, millis_since};
-use crate::classify::{Classifier, ClassifyHeads, Entity, Findings, Unknown};
+use crate::classify::{Classifier, ClassifyHeads, Entity, Findings, PiiFindings, Unknown};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -124,7 +124,8 @@ pub(super) fn respond(
     findings: Findings,
     began: Instant,
 ) -> Result<PiiResponse, ApiError> {
-    let mut found = findings.pii.unwrap_or(Err(Unknown::Unsupported)).map_err(ApiError::unknown)?;
+    let found = findings.pii.ok_or(Unknown::Unsupported).and_then(PiiFindings::complete);
+    let mut found = found.map_err(ApiError::unknown)?;
     let least = options.confidence_threshold.unwrap_or(0.0);
     found.retain(|entity| entity.confidence >= least && wanted.has(&entity.kind));
     let has_pii = !found.is_empty();
@@ -203,7 +204,7 @@ mod tests {
 
     fn respond_to(text: &str, found: Vec<Entity>, options: &PiiOptions) -> PiiResponse {
         let wanted = EntityFilter::among(&options.entity_types, &BTreeSet::new()).unwrap();
-        let findings = Findings { pii: Some(Ok(found)), ..Findings::default() };
+        let findings = Findings { pii: Some(PiiFindings::known(found)), ..Findings::default() };
         respond(text, options, &wanted, findings, Instant::now()).unwrap()
     }
 

@@ -30,6 +30,9 @@ pub struct ClassifierPolicy {
     /// How long a request waits for its domain before it goes on without.
     #[serde(with = "DurationText")]
     pub deadline: Duration,
+    /// How long a request waits for what a guard that blocks, masks or reroutes asks; at least `deadline`.
+    #[serde(with = "DurationText")]
+    pub guard_timeout: Duration,
     /// What happens to a request whose domain is unknown.
     pub on_unknown: OnUnknown,
 }
@@ -40,6 +43,7 @@ impl Default for ClassifierPolicy {
             spec: ClassifierSpec::default(),
             min_confidence: BasisPoints(5000),
             deadline: Duration::from_millis(500),
+            guard_timeout: Duration::from_secs(5),
             on_unknown: OnUnknown::Default,
         }
     }
@@ -63,7 +67,8 @@ pub struct ClassifierSpec {
     /// Threads for classification; 0 means half of the cores, at least one.
     #[schemars(range(max = 1024))]
     pub threads: usize,
-    /// How many texts may wait; beyond that a request goes on without its domain.
+    /// How many texts may wait that are asked about for routing, and how many for guards; beyond that, and where the answer
+    /// would come too late, there is none.
     #[schemars(range(min = 1, max = 65_536))]
     pub queue: usize,
     /// How texts are cut into windows.
@@ -188,6 +193,7 @@ pub(super) struct RawClassifier {
 impl RawClassifier {
     pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> ClassifierPolicy {
         let mut classifier = self.classifier;
+        classifier.guard_timeout = classifier.guard_timeout.max(classifier.deadline);
         let spec = &mut classifier.spec;
         spec.model.check(&path.key("model"), checker);
         spec.models.check(&path.key("models"), checker);

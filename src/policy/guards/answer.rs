@@ -11,7 +11,7 @@ use crate::policy::issue::YamlPath;
 use crate::policy::signal::PiiKinds;
 
 /// What happens to answers, as they come.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerGuard {
     /// What is done with personal data.
     pub pii: AnswerAction,
@@ -72,8 +72,10 @@ pub(super) struct RawAnswerGuard {
     /// What is done where one of `words` occurs.
     #[schemars(with = "AnswerAction")]
     on_words: Option<AnswerAction>,
-    /// What happens to text that could not be judged: it passes, or the answer ends before it.
-    on_unknown: GuardOnUnknown,
+    /// What happens to text that could not be judged: it passes, or the answer ends before it. Default: `reject` where `pii`
+    /// or `jailbreak` is on.
+    #[schemars(with = "GuardOnUnknown")]
+    on_unknown: Option<GuardOnUnknown>,
     /// How claims are reported that the model's sources don't support.
     hallucination: HallucinationGuard,
 }
@@ -97,6 +99,8 @@ impl RawAnswerGuard {
             checker.issue(&path.key("words").index(blank), "must not be blank");
         }
         self.hallucination.check(&path.key("hallucination"), context, checker);
+        let must_judge = self.pii != AnswerAction::Off || self.jailbreak != AnswerAction::Off;
+        let on_unknown = if must_judge { GuardOnUnknown::Reject } else { GuardOnUnknown::Allow };
         AnswerGuard {
             pii: self.pii,
             kinds: PiiKinds { only: Vec::new(), except: self.allow },
@@ -106,7 +110,7 @@ impl RawAnswerGuard {
                 Words::default()
             }),
             on_words: self.on_words.unwrap_or(AnswerAction::Cut),
-            on_unknown: self.on_unknown,
+            on_unknown: self.on_unknown.unwrap_or(on_unknown),
             hallucination: self.hallucination,
         }
     }

@@ -78,11 +78,10 @@ impl RawGuards {
 }
 
 /// What happens when a guard has no answer: its texts could not be judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardOnUnknown {
-    /// The request goes on, which is counted and logged.
-    #[default]
+    /// The request goes on, which is counted, logged and told in `x-vsr-guard-unjudged`.
     Allow,
     /// The request is refused with 503.
     Reject,

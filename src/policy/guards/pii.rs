@@ -41,6 +41,13 @@ pub enum PiiAction {
     Off,
 }
 
+impl PiiAction {
+    /// Whether a request waits for what is found, since that decides what becomes of it.
+    pub fn holds_up(self) -> bool {
+        matches!(self, Self::Block | Self::Mask { .. })
+    }
+}
+
 /// What happens to personal data in requests.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,9 +68,10 @@ pub(super) struct RawPiiGuard {
     /// For `mask`: whether the answer gets the masked texts back.
     #[serde(default)]
     unmask: bool,
-    /// What happens when there is no answer.
+    /// What happens when there is no answer. Default: `reject`, `allow` with `report`.
     #[serde(default)]
-    on_unknown: GuardOnUnknown,
+    #[schemars(with = "GuardOnUnknown")]
+    on_unknown: Option<GuardOnUnknown>,
 }
 
 /// What is done with personal data in a request.
@@ -92,17 +100,22 @@ impl RawPiiGuard {
         if self.unmask && self.action != RawPiiAction::Mask {
             checker.issue(&path.key("unmask"), "only with `action: mask`");
         }
+        let action = match self.action {
+            RawPiiAction::Block => PiiAction::Block,
+            RawPiiAction::Mask => PiiAction::Mask { unmask: self.unmask },
+            RawPiiAction::Report => PiiAction::Report,
+            RawPiiAction::Off => PiiAction::Off,
+        };
         PiiGuard {
-            action: match self.action {
-                RawPiiAction::Block => PiiAction::Block,
-                RawPiiAction::Mask => PiiAction::Mask { unmask: self.unmask },
-                RawPiiAction::Report => PiiAction::Report,
-                RawPiiAction::Off => PiiAction::Off,
-            },
+            action,
             kinds: PiiKinds { only: Vec::new(), except: self.allow },
             min_score: self.min_score,
             scope: self.scope,
-            on_unknown: self.on_unknown,
+            on_unknown: self.on_unknown.unwrap_or(if action.holds_up() {
+                GuardOnUnknown::Reject
+            } else {
+                GuardOnUnknown::Allow
+            }),
         }
     }
 }

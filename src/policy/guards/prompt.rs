@@ -36,6 +36,13 @@ pub enum PromptAction {
     Off,
 }
 
+impl PromptAction {
+    /// Whether a request waits for what is found, since that decides what becomes of it.
+    pub fn holds_up(self) -> bool {
+        matches!(self, Self::Block | Self::Route(_))
+    }
+}
+
 /// What happens to prompts that attack the model.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,9 +59,10 @@ pub(super) struct RawPromptGuard {
     /// Which texts are looked at.
     #[serde(default)]
     scope: Scope,
-    /// What happens when there is no answer.
+    /// What happens when there is no answer. Default: `reject`, `allow` with `report`.
     #[serde(default)]
-    on_unknown: GuardOnUnknown,
+    #[schemars(with = "GuardOnUnknown")]
+    on_unknown: Option<GuardOnUnknown>,
 }
 
 /// What is done with a prompt that attacks the model.
@@ -94,6 +102,11 @@ impl RawPromptGuard {
                 model.map_or(PromptAction::Block, PromptAction::Route)
             }
         };
-        PromptGuard { action, min_score: self.min_score, scope: self.scope, on_unknown: self.on_unknown }
+        let on_unknown = self.on_unknown.unwrap_or(if action.holds_up() {
+            GuardOnUnknown::Reject
+        } else {
+            GuardOnUnknown::Allow
+        });
+        PromptGuard { action, min_score: self.min_score, scope: self.scope, on_unknown }
     }
 }

@@ -1,7 +1,9 @@
 //! Judges the texts of an answer: words that are not allowed, personal data, text that reads like an attack.
 
 use super::finding::TextFinding;
-use crate::classify::{Classifier, ClassifyHeads, EntitySource, Findings, Unknown};
+use crate::classify::{
+    Classifier, ClassifyHeads, ClassifyLimits, EntitySource, Findings, PiiFindings, Priority, Unknown,
+};
 use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,8 +61,11 @@ impl GuardStage {
         if self.reads_sentences() {
             let findings = self.classify(before, text).await;
             found.extend(self.classified(&findings, before.len(), text));
-            let unknown =
-                findings.unknowns().map(|(_, reason)| reason).find(|reason| *reason != Unknown::Empty);
+            let attack = findings.jailbreak.as_ref().and_then(|found| found.as_ref().err().copied());
+            let pii = |found: &PiiFindings| found.unknown_among(|kind| self.guard.kinds.holds(kind));
+            let unknown = attack
+                .filter(|reason| *reason != Unknown::Empty)
+                .or_else(|| findings.pii.as_ref().and_then(pii));
             self.unjudged = unknown.or(self.unjudged);
             if unknown.is_some() && self.guard.on_unknown == GuardOnUnknown::Reject {
                 found.push(TextFinding::of_guard(0..0, None));
@@ -76,7 +81,9 @@ impl GuardStage {
             ..ClassifyHeads::NONE
         };
         let read = format!("{before}{text}");
-        self.classifier.classify(&read, heads, Instant::now() + self.timeout).await
+        let deadline = Instant::now() + self.timeout;
+        let limits = ClassifyLimits { deadline, priority: Priority::Required };
+        self.classifier.classify(&read, heads, limits).await
     }
 
     /// Places what the classifier found in a text that follows `shift` bytes of context.
@@ -88,7 +95,7 @@ impl GuardStage {
             found.push(TextFinding::of_guard(0..0, None));
         }
         let masks = self.guard.pii == AnswerAction::Mask;
-        for entity in findings.pii.iter().flatten().flatten() {
+        for entity in findings.pii.iter().flat_map(|found| &found.entities) {
             let (start, end) =
                 (entity.bytes.start.saturating_sub(shift), entity.bytes.end.saturating_sub(shift));
             let counts = self.guard.kinds.holds(&entity.kind)

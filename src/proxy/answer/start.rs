@@ -44,7 +44,7 @@ impl AnswerPipeline {
         let store = store.filter(|_| status == StatusCode::OK);
         let effects = request.plan.effects.as_deref();
         let guard = effects.and_then(|effects| effects.answer.as_ref());
-        let timeout = live.policy.classifier.deadline;
+        let timeout = live.policy.classifier.guard_timeout;
         let stages = AnswerStages {
             guard: guard.and_then(|guard| GuardStage::new(guard, &live.classifier, timeout)),
             unmask: effects.and_then(|effects| UnmaskStage::new(&effects.unmask)),

@@ -23,7 +23,8 @@ impl SignalSpec for PiiSignal {
 impl LearnedDetector for PiiSignal {
     /// The surest piece of a kind that counts.
     fn evaluate(&self, found: &ClassifierFindings<'_>) -> Result<SignalValue, Unknown> {
-        let found = PartialFindings::of(found.in_scope(self.scope).map(|found| found.pii.as_ref()));
+        let found = found.in_scope(self.scope).map(|found| found.pii.as_ref());
+        let found = PartialFindings::of_pii(found, |kind| self.kinds.holds(kind));
         let entities = found.known.iter().flat_map(|entities| entities.iter());
         let surest = entities
             .filter(|entity| self.kinds.holds(&entity.kind))
@@ -44,7 +45,7 @@ impl LearnedDetector for PiiSignal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::{Entity, EntitySource, Findings};
+    use crate::classify::{Entity, EntitySource, Findings, PiiFindings};
     use crate::policy::{PiiKinds, Scope};
 
     fn data(kinds: &[(&str, f32)]) -> Findings {
@@ -55,7 +56,7 @@ mod tests {
             confidence: *confidence,
             by: EntitySource::Model,
         };
-        Findings { pii: Some(Ok(kinds.iter().map(entity).collect())), ..Findings::default() }
+        Findings { pii: Some(PiiFindings::known(kinds.iter().map(entity).collect())), ..Findings::default() }
     }
 
     #[test]
