@@ -85,7 +85,10 @@ pub enum Rejection {
         reason: &'static str,
     },
     /// The client has no identity, and the policy requires one.
-    #[error("Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`.")]
+    #[error(
+        "Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`, `x-api-key: KEY` or \
+         `api-key: KEY`."
+    )]
     Unidentified,
     /// A guard takes it for an attack on the model.
     #[error(
@@ -110,6 +113,32 @@ pub enum Rejection {
     Unjudged {
         /// Why: a fixed word such as `late`.
         reason: &'static str,
+    },
+    /// The policy has a fixed text for the request, whose API's answers are no texts.
+    #[error("{text}")]
+    FixedText {
+        /// The operator's text.
+        text: String,
+    },
+    /// A guard cannot read the upstream's answer, and the policy lets none pass without.
+    #[error(
+        "The model's answer could not be judged by a guard ({reason}), and the policy does not allow it to pass \
+         without."
+    )]
+    AnswerUnjudged {
+        /// Why: a fixed word such as `unsupported`.
+        reason: &'static str,
+    },
+    /// A guard found something in an answer that cannot be cut short before it.
+    #[error("The model's answer was refused: it contains what the policy does not allow.")]
+    AnswerBlocked,
+    /// The upstream answered with an error whose own text must not go out.
+    #[error("The model's server answered with status {}.", status.as_u16())]
+    UpstreamRefused {
+        /// The upstream's status, which is the client's too.
+        status: StatusCode,
+        /// When to come back, if the upstream said so.
+        retry_after: Option<Duration>,
     },
     /// A limit on buffered bytes or on requests in flight is reached.
     #[error("The service is overloaded. Please retry later.")]
@@ -189,6 +218,10 @@ impl Rejection {
             Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
             Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
             Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),
+            Self::FixedText { .. } => info(S::BAD_REQUEST, "fixed_text", "fixed_response"),
+            Self::AnswerUnjudged { .. } => info(S::BAD_GATEWAY, "answer_unjudged", "answer_unjudged"),
+            Self::AnswerBlocked => info(S::BAD_GATEWAY, "answer_blocked", "content_filter"),
+            Self::UpstreamRefused { status, .. } => info(*status, "upstream_refused", "upstream_error"),
             Self::Overloaded { .. } => info(S::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
             Self::NoHealthyEndpoint { .. } => {
                 info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
@@ -231,6 +264,7 @@ impl Rejection {
             Self::Overloaded { retry_after } | Self::NoHealthyEndpoint { retry_after, .. } => {
                 Some(*retry_after)
             }
+            Self::UpstreamRefused { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -241,6 +275,11 @@ impl Rejection {
             Self::MethodNotAllowed { allowed } => Some(allowed),
             _ => None,
         }
+    }
+
+    /// The value of the `www-authenticate` header that a 401 of our own must have.
+    pub fn challenge(&self) -> Option<&'static str> {
+        matches!(self, Self::Unidentified).then_some("Bearer realm=\"signalbox\"")
     }
 
     /// The body: OpenAI's error object.
@@ -315,6 +354,10 @@ mod tests {
             Rejection::Jailbreak { confidence_bp: 9876 },
             Rejection::PersonalData { kinds: vec!["PERSON".to_owned()] },
             Rejection::Unjudged { reason: "late" },
+            Rejection::FixedText { text: "We are closed.".to_owned() },
+            Rejection::AnswerUnjudged { reason: "unsupported" },
+            Rejection::AnswerBlocked,
+            Rejection::UpstreamRefused { status: StatusCode::UNAUTHORIZED, retry_after: None },
             Rejection::Overloaded { retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
             Rejection::UpstreamConnect,
