@@ -92,7 +92,8 @@ async fn an_upstream_cannot_say_that_another_model_answered() {
     }
     headers.append("x-vsr-selected-model", HeaderValue::from_static("forged too"));
     headers.append("x-vsr-response-path", HeaderValue::from_static("forged"));
-    headers.append("x-request-id", HeaderValue::from_static("forged"));
+    headers.append("x-upstream-request-id", HeaderValue::from_static("forged"));
+    headers.append("x-request-id", HeaderValue::from_static("theirs"));
     headers.append("x-kept", HeaderValue::from_static("kept"));
     let (address, _seen) = upstream(headers).await;
     let gateway = Launch::new(policy_of(&[address], "")).start().await;
@@ -103,7 +104,7 @@ async fn an_upstream_cannot_say_that_another_model_answered() {
     assert_eq!(answer.headers.get_all("x-vsr-selected-model").iter().count(), 1);
     assert_eq!(answer.header("x-vsr-selected-category"), "", "nobody asked what it is about");
     assert_eq!(answer.header("x-vsr-response-path"), "upstream");
-    assert_eq!(answer.header("x-request-id"), "mine");
+    assert_eq!((answer.header("x-request-id"), answer.header("x-upstream-request-id")), ("mine", "theirs"));
     assert_eq!(answer.header("x-kept"), "kept");
 }
 

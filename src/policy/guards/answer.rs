@@ -103,9 +103,8 @@ impl RawAnswerGuard {
             checker.issue(&path.key("words").index(blank), "must not be blank");
         }
         self.hallucination.check(&path.key("hallucination"), context, checker);
-        let must_judge = self.pii != AnswerAction::Off
-            || self.jailbreak != AnswerAction::Off
-            || !self.words.is_empty();
+        let must_judge =
+            self.pii != AnswerAction::Off || self.jailbreak != AnswerAction::Off || !self.words.is_empty();
         let on_unknown = if must_judge { GuardOnUnknown::Reject } else { GuardOnUnknown::Allow };
         AnswerGuard {
             pii: self.pii,
