@@ -1,7 +1,8 @@
 # Signalbox: one binary with the classifier's weights inside, a CA bundle, and nothing else.
 #
 #   docker build -t signalbox:0.1.0 .
-#   docker run --rm -p 8080:8080 -v "$PWD/conf:/etc/signalbox:ro" signalbox:0.1.0
+#   docker run --rm -p 127.0.0.1:8080:8080 -v "$PWD/conf:/etc/signalbox:ro" signalbox:0.1.0 \
+#     serve --policy /etc/signalbox/policy.yaml --server /etc/signalbox/server.yaml --listen 0.0.0.0:8080
 
 FROM rust:1.95-bookworm AS build
 # zlib-ng, a dependency of Pingora, is built with CMake.

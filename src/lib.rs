@@ -33,7 +33,7 @@
 //! | | `proxy/attempt` start | plan → [`balance::Lease`], and the bytes to send |
 //! | | `proxy/replay` | the session, made to replay those bytes for every attempt |
 //! | `upstream_peer` | `proxy/upstream` | lease → `HttpPeer` |
-//! | `upstream_request_filter` | `proxy/upstream` `prepare_request` | Host, credential, length; no steering headers |
+//! | `upstream_request_filter` | `proxy/upstream` `prepare_request` | Host, credential, length; of the rest what `proxy/headers` lets pass |
 //! | `upstream_response_filter`, `fail_to_connect`, `error_while_proxy` | `proxy/attempt` next | failure → another endpoint, a new connection, or a rejection |
 //! | `response_filter` | `proxy/respond` stamp | which model and why, as headers |
 //! | | `proxy/answer` start | the stages of the answer: guard, unmask, collect, verify; none for most answers |

@@ -16,7 +16,7 @@ use crate::control::{
     Admin, DnsRefresh, LoadFailure, PolicyFile, Prober, Reloader, discover_new, persist_response_cache,
     save_response_cache,
 };
-use crate::policy::ServerSpec;
+use crate::policy::{self, ServerSpec};
 use crate::proxy::Gateway;
 use crate::server_state::ServerState;
 use crate::snapshot::{EndpointSlots, Live, Snapshot};
@@ -114,8 +114,13 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
 
     control.spawn(DnsRefresh::new(Arc::clone(&live)).run());
+    let listeners = setup.spec.addresses();
+    for warning in policy::warnings(&live.load().policy, &listeners) {
+        tracing::warn!(warning, "the policy may not do what is expected of it");
+    }
     let admin = Admin {
         live: Arc::clone(&live),
+        listeners: listeners.into(),
         metrics: Arc::clone(&metrics),
         server_state: Arc::clone(&server_state),
         logs: setup.logs.clone(),

@@ -101,6 +101,14 @@ ports = {p["name"]: p["containerPort"] for p in gateway["ports"]}
 listening = [int(l["address"].rsplit(":", 1)[1]) for l in [*server["listeners"], server["admin"]]]
 if sorted(ports.values()) != sorted(listening):
     faults.append(f"container ports {ports} are not what server.yaml listens on, {listening}")
+admitted = one("NetworkPolicy")["spec"]
+if admitted["podSelector"]["matchLabels"].items() - one("Deployment")["spec"]["selector"]["matchLabels"].items():
+    faults.append("the NetworkPolicy is not about the gateway's pods")
+for rule in admitted["ingress"]:
+    if not rule.get("from") and any(port["port"] != "http" for port in rule.get("ports", [{"port": "admin"}])):
+        faults.append("the NetworkPolicy lets everybody to the admin port")
+if any(a["address"].startswith("127.") for a in [*server["listeners"], server["admin"]]):
+    faults.append("no probe and no client reaches a pod's loopback")
 for service in (o for o in objects if o["kind"] == "Service"):
     if service["spec"].get("type") == "LoadBalancer":
         if any(p["targetPort"] == "admin" for p in service["spec"]["ports"]):

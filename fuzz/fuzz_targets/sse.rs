@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             let mut reader = UsageReader::new(format);
             body.chunks(size.max(1)).for_each(|chunk| reader.feed(chunk));
             let usage = reader.finish();
-            (usage, reader.events(), reader.done(), reader.skipped())
+            (usage, reader.events(), reader.has_ended(), reader.skipped())
         };
         let whole = read(body.len());
         assert_eq!(read(usize::from(size)), whole);

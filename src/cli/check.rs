@@ -1,10 +1,11 @@
 //! Owns `signalbox check`: all that is wrong in a file, at once.
 
+use super::serve::{default_server, server_file};
 use super::{Failure, say};
 use crate::control::PolicyFile;
 use crate::policy::{self, Process};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Arguments of `signalbox check`.
@@ -20,9 +21,14 @@ pub(super) struct CheckArgs {
 
 impl CheckArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let server = self.server.as_deref().map(server_file).transpose()?;
         if let Some(path) = self.policy {
             let file = PolicyFile { path, environment: Arc::new(Process) };
             let policy = file.load()?;
+            let server = server.map_or_else(default_server, Ok)?;
+            for warning in policy::warnings(&policy, &server.addresses()) {
+                say(&format!("{}: warning: {warning}", file.path.display()));
+            }
             let (models, pools, decisions) =
                 (policy.models.len(), policy.pools.len(), policy.decisions().count());
             say(&format!(
@@ -31,17 +37,8 @@ impl CheckArgs {
             ));
         }
         if let Some(path) = self.server {
-            server_file(&path)?;
             say(&format!("{}: ok", path.display()));
         }
         Ok(())
     }
-}
-
-/// Reads a server file.
-pub(super) fn server_file(path: &Path) -> Result<policy::ServerSpec, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let base = path.parent().unwrap_or(Path::new("."));
-    let spec = policy::load_server(&text, base, &Process);
-    spec.map_err(|issues| format!("{} has {} issue(s):\n{issues}", path.display(), issues.0.len()).into())
 }

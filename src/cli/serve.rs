@@ -1,6 +1,5 @@
 //! Owns `signalbox serve`: the gateway in production.
 
-use super::check::server_file;
 use super::{Failure, say, say_meanwhile};
 use crate::control::PolicyFile;
 use crate::policy::{self, Process, ServerSpec};
@@ -71,6 +70,14 @@ impl AddressArgs {
         }
         spec
     }
+}
+
+/// Reads a server file.
+pub(super) fn server_file(path: &Path) -> Result<policy::ServerSpec, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let spec = policy::load_server(&text, base, &Process);
+    spec.map_err(|issues| format!("{} has {} issue(s):\n{issues}", path.display(), issues.0.len()).into())
 }
 
 /// The defaults of the server file.

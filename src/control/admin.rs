@@ -2,6 +2,7 @@
 //!
 //! Answers from the live state; changes nothing.
 
+use crate::policy;
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
 use crate::telemetry::{LogStreams, Metrics, ProcessGauges};
@@ -26,6 +27,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 pub struct Admin {
     /// The live snapshot.
     pub live: Arc<Live>,
+    /// Where clients connect.
+    pub listeners: Arc<[SocketAddr]>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The requests in flight and whether the server drains.
@@ -76,6 +79,9 @@ struct Readiness {
     /// Why the file on disk is not the policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_fault: Option<String>,
+    /// What the policy in force may not do as expected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     pools: Vec<PoolState>,
 }
 
@@ -103,6 +109,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         draining,
         policy_generation: live.generation,
         policy_fault: admin.fault.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        warnings: policy::warnings(&live.policy, &admin.listeners),
         pools: pools.collect(),
     };
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -27,8 +27,10 @@ pub struct Fingerprint {
     /// SHA-256 of the API and of the body in canonical form, without the prompt's text and without what does not
     /// matter: requests with the same one differ in their prompt alone.
     pub partition: [u8; 32],
-    /// SHA-256 of the partition and the prompt: requests with the same one ask the same.
+    /// SHA-256 of the partition and the prompt's texts: requests with the same one ask the same.
     pub exact: [u8; 32],
+    /// Whether the prompt is one text, and not several that are answered one by one.
+    pub is_one_text: bool,
     /// The prompt's text, as [`ChatRequest::prompt_text`] returns it.
     pub text: String,
 }
@@ -47,14 +49,15 @@ impl ChatRequest {
 
     /// Hashes what the request asks; the order of keys, white space and the spelling of strings do not matter.
     pub fn fingerprint(&self, api: Api) -> Fingerprint {
-        let prompt = self.texts().prompt.into_iter().flat_map(|message| self.message_segments(message));
-        let blank: Vec<_> = prompt.map(|segment| segment.span()).collect();
+        let prompt = || self.texts().prompt.into_iter().flat_map(|message| self.message_segments(message));
+        let blank: Vec<_> = prompt().map(|segment| segment.span()).collect();
         // A request has been read as JSON; as bytes it is still a key of its own.
         let material = canonical(self.body(), &IMMATERIAL, &blank).unwrap_or_else(|_| self.body().to_vec());
-        let partition = sha256(&[api.name().as_bytes(), b"\n", &material]);
+        let partition = sha256([api.name().as_bytes(), &material]);
+        let texts = prompt().map(|segment| segment.text().as_bytes());
+        let exact = sha256(std::iter::once(partition.as_slice()).chain(texts));
         let text = self.prompt_text().into_owned();
-        let exact = sha256(&[&partition, text.as_bytes()]);
-        Fingerprint { partition, exact, text }
+        Fingerprint { partition, exact, is_one_text: blank.len() <= 1, text }
     }
 }
 
@@ -72,9 +75,11 @@ fn last_user_message_has_media(value: &[u8]) -> bool {
     found
 }
 
-fn sha256(pieces: &[&[u8]]) -> [u8; 32] {
+/// Hashes pieces with their lengths, so that nothing moves from one to the next.
+fn sha256<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for piece in pieces {
+        context.update(&(piece.len() as u64).to_le_bytes());
         context.update(piece);
     }
     let mut hash = [0; 32];
@@ -129,6 +134,17 @@ mod tests {
             }
         }
         assert_ne!(request(CHAT).fingerprint(Api::Messages).partition, one.partition);
+    }
+
+    #[test]
+    fn where_one_text_ends_and_the_next_begins_matters() {
+        let of = |prompt: &str| {
+            request(&format!(r#"{{"model":"m","prompt":{prompt}}}"#)).fingerprint(Api::Completions)
+        };
+        let (one, other) = (of(r#"["a\nb","c"]"#), of(r#"["a","b\nc"]"#));
+        assert_eq!((one.text.as_str(), one.partition), (other.text.as_str(), other.partition));
+        assert_ne!(one.exact, other.exact);
+        assert!(!one.is_one_text && of(r#""a""#).is_one_text);
     }
 
     #[test]

@@ -102,7 +102,10 @@ pub enum Rejection {
         retry_after: Option<Duration>,
     },
     /// The client has no identity, and the policy requires one.
-    #[error("Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`.")]
+    #[error(
+        "Incorrect API key provided, or none: this service wants `Authorization: Bearer KEY`, `x-api-key: KEY` or \
+         `api-key: KEY`."
+    )]
     Unidentified,
     /// A guard takes it for an attack on the model.
     #[error(
@@ -128,6 +131,32 @@ pub enum Rejection {
         /// Why: a fixed word such as `late`.
         reason: &'static str,
         /// When to come back, where that may help.
+        retry_after: Option<Duration>,
+    },
+    /// The policy has a fixed text for the request, whose API's answers are no texts.
+    #[error("{text}")]
+    FixedText {
+        /// The operator's text.
+        text: String,
+    },
+    /// A guard cannot read the upstream's answer, and the policy lets none pass without.
+    #[error(
+        "The model's answer could not be judged by a guard ({reason}), and the policy does not allow it to pass \
+         without."
+    )]
+    AnswerUnjudged {
+        /// Why: a fixed word such as `unsupported`.
+        reason: &'static str,
+    },
+    /// A guard found something in an answer that cannot be cut short before it.
+    #[error("The model's answer was refused: it contains what the policy does not allow.")]
+    AnswerBlocked,
+    /// The upstream answered with an error whose own text must not go out.
+    #[error("The model's server answered with status {}.", status.as_u16())]
+    UpstreamRefused {
+        /// The upstream's status, which is the client's too.
+        status: StatusCode,
+        /// When to come back, if the upstream said so.
         retry_after: Option<Duration>,
     },
     /// A limit on buffered bytes or on requests in flight is reached.
@@ -219,6 +248,10 @@ impl Rejection {
             Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
             Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
             Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),
+            Self::FixedText { .. } => info(S::BAD_REQUEST, "fixed_text", "fixed_response"),
+            Self::AnswerUnjudged { .. } => info(S::BAD_GATEWAY, "answer_unjudged", "answer_unjudged"),
+            Self::AnswerBlocked => info(S::BAD_GATEWAY, "answer_blocked", "content_filter"),
+            Self::UpstreamRefused { status, .. } => info(*status, "upstream_refused", "upstream_error"),
             Self::Overloaded { .. } => info(S::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
             Self::ShuttingDown { .. } => info(S::SERVICE_UNAVAILABLE, "shutting_down", "shutting_down"),
             Self::NoHealthyEndpoint { .. } => {
@@ -264,7 +297,9 @@ impl Rejection {
             | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
             // What was tried elsewhere already is so for a moment.
             Self::UpstreamConnect | Self::UpstreamReset => Some(Duration::from_secs(1)),
-            Self::Unclassified { retry_after, .. } | Self::Unjudged { retry_after, .. } => *retry_after,
+            Self::Unclassified { retry_after, .. }
+            | Self::Unjudged { retry_after, .. }
+            | Self::UpstreamRefused { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -275,6 +310,11 @@ impl Rejection {
             Self::MethodNotAllowed { allowed } => Some(allowed),
             _ => None,
         }
+    }
+
+    /// The value of the `www-authenticate` header that a 401 of our own must have.
+    pub fn challenge(&self) -> Option<&'static str> {
+        matches!(self, Self::Unidentified).then_some("Bearer realm=\"signalbox\"")
     }
 
     /// The body: OpenAI's error object.
@@ -348,6 +388,10 @@ mod tests {
             Rejection::Jailbreak { confidence_bp: 9876 },
             Rejection::PersonalData { kinds: vec!["PERSON".to_owned()] },
             Rejection::Unjudged { reason: "late", retry_after: Some(retry_after) },
+            Rejection::FixedText { text: "We are closed.".to_owned() },
+            Rejection::AnswerUnjudged { reason: "unsupported" },
+            Rejection::AnswerBlocked,
+            Rejection::UpstreamRefused { status: StatusCode::UNAUTHORIZED, retry_after: None },
             Rejection::Overloaded { retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
             Rejection::UpstreamConnect,
@@ -367,7 +411,9 @@ mod tests {
             assert_eq!(body["error"]["code"], rejection.code());
             assert_eq!(body["error"]["type"], rejection.kind());
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
-            let is_elsewhere = matches!(rejection.status().as_u16(), 502 | 503);
+            // The same answer would be refused again.
+            let is_judged = matches!(rejection, Rejection::AnswerUnjudged { .. } | Rejection::AnswerBlocked);
+            let is_elsewhere = matches!(rejection.status().as_u16(), 502 | 503) && !is_judged;
             assert_eq!(rejection.retry_after().is_some(), is_elsewhere, "{rejection:?}");
         }
     }

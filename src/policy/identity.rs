@@ -96,7 +96,7 @@ impl Default for IdentityHeaders {
 pub(super) struct RawIdentity {
     /// Whether a request without a verified client is refused with 401.
     required: bool,
-    /// Keys that clients show as `Authorization: Bearer KEY`, and whose they are.
+    /// Keys that clients show as `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`, and whose they are.
     #[schemars(length(max = 10_000))]
     keys: Vec<RawKey>,
     /// The networks of peers whose identity headers are believed, such as `10.0.0.0/8`.

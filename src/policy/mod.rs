@@ -33,6 +33,7 @@ mod signal;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod warning;
 mod yaml;
 
 use std::ops::Index;
@@ -73,6 +74,7 @@ pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
 pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
 pub use signal::*;
+pub use warning::warnings;
 
 /// What the operator wanted; two equal ones mean the same, contents of referenced files included.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,6 +33,13 @@ pub struct ServerSpec {
     pub log: LogSpec,
 }
 
+impl ServerSpec {
+    /// Gives the addresses where clients connect.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.address).collect()
+    }
+}
+
 /// One address for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
@@ -195,10 +202,11 @@ impl LogLevel {
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Signalbox server")]
 pub(super) struct RawServer {
-    /// Where clients connect.
+    /// Where clients connect; from this machine alone unless it says otherwise.
     #[schemars(length(min = 1, max = 64))]
     listeners: Vec<RawListener>,
-    /// Where health, readiness and metrics are served.
+    /// Where health, readiness, metrics and the classify API are served, to whoever connects; this machine alone unless it
+    /// says otherwise.
     admin: RawAdmin,
     /// Threads for requests; 0 means one for each core.
     #[schemars(range(max = 1024))]
@@ -216,7 +224,7 @@ pub(super) struct RawServer {
 impl Default for RawServer {
     fn default() -> Self {
         Self {
-            listeners: vec![RawListener { address: "0.0.0.0:8080".to_owned(), tls: None }],
+            listeners: vec![RawListener { address: "127.0.0.1:8080".to_owned(), tls: None }],
             admin: RawAdmin::default(),
             threads: 0,
             limits: ClientLimits::default(),
@@ -251,7 +259,7 @@ struct RawAdmin {
 
 impl Default for RawAdmin {
     fn default() -> Self {
-        Self { address: "0.0.0.0:9090".to_owned() }
+        Self { address: "127.0.0.1:9090".to_owned() }
     }
 }
 

@@ -326,6 +326,15 @@ fn an_optional_secret_may_be_absent_but_not_broken() {
 }
 
 #[test]
+fn without_a_word_of_the_operators_only_this_machine_reaches_a_port() {
+    for text in ["", "threads: 2\n", "admin: {}\n"] {
+        let server = load_server(text, FilePath::new("/"), &Fixed::default()).unwrap();
+        assert!(server.admin.ip().is_loopback(), "{text}");
+        assert!(server.addresses().iter().all(|address| address.ip().is_loopback()), "{text}");
+    }
+}
+
+#[test]
 fn a_server_file_names_all_its_issues() {
     let text = "listeners:\n  - address: localhost:8080\n    tls: {cert_file: no, key_file: client.key}\n  \
                 - address: 0.0.0.0:1\n  - address: 0.0.0.0:1\nlimits: {max_body_bytes: 10, max_buffered_bytes: 9}\n\

@@ -4,15 +4,13 @@
 //! client.
 
 use super::attempt::PlannedRequest;
-use super::cache_lookup::{CacheControl, CacheLookup, CacheQuery};
+use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::RETRY_AFTER;
 use super::{Gateway, body, identity, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
-use crate::route::{
-    self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, RequestEffects, lease_endpoint,
-};
+use crate::route::{self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, lease_endpoint};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -88,8 +86,8 @@ impl Gateway {
             Ok(plan) => plan,
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
-        if let Some(effects) = plan.effects.as_deref().filter(|effects| effects.cache.is_some())
-            && let Some(answer) = Box::pin(self.look_up(session, exchange, client, effects)).await?
+        if plan.effects.as_ref().is_some_and(|effects| effects.cache.is_some())
+            && let Some(answer) = Box::pin(self.look_up(session, exchange, client, &plan)).await?
         {
             return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
         }
@@ -191,14 +189,25 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
         client: ClientRequest<'_>,
-        effects: &RequestEffects,
+        plan: &Plan,
     ) -> Result<Option<Bytes>, ShortCircuit> {
         let live = Arc::clone(&exchange.live);
-        let (Some(cache), Some(wanted)) = (&live.cache, effects.cache) else { return Ok(None) };
-        let control = CacheControl::of(&session.req_header().headers);
+        let (Some(cache), Some(effects)) = (&live.cache, plan.effects.as_deref()) else { return Ok(None) };
+        let Some(wanted) = effects.cache else { return Ok(None) };
+        let header = session.req_header().clone();
         let ClientRequest { api, request, principal } = client;
-        let query =
-            CacheQuery { cache, wanted, api, request, principal, record: &exchange.record, effects, control };
+        let query = CacheQuery {
+            cache,
+            wanted,
+            api,
+            request,
+            principal,
+            record: &exchange.record,
+            live: &live,
+            plan,
+            effects,
+            header: &header,
+        };
         let found = tokio::select! {
             biased;
             found = query.look_up() => found,

@@ -3,13 +3,16 @@
 //! Knows nothing of sockets; how a cached answer is sent is `respond`'s.
 
 use super::answer::PendingStore;
+use super::headers::{is_forwarded, is_material};
 use crate::cache::{AnswerOrigin, CacheKey, EntryQuery, FlightRole, HitKind, ResponseCache};
 use crate::openai::{Api, ChatRequest};
 use crate::policy::{CacheScope, CacheUse, Principal};
-use crate::route::RequestEffects;
+use crate::route::{Plan, RequestEffects};
+use crate::snapshot::Snapshot;
 use crate::telemetry::AccessRecord;
 use bytes::Bytes;
 use http::HeaderMap;
+use pingora::http::RequestHeader;
 use ring::digest::{Context, SHA256};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -63,8 +66,10 @@ pub(super) struct CacheQuery<'a> {
     pub(super) request: &'a ChatRequest,
     pub(super) principal: Option<&'a Principal>,
     pub(super) record: &'a AccessRecord,
+    pub(super) live: &'a Snapshot,
+    pub(super) plan: &'a Plan,
     pub(super) effects: &'a RequestEffects,
-    pub(super) control: CacheControl,
+    pub(super) header: &'a RequestHeader,
 }
 
 impl CacheQuery<'_> {
@@ -74,18 +79,21 @@ impl CacheQuery<'_> {
         let is_personal = self.wanted.scope == CacheScope::User && self.principal.is_none();
         // An answer with unmasked words is for one client alone.
         let unmasks = !self.effects.unmask.is_empty();
-        if self.control == CacheControl::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
+        let control = CacheControl::of(&self.header.headers);
+        if control == CacheControl::NoStore || is_personal || unmasks || !request.cacheable(self.api) {
             return CacheLookup::Bypassed;
         }
         let fingerprint = request.fingerprint(self.api);
         let key = CacheKey { scope: self.scope(&fingerprint.partition), exact: fingerprint.exact };
-        if self.control == CacheControl::Default
-            && let Some(found) = self.find(&key, &fingerprint.text).await
+        // Texts that are answered one by one are alike only if each of them is.
+        let embedding = self.effects.embedding.clone().filter(|_| fingerprint.is_one_text);
+        if control == CacheControl::Default
+            && let Some(found) = self.find(&key, &fingerprint.text, embedding.as_deref()).await
         {
             return found;
         }
         let mut lead = None;
-        if self.control == CacheControl::Default {
+        if control == CacheControl::Default {
             match self.cache.join(&key) {
                 FlightRole::Lead(guard) => lead = Some(guard),
                 FlightRole::Follow(follower) => {
@@ -100,18 +108,18 @@ impl CacheQuery<'_> {
             cache: Arc::clone(self.cache),
             key,
             text: fingerprint.text,
-            embedding: self.effects.embedding.clone(),
+            embedding,
             ttl: self.wanted.ttl,
             origin: self.origin(),
             lead,
         }))
     }
 
-    async fn find(&self, key: &CacheKey, text: &str) -> Option<CacheLookup> {
+    async fn find(&self, key: &CacheKey, text: &str, embedding: Option<&[f32]>) -> Option<CacheLookup> {
         let query = EntryQuery {
             key,
             text,
-            embedding: self.effects.embedding.as_deref(),
+            embedding,
             min_score: self.wanted.min_score.map(crate::policy::BasisPoints::fraction),
             now: SystemTime::now(),
         };
@@ -122,31 +130,35 @@ impl CacheQuery<'_> {
 
     /// Hashes everything that two requests must have in common besides their prompts.
     fn scope(&self, partition: &[u8; 32]) -> [u8; 32] {
-        let (word, owner) = match self.wanted.scope {
-            CacheScope::All => ("all", None),
-            CacheScope::Tenant => {
-                ("tenant", self.principal.and_then(|principal| principal.tenant.as_deref()))
-            }
-            CacheScope::User => ("user", self.principal.map(|principal| principal.user.as_str())),
-        };
-        let tenant = self.principal.and_then(|principal| principal.tenant.as_deref());
-        let parts = [
-            Some(word),
-            owner,
-            // Users of different tenants may have the same name.
-            tenant.filter(|_| self.wanted.scope == CacheScope::User),
-            self.record.recipe(),
-            self.record.routing.decision.as_deref(),
-            self.record.routing.model.as_deref(),
-        ];
-        let mut hash = Context::new(&SHA256);
-        for part in parts {
-            // Lengths keep what follows apart, and no owner apart from the empty name.
-            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
-            hash.update(part.unwrap_or_default().as_bytes());
+        let mut hash = KeyHasher(Context::new(&SHA256));
+        hash.owner(self.wanted.scope, self.principal);
+        hash.text(self.record.recipe());
+        hash.text(self.record.routing.decision.as_deref());
+        hash.text(self.record.routing.model.as_deref());
+        // An answer is judged once, before it is stored: other guards, or other judges, ask anew.
+        let guard = self.effects.answer.as_ref();
+        hash.part(guard.map(|guard| guard.digest.as_slice()));
+        hash.text(guard.map(|_| format!("{:?}", self.live.policy.classifier)).as_deref());
+        hash.text(self.header.uri.query());
+        for (name, value) in self.forwarded() {
+            hash.text(Some(name));
+            hash.part(Some(value));
         }
-        hash.update(partition);
-        hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+        hash.part(Some(partition));
+        hash.0.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    /// The client's headers that reach one of the pools and may change its answer, sorted.
+    fn forwarded(&self) -> Vec<(&str, &[u8])> {
+        let policy = &self.live.policy;
+        let specs = || self.plan.targets.iter().map(|target| self.live.pool_spec(target.route(policy).pool));
+        let headers = self.header.headers.iter().filter(|(name, _)| {
+            is_material(name) && specs().any(|spec| is_forwarded(name, spec, &policy.identity))
+        });
+        let mut headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        // Values of one name stay in their order.
+        headers.sort_by_key(|(name, _)| *name);
+        headers
     }
 
     fn origin(&self) -> AnswerOrigin {
@@ -155,6 +167,34 @@ impl CacheQuery<'_> {
             decision: self.record.routing.decision.as_deref().unwrap_or_default().into(),
             tenant: self.principal.and_then(|principal| principal.tenant.as_deref()).map(Into::into),
         }
+    }
+}
+
+/// Hashes the parts of a key; lengths keep what follows apart, and no part apart from an empty one.
+struct KeyHasher(Context);
+
+impl KeyHasher {
+    fn part(&mut self, part: Option<&[u8]>) {
+        self.0.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+        self.0.update(part.unwrap_or_default());
+    }
+
+    fn text(&mut self, text: Option<&str>) {
+        self.part(text.map(str::as_bytes));
+    }
+
+    /// Takes whom answers are for. Those of whom nothing is known are together; who is known and has no tenant is a
+    /// tenant of its own.
+    fn owner(&mut self, scope: CacheScope, principal: Option<&Principal>) {
+        let tenant = principal.and_then(|principal| principal.tenant.as_deref());
+        let user = principal.map(|principal| principal.user.as_str());
+        // Users of different tenants may have the same name.
+        let (word, tenant, user) = match (scope, tenant) {
+            (CacheScope::All, _) => ("all", None, None),
+            (CacheScope::Tenant, Some(tenant)) => ("tenant", Some(tenant), None),
+            (CacheScope::Tenant, None) | (CacheScope::User, _) => ("user", tenant, user),
+        };
+        [Some(word), tenant, user].into_iter().for_each(|part| self.text(part));
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
-use super::answer::{AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
+use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRequest};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::replay::ReplayHandle;
@@ -114,26 +114,45 @@ impl Exchange {
         request.is_some_and(|request| AnswerPipeline::is_possible(request, self.pending_store.as_deref()))
     }
 
-    /// Prepares for the answer whose header has come; says whether its stages may change its length.
-    pub(super) fn start_answer(&mut self, format: Format, status: StatusCode) -> bool {
+    /// Prepares for the answer whose header has come; says whether its stages may change its length. Fails where the
+    /// client has to get an error in its place.
+    pub(super) fn start_answer(&mut self, head: AnswerHead) -> Result<bool, Rejection> {
+        if self.is_credential_refused(head.status) {
+            return Err(head.refusal());
+        }
         if let Some(attempts) = &self.attempts {
             // From here on no other endpoint can answer.
             attempts.deadline.stop_watching();
         }
-        self.answer.is_stream = format == Format::EventStream;
         let may_have_stages = self.may_have_stages();
         let store = self.pending_store.take();
         if let (Some(replay), Some(attempts), true) = (&self.replay, &self.attempts, may_have_stages) {
             let request = &attempts.request;
-            let start = AnswerStart { live: &self.live, request, format, status, store };
-            if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record) {
+            let start = AnswerStart { live: &self.live, request, head, store };
+            if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);
-                return rewrites;
+                self.answer.is_stream = head.format == Format::EventStream;
+                return Ok(rewrites);
             }
         }
-        self.answer.usage = Some(UsageReader::new(format));
-        false
+        self.answer.is_stream = head.format == Format::EventStream;
+        self.answer.usage = Some(UsageReader::new(head.format));
+        Ok(false)
+    }
+
+    /// Whether an upstream has refused the credential of its pool: its text may repeat a piece of it.
+    fn is_credential_refused(&self, status: StatusCode) -> bool {
+        let refuses =
+            [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::PROXY_AUTHENTICATION_REQUIRED];
+        let attempts = self.attempts.as_ref().filter(|_| refuses.contains(&status));
+        attempts.is_some_and(|attempts| attempts.spec(&self.live).credential.is_some())
+    }
+
+    /// Whether a stream's last event has been passed on, whatever the upstream still sends.
+    pub(super) fn has_passed_end(&self) -> bool {
+        self.answer.usage.as_ref().is_some_and(UsageReader::has_ended)
+            || self.replay.as_ref().is_some_and(ReplayHandle::has_passed_end)
     }
 
     fn record_cost(&mut self) {
@@ -160,6 +179,7 @@ impl Exchange {
             pool: Some(spec.name.clone()),
             endpoint: Some(endpoint),
             tries: attempts.count(),
+            upstream_request_id: None,
         };
         Some(BegunAttempt {
             spec,

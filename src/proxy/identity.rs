@@ -2,6 +2,7 @@
 //!
 //! Any other client has none, whatever its headers say. Decides nothing.
 
+use super::headers::KEY_HEADERS;
 use crate::policy::{Identity, Principal};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
@@ -19,10 +20,11 @@ pub(super) fn principal(identity: &Identity, headers: &HeaderMap, peer: Option<I
     }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
-    if let Some((scheme, key)) = bearer
-        && scheme.eq_ignore_ascii_case("bearer")
-        && let Some(owner) = identity.owner(key.trim())
-    {
+    let bearer =
+        bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
+    // Anthropic's clients show their key in the one header, Azure's in the other.
+    let mut keys = bearer.into_iter().chain(KEY_HEADERS.into_iter().filter_map(text));
+    if let Some(owner) = keys.find_map(|key| identity.owner(key)) {
         return Some(owner.clone());
     }
     peer.filter(|peer| identity.trusts(*peer))?;
@@ -49,13 +51,6 @@ pub(super) fn may_debug(
         || groups.iter().any(|group| identity.debug_groups.contains(group)))
 }
 
-/// Whether a header carries an identity; such a header is not forwarded.
-pub(super) fn is_of_identity(identity: &Identity, name: &str) -> bool {
-    [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
-        .into_iter()
-        .any(|known| known == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +74,15 @@ mod tests {
         let sent = headers(&[("authorization", "bearer sk-alice"), ("x-authz-user-id", "root")]);
         let principal = principal(&identity(), &sent, "192.0.2.1".parse().ok()).unwrap();
         assert_eq!((principal.user.as_str(), principal.tenant.as_deref()), ("alice", Some("acme")));
+    }
+
+    #[test]
+    fn a_key_is_read_from_each_header_that_clients_show_one_in() {
+        for header in ["x-api-key", "api-key"] {
+            let principal = |value: &str| principal(&identity(), &headers(&[(header, value)]), None);
+            assert_eq!(principal("sk-alice").unwrap().user, "alice", "{header}");
+            assert_eq!(principal("sk-other"), None, "{header}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod cache_lookup;
 mod deadline;
 mod exchange;
 mod failure;
+mod headers;
 mod identity;
 mod record;
 mod replay;
@@ -22,19 +23,19 @@ mod upstream;
 
 pub use exchange::Exchange;
 
-use crate::openai::{Format, Rejection};
+use crate::openai::Rejection;
 use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
 use admit::ShortCircuit;
-use answer::VerifyOutcome;
+use answer::{AnswerHead, VerifyOutcome};
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use failure::{RETRY_AFTER, RequestFailure};
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
@@ -262,11 +263,19 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         if response.status.is_informational() {
+            respond::clean(response);
             return Ok(());
         }
-        let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let format = Format::of(content_type);
-        if exchange.start_answer(format, response.status) {
+        exchange.record.upstream.upstream_request_id =
+            headers::upstream_id(&response.headers).map(str::to_owned);
+        let head = AnswerHead::of(response.status, &response.headers);
+        let rewrites = exchange
+            .start_answer(head)
+            .map_err(|rejection| RequestFailure::explain(rejection, "the answer may not go out"))?;
+        if rewrites {
+            for name in headers::OF_THE_BODY {
+                response.remove_header(name);
+            }
             response.remove_header(&CONTENT_LENGTH);
             response.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
@@ -291,7 +300,7 @@ impl ProxyHttp for Gateway {
         trailers: &mut HeaderMap,
         _exchange: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
-        for name in upstream::steering_headers(trailers) {
+        for name in headers::ending_here(trailers) {
             trailers.remove(name);
         }
         Ok(None)
@@ -324,7 +333,7 @@ impl ProxyHttp for Gateway {
         }
         // Pingora marks some errors as retried by rules of its own.
         error.set_retry(false);
-        if *error.etype() == replay::CUT {
+        if *error.etype() == replay::CUT || exchange.has_passed_end() {
             return error;
         }
         let failure = match (error.esource(), error.etype()) {
@@ -362,6 +371,11 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let failure = RequestFailure::of(error);
+        if failure.is_none() && exchange.has_passed_end() {
+            // The client has the whole stream: SDKs leave right after its last event, and upstreams may break off there.
+            let _ = session.as_downstream_mut().write_response_body(Bytes::new(), true).await;
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
         let is_of_client = failure.is_none() && *error.esource() == ErrorSource::Downstream;
         // The client is there: the process has told its connections that its time is over.
         let is_over = is_of_client && self.server_state.is_over();

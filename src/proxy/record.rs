@@ -4,14 +4,13 @@
 //! Decides nothing.
 
 use super::exchange::Exchange;
-use super::upstream::X_REQUEST_ID;
+use super::headers::{X_REQUEST_ID, sane_id};
 use crate::classify::ClassifyCost;
 use crate::openai::ChatRequest;
 use crate::policy::{Principal, Reasoning};
 use crate::route::{GuardNotice, RoutingTrace};
 use crate::signals::Signals;
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
-use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::Duration;
 
@@ -19,7 +18,8 @@ impl Exchange {
     /// Records what the header says, before anything can fail.
     pub(super) fn record_header(&mut self, session: &Session) {
         let header = session.req_header();
-        self.record.request_id = request_id(header);
+        self.record.request_id = new_request_id();
+        self.record.client_request_id = header.headers.get(X_REQUEST_ID).and_then(sane_id).map(str::to_owned);
         self.record.client = session.client_addr().and_then(|client| client.as_inet()).copied();
         self.record.request.method = header.method.clone();
         self.record.request.path = bounded(header.uri.path());
@@ -98,21 +98,11 @@ fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
     }
 }
 
-/// The client's own request id if it is one that a header and a log line can carry, else a new one.
-fn request_id(header: &RequestHeader) -> String {
-    /// The longest id taken over.
-    const LIMIT: usize = 128;
-    let given = header.headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if !id.is_empty() && id.len() <= LIMIT && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            id.to_owned()
-        }
-        _ => {
-            let mut id = *b"req-................................";
-            for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
-                *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
-            }
-            String::from_utf8(id.to_vec()).unwrap_or_default()
-        }
+/// An id that no other request has, whatever clients send.
+fn new_request_id() -> String {
+    let mut id = *b"req-................................";
+    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
+        *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
     }
+    String::from_utf8(id.to_vec()).unwrap_or_default()
 }

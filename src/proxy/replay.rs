@@ -8,8 +8,10 @@
 use super::answer::{AnswerPipeline, MAX_ANSWER};
 use super::deadline::{Deadline, DeadlineState};
 use super::slow_client::SlowClient;
+use super::failure::RequestFailure;
 use super::timer::DeadlineTimer;
 use crate::classify::Unknown;
+use crate::openai::Rejection;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -23,6 +25,7 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +43,7 @@ pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 /// The exchange's end of a [`ReplaySession`].
 pub(super) struct ReplayHandle {
     handover: Arc<Mutex<Handover>>,
+    has_passed_end: Arc<AtomicBool>,
     is_installed: bool,
 }
 
@@ -66,6 +70,8 @@ struct ReplaySession {
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
     timer: Option<DeadlineTimer>,
     handover: Arc<Mutex<Handover>>,
+    /// Set once the last event of a stream with stages is written.
+    has_passed_end: Arc<AtomicBool>,
     /// The answer's header is still to come, and may bring stages.
     awaits_pipeline: bool,
     pipeline: Option<Box<AnswerPipeline>>,
@@ -79,7 +85,7 @@ impl ReplayHandle {
         deadline: Arc<Deadline>,
         may_have_stages: bool,
     ) -> Self {
-        let handover = Arc::default();
+        let (handover, has_passed_end) = (Arc::default(), Arc::default());
         let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
         let write_timeout = inner.get_write_timeout();
         inner.set_write_timeout(None);
@@ -90,11 +96,17 @@ impl ReplayHandle {
             write_timeout,
             timer: None,
             handover: Arc::clone(&handover),
+            has_passed_end: Arc::clone(&has_passed_end),
             awaits_pipeline: may_have_stages,
             pipeline: None,
         };
         *session.downstream_session = ServerSession::new_custom(Box::new(replay));
-        Self { handover, is_installed: true }
+        Self { handover, has_passed_end, is_installed: true }
+    }
+
+    /// Whether the last event of a stream that goes through stages is written.
+    pub(super) fn has_passed_end(&self) -> bool {
+        self.has_passed_end.load(Ordering::Relaxed)
     }
 
     /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
@@ -162,8 +174,9 @@ impl ReplaySession {
     async fn send_through(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let Some(pipeline) = &mut self.pipeline else { return self.write(tasks).await };
         let began = Instant::now();
-        let mut tasks = pass(pipeline, tasks).await;
-        let is_held = pipeline.holds_header();
+        let held_header = pipeline.holds_header();
+        let mut tasks = pass(pipeline, tasks).await?;
+        let is_held = held_header || pipeline.holds_header();
         if is_held {
             let client = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
             tasks = hold(pipeline, client, tasks).await?;
@@ -172,8 +185,11 @@ impl ReplaySession {
         if is_held && tasks.is_empty() {
             return Ok(false);
         }
-        let is_cut = pipeline.is_cut();
+        let (is_cut, has_said_end) = (pipeline.is_cut(), pipeline.has_said_end());
         let done = self.write(tasks).await?;
+        if has_said_end {
+            self.has_passed_end.store(true, Ordering::Relaxed);
+        }
         // The client has a whole answer; only an error ends an upstream that sends more, or stays silent.
         if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
     }
@@ -195,8 +211,8 @@ impl ReplaySession {
     }
 }
 
-/// Sends a part of an answer through its stages.
-async fn pass(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+/// Sends a part of an answer through its stages; fails where the client has to get an error in the answer's place.
+async fn pass(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
     let mut passed = Vec::with_capacity(tasks.len());
     for task in tasks {
         let (data, end) = match task {
@@ -208,13 +224,19 @@ async fn pass(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Vec<HttpTa
             }
         };
         let had_ended = pipeline.has_ended();
-        let released = pipeline.pass(data, end).await;
+        let released = pipeline.pass(data, end).await.map_err(refused)?;
         // An empty piece would end a chunked body.
         if !had_ended && (!released.bytes.is_empty() || released.is_last) {
             passed.push(HttpTask::Body(Some(released.bytes), released.is_last));
         }
     }
-    passed
+    Ok(passed)
+}
+
+/// The error for which the client gets a rejection in the answer's place.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
+fn refused(rejection: Rejection) -> Box<Error> {
+    RequestFailure::explain(rejection, "the answer may not go out")
 }
 
 /// Holds an answer back until it is whole, and verifies it then; gives what may be sent now.
@@ -311,7 +333,7 @@ impl CustomSession for ReplaySession {
 
     async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
         if let Some(pipeline) = &mut self.pipeline {
-            let released = pipeline.pass(data, end).await;
+            let released = pipeline.pass(data, end).await.map_err(refused)?;
             (data, end) = (released.bytes, released.is_last);
         }
         let (inner, client) = self.writer();

@@ -5,7 +5,7 @@
 use super::body;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
-use super::upstream::steering_headers;
+use super::headers::ending_here;
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Model};
 use crate::route::DirectResponse;
@@ -13,14 +13,14 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::response::Parts;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Adds the routing headers to a response, and removes any that the upstream sent under their names.
+/// Adds the routing headers to a response, and removes what an upstream sent under their names or for itself.
 ///
 /// Goes through `http::response::Parts`: that drops Pingora's second map of header names in their original case, for
 /// which every request would pay again per header. Names go out in lower case, the commonest ones excepted.
@@ -31,7 +31,7 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     let reason = reason.map(str::to_owned);
     let mut parts = Parts::from(given);
     let headers = &mut parts.headers;
-    for name in steering_headers(headers) {
+    for name in ending_here(headers) {
         headers.remove(&name);
     }
     exchange.record.response.response_path = path;
@@ -44,7 +44,15 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     }
 }
 
-/// Answers with a text of the gateway's own, in the shape of the request's API, streamed if the client asked for that.
+/// Removes from an interim answer what ends here.
+pub(super) fn clean(interim: &mut ResponseHeader) {
+    for name in ending_here(&interim.headers) {
+        interim.remove_header(&name);
+    }
+}
+
+/// Answers with a text of the gateway's own, in the shape of the request's API, streamed if the client asked for that;
+/// where the API's answers are no texts, with an error.
 pub(super) async fn send_answer(
     session: &mut ServerSession,
     exchange: &mut Exchange,
@@ -60,6 +68,12 @@ pub(super) async fn send_answer(
         (DirectResponse::Rejected(rejection), _)
         | (DirectResponse::Blocked(rejection), BlockStyle::Error) => {
             return reject(session, exchange, rejection).await;
+        }
+        (DirectResponse::Blocked(rejection), BlockStyle::Vsr) if !api.generates_text() => {
+            return reject(session, exchange, rejection).await;
+        }
+        (DirectResponse::Fixed(text), _) if !api.generates_text() => {
+            return reject(session, exchange, Rejection::FixedText { text }).await;
         }
         (DirectResponse::Fixed(text), _) => {
             (ResponsePath::Fixed, LocalReply::fast(&text, request.model(), now))
@@ -133,6 +147,9 @@ pub(super) async fn reject(
     }
     if let Some(allow) = rejection.allow() {
         header.insert_header(ALLOW, allow)?;
+    }
+    if let Some(challenge) = rejection.challenge() {
+        header.insert_header(WWW_AUTHENTICATE, challenge)?;
     }
     stamp(&mut header, exchange, ResponsePath::Error);
     let unread = !session.is_body_done();

@@ -4,13 +4,10 @@
 
 use super::attempt::AttemptLimits;
 use super::exchange::Exchange;
-use super::identity::is_of_identity;
+use super::headers::{X_REQUEST_ID, is_forwarded, names_of, without_keys};
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
@@ -34,12 +31,6 @@ pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
 ///
 /// While it takes none, nothing else is seen, the client's leaving neither.
 const STALL: Duration = Duration::from_secs(5);
-
-/// The request's id, on the way to the upstream and back to the client.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Headers that carry a client's own credentials.
-const CLIENT_CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
 
 /// Certificates and keys of upstreams, parsed once for each content.
 #[derive(Default)]
@@ -182,19 +173,18 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     let attempts = exchange.attempts.as_ref().ok_or(Rejection::Internal)?;
     let spec = attempts.spec(&exchange.live);
     let identity = &exchange.live.policy.identity;
-    let is_used = identity.is_used();
     let raw_path = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = Parts::from(std::mem::replace(request, blank));
-    let drops = |name: &HeaderName| {
-        is_dropped(name, spec.forward_authorization) || (is_used && is_of_identity(identity, name.as_str()))
-    };
-    for name in names_of(&parts.headers, drops) {
+    for name in names_of(&parts.headers, |name| !is_forwarded(name, spec, identity)) {
         parts.headers.remove(&name);
     }
     if let Some(effects) = &attempts.request.plan.effects {
         apply_changes(&mut parts.headers, &effects.headers)?;
     }
+    let public = without_keys(&parts.uri, spec);
+    let raw_path = raw_path.filter(|_| public.is_none() && spec.path_prefix.is_empty());
+    parts.uri = public.unwrap_or(parts.uri);
     if !spec.path_prefix.is_empty() || parts.uri.authority().is_some() {
         parts.uri = upstream_uri(&parts.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
     }
@@ -204,14 +194,13 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     };
     set(&mut parts.headers, HOST, host)?;
     parts.headers.insert(CONTENT_LENGTH, attempts.body().len().into());
-    // Usage is read from the chunks as they pass, which needs them uncompressed.
-    if parts.headers.contains_key(ACCEPT_ENCODING) {
-        parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
+    // Guards and usage are read from the chunks as they pass, which needs them uncompressed; a server may compress for
+    // a client that names no encoding.
+    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     set(&mut parts.headers, X_REQUEST_ID, &exchange.record.request_id)?;
     authorize(&mut parts.headers, spec)?;
     *request = parts.into();
-    if let Some(raw_path) = raw_path.filter(|_| spec.path_prefix.is_empty()) {
+    if let Some(raw_path) = raw_path {
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
     }
     Ok(())
@@ -234,6 +223,7 @@ pub(super) fn new_request(
     };
     set(&mut parts.headers, HOST, host)?;
     set(&mut parts.headers, CONTENT_TYPE, "application/json")?;
+    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     parts.headers.insert(CONTENT_LENGTH, length.into());
     set(&mut parts.headers, X_REQUEST_ID, request_id)?;
     authorize(&mut parts.headers, spec)?;
@@ -280,46 +270,6 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     millis.or_else(|| number("retry-after").map(Duration::from_secs))
 }
 
-/// The headers that only this gateway may set: a client could force a decision with them, an upstream fake one.
-pub(super) fn steering_headers(headers: &HeaderMap) -> Vec<HeaderName> {
-    names_of(headers, is_steering)
-}
-
-/// The matching names; allocates nothing for the usual none.
-fn names_of(headers: &HeaderMap, matches: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
-    headers.keys().filter(|name| matches(name)).cloned().collect()
-}
-
-/// Whether a request's header is not forwarded: it steers, is the client's credential, or is hop-by-hop.
-fn is_dropped(name: &HeaderName, forward_authorization: bool) -> bool {
-    is_steering(name)
-        || is_hop_by_hop(name)
-        || (!forward_authorization && CLIENT_CREDENTIALS.contains(&name.as_str()))
-}
-
-/// Whether a header concerns one connection (RFC 9110, 7.6.1) or its framing, which is made anew.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        CONNECTION
-            | EXPECT
-            | PROXY_AUTHENTICATE
-            | PROXY_AUTHORIZATION
-            | TE
-            | TRAILER
-            | TRANSFER_ENCODING
-            | UPGRADE
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-}
-
-fn is_steering(name: &HeaderName) -> bool {
-    let Some(name) = name.as_str().strip_prefix("x-") else { return false };
-    name.starts_with("vsr-")
-        || name.starts_with("gateway-")
-        || name.starts_with("signalbox-")
-        || name == "selected-model"
-}
-
 /// The upstream's request target, in origin form: Pingora would send an absolute one as it came.
 fn upstream_uri(uri: &Uri, prefix: &str) -> Option<Uri> {
     let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -335,13 +285,5 @@ mod tests {
         let uri: Uri = "http://evil.example/v1/chat/completions?x=1".parse().unwrap();
         assert_eq!(upstream_uri(&uri, "").unwrap().to_string(), "/v1/chat/completions?x=1");
         assert_eq!(upstream_uri(&uri, "/openai").unwrap().to_string(), "/openai/v1/chat/completions?x=1");
-    }
-
-    #[test]
-    fn steering_headers_are_known_by_name() {
-        for name in ["x-vsr-selected-model", "x-selected-model", "x-gateway-destination-endpoint"] {
-            assert!(is_steering(&HeaderName::from_static(name)), "{name}");
-        }
-        assert!(!is_steering(&HeaderName::from_static("x-session-id")));
     }
 }

@@ -19,7 +19,7 @@ pub use trace::{GuardNotice, RoutingReason, RoutingTrace};
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{ClassifierPolicy, Decision, PiiAction, Principal};
+use crate::policy::{ClassifierPolicy, Decision, PiiAction, Policy, Principal};
 use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
 use crate::snapshot::Snapshot;
 use decision::{RequestedModel, RoutingDecision, decide_route};
@@ -85,11 +85,14 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
     let (trace, outcome) = match decide_route(policy, requested, found) {
         Ok(mut routing) => {
             let mut outcome = route_and_guard(snapshot, input, found, &mut routing);
-            if let (Ok(plan), Some(decision)) = (&mut outcome, routing.routing) {
+            if let (Ok(plan), Some(decision)) = (&mut outcome, routing.decision) {
                 let applied = Box::pin(apply_plugins(plan, snapshot, input, found, decision)).await;
                 routing.trace.system_prompt = applied.is_ok() && decision.plugins.system_prompt.is_some();
                 routing.trace.reasoning = plan.targets.first().and_then(|target| target.reasoning);
                 outcome = applied.map_err(DirectResponse::Rejected).and(outcome);
+            }
+            if let (Ok(plan), Some(decision)) = (&mut outcome, routing.routing) {
+                apply_targets(plan, policy, decision);
             }
             (Some(routing.trace), outcome)
         }
@@ -122,7 +125,10 @@ fn route_and_guard(
     }
     let mut targets = match routing.routing {
         Some(decision) => models::targets(snapshot, decision, input, known, &mut routing.trace),
-        None => models::all_routes(policy, routing.default, routing.lora, None),
+        None => {
+            let reasoning = routing.decision.and_then(|decision| decision.plugins.reasoning);
+            models::all_routes(policy, routing.default, routing.lora, reasoning)
+        }
     };
     routing.trace.model = targets.first().map(|target| target.model);
     let mut active = ActiveGuards::of(policy, routing.decision, routing.trace.model);
@@ -143,7 +149,7 @@ fn route_and_guard(
         None => None,
     };
     let unmasks = matches!(active.pii.map(|guard| guard.action), Some(PiiAction::Mask { unmask: true }));
-    if routing.routing.is_none() && masked.is_none() && active.answer.is_none() {
+    if routing.decision.is_none() && masked.is_none() && active.answer.is_none() {
         return Ok(Plan { targets, effects: None });
     }
     let (request, masked) =
@@ -160,7 +166,18 @@ fn route_and_guard(
     Ok(Plan { targets, effects: Some(Box::new(effects)) })
 }
 
-/// Applies the plugins of the decision that routes the request.
+/// Applies what a decision says of the models that it has chosen from.
+fn apply_targets(plan: &mut Plan, policy: &Policy, decision: &Decision) {
+    let effects = plan.effects.get_or_insert_default();
+    effects.timeout = decision.timeout;
+    effects.shadow = decision.shadow.map(|shadow| ShadowPlan {
+        model: shadow.model,
+        share: shadow.share,
+        targets: models::all_routes(policy, shadow.model, None, None),
+    });
+}
+
+/// Applies the plugins of the decision that matched, to a request that names its model too.
 async fn apply_plugins(
     plan: &mut Plan,
     snapshot: &Snapshot,
@@ -178,12 +195,6 @@ async fn apply_plugins(
     let request = effects.request.as_ref().unwrap_or(input.request);
     effects.request = Some(plugins::apply(&decision.plugins, input.api, request, &context).await?);
     effects.headers.clone_from(&decision.plugins.headers);
-    effects.timeout = decision.timeout;
-    effects.shadow = decision.shadow.map(|shadow| ShadowPlan {
-        model: shadow.model,
-        share: shadow.share,
-        targets: models::all_routes(&snapshot.policy, shadow.model, None, None),
-    });
     effects.cache = decision.plugins.cache;
     Ok(())
 }

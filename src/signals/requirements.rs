@@ -66,6 +66,7 @@ impl Requirements {
         requirements.guards(policy, None, Some(model));
         for decision in recipe.decisions.iter().filter(|decision| Audience::Named.meets(decision)) {
             requirements.rule(policy, decision);
+            requirements.plugins(decision);
             requirements.guards(policy, Some(&decision.plugins.guards), Some(model));
         }
         requirements

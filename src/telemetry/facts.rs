@@ -15,8 +15,10 @@ use std::net::SocketAddr;
 facts! {
     /// One finished request.
     pub struct AccessRecord {
-        /// The request's id, the client's own or made here.
+        /// The request's id, made here; it goes upstream.
         request_id: String,
+        /// The client's own id of the request, which goes back to it.
+        client_request_id: Option<String>,
         /// The client's address.
         client: Option<SocketAddr>,
         /// What the client sent.
@@ -93,6 +95,8 @@ facts! {
         endpoint: Option<SocketAddr>,
         /// The attempts made.
         tries: u32,
+        /// The upstream's id of the request, if it gave one.
+        upstream_request_id: Option<String>,
     }
 }
 
@@ -250,8 +254,9 @@ impl AccessRecord {
 }
 
 /// The headers of every response, in the order in which they are sent.
-pub(super) static HEADERS: [Header<AccessRecord>; 6] = [
-    header("x-request-id", |record| text(&record.request_id)),
+pub(super) static HEADERS: [Header<AccessRecord>; 7] = [
+    header("x-request-id", |record| text(record.client_request_id.as_ref().unwrap_or(&record.request_id))),
+    header("x-upstream-request-id", |record| text(record.upstream.upstream_request_id.as_ref()?)),
     header("x-vsr-response-path", |record| word(record.response.response_path.as_str())),
     header("x-vsr-selected-model", |record| text(record.routing.model.as_ref()?)),
     header("x-vsr-selected-category", |record| text(record.routing.category.as_ref()?)),

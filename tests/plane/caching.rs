@@ -1,9 +1,12 @@
 //! Answers that are given again: whose, for what, how, and for how long.
 
 use crate::harness::*;
+use crate::raw::{Act, Scripted};
+use crate::upstream::Upstream;
 use serde_json::{Value, json};
 use signalbox::sim::Sim;
 use std::process::{Child, Command, Stdio};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn policy(sim: &Sim, cache: &str, more: &str) -> String {
     policy_of(&[sim.addr()], "")
@@ -149,6 +152,156 @@ async fn tenants_never_see_each_others_answers() {
     .await;
     assert_eq!(ask(&gateway, &by("Bearer key-b"), &question).await.header("x-vsr-cache-hit"), "");
     assert_eq!(ask(&gateway, &[], &question).await.header("x-vsr-cache-hit"), "");
+}
+
+#[tokio::test]
+async fn anonymous_clients_and_those_without_a_tenant_have_answers_of_their_own() {
+    let sim = sim("m").await;
+    let identity = "identity: {keys: [{value: {env: A}, user: a}, {value: {env: B}, user: b}]}\n";
+    let launch = Launch::new(policy(&sim, "{match: exact, scope: tenant}", identity));
+    let gateway = launch.variable("A", "key-a").variable("B", "key-b").start().await;
+    let question = body("What did I say?");
+    let by: [&[(&str, &str)]; 3] = [&[], &[("authorization", "Bearer key-a")], &[("x-api-key", "key-b")]];
+    for (at, headers) in by.into_iter().enumerate() {
+        assert_eq!(ask(&gateway, headers, &question).await.header("x-vsr-cache-hit"), "", "{headers:?}");
+        assert_eq!(asked(&sim).len(), at + 1);
+        gateway.counts("signalbox_cache_entries", &[], (at + 1) as f64).await;
+        assert_eq!(ask(&gateway, headers, &question).await.header("x-vsr-cache-hit"), "true", "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_one_prompt_ends_and_the_next_begins_matters() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy(&sim, "{match: semantic, min_score: 0.8}", "")).start().await;
+    let post = async |prompt: &str| {
+        let body = format!(r#"{{"model":"auto","prompt":{prompt},"max_tokens":4}}"#);
+        let answer = gateway.post("/v1/completions", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.header("x-vsr-cache-hit").to_owned()
+    };
+    assert_eq!(post(r#"["a\nb","c"]"#).await, "");
+    gateway.counts("signalbox_cache_entries", &[], 1.0).await;
+    assert_eq!(post(r#"["a","b\nc"]"#).await, "");
+    assert_eq!(post(r#"["a\nb","c"]"#).await, "true");
+}
+
+#[tokio::test]
+async fn what_a_client_sends_on_to_the_upstream_is_part_of_the_key() {
+    let sim = sim("m").await;
+    let text = policy(&sim, "{match: exact, scope: all}", "")
+        .replace("health: {enabled: false}", "health: {enabled: false}\n    forward_authorization: true");
+    let gateway = Launch::new(text).start().await;
+    let question = body("Whose is it?");
+    let post = async |query: &str, header: (&str, &str)| {
+        let url = gateway.url("/v1/chat/completions") + query;
+        let request =
+            client().post(url).header("content-type", "application/json").header(header.0, header.1);
+        Answer::of(request.body(question.to_string()).send().await.unwrap())
+            .await
+            .header("x-vsr-cache-hit")
+            .to_owned()
+    };
+    let ways = [
+        ("", ("authorization", "Bearer one")),
+        ("", ("authorization", "Bearer two")),
+        ("", ("x-tenant", "a")),
+        ("", ("x-tenant", "b")),
+        ("?api-version=1", ("x-tenant", "b")),
+        ("?api-version=2", ("x-tenant", "b")),
+    ];
+    for (at, (query, header)) in ways.into_iter().enumerate() {
+        assert_eq!(post(query, header).await, "", "{query} {header:?}");
+        gateway.counts("signalbox_cache_entries", &[], (at + 1) as f64).await;
+        assert_eq!(post(query, header).await, "true", "{query} {header:?}");
+    }
+    // What says nothing but who asks, and how, does not matter.
+    assert_eq!(post("?api-version=2", ("x-tenant", "b")).await, "true");
+}
+
+#[tokio::test]
+async fn a_cached_answer_is_judged_again_when_the_guards_have_changed() {
+    let upstream = Scripted::start(|_, _| {
+        let message = json!({"role": "assistant", "content": "A bluebird sang."});
+        let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+        Act::Answer(crate::raw::answer(
+            "200 OK",
+            &json!({"object": "chat.completion", "choices": [choice]}).to_string(),
+        ))
+    })
+    .await;
+    let text = |guards: &str| {
+        policy_of(&[upstream.addr], "")
+            + "virtual_models: [auto]\ndefault_model: m\ndecisions: [{name: d, model: m, plugins: {cache: {}}}]\n"
+            + guards
+    };
+    let gateway = Launch::new(text("")).start().await;
+    let question = body("Who sang?");
+    assert!(ask(&gateway, &[], &question).await.text.contains("bluebird"));
+    assert!(cached(&gateway, &question).await.text.contains("bluebird"));
+    gateway.rewrite(&text("guards: {answer: {words: [bluebird], on_words: mask}}\n"));
+    gateway.counts("signalbox_policy_reloads_total", &["result=\"success\""], 1.0).await;
+    let judged = ask(&gateway, &[], &question).await;
+    assert!(judged.text.contains("A [REDACTED] sang."), "{}", judged.text);
+    assert!(cached(&gateway, &question).await.text.contains("A [REDACTED] sang."));
+}
+
+#[tokio::test]
+async fn a_stream_whose_end_the_client_has_seen_is_whole_though_it_leaves_at_once() {
+    let delta = json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}]});
+    let chat = format!("data: {delta}\n\ndata: [DONE]\n\n");
+    let typed = |events: &[Value]| -> String {
+        events
+            .iter()
+            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
+            .collect()
+    };
+    let message = json!({"id": "m", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 1}});
+    let message = typed(&[
+        json!({"type": "message_start", "message": message}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi."}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
+        json!({"type": "message_stop"}),
+    ]);
+    let response =
+        typed(&[json!({"type": "response.completed", "response": {"id": "r", "status": "completed",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi."}]}]}})]);
+    for (path, prompt, stream) in [
+        ("/v1/chat/completions", "messages", chat),
+        ("/v1/messages", "messages", message),
+        ("/v1/responses", "input", response),
+    ] {
+        let upstream = Upstream::start().await;
+        let text = policy_of(&[upstream.addr()], "")
+            + "virtual_models: [auto]\ndefault_model: m\ndecisions: [{name: d, model: m, plugins: {cache: {}}}]\n";
+        let gateway = Launch::new(text).start().await;
+        let said = json!([{"role": "user", "content": "Say hi."}]);
+        let asked = json!({"model": "auto", "stream": true, "max_tokens": 5, (prompt): said}).to_string();
+        let mut client = tokio::net::TcpStream::connect(gateway.addr).await.unwrap();
+        client.write_all(crate::raw::post(path, &asked).as_bytes()).await.unwrap();
+        let mut call = upstream.stream().await;
+        call.chunk(stream.as_bytes()).await;
+        let mut seen = String::new();
+        let last = stream.lines().rfind(|line| !line.is_empty()).unwrap().to_owned() + "\n\n";
+        while !seen.contains(&last) {
+            let mut bytes = [0; 4096];
+            let count = client.read(&mut bytes).await.unwrap();
+            assert!(count > 0, "{path}: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        drop(client);
+        // The upstream never ends its answer by itself: the gateway lets it go because the client has left.
+        call.closed().await;
+        let id = seen.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+        let line = gateway.line(id).await;
+        assert_eq!((&line["status"], line.get("error")), (&json!(200), None), "{path}: {line}");
+        gateway.counts("signalbox_cache_entries", &[], 1.0).await;
+        let again = gateway.post(path, asked.clone()).await;
+        assert_eq!(again.header("x-vsr-cache-hit"), "true", "{path}: {}", again.text);
+        assert!(again.text.contains("Hi."), "{path}: {}", again.text);
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,57 @@ fn every_shipped_policy_and_server_file_is_right() {
     assert_eq!((both.status.code(), text(&both.stdout).lines().count()), (Some(0), 2));
 }
 
+/// A policy whose pool has a key that anybody spends who reaches it, with this before its models.
+fn with_a_key(more: &str) -> String {
+    format!(
+        "version: 1\n{more}models: {{m: {{pools: [cloud]}}}}\npools:\n  cloud: {{endpoints: [\"127.0.0.1:9\"], \
+         credential: {{value: {{env: SIGNALBOX_TEST_KEY}}}}}}\n"
+    )
+}
+
+#[test]
+fn a_key_behind_a_public_listener_without_identity_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, server) = (folder.path().join("policy.yaml"), folder.path().join("server.yaml"));
+    let identity = "identity: {required: true, keys: [{value: {env: SIGNALBOX_TEST_KEY}, user: u}]}\n";
+    for (more, listener, warned) in
+        [("", "0.0.0.0:8080", true), ("", "127.0.0.1:8080", false), (identity, "0.0.0.0:8080", false)]
+    {
+        std::fs::write(&policy, with_a_key(more)).unwrap();
+        std::fs::write(&server, format!("listeners: [{{address: \"{listener}\"}}]\n")).unwrap();
+        let mut check = signalbox();
+        check.arg("check").arg(&policy).arg("--server").arg(&server).env("SIGNALBOX_TEST_KEY", "sk");
+        let output = check.output().unwrap();
+        let said = text(&output.stdout).to_owned() + text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("warning: whoever reaches 0.0.0.0:8080 spends"), warned, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_gateway_says_what_its_policy_may_not_do_as_expected() {
+    let launch = Launch::new(with_a_key("identity: {trusted_peers: [0.0.0.0/0]}\n"));
+    let gateway = launch.variable("SIGNALBOX_TEST_KEY", "sk").start().await;
+    let warning = "everybody's identity headers are believed";
+    assert!(gateway.stderr().contains(warning), "{}", gateway.stderr());
+    let warnings = gateway.admin("/readyz").await.json()["warnings"].to_string();
+    assert!(warnings.contains(warning), "{warnings}");
+}
+
+#[test]
+fn a_key_that_would_go_in_clear_to_port_443_is_an_issue() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.yaml");
+    for (more, code) in [("", 1), (", tls: {}", 0)] {
+        let text_of = with_a_key("").replace("127.0.0.1:9", "api.example.com:443");
+        std::fs::write(&file, text_of.replace(", credential", &format!("{more}, credential"))).unwrap();
+        let output = signalbox().arg("check").arg(&file).env("SIGNALBOX_TEST_KEY", "sk").output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        let issue = "pools.cloud.endpoints[0] (line 4): is port 443 without `tls`";
+        assert_eq!(text(&output.stderr).contains(issue), code == 1, "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn all_issues_of_a_bad_policy_are_listed_with_path_line_and_suggestion() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ mod harness;
 mod raw;
 mod upstream;
 
+mod answers;
 mod balancing;
 mod bodies;
 mod caching;

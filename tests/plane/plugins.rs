@@ -114,3 +114,21 @@ async fn tools_of_a_file_are_picked_by_the_prompt() {
     gateway.chat("auto", "Send a mail to my boss that I am ill").await;
     assert_eq!(body(&last(&sim))["tools"][0]["function"]["name"], "send_email");
 }
+
+#[tokio::test]
+async fn plugins_of_a_decision_for_all_requests_hold_for_those_that_name_a_model_too() {
+    let plugins = "plugins: {system_prompt: {text: Be exact.}, params: {max_tokens: 5, remove: [seed]}, tools: {mode: none}}";
+    let sent = r#"{"model": "gpt", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, "seed": 1,
+        "tools": [{"type": "function", "function": {"name": "f"}}]}"#;
+    for (applies_to, applied) in [("all", true), ("auto", false)] {
+        let decision = format!("  - {{name: d, model: m, applies_to: {applies_to}, {plugins}}}\n");
+        let (gateway, sim) = stage(&decision).await;
+        let answer = gateway.post("/v1/chat/completions", sent).await;
+        assert_eq!((answer.status, answer.header("x-vsr-selected-model")), (200, "gpt"), "{}", answer.text);
+        let got = body(&last(&sim));
+        assert_eq!(got["max_tokens"], if applied { 5 } else { 50 }, "{got}");
+        assert_eq!((got.get("seed").is_none(), got.get("tools").is_none()), (applied, applied), "{got}");
+        assert_eq!(got["messages"].as_array().unwrap().len(), if applied { 2 } else { 1 }, "{got}");
+        assert_eq!(answer.header("x-vsr-injected-system-prompt"), if applied { "true" } else { "" });
+    }
+}

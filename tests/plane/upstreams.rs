@@ -230,6 +230,19 @@ async fn host_path_and_credential_are_the_pools_own() {
 }
 
 #[tokio::test]
+async fn a_clients_key_in_the_query_stays_here_unless_the_pool_is_to_have_it() {
+    let (address, calls) = noting().await;
+    let query = "?key=sk-client&api-version=1&api_key=sk-client&access_token=sk-client";
+    let forwards = "    forward_authorization: true\n";
+    for (more, target) in [("", "?api-version=1"), (forwards, query)] {
+        let gateway = Launch::new(policy_of(&[address], more)).start().await;
+        let answer = gateway.post(&format!("/v1/chat/completions{query}"), r#"{"model": "m"}"#).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(calls.lock().unwrap().pop().unwrap().target, format!("/v1/chat/completions{target}"));
+    }
+}
+
+#[tokio::test]
 async fn a_pool_whose_optional_key_is_missing_sends_none() {
     let (address, calls) = noting().await;
     let pool = "    credential: {value: {env: SIGNALBOX_TEST_NO_SUCH_KEY}, optional: true}\n";

@@ -23,8 +23,12 @@ pub enum Channel {
     Refusal,
     /// The arguments of a call: JSON inside a string, and a replacement has to leave it JSON.
     Arguments,
+    /// The input of a call of a custom tool: free text.
+    Input,
     /// Another text of a delta, under a name that is not known here.
     Other,
+    /// A string under a name that is not known here, which is all there is of it; its part is a number of its own.
+    Whole,
     /// Data that is no JSON object, as it stands.
     Raw,
 }
@@ -49,7 +53,60 @@ pub(in crate::openai) struct AnswerContent {
     pub(in crate::openai) steps: Vec<AnswerStep>,
     /// The members of a whole answer that say how it ended, and how they are written for another end.
     pub(in crate::openai) ends: Vec<(Range<usize>, WriteEnd)>,
+    /// There are more texts in it than are read.
+    pub(in crate::openai) is_unread: bool,
 }
+
+/// The most strings under names that are not known here that are read, each as a text of its own.
+const MOST_OTHERS: usize = 2048;
+
+/// Members that hold nothing that a model says: names, kinds and places, and bytes in other forms.
+pub(in crate::openai) const NO_TEXTS: [&str; 44] = [
+    "approval_request_id",
+    "b64_json",
+    "call_id",
+    "code_interpreter_call_id",
+    "container_id",
+    "content_filter_result",
+    "content_filter_results",
+    "created",
+    "created_at",
+    "embedding",
+    "embeddings",
+    "encrypted_content",
+    "encrypted_index",
+    "event_id",
+    "file_id",
+    "finish_reason",
+    "format",
+    "id",
+    "index",
+    "item_id",
+    "kv_transfer_params",
+    "mime_type",
+    "model",
+    "name",
+    "object",
+    "obfuscation",
+    "partial_image_b64",
+    "previous_response_id",
+    "prompt_filter_results",
+    "prompt_logprobs",
+    "prompt_token_ids",
+    "provider",
+    "response_id",
+    "role",
+    "service_tier",
+    "signature",
+    "status",
+    "stop_reason",
+    "stop_sequence",
+    "system_fingerprint",
+    "token_strs",
+    "tool_call_id",
+    "type",
+    "usage",
+];
 
 /// Writes the value of a member that says how an answer ended.
 pub(in crate::openai) type WriteEnd = fn(FinishReason) -> Vec<u8>;
@@ -103,6 +160,21 @@ impl AnswerContent {
     pub(in crate::openai) fn whole(mut self) -> Self {
         self.steps.push(AnswerStep::Over);
         self
+    }
+
+    /// Takes every string of an object as a text, but for those under names that hold none.
+    pub(super) fn others(data: &[u8]) -> Self {
+        let mut scanner = ContentScanner::new(data);
+        scanner.rest(0, 0, &["audio"]);
+        scanner.content
+    }
+
+    /// Takes every string of a JSON value of whatever kind as a text.
+    pub(super) fn of_any(data: &[u8]) -> Self {
+        let mut scanner = ContentScanner::new(data);
+        let start = data.len() - data.trim_ascii_start().len();
+        scanner.strings(0, start..data.trim_ascii_end().len(), &[]);
+        scanner.content
     }
 
     /// Takes bytes that are no JSON object as one text.
@@ -171,6 +243,59 @@ impl<'a> ContentScanner<'a> {
             if self.is_named(&item, name) {
                 self.text(id, item.value, is_repeat);
             }
+        }
+    }
+
+    /// Notes every string in the members of an object, but for those that are known and those that hold no texts.
+    pub(in crate::openai) fn rest(&mut self, choice: u32, at: usize, known: &[&str]) {
+        for item in self.members(at) {
+            let key = self.key(&item);
+            if !known.contains(&&*key) {
+                self.unknown(choice, &key, item.value);
+            }
+        }
+    }
+
+    /// Notes every string of a member under a name that is not known, unless it is one that holds no texts.
+    pub(in crate::openai) fn unknown(&mut self, choice: u32, key: &str, span: Range<usize>) {
+        if !NO_TEXTS.contains(&key) {
+            self.strings(choice, span, &NO_TEXTS);
+        }
+    }
+
+    /// Notes every string of a value, each as a text that is complete; members under the skipped names are passed over.
+    ///
+    /// Not by recursion: a value may be nested deeper than the stack.
+    pub(in crate::openai) fn strings(&mut self, choice: u32, span: Range<usize>, skipped: &[&str]) {
+        let mut open = vec![span];
+        while let Some(span) = open.pop() {
+            match self.value(&span).first() {
+                Some(b'"') => self.whole_text(choice, span),
+                Some(b'[') => {
+                    let elements = self.elements(span.start);
+                    open.extend(elements.into_iter().rev().filter(|item| self.may_hold_text(item)));
+                }
+                Some(b'{') => {
+                    let items = self.members(span.start);
+                    let wanted = items.into_iter().rev().filter(|item| {
+                        self.may_hold_text(&item.value) && !skipped.contains(&&*self.key(item))
+                    });
+                    open.extend(wanted.map(|item| item.value));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn may_hold_text(&self, span: &Range<usize>) -> bool {
+        matches!(self.value(span).first(), Some(b'"' | b'[' | b'{'))
+    }
+
+    fn whole_text(&mut self, choice: u32, span: Range<usize>) {
+        if self.content.texts.len() >= MOST_OTHERS {
+            self.content.is_unread = true;
+        } else {
+            self.text(TextId { choice, channel: Channel::Whole, part: 0 }, span, false);
         }
     }
 

@@ -1,23 +1,25 @@
 //! Answers of APIs that generate no text.
 
-use crate::openai::chat::answer::ChatAnswers;
+use crate::openai::Rejection;
+use crate::openai::sse::unnamed_event;
 
 use super::LocalReply;
-use super::content::AnswerContent;
+use super::content::{AnswerContent, AnswerStep};
 use super::dialect::{AnswerDialect, StreamAssembler};
-use super::ending::StreamEnding;
+use super::ending::{CutAnswer, StreamEnding};
 
-/// The answers of APIs that generate no text: read as chat answers where they look like such, and never collected.
+/// The answers of APIs that generate no text: every string in them is read, they are never collected, and what stands in
+/// place of one is an error.
 #[derive(Debug)]
 pub(in crate::openai) struct OtherAnswers;
 
 impl AnswerDialect for OtherAnswers {
     fn scan_event(&self, data: &[u8]) -> AnswerContent {
-        ChatAnswers.scan_event(data)
+        AnswerContent::others(data)
     }
 
     fn scan_whole(&self, data: &[u8]) -> AnswerContent {
-        ChatAnswers.scan_whole(data)
+        AnswerContent::others(data).whole()
     }
 
     fn assembler(&self) -> Option<Box<dyn StreamAssembler>> {
@@ -28,15 +30,27 @@ impl AnswerDialect for OtherAnswers {
         None
     }
 
-    fn local_reply(&self, reply: &LocalReply) -> Vec<u8> {
-        ChatAnswers.local_reply(reply)
+    fn local_reply(&self, _reply: &LocalReply) -> Vec<u8> {
+        Rejection::AnswerBlocked.body().to_vec()
     }
 
-    fn local_reply_stream(&self, reply: &LocalReply, include_usage: bool) -> Vec<u8> {
-        ChatAnswers.local_reply_stream(reply, include_usage)
+    fn local_reply_stream(&self, _reply: &LocalReply, _include_usage: bool) -> Vec<u8> {
+        Rejection::AnswerBlocked.event().to_vec()
     }
 
     fn ending(&self) -> Box<dyn StreamEnding> {
-        ChatAnswers.ending()
+        Box::new(ErrorEnding)
+    }
+}
+
+/// Ends a stream with an error, as upstreams do.
+#[derive(Debug)]
+struct ErrorEnding;
+
+impl StreamEnding for ErrorEnding {
+    fn sent(&mut self, _step: &AnswerStep) {}
+
+    fn write(&self, _cut: &CutAnswer<'_>, out: &mut Vec<u8>) {
+        unnamed_event(out, &Rejection::AnswerBlocked.body());
     }
 }

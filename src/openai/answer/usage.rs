@@ -6,6 +6,7 @@
 use memchr::memmem::Finder;
 
 use crate::openai::json;
+use crate::openai::json::object::string_member;
 use crate::openai::sse::{MAX_EVENT, SseFrame};
 
 use super::tail::Tail;
@@ -74,9 +75,9 @@ impl UsageReader {
         self.counter.stream().map_or(0, |stream| stream.skipped)
     }
 
-    /// Says whether the stream's closing `[DONE]` has passed.
-    pub fn done(&self) -> bool {
-        self.counter.stream().is_some_and(|stream| stream.done)
+    /// Says whether the stream's last event has passed.
+    pub fn has_ended(&self) -> bool {
+        self.counter.has_ended()
     }
 }
 
@@ -110,6 +111,11 @@ impl UsageCounter {
         }
     }
 
+    /// Says whether the stream's last event has passed: `[DONE]`, or what ends a message or a response.
+    pub fn has_ended(&self) -> bool {
+        self.stream().is_some_and(|stream| stream.has_ended)
+    }
+
     fn stream(&self) -> Option<&StreamUsage> {
         match &self.source {
             UsageSource::Events(stream) => Some(stream),
@@ -124,14 +130,36 @@ struct StreamUsage {
     counts: UsageCounts,
     events: u64,
     skipped: u64,
-    done: bool,
+    has_ended: bool,
     usage_key: Finder<'static>,
+    message_end: Finder<'static>,
+    response_event: Finder<'static>,
 }
+
+/// How the names of the events go on that end a response, behind `response.`.
+const RESPONSE_ENDS: [&[u8]; 3] = [b"completed\"", b"incomplete\"", b"failed\""];
 
 impl StreamUsage {
     fn new() -> Self {
-        let usage_key = Finder::new("\"usage\"");
-        Self { counts: UsageCounts::default(), events: 0, skipped: 0, done: false, usage_key }
+        Self {
+            counts: UsageCounts::default(),
+            events: 0,
+            skipped: 0,
+            has_ended: false,
+            usage_key: Finder::new("\"usage\""),
+            message_end: Finder::new("\"message_stop\""),
+            response_event: Finder::new("\"response."),
+        }
+    }
+
+    /// Whether an event is the last of Anthropic's Messages or of the Responses API.
+    fn is_last(&self, data: &[u8]) -> bool {
+        // A quote inside a text is escaped, so what a model says is not taken for a name.
+        let begins = self.response_event.find_iter(data).map(|at| &data[at + "\"response.".len()..]);
+        let may_be = self.message_end.find(data).is_some()
+            || begins.into_iter().any(|rest| RESPONSE_ENDS.iter().any(|end| rest.starts_with(end)));
+        let ends = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
+        may_be && string_member(data, "type").is_some_and(|kind| ends.contains(&&*kind))
     }
 
     /// Looks at an event's bytes, and into its JSON only if it may say something about usage.
@@ -140,10 +168,13 @@ impl StreamUsage {
             return;
         };
         if *data == *b"[DONE]" {
-            self.done = true;
+            self.has_ended = true;
             return;
         }
         self.events += 1;
+        // The events of choices have no names, and are not looked into.
+        let is_named = event.raw().starts_with(b"event") || data.starts_with(b"{\"type\"");
+        self.has_ended |= is_named && self.is_last(&data);
         if !speaks(&data, &self.usage_key) {
             return;
         }
@@ -266,7 +297,7 @@ mod tests {
     }
 
     fn summary(reader: &UsageReader) -> (Option<TokenUsage>, u64, bool, u64) {
-        (reader.usage(), reader.events(), reader.done(), reader.skipped())
+        (reader.usage(), reader.events(), reader.has_ended(), reader.skipped())
     }
 
     fn tokens(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> TokenUsage {

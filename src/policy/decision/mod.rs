@@ -85,7 +85,7 @@ pub enum OnUnknownSignal {
 pub enum AppliesTo {
     /// Those that leave the model open.
     Auto,
-    /// Those that name a model too: `respond` and the guards hold for them, the model stays.
+    /// Those that name a model too: the plugins hold for them, guards included; the model stays.
     All,
 }
 

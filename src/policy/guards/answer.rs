@@ -27,6 +27,8 @@ pub struct AnswerGuard {
     pub on_unknown: GuardOnUnknown,
     /// How claims are reported that the model's sources don't support.
     pub hallucination: HallucinationGuard,
+    /// SHA-256 of all that the operator wrote about it: what was judged by another has to be judged again.
+    pub digest: [u8; 32],
 }
 
 impl AnswerGuard {
@@ -72,8 +74,8 @@ pub(super) struct RawAnswerGuard {
     /// What is done where one of `words` occurs.
     #[schemars(with = "AnswerAction")]
     on_words: Option<AnswerAction>,
-    /// What happens to text that could not be judged: it passes, or the answer ends before it. Default: `reject` where `pii`
-    /// or `jailbreak` is on.
+    /// What happens to what could not be judged: it passes, or the answer ends before it, or an error takes its place.
+    /// Default: `reject` where anything is looked for.
     #[schemars(with = "GuardOnUnknown")]
     on_unknown: Option<GuardOnUnknown>,
     /// How claims are reported that the model's sources don't support.
@@ -87,6 +89,8 @@ impl RawAnswerGuard {
         context: &PolicyContext<'_>,
         checker: &mut Checker<'_>,
     ) -> AnswerGuard {
+        let written = serde_json::to_vec(&self).unwrap_or_default();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &written);
         context.check_pii(&self.allow, &path.key("allow"), checker);
         if self.jailbreak == AnswerAction::Mask {
             checker
@@ -99,7 +103,8 @@ impl RawAnswerGuard {
             checker.issue(&path.key("words").index(blank), "must not be blank");
         }
         self.hallucination.check(&path.key("hallucination"), context, checker);
-        let must_judge = self.pii != AnswerAction::Off || self.jailbreak != AnswerAction::Off;
+        let must_judge =
+            self.pii != AnswerAction::Off || self.jailbreak != AnswerAction::Off || !self.words.is_empty();
         let on_unknown = if must_judge { GuardOnUnknown::Reject } else { GuardOnUnknown::Allow };
         AnswerGuard {
             pii: self.pii,
@@ -112,6 +117,7 @@ impl RawAnswerGuard {
             on_words: self.on_words.unwrap_or(AnswerAction::Cut),
             on_unknown: self.on_unknown.unwrap_or(on_unknown),
             hallucination: self.hallucination,
+            digest: digest.as_ref().try_into().expect("SHA-256 has 32 bytes"),
         }
     }
 }

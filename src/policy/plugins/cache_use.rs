@@ -28,7 +28,7 @@ pub struct CacheUse {
 pub enum CacheScope {
     /// Only the same user; without an identity nothing is cached.
     User,
-    /// Everyone of the same tenant; those without one are together.
+    /// Everyone of the same tenant. Who is known without one is alone; those of whom nothing is known are together.
     Tenant,
     /// Everyone.
     All,

@@ -82,7 +82,8 @@ pub(super) struct RawPool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawCredential")]
     credential: Option<RawCredential>,
-    /// Whether the client's own credentials (Authorization, x-api-key, api-key, cookies) go on to this pool.
+    /// Whether the client's own credentials (Authorization, x-api-key, api-key, cookies, other providers' keys and
+    /// accounts) go on to this pool.
     #[serde(default)]
     forward_authorization: bool,
     /// How long each step may take.
@@ -117,6 +118,13 @@ impl RawPool {
         {
             let path = path.key("forward_authorization");
             checker.issue(&path, "has no effect beside a credential in `authorization`");
+        }
+        let has_key = credential.is_some() || self.forward_authorization;
+        let is_plain = matches!(transport, Transport::Plain { .. });
+        let clear = endpoints.iter().position(|endpoint| endpoint.port == 443);
+        if let Some(index) = clear.filter(|_| is_plain && has_key) {
+            let path = path.key("endpoints").index(index);
+            checker.issue(&path, "is port 443 without `tls`: the key would go in clear");
         }
         PoolSpec {
             name: name.to_owned(),

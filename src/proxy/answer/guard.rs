@@ -15,7 +15,6 @@ pub(in crate::proxy) struct GuardStage {
     classifier: Arc<Classifier>,
     /// How long the judgement of a sentence may take.
     timeout: Duration,
-    unjudged: Option<Unknown>,
 }
 
 impl GuardStage {
@@ -25,8 +24,7 @@ impl GuardStage {
         classifier: &Arc<Classifier>,
         timeout: Duration,
     ) -> Option<Self> {
-        let stage =
-            || Self { guard: guard.clone(), classifier: Arc::clone(classifier), timeout, unjudged: None };
+        let stage = || Self { guard: guard.clone(), classifier: Arc::clone(classifier), timeout };
         guard.watches().then(stage)
     }
 
@@ -45,14 +43,14 @@ impl GuardStage {
         self.guard.pii != AnswerAction::Off || self.guard.cuts_jailbreak
     }
 
-    /// Returns why a text could not be judged, if one could not.
-    pub(super) fn unjudged(&self) -> Option<Unknown> {
-        self.unjudged
+    /// Whether what cannot be judged may not go out.
+    pub(super) fn rejects_unjudged(&self) -> bool {
+        self.guard.on_unknown == GuardOnUnknown::Reject
     }
 
-    /// Judges a text that follows `before`, which has gone out.
-    pub(super) async fn judge(&mut self, before: &str, text: &str) -> Vec<TextFinding> {
-        let mut found = Vec::new();
+    /// Judges a text that follows `before`, which has gone out; says why, where it could not be judged.
+    pub(super) async fn judge(&self, before: &str, text: &str) -> (Vec<TextFinding>, Option<Unknown>) {
+        let (mut found, mut unknown) = (Vec::new(), None);
         if self.guard.on_words != AnswerAction::Off {
             let masks = self.guard.on_words == AnswerAction::Mask;
             let with = |span| TextFinding::of_guard(span, masks.then(|| "[REDACTED]".to_owned()));
@@ -63,15 +61,14 @@ impl GuardStage {
             found.extend(self.classified(&findings, before.len(), text));
             let attack = findings.jailbreak.as_ref().and_then(|found| found.as_ref().err().copied());
             let pii = |found: &PiiFindings| found.unknown_among(|kind| self.guard.kinds.holds(kind));
-            let unknown = attack
+            unknown = attack
                 .filter(|reason| *reason != Unknown::Empty)
                 .or_else(|| findings.pii.as_ref().and_then(pii));
-            self.unjudged = unknown.or(self.unjudged);
-            if unknown.is_some() && self.guard.on_unknown == GuardOnUnknown::Reject {
+            if unknown.is_some() && self.rejects_unjudged() {
                 found.push(TextFinding::of_guard(0..0, None));
             }
         }
-        found
+        (found, unknown)
     }
 
     async fn classify(&self, before: &str, text: &str) -> Findings {

@@ -14,18 +14,18 @@ mod unmask;
 mod verify;
 
 pub(super) use collect::PendingStore;
-pub(super) use start::AnswerStart;
+pub(super) use start::{AnswerHead, AnswerStart};
 pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 
 use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
-use crate::openai::{AnswerPiece, AnswerSplitter, Api, Format, TokenUsage, UsageCounter};
+use crate::openai::{AnswerPiece, AnswerSplitter, Api, Format, Rejection, TokenUsage, UsageCounter};
 use crate::telemetry::AccessRecord;
 use buffer::AnswerBuffer;
 use bytes::Bytes;
 use collect::{CollectStage, CompletedStore};
 use guard::GuardStage;
-use rewrite::{MAX_HELD, RewriteStage};
+use rewrite::RewriteStage;
 use unmask::UnmaskStage;
 use verify::VerifyStage;
 
@@ -86,7 +86,7 @@ impl AnswerPipeline {
 
     fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
-        let max_event = if rewrite.is_some() { MAX_HELD } else { MAX_EVENT };
+        let max_event = if rewrite.is_some() { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
             splitter: AnswerSplitter::new(format, max_event),
             usage: UsageCounter::new(format),
@@ -102,22 +102,23 @@ impl AnswerPipeline {
         self.rewrite.is_some()
     }
 
-    /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk.
-    pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Released {
+    /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk. Fails where the
+    /// client has to get an error in the answer's place.
+    pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Result<Released, Rejection> {
         self.split(&chunk, end);
         if self.has_ended {
-            return Released { bytes: Bytes::new(), is_last: true };
+            return Ok(Released { bytes: Bytes::new(), is_last: true });
         }
         let released = match &mut self.rewrite {
             Some(rewrite) => {
                 let unfinished = self.splitter.held();
-                rewrite.release(unfinished, end, |piece| self.readers.take(piece)).await
+                rewrite.release(unfinished, end, |piece| self.readers.take(piece)).await?
             }
             None => Released { bytes: chunk, is_last: end },
         };
         self.readers.count(released.bytes.len());
         self.has_ended = released.is_last;
-        released
+        Ok(released)
     }
 
     /// Hands the pieces of a chunk to the first stage; its tokens count even where the client gets nothing of it.
@@ -147,9 +148,15 @@ impl AnswerPipeline {
         self.rewrite.as_ref().is_some_and(RewriteStage::is_cut)
     }
 
-    /// Whether the answer's header waits until the answer is verified.
+    /// Whether a stream has said that it is over, whatever the upstream still sends.
+    pub(super) fn has_said_end(&self) -> bool {
+        self.usage.has_ended()
+    }
+
+    /// Whether the answer's header waits until the answer is judged or verified.
     pub(super) fn holds_header(&self) -> bool {
-        self.readers.verify.as_ref().is_some_and(VerifyStage::holds_header)
+        let is_unjudged = self.rewrite.as_ref().is_some_and(RewriteStage::holds_header) && !self.has_ended;
+        is_unjudged || self.readers.verify.as_ref().is_some_and(VerifyStage::holds_header)
     }
 
     /// Verifies the whole answer; gives the headers that report the result.
@@ -175,7 +182,8 @@ impl AnswerPipeline {
         let is_cut = self.is_cut();
         let AnswerReaders { collect, verify } = self.readers;
         let (guard_action, unjudged) = self.rewrite.map_or((None, None), RewriteStage::finish);
-        let store = collect.filter(|_| is_whole && !is_cut).and_then(CollectStage::finish);
+        let may_keep = is_whole && !is_cut && unjudged.is_none();
+        let store = collect.filter(|_| may_keep).and_then(CollectStage::finish);
         let (verified, to_verify) = verify.map_or((None, None), VerifyStage::finish);
         AnswerOutcome {
             usage,

@@ -10,16 +10,23 @@ use super::unmask::UnmaskStage;
 use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
 use crate::openai::{
-    AnswerPiece, AnswerRewriter, AnswerSplitter, Api, FinishReason, Format, RewriteLimits, TextId,
+    AnswerPiece, AnswerRewriter, AnswerSplitter, Api, Channel, FinishReason, Format, Rejection,
+    RewriteLimits, TextId,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
-/// How much of an answer is held back at most, in bytes; beyond that it is cut.
-pub(super) const MAX_HELD: usize = 4 << 20;
+/// How much of a stream is held back at most, in bytes; beyond that it is cut.
+const MAX_HELD: usize = 4 << 20;
+
+/// How long a document may be that is read, in bytes: a batch of embeddings, or several images, are that long.
+const MAX_DOCUMENT: usize = 64 << 20;
 
 /// How much text is judged at once, in bytes: a sentence is held back until it is whole, or so long.
 const MAX_SENTENCE: usize = 1024;
+
+/// How many texts are judged at the same time.
+const MOST_AT_ONCE: usize = 32;
 
 /// How much of what was sent before is read again with the next sentence, in bytes.
 const CONTEXT: usize = 256;
@@ -27,6 +34,7 @@ const CONTEXT: usize = 256;
 /// The stages that change texts.
 pub(super) struct RewriteStage {
     format: Format,
+    api: Api,
     rewriter: AnswerRewriter,
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
@@ -34,6 +42,10 @@ pub(super) struct RewriteStage {
     before: Vec<(TextId, String)>,
     /// What the guard did: `masked` or `cut`.
     action: Option<&'static str>,
+    /// Why a text could not be judged, if one could not.
+    unjudged: Option<Unknown>,
+    /// What has come of a document that goes out unread.
+    unread: Option<BytesMut>,
 }
 
 /// What is to be done with a piece of text.
@@ -55,29 +67,59 @@ impl RewriteStage {
         if guard.is_none() && unmask.is_none() {
             return None;
         }
-        let rewriter = AnswerRewriter::new(format, api, RewriteLimits { max_held: MAX_HELD });
-        Some(Self { format, rewriter, guard, unmask, before: Vec::new(), action: None })
+        let limits = RewriteLimits { max_held: Self::max_held(format) };
+        let rewriter = AnswerRewriter::new(format, api, limits);
+        Some(Self {
+            format,
+            api,
+            rewriter,
+            guard,
+            unmask,
+            before: Vec::new(),
+            action: None,
+            unjudged: None,
+            unread: None,
+        })
+    }
+
+    /// How much of an answer is held back at most, in bytes.
+    pub(super) fn max_held(format: Format) -> usize {
+        if format == Format::EventStream { MAX_HELD } else { MAX_DOCUMENT }
     }
 
     /// Takes the next piece of the upstream's answer.
     pub(super) fn hold(&mut self, piece: AnswerPiece<'_>) {
-        self.rewriter.hold(piece);
+        match (&mut self.unread, piece) {
+            (Some(unread), AnswerPiece::Bytes(bytes)) => unread.extend_from_slice(bytes),
+            _ => self.rewriter.hold(piece),
+        }
+    }
+
+    /// Whether the answer's header waits: a document goes out in one piece, or an error goes out in its place.
+    pub(super) fn holds_header(&self) -> bool {
+        self.format != Format::EventStream && self.unread.is_none()
     }
 
     /// Judges what has come, and gives what may go out; its pieces go to `each`. `unfinished` bytes of an event are
-    /// still to come to an end.
+    /// still to come to an end. Fails where the client has to get an error in the answer's place.
     pub(super) async fn release(
         &mut self,
         unfinished: usize,
         end: bool,
         mut each: impl FnMut(AnswerPiece<'_>),
-    ) -> Released {
+    ) -> Result<Released, Rejection> {
         self.rewriter.bound(unfinished);
         if end {
             self.rewriter.end();
         }
+        if self.unread.is_some() {
+            return Ok(self.release_unread(end, each));
+        }
         if self.rewriter.overflow() {
-            return self.cut(each);
+            return self.give_up(Unknown::TooLong, end, each);
+        }
+        if self.rewriter.is_unread() {
+            return self.give_up(Unknown::Unsupported, end, each);
         }
         let ready: Vec<(TextId, String)> = self
             .rewriter
@@ -87,16 +129,21 @@ impl RewriteStage {
                 (upto > 0).then(|| (pending.id, pending.text[..upto].to_owned()))
             })
             .collect();
-        for (id, text) in ready {
-            match self.judge(id, &text).await {
-                Verdict::Release(replaced) => self.release_text(id, &text, text.len(), &replaced),
-                Verdict::Cut(at, replaced) => {
-                    self.release_text(id, &text, at, &replaced);
-                    return self.cut(each);
+        for texts in ready.chunks(MOST_AT_ONCE) {
+            let judged = texts.iter().map(|(id, text)| self.judge(*id, text));
+            let judged = futures::future::join_all(judged).await;
+            for ((id, text), (found, unknown)) in texts.iter().zip(judged) {
+                self.unjudged = unknown.or(self.unjudged);
+                match self.verdict(found) {
+                    Verdict::Release(replaced) => self.release_text(*id, text, text.len(), &replaced),
+                    Verdict::Cut(at, replaced) => {
+                        self.release_text(*id, text, at, &replaced);
+                        return self.cut(each);
+                    }
                 }
             }
         }
-        Released { bytes: self.rewriter.take_each(&mut each), is_last: end }
+        Ok(Released { bytes: self.rewriter.take_each(&mut each), is_last: end })
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -105,12 +152,42 @@ impl RewriteStage {
 
     /// Returns what the guard did, and why a text could not be judged.
     pub(super) fn finish(self) -> (Option<&'static str>, Option<Unknown>) {
-        (self.action, self.guard.and_then(|guard| guard.unjudged()))
+        (self.action, self.unjudged)
     }
 
-    /// Ends the answer after what may go out.
-    fn cut(&mut self, mut each: impl FnMut(AnswerPiece<'_>)) -> Released {
+    /// Does what the guard says of answers that cannot be judged. A stream is cut whatever it says: what is too long to
+    /// be held has not been kept.
+    fn give_up(
+        &mut self,
+        reason: Unknown,
+        end: bool,
+        each: impl FnMut(AnswerPiece<'_>),
+    ) -> Result<Released, Rejection> {
+        self.unjudged = Some(reason);
+        let rejects = self.guard.as_ref().is_some_and(GuardStage::rejects_unjudged);
+        if self.format == Format::EventStream {
+            return self.cut(each);
+        }
+        if rejects {
+            return Err(Rejection::AnswerUnjudged { reason: reason.as_str() });
+        }
+        self.unread = Some(BytesMut::from(self.rewriter.give_up()));
+        Ok(self.release_unread(end, each))
+    }
+
+    /// Lets a document go as it comes.
+    fn release_unread(&mut self, end: bool, mut each: impl FnMut(AnswerPiece<'_>)) -> Released {
+        let bytes = self.unread.as_mut().map_or_else(Bytes::new, |unread| unread.split().freeze());
+        each(AnswerPiece::Bytes(&bytes));
+        Released { bytes, is_last: end }
+    }
+
+    /// Ends the answer after what may go out; a document that is no generated text has no end before its end.
+    fn cut(&mut self, mut each: impl FnMut(AnswerPiece<'_>)) -> Result<Released, Rejection> {
         self.action = Some("cut");
+        if self.format != Format::EventStream && !self.api.generates_text() {
+            return Err(Rejection::AnswerBlocked);
+        }
         let mut out = BytesMut::from(&*self.rewriter.take_each(&mut each));
         let last = self.rewriter.cut(FinishReason::ContentFilter, None);
         // The last events come as one text, which nothing has split.
@@ -118,11 +195,14 @@ impl RewriteStage {
         splitter.feed(&last, &mut each);
         splitter.finish(&mut each);
         out.extend_from_slice(&last);
-        Released { bytes: out.freeze(), is_last: true }
+        Ok(Released { bytes: out.freeze(), is_last: true })
     }
 
     fn release_text(&mut self, id: TextId, text: &str, upto: usize, replaced: &[(Range<usize>, String)]) {
         self.rewriter.release(id, upto, replaced);
+        if id.channel == Channel::Whole {
+            return;
+        }
         if self.before.iter().all(|(known, _)| *known != id) {
             self.before.push((id, String::new()));
         }
@@ -166,15 +246,19 @@ impl RewriteStage {
         found
     }
 
-    async fn judge(&mut self, id: TextId, text: &str) -> Verdict {
+    /// Finds what is to be changed in a text, sorted by its place, and why it could not be judged.
+    async fn judge(&self, id: TextId, text: &str) -> (Vec<TextFinding>, Option<Unknown>) {
         let mut found: Vec<TextFinding> =
             self.unmask.iter().flat_map(|unmask| unmask.judge(id, text)).collect();
-        if let Some(guard) = &mut self.guard {
+        let mut unknown = None;
+        if let Some(guard) = &self.guard {
             let before = self.before.iter().find(|(known, _)| *known == id);
-            found.extend(guard.judge(before.map_or("", |(_, before)| before), text).await);
+            let judged = guard.judge(before.map_or("", |(_, before)| before), text).await;
+            found.extend(judged.0);
+            unknown = judged.1;
         }
         found.sort_by_key(|finding| (finding.span.start, usize::MAX - finding.span.end));
-        self.verdict(found)
+        (found, unknown)
     }
 
     /// Puts sorted findings together.

@@ -5,20 +5,55 @@ use super::guard::GuardStage;
 use super::unmask::UnmaskStage;
 use super::verify::{VerifiedAnswer, VerifyStage};
 use super::{AnswerPipeline, AnswerStages};
-use crate::openai::{ChatRequest, Format};
+use crate::openai::{ChatRequest, Format, Rejection};
 use crate::policy::HallucinationAction;
 use crate::proxy::attempt::PlannedRequest;
 use crate::route::RequestEffects;
 use crate::snapshot::Snapshot;
 use crate::telemetry::AccessRecord;
-use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use std::time::Duration;
+
+/// What an answer's header says of how it is to be read.
+#[derive(Clone, Copy)]
+pub(in crate::proxy) struct AnswerHead {
+    pub(in crate::proxy) format: Format,
+    pub(in crate::proxy) status: StatusCode,
+    /// There is no body.
+    is_empty: bool,
+    /// When to come back, in answers that are errors.
+    retry_after: Option<Duration>,
+}
+
+impl AnswerHead {
+    /// Reads a header; what is compressed can be read as little as what is no text.
+    pub(in crate::proxy) fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let is_plain = headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .all(|value| value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let retry_after = text(RETRY_AFTER).and_then(|value| value.parse().ok()).map(Duration::from_secs);
+        Self {
+            format: if is_plain { Format::of(text(CONTENT_TYPE)) } else { Format::Opaque },
+            status,
+            is_empty: text(CONTENT_LENGTH) == Some("0") || status == StatusCode::NO_CONTENT,
+            retry_after,
+        }
+    }
+
+    /// What the client gets in place of an error whose own text may not go out.
+    pub(in crate::proxy) fn refusal(&self) -> Rejection {
+        Rejection::UpstreamRefused { status: self.status, retry_after: self.retry_after }
+    }
+}
 
 /// An answer whose header has come.
 pub(in crate::proxy) struct AnswerStart<'a> {
     pub(in crate::proxy) live: &'a Snapshot,
     pub(in crate::proxy) request: &'a PlannedRequest,
-    pub(in crate::proxy) format: Format,
-    pub(in crate::proxy) status: StatusCode,
+    pub(in crate::proxy) head: AnswerHead,
     /// What is needed to store the answer, where it may be stored.
     pub(in crate::proxy) store: Option<Box<PendingStore>>,
 }
@@ -30,28 +65,41 @@ impl AnswerPipeline {
         store.is_some() || request.plan.effects.as_deref().is_some_and(guards)
     }
 
-    /// Sets up the stages of an answer for which they are possible; nothing if it has none.
-    pub(in crate::proxy) fn start(start: AnswerStart<'_>, record: &mut AccessRecord) -> Option<Box<Self>> {
-        let AnswerStart { live, request, format, status, store } = start;
-        if !status.is_success() {
-            return None;
-        }
-        if format == Format::Opaque {
+    /// Sets up the stages of an answer for which they are possible; nothing if it has none. Fails where the answer may
+    /// not go out because no guard can read it.
+    pub(in crate::proxy) fn start(
+        start: AnswerStart<'_>,
+        record: &mut AccessRecord,
+    ) -> Result<Option<Box<Self>>, Rejection> {
+        let AnswerStart { live, request, head, store } = start;
+        let effects = request.plan.effects.as_deref();
+        let answer = effects.and_then(|effects| effects.answer.as_ref());
+        let timeout = live.policy.classifier.guard_timeout;
+        let guard = answer.and_then(|guard| GuardStage::new(guard, &live.classifier, timeout));
+        let unmask = effects.and_then(|effects| UnmaskStage::new(&effects.unmask));
+        if head.format == Format::Opaque {
+            if head.is_empty || (answer.is_none() && unmask.is_none()) {
+                return Ok(None);
+            }
             // No stage can read it.
             record.details().guards.unjudged.push(("answer", "unsupported"));
-            return None;
+            return match guard {
+                Some(guard) if guard.rejects_unjudged() && head.status.is_success() => {
+                    Err(Rejection::AnswerUnjudged { reason: "unsupported" })
+                }
+                Some(guard) if guard.rejects_unjudged() => Err(head.refusal()),
+                _ => Ok(None),
+            };
         }
-        let store = store.filter(|_| status == StatusCode::OK);
-        let effects = request.plan.effects.as_deref();
-        let guard = effects.and_then(|effects| effects.answer.as_ref());
-        let timeout = live.policy.classifier.guard_timeout;
+        let (format, is_success) = (head.format, head.status.is_success());
+        let store = store.filter(|_| head.status == StatusCode::OK);
         let stages = AnswerStages {
-            guard: guard.and_then(|guard| GuardStage::new(guard, &live.classifier, timeout)),
-            unmask: effects.and_then(|effects| UnmaskStage::new(&effects.unmask)),
+            guard,
+            unmask,
             collect: store.map(|store| CollectStage::new(format, request.api, store)),
-            verify: verify_stage(live, request, format, record),
+            verify: if is_success { verify_stage(live, request, format, record) } else { None },
         };
-        Self::new(format, request.api, stages)
+        Ok(Self::new(format, request.api, stages))
     }
 }
 

@@ -29,9 +29,9 @@ fn unmasking() -> AnswerPipeline {
 async fn through(mut pipeline: AnswerPipeline, stream: &str, size: usize) -> (String, Option<TokenUsage>) {
     let mut out = Vec::new();
     for chunk in stream.as_bytes().chunks(size) {
-        out.extend_from_slice(&pipeline.pass(Bytes::copy_from_slice(chunk), false).await.bytes);
+        out.extend_from_slice(&pipeline.pass(Bytes::copy_from_slice(chunk), false).await.unwrap().bytes);
     }
-    out.extend_from_slice(&pipeline.pass(Bytes::new(), true).await.bytes);
+    out.extend_from_slice(&pipeline.pass(Bytes::new(), true).await.unwrap().bytes);
     (String::from_utf8(out).unwrap(), pipeline.finish(true).usage)
 }
 
@@ -52,7 +52,7 @@ proptest! {
         let mut pipeline = AnswerPipeline::of(format, None, READERS);
         for start in (0..body.len()).step_by(size) {
             let chunk = body.slice(start..body.len().min(start + size));
-            let released = pipeline.pass(chunk.clone(), false).now_or_never().unwrap();
+            let released = pipeline.pass(chunk.clone(), false).now_or_never().unwrap().unwrap();
             prop_assert_eq!((released.bytes.as_ptr(), released.bytes.len()), (chunk.as_ptr(), chunk.len()));
         }
     }

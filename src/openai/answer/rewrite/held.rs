@@ -53,6 +53,7 @@ impl HeldFrame {
         let locate = |span: &Range<usize>| data.map_or(0..0, |data| data.locate(span));
         let mut texts = Vec::with_capacity(content.texts.len());
         for TextSpan { id, span, is_repeat } in content.texts {
+            let id = known.identify(id);
             let is_raw = id.channel == Channel::Raw;
             let span = if is_raw { span } else { locate(&span) };
             let text = if is_raw {

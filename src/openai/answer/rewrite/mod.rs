@@ -3,10 +3,9 @@
 //! Owns which bytes may go: an event goes when all its text is released, byte for byte as it came unless its text
 //! was changed, and then with nothing but that text changed. Refuses to judge: the reader of the pending text does.
 //!
-//! Held are all texts that a model writes: contents, reasoning, refusals, arguments of calls. Data that is not JSON
-//! is a text as well, so that nothing slips by. Not held are the input of a tool in a whole Anthropic message,
-//! which is an object, citations, annotations, audio, and names. What shows a changed text in another form (log
-//! probabilities, token ids) is taken out with it.
+//! Held are all texts that a model writes: contents, reasoning, refusals, arguments of calls; and every other string
+//! but those under names that hold none (`content::NO_TEXTS`). Data that is not JSON is a text as well, so that nothing
+//! slips by. What shows a changed text in another form (log probabilities, token ids) is taken out with it.
 
 mod held;
 mod progress;
@@ -17,6 +16,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::openai::json;
 use crate::openai::json::object::is_object;
 use crate::openai::sse::{EventData, SseFrame};
 use crate::openai::{Api, FinishReason, Format};
@@ -65,8 +65,17 @@ pub struct AnswerRewriter {
     has_begun: bool,
     /// The upstream's last byte has arrived, or the answer was cut.
     has_ended: bool,
-    overflow: bool,
+    obstacle: Option<Obstacle>,
     is_cut: bool,
+}
+
+/// Why an answer cannot be held back and released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// More was to be held than allowed.
+    Overflow,
+    /// Something is no text that could be read.
+    Unread,
 }
 
 impl AnswerRewriter {
@@ -84,26 +93,28 @@ impl AnswerRewriter {
             held_bytes: 0,
             has_begun: false,
             has_ended: false,
-            overflow: false,
+            obstacle: None,
             is_cut: false,
         }
     }
 
     /// Takes the next piece of the upstream's answer.
     pub fn hold(&mut self, piece: AnswerPiece<'_>) {
-        if self.overflow || self.has_ended {
+        if self.overflow() || self.has_ended {
             return;
         }
         match piece {
             AnswerPiece::Event(frame) => self.hold_event(frame.raw().to_vec()),
             AnswerPiece::Bytes(bytes) => self.document.extend_from_slice(bytes),
-            AnswerPiece::Oversized => self.overflow = true,
+            AnswerPiece::Oversized => self.obstacle = Some(Obstacle::Overflow),
         }
     }
 
     /// Compares what is held with its limit; `unfinished` bytes more are held by the answer's splitter.
     pub fn bound(&mut self, unfinished: usize) {
-        self.overflow |= self.held() + unfinished > self.limits.max_held;
+        if self.held() + unfinished > self.limits.max_held {
+            self.obstacle = Some(Obstacle::Overflow);
+        }
     }
 
     /// Notes the upstream's last byte: every text is complete.
@@ -111,7 +122,7 @@ impl AnswerRewriter {
         let has_ended = std::mem::replace(&mut self.has_ended, true);
         let document = std::mem::take(&mut self.document);
         // What is beyond the limit was not taken whole.
-        if !self.is_stream && !has_ended && !self.overflow {
+        if !self.is_stream && !has_ended && !self.overflow() {
             self.hold_document(document);
         }
         self.texts.note(&AnswerStep::Over);
@@ -124,7 +135,18 @@ impl AnswerRewriter {
 
     /// Says whether more was to be held than allowed.
     pub fn overflow(&self) -> bool {
-        self.overflow
+        self.obstacle == Some(Obstacle::Overflow)
+    }
+
+    /// Says whether something that has come is no text that could be read.
+    pub fn is_unread(&self) -> bool {
+        self.obstacle == Some(Obstacle::Unread)
+    }
+
+    /// Gives up a document of which nothing has gone out, and returns what has come of it.
+    pub fn give_up(&mut self) -> Bytes {
+        (self.has_ended, self.is_cut) = (true, true);
+        Bytes::from(std::mem::take(&mut self.document))
     }
 
     /// Returns how many bytes are held.
@@ -135,7 +157,7 @@ impl AnswerRewriter {
     /// Says whether the answer has ended and nothing of it is held any more.
     pub fn is_over(&self) -> bool {
         let has_ended = self.has_ended && self.held.is_empty();
-        self.is_cut || (has_ended && !self.overflow)
+        self.is_cut || (has_ended && !self.overflow())
     }
 
     /// Makes the first `upto` bytes of a pending text final, each range of them replaced. Ranges are of the pending
@@ -220,17 +242,27 @@ impl AnswerRewriter {
     }
 
     fn hold_document(&mut self, body: Vec<u8>) {
-        let data = EventData::whole(&body);
         let content = if is_object(&body) {
             self.progress.seen(&body);
             self.dialect.scan_whole(&body)
+        } else if json::document(&body).is_ok() {
+            AnswerContent::of_any(&body)
         } else {
             AnswerContent::raw(body.len())
         };
+        if content.is_unread || std::str::from_utf8(&body).is_err() {
+            self.obstacle = Some(Obstacle::Unread);
+            self.document = body;
+            return;
+        }
+        let data = EventData::whole(&body);
         self.hold_frame(body, Some(&data), content);
     }
 
     fn hold_frame(&mut self, bytes: Vec<u8>, data: Option<&EventData>, content: AnswerContent) {
+        if content.is_unread {
+            self.obstacle.get_or_insert(Obstacle::Unread);
+        }
         let held = HeldFrame::new(bytes, data, content, &mut self.texts);
         held.steps.iter().for_each(|step| self.texts.note(step));
         self.held_bytes += held.cost();

@@ -215,7 +215,7 @@ fn what_tells_of_a_changed_text_goes_with_it() {
 #[test]
 fn what_is_no_json_object_is_a_text_too() {
     for data in
-        ["secret", "[\"secret\"]", "{\"choices\":[{\"delta\":{\"content\":\"secret", "{\"a\":\"secret\\x\"}"]
+        ["secret", "[\"secret", "{\"choices\":[{\"delta\":{\"content\":\"secret", "{\"a\":\"secret\\x\"}"]
     {
         let stream = format!("data: {data}\n\ndata: [DONE]\n\n");
         let out = through(rewriter(Format::EventStream, Api::Chat), stream.as_bytes(), 3, mask);

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::openai::answer::content::{AnswerStep, TextId};
+use crate::openai::answer::content::{AnswerStep, Channel, TextId};
 
 use super::PendingText;
 
@@ -18,6 +18,8 @@ pub(super) struct AnswerTexts {
     /// Later events repeat the texts, so that they are kept whole.
     has_repeats: bool,
     kept: usize,
+    /// How many whole texts there have been.
+    wholes: u32,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub(super) struct TextRelease {
 
 impl AnswerTexts {
     pub(super) fn new(has_repeats: bool) -> Self {
-        Self { known: Vec::new(), has_repeats, kept: 0 }
+        Self { known: Vec::new(), has_repeats, kept: 0, wholes: 0 }
     }
 
     /// Returns how many bytes are kept for good.
@@ -59,6 +61,15 @@ impl AnswerTexts {
         waiting.map(|text| PendingText { id: text.id, text: &text.pending, is_complete: text.is_complete })
     }
 
+    /// Gives a text that is whole by itself an identity of its own.
+    pub(super) fn identify(&mut self, id: TextId) -> TextId {
+        if id.channel != Channel::Whole {
+            return id;
+        }
+        self.wholes = self.wholes.wrapping_add(1);
+        TextId { part: self.wholes, ..id }
+    }
+
     /// Takes more of a text.
     pub(super) fn append(&mut self, id: TextId, more: &str) {
         let known = self.known.iter().position(|text| text.id == id);
@@ -68,7 +79,7 @@ impl AnswerTexts {
             self.known.push(TextState {
                 id,
                 pending,
-                is_complete: false,
+                is_complete: id.channel == Channel::Whole,
                 is_changed: false,
                 received,
                 rewritten,
@@ -146,6 +157,13 @@ impl AnswerTexts {
 
     /// Keeps what a text was rewritten to.
     pub(super) fn released(&mut self, id: TextId, release: &TextRelease) {
+        if id.channel == Channel::Whole {
+            // Nothing comes back to it.
+            let before = self.known.len();
+            self.known.retain(|text| text.id != id || !text.pending.is_empty());
+            self.kept -= OVERHEAD * (before - self.known.len());
+            return;
+        }
         let has_repeats = self.has_repeats;
         let Some(text) = self.known.iter_mut().find(|text| text.id == id) else {
             return;

@@ -39,6 +39,7 @@ impl AnswerDialect for MessageAnswers {
     fn scan_whole(&self, data: &[u8]) -> AnswerContent {
         let mut scanner = ContentScanner::new(data);
         scan::blocks(&mut scanner, 0);
+        scanner.rest(0, 0, &["content"]);
         scanner.end("stop_reason", |finish| quoted(stop_reason(finish)));
         scanner.content.whole()
     }

@@ -9,7 +9,8 @@ use crate::openai::json::object::{non_null_member, string_member};
 pub(super) fn event(data: &[u8]) -> AnswerContent {
     let mut scanner = ContentScanner::new(data);
     let index = scanner.number(&(0..data.len()), "index").unwrap_or(0);
-    match string_member(data, "type").as_deref() {
+    let kind = string_member(data, "type");
+    match kind.as_deref() {
         Some("message_start") => {
             let message = non_null_member(data, "message").unwrap_or(b"{}");
             scanner.step(AnswerStep::Begun(message.to_vec()));
@@ -28,8 +29,16 @@ pub(super) fn event(data: &[u8]) -> AnswerContent {
         }
         Some("content_block_stop") => scanner.step(AnswerStep::BlockClosed(index)),
         Some("message_stop") => scanner.step(AnswerStep::Over),
+        Some("message_delta") => {}
         _ => {}
     }
+    let known: &[&str] = match kind.as_deref() {
+        Some("message_start") => &["message"],
+        Some("content_block_start") => &["content_block"],
+        Some("content_block_delta" | "message_delta") => &["delta"],
+        _ => &[],
+    };
+    scanner.rest(0, 0, known);
     scanner.content
 }
 
@@ -41,11 +50,26 @@ pub(super) fn blocks(scanner: &mut ContentScanner<'_>, at: usize) {
     }
 }
 
+/// Reads a block, or a piece of one.
 fn block(scanner: &mut ContentScanner<'_>, part: u32, span: Option<Range<usize>>) {
     let Some(span) = span else { return };
-    for (name, channel) in
-        [("text", Channel::Content), ("thinking", Channel::Reasoning), ("partial_json", Channel::Arguments)]
-    {
-        scanner.texts(span.start, name, TextId { choice: 0, channel, part }, false);
+    for item in scanner.members(span.start) {
+        let channel = match &*scanner.key(&item) {
+            "text" => Channel::Content,
+            "thinking" => Channel::Reasoning,
+            "partial_json" => Channel::Arguments,
+            // The model names the members of a tool's input itself.
+            "input" => {
+                scanner.strings(0, item.value, &[]);
+                continue;
+            }
+            // What was thought, encrypted.
+            "data" => continue,
+            key => {
+                scanner.unknown(0, key, item.value);
+                continue;
+            }
+        };
+        scanner.text(TextId { choice: 0, channel, part }, item.value, false);
     }
 }

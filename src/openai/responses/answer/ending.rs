@@ -160,8 +160,8 @@ impl OutputItem {
                 Channel::Refusal => content.push(text_part("refusal", made)),
                 Channel::Reasoning => content.push(text_part("reasoning_text", made)),
                 Channel::Summary => summary.push(text_part("summary_text", made)),
-                Channel::Arguments => arguments = Some(made),
-                Channel::Other | Channel::Raw => {}
+                Channel::Arguments | Channel::Input => arguments = Some(made),
+                Channel::Other | Channel::Whole | Channel::Raw => {}
             }
         }
         let mut whole = Object::default();

@@ -28,14 +28,14 @@ pub(super) fn event(data: &[u8]) -> AnswerContent {
     for item in scanner.members(0) {
         let span = item.value.clone();
         match &*scanner.key(&item) {
-            "delta" | "text" | "refusal" | "arguments" | "input" | "code" => {
+            "delta" | "text" | "refusal" | "arguments" | "input" | "code" if is_string(&scanner, &span) => {
                 scanner.text(id, span, is_repeat);
             }
             "part" => read_part(&mut scanner, id, span.start, is_repeat),
             "item" => read_item(&mut scanner, output, span.start, is_repeat),
             "response" => read_output(&mut scanner, span.start, is_repeat),
             "logprobs" => derived_list(&mut scanner, output, span),
-            _ => {}
+            key => scanner.unknown(output, key, span),
         }
     }
     scanner.content
@@ -55,8 +55,15 @@ fn step(data: &[u8], kind: &str, output: u32, part: u32) -> Option<AnswerStep> {
     })
 }
 
-/// Reads the items of a response that starts at `at`.
+fn is_string(scanner: &ContentScanner<'_>, span: &Range<usize>) -> bool {
+    scanner.value(span).starts_with(b"\"")
+}
+
+/// Reads the items of a response that starts at `at`, and why it failed; the rest repeats the request.
 pub(super) fn read_output(scanner: &mut ContentScanner<'_>, at: usize, is_repeat: bool) {
+    if let Some(error) = scanner.named(at, "error") {
+        scanner.unknown(0, "error", error);
+    }
     let output = scanner.named(at, "output").map(|output| scanner.elements(output.start));
     for (index, item) in output.into_iter().flatten().enumerate() {
         read_item(scanner, index as u32, item.start, is_repeat);
@@ -64,16 +71,24 @@ pub(super) fn read_output(scanner: &mut ContentScanner<'_>, at: usize, is_repeat
 }
 
 fn read_item(scanner: &mut ContentScanner<'_>, output: u32, at: usize, is_repeat: bool) {
-    for (name, channel) in
-        [("arguments", Channel::Arguments), ("input", Channel::Arguments), ("code", Channel::Other)]
-    {
-        scanner.texts(at, name, TextId { choice: output, channel, part: 0 }, is_repeat);
-    }
-    for name in ["content", "summary"] {
-        let parts = scanner.named(at, name).map(|parts| scanner.elements(parts.start));
-        for (index, part) in parts.into_iter().flatten().enumerate() {
-            let id = TextId { choice: output, channel: Channel::Content, part: index as u32 };
-            read_part(scanner, id, part.start, is_repeat);
+    let id = |channel, part| TextId { choice: output, channel, part };
+    for item in scanner.members(at) {
+        let span = item.value.clone();
+        let key = scanner.key(&item);
+        match &*key {
+            "arguments" if is_string(scanner, &span) => {
+                scanner.text(id(Channel::Arguments, 0), span, is_repeat);
+            }
+            "input" if is_string(scanner, &span) => scanner.text(id(Channel::Input, 0), span, is_repeat),
+            "code" if is_string(scanner, &span) => scanner.text(id(Channel::Other, 0), span, is_repeat),
+            "content" | "summary" if scanner.value(&span).starts_with(b"[") => {
+                for (index, part) in scanner.elements(span.start).into_iter().enumerate() {
+                    read_part(scanner, id(Channel::Content, index as u32), part.start, is_repeat);
+                }
+            }
+            // An image, in base64.
+            "result" if is_string(scanner, &span) => {}
+            _ => scanner.unknown(output, &key, span),
         }
     }
 }
@@ -87,6 +102,7 @@ fn read_part(scanner: &mut ContentScanner<'_>, id: TextId, at: usize, is_repeat:
     if let Some(span) = scanner.named(at, "logprobs") {
         derived_list(scanner, id.choice, span);
     }
+    scanner.rest(id.choice, at, &["text", "refusal", "logprobs"]);
 }
 
 fn derived_list(scanner: &mut ContentScanner<'_>, choice: u32, span: Range<usize>) {
@@ -103,7 +119,7 @@ fn channel_of(kind: &str) -> Channel {
         ("summary", Channel::Summary),
         ("reasoning", Channel::Reasoning),
         ("arguments", Channel::Arguments),
-        ("input", Channel::Arguments),
+        ("custom_tool_call_input", Channel::Input),
     ];
     kinds.iter().find(|(name, _)| kind.contains(name)).map_or(Channel::Other, |(_, channel)| *channel)
 }

@@ -1,0 +1,131 @@
+//! Owns what in a policy is right and yet may not do what its operator expects. Refuses to know how that is told.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{GuardOnUnknown, Guards, Policy, PoolSpec, Transport};
+
+/// Says what an operator should know of a policy behind these listeners.
+pub fn warnings(policy: &Policy, listeners: &[SocketAddr]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    warnings.extend(open_credentials(policy, listeners));
+    warnings.extend(clear_keys(policy));
+    warnings.extend(believed_headers(policy));
+    warnings.extend(open_guards(policy));
+    warnings.extend(personal_answers(policy));
+    warnings
+}
+
+/// Whoever reaches a public listener without showing who it is spends the credentials behind it.
+fn open_credentials(policy: &Policy, listeners: &[SocketAddr]) -> Option<String> {
+    let public = listeners.iter().find(|listener| !listener.ip().to_canonical().is_loopback())?;
+    let pools = names(policy.pools.iter().filter(|pool| pool.credential.is_some()));
+    if pools.is_empty() || policy.identity.required {
+        return None;
+    }
+    let word = if policy.identity.is_used() { "`identity.required`" } else { "`identity`" };
+    Some(format!(
+        "whoever reaches {public} spends the credential of {pools}: there is no {word}; write `identity: {{required: \
+         true, keys: …}}`, or listen on 127.0.0.1"
+    ))
+}
+
+/// A key that goes to another machine in clear can be read on the way.
+fn clear_keys(policy: &Policy) -> Option<String> {
+    let is_here = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let pools = names(policy.pools.iter().filter(|pool| {
+        let is_plain = matches!(pool.transport, Transport::Plain { .. });
+        pool.credential.is_some()
+            && is_plain
+            && pool.endpoints.iter().any(|endpoint| !is_here(&endpoint.host))
+    }));
+    (!pools.is_empty()).then(|| format!("the credential of {pools} goes over the network in clear: no `tls`"))
+}
+
+/// Headers that everyone may send say nothing of who somebody is.
+fn believed_headers(policy: &Policy) -> Option<String> {
+    let open = policy.identity.trusted_peers.iter().find(|network| network.prefix_len() == 0)?;
+    Some(format!("`identity.trusted_peers` has {open}: everybody's identity headers are believed"))
+}
+
+/// What a guard of answers can't read passes it, where the operator has allowed that.
+fn open_guards(policy: &Policy) -> Option<String> {
+    let models = policy.models.iter().map(|model| (format!("models.{}", model.name), &model.guards));
+    let decisions =
+        policy.decisions().map(|decision| (format!("decision {}", decision.name), &decision.plugins.guards));
+    let all = std::iter::once(("guards".to_owned(), &policy.guards)).chain(models).chain(decisions);
+    let lets_pass = |guards: &Guards| {
+        let answer = guards.answer.as_ref();
+        answer.is_some_and(|guard| guard.watches() && guard.on_unknown == GuardOnUnknown::Allow)
+    };
+    let open: Vec<String> = all.filter(|(_, guards)| lets_pass(guards)).map(|(name, _)| name).collect();
+    (!open.is_empty()).then(|| {
+        format!(
+            "the guard of answers in {} does not hold for what it cannot read: sound, images, other than JSON and event \
+             streams, compressed, too long or judged too late; `on_unknown: reject` refuses that",
+            open.join(", ")
+        )
+    })
+}
+
+/// Where clients' own keys go upstream, each key has cached answers of its own.
+fn personal_answers(policy: &Policy) -> Option<String> {
+    let caching = policy.decisions().filter(|decision| decision.plugins.cache.is_some());
+    let forwards = |decision: &&super::Decision| {
+        let models = decision.models.iter().map(|one| one.model).chain(decision.fallback.iter().copied());
+        let mut routes = models.flat_map(|model| &policy[model].routes);
+        routes.any(|route| policy[route.pool].forward_authorization)
+    };
+    let shared: Vec<&str> = caching.filter(forwards).map(|decision| decision.name.as_str()).collect();
+    (!shared.is_empty()).then(|| {
+        format!(
+            "cached answers of {} are never shared: their pools get the clients' own keys (`forward_authorization`)",
+            shared.join(", ")
+        )
+    })
+}
+
+fn names<'a>(pools: impl Iterator<Item = &'a PoolSpec>) -> String {
+    pools.map(|pool| format!("pool `{}`", pool.name)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Fixed, load};
+
+    fn of(pool: &str, more: &str, listener: &str) -> Vec<String> {
+        let text = format!(
+            "version: 1\nmodels: {{m: {{pools: [p]}}}}\npools:\n  p: {{endpoints: [\"127.0.0.1:1\"]{pool}}}\n{more}"
+        );
+        let mut environment = Fixed::default();
+        environment.vars.insert("K".to_owned(), "sk".to_owned());
+        let policy = load(&text, std::path::Path::new("."), &environment, None).unwrap();
+        warnings(&policy, &[listener.parse().unwrap()])
+    }
+
+    #[test]
+    fn a_credential_behind_an_open_door_is_warned_of() {
+        let key = ", credential: {value: {env: K}}";
+        let required = "identity: {required: true, keys: [{value: {env: K}, user: u}]}\n";
+        let known = "identity: {keys: [{value: {env: K}, user: u}]}\n";
+        assert_eq!(of(key, "", "0.0.0.0:80").len(), 1);
+        assert_eq!(of(key, known, "192.0.2.1:80").len(), 1);
+        assert_eq!(of(key, "", "127.0.0.1:80"), Vec::<String>::new());
+        assert_eq!(of(key, required, "[::]:80"), Vec::<String>::new());
+        assert_eq!(of("", "", "0.0.0.0:80"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_hold_is_warned_of() {
+        for (more, part) in [
+            ("guards: {answer: {words: [x], on_unknown: allow}}\n", "guard of answers in guards"),
+            ("identity: {trusted_peers: [0.0.0.0/0]}\n", "everybody's"),
+        ] {
+            let warnings = of("", more, "127.0.0.1:80");
+            assert!(warnings.len() == 1 && warnings[0].contains(part), "{warnings:?}");
+        }
+        let decisions = "virtual_models: [auto]\ndefault_model: m\ndecisions: [{name: d, model: m, plugins: {cache: {}}}]\n";
+        let warnings = of(", forward_authorization: true", decisions, "127.0.0.1:80");
+        assert!(warnings.len() == 1 && warnings[0].contains("never shared"), "{warnings:?}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Owns which headers pass, a client's on their way to an upstream and an upstream's on their way to a client, and what
+//! of a query does.
+//!
+//! Changes no value, and knows nothing of where a request goes but what its pool's policy says.
+
+use crate::policy::{Identity, PoolSpec};
+use http::header::{
+    CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, Uri};
+use std::borrow::Cow;
+
+/// The request's id, on the way to the upstream and back to the client.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The headers by which a client shows who it is.
+pub(super) const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
+
+/// What a pool that has a credential of its own gets of a client's headers: content negotiation, the client's name and
+/// trace, and which version of an API it speaks. All else could pick another account, project or route with our key.
+const ALLOWED_WITH_CREDENTIAL: [&str; 19] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "anthropic-beta",
+    "anthropic-version",
+    "api-version",
+    "b3",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "host",
+    "idempotency-key",
+    "openai-beta",
+    "openai-version",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-request-id",
+];
+
+/// The same, by how the names begin.
+const ALLOWED_PREFIXES: [&str; 2] = ["x-stainless-", "x-b3-"];
+
+/// Headers with which a client could force a decision, here or in a proxy or engine behind, and an upstream fake one; by
+/// how they begin after `x-`.
+const STEERING: [&str; 9] = [
+    "vsr-",
+    "gateway-",
+    "signalbox-",
+    "selected-model",
+    "data-parallel-",
+    "prefiller-",
+    "envoy-",
+    "smg-",
+    "upstream-request-id",
+];
+
+/// Words in the name of a header that carries something secret.
+const SECRET_WORDS: [&str; 12] = [
+    "apikey",
+    "assertion",
+    "auth",
+    "authentication",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
+    "jwt",
+    "password",
+    "secret",
+    "token",
+];
+
+/// Headers that pick an account or a project together with the key beside them.
+const ACCOUNT: [&str; 5] = [
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
+    "cf-access-client-id",
+    "helicone-user-id",
+];
+
+/// Headers of an upstream that are about its own host and account, or its connection.
+const ENDS_HERE: [&str; 14] = [
+    "alt-svc",
+    "anthropic-organization-id",
+    "anthropic-workspace-id",
+    "clear-site-data",
+    "expect-ct",
+    "nel",
+    "openai-organization",
+    "openai-project",
+    "public-key-pins",
+    "report-to",
+    "reporting-endpoints",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+];
+
+/// What describes a body byte for byte, and is wrong once a stage may change it.
+pub(super) const OF_THE_BODY: [&str; 6] =
+    ["accept-ranges", "content-digest", "content-md5", "digest", "etag", "repr-digest"];
+
+/// Which headers of an upstream's answer hold its id of the request, in order.
+const UPSTREAM_IDS: [&str; 5] =
+    ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id"];
+
+/// The longest request id taken over.
+const MAX_ID: usize = 128;
+
+/// The matching names; allocates nothing for the usual none.
+pub(super) fn names_of(headers: &HeaderMap, matches: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| matches(name)).cloned().collect()
+}
+
+/// Whether a pool gets this header of a client's request.
+pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identity) -> bool {
+    let is_own = [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
+        .into_iter()
+        .any(|known| known == name.as_str());
+    let dashed = dashed(name);
+    if is_own || dashed.starts_with("x-authz-") || is_steering(&dashed) || is_hop_by_hop(name) {
+        return false;
+    }
+    if is_secret(&dashed) || ACCOUNT.contains(&&*dashed) {
+        return spec.forward_authorization;
+    }
+    spec.credential.is_none()
+        || ALLOWED_WITH_CREDENTIAL.contains(&name.as_str())
+        || ALLOWED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// What a client says of itself, of its connection and of its trace: two requests that differ in nothing else ask the
+/// same.
+const IMMATERIAL: [&str; 22] = [
+    "accept",
+    "accept-encoding",
+    "b3",
+    "cache-control",
+    "content-length",
+    "content-type",
+    "dnt",
+    "forwarded",
+    "host",
+    "idempotency-key",
+    "origin",
+    "pragma",
+    "priority",
+    "referer",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "via",
+    "x-client-request-id",
+    "x-real-ip",
+    "x-request-id",
+    "x-requested-with",
+];
+
+/// The same, by how the names begin.
+const IMMATERIAL_PREFIXES: [&str; 4] = ["sec-", "x-b3-", "x-forwarded-", "x-stainless-"];
+
+/// Whether a header that reaches an upstream may change the answer.
+pub(super) fn is_material(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !IMMATERIAL.contains(&name) && !IMMATERIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The names of an answer's headers, interim or final, that end here.
+pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
+    let nominated: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    names_of(headers, |name| {
+        // The framing is made anew by whoever writes the answer.
+        let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
+        let is_nominated = nominated.iter().any(|other| other == name.as_str()) && !is_framing(name);
+        is_hop || is_nominated || ENDS_HERE.contains(&name.as_str()) || is_steering(&dashed(name))
+    })
+}
+
+/// A request target whose query does not have the keys that a client shows there; nothing where it can stay as it is.
+pub(super) fn without_keys(uri: &Uri, spec: &PoolSpec) -> Option<Uri> {
+    let query = uri.query().filter(|_| !spec.forward_authorization)?;
+    let is_key = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
+        name == "key" || is_secret(&name)
+    };
+    query.split('&').find(is_key)?;
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
+    let mark = if kept.is_empty() { "" } else { "?" };
+    format!("{}{mark}{}", uri.path(), kept.join("&")).parse().ok()
+}
+
+/// A request id that a header and a log line can carry.
+pub(super) fn sane_id(value: &http::HeaderValue) -> Option<&str> {
+    let is_sane =
+        |id: &&str| !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+    value.to_str().ok().filter(is_sane)
+}
+
+/// The id that an upstream has given the request.
+pub(super) fn upstream_id(headers: &HeaderMap) -> Option<&str> {
+    UPSTREAM_IDS.iter().find_map(|name| sane_id(headers.get(*name)?))
+}
+
+/// The name with dashes alone: many servers take `X_API_KEY` for `X-API-Key`.
+fn dashed(name: &HeaderName) -> Cow<'_, str> {
+    let name = name.as_str();
+    if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
+}
+
+fn is_steering(dashed: &str) -> bool {
+    let Some(name) = dashed.strip_prefix("x-") else { return false };
+    STEERING.iter().any(|start| name.starts_with(start))
+}
+
+fn is_secret(dashed: &str) -> bool {
+    let is_key = dashed.ends_with("-key") && !dashed.ends_with("idempotency-key");
+    is_key || dashed.split('-').any(|word| SECRET_WORDS.contains(&word))
+}
+
+/// Whether a header says where the body ends, whatever a `Connection` header names.
+fn is_framing(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "transfer-encoding" | "content-length" | "content-type" | "content-encoding")
+}
+
+/// Whether a header concerns one connection (RFC 9110, 7.6.1) or its framing, which is made anew.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION
+            | EXPECT
+            | PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+            | TE
+            | TRAILER
+            | TRANSFER_ENCODING
+            | UPGRADE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steering_headers_are_known_by_name_however_they_are_joined() {
+        for name in [
+            "x-vsr-selected-model",
+            "x-selected-model",
+            "x_selected_model",
+            "x-gateway_destination-endpoint",
+            "x-data-parallel-rank",
+            "x_data_parallel_rank",
+        ] {
+            assert!(is_steering(&dashed(&HeaderName::from_static(name))), "{name}");
+        }
+        assert!(!is_steering("x-session-id"));
+    }
+
+    #[test]
+    fn secrets_are_known_by_the_words_in_their_names() {
+        for name in [
+            "authorization",
+            "x-api-key",
+            "x-goog-api-key",
+            "helicone-auth",
+            "x-amz-security-token",
+            "cf-access-client-secret",
+            "ocp-apim-subscription-key",
+            "x-litellm-api-key",
+            "cookie",
+            "x-auth-token",
+        ] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["idempotency-key", "x-kept", "x-max-tokens", "author", "x-session-id"] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+}
