@@ -35,7 +35,7 @@ impl AnswerDialect for OtherAnswers {
     }
 
     fn local_reply_stream(&self, _reply: &LocalReply, _include_usage: bool) -> Vec<u8> {
-        Rejection::AnswerBlocked.event().to_vec()
+        self.error_event(&Rejection::AnswerBlocked)
     }
 
     fn ending(&self) -> Box<dyn StreamEnding> {
