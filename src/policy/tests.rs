@@ -220,7 +220,7 @@ fn defaults_fill_what_the_operator_left_out() {
     assert_eq!(pool.timeouts.total, Duration::from_secs(600));
     assert_eq!(pool.ejection.unwrap().max_share, BasisPoints(5000));
     let retried = (400..=599).filter(|status| policy.retry.covers_status(*status));
-    assert_eq!(retried.collect::<Vec<u16>>(), [429, 502, 503, 504]);
+    assert_eq!(retried.collect::<Vec<u16>>(), [429, 502, 503, 504, 529]);
     assert_eq!(policy.models[0].routes[0].upstream_model, "llama3-8b");
     let sessions = fixture("sessions");
     assert_eq!(sessions.pools[0].balance, Balance::Hash(HashKey::Header("x-session-id".to_owned())));
