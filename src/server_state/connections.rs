@@ -47,7 +47,7 @@ pub struct ClientConnection {
     requests: AtomicUsize,
     /// Of those, how many have come whole.
     whole: AtomicUsize,
-    /// When it began to wait, for a request or for all of one, in microseconds since `start`.
+    /// When it began to wait, for a request or for all of one, in microseconds, as [`micros_since`] counts them.
     waits_since_us: AtomicU64,
     /// A [`ForcedEnd`], or 0.
     end: AtomicU8,
@@ -249,15 +249,17 @@ impl Drop for ConnectionRequest {
     }
 }
 
+/// Counts from an hour before `start`: a connection may be older than that.
 fn micros_since(start: Instant) -> u64 {
-    start.elapsed().as_micros() as u64
+    const HOUR: Duration = Duration::from_secs(3600);
+    (HOUR + start.elapsed()).as_micros() as u64
 }
 
 /// What counts as one peer: an IPv4 address, or the first 64 bits of an IPv6 one.
 fn network_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        peer => peer,
+        peer @ IpAddr::V4(_) => peer,
     }
 }
 

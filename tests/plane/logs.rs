@@ -28,7 +28,7 @@ fn unread(kind: Unread) -> (Stdio, Option<PipeReader>) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     match kind {
         Unread::Full => {
-            writer.write_all(&[b'.'; 1 << 16]).unwrap();
+            writer.write_all(&vec![b'.'; 1 << 16]).unwrap();
             (writer.into(), Some(reader))
         }
         Unread::Closed => (writer.into(), None),
