@@ -157,7 +157,9 @@ impl ActiveRequest {
 
     fn move_to(&mut self, stage: Stage, most: usize) -> Result<(), TooManyRequests> {
         if let Some(counter) = self.server_state.counter(stage)
-            && counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < most).then_some(now + 1)).is_err()
+            && counter
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < most).then_some(now + 1))
+                .is_err()
         {
             return Err(TooManyRequests);
         }

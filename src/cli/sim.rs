@@ -166,7 +166,8 @@ impl SimArgs {
         let listener =
             TcpListener::bind(address).await.map_err(|source| SimCommandError::Listen { address, source })?;
         let sim = Sim::start(options, listener, tls).await;
-        super::say(&format!("{{\"event\":\"listening\",\"listeners\":[\"{}\"]}}", sim.addr()));
+        let line = format!("{{\"event\":\"listening\",\"listeners\":[\"{}\"]}}", sim.addr());
+        super::say_meanwhile(move || super::say(&line));
         tokio::select! {
             _ = interrupted.recv() => {}
             _ = terminated.recv() => {}

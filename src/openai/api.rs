@@ -2,7 +2,9 @@
 
 use super::answer::dialect::AnswerDialect;
 use super::dialect::Dialect;
-use super::{Rejection, chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize};
+use super::{
+    Rejection, chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize,
+};
 
 /// The kinds of request that go upstream, each with a JSON body that names its model in `model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

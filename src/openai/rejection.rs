@@ -437,5 +437,4 @@ mod tests {
         assert!(message.chars().count() < MAX_QUOTED_CHARS + 120);
         assert!(!message.chars().any(char::is_control));
     }
-
 }

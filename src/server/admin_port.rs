@@ -52,9 +52,14 @@ impl crate::control::AdminListener for AdminPort {
                 continue;
             };
             // One that finds no place is closed.
-            let Ok(guard) = self.state.connections.open_from(peer.ip(), true) else { continue };
+            let Ok(guard) = self.state.connections.open_from(peer.ip(), true, Duration::ZERO) else {
+                continue;
+            };
             let stream = Box::new(TcpConnection::from(stream));
-            return (ClientStream::new(stream, guard, self.state.share(), Speech::Unknown, self.limits), peer);
+            return (
+                ClientStream::new(stream, guard, self.state.share(), Speech::Unknown, self.limits),
+                peer,
+            );
         }
     }
 

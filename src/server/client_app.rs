@@ -49,8 +49,13 @@ impl ServerApp for ClientApp {
         let digest = stream.get_socket_digest()?;
         let peer = digest.peer_addr()?.as_inet()?.ip();
         let acceptor = digest.local_addr().and_then(|local| self.acceptor(*local.as_inet()?));
-        let Ok(guard) = self.open(peer) else {
-            if acceptor.is_none() && let Ok(_place) = self.refusing.try_acquire() {
+        // By the time since it was accepted: this may have waited for its turn.
+        let accepted = stream.get_timing_digest().into_iter().flatten().next();
+        let age = accepted.and_then(|timing| timing.established_ts.elapsed().ok()).unwrap_or_default();
+        let Ok(guard) = self.open(peer, age) else {
+            if acceptor.is_none()
+                && let Ok(_place) = self.refusing.try_acquire()
+            {
                 refuse(stream).await;
             }
             return None;
@@ -69,10 +74,10 @@ impl ServerApp for ClientApp {
 }
 
 impl ClientApp {
-    fn open(&self, peer: IpAddr) -> Result<ConnectionGuard, ConnectionsFull> {
+    fn open(&self, peer: IpAddr, age: Duration) -> Result<ConnectionGuard, ConnectionsFull> {
         let is_trusted = self.live.load().policy.identity.trusts(peer);
         let connections = &self.server_state.connections;
-        let opened = connections.open_from(peer, is_trusted);
+        let opened = connections.open_from(peer, is_trusted, age);
         if opened.is_err() {
             connections.count_refusal("too_many_connections");
         }
@@ -83,7 +88,9 @@ impl ClientApp {
     fn acceptor(&self, local: SocketAddr) -> Option<&Acceptor> {
         let is_exact = |(listener, _): &&(SocketAddr, Acceptor)| listener.ip() == local.ip().to_canonical();
         let of_port = || self.acceptors.iter().filter(|(listener, _)| listener.port() == local.port());
-        let found = of_port().find(is_exact).or_else(|| of_port().find(|(listener, _)| listener.ip().is_unspecified()));
+        let found = of_port()
+            .find(is_exact)
+            .or_else(|| of_port().find(|(listener, _)| listener.ip().is_unspecified()));
         found.map(|(_, acceptor)| acceptor)
     }
 

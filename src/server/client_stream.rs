@@ -103,7 +103,9 @@ impl ClientStream {
 
     /// Whether the connection speaks HTTP/2, as soon as its first bytes tell; nothing if it ends before.
     async fn speaks_http2(&mut self) -> Option<bool> {
-        std::future::poll_fn(|context| self.poll_detect(context)).await.then_some(self.speech != Speech::Http1)
+        std::future::poll_fn(|context| self.poll_detect(context))
+            .await
+            .then_some(self.speech != Speech::Http1)
     }
 
     /// Reads until it is known what the connection speaks; `false` if it ends before.
@@ -131,7 +133,10 @@ impl ClientStream {
                 return self.poll_refusal(context).map(Ok);
             }
             if self.passes == 0 && self.framing.is_broken() {
-                return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, "the body's framing is malformed")));
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::InvalidData,
+                    "the body's framing is malformed",
+                )));
             }
             if self.passes > 0 {
                 self.hand_on(out);

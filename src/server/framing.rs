@@ -147,6 +147,10 @@ impl RequestFraming {
 
     /// Finds a header, and how long it is, if it is whole.
     fn find_head(&mut self, bytes: &[u8], max_head: usize) -> Result<Option<(usize, Head)>, HeadFault> {
+        if bytes.starts_with(b"\r\n") {
+            // A second empty line, or nothing but one.
+            return Err(HeadFault::RequestLine);
+        }
         let Some(length) = self.head_length(bytes, max_head)? else { return Ok(None) };
         Ok(Some((length, read_head(&bytes[..length])?)))
     }
@@ -299,6 +303,14 @@ mod tests {
             let outcome = pass(&[format!("{head}{body}").as_bytes()]);
             assert_eq!(outcome, Err(FramingFault::Body), "{body:?}");
         }
+    }
+
+    #[test]
+    fn one_empty_line_may_come_before_a_request() {
+        let text: &[u8] = b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let pieces: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!((pass(&[text]).unwrap(), pass(&pieces).unwrap()), (text.to_vec(), text.to_vec()));
+        assert_eq!(pass(&[b"\r\n\r\n"]), Err(FramingFault::Head(HeadFault::RequestLine)));
     }
 
     #[test]

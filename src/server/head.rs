@@ -210,7 +210,8 @@ impl FieldFacts {
 
 /// Whether these bytes are a `token` (RFC 9110, 5.6.2).
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !bytes.is_empty()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// Whether these bytes can be a host with a port (RFC 3986, 3.2); an empty one names nobody.

@@ -74,7 +74,10 @@ fn is_listed(sockets: &str, path: &Path) -> bool {
 fn ensure_private(path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.exists() {
-        DirBuilder::new().mode(0o700).create(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let found = std::fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     match own_user() {

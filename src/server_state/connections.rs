@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub struct ClientConnection {
     requests: AtomicUsize,
     /// Of those, how many have come whole.
     whole: AtomicUsize,
-    /// When it began to wait, for a request or for all of one, in milliseconds since `start`.
-    waits_since_ms: AtomicU64,
+    /// When it began to wait, for a request or for all of one, in microseconds, as [`micros_since`] counts them.
+    waits_since_us: AtomicU64,
     /// A [`ForcedEnd`], or 0.
     end: AtomicU8,
     reader: AtomicWaker,
@@ -104,9 +104,14 @@ impl Connections {
         refusals.iter().map(|(reason, count)| (*reason, *count)).collect()
     }
 
-    /// Counts a new connection. Where there are too many, the one that has waited longest goes; a
-    /// trusted peer, which stands for many clients, may have any number of them.
-    pub fn open_from(self: &Arc<Self>, peer: IpAddr, is_trusted: bool) -> Result<ConnectionGuard, ConnectionsFull> {
+    /// Counts a new connection, made so long ago: those of one burst come here in any order. Where there are too many,
+    /// the one that has waited longest goes; a trusted peer, which stands for many clients, may have any number of them.
+    pub fn open_from(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        is_trusted: bool,
+        age: Duration,
+    ) -> Result<ConnectionGuard, ConnectionsFull> {
         let peer = network_of(peer);
         let mut open = self.open();
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
@@ -127,7 +132,7 @@ impl Connections {
             start: self.start,
             requests: AtomicUsize::new(0),
             whole: AtomicUsize::new(0),
-            waits_since_ms: AtomicU64::new(millis_since(self.start)),
+            waits_since_us: AtomicU64::new(micros_since(self.start).saturating_sub(age.as_micros() as u64)),
             end: AtomicU8::new(0),
             reader: AtomicWaker::new(),
         });
@@ -152,7 +157,7 @@ impl OpenConnections {
     /// Ends the connection that has waited longest of those that may go.
     fn evict(&mut self, may_go: impl Fn(&ClientConnection) -> bool) -> Option<()> {
         let waiting = self.by_id.values().filter(|connection| connection.may_go() && may_go(connection));
-        let longest = waiting.min_by_key(|connection| connection.waits_since_ms.load(Ordering::Relaxed))?;
+        let longest = waiting.min_by_key(|connection| connection.waits_since_us.load(Ordering::Relaxed))?;
         let (id, connection) = (longest.id, Arc::clone(longest));
         // Its place is free now, though its socket takes a moment to close.
         self.remove(id);
@@ -197,7 +202,7 @@ impl ClientConnection {
 
     /// Counts a request on it, whose body may be still to come.
     pub fn begin_request(self: &Arc<Self>) -> ConnectionRequest {
-        self.waits_since_ms.store(millis_since(self.start), Ordering::Relaxed);
+        self.waits_since_us.store(micros_since(self.start), Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::AcqRel);
         ConnectionRequest { connection: Arc::clone(self), is_whole: false }
     }
@@ -236,7 +241,7 @@ impl ConnectionRequest {
 impl Drop for ConnectionRequest {
     fn drop(&mut self) {
         let connection = &self.connection;
-        connection.waits_since_ms.store(millis_since(connection.start), Ordering::Relaxed);
+        connection.waits_since_us.store(micros_since(connection.start), Ordering::Relaxed);
         if self.is_whole {
             connection.whole.fetch_sub(1, Ordering::AcqRel);
         }
@@ -244,15 +249,17 @@ impl Drop for ConnectionRequest {
     }
 }
 
-fn millis_since(start: Instant) -> u64 {
-    start.elapsed().as_millis() as u64
+/// Counts from an hour before `start`: a connection may be older than that.
+fn micros_since(start: Instant) -> u64 {
+    const HOUR: Duration = Duration::from_secs(3600);
+    (HOUR + start.elapsed()).as_micros() as u64
 }
 
 /// What counts as one peer: an IPv4 address, or the first 64 bits of an IPv6 one.
 fn network_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        peer => peer,
+        peer @ IpAddr::V4(_) => peer,
     }
 }
 
@@ -273,18 +280,18 @@ mod tests {
     fn a_connection_that_waits_makes_room_for_a_new_one() {
         let connections = connections(2, 2);
         let peer = |last| IpAddr::from([192, 0, 2, last]);
-        let busy = connections.open_from(peer(1), false).unwrap();
+        let busy = connections.open_from(peer(1), false, Duration::ZERO).unwrap();
         let mut request = busy.connection.begin_request();
         request.receive_whole();
-        let waiting = connections.open_from(peer(2), false).unwrap();
-        let fresh = connections.open_from(peer(3), false).unwrap();
+        let waiting = connections.open_from(peer(2), false, Duration::ZERO).unwrap();
+        let fresh = connections.open_from(peer(3), false, Duration::ZERO).unwrap();
         assert!(is_ended(&waiting) && !is_ended(&busy) && !is_ended(&fresh));
         let mut received = fresh.connection.begin_request();
         received.receive_whole();
-        assert_eq!(connections.open_from(peer(4), false).unwrap_err(), ConnectionsFull);
+        assert_eq!(connections.open_from(peer(4), false, Duration::ZERO).unwrap_err(), ConnectionsFull);
         drop(request);
         let _withheld = busy.connection.begin_request();
-        let last = connections.open_from(peer(4), false).unwrap();
+        let last = connections.open_from(peer(4), false, Duration::ZERO).unwrap();
         assert!(is_ended(&busy));
         assert_eq!((connections.count(), connections.refusals()), (2, vec![("evicted", 2)]));
         drop((busy, waiting, fresh, last));
@@ -292,15 +299,26 @@ mod tests {
     }
 
     #[test]
+    fn the_one_that_was_made_last_goes_last() {
+        let connections = connections(2, 2);
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let last = connections.open_from(peer, false, Duration::ZERO).unwrap();
+        let first = connections.open_from(peer, false, Duration::from_micros(900)).unwrap();
+        let _second = connections.open_from(peer, false, Duration::from_micros(500)).unwrap();
+        assert!(is_ended(&first) && !is_ended(&last));
+    }
+
+    #[test]
     fn one_peer_cannot_take_the_places_of_others() {
         let connections = connections(10, 1);
         for (one, same) in [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8::1", "2001:db8::ffff")] {
             let (one, same) = (one.parse().unwrap(), same.parse().unwrap());
-            let first = connections.open_from(one, false).unwrap();
-            let _second = connections.open_from(same, false).unwrap();
+            let first = connections.open_from(one, false, Duration::ZERO).unwrap();
+            let _second = connections.open_from(same, false, Duration::ZERO).unwrap();
             assert!(is_ended(&first), "{one}");
         }
-        let trusted = [0; 5].map(|_| connections.open_from(IpAddr::from([10, 0, 0, 1]), true).unwrap());
+        let trusted =
+            [0; 5].map(|_| connections.open_from(IpAddr::from([10, 0, 0, 1]), true, Duration::ZERO).unwrap());
         assert!(!trusted.iter().any(is_ended));
     }
 }

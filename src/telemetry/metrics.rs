@@ -208,7 +208,8 @@ impl StateGauges {
     fn new(families: &Families<'_>) -> Self {
         Self {
             in_flight: families.gauge("requests_in_flight", "Requests being worked on now."),
-            buffered_bytes: families.gauge("buffered_bytes", "Bytes of requests held now, with their copies."),
+            buffered_bytes: families
+                .gauge("buffered_bytes", "Bytes of requests held now, with their copies."),
             connections: families.gauge("connections", "Connections of clients now."),
             refused: families.counter(
                 "connection_refusals_total",
@@ -217,7 +218,7 @@ impl StateGauges {
             ),
             dropped_lines: families.counter(
                 "log_lines_dropped_total",
-                "Log lines that nobody took, by stream: access or process.",
+                "Log lines that no reader took, by stream: access or process.",
                 &["stream"],
             ),
             classifier_queue: families.gauge("classifier_queue", "Prompts waiting for the classifier now."),

@@ -54,7 +54,10 @@ async fn what_is_not_a_whole_header_in_time_ends_on_both_ports() {
             let answer = wire.answer().await;
             assert_eq!(answer.as_ref().map(Message::status), status, "{sent:?}");
             if let Some(answer) = answer {
-                assert_eq!((answer.code().as_str(), answer.header("connection")), ("request_timeout", "close"));
+                assert_eq!(
+                    (answer.code().as_str(), answer.header("connection")),
+                    ("request_timeout", "close")
+                );
             }
             assert!(wire.closed().await, "{sent:?}");
         }
@@ -92,9 +95,8 @@ async fn half_a_tls_handshake_and_half_a_preface_over_tls_end_in_time() {
     std::fs::write(launch.folder().join("cert.pem"), cert).unwrap();
     std::fs::write(launch.folder().join("key.pem"), key).unwrap();
     let tls = "{cert_file: cert.pem, key_file: key.pem}";
-    let server = format!(
-        "listeners: [{{address: \"127.0.0.1:0\", tls: {tls}}}]\nlimits: {{header_timeout: 300ms}}\n"
-    );
+    let server =
+        format!("listeners: [{{address: \"127.0.0.1:0\", tls: {tls}}}]\nlimits: {{header_timeout: 300ms}}\n");
     let gateway = launch.server(server).start().await;
     let began = Instant::now();
     for sent in ["", "\x16", "\x16\x03\x01\x02\x00\x01"] {
@@ -111,7 +113,8 @@ async fn half_a_tls_handshake_and_half_a_preface_over_tls_end_in_time() {
 async fn a_header_has_a_most_and_counts_among_the_bytes_held() {
     let (sim, gateway) =
         stage("max_header_bytes: 16384, max_body_bytes: 65536, max_buffered_bytes: 65536", "").await;
-    let padded = |length: usize| format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nx-pad: {}", "x".repeat(length));
+    let padded =
+        |length: usize| format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nx-pad: {}", "x".repeat(length));
     let mut wire = Wire::open(gateway.addr).await;
     wire.send(padded(12_000) + "\r\n\r\n").await;
     assert_eq!(wire.answer().await.unwrap().status(), 200);
@@ -209,7 +212,8 @@ async fn a_client_that_is_known_goes_before_one_that_is_not() {
 
 /// A body of about so many bytes.
 fn long_body(length: usize) -> String {
-    json!({"model": "m", "messages": [{"role": "user", "content": "x".repeat(length)}]}).to_string()
+    let message = json!({"role": "user", "content": "hi"});
+    json!({"model": "m", "messages": [message], "max_tokens": 2, "pad": "x".repeat(length)}).to_string()
 }
 
 #[tokio::test]

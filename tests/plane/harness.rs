@@ -101,7 +101,8 @@ impl Launch {
         // It cannot say which ports it took.
         let free = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let [addr, admin] = [free().await, free().await].map(|listener| listener.local_addr().unwrap());
-        self.server += &format!("listeners: [{{address: \"{addr}\"}}]\nadmin: {{address: \"{admin}\"}}\n");
+        let addresses = format!("listeners: [{{address: \"{addr}\"}}]\nadmin: {{address: \"{admin}\"}}\n");
+        self.server.push_str(&addresses);
         let (mut command, policy) = self.command();
         let child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
         let (stdout, stderr) = (Lines::default(), Lines::default());

@@ -167,7 +167,8 @@ async fn at_the_end_of_the_drain_each_api_hears_of_it_in_its_own_words() {
     // One that has no answer yet gets one.
     let (waiting, asker) = (upstream.call(), client());
     let (url, body) = (gateway.url("/v1/chat/completions"), r#"{"model":"m","messages":[]}"#);
-    let asking = tokio::spawn(async move { Answer::of(asker.post(url).body(body).send().await.unwrap()).await });
+    let asking =
+        tokio::spawn(async move { Answer::of(asker.post(url).body(body).send().await.unwrap()).await });
     let _waiting = waiting.await;
     gateway.signal("TERM");
     for (path, _sent, mut got) in streams {

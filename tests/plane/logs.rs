@@ -28,7 +28,7 @@ fn unread(kind: Unread) -> (Stdio, Option<PipeReader>) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     match kind {
         Unread::Full => {
-            writer.write_all(&[b'.'; 1 << 16]).unwrap();
+            writer.write_all(&vec![b'.'; 1 << 16]).unwrap();
             (writer.into(), Some(reader))
         }
         Unread::Closed => (writer.into(), None),
@@ -68,7 +68,8 @@ async fn a_log_that_nobody_reads_holds_neither_requests_nor_the_end() {
         }
         if !matches!(kind, Unread::Full) {
             until("the lines that were dropped", async || {
-                let dropped = async |stream| gateway.metric("signalbox_log_lines_dropped_total", &[stream]).await;
+                let dropped =
+                    async |stream| gateway.metric("signalbox_log_lines_dropped_total", &[stream]).await;
                 let both = dropped("stream=\"access\"").await * dropped("stream=\"process\"").await;
                 (both > 0.0).then_some(())
             })

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 const NAME: &str = "gateway.test";
-const QUICK: &str = r#"{"model": "quick", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}"#;
+const QUICK: &str =
+    r#"{"model": "quick", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}"#;
 
 /// A client that trusts one authority alone.
 fn trusting(authority: &Authority, address: SocketAddr) -> reqwest::ClientBuilder {

@@ -66,17 +66,15 @@ impl Refusal {
 /// A rejection as it goes over a connection that ends with it.
 pub(in crate::server) fn response(rejection: &Rejection) -> Vec<u8> {
     let (status, body) = (rejection.status(), rejection.body());
-    let mut head = format!(
+    let after = rejection.retry_after().map(|after| format!("retry-after: {}\r\n", after.as_secs().max(1)));
+    let allow = rejection.allow().map(|allow| format!("allow: {allow}\r\n"));
+    let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
-         connection: close\r\n",
-        body.len()
+         connection: close\r\n{}{}",
+        body.len(),
+        after.unwrap_or_default(),
+        allow.unwrap_or_default()
     );
-    if let Some(after) = rejection.retry_after() {
-        head += &format!("retry-after: {}\r\n", after.as_secs().max(1));
-    }
-    if let Some(allow) = rejection.allow() {
-        head += &format!("allow: {allow}\r\n");
-    }
     [head.as_bytes(), b"\r\n", &body].concat()
 }
 

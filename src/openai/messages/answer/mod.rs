@@ -7,17 +7,17 @@ mod ending;
 mod scan;
 mod stream;
 
-use crate::openai::sse::named_event;
-use crate::openai::{FinishReason, Rejection};
 use crate::openai::answer::LocalReply;
 use crate::openai::answer::content::{AnswerContent, ContentScanner};
 use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
 use crate::openai::answer::ending::StreamEnding;
 use crate::openai::json::object::{Object, array};
 use crate::openai::json::quoted;
-use serde_json::json;
+use crate::openai::sse::named_event;
+use crate::openai::{FinishReason, Rejection};
 use assemble::MessageAssembler;
 use ending::MessageEnding;
+use serde_json::json;
 
 /// The dialect of `/v1/messages`.
 #[derive(Debug)]

@@ -6,8 +6,6 @@ mod ending;
 mod scan;
 mod stream;
 
-use crate::openai::sse::named_event;
-use crate::openai::{FinishReason, Rejection};
 use crate::openai::answer::LocalReply;
 use crate::openai::answer::content::{AnswerContent, ContentScanner, TextId};
 use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
@@ -15,8 +13,10 @@ use crate::openai::answer::ending::StreamEnding;
 use crate::openai::answer::merged::NotMergeable;
 use crate::openai::json::object::{Object, array, non_null_member, string_member};
 use crate::openai::json::quoted;
-use serde_json::json;
+use crate::openai::sse::named_event;
+use crate::openai::{FinishReason, Rejection};
 use ending::ResponseEnding;
+use serde_json::json;
 
 /// The dialect of `/v1/responses`.
 #[derive(Debug)]
