@@ -147,13 +147,11 @@ impl BatchQueue {
         texts: &[(&str, ClassifyHeads)],
         count: usize,
         limits: ClassifyLimits,
-    ) -> Option<Vec<Ticket<'_>>> {
+    ) -> Result<Vec<Ticket<'_>>, Unknown> {
         let max_tokens = self.shared.model_set.spec.windows.max_tokens;
         let costs: Vec<Duration> =
             texts.iter().map(|(text, heads)| self.shared.estimate(text.len(), *heads)).collect();
-        if !self.shared.lock().takes_in_time(&self.shared, &costs, count, limits) {
-            return None;
-        }
+        self.shared.lock().check_time(&self.shared, &costs, count, limits)?;
         let start = |((text, heads), cost): (&(&str, ClassifyHeads), &Duration)| {
             (ClassifyTask::new(Excerpt::new(text, max_tokens), *heads, limits.deadline), *cost)
         };
@@ -170,18 +168,20 @@ impl BatchQueue {
         let cost = self.shared.estimate(bytes, ClassifyHeads::HALLUCINATION);
         let max_tokens = self.shared.model_set.spec.windows.max_tokens;
         let task = ClassifyTask::of_pair(input, max_tokens, limits.deadline).ok_or(Unknown::TooLong)?;
-        if !self.shared.lock().takes_in_time(&self.shared, &[cost], 1, limits) {
-            return Err(Unknown::Busy);
-        }
-        self.admit(vec![(task, cost)], limits).and_then(|mut tickets| tickets.pop()).ok_or(Unknown::Busy)
+        self.shared.lock().check_time(&self.shared, &[cost], 1, limits)?;
+        self.admit(vec![(task, cost)], limits)?.pop().ok_or(Unknown::Failed)
     }
 
-    fn admit(&self, tasks: Vec<(NewTask, Duration)>, limits: ClassifyLimits) -> Option<Vec<Ticket<'_>>> {
+    fn admit(
+        &self,
+        tasks: Vec<(NewTask, Duration)>,
+        limits: ClassifyLimits,
+    ) -> Result<Vec<Ticket<'_>>, Unknown> {
         let ClassifyLimits { deadline, priority } = limits;
         let mut state = self.shared.lock();
         // Others may have come while these were copied.
         if !state.scheduler.has_room(priority, tasks.len()) {
-            return None;
+            return Err(Unknown::Busy);
         }
         let admit = |((task, findings), cost): (NewTask, Duration)| {
             let arrival = Arrival { priority, at: task.started, deadline, cost };
@@ -191,7 +191,7 @@ impl BatchQueue {
         let tickets: Vec<Ticket<'_>> = tasks.into_iter().map(admit).collect();
         drop(state);
         self.shared.work_available.notify_one();
-        Some(tickets)
+        Ok(tickets)
     }
 
     /// Returns how long it takes until what waits now for guards has been computed.
@@ -256,16 +256,19 @@ impl Drop for Ticket<'_> {
 }
 
 impl QueueState {
-    /// Says whether so many texts find a place, and all that is asked with them an answer in time.
-    fn takes_in_time(
+    /// Says why so many texts find no place, or what is asked with them no answer in time.
+    fn check_time(
         &mut self,
         shared: &QueueShared,
         costs: &[Duration],
         count: usize,
         limits: ClassifyLimits,
-    ) -> bool {
+    ) -> Result<(), Unknown> {
         let ClassifyLimits { deadline, priority } = limits;
         let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Unknown::Late);
+        }
         self.patience = left.max(MIN_PATIENCE).min(self.patience.saturating_add(self.patience / 16));
         let longest = costs.iter().copied().max().unwrap_or_default();
         let before = self.scheduler.work_before(priority, longest).saturating_add(self.running_cost);
@@ -277,7 +280,7 @@ impl QueueState {
         let (part, of) = ADMITTED_PART_OF_TIME;
         // Where nothing is to be waited for, estimates are no reason not to try.
         let is_in_time = before.is_zero() || before.saturating_add(own) / shared.lanes <= left / of * part;
-        is_in_time && self.scheduler.has_room(priority, count)
+        if is_in_time && self.scheduler.has_room(priority, count) { Ok(()) } else { Err(Unknown::Busy) }
     }
 }
 

@@ -201,13 +201,19 @@ impl Classifier {
         let group = (self.spec().queue / 2).max(1);
         while all.len() < texts.len() {
             let rest = &texts[all.len()..];
-            let Some(tickets) = self.queue.submit(rest, group.min(rest.len()), limits) else { break };
-            all.extend(futures::future::join_all(tickets.into_iter().map(batch::Ticket::findings)).await);
+            match self.queue.submit(rest, group.min(rest.len()), limits) {
+                Ok(tickets) => {
+                    let findings = tickets.into_iter().map(batch::Ticket::findings);
+                    all.extend(futures::future::join_all(findings).await);
+                }
+                Err(reason) => {
+                    let refused = |(_, heads): &(&str, ClassifyHeads)| {
+                        Findings::unknown(*heads, reason, ClassifyCost::default())
+                    };
+                    all.extend(rest.iter().map(refused));
+                }
+            }
         }
-        let refused = texts[all.len()..].iter();
-        all.extend(
-            refused.map(|(_, heads)| Findings::unknown(*heads, Unknown::Busy, ClassifyCost::default())),
-        );
         all
     }
 

@@ -653,12 +653,16 @@ fn slow() -> (Arc<Words>, Arc<Classifier>) {
     (model, classifier)
 }
 
+/// How long a text of a flood is waited for.
+const PATIENCE: Duration = Duration::from_millis(80);
+
 /// Asks for one text of so many tokens each `interval` for a while; returns how many were asked for and how many answered.
 async fn flood(
     classifier: &Arc<Classifier>,
     tokens: usize,
     priority: Priority,
     interval: Duration,
+    patience: Duration,
 ) -> (usize, usize) {
     let began = Instant::now();
     let mut asked = tokio::task::JoinSet::new();
@@ -667,8 +671,7 @@ async fn flood(
             let classifier = Arc::clone(classifier);
             let text = words(asked.len() % 50, tokens);
             asked.spawn(async move {
-                let limits =
-                    ClassifyLimits { deadline: Instant::now() + Duration::from_millis(80), priority };
+                let limits = ClassifyLimits { deadline: Instant::now() + patience, priority };
                 classifier.classify(&text, JAILBREAK, limits).await.outcome() == "ok"
             });
         }
@@ -685,7 +688,7 @@ async fn above_its_capacity_a_classifier_answers_as_many_texts_as_it_can_compute
             let (_, classifier) = slow();
             let began = Instant::now();
             let (asked, answered) =
-                flood(&classifier, 8, priority, Duration::from_micros(2000) / factor).await;
+                flood(&classifier, 8, priority, Duration::from_micros(2000) / factor, PATIENCE).await;
             let sum = classifier.forwards();
             // What one thread computes in that time, by what its forwards took.
             let capacity = began.elapsed().as_secs_f64() * sum.windows as f64 / sum.time.as_secs_f64();
@@ -704,8 +707,8 @@ async fn what_a_guard_asks_is_not_pushed_out_by_any_flood_of_other_texts() {
         let (_, classifier) = slow();
         let fourth = Duration::from_millis(8);
         let (others, guards) = tokio::join!(
-            flood(&classifier, tokens, Priority::BestEffort, Duration::from_micros(300)),
-            flood(&classifier, 8, Priority::Required, fourth),
+            flood(&classifier, tokens, Priority::BestEffort, Duration::from_micros(300), PATIENCE),
+            flood(&classifier, 8, Priority::Required, fourth, 5 * PATIENCE),
         );
         assert!(guards.1 * 10 >= guards.0 * 9, "{guards:?} beside {others:?}");
     }
@@ -715,8 +718,8 @@ async fn what_a_guard_asks_is_not_pushed_out_by_any_flood_of_other_texts() {
 async fn long_texts_do_not_push_out_the_short_ones_of_other_guards() {
     let (_, classifier) = slow();
     let (long, short) = tokio::join!(
-        flood(&classifier, 160, Priority::Required, Duration::from_millis(4)),
-        flood(&classifier, 8, Priority::Required, Duration::from_millis(8)),
+        flood(&classifier, 160, Priority::Required, Duration::from_millis(4), 5 * PATIENCE),
+        flood(&classifier, 8, Priority::Required, Duration::from_millis(8), 5 * PATIENCE),
     );
     assert!(short.1 * 10 >= short.0 * 9, "{short:?} beside {long:?}");
 }
