@@ -146,7 +146,7 @@ impl Gateway {
                 target: shadow.targets[leased.place].clone(),
                 lease: leased.lease,
             }),
-            request_id: format!("{}-shadow", exchange.record.request_id),
+            request_id: format!("{}-shadow", exchange.record.own_id()),
         };
         exchange.record.details().shadow = Some(model);
         self.shadows.send_in_background(copy, Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));

@@ -27,6 +27,11 @@ impl RequestFailure {
         Error::because(ErrorType::InternalError, context, Self { rejection, error: None })
     }
 
+    /// Makes the error for which the client gets a rejection in an answer's place.
+    pub(super) fn of_answer(rejection: Rejection) -> Box<Error> {
+        Self::explain(rejection, "the answer may not go out")
+    }
+
     /// Adds a rejection to an error that Pingora reported; the result is not retried.
     pub(super) fn wrap(rejection: Rejection, error: Box<Error>) -> Box<Error> {
         let (etype, esource) = (error.etype().clone(), error.esource().clone());

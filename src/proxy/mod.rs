@@ -269,9 +269,7 @@ impl ProxyHttp for Gateway {
         exchange.record.upstream.upstream_request_id =
             headers::upstream_id(&response.headers).map(str::to_owned);
         let head = AnswerHead::of(response.status, &response.headers);
-        let rewrites = exchange
-            .start_answer(head)
-            .map_err(|rejection| RequestFailure::explain(rejection, "the answer may not go out"))?;
+        let rewrites = exchange.start_answer(head).map_err(RequestFailure::of_answer)?;
         if rewrites {
             for name in headers::OF_THE_BODY {
                 response.remove_header(name);

@@ -18,8 +18,11 @@ impl Exchange {
     /// Records what the header says, before anything can fail.
     pub(super) fn record_header(&mut self, session: &Session) {
         let header = session.req_header();
-        self.record.request_id = new_request_id();
-        self.record.client_request_id = header.headers.get(X_REQUEST_ID).and_then(sane_id).map(str::to_owned);
+        let own = new_request_id();
+        match header.headers.get(X_REQUEST_ID).and_then(sane_id) {
+            Some(id) => (self.record.request_id, self.record.gateway_request_id) = (id.to_owned(), Some(own)),
+            None => self.record.request_id = own,
+        }
         self.record.client = session.client_addr().and_then(|client| client.as_inet()).copied();
         self.record.request.method = header.method.clone();
         self.record.request.path = bounded(header.uri.path());

@@ -11,7 +11,6 @@ use super::slow_client::SlowClient;
 use super::failure::RequestFailure;
 use super::timer::DeadlineTimer;
 use crate::classify::Unknown;
-use crate::openai::Rejection;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -224,19 +223,13 @@ async fn pass(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Result<Vec
             }
         };
         let had_ended = pipeline.has_ended();
-        let released = pipeline.pass(data, end).await.map_err(refused)?;
+        let released = pipeline.pass(data, end).await.map_err(RequestFailure::of_answer)?;
         // An empty piece would end a chunked body.
         if !had_ended && (!released.bytes.is_empty() || released.is_last) {
             passed.push(HttpTask::Body(Some(released.bytes), released.is_last));
         }
     }
     Ok(passed)
-}
-
-/// The error for which the client gets a rejection in the answer's place.
-#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
-fn refused(rejection: Rejection) -> Box<Error> {
-    RequestFailure::explain(rejection, "the answer may not go out")
 }
 
 /// Holds an answer back until it is whole, and verifies it then; gives what may be sent now.
@@ -333,7 +326,7 @@ impl CustomSession for ReplaySession {
 
     async fn write_body(&mut self, mut data: Bytes, mut end: bool) -> Result<()> {
         if let Some(pipeline) = &mut self.pipeline {
-            let released = pipeline.pass(data, end).await.map_err(refused)?;
+            let released = pipeline.pass(data, end).await.map_err(RequestFailure::of_answer)?;
             (data, end) = (released.bytes, released.is_last);
         }
         let (inner, client) = self.writer();

@@ -197,7 +197,7 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     // Guards and usage are read from the chunks as they pass, which needs them uncompressed; a server may compress for
     // a client that names no encoding.
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    set(&mut parts.headers, X_REQUEST_ID, &exchange.record.request_id)?;
+    set(&mut parts.headers, X_REQUEST_ID, exchange.record.own_id())?;
     authorize(&mut parts.headers, spec)?;
     *request = parts.into();
     if let Some(raw_path) = raw_path {

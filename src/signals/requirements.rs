@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_semantic_cache_wants_a_meaning_where_the_model_is_open() {
+    fn a_semantic_cache_wants_a_meaning_for_all_that_its_decision_is_for() {
         let rest = |with: &str| {
             format!(
                 "{PLAIN}cache: {{store: memory}}\ndecisions: [{{name: a, applies_to: all, model: m, plugins: {{cache: {{{with}}}}}}}]\n"
@@ -297,7 +297,8 @@ mod tests {
         };
         let semantic = rest("match: semantic, min_score: 0.9");
         assert_eq!(required(&semantic, Audience::Open).prompt(), EMBEDDING);
-        assert!(required(&semantic, Audience::Named).is_empty());
+        assert_eq!(required(&semantic, Audience::Named).prompt(), EMBEDDING);
+        assert!(required(&semantic.replace("applies_to: all, ", ""), Audience::Named).is_empty());
         assert!(required(&rest("match: exact"), Audience::Open).is_empty());
     }
 

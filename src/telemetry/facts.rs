@@ -15,10 +15,10 @@ use std::net::SocketAddr;
 facts! {
     /// One finished request.
     pub struct AccessRecord {
-        /// The request's id, made here; it goes upstream.
+        /// The request's id, the client's own or made here; it goes back to the client.
         request_id: String,
-        /// The client's own id of the request, which goes back to it.
-        client_request_id: Option<String>,
+        /// The id made here, which goes upstream, where the client has one of its own.
+        gateway_request_id: Option<String>,
         /// The client's address.
         client: Option<SocketAddr>,
         /// What the client sent.
@@ -220,6 +220,11 @@ impl AccessRecord {
         self.details.get_or_insert_default()
     }
 
+    /// The id that was made here, whatever the client sent.
+    pub fn own_id(&self) -> &str {
+        self.gateway_request_id.as_ref().unwrap_or(&self.request_id)
+    }
+
     /// The recipe whose decisions were asked, if it is not the policy's own list.
     pub fn recipe(&self) -> Option<&str> {
         self.details.as_ref()?.decision.recipe.as_deref()
@@ -255,7 +260,7 @@ impl AccessRecord {
 
 /// The headers of every response, in the order in which they are sent.
 pub(super) static HEADERS: [Header<AccessRecord>; 7] = [
-    header("x-request-id", |record| text(record.client_request_id.as_ref().unwrap_or(&record.request_id))),
+    header("x-request-id", |record| text(&record.request_id)),
     header("x-upstream-request-id", |record| text(record.upstream.upstream_request_id.as_ref()?)),
     header("x-vsr-response-path", |record| word(record.response.response_path.as_str())),
     header("x-vsr-selected-model", |record| text(record.routing.model.as_ref()?)),

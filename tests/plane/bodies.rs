@@ -76,7 +76,8 @@ impl Framing {
             Framing::Chunked | Framing::H2WithoutLength => pieces(&body),
             _ => body.into(),
         };
-        let request = client.post(gateway.url(CHAT)).header("x-request-id", id).body(payload);
+        let request =
+            client.post(gateway.url(CHAT)).header("x-request-id", id).header("x-test-id", id).body(payload);
         let answer = Answer::of(request.send().await.unwrap()).await;
         (answer.status, answer.text)
     }
@@ -98,7 +99,7 @@ fn pieces(body: &Bytes) -> reqwest::Body {
 async fn expecting(addr: SocketAddr, id: &str, body: &[u8]) -> (u16, String) {
     let mut wire = Wire::open(addr).await;
     wire.send(format!(
-        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nx-request-id: {id}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nx-test-id: {id}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     ))
     .await;
@@ -135,7 +136,7 @@ fn check(seen: &[RecordedRequest], kind: Kind, length: usize, what: &str) {
 }
 
 fn with_id(sim: &Sim, id: &str) -> Vec<RecordedRequest> {
-    asked(sim).into_iter().filter(|seen| seen.headers["x-request-id"] == id).collect()
+    asked(sim).into_iter().filter(|seen| seen.headers["x-test-id"] == id).collect()
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 const FOR_EVER: Duration = Duration::from_secs(600);
 
 async fn seen(sim: &Sim, id: &str) -> RecordedRequest {
-    let found = async || asked(sim).into_iter().find(|seen| seen.headers["x-request-id"] == id);
+    let found = async || asked(sim).into_iter().find(|seen| seen.headers["x-test-id"] == id);
     until("the request at its upstream", found).await
 }
 
@@ -78,7 +78,10 @@ async fn a_client_that_disconnects_while_its_text_is_classified_asks_no_upstream
     };
     let len = body(0).len();
     let ask = |client: reqwest::Client, id: &str, at: usize| {
-        let request = client.post(gateway.url("/v1/chat/completions")).header("x-request-id", id);
+        let request = client
+            .post(gateway.url("/v1/chat/completions"))
+            .header("x-request-id", id)
+            .header("x-test-id", id);
         request.header("content-type", "application/json").body(body(at)).send()
     };
     let mut before = tokio::task::JoinSet::new();
@@ -109,7 +112,7 @@ async fn a_client_that_disconnects_while_its_text_is_classified_asks_no_upstream
     })
     .await;
     assert_eq!(gateway.metric("signalbox_classifier_queue", &[]).await, 0.0, "nothing is left of them");
-    let ids: Vec<_> = asked(&sim).iter().map(|seen| seen.headers["x-request-id"].clone()).collect();
+    let ids: Vec<_> = asked(&sim).iter().map(|seen| seen.headers["x-test-id"].clone()).collect();
     assert!(!ids.iter().any(|id| id == "h1" || id == "h2"), "{ids:?}");
     assert!(ids.len() < BEFORE_IT, "most of those before it left as well: {ids:?}");
 }

@@ -229,8 +229,8 @@ async fn a_clients_request_id_goes_back_and_into_the_log_and_ours_goes_upstream(
         let answer = send(&gateway, NAMED, &[("x-request-id", id)]).await;
         assert_eq!(answer.header("x-request-id"), id);
         let line = gateway.line(&format!("\"{id}\"")).await;
-        assert_eq!(line["client_request_id"], id);
-        let ours = line["request_id"].as_str().unwrap();
+        assert_eq!(line["request_id"], id);
+        let ours = line["gateway_request_id"].as_str().unwrap();
         assert_eq!(asked(&sim).pop().unwrap().headers["x-request-id"], ours);
         given.push(ours.to_owned());
     }
@@ -241,7 +241,7 @@ async fn a_clients_request_id_goes_back_and_into_the_log_and_ours_goes_upstream(
         assert!(own.starts_with("req-") && own.len() == 36, "{id}: {own}");
         assert_eq!(asked(&sim).pop().unwrap().headers["x-request-id"], own.as_str());
         let line = gateway.line(&own).await;
-        assert_eq!((&line["request_id"], line.get("client_request_id")), (&own.as_str().into(), None));
+        assert_eq!((&line["request_id"], line.get("gateway_request_id")), (&own.as_str().into(), None));
         given.push(own);
     }
     assert!(given.iter().all(|id| id.starts_with("req-")), "{given:?}");

@@ -34,7 +34,8 @@ pub(crate) fn request(
         "max_tokens": 10, "ignore_eos": true,
     });
     let request = client.post(gateway.url("/v1/chat/completions")).header("x-request-id", id);
-    request.header("content-type", "application/json").body(body.to_string())
+    // Ours goes upstream in place of the client's.
+    request.header("x-test-id", id).header("content-type", "application/json").body(body.to_string())
 }
 
 /// The requests that the gateway has on its endpoints now.

@@ -124,7 +124,7 @@ class Normal:
         text = re.sub(r'("created(?:_at)?": ?)\d+', r"\g<1>0", text)
         # Ids that a process makes up itself, of the time or at random.
         text = re.sub(r"(chatcmpl-[a-z-]+)-\d{10}\b", r"\1-<id>", text)
-        text = re.sub(r"\b(chatcmpl-|cmpl-|modelperm-|req_)?[0-9a-f]{16,32}\b", r"\1<id>", text)
+        text = re.sub(r"\b(chatcmpl-|cmpl-|modelperm-|req[_-])?[0-9a-f]{16,32}\b", r"\1<id>", text)
         return re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>", text)
 
     def value(self, value, key: str = ""):
@@ -224,7 +224,8 @@ def exchange(gateway: Process, scripted: Upstream, normal: Normal, request: Requ
     result["body"] = normal.body(answer["data"])
     line = gateway.line(f'"request_id":"{request_id}"', LINE_WITHIN_S)
     result["log"] = json.dumps(normal.value(json.loads(line))) if line else None
-    arrived = scripted.of(request_id)
+    # The gateway's own id is what the upstream has seen.
+    arrived = scripted.of(json.loads(line).get("gateway_request_id", request_id)) if line else []
     result["upstream"] = [
         {"line": one["line"], "headers": normal.headers(one["headers"]), "body": one["body"]} for one in arrived
     ]

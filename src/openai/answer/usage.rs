@@ -328,7 +328,7 @@ mod tests {
     fn the_responses_api_and_anthropic_report_elsewhere() {
         let responses = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"error\":null,\
             \"usage\":{\"input_tokens\":9,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":5}}}\n\n";
-        assert_eq!(summary(&read(Format::EventStream, responses, &[])), (Some(tokens(9, 5, 4)), 1, false, 0));
+        assert_eq!(summary(&read(Format::EventStream, responses, &[])), (Some(tokens(9, 5, 4)), 1, true, 0));
         let anthropic = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
             {\"input_tokens\":3,\"cache_read_input_tokens\":20,\"cache_creation_input_tokens\":2,\"output_tokens\":1}}}\n\n\
             event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n";
