@@ -1,5 +1,6 @@
 //! What signals, guards and plugins need of a request: which texts are read, and what the classifier is asked of them.
 
+use super::judged::GuardInputs;
 use crate::classify::ClassifyHeads;
 use crate::policy::Scope;
 
@@ -14,12 +15,19 @@ pub(super) struct SignalInputs {
     pub(super) all_texts: bool,
     /// How many earlier messages of the user need an embedding.
     pub(super) lookback: u8,
+    /// What guards need judged.
+    pub(super) judged: GuardInputs,
 }
 
 impl SignalInputs {
     /// The request's own data alone.
-    pub(super) const NONE: Self =
-        Self { prompt: ClassifyHeads::NONE, others: ClassifyHeads::NONE, all_texts: false, lookback: 0 };
+    pub(super) const NONE: Self = Self {
+        prompt: ClassifyHeads::NONE,
+        others: ClassifyHeads::NONE,
+        all_texts: false,
+        lookback: 0,
+        judged: GuardInputs::NONE,
+    };
 
     /// The prompt's embedding.
     pub(super) const EMBEDDING: Self =
@@ -31,9 +39,8 @@ impl SignalInputs {
         Self {
             prompt: questions,
             others: if of_all { questions } else { ClassifyHeads::NONE },
-            // Masking needs the prompt's place among the texts.
-            all_texts: questions.pii || of_all && !questions.is_empty(),
-            lookback: 0,
+            all_texts: of_all && !questions.is_empty(),
+            ..Self::NONE
         }
     }
 
@@ -44,6 +51,7 @@ impl SignalInputs {
             others: self.others.or(other.others),
             all_texts: self.all_texts || other.all_texts,
             lookback: self.lookback.max(other.lookback),
+            judged: self.judged.or(other.judged),
         }
     }
 }

@@ -28,6 +28,7 @@ mod framing;
 mod guarding;
 mod guides;
 mod importing;
+mod judging;
 mod lifecycle;
 mod plugins;
 mod rejections;
