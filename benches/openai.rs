@@ -79,7 +79,9 @@ fn requests(c: &mut Criterion) {
             b.iter(|| black_box(&request).message_counts());
         });
         group.bench_function(BenchmarkId::new("redact", name), |b| {
-            b.iter(|| black_box(&request).redacted(&[Replacement { segment: 3, range: 40..60, with: "[PERSON]" }]));
+            b.iter(|| {
+                black_box(&request).redacted(&[Replacement { segment: 3, range: 40..60, with: "[PERSON]" }])
+            });
         });
         group.bench_function(BenchmarkId::new("change", name), |b| {
             let words = "Answer as a kind expert would.".to_owned();

@@ -199,7 +199,10 @@ mod tests {
         let many = (0..40).map(|at| format!("\"k{at}\":0,")).collect::<String>();
         for (body, name) in [
             (r#"{"model":"m","x":1,"x":2}"#.to_owned(), "x"),
-            (r#"{"model":"m","messages":[{"role":"user","content":"a","content":"b"}]}"#.to_owned(), "content"),
+            (
+                r#"{"model":"m","messages":[{"role":"user","content":"a","content":"b"}]}"#.to_owned(),
+                "content",
+            ),
             (r#"{"model":"m","messages":[{"content":[{"text":"a","t\u0065xt":"b"}]}]}"#.to_owned(), "text"),
             (r#"{"model":"m","tools":[{"function":{"parameters":{"é":1,"\u00e9":2}}}]}"#.to_owned(), "é"),
             (format!("{{\"model\":\"m\",\"deep\":{{{many}\"k\\u0033\":1}}}}"), "k3"),
@@ -208,7 +211,10 @@ mod tests {
         }
         let apart = r#"{"model":"m","messages":[{"content":"a"},{"content":{"content":"b","x":[{"content":1}]}}],"content":1}"#;
         assert_eq!(fault(apart), None);
-        assert_eq!(fault(&format!("{{\"model\":\"m\",\"a\":{{{many}\"b\":1}},\"c\":{{{many}\"d\":1}}}}")), None);
+        assert_eq!(
+            fault(&format!("{{\"model\":\"m\",\"a\":{{{many}\"b\":1}},\"c\":{{{many}\"d\":1}}}}")),
+            None
+        );
     }
 
     #[test]

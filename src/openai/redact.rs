@@ -93,10 +93,8 @@ mod tests {
 
     /// Replaces pieces of one segment.
     fn redacted(request: &ChatRequest, segment: usize, pieces: &[(Range<usize>, &str)]) -> ChatRequest {
-        let pieces: Vec<_> = pieces
-            .iter()
-            .map(|(range, with)| Replacement { segment, range: range.clone(), with })
-            .collect();
+        let pieces: Vec<_> =
+            pieces.iter().map(|(range, with)| Replacement { segment, range: range.clone(), with }).collect();
         request.redacted(&pieces).unwrap()
     }
 
@@ -117,7 +115,8 @@ mod tests {
     #[test]
     fn pieces_that_overlap_or_cut_a_character_take_more_rather_than_less() {
         let request = request(r#"{"model":"m","prompt":"a\u00e9bcdef"}"#);
-        let masked = |pieces: &[(Range<usize>, &str)]| redacted(&request, 0, pieces).prompt_text().into_owned();
+        let masked =
+            |pieces: &[(Range<usize>, &str)]| redacted(&request, 0, pieces).prompt_text().into_owned();
         assert_eq!(masked(&[(2..3, "X")]), "aXbcdef");
         assert_eq!(masked(&[(4..6, "Y"), (3..5, "X")]), "aéXef");
         assert_eq!(masked(&[(3..4, "X"), (4..5, "Y"), (50..60, "Z")]), "aéXYdefZ");

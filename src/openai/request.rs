@@ -362,9 +362,10 @@ mod tests {
         let key = prop_oneof!["[x-z]", Just("models".to_owned()), Just(r"\u006dodel".to_owned())];
         let member = (space(), key, space(), space(), value(), space());
         prop::collection::vec(member, 0..5).prop_map(move |members| {
-            let member = |(at, (a, key, b, c, value, d)): (usize, &(String, String, String, String, String, String))| {
-                format!("{a}\"{key}{tag}{at}\"{b}:{c}{value}{d}")
-            };
+            let member = |(at, (a, key, b, c, value, d)): (
+                usize,
+                &(String, String, String, String, String, String),
+            )| { format!("{a}\"{key}{tag}{at}\"{b}:{c}{value}{d}") };
             members.iter().enumerate().map(member).collect()
         })
     }

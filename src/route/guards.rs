@@ -60,7 +60,8 @@ impl<'a> GuardInput<'a> {
     /// Whether no guard of a model refuses the request.
     pub(super) fn is_allowed(&self, model: ModelId) -> bool {
         let (guards, mut notices) = (self.guards_of(Some(model)), Vec::new());
-        let is_refused = |guard| matches!(judge_prompt(guard, self, &mut Vec::new()), PromptVerdict::Refuse(_));
+        let is_refused =
+            |guard| matches!(judge_prompt(guard, self, &mut Vec::new()), PromptVerdict::Refuse(_));
         !guards.prompt.is_some_and(is_refused)
             && guards.pii.filter(|guard| guard.action != PiiAction::Off).is_none_or(|guard| {
                 let found = PiiFound::look_for(guard, self.request, self.known, false);
@@ -188,8 +189,8 @@ impl PiiFound {
             }
         }
         let kinds: BTreeSet<String> = places.iter().map(|found| found.kind.to_owned()).collect();
-        let masked = (masks && !kinds.is_empty())
-            .then(|| masking::mask(request, guard.key.expose(), places, &pieces));
+        let masked =
+            (masks && !kinds.is_empty()).then(|| masking::mask(request, guard.key.expose(), places, &pieces));
         Self { kinds, unknown, masked }
     }
 
@@ -228,7 +229,8 @@ fn add_places<'a>(
         let counts = |place: &SegmentPlace<'_>| {
             // The model reads numbers by the words around them, of which a bare one has none.
             !(by_model && (place.is_number || masking::is_placeholder(&place.words)))
-                && (guard.of == TextSources::ALL || guard.of.has(source_of(&request.nth_segment(place.segment))))
+                && (guard.of == TextSources::ALL
+                    || guard.of.has(source_of(&request.nth_segment(place.segment))))
         };
         let places = places.into_iter().filter(counts);
         found.extend(places.map(|place| PiiPlace { kind: &entity.kind, place, by_model }));

@@ -42,7 +42,8 @@ pub(super) struct MaskedRequest {
 pub(super) fn is_placeholder(words: &str) -> bool {
     let inside = words.trim_start_matches('[').trim_end_matches(']');
     inside.rsplit_once('_').is_some_and(|(kind, digest)| {
-        let is_kind = kind.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+        let is_kind =
+            kind.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
         is_kind && digest.len() >= DIGEST && digest.bytes().all(|byte| ALPHABET.contains(&byte))
     })
 }
@@ -132,8 +133,10 @@ impl Placeholders {
         let mut written = base32(digest.as_ref());
         let whole = written.clone();
         written.truncate(DIGEST);
-        let kind: String =
-            kind.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+        let kind: String = kind
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .collect();
         while !self.taken.insert(written.clone()) && written.len() < whole.len() {
             written.push_str(&whole[written.len()..=written.len()]);
         }

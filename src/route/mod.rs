@@ -232,7 +232,9 @@ async fn apply_plugins(
         deadline: input.deadline,
     };
     let mut shadow = match decision.shadow {
-        Some(shadow) => plan_shadow(shadow, &guard_input(&snapshot.policy, input, known, Some(decision)), plan).await,
+        Some(shadow) => {
+            plan_shadow(shadow, &guard_input(&snapshot.policy, input, known, Some(decision)), plan).await
+        }
         None => None,
     };
     if let Some(request) = shadow.as_mut().and_then(|shadow| shadow.request.as_mut()) {

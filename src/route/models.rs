@@ -73,7 +73,8 @@ fn chosen<'a>(
     };
     let candidates: Vec<Candidate<'_>> = decision.models.iter().map(allowed).collect();
     let choice_input = ChoiceInput {
-        prompt_tokens: (input.request.body().len() as u64 / BYTES_PER_TOKEN).max(judge.known.cost.tokens as u64),
+        prompt_tokens: (input.request.body().len() as u64 / BYTES_PER_TOKEN)
+            .max(judge.known.cost.tokens as u64),
         expected_tokens: expected_tokens(input),
         random: rand::random(),
         key,

@@ -34,7 +34,7 @@ impl Plan {
     }
 
     /// Puts the effects of a model in place, before it is tried.
-    pub fn turn_to(&mut self, model: ModelId) {
+    pub fn use_effects_of(&mut self, model: ModelId) {
         if let Some(other) = self.current.take().and_then(|at| self.others.get_mut(at)) {
             std::mem::swap(&mut self.effects, &mut other.effects);
         }
@@ -46,7 +46,10 @@ impl Plan {
 
     /// The effects for all targets.
     pub fn all_effects(&self) -> impl Iterator<Item = &RequestEffects> {
-        self.effects.as_deref().into_iter().chain(self.others.iter().filter_map(|other| other.effects.as_deref()))
+        self.effects
+            .as_deref()
+            .into_iter()
+            .chain(self.others.iter().filter_map(|other| other.effects.as_deref()))
     }
 
     pub(super) fn all_effects_mut(&mut self) -> impl Iterator<Item = &mut RequestEffects> {

@@ -76,7 +76,8 @@ impl Detectors {
         // The latest first, as far as time allows.
         let judged = blocks.iter().rev().map(|judged| questions.ask(&judged.block.text, judged.heads));
         let judged: Vec<usize> = judged.collect();
-        let others = texts.asked(inputs).map(|asked| (asked.place, questions.ask(asked.text, asked.questions)));
+        let others =
+            texts.asked(inputs).map(|asked| (asked.place, questions.ask(asked.text, asked.questions)));
         let others: Vec<(usize, usize)> = others.collect();
         // The classifier has its questions before anything is evaluated here.
         let found = classifier.classify_each(&questions.asked, query.deadline);

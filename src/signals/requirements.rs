@@ -258,7 +258,10 @@ mod tests {
     fn guards_are_those_of_the_decision_then_the_model_then_the_policy() {
         let guards = "guards: {prompt: {action: block, scope: conversation}}\n";
         let base = required(&format!("{PLAIN}{guards}"), Audience::Named);
-        assert_eq!((base.prompt(), judges(&base), base.is_empty()), (ClassifyHeads::NONE, (true, false), false));
+        assert_eq!(
+            (base.prompt(), judges(&base), base.is_empty()),
+            (ClassifyHeads::NONE, (true, false), false)
+        );
         let off = "decisions: [{name: a, model: m, plugins: {prompt: {action: off}}}]\n";
         let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
         let policy = policy(&format!("{model}{guards}{off}"));
@@ -287,7 +290,8 @@ mod tests {
         assert_eq!(judges(&required(&by_guard, Audience::Open)), (true, true));
         let by_failure = format!("{models}decisions: [{{name: a, model: m, fallback: [n]}}]\n");
         assert_eq!(judges(&required(&by_failure, Audience::Open)), (false, true));
-        let by_copy = format!("{models}decisions: [{{name: a, model: m, shadow: {{model: n, share: 0.1}}}}]\n");
+        let by_copy =
+            format!("{models}decisions: [{{name: a, model: m, shadow: {{model: n, share: 0.1}}}}]\n");
         assert_eq!(judges(&required(&by_copy, Audience::Open)), (false, true));
     }
 

@@ -149,8 +149,9 @@ async fn the_whole_conversation_is_read_where_the_scope_says_so() {
     both.inputs.judged = judged::GuardInputs { pii, ..judged::GuardInputs::NONE };
     let known = reader.known(&request, &both).await;
     let judged = |scope| known.judged(&request, scope, TextSources::ALL).count();
-    assert_eq!((judged(Scope::Prompt), judged(Scope::Conversation)), (1, 3));
-    assert_eq!(known.findings().count(), 3, "equal texts are asked about once");
+    // The prompt and `metadata`, then the earlier messages too.
+    assert_eq!((judged(Scope::Prompt), judged(Scope::Conversation)), (2, 4));
+    assert_eq!(known.findings().count(), 4, "equal texts are asked about once");
 }
 
 #[tokio::test]

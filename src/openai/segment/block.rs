@@ -132,7 +132,8 @@ impl ChatRequest {
             first += pieces[first..].iter().take_while(|piece| piece.end() <= range.start).count();
             let touched = pieces[first..].iter().take_while(|piece| piece.start < range.end);
             let places = touched.enumerate().filter(|(_, piece)| piece.length > 0);
-            let places = places.map(|(after, piece)| self.place(piece, &range, cursor.at(first + after, self, piece)));
+            let places =
+                places.map(|(after, piece)| self.place(piece, &range, cursor.at(first + after, self, piece)));
             places.filter(|place| !place.words.trim().is_empty()).collect()
         };
         ranges.map(&mut each).collect()
@@ -315,7 +316,9 @@ mod tests {
                 "arguments": "{\"to\": \"j\\u006f\", \"card\": 4111111111111111, \"n\": 1}"}}]}],
             "documents": [{"title": "t", "text": "d"}]});
         assert_eq!(texts(&body), ["a\nb", "x\nc", "i\nf\nto\njo\ncard\n4111111111111111\nn", "t\nd"]);
-        let key = |segment: &Segment<'_>, is_latest: bool| (segment.kind == SegmentKind::ToolCall).then_some(is_latest);
+        let key = |segment: &Segment<'_>, is_latest: bool| {
+            (segment.kind == SegmentKind::ToolCall).then_some(is_latest)
+        };
         assert_eq!(request(&body).text_blocks(key).len(), 1);
     }
 
@@ -338,7 +341,8 @@ mod tests {
         let body = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": " ".repeat(1 << 20)},
             {"type": "text", "text": far}]}]});
         assert_eq!(texts(&body), ["x\nattack"]);
-        let many: Vec<_> = (0..10_000).map(|at| json!({"role": "user", "content": format!("m{at}")})).collect();
+        let many: Vec<_> =
+            (0..10_000).map(|at| json!({"role": "user", "content": format!("m{at}")})).collect();
         let blocks = texts(&json!({"model": "m", "messages": many}));
         assert!(blocks.len() < MANY && blocks.concat().contains("m9999"), "{}", blocks.len());
     }
@@ -350,7 +354,9 @@ mod tests {
         let places = request.segment_places(&block.pieces, [2..7, 9..10].into_iter());
         let found: Vec<Vec<_>> = places
             .iter()
-            .map(|places| places.iter().map(|place| (place.segment, place.range.clone(), &*place.words)).collect())
+            .map(|places| {
+                places.iter().map(|place| (place.segment, place.range.clone(), &*place.words)).collect()
+            })
             .collect();
         assert_eq!(found, [vec![(0, 2..4, "ne"), (1, 0..2, "Do")], vec![(2, 0..1, "x")]]);
     }

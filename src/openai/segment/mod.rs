@@ -212,8 +212,9 @@ impl ChatRequest {
         let texts = self.texts();
         let MessageEntry { entries, .. } = &texts.messages[message];
         let among = &texts.entries[entries.start as usize..entries.end as usize];
-        let own =
-            among.iter().filter(move |entry| entry.form == TextForm::Own && entry.message as usize == message);
+        let own = among
+            .iter()
+            .filter(move |entry| entry.form == TextForm::Own && entry.message as usize == message);
         own.map(|entry| self.segment(entry))
     }
 

@@ -144,7 +144,9 @@ pub(super) fn tool_member(name: &str) -> Option<ReadRule> {
         }
         // Secrets for the tool's server, which the model does not get.
         "headers" | "authorization" | "authorization_token" => ReadRule::Skip,
-        "url" | "server_url" | "connector_id" | "container" => ReadRule::Strings(SegmentKind::ToolDescription),
+        "url" | "server_url" | "connector_id" | "container" => {
+            ReadRule::Strings(SegmentKind::ToolDescription)
+        }
         _ => return common_member(name, false),
     })
 }

@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GuardOnUnknown, TextSource, TextSources};
-use crate::policy::{BasisPoints, PlaceholderKey};
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
 use crate::policy::issue::YamlPath;
 use crate::policy::signal::{PiiKinds, Scope};
+use crate::policy::{BasisPoints, PlaceholderKey};
 
 /// What happens to personal data in requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
