@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use signalbox::openai::{Api, Change, ChatRequest, Format, SystemMode, UsageReader};
+use signalbox::openai::{Api, Change, ChatRequest, Format, Replacement, SystemMode, UsageReader};
 
 /// What the user says.
 #[derive(Clone, Copy)]
@@ -79,7 +79,9 @@ fn requests(c: &mut Criterion) {
             b.iter(|| black_box(&request).message_counts());
         });
         group.bench_function(BenchmarkId::new("redact", name), |b| {
-            b.iter(|| black_box(&request).redacted(3, &[(40..60, "[PERSON]")]));
+            b.iter(|| {
+                black_box(&request).redacted(&[Replacement { segment: 3, range: 40..60, with: "[PERSON]" }])
+            });
         });
         group.bench_function(BenchmarkId::new("change", name), |b| {
             let words = "Answer as a kind expert would.".to_owned();
@@ -88,6 +90,48 @@ fn requests(c: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("fingerprint", name), |b| {
             b.iter(|| black_box(&request).fingerprint(Api::Chat));
+        });
+    }
+    group.finish();
+}
+
+/// A chat request of about 1 MB with 10,000 mail addresses, in so many messages.
+fn addresses(messages: usize) -> Bytes {
+    let each = 10_000 / messages;
+    let message = |at: usize| {
+        let texts = (0..each).map(|more| {
+            format!("Please forward what was said about invoice number four to a{}@example.org, and then come back to me. ", at * each + more)
+        });
+        serde_json::json!({"role": "user", "content": texts.collect::<String>()})
+    };
+    let messages: Vec<_> = (0..messages).map(message).collect();
+    Bytes::from(serde_json::json!({"model": "m", "messages": messages}).to_string())
+}
+
+/// All of masking but the finding of the addresses and the digests of them.
+fn masking(c: &mut Criterion) {
+    let mut group = c.benchmark_group("mask 10,000 addresses");
+    group.sample_size(20);
+    for messages in [1, 100, 10_000] {
+        let body = addresses(messages);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(BenchmarkId::new("messages", messages), |b| {
+            b.iter(|| {
+                let request = ChatRequest::parse(black_box(&body).clone()).expect("a valid request");
+                let blocks = request.text_blocks(|_, _| Some(()));
+                let places = blocks.iter().flat_map(|(_, block)| {
+                    let found = block.text.match_indices("@example.org").map(|(at, _)| at - 1..at + 12);
+                    request.segment_places(&block.pieces, found)
+                });
+                let places: Vec<_> = places.flatten().collect();
+                assert_eq!(places.len(), 10_000);
+                let replaced = places.iter().map(|place| Replacement {
+                    segment: place.segment,
+                    range: place.range.clone(),
+                    with: "[EMAIL_ADDRESS_k3f9q2xa]",
+                });
+                request.redacted(&replaced.collect::<Vec<_>>()).expect("a valid request")
+            });
         });
     }
     group.finish();
@@ -134,5 +178,5 @@ fn answers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests, answers);
+criterion_group!(benches, requests, masking, answers);
 criterion_main!(benches);

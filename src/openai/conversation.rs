@@ -3,7 +3,6 @@
 //! Refuses to read texts, and to judge. Counts saturate.
 
 use super::message::{ContentPart, InputMessage, ItemKind, Role, parts};
-use super::segment::holds_numbers;
 use super::{ChatRequest, json};
 
 /// How much of everything a request holds.
@@ -38,11 +37,6 @@ impl ChatRequest {
         let opening = [first(Role::System), first(Role::User)].into_iter().flatten();
         let texts: Vec<_> = opening.map(|message| self.message_text(*message)).collect();
         texts.join("\n")
-    }
-
-    /// Says whether the prompt is given in token ids, which cannot be read here.
-    pub fn has_token_ids(&self) -> bool {
-        ["prompt", "input"].iter().filter_map(|name| self.member(name)).any(holds_numbers)
     }
 
     /// Says whether the client leaves it to the model which tool it calls, if any.

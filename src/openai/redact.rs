@@ -1,105 +1,71 @@
 //! Replaces pieces of texts inside the strings of the body that hold them.
 //!
-//! Refuses to know what is masked and why, and to touch any byte outside those strings.
+//! One pass over what is replaced and one over the body, however many pieces there are. Refuses to know what is masked
+//! and why, and to touch any byte outside those strings.
 
 use std::ops::Range;
 
-use super::json::string::encoded_offset;
-use super::message_text::MAX_TEXT;
-use super::{ChatRequest, Edit, json, splice};
+use super::json::string::EncodedCursor;
+use super::{ChatRequest, Edit, Rejection, json, splice};
 
-/// A replacement for some bytes of a message text.
-pub type Replacement<'a> = (Range<usize>, &'a str);
+/// A replacement for some bytes of a segment's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement<'a> {
+    /// The segment's place among [`ChatRequest::segments`].
+    pub segment: usize,
+    /// Which bytes of its text.
+    pub range: Range<usize>,
+    /// What replaces them; JSON where the segment is a number.
+    pub with: &'a str,
+}
 
 impl ChatRequest {
-    /// Returns the request with pieces of one message text replaced, as [`Self::redacted_each`] does.
-    #[must_use]
-    pub fn redacted(&self, message_text: usize, replacements: &[Replacement<'_>]) -> Self {
-        self.redacted_each(&[(message_text, replacements)])
-    }
-
-    /// Returns the request with pieces of several message texts replaced; each, by its index in
-    /// [`Self::message_texts`], is in the list at most once.
+    /// Returns the request with pieces of its segments replaced.
     ///
-    /// A piece out of several strings is replaced in the first of them and removed from the next; the line ends
-    /// between the strings are in none of them and stay. Pieces that overlap become one, with the first one's
-    /// replacement, and pieces that start or end inside a character take it whole.
-    #[must_use]
-    pub fn redacted_each(&self, replaced: &[(usize, &[Replacement<'_>])]) -> Self {
-        let messages = self.text_messages();
+    /// Pieces that overlap become one, with the first one's replacement, and pieces that start or end inside a
+    /// character take it whole; a number is replaced as a whole. Fails where two keys of an object become the same.
+    pub fn redacted(&self, replacements: &[Replacement<'_>]) -> Result<Self, Rejection> {
+        let mut sorted: Vec<&Replacement<'_>> =
+            replacements.iter().filter(|piece| piece.range.start <= piece.range.end).collect();
+        sorted.sort_by_key(|piece| (piece.segment, piece.range.start));
         let mut edits = Vec::new();
-        for (index, replacements) in replaced {
-            let Some(message) = messages.get(*index) else {
-                continue;
+        for pieces in sorted.chunk_by(|one, other| one.segment == other.segment) {
+            let segment = self.nth_segment(pieces[0].segment);
+            let with = if segment.is_number {
+                pieces[0].with.as_bytes().to_vec()
+            } else {
+                rewritten(&self.body()[segment.span()], segment.text(), pieces)
             };
-            let pieces = pieces(replacements);
-            let mut start = 0;
-            for segment in self.message_segments(*message) {
-                let text = segment.text();
-                let text = &text[..text.floor_char_boundary(MAX_TEXT.saturating_sub(start))];
-                if start == 0 && text.is_empty() {
-                    // No line end comes before the first text.
-                    continue;
-                }
-                let inside = &self.body()[segment.span()];
-                if let Some(with) = rewritten(inside, text, start, &pieces) {
-                    edits.push(Edit { span: segment.span(), with });
-                }
-                // The line end before the next string is counted too.
-                start += text.len() + 1;
-            }
+            edits.push(Edit { span: segment.span(), with });
         }
         if edits.is_empty() {
-            return self.clone();
+            return Ok(self.clone());
         }
         edits.sort_by_key(|edit| edit.span.start);
-        edits.dedup_by(|later, earlier| later.span.start < earlier.span.end);
-        self.reparse(splice(self.body(), &edits)).expect("only the insides of strings have changed")
+        self.reparse(splice(self.body(), &edits))
     }
 }
 
-/// Sorts the pieces and makes those one that overlap.
-fn pieces<'a>(replacements: &[Replacement<'a>]) -> Vec<Replacement<'a>> {
-    let mut sorted: Vec<_> =
-        replacements.iter().filter(|(range, _)| range.start <= range.end).cloned().collect();
-    sorted.sort_by_key(|(range, _)| range.start);
-    let mut pieces: Vec<Replacement<'a>> = Vec::with_capacity(sorted.len());
-    for (range, with) in sorted {
-        match pieces.last_mut() {
-            Some((last, _)) if range.start < last.end => last.end = last.end.max(range.end),
-            _ => pieces.push((range, with)),
-        }
-    }
-    pieces
-}
-
-/// Writes a string's insides anew; `text` is their text, at byte `start` of the message text. Nothing if no piece
-/// touches it.
-fn rewritten(inside: &[u8], text: &str, start: usize, pieces: &[Replacement<'_>]) -> Option<Vec<u8>> {
-    let end = start + text.len();
-    // The line end after the string, which is no byte of any, belongs to it.
-    let touched = |range: &Range<usize>| {
-        range.start <= end && (range.end > start || (range.start == range.end && range.start >= start))
-    };
-    let first = pieces.partition_point(|(range, _)| range.end < start);
-    let near = pieces[first..].iter().take_while(|(range, _)| range.start <= end);
-    let mut pieces = near.filter(|(range, _)| touched(range)).peekable();
-    pieces.peek()?;
+/// Writes a string's insides anew; `text` is their text, `pieces` are in its order.
+fn rewritten(inside: &[u8], text: &str, pieces: &[&Replacement<'_>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(inside.len());
-    let (mut read, mut kept) = (0, 0);
-    for (range, with) in pieces {
-        let from = text.floor_char_boundary(range.start.saturating_sub(start)).max(read);
-        let to = text.ceil_char_boundary((range.end - start).min(text.len()));
-        let place_from = kept + encoded_offset(&inside[kept..], from - read);
-        keep(&mut out, &inside[kept..place_from]);
-        if range.start >= start {
-            out.extend_from_slice(&json::escaped(with));
+    let mut cursor = EncodedCursor::new(inside);
+    // How far the insides are written, and the same place in the text.
+    let (mut kept, mut read) = (0, 0);
+    for piece in pieces {
+        let from = text.floor_char_boundary(piece.range.start);
+        let to = text.ceil_char_boundary(piece.range.end.min(text.len())).max(from);
+        if from >= read {
+            let start = cursor.advance(from);
+            keep(&mut out, &inside[kept..start]);
+            out.extend_from_slice(&json::escaped(piece.with));
+            kept = start;
         }
-        kept = place_from + encoded_offset(&inside[place_from..], to.max(from) - from);
-        read = to.max(from);
+        kept = kept.max(cursor.advance(to));
+        read = read.max(to);
     }
     keep(&mut out, &inside[kept..]);
-    Some(out)
+    out
 }
 
 /// Appends what stays. A low surrogate at its start is unpaired and decodes to U+FFFD; it is written so, lest it make a
@@ -125,6 +91,13 @@ mod tests {
         ChatRequest::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap()
     }
 
+    /// Replaces pieces of one segment.
+    fn redacted(request: &ChatRequest, segment: usize, pieces: &[(Range<usize>, &str)]) -> ChatRequest {
+        let pieces: Vec<_> =
+            pieces.iter().map(|(range, with)| Replacement { segment, range: range.clone(), with }).collect();
+        request.redacted(&pieces).unwrap()
+    }
+
     #[test]
     fn a_piece_is_replaced_where_it_stands() {
         let body = r#"{"model":"m", "x":1.10,"messages":[{"role":"user","content":"Caf\u00e9\nJo \ud83d\ude00 Doe\/x"}]}"#;
@@ -132,50 +105,39 @@ mod tests {
         let text = request.prompt_text();
         assert_eq!(text, "Café\nJo 😀 Doe/x");
         let name = text.find("Jo").unwrap()..text.find("/x").unwrap();
-        let masked = request.redacted(0, &[(name, "[\"P\"]")]);
         assert_eq!(
-            masked.body(),
+            redacted(&request, 0, &[(name, "[\"P\"]")]).body(),
             r#"{"model":"m", "x":1.10,"messages":[{"role":"user","content":"Caf\u00e9\n[\"P\"]\/x"}]}"#
         );
-        assert_eq!(request.redacted(1, &[(0..2, "")]).body(), body);
-        assert_eq!(request.redacted(0, &[]).body(), body);
-    }
-
-    #[test]
-    fn a_piece_out_of_several_strings_is_replaced_in_the_first() {
-        let request = request(r#"{"model":"m","prompt":["","ab","","cd" ,"ef"]}"#);
-        assert_eq!(request.prompt_text(), "ab\n\ncd\nef");
-        let masked = |range, with| request.redacted(0, &[(range, with)]);
-        assert_eq!(masked(1..8, "X").body(), r#"{"model":"m","prompt":["","aX","","" ,"f"]}"#);
-        assert_eq!(masked(0..1, "X").body(), r#"{"model":"m","prompt":["","Xb","","cd" ,"ef"]}"#);
-        assert_eq!(masked(2..3, "X").body(), r#"{"model":"m","prompt":["","abX","","cd" ,"ef"]}"#);
-        assert_eq!(masked(4..5, "X").body(), r#"{"model":"m","prompt":["","ab","","Xd" ,"ef"]}"#);
-        assert_eq!(masked(7..99, "X").body(), r#"{"model":"m","prompt":["","ab","","cd" ,"X"]}"#);
+        assert_eq!(redacted(&request, 0, &[]).body(), body);
     }
 
     #[test]
     fn pieces_that_overlap_or_cut_a_character_take_more_rather_than_less() {
         let request = request(r#"{"model":"m","prompt":"a\u00e9bcdef"}"#);
-        let masked = |pieces: &[Replacement<'_>]| request.redacted(0, pieces).prompt_text().into_owned();
+        let masked =
+            |pieces: &[(Range<usize>, &str)]| redacted(&request, 0, pieces).prompt_text().into_owned();
         assert_eq!(masked(&[(2..3, "X")]), "aXbcdef");
-        assert_eq!(masked(&[(2..2, "X")]), "aXbcdef");
         assert_eq!(masked(&[(4..6, "Y"), (3..5, "X")]), "aéXef");
-        assert_eq!(masked(&[(3..4, "X"), (4..5, "Y"), (50..60, "Z")]), "aéXYdef");
+        assert_eq!(masked(&[(3..4, "X"), (4..5, "Y"), (50..60, "Z")]), "aéXYdefZ");
     }
 
     #[test]
     fn several_texts_are_masked_at_once_wherever_they_are() {
-        let body = r#"{"input":[{"role":"user","content":"abc"}],"model":"m","instructions":"def"}"#;
-        let masked = request(body).redacted_each(&[(0, &[(1..2, "")]), (1, &[(0..1, "Z")])]);
+        let body = r#"{"input":[{"role":"user","content":"abc"}],"model":"m","instructions":"def","documents":[{"n":4111111111111111}]}"#;
+        let piece = |segment, range, with| Replacement { segment, range, with };
+        let request = request(body);
+        let number = request.segments().position(|segment| segment.is_number).unwrap();
+        let masked = [piece(1, 1..2, ""), piece(0, 0..1, "Z"), piece(number, 0..16, "\"C\"")];
         assert_eq!(
-            masked.body(),
-            r#"{"input":[{"role":"user","content":"Zbc"}],"model":"m","instructions":"df"}"#
+            request.redacted(&masked).unwrap().body(),
+            r#"{"input":[{"role":"user","content":"ac"}],"model":"m","instructions":"Zef","documents":[{"n":"C"}]}"#
         );
     }
 
     #[test]
     fn two_halves_that_meet_make_no_new_character() {
-        let masked = request(r#"{"model":"m","prompt":"\ud83dx\ude00"}"#).redacted(0, &[(3..4, "")]);
+        let masked = redacted(&request(r#"{"model":"m","prompt":"\ud83dx\ude00"}"#), 0, &[(3..4, "")]);
         assert_eq!(masked.prompt_text(), "\u{fffd}\u{fffd}");
     }
 
@@ -214,7 +176,7 @@ mod tests {
                 return Ok(());
             }
             // The same by hand: pieces at whole characters, from the end to the start, those that overlap left out.
-            let (mut expected, mut pieces) = (text.clone(), Vec::<Replacement<'_>>::new());
+            let (mut expected, mut pieces) = (text.clone(), Vec::<(Range<usize>, &str)>::new());
             let mut sorted: Vec<_> = replaced.iter().filter(|(range, _)| range.end <= text.len()).collect();
             sorted.sort_by_key(|(range, _)| range.start);
             for (range, with) in sorted {
@@ -226,35 +188,16 @@ mod tests {
             for (range, with) in pieces.iter().rev() {
                 expected.replace_range(range.clone(), with);
             }
-            let masked = request.redacted(0, &pieces);
+            let masked = redacted(&request, 0, &pieces);
             prop_assert_eq!(masked.prompt_text(), expected);
             prop_assert!(masked.body().starts_with(prefix.as_bytes()) && masked.body().ends_with(suffix.as_bytes()));
         }
 
         #[test]
-        fn no_masked_byte_stays_whatever_the_strings(
-            insides in prop::collection::vec("[a-zé]{0,4}", 1..5), start in 0_usize..20, length in 1_usize..20,
-        ) {
-            let list = insides.iter().map(|inside| format!("\"{inside}\"")).collect::<Vec<_>>().join(" , ");
-            let request = request(&format!("{{\"model\":\"m\",\"prompt\":[{list}]}}"));
-            let text = request.prompt_text().into_owned();
-            if text.is_empty() {
-                return Ok(());
-            }
-            let start = start % text.len();
-            let (from, to) = (text.floor_char_boundary(start), text.ceil_char_boundary(start + length));
-            let masked = request.redacted(0, &[(start..start + length, "#")]);
-            let bare = |text: &str| text.replace('\n', "");
-            let expected = bare(&format!("{}#{}", &text[..from], &text[to..]));
-            prop_assert_eq!(bare(&masked.prompt_text()), expected);
-            prop_assert_eq!(memchr::memchr_iter(b',', masked.body()).count(), insides.len());
-        }
-
-        #[test]
-        fn nothing_breaks_it(inside in inside(), pieces in replacements(), message_text in 0_usize..3) {
+        fn nothing_breaks_it(inside in inside(), pieces in replacements(), segment in 0_usize..2) {
             let request = request(&format!("{{\"model\":\"m\",\"prompt\":[\"{inside}\",\"{inside}\"]}}"));
             let pieces: Vec<_> = pieces.iter().map(|(range, with)| (range.clone(), with.as_str())).collect();
-            let masked = request.redacted(message_text, &pieces);
+            let masked = redacted(&request, segment, &pieces);
             prop_assert_eq!(masked.model(), "m");
         }
     }

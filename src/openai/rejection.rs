@@ -49,11 +49,19 @@ pub enum Rejection {
     /// `model` is something other than text.
     #[error("Invalid type for `model`: expected a string.")]
     ModelNotString,
-    /// A field that decides about the request appears twice, so that two parsers could disagree about it.
-    #[error("The field `{name}` appears more than once.")]
+    /// A field appears twice in one object, so that two parsers could disagree about it.
+    #[error("The field `{}` appears more than once.", printable(name))]
     DuplicateField {
         /// The field's name.
-        name: &'static str,
+        name: String,
+    },
+    /// A field is written in other letters than the one that is read, which only some parsers tell apart.
+    #[error("Unknown field `{}`: names are case-sensitive; write `{field}`.", printable(name))]
+    MiscasedField {
+        /// The field's name as the client wrote it.
+        name: String,
+        /// The field that it would be.
+        field: &'static str,
     },
     /// No pool serves this model.
     #[error(
@@ -229,9 +237,8 @@ impl Rejection {
             Self::ModelNotString => {
                 with_param("model", info(S::BAD_REQUEST, "model_not_string", "invalid_type"))
             }
-            Self::DuplicateField { name } => {
-                with_param(name, info(S::BAD_REQUEST, "duplicate_field", "duplicate_field"))
-            }
+            Self::DuplicateField { .. } => info(S::BAD_REQUEST, "duplicate_field", "duplicate_field"),
+            Self::MiscasedField { .. } => info(S::BAD_REQUEST, "miscased_field", "unknown_parameter"),
             Self::UnknownModel { .. } => {
                 with_param("model", info(S::NOT_FOUND, "unknown_model", "model_not_found"))
             }
@@ -247,6 +254,10 @@ impl Rejection {
             Self::Unidentified => info(S::UNAUTHORIZED, "unidentified", "invalid_api_key"),
             Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
             Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
+            // Nothing that a retry would change: it is in the request.
+            Self::Unjudged { reason: "unsupported" | "too_long" } => {
+                info(S::UNPROCESSABLE_ENTITY, "unjudged", "unclassified")
+            }
             Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),
             Self::FixedText { .. } => info(S::BAD_REQUEST, "fixed_text", "fixed_response"),
             Self::AnswerUnjudged { .. } => info(S::BAD_GATEWAY, "answer_unjudged", "answer_unjudged"),
@@ -280,8 +291,11 @@ impl Rejection {
     }
 
     /// OpenAI's `param`: the field of the request that is at fault.
-    pub fn param(&self) -> Option<&'static str> {
-        self.info().param
+    pub fn param(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::DuplicateField { name } | Self::MiscasedField { name, .. } => Some(printable(name)),
+            _ => self.info().param.map(Cow::Borrowed),
+        }
     }
 
     /// OpenAI's `type`.
@@ -323,22 +337,22 @@ impl Rejection {
     }
 
     fn json(&self) -> Vec<u8> {
-        let RejectionInfo { code, param, .. } = self.info();
+        let (code, param) = (self.code(), self.param());
         let error = ErrorBody { message: self.to_string(), r#type: self.kind(), param, code };
         serde_json::to_vec(&ErrorEnvelope { error }).expect("strings always serialise")
     }
 }
 
 #[derive(Serialize)]
-struct ErrorEnvelope {
-    error: ErrorBody,
+struct ErrorEnvelope<'a> {
+    error: ErrorBody<'a>,
 }
 
 #[derive(Serialize)]
-struct ErrorBody {
+struct ErrorBody<'a> {
     message: String,
     r#type: &'static str,
-    param: Option<&'static str>,
+    param: Option<Cow<'a, str>>,
     code: &'static str,
 }
 
@@ -374,7 +388,8 @@ mod tests {
             Rejection::NotAnObject,
             Rejection::MissingModel,
             Rejection::ModelNotString,
-            Rejection::DuplicateField { name: "model" },
+            Rejection::DuplicateField { name: "model".to_owned() },
+            Rejection::MiscasedField { name: "Model".to_owned(), field: "model" },
             Rejection::UnknownModel { name: "gpt-9".to_owned() },
             Rejection::TooLarge { limit: 10 },
             Rejection::SlowBody,

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::dialect::RequestDialect;
+use super::fields::FieldNames;
 use super::json::string::{decode, decodes_to};
 use super::json::{self, ItemSpan, JsonError};
 use super::segment::RequestTexts;
@@ -17,22 +18,6 @@ use super::{Api, Edit, Rejection, splice};
 
 /// How many members the top level may have; the APIs name fewer than a hundred.
 const MAX_MEMBERS: usize = 1024;
-
-/// The members that routing reads, `model` first. Each may be there once: of two, two parsers could take
-/// different ones.
-const UNIQUE: [&str; 11] = [
-    "model",
-    "stream",
-    "stream_options",
-    "messages",
-    "prompt",
-    "input",
-    "query",
-    "text_1",
-    "instructions",
-    "system",
-    "tools",
-];
 
 /// The members that can hold the prompt, in order of preference.
 const PROMPT_MEMBERS: [&str; 5] = ["messages", "prompt", "input", "query", "text_1"];
@@ -65,8 +50,8 @@ impl ChatRequest {
         Self::of(Api::Chat, body)
     }
 
-    /// Reads a body: only its top level is looked at, the rest is checked to be JSON. Of several members that can
-    /// hold the prompt, the API's own does.
+    /// Reads a body: only its top level is looked at, the rest is checked to be JSON without a key twice in an object.
+    /// Of several members that can hold the prompt, the API's own does.
     pub fn of(api: Api, body: Bytes) -> Result<Self, Rejection> {
         // Most bodies are ASCII, which is found out much faster.
         if !body.is_ascii()
@@ -75,8 +60,8 @@ impl ChatRequest {
             return Err(bad_json(&body, JsonError { at: error.valid_up_to(), detail: "not UTF-8" }));
         }
         let members = top_level(&body)?;
-        let model_at = find_model(&body, &members)?.ok_or(Rejection::MissingModel)?;
-        let model_span = members[model_at].value.clone();
+        let is_model = |item: &&ItemSpan| decodes_to(&body[item.key.clone()], "model");
+        let model_span = members.iter().find(is_model).ok_or(Rejection::MissingModel)?.value.clone();
         let inside = json::string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
         if inside.is_empty() {
             return Err(Rejection::MissingModel);
@@ -126,15 +111,15 @@ impl ChatRequest {
         scalar(self.member(name)?)
     }
 
-    /// Returns a scalar of the first 32 members of `metadata` as text, of several with that key the last one;
-    /// nothing if the key is longer than 128 bytes or the value than 1024.
+    /// Returns a scalar of the first 32 members of `metadata` as text; nothing if the key is longer than 128 bytes or
+    /// the value than 1024.
     pub fn metadata(&self, key: &str) -> Option<Cow<'_, str>> {
         let object = self.member("metadata").filter(|value| value.starts_with(b"{"))?;
         if key.len() > MAX_METADATA_KEY {
             return None;
         }
-        let items = json::members(object, 0).map_while(Result::ok).take(MAX_METADATA);
-        let found = items.filter(|item| decodes_to(&object[item.key.clone()], key)).last()?;
+        let mut items = json::members(object, 0).map_while(Result::ok).take(MAX_METADATA);
+        let found = items.find(|item| decodes_to(&object[item.key.clone()], key))?;
         scalar(&object[found.value]).filter(|text| text.len() <= MAX_METADATA_VALUE)
     }
 
@@ -164,9 +149,9 @@ impl ChatRequest {
         &self.members
     }
 
-    /// Returns the value of a member; of several the last one, as most readers have it.
+    /// Returns the value of a member.
     pub(super) fn member(&self, name: &str) -> Option<&[u8]> {
-        let item = self.members.iter().rev().find(|item| decodes_to(&self.body[item.key.clone()], name))?;
+        let item = self.members.iter().find(|item| decodes_to(&self.body[item.key.clone()], name))?;
         Some(&self.body[item.value.clone()])
     }
 }
@@ -177,7 +162,7 @@ fn top_level(body: &[u8]) -> Result<Vec<ItemSpan>, Rejection> {
         return Err(not_an_object(body));
     }
     let mut members = Vec::with_capacity(16);
-    let mut items = json::members(body, 0);
+    let mut items = json::observed_members(body, FieldNames::default());
     for item in items.by_ref() {
         let item = item.map_err(|error| bad_json(body, error))?;
         if members.len() == MAX_MEMBERS {
@@ -185,7 +170,7 @@ fn top_level(body: &[u8]) -> Result<Vec<ItemSpan>, Rejection> {
         }
         members.push(item);
     }
-    items.end().map_err(|error| bad_json(body, error))?;
+    items.end().map_err(|error| bad_json(body, error))?.check()?;
     Ok(members)
 }
 
@@ -193,23 +178,6 @@ fn top_level(body: &[u8]) -> Result<Vec<ItemSpan>, Rejection> {
 #[cold]
 fn not_an_object(body: &[u8]) -> Rejection {
     json::document(body).map_or_else(|error| bad_json(body, error), |()| Rejection::NotAnObject)
-}
-
-/// Finds `model`, and requires each of the [`UNIQUE`] members at most once.
-fn find_model(body: &[u8], members: &[ItemSpan]) -> Result<Option<usize>, Rejection> {
-    let mut places = [None; UNIQUE.len()];
-    for (at, item) in members.iter().enumerate() {
-        let raw = &body[item.key.clone()];
-        let hidden = raw.contains(&b'\\').then(|| decode(raw, usize::MAX));
-        let key = hidden.as_deref().map_or(raw, str::as_bytes);
-        let Some(which) = UNIQUE.iter().position(|name| name.as_bytes() == key) else {
-            continue;
-        };
-        if places[which].replace(at).is_some() {
-            return Err(Rejection::DuplicateField { name: UNIQUE[which] });
-        }
-    }
-    Ok(places[0])
 }
 
 /// Returns a scalar other than null as text: a string decoded, a number or boolean as written.
@@ -302,9 +270,8 @@ mod tests {
             (r#"{"stream":true,"model":"a","stream":false}"#, "stream"),
             (r#"{"model":"a","system":"b","system":"c"}"#, "system"),
         ] {
-            assert_eq!(parse(body).unwrap_err(), Rejection::DuplicateField { name });
+            assert_eq!(parse(body).unwrap_err(), Rejection::DuplicateField { name: name.to_owned() });
         }
-        assert!(parse(r#"{"model":"a","x":1,"x":2}"#).is_ok());
     }
 
     #[test]
@@ -328,7 +295,7 @@ mod tests {
     #[test]
     fn metadata_is_read_within_its_limits() {
         let request = parsed(
-            r#"{"model":"m","metadata":{"plan":"silver","pl\u0061n":"g\u006fld","seats":3,"on":true,"none":null,"deep":{}}}"#,
+            r#"{"model":"m","metadata":{"pl\u0061n":"g\u006fld","seats":3,"on":true,"none":null,"deep":{}}}"#,
         );
         assert_eq!(request.metadata("plan").as_deref(), Some("gold"));
         assert_eq!(request.metadata("seats").as_deref(), Some("3"));
@@ -377,14 +344,14 @@ mod tests {
         word.prop_map(str::to_owned).prop_recursive(3, 12, 4, |inner| {
             prop::collection::vec((inner, space(), "[a-c]"), 0..4).prop_flat_map(|items| {
                 any::<bool>().prop_map(move |object| {
-                    let item = |(value, space, key): &(String, String, String)| {
+                    let item = |(at, (value, space, key)): (usize, &(String, String, String))| {
                         if object {
-                            format!("{space}\"{key}\":{space}{value}")
+                            format!("{space}\"{key}{at}\":{space}{value}")
                         } else {
                             format!("{space}{value}{space}")
                         }
                     };
-                    let items = items.iter().map(item).collect::<Vec<_>>().join(",");
+                    let items = items.iter().enumerate().map(item).collect::<Vec<_>>().join(",");
                     if object { format!("{{{items}}}") } else { format!("[{items}]") }
                 })
             })
@@ -395,24 +362,23 @@ mod tests {
         "[ \t\r\n]{0,3}"
     }
 
-    fn members() -> impl Strategy<Value = Vec<String>> {
-        let key = prop_oneof![
-            "[x-z]",
-            Just("Model".to_owned()),
-            Just(r"\u006dodels".to_owned()),
-            Just(String::new())
-        ];
+    /// Members whose keys differ, also from those with another tag.
+    fn members(tag: char) -> impl Strategy<Value = Vec<String>> {
+        let key = prop_oneof!["[x-z]", Just("models".to_owned()), Just(r"\u006dodel".to_owned())];
         let member = (space(), key, space(), space(), value(), space());
-        prop::collection::vec(
-            member.prop_map(|(a, key, b, c, value, d)| format!("{a}\"{key}\"{b}:{c}{value}{d}")),
-            0..5,
-        )
+        prop::collection::vec(member, 0..5).prop_map(move |members| {
+            let member = |(at, (a, key, b, c, value, d)): (
+                usize,
+                &(String, String, String, String, String, String),
+            )| { format!("{a}\"{key}{tag}{at}\"{b}:{c}{value}{d}") };
+            members.iter().enumerate().map(member).collect()
+        })
     }
 
     proptest! {
         #[test]
         fn only_the_models_name_changes(
-            before in members(), after in members(), key in prop::sample::select(vec!["model", r"mod\u0065l"]),
+            before in members('<'), after in members('>'), key in prop::sample::select(vec!["model", r"mod\u0065l"]),
             (a, b) in (space(), space()), old in ".{1,12}", new in ".{1,12}",
         ) {
             let before = [before, vec![format!("{b}\"{key}\"{a}:{b}")]].concat().join(",");

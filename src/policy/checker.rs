@@ -30,6 +30,11 @@ impl<'a> Checker<'a> {
         Self { tree, base, environment, issues: Vec::new(), files: Vec::new(), file_bytes: 0 }
     }
 
+    /// Gives the whole text as it was read, variables expanded.
+    pub(super) fn tree(&self) -> &YamlNode {
+        self.tree
+    }
+
     /// Records that something is wrong.
     pub(super) fn issue(&mut self, path: &YamlPath, message: impl Into<String>) {
         self.record(path, message.into(), None);

@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 
 use super::checker::Checker;
 use super::issue::YamlPath;
-use super::{BasisPoints, Effort, ModelId, PoolId};
+use super::{BasisPoints, Effort, ModelId, PlaceholderKey, PoolId};
 
 /// The kinds of personal data that the built-in model and the patterns distinguish.
 pub(super) const PII_KINDS: [&str; 16] = [
@@ -39,6 +39,8 @@ pub(super) struct PolicyContext<'a> {
     pub(super) domains: Option<&'a [&'a str]>,
     pub(super) min_confidence: BasisPoints,
     pub(super) default_effort: Effort,
+    /// The key of the placeholders for masked texts.
+    pub(super) placeholder_key: PlaceholderKey,
     /// Whether the kinds of personal data are those of the built-in model.
     pub(super) has_builtin_pii: bool,
     /// Whether clients can be verified.

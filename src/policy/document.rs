@@ -16,8 +16,9 @@ use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
 use super::plugins::RawReasoningFamilies;
 use super::pool::RawPool;
+use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
-use super::{BlockStyle, Effort, ModelSource, Policy, Retry};
+use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, Retry};
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
 #[derive(Deserialize, JsonSchema)]
@@ -32,9 +33,8 @@ pub(super) struct RawPolicy {
     /// What finds out the domain of a request's text, and more.
     #[serde(default)]
     classifier: RawClassifier,
-    /// How a request that a guard blocks is answered.
-    #[serde(default)]
-    block_style: BlockStyle,
+    #[serde(flatten)]
+    guarding: RawGuardSettings,
     #[serde(flatten)]
     reasoning: RawReasoningSettings,
     /// Who clients are.
@@ -59,6 +59,19 @@ pub(super) struct RawPolicy {
     /// When a request is tried again on another endpoint.
     #[serde(default)]
     retry: Retry,
+}
+
+/// What all guards have in common.
+#[derive(Deserialize, JsonSchema)]
+struct RawGuardSettings {
+    /// How a request that a guard blocks is answered.
+    #[serde(default)]
+    block_style: BlockStyle,
+    /// The key of the placeholders that stand for masked personal data; derived from this policy when absent. The same
+    /// in all replicas, and unknown to the upstreams: with it, placeholders can be guessed.
+    #[serde(default)]
+    #[schemars(with = "SecretSource")]
+    placeholder_key: Option<SecretSource>,
 }
 
 /// How models reason.
@@ -89,7 +102,9 @@ impl RawPolicy {
         let classifier = self.classifier.check(&root.key("classifier"), checker);
         let identity = self.identity.check(&root.key("identity"), checker);
         let assigned = &classifier.spec.models;
+        let own_key = self.guarding.placeholder_key.as_ref();
         let context = PolicyContext {
+            placeholder_key: PlaceholderKey::check(own_key, &root.key("placeholder_key"), checker),
             models: &names.models,
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
             domains,
@@ -109,7 +124,7 @@ impl RawPolicy {
         self.retry.check(&root.key("retry"), checker);
         let guards = self.guards.check(&root.key("guards"), &context, checker);
         Policy {
-            block_style: self.block_style,
+            block_style: self.guarding.block_style,
             identity,
             classifier,
             signals: signals.into_signals(),

@@ -23,6 +23,7 @@ pub mod import;
 mod issue;
 mod load;
 mod model;
+mod placeholder_key;
 mod plugins;
 mod pool;
 mod retry;
@@ -55,13 +56,14 @@ pub use environment::{Environment, Fixed, Process};
 pub use fraction::BasisPoints;
 pub use guards::{
     AnswerAction, AnswerGuard, GuardOnUnknown, Guards, HallucinationAction, HallucinationGuard, PiiAction,
-    PiiGuard, PromptAction, PromptGuard, Words,
+    PiiGuard, PromptAction, PromptGuard, TextSource, TextSources, Words,
 };
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
 pub use load::{fault_at, load, load_server, schema, server_schema};
 use model::ModelNames;
 pub use model::{Model, Price, Route};
+pub use placeholder_key::PlaceholderKey;
 pub use plugins::{
     CacheScope, CacheUse, Effort, HeaderChanges, ParamLimits, Plugins, Reasoning, ReasoningFamily,
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,

@@ -126,7 +126,7 @@ impl Gateway {
         if rand::random::<f32>() >= shadow.share.fraction() {
             return;
         }
-        let upstream_request = attempts.request.upstream_request();
+        let upstream_request = shadow.request.as_ref().unwrap_or_else(|| attempts.request.upstream_request());
         let input = LeaseInput {
             headers,
             request: &attempts.request.request,

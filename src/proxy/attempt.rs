@@ -285,6 +285,7 @@ impl Attempts {
         (self.target, self.lease, self.is_reconnect) = (target, Some(lease), false);
         self.count += 1;
         let model = self.target().model;
+        self.request.plan.use_effects_of(model);
         self.in_flight = live
             .models
             .measures_latency

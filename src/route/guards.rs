@@ -2,37 +2,84 @@
 //!
 //! A decision's guards come before its model's, those before the policy's. Knows nothing of answers.
 
-use super::plan::{DirectResponse, MaskedValues};
+use super::masking::{self, MaskedRequest, PiiPlace};
+use super::plan::DirectResponse;
 use super::retry_after::retry_after;
 use super::trace::GuardNotice;
-use crate::classify::{Entity, Findings, PiiFindings, Unknown};
-use crate::openai::{ChatRequest, Rejection, Replacement};
+use crate::classify::{Entity, EntitySource, Unknown};
+use crate::openai::{ChatRequest, Rejection, SegmentPlace, TextPiece, Unread, UnreadKind};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
-    PiiKinds, Policy, PromptAction, PromptGuard, Scope, SignalKind,
+    Policy, PromptAction, PromptGuard, Scope, SignalKind, TextSources,
 };
-use crate::signals::SignalEvaluation;
+use crate::signals::{JudgedFindings, SignalEvaluation, source_of};
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::spawn_blocking;
 
-/// The guards of one request, each the first of its decision's, its model's and the policy's.
+/// How many bytes a request has whose personal data is looked for on a thread of its own.
+const LARGE: usize = 64 * 1024;
+
+/// How long that may take, also where the classifier has left less time.
+const MASKING_TIME: Duration = Duration::from_secs(1);
+
+/// The guards that hold for a model, each the first of the decision's, the model's and the policy's.
+#[derive(Clone, Copy)]
 pub(super) struct ActiveGuards<'a> {
     pub(super) prompt: Option<&'a PromptGuard>,
     pub(super) pii: Option<&'a PiiGuard>,
     pub(super) answer: Option<&'a AnswerGuard>,
 }
 
-impl<'a> ActiveGuards<'a> {
-    pub(super) fn of(policy: &'a Policy, decision: Option<&'a Decision>, model: Option<ModelId>) -> Self {
-        let decision = decision.map(|decision| &decision.plugins.guards);
-        let model = model.map(|model| &policy[model].guards);
-        let held = [decision, model, Some(&policy.guards)];
+/// A request to judge.
+#[derive(Clone, Copy)]
+pub(super) struct GuardInput<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) decision: Option<&'a Decision>,
+    pub(super) request: &'a ChatRequest,
+    pub(super) known: &'a Arc<SignalEvaluation>,
+    /// By when it must have been masked.
+    pub(super) deadline: Instant,
+}
+
+impl<'a> GuardInput<'a> {
+    /// Returns the guards that hold for a model.
+    pub(super) fn guards_of(&self, model: Option<ModelId>) -> ActiveGuards<'a> {
+        let decision = self.decision.map(|decision| &decision.plugins.guards);
+        let model = model.map(|model| &self.policy[model].guards);
+        let held = [decision, model, Some(&self.policy.guards)];
         let held = || held.into_iter().flatten();
-        Self {
+        ActiveGuards {
             prompt: held().find_map(|guards| guards.prompt.as_ref()),
             pii: held().find_map(|guards| guards.pii.as_ref()),
             answer: held().find_map(|guards| guards.answer.as_ref()).filter(|guard| guard.is_on()),
         }
+    }
+
+    /// Whether no guard of a model refuses the request.
+    pub(super) fn is_allowed(&self, model: ModelId) -> bool {
+        let (guards, mut notices) = (self.guards_of(Some(model)), Vec::new());
+        let is_refused =
+            |guard| matches!(judge_prompt(guard, self, &mut Vec::new()), PromptVerdict::Refuse(_));
+        !guards.prompt.is_some_and(is_refused)
+            && guards.pii.filter(|guard| guard.action != PiiAction::Off).is_none_or(|guard| {
+                let found = PiiFound::look_for(guard, self.request, self.known, false);
+                found.conclude(guard, self.known, &mut notices).is_ok()
+            })
+    }
+}
+
+impl ActiveGuards<'_> {
+    pub(super) const NONE: Self = Self { prompt: None, pii: None, answer: None };
+
+    /// Whether these are the very same guards.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        fn same<T>(one: Option<&T>, other: Option<&T>) -> bool {
+            one.map(ptr::from_ref) == other.map(ptr::from_ref)
+        }
+        same(self.prompt, other.prompt) && same(self.pii, other.pii) && same(self.answer, other.answer)
     }
 }
 
@@ -46,16 +93,15 @@ pub(super) enum PromptVerdict {
 /// Judges whether a request attacks the model.
 pub(super) fn judge_prompt(
     guard: &PromptGuard,
-    known: &SignalEvaluation,
-    request: &ChatRequest,
+    input: &GuardInput<'_>,
     notices: &mut Vec<GuardNotice>,
 ) -> PromptVerdict {
     if guard.action == PromptAction::Off {
         return PromptVerdict::Pass;
     }
     let mut worst = 0.0_f32;
-    let (mut is_attack, mut unknown) = (false, unreadable(request));
-    for (_, findings) in read(known, guard.scope) {
+    let (mut is_attack, mut unknown) = (false, unreadable(input.request, guard.scope));
+    for JudgedFindings { findings, .. } in input.known.judged(input.request, guard.scope, guard.of) {
         match &findings.jailbreak {
             Some(Ok(risk)) => {
                 worst = worst.max(risk.score);
@@ -78,7 +124,7 @@ pub(super) fn judge_prompt(
         };
     }
     unknown
-        .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, known, notices))
+        .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, input.known, notices))
         .map_or(PromptVerdict::Pass, PromptVerdict::Refuse)
 }
 
@@ -91,49 +137,128 @@ pub(super) fn needs_facts(policy: &Policy, known: &SignalEvaluation) -> bool {
     })
 }
 
-/// Judges the personal data in a request: returns it masked, with the values that were masked, or refuses it.
-pub(super) fn judge_pii(
+/// Judges the personal data in a request: returns it masked where the guard masks, or refuses it.
+pub(super) async fn judge_pii(
     guard: &PiiGuard,
-    known: &SignalEvaluation,
-    request: &ChatRequest,
+    input: &GuardInput<'_>,
     notices: &mut Vec<GuardNotice>,
-) -> Result<Option<(ChatRequest, MaskedValues)>, DirectResponse> {
+) -> Result<Option<MaskedRequest>, DirectResponse> {
     if guard.action == PiiAction::Off {
         return Ok(None);
     }
-    let mut kinds = BTreeSet::new();
-    let mut unknown = unreadable(request);
-    for (_, findings) in read(known, guard.scope) {
-        match &findings.pii {
-            Some(found) => {
-                kinds.extend(counted(guard, &found.entities).map(|entity| entity.kind.to_string()));
-                unknown = found.unknown_among(|kind| guard.kinds.holds(kind)).or(unknown);
-            }
-            None => unknown = Some(Unknown::Failed),
-        }
+    let masks = matches!(guard.action, PiiAction::Mask { .. });
+    if input.request.body().len() < LARGE {
+        return PiiFound::look_for(guard, input.request, input.known, masks).conclude(guard, input.known, notices);
     }
-    if kinds.is_empty() {
-        let refusal = unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, known, notices));
-        return refusal.map_or(Ok(None), Err);
+    let (own, request, known) = (guard.clone(), input.request.clone(), Arc::clone(input.known));
+    let task = spawn_blocking(move || PiiFound::look_for(&own, &request, &known, masks));
+    let deadline = input.deadline.max(Instant::now() + MASKING_TIME);
+    let found = match tokio::time::timeout_at(deadline.into(), task).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(_panicked)) => PiiFound::unknown(Unknown::Failed),
+        Err(_elapsed) => PiiFound::unknown(Unknown::Late),
+    };
+    found.conclude(guard, input.known, notices)
+}
+
+/// The personal data of a request, as a guard counts it.
+struct PiiFound {
+    kinds: BTreeSet<String>,
+    /// Why there may be more.
+    unknown: Option<Unknown>,
+    /// The request without it, where that was wanted.
+    masked: Option<Result<MaskedRequest, Rejection>>,
+}
+
+impl PiiFound {
+    fn unknown(reason: Unknown) -> Self {
+        Self { kinds: BTreeSet::new(), unknown: Some(reason), masked: None }
     }
-    notices.push(GuardNotice::Pii { kinds: kinds.iter().cloned().collect() });
-    match guard.action {
-        PiiAction::Block => {
-            Err(DirectResponse::Blocked(Rejection::PersonalData { kinds: kinds.into_iter().collect() }))
-        }
-        PiiAction::Mask { .. } => {
-            match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, known, notices)) {
-                Some(refusal) => Err(refusal),
-                None => Ok(Some(mask(guard, known, request))),
+
+    /// Gathers what was found where the guard looks, and masks it.
+    fn look_for(guard: &PiiGuard, request: &ChatRequest, known: &SignalEvaluation, masks: bool) -> Self {
+        let mut unknown = unreadable(request, guard.scope);
+        let mut places: Vec<PiiPlace<'_>> = Vec::new();
+        let mut pieces = Vec::new();
+        for judged in known.judged(request, guard.scope, guard.of) {
+            pieces.push(judged.pieces);
+            match &judged.findings.pii {
+                Some(found) => {
+                    add_places(guard, request, judged.pieces, &found.entities, &mut places);
+                    unknown = found.unknown_among(|kind| guard.kinds.holds(kind)).or(unknown);
+                }
+                None => unknown = Some(Unknown::Failed),
             }
         }
-        PiiAction::Report | PiiAction::Off => Ok(None),
+        let kinds: BTreeSet<String> = places.iter().map(|found| found.kind.to_owned()).collect();
+        let masked =
+            (masks && !kinds.is_empty()).then(|| masking::mask(request, guard.key.expose(), places, &pieces));
+        Self { kinds, unknown, masked }
+    }
+
+    fn conclude(
+        self,
+        guard: &PiiGuard,
+        known: &SignalEvaluation,
+        notices: &mut Vec<GuardNotice>,
+    ) -> Result<Option<MaskedRequest>, DirectResponse> {
+        let Self { kinds, unknown, masked } = self;
+        if !kinds.is_empty() {
+            notices.push(GuardNotice::Pii { kinds: kinds.iter().cloned().collect() });
+            if guard.action == PiiAction::Block {
+                let kinds = kinds.into_iter().collect();
+                return Err(DirectResponse::Blocked(Rejection::PersonalData { kinds }));
+            }
+        }
+        match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, known, notices)) {
+            Some(refusal) => Err(refusal),
+            None => masked.transpose().map_err(DirectResponse::Rejected),
+        }
     }
 }
 
-/// Why a request can't be judged whatever the classifier finds: its prompt is token ids.
-fn unreadable(request: &ChatRequest) -> Option<Unknown> {
-    request.has_token_ids().then_some(Unknown::Unsupported)
+/// Adds the places of the entities that the guard counts.
+fn add_places<'a>(
+    guard: &'a PiiGuard,
+    request: &'a ChatRequest,
+    pieces: &[TextPiece],
+    entities: &'a [Entity],
+    found: &mut Vec<PiiPlace<'a>>,
+) {
+    let counted: Vec<&Entity> = counted(guard, entities).collect();
+    let places = request.segment_places(pieces, counted.iter().map(|entity| entity.bytes.clone()));
+    for (entity, places) in counted.into_iter().zip(places) {
+        let by_model = entity.by == EntitySource::Model;
+        let counts = |place: &SegmentPlace<'_>| {
+            // The model reads numbers by the words around them, of which a bare one has none.
+            !(by_model && (place.is_number || masking::is_placeholder(&place.words)))
+                && (guard.of == TextSources::ALL
+                    || guard.of.has(source_of(&request.nth_segment(place.segment))))
+        };
+        let places = places.into_iter().filter(counts);
+        found.extend(places.map(|place| PiiPlace { kind: &entity.kind, place, by_model }));
+    }
+}
+
+/// Why a request can't be judged whatever the classifier finds: something in it is no text, or too much.
+fn unreadable(request: &ChatRequest, scope: Scope) -> Option<Unknown> {
+    let reason = |unread: &Unread| match unread.kind {
+        // What this refers to was judged when it was sent, or is the operator's.
+        UnreadKind::Reference => None,
+        UnreadKind::TooMany => Some(Unknown::TooLong),
+        UnreadKind::Image
+        | UnreadKind::Audio
+        | UnreadKind::Video
+        | UnreadKind::File
+        | UnreadKind::Embedding
+        | UnreadKind::TokenIds
+        | UnreadKind::Encrypted
+        | UnreadKind::UnknownPart => Some(Unknown::Unsupported),
+    };
+    match scope {
+        Scope::Prompt => request.latest_unread().find_map(reason),
+        Scope::Conversation => request.unread().iter().find_map(reason),
+    }
 }
 
 /// Records that a guard could not judge the request, and refuses it if the guard says so.
@@ -151,78 +276,11 @@ fn unjudged(
     })
 }
 
-/// What was found in the texts of a scope; the prompt has no place of its own here.
-fn read(known: &SignalEvaluation, scope: Scope) -> impl Iterator<Item = (Option<usize>, &Findings)> {
-    let others = known.others.iter().filter(move |_| scope == Scope::Conversation);
-    known
-        .prompt
-        .iter()
-        .map(|findings| (None, findings))
-        .chain(others.map(|(at, findings)| (Some(*at), findings)))
-}
-
-fn counted<'a>(guard: &'a PiiGuard, entities: &'a [Entity]) -> impl Iterator<Item = &'a Entity> {
-    counted_by(&guard.kinds, guard.min_score, entities)
-}
-
 /// The entities that the guard counts; one that a validated pattern found always counts.
-fn counted_by<'a>(
-    kinds: &'a PiiKinds,
-    min_score: Option<BasisPoints>,
-    entities: &'a [Entity],
-) -> impl Iterator<Item = &'a Entity> {
-    use crate::classify::EntitySource;
+fn counted<'a>(guard: &'a PiiGuard, entities: &'a [Entity]) -> impl Iterator<Item = &'a Entity> {
     entities.iter().filter(move |entity| {
         let sure = entity.by == EntitySource::Pattern
-            || min_score.is_none_or(|least| entity.confidence >= least.fraction());
-        sure && kinds.holds(&entity.kind)
+            || guard.min_score.is_none_or(|least| entity.confidence >= least.fraction());
+        sure && guard.kinds.holds(&entity.kind)
     })
-}
-
-/// Replaces each piece by its kind and a number; equal pieces have the same number.
-fn mask(guard: &PiiGuard, known: &SignalEvaluation, request: &ChatRequest) -> (ChatRequest, MaskedValues) {
-    let mut masked = MaskedValues::new();
-    let texts = request.message_texts();
-    let mut replaced = Vec::new();
-    for (place, findings) in read(known, guard.scope) {
-        let at = place.or_else(|| texts.iter().position(|text| text.is_prompt));
-        // Other places than the prompt's own are those of other texts.
-        let Some(at) = at.filter(|at| texts.get(*at).is_some_and(|text| text.is_prompt == place.is_none()))
-        else {
-            continue;
-        };
-        let Some(PiiFindings { entities, .. }) = &findings.pii else { continue };
-        let text = &texts[at].text;
-        let mut pieces: Vec<(Range<usize>, String)> = Vec::new();
-        for entity in counted(guard, entities) {
-            let overlaps = pieces.last().is_some_and(|(last, _)| entity.bytes.start < last.end);
-            if let Some(words) = text.get(entity.bytes.clone()).filter(|_| !overlaps) {
-                pieces.push((entity.bytes.clone(), token(&mut masked, &entity.kind, words)));
-            }
-        }
-        replaced.push((at, pieces));
-    }
-    let replaced: Vec<(usize, Vec<Replacement<'_>>)> = replaced
-        .iter()
-        .map(|(at, pieces)| {
-            (*at, pieces.iter().map(|(bytes, token)| (bytes.clone(), token.as_str())).collect())
-        })
-        .collect();
-    let replaced: Vec<(usize, &[Replacement<'_>])> =
-        replaced.iter().map(|(at, pieces)| (*at, pieces.as_slice())).collect();
-    (request.redacted_each(&replaced), masked)
-}
-
-fn token(masked: &mut MaskedValues, kind: &str, words: &str) -> String {
-    if let Some((token, _)) = masked.iter().find(|(token, known)| known == words && is_of(token, kind)) {
-        return token.clone();
-    }
-    let count = masked.iter().filter(|(token, _)| is_of(token, kind)).count();
-    let token = format!("[{kind}_{}]", count + 1);
-    masked.push((token.clone(), words.to_owned()));
-    token
-}
-
-fn is_of(token: &str, kind: &str) -> bool {
-    token.strip_prefix('[').and_then(|rest| rest.strip_prefix(kind)).is_some_and(|rest| rest.starts_with('_'))
 }

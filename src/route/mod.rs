@@ -6,6 +6,7 @@
 mod decision;
 mod endpoint;
 mod guards;
+mod masking;
 mod models;
 mod plan;
 mod plugins;
@@ -19,12 +20,14 @@ pub use trace::{GuardNotice, RoutingReason, RoutingTrace};
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{ClassifierPolicy, Decision, PiiAction, Policy, Principal};
+use crate::policy::{ClassifierPolicy, Decision, ModelId, PiiAction, Policy, Principal, Shadow};
 use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
 use crate::snapshot::Snapshot;
 use decision::{RequestedModel, RoutingDecision, decide_route};
-use guards::{ActiveGuards, PromptVerdict};
+use guards::{ActiveGuards, GuardInput, PromptVerdict};
+use plan::ModelEffects;
 use plugins::ToolContext;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A request, as a plan is made for it.
@@ -50,7 +53,7 @@ pub struct PlanResult {
     /// What the response, the log and the metrics say; none where the request was refused before anything was decided.
     pub trace: Option<RoutingTrace>,
     /// What was found out about the request, where anything was asked.
-    pub known: Option<SignalEvaluation>,
+    pub known: Option<Arc<SignalEvaluation>>,
     /// Where it goes, or what it is answered here.
     pub outcome: Result<Plan, DirectResponse>,
 }
@@ -78,13 +81,13 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
             requirements,
             limits: limits(&policy.classifier, requirements, input.deadline),
         };
-        Some(snapshot.detectors.evaluate(query, &snapshot.classifier).await)
+        Some(Arc::new(snapshot.detectors.evaluate(query, &snapshot.classifier).await))
     };
-    let nothing = SignalEvaluation::default();
+    let nothing = Arc::default();
     let found = known.as_ref().unwrap_or(&nothing);
     let (trace, outcome) = match decide_route(policy, requested, found) {
         Ok(mut routing) => {
-            let mut outcome = route_and_guard(snapshot, input, found, &mut routing);
+            let mut outcome = route_and_guard(snapshot, input, found, &mut routing).await;
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.decision) {
                 let applied = Box::pin(apply_plugins(plan, snapshot, input, found, decision)).await;
                 routing.trace.system_prompt = applied.is_ok() && decision.plugins.system_prompt.is_some();
@@ -92,7 +95,8 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
                 outcome = applied.map_err(DirectResponse::Rejected).and(outcome);
             }
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.routing) {
-                apply_targets(plan, policy, decision);
+                let applied = Box::pin(apply_targets(plan, snapshot, input, found, decision)).await;
+                outcome = applied.map_err(DirectResponse::Rejected).and(outcome);
             }
             (Some(routing.trace), outcome)
         }
@@ -112,69 +116,163 @@ fn limits(classifier: &ClassifierPolicy, requirements: &Requirements, deadline: 
 }
 
 /// Chooses the targets of a request whose decision is known, and applies its guards.
-fn route_and_guard(
+async fn route_and_guard(
     snapshot: &Snapshot,
     input: PlanInput<'_>,
-    known: &SignalEvaluation,
+    known: &Arc<SignalEvaluation>,
     routing: &mut RoutingDecision<'_>,
 ) -> Result<Plan, DirectResponse> {
-    let policy = &snapshot.policy;
+    let policy = &*snapshot.policy;
     if let Some(text) = routing.decision.and_then(|decision| decision.plugins.respond.clone()) {
         routing.trace.model = None;
         return Err(DirectResponse::Fixed(text));
     }
-    let mut targets = match routing.routing {
-        Some(decision) => models::targets(snapshot, decision, input, known, &mut routing.trace),
+    let judge = guard_input(policy, input, known, routing.decision);
+    let targets = match routing.routing {
+        Some(decision) => models::targets(snapshot, decision, input, &judge, &mut routing.trace),
         None => {
             let reasoning = routing.decision.and_then(|decision| decision.plugins.reasoning);
             models::all_routes(policy, routing.default, routing.lora, reasoning)
         }
     };
     routing.trace.model = targets.first().map(|target| target.model);
-    let mut active = ActiveGuards::of(policy, routing.decision, routing.trace.model);
+    let active = judge.guards_of(routing.trace.model);
+    if routing.decision.is_none() && active.are(&ActiveGuards::NONE) {
+        return Ok(Plan::new(targets, None));
+    }
+    // Boxed: keeps the future of requests without guards small.
+    Box::pin(apply_guards(targets, &judge, routing)).await
+}
+
+fn guard_input<'a>(
+    policy: &'a Policy,
+    input: PlanInput<'a>,
+    known: &'a Arc<SignalEvaluation>,
+    decision: Option<&'a Decision>,
+) -> GuardInput<'a> {
+    GuardInput { policy, decision, request: input.request, known, deadline: input.deadline }
+}
+
+/// Holds the guards of every target against the request: those of the first refuse, reroute or mask it, and a fall-back
+/// whose own forbid it is left out.
+async fn apply_guards(
+    mut targets: Vec<PlanTarget>,
+    judge: &GuardInput<'_>,
+    routing: &mut RoutingDecision<'_>,
+) -> Result<Plan, DirectResponse> {
+    let mut active = judge.guards_of(routing.trace.model);
+    let notices = &mut routing.trace.notices;
     if let Some(guard) = active.prompt {
-        match guards::judge_prompt(guard, known, input.request, &mut routing.trace.notices) {
+        match guards::judge_prompt(guard, judge, notices) {
             PromptVerdict::Pass => {}
             PromptVerdict::Refuse(answer) => return Err(answer),
             PromptVerdict::Route(model) => {
                 routing.trace.reason = RoutingReason::Guarded;
                 routing.trace.model = Some(model);
-                targets = models::all_routes(policy, model, None, None);
-                active = ActiveGuards::of(policy, routing.decision, Some(model));
+                targets = models::all_routes(judge.policy, model, None, None);
+                active = judge.guards_of(Some(model));
+                // A guard sends a request on once; one that refuses holds there too.
+                let other = active.prompt.filter(|other| !std::ptr::eq(*other, guard));
+                if let Some(PromptVerdict::Refuse(answer)) =
+                    other.map(|other| guards::judge_prompt(other, judge, notices))
+                {
+                    return Err(answer);
+                }
             }
         }
     }
-    let masked = match active.pii {
-        Some(guard) => guards::judge_pii(guard, known, input.request, &mut routing.trace.notices)?,
+    let effects = effects(active, judge, notices).await?;
+    let is_plain = routing.decision.is_none() && effects.request.is_none() && effects.answer.is_none();
+    let mut plan = Plan::new(targets, (!is_plain).then(|| Box::new(effects)));
+    let mut others: Vec<ModelId> = plan.targets.iter().map(|target| target.model).collect();
+    others.dedup();
+    for model in others.into_iter().skip(1) {
+        let own = judge.guards_of(Some(model));
+        if own.are(&active) || plan.others.iter().any(|other| other.model == model) {
+            continue;
+        }
+        match allowed_effects(own, judge).await {
+            Some(effects) => plan.others.push(ModelEffects { model, effects: Some(Box::new(effects)) }),
+            None => {
+                tracing::info!(model = %judge.policy[model].name, "a fall-back's own guard forbids the request: left out");
+                plan.targets.retain(|target| target.model != model);
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// What guards do to a request and its answer; masks it or refuses it.
+async fn effects(
+    guards: ActiveGuards<'_>,
+    judge: &GuardInput<'_>,
+    notices: &mut Vec<GuardNotice>,
+) -> Result<RequestEffects, DirectResponse> {
+    let masked = match guards.pii {
+        Some(guard) => guards::judge_pii(guard, judge, notices).await?,
         None => None,
     };
-    let unmasks = matches!(active.pii.map(|guard| guard.action), Some(PiiAction::Mask { unmask: true }));
-    if routing.decision.is_none() && masked.is_none() && active.answer.is_none() {
-        return Ok(Plan { targets, effects: None });
-    }
-    let (request, masked) =
-        masked.map_or((None, MaskedValues::new()), |(request, masked)| (Some(request), masked));
-    let effects = RequestEffects {
+    let unmasks = matches!(guards.pii.map(|guard| guard.action), Some(PiiAction::Mask { unmask: true }));
+    let (request, values) = masked.map(|masked| (masked.request, masked.values)).unzip();
+    Ok(RequestEffects {
         request,
-        answer: active.answer.cloned(),
-        needs_facts: active.answer.is_some_and(|guard| guard.hallucination.unverified)
-            && guards::needs_facts(policy, known),
-        unmask: if unmasks { masked } else { MaskedValues::new() },
-        embedding: known.embedding().cloned(),
+        answer: guards.answer.cloned(),
+        needs_facts: guards.answer.is_some_and(|guard| guard.hallucination.unverified)
+            && guards::needs_facts(judge.policy, judge.known),
+        unmask: values.filter(|_| unmasks).unwrap_or_default(),
+        embedding: judge.known.embedding().cloned(),
         ..RequestEffects::default()
-    };
-    Ok(Plan { targets, effects: Some(Box::new(effects)) })
+    })
+}
+
+/// The same for a model beside the first; nothing where its guards refuse the request or send it elsewhere.
+async fn allowed_effects(guards: ActiveGuards<'_>, judge: &GuardInput<'_>) -> Option<RequestEffects> {
+    // What these find is not told: the request may never come there.
+    let mut notices = Vec::new();
+    let passes = |guard| matches!(guards::judge_prompt(guard, judge, &mut Vec::new()), PromptVerdict::Pass);
+    if !guards.prompt.is_none_or(passes) {
+        return None;
+    }
+    effects(guards, judge, &mut notices).await.ok()
 }
 
 /// Applies what a decision says of the models that it has chosen from.
-fn apply_targets(plan: &mut Plan, policy: &Policy, decision: &Decision) {
-    let effects = plan.effects.get_or_insert_default();
-    effects.timeout = decision.timeout;
-    effects.shadow = decision.shadow.map(|shadow| ShadowPlan {
-        model: shadow.model,
-        share: shadow.share,
-        targets: models::all_routes(policy, shadow.model, None, None),
-    });
+async fn apply_targets(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    input: PlanInput<'_>,
+    known: &Arc<SignalEvaluation>,
+    decision: &Decision,
+) -> Result<(), Rejection> {
+    let mut shadow = match decision.shadow {
+        Some(shadow) => {
+            plan_shadow(shadow, &guard_input(&snapshot.policy, input, known, Some(decision)), plan).await
+        }
+        None => None,
+    };
+    if let Some(request) = shadow.as_mut().and_then(|shadow| shadow.request.as_mut()) {
+        let context = tool_context(snapshot, input, known);
+        *request = plugins::apply(&decision.plugins, input.api, request, &context).await?;
+    }
+    plan.effects.get_or_insert_default();
+    for effects in plan.all_effects_mut() {
+        effects.timeout = decision.timeout;
+        effects.shadow.clone_from(&shadow);
+    }
+    Ok(())
+}
+
+fn tool_context<'a>(
+    snapshot: &'a Snapshot,
+    input: PlanInput<'_>,
+    known: &'a SignalEvaluation,
+) -> ToolContext<'a> {
+    ToolContext {
+        detectors: &snapshot.detectors,
+        classifier: &snapshot.classifier,
+        known,
+        deadline: input.deadline,
+    }
 }
 
 /// Applies the plugins of the decision that matched, to a request that names its model too.
@@ -182,19 +280,33 @@ async fn apply_plugins(
     plan: &mut Plan,
     snapshot: &Snapshot,
     input: PlanInput<'_>,
-    known: &SignalEvaluation,
+    known: &Arc<SignalEvaluation>,
     decision: &Decision,
 ) -> Result<(), Rejection> {
-    let effects = plan.effects.get_or_insert_default();
-    let context = ToolContext {
-        detectors: &snapshot.detectors,
-        classifier: &snapshot.classifier,
-        known,
-        deadline: input.deadline,
-    };
-    let request = effects.request.as_ref().unwrap_or(input.request);
-    effects.request = Some(plugins::apply(&decision.plugins, input.api, request, &context).await?);
-    effects.headers.clone_from(&decision.plugins.headers);
-    effects.cache = decision.plugins.cache;
+    let context = tool_context(snapshot, input, known);
+    plan.effects.get_or_insert_default();
+    for effects in plan.all_effects_mut() {
+        let request = effects.request.as_ref().unwrap_or(input.request);
+        effects.request = Some(plugins::apply(&decision.plugins, input.api, request, &context).await?);
+        effects.headers.clone_from(&decision.plugins.headers);
+        effects.cache = decision.plugins.cache;
+    }
     Ok(())
+}
+
+/// Plans the copies for another model, unless its own guards forbid the request.
+async fn plan_shadow(shadow: Shadow, judge: &GuardInput<'_>, plan: &Plan) -> Option<ShadowPlan> {
+    let own = judge.guards_of(Some(shadow.model));
+    let first = plan.targets.first().map(|target| target.model);
+    let request = if own.are(&judge.guards_of(first)) {
+        None
+    } else {
+        let allowed = allowed_effects(own, judge).await;
+        if allowed.is_none() {
+            tracing::info!(model = %judge.policy[shadow.model].name, "a shadow's own guard forbids the request: no copy");
+        }
+        Some(allowed?.request.unwrap_or_else(|| judge.request.clone()))
+    };
+    let targets = models::all_routes(judge.policy, shadow.model, None, None);
+    Some(ShadowPlan { model: shadow.model, share: shadow.share, targets, request })
 }

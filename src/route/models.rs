@@ -3,12 +3,12 @@
 //! Knows the state of models only through the snapshot.
 
 use super::PlanInput;
+use super::guards::GuardInput;
 use super::plan::PlanTarget;
 use super::trace::RoutingTrace;
 use crate::balance::hash_key;
 use crate::choose::{Candidate, ChoiceInput, choose, identity};
 use crate::policy::{ChooseBy, Decision, ModelId, ModelRef, Policy, Reasoning, Sticky, StickyOn};
-use crate::signals::SignalEvaluation;
 use crate::snapshot::Snapshot;
 use std::time::Instant;
 
@@ -34,11 +34,11 @@ pub(super) fn targets(
     snapshot: &Snapshot,
     decision: &Decision,
     input: PlanInput<'_>,
-    known: &SignalEvaluation,
+    judge: &GuardInput<'_>,
     trace: &mut RoutingTrace,
 ) -> Vec<PlanTarget> {
     let policy = &snapshot.policy;
-    let Some(chosen) = chosen(snapshot, decision, input, known, trace) else { return Vec::new() };
+    let Some(chosen) = chosen(snapshot, decision, input, judge, trace) else { return Vec::new() };
     let reasoning = chosen.reasoning.or(decision.plugins.reasoning);
     let mut targets = all_routes(policy, chosen.model, chosen.lora.as_deref(), reasoning);
     for model in decision.fallback.iter().filter(|model| **model != chosen.model) {
@@ -51,7 +51,7 @@ fn chosen<'a>(
     snapshot: &Snapshot,
     decision: &'a Decision,
     input: PlanInput<'_>,
-    known: &SignalEvaluation,
+    judge: &GuardInput<'_>,
     trace: &mut RoutingTrace,
 ) -> Option<&'a ModelRef> {
     let first = decision.models.first()?;
@@ -66,10 +66,15 @@ fn chosen<'a>(
         let is_held = |one: &ModelRef| snapshot.policy[one.model].name == *name;
         decision.models.iter().position(is_held)
     });
-    let candidates: Vec<Candidate<'_>> =
-        decision.models.iter().map(|one| candidate(snapshot, one, now)).collect();
+    let allowed = |one: &'a ModelRef| {
+        let candidate = candidate(snapshot, one, now);
+        // A model whose guards refuse the request can't be reached by it.
+        Candidate { reachable: candidate.reachable && judge.is_allowed(one.model), ..candidate }
+    };
+    let candidates: Vec<Candidate<'_>> = decision.models.iter().map(allowed).collect();
     let choice_input = ChoiceInput {
-        prompt_tokens: (input.request.body().len() as u64 / BYTES_PER_TOKEN).max(known.cost.tokens as u64),
+        prompt_tokens: (input.request.body().len() as u64 / BYTES_PER_TOKEN)
+            .max(judge.known.cost.tokens as u64),
         expected_tokens: expected_tokens(input),
         random: rand::random(),
         key,

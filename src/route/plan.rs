@@ -12,8 +12,50 @@ use std::time::Duration;
 pub struct Plan {
     /// Where it is tried, in order; never empty.
     pub targets: Vec<PlanTarget>,
-    /// What else is done, where anything is.
+    /// What else is done, where anything is: for the model that is being tried.
     pub effects: Option<Box<RequestEffects>>,
+    /// What is done instead for models with guards of their own.
+    pub(super) others: Vec<ModelEffects>,
+    /// Which of those are in `effects`, whose place has what was there.
+    pub(super) current: Option<usize>,
+}
+
+/// What is done for a model with guards of its own.
+#[derive(Debug, Clone)]
+pub(super) struct ModelEffects {
+    pub(super) model: ModelId,
+    pub(super) effects: Option<Box<RequestEffects>>,
+}
+
+impl Plan {
+    /// Makes a plan of which the effects are those for every target.
+    pub(super) fn new(targets: Vec<PlanTarget>, effects: Option<Box<RequestEffects>>) -> Self {
+        Self { targets, effects, others: Vec::new(), current: None }
+    }
+
+    /// Puts the effects of a model in place, before it is tried.
+    pub fn use_effects_of(&mut self, model: ModelId) {
+        if let Some(other) = self.current.take().and_then(|at| self.others.get_mut(at)) {
+            std::mem::swap(&mut self.effects, &mut other.effects);
+        }
+        self.current = self.others.iter().position(|other| other.model == model);
+        if let Some(other) = self.current.and_then(|at| self.others.get_mut(at)) {
+            std::mem::swap(&mut self.effects, &mut other.effects);
+        }
+    }
+
+    /// The effects for all targets.
+    pub fn all_effects(&self) -> impl Iterator<Item = &RequestEffects> {
+        self.effects
+            .as_deref()
+            .into_iter()
+            .chain(self.others.iter().filter_map(|other| other.effects.as_deref()))
+    }
+
+    pub(super) fn all_effects_mut(&mut self) -> impl Iterator<Item = &mut RequestEffects> {
+        let own = self.effects.as_deref_mut().into_iter();
+        own.chain(self.others.iter_mut().filter_map(|other| other.effects.as_deref_mut()))
+    }
 }
 
 /// A model behind one of its pools.
@@ -73,6 +115,9 @@ pub struct ShadowPlan {
     pub share: BasisPoints,
     /// Where a copy is tried, in order.
     pub targets: Vec<PlanTarget>,
+    /// The request as plugins and the model's own guards have changed it; nothing where its guards are those of the
+    /// original.
+    pub request: Option<ChatRequest>,
 }
 
 /// A reply of the proxy's own instead of an upstream's.

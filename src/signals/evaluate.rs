@@ -3,19 +3,21 @@
 //!
 //! All questions about the prompt are one, and go together with those about the other texts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::detectors::Detectors;
 use super::findings::ClassifierFindings;
+use super::judged::{JudgedFindings, JudgedText};
 use super::kind::SignalDetector;
 use super::request::RequestView;
 use super::requirements::Requirements;
 use super::texts::SignalTexts;
 use super::value::{SignalResult, Signals};
-use crate::classify::{Classifier, ClassifyCost, ClassifyLimits, Findings, Label, Unknown};
+use crate::classify::{Classifier, ClassifyCost, ClassifyHeads, ClassifyLimits, Findings, Label, Unknown};
 use crate::openai::ChatRequest;
-use crate::policy::{Principal, Scope, SignalId};
+use crate::policy::{Principal, Scope, SignalId, TextSources};
 
 /// A request to evaluate.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +37,14 @@ pub struct SignalQuery<'a> {
 pub struct SignalEvaluation {
     /// The values of the required signals.
     pub signals: Signals,
-    /// What the classifier found in the prompt, if it was asked.
+    /// What the classifier found in the prompt, if a signal or a plugin asked.
     pub prompt: Option<Findings>,
-    /// The prompt's place among [`ChatRequest::message_texts`]; nothing where they were not read or none is the prompt.
-    pub prompt_at: Option<usize>,
     /// What it found in other texts, each by its place among [`ChatRequest::message_texts`].
     pub others: Vec<(usize, Findings)>,
+    /// The texts that guards judge.
+    judged: Vec<JudgedText>,
+    /// Everything that the classifier found; texts that are equal are asked about once.
+    answers: Vec<Findings>,
     /// What the classifier's answers cost: sums of what was read, and the longest of the times.
     pub cost: ClassifyCost,
     /// How long whoever asks next would wait for the classifier, where that left something unknown.
@@ -51,42 +55,49 @@ impl Detectors {
     /// Evaluates the required signals of a request, and puts the required questions to the classifier; without any it
     /// is not called.
     pub async fn evaluate(&self, query: SignalQuery<'_>, classifier: &Classifier) -> SignalEvaluation {
-        let texts = SignalTexts::read(query.request, &query.requirements.inputs);
-        if query.requirements.inputs.prompt.is_empty() {
+        let inputs = &query.requirements.inputs;
+        let texts = SignalTexts::read(query.request, inputs);
+        if inputs.prompt.is_empty() && texts.judged.is_empty() {
             let signals = self.evaluate_request(query, &texts, classifier);
-            return SignalEvaluation { signals, prompt_at: texts.prompt_at(), ..SignalEvaluation::default() };
+            return SignalEvaluation { signals, ..SignalEvaluation::default() };
         }
         // Boxed: what is decided without the classifier, which is the quick way, carries none of its state.
-        Box::pin(self.evaluate_with_classifier(query, &texts, classifier)).await
+        Box::pin(self.evaluate_with_classifier(query, texts, classifier)).await
     }
 
     async fn evaluate_with_classifier(
         &self,
         query: SignalQuery<'_>,
-        texts: &SignalTexts<'_>,
+        mut texts: SignalTexts<'_>,
         classifier: &Classifier,
     ) -> SignalEvaluation {
         let inputs = &query.requirements.inputs;
-        let places: Vec<usize> = texts.asked(inputs).map(|asked| asked.place).collect();
-        let others = texts.asked(inputs).map(|asked| (asked.text, asked.questions));
-        let questions: Vec<_> = std::iter::once((texts.prompt(), inputs.prompt)).chain(others).collect();
+        let blocks = std::mem::take(&mut texts.judged);
+        let mut questions = TextQuestions::default();
+        let prompt = (!inputs.prompt.is_empty()).then(|| questions.ask(texts.prompt(), inputs.prompt));
+        // The latest first, as far as time allows.
+        let judged = blocks.iter().rev().map(|judged| questions.ask(&judged.block.text, judged.heads));
+        let judged: Vec<usize> = judged.collect();
+        let others =
+            texts.asked(inputs).map(|asked| (asked.place, questions.ask(asked.text, asked.questions)));
+        let others: Vec<(usize, usize)> = others.collect();
         // The classifier has its questions before anything is evaluated here.
-        let found = classifier.classify_each(&questions, query.limits);
-        let of_request = async { self.evaluate_request(query, texts, classifier) };
-        let (found, mut signals) = futures::future::join(found, of_request).await;
-        let mut found = found.into_iter();
-        let prompt = found.next();
-        let others: Vec<_> = places.into_iter().zip(found).collect();
+        let found = classifier.classify_each(&questions.asked, query.limits);
+        let of_request = async { self.evaluate_request(query, &texts, classifier) };
+        let (answers, mut signals) = futures::future::join(found, of_request).await;
+        let prompt = prompt.and_then(|at| answers.get(at)).cloned();
+        let others = others.into_iter().filter_map(|(place, at)| Some((place, answers.get(at)?.clone())));
+        let others: Vec<(usize, Findings)> = others.collect();
         if let Some(prompt) = &prompt {
             let (earlier, follows_answer) = (texts.earlier(), texts.follows_an_answer());
             let found = ClassifierFindings { prompt, others: &others, earlier, follows_answer };
             self.evaluate_learned(query.requirements, &found, &mut signals);
         }
-        let cost = total(prompt.iter().chain(others.iter().map(|(_, found)| found)));
+        let judged = blocks.into_iter().rev().zip(judged).map(|(block, at)| block.judged(at)).rev().collect();
+        let cost = total(answers.iter());
         let is_known = |found: &Findings| found.unknowns().next().is_none();
-        let is_known = prompt.iter().chain(others.iter().map(|(_, found)| found)).all(is_known);
-        let wait = if is_known { Duration::ZERO } else { classifier.expected_wait() };
-        SignalEvaluation { signals, prompt, prompt_at: texts.prompt_at(), others, cost, wait }
+        let wait = if answers.iter().all(is_known) { Duration::ZERO } else { classifier.expected_wait() };
+        SignalEvaluation { signals, prompt, others, judged, answers, cost, wait }
     }
 
     /// Returns the required signals with their detectors.
@@ -151,6 +162,25 @@ impl Detectors {
     }
 }
 
+/// What the classifier is asked: one question for each text, with everything that is asked of it.
+#[derive(Default)]
+struct TextQuestions<'t> {
+    asked: Vec<(&'t str, ClassifyHeads)>,
+    places: HashMap<&'t str, usize>,
+}
+
+impl<'t> TextQuestions<'t> {
+    /// Asks about a text; returns the place of the answer.
+    fn ask(&mut self, text: &'t str, heads: ClassifyHeads) -> usize {
+        let at = *self.places.entry(text).or_insert(self.asked.len());
+        match self.asked.get_mut(at) {
+            Some((_, known)) => *known = known.or(heads),
+            None => self.asked.push((text, heads)),
+        }
+        at
+    }
+}
+
 fn total<'f>(findings: impl Iterator<Item = &'f Findings>) -> ClassifyCost {
     findings.fold(ClassifyCost::default(), |sum, found| {
         let longest = |a: Duration, b: Duration| a.max(b);
@@ -177,8 +207,22 @@ impl SignalEvaluation {
         self.prompt.as_ref()?.embedding.as_ref()?.as_ref().ok()
     }
 
-    /// Returns everything that the classifier found, the prompt first.
+    /// Returns everything that the classifier found, each text once, the prompt first if it was asked about.
     pub fn findings(&self) -> impl Iterator<Item = &Findings> {
-        self.prompt.iter().chain(self.others.iter().map(|(_, findings)| findings))
+        self.answers.iter()
+    }
+
+    /// Returns what was found in the texts of a request that a guard judges, in its order.
+    pub fn judged(
+        &self,
+        request: &ChatRequest,
+        scope: Scope,
+        of: TextSources,
+    ) -> impl Iterator<Item = JudgedFindings<'_>> {
+        let judged = self.judged.iter().filter(move |text| text.is_in(scope) && text.is_from(request, of));
+        judged.filter_map(|text| {
+            let findings = self.answers.get(text.answer)?;
+            Some(JudgedFindings { pieces: &text.pieces, findings })
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! What signals, guards and plugins need of a request: which texts are read, and what the classifier is asked of them.
 
+use super::judged::GuardInputs;
 use crate::classify::ClassifyHeads;
 use crate::policy::Scope;
 
@@ -16,6 +17,8 @@ pub(super) struct SignalInputs {
     pub(super) lookback: u8,
     /// Whether a guard decides by what the classifier finds, so that the request waits for it.
     pub(super) is_guarded: bool,
+    /// What guards need judged.
+    pub(super) judged: GuardInputs,
 }
 
 impl SignalInputs {
@@ -26,6 +29,7 @@ impl SignalInputs {
         all_texts: false,
         lookback: 0,
         is_guarded: false,
+        judged: GuardInputs::NONE,
     };
 
     /// The prompt's embedding.
@@ -38,8 +42,7 @@ impl SignalInputs {
         Self {
             prompt: questions,
             others: if of_all { questions } else { ClassifyHeads::NONE },
-            // Masking needs the prompt's place among the texts.
-            all_texts: questions.pii || of_all && !questions.is_empty(),
+            all_texts: of_all && !questions.is_empty(),
             ..Self::NONE
         }
     }
@@ -57,6 +60,7 @@ impl SignalInputs {
             all_texts: self.all_texts || other.all_texts,
             lookback: self.lookback.max(other.lookback),
             is_guarded: self.is_guarded || other.is_guarded,
+            judged: self.judged.or(other.judged),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Gathered once when a policy goes live, from its rules, guards and plugins. Refuses to know requests.
 
 use super::inputs::SignalInputs;
+use super::judged::{GuardInputs, ScopedSources};
 use super::kinds::spec;
 use crate::classify::ClassifyHeads;
 use crate::policy::{
@@ -33,9 +34,6 @@ pub struct Requirements {
     signals: Box<[u64]>,
     pub(super) inputs: SignalInputs,
 }
-
-const JAILBREAK: ClassifyHeads = ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE };
-const PII: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
 
 impl Requirements {
     /// Requires nothing.
@@ -80,7 +78,8 @@ impl Requirements {
             requirements.plugins(decision);
             let own = Some(&decision.plugins.guards);
             let models = decision.models.iter().map(|chosen| chosen.model);
-            for model in models.chain(decision.fallback.iter().copied()) {
+            let copies = decision.shadow.map(|shadow| shadow.model);
+            for model in models.chain(decision.fallback.iter().copied()).chain(copies) {
                 requirements.guards(policy, own, Some(model));
             }
             if decision.models.is_empty() {
@@ -139,6 +138,7 @@ impl Requirements {
     pub fn is_empty(&self) -> bool {
         self.inputs.prompt.is_empty()
             && self.inputs.others.is_empty()
+            && self.inputs.judged == GuardInputs::NONE
             && self.signals.iter().all(|bits| *bits == 0)
     }
 
@@ -152,6 +152,10 @@ impl Requirements {
 
     fn add(&mut self, inputs: SignalInputs) {
         self.inputs = self.inputs.or(inputs);
+    }
+
+    fn judge(&mut self, judged: GuardInputs) {
+        self.add(SignalInputs { judged, ..SignalInputs::NONE });
     }
 
     fn rule(&mut self, policy: &Policy, decision: &Decision) {
@@ -196,11 +200,15 @@ impl Requirements {
             }
             let pii = of().find_map(|guards| guards.pii.as_ref());
             if let Some(guard) = pii.filter(|guard| guard.action != PiiAction::Off) {
-                self.add(SignalInputs::asked(PII, guard.scope).for_guard(guard.action.holds_up()));
+                let pii = ScopedSources::new(guard.scope, guard.of);
+                self.judge(GuardInputs { pii, ..GuardInputs::NONE });
+                self.add(SignalInputs::NONE.for_guard(guard.action.holds_up()));
             }
             let prompt = of().find_map(|guards| guards.prompt);
             let Some(guard) = prompt.filter(|guard| guard.action != PromptAction::Off) else { return };
-            self.add(SignalInputs::asked(JAILBREAK, guard.scope).for_guard(guard.action.holds_up()));
+            let attacks = ScopedSources::new(guard.scope, guard.of);
+            self.judge(GuardInputs { attacks, ..GuardInputs::NONE });
+            self.add(SignalInputs::NONE.for_guard(guard.action.holds_up()));
             let PromptAction::Route(other) = guard.action else { return };
             model = Some(other);
         }
@@ -215,6 +223,14 @@ mod tests {
     use crate::policy::{Fixed, Scope, load};
 
     const EMBEDDING: ClassifyHeads = ClassifyHeads { embedding: true, ..ClassifyHeads::NONE };
+    const JAILBREAK: ClassifyHeads = ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE };
+    const PII: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
+
+    /// Whether texts are judged: for attacks, for personal data.
+    fn judges(requirements: &Requirements) -> (bool, bool) {
+        let GuardInputs { attacks, pii } = requirements.inputs.judged;
+        (attacks != ScopedSources::default(), pii != ScopedSources::default())
+    }
 
     fn policy(rest: &str) -> Policy {
         let text = format!(
@@ -250,21 +266,17 @@ mod tests {
     fn guards_are_those_of_the_decision_then_the_model_then_the_policy() {
         let guards = "guards: {prompt: {action: block, scope: conversation}}\n";
         let base = required(&format!("{PLAIN}{guards}"), Audience::Named);
-        assert_eq!((base.prompt(), base.others()), (JAILBREAK, JAILBREAK));
+        assert_eq!(
+            (base.prompt(), judges(&base), base.is_empty()),
+            (ClassifyHeads::NONE, (true, false), false)
+        );
         let off = "decisions: [{name: a, model: m, plugins: {prompt: {action: off}}}]\n";
         let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
         let policy = policy(&format!("{model}{guards}{off}"));
-        let of = |model| Requirements::for_model(&policy, &policy.recipes[0], ModelId(model)).prompt();
-        assert_eq!(of(0), ClassifyHeads::NONE);
-        assert_eq!(of(1), JAILBREAK.or(PII));
-        assert_eq!(
-            Requirements::for_audience(&policy, &policy.recipes[0], Audience::Open).prompt(),
-            ClassifyHeads::NONE
-        );
-        assert_eq!(
-            Requirements::for_audience(&policy, &policy.recipes[0], Audience::Named).prompt(),
-            JAILBREAK.or(PII)
-        );
+        let of = |model| judges(&Requirements::for_model(&policy, &policy.recipes[0], ModelId(model)));
+        assert_eq!((of(0), of(1)), ((false, false), (true, true)));
+        let of = |audience| judges(&Requirements::for_audience(&policy, &policy.recipes[0], audience));
+        assert_eq!((of(Audience::Open), of(Audience::Named)), ((false, false), (true, true)));
     }
 
     #[test]
@@ -283,9 +295,12 @@ mod tests {
     fn models_that_a_guard_or_a_failure_leads_to_bring_their_guards() {
         let models = "models: {m: {pools: [p]}, n: {pools: [p], guards: {pii: {action: block}}}}\n";
         let by_guard = format!("{models}guards: {{prompt: {{action: route, model: n}}}}\n");
-        assert_eq!(required(&by_guard, Audience::Open).prompt(), JAILBREAK.or(PII));
+        assert_eq!(judges(&required(&by_guard, Audience::Open)), (true, true));
         let by_failure = format!("{models}decisions: [{{name: a, model: m, fallback: [n]}}]\n");
-        assert_eq!(required(&by_failure, Audience::Open).prompt(), PII);
+        assert_eq!(judges(&required(&by_failure, Audience::Open)), (false, true));
+        let by_copy =
+            format!("{models}decisions: [{{name: a, model: m, shadow: {{model: n, share: 0.1}}}}]\n");
+        assert_eq!(judges(&required(&by_copy, Audience::Open)), (false, true));
     }
 
     #[test]

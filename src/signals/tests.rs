@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::classify::{Classifier, ClassifyHeads, Unknown};
+use crate::classify::{Classifier, Unknown};
 use crate::openai::ChatRequest;
-use crate::policy::{ClassifierSpec, Fixed, Policy, Principal, SignalId, load};
+use crate::policy::{ClassifierSpec, Fixed, Policy, Principal, Scope, SignalId, TextSources, load};
 
 static CLASSIFIER: LazyLock<Classifier> =
     LazyLock::new(|| Classifier::load(&ClassifierSpec::default()).expect("the built-in model loads"));
@@ -112,7 +112,6 @@ async fn only_what_is_wanted_is_read() {
     let requirements = Requirements::none().and_signal(&reader.policy, SignalId(1));
     let known = reader.known(&chat(&["x"]), &requirements).await;
     assert_eq!(known.signals.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1]);
-    assert_eq!(known.prompt_at, None);
     let nothing = reader.known(&chat(&["x"]), &Requirements::none()).await;
     assert_eq!((nothing.signals.iter().count(), nothing.prompt), (0, None));
 }
@@ -128,7 +127,6 @@ async fn one_reading_of_the_prompt_answers_all_its_questions() {
     let found = known.prompt.as_ref().unwrap();
     assert_eq!(found.outcome(), "ok");
     assert_eq!((found.cost.windows, known.cost.windows, known.others.len()), (1, 1, 0));
-    assert_eq!(known.prompt_at, Some(2));
     assert!(reader.reading(&known, "private").matches && !reader.reading(&known, "attack").matches);
     assert!(reader.reading(&known, "sums").score > 0.1);
     let shown = serde_json::to_string(&known.signals.named(&reader.policy)).unwrap();
@@ -146,11 +144,14 @@ async fn the_whole_conversation_is_read_where_the_scope_says_so() {
     assert_eq!(known.others.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 0]);
     let entities = known.others[1].1.pii.as_ref().unwrap().entities.clone();
     assert_eq!(&*entities[0].kind, "EMAIL_ADDRESS");
-    let pii = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
-    let mut guard = Requirements::none();
-    guard.inputs = inputs::SignalInputs::asked(pii, crate::policy::Scope::Conversation);
-    let known = reader.known(&request, &guard).await;
-    assert_eq!((known.signals.iter().count(), known.others.len(), known.prompt_at), (0, 2, Some(2)));
+    let pii = judged::ScopedSources::new(Scope::Conversation, TextSources::ALL);
+    let mut both = Requirements::all(&reader.policy);
+    both.inputs.judged = judged::GuardInputs { pii, ..judged::GuardInputs::NONE };
+    let known = reader.known(&request, &both).await;
+    let judged = |scope| known.judged(&request, scope, TextSources::ALL).count();
+    // The prompt and `metadata`, then the earlier messages too.
+    assert_eq!((judged(Scope::Prompt), judged(Scope::Conversation)), (2, 4));
+    assert_eq!(known.findings().count(), 4, "equal texts are asked about once");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::inputs::SignalInputs;
+use super::judged::JudgedBlock;
 use crate::classify::ClassifyHeads;
 use crate::openai::{ChatRequest, MessageText, Role};
 
@@ -14,29 +15,27 @@ pub(super) struct SignalTexts<'a> {
     prompt_at: Option<usize>,
     /// The places of the user's messages before the prompt, the latest first.
     earlier: Vec<usize>,
+    /// What guards judge.
+    pub(super) judged: Vec<JudgedBlock<'a>>,
 }
 
 impl<'a> SignalTexts<'a> {
     pub(super) fn read(request: &'a ChatRequest, inputs: &SignalInputs) -> Self {
+        let judged = inputs.judged.blocks(request);
         if !inputs.all_texts {
             let prompt = request.prompt_text();
-            return Self { all: Vec::new(), prompt, prompt_at: None, earlier: Vec::new() };
+            return Self { all: Vec::new(), prompt, prompt_at: None, earlier: Vec::new(), judged };
         }
         let all = request.message_texts();
         let prompt_at = all.iter().position(|text| text.is_prompt);
         let before = all[..prompt_at.unwrap_or(0)].iter().enumerate().rev();
         let by_user = before.filter(|(_, text)| text.role == Role::User).map(|(place, _)| place);
         let earlier = by_user.take(usize::from(inputs.lookback)).collect();
-        Self { prompt: Cow::Borrowed(""), prompt_at, earlier, all }
+        Self { prompt: Cow::Borrowed(""), prompt_at, earlier, all, judged }
     }
 
     pub(super) fn prompt(&self) -> &str {
         self.prompt_at.map_or(&*self.prompt, |at| &*self.all[at].text)
-    }
-
-    /// Returns the prompt's place among all texts, where all were read.
-    pub(super) fn prompt_at(&self) -> Option<usize> {
-        self.prompt_at
     }
 
     /// Returns the places of the user's messages before the prompt, as many as were needed, the latest first.

@@ -119,13 +119,16 @@ async fn personal_data_is_masked_upstream_and_put_back_into_the_answer() {
         }
     });
     let mut call = upstream.stream().await;
-    assert!(call.body.contains("Write to [EMAIL_ADDRESS_1] and to [EMAIL_ADDRESS_1] again"), "{}", call.body);
+    let start = call.body.find("[EMAIL_ADDRESS_").unwrap();
+    let token = call.body[start..=start + call.body[start..].find(']').unwrap()].to_owned();
+    assert!(call.body.contains(&format!("Write to {token} and to {token} again")), "{}", call.body);
     assert!(
         call.body.starts_with(r#"{"model": "m",  "stream":true, "#),
         "the rest is as it was: {}",
         call.body
     );
-    for piece in ["I wrote to [EMAIL", "_ADDRESS_", "1] twice", "."] {
+    let (before, after) = token.split_at(9);
+    for piece in [&format!("I wrote to {before}"), after, " twice", "."] {
         call.chunk(event(piece).as_bytes()).await;
     }
     call.chunk(b"data: [DONE]\n\n").await;
@@ -237,7 +240,7 @@ async fn a_prompt_of_token_ids_passes_no_guard_that_must_judge() {
     for prompt in ["[1, 2, 3]", "[[1, 2], [3]]"] {
         let body = format!("{{\"model\": \"m\", \"prompt\": {prompt}, \"max_tokens\": 2}}");
         let answer = gateway.post("/v1/completions", body).await;
-        assert_eq!((answer.status, asked(&sim).len()), (503, 0), "{}", answer.text);
+        assert_eq!((answer.status, asked(&sim).len()), (422, 0), "{}", answer.text);
     }
     let answer =
         gateway.post("/v1/completions", r#"{"model": "m", "prompt": "hello", "max_tokens": 2}"#).await;

@@ -32,6 +32,7 @@ mod guarding;
 mod guides;
 mod hostile_files;
 mod importing;
+mod judging;
 mod lifecycle;
 mod logs;
 mod overload;

@@ -49,7 +49,7 @@ impl Routing {
             dry_run: true,
         };
         let PlanResult { trace, known, outcome } = plan(live, input).await;
-        let signals = known.map(|known| known.signals);
+        let signals = known.map(|known| known.signals.clone());
         let Some(trace) = trace else {
             return match outcome {
                 Err(DirectResponse::Rejected(unknown @ Rejection::UnknownModel { .. })) => {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::Role;
+use super::super::{Replacement, Role};
 use super::*;
 
 fn request(body: &str) -> ChatRequest {
@@ -170,8 +170,8 @@ fn a_member_is_set_with_the_objects_on_its_way() {
                 r#"{"chat_template_kwargs":{"enable_thinking":false},"model":"m"}"#,
             ),
             (
-                r#"{"chat_template_kwargs":{"a":1},"model":"m","chat_template_kwargs":{"enable_th\u0069nking":true,"b":2,"enable_thinking":1}}"#,
-                r#"{"model":"m","chat_template_kwargs":{"b":2,"enable_thinking":false}}"#,
+                r#"{"model":"m","chat_template_kwargs":{"enable_th\u0069nking":true,"b":2}}"#,
+                r#"{"model":"m","chat_template_kwargs":{"enable_th\u0069nking":false,"b":2}}"#,
             ),
         ],
     );
@@ -190,7 +190,7 @@ fn a_member_is_removed_with_its_comma() {
         &[
             (r#"{ "x":1 , "model":"m"}"#, r#"{ "model":"m"}"#),
             (r#"{"model":"m" , "x":[1,2] }"#, r#"{"model":"m" }"#),
-            (r#"{"x":1,"x":2,"model":"m","\u0078":3, "y":4,"x":5}"#, r#"{"model":"m","y":4}"#),
+            (r#"{"model":"m","\u0078":3, "y":4}"#, r#"{"model":"m", "y":4}"#),
             (r#"{"model":"m","y":{"x":1}}"#, r#"{"model":"m","y":{"x":1}}"#),
         ],
     );
@@ -209,7 +209,6 @@ fn a_number_is_lowered_and_never_raised() {
             (r#"{"model":"m","n":-1}"#, r#"{"model":"m","n":10}"#),
             (r#"{"model":"m","n":"3"}"#, r#"{"model":"m","n":10}"#),
             (r#"{"model":"m","n":null}"#, r#"{"model":"m","n":10}"#),
-            (r#"{"n":20,"model":"m","n":3}"#, r#"{"n":10,"model":"m","n":3}"#),
             (r#"{"model":"m","n":1e1}"#, r#"{"model":"m","n":1e1}"#),
             (r#"{"model":"m","n":3.0}"#, r#"{"model":"m","n":3.0}"#),
             (r#"{"model":"m"}"#, r#"{"model":"m"}"#),
@@ -236,7 +235,6 @@ fn tokens_are_limited_by_the_names_of_the_api() {
                 r#"{"model":"m","max_tokens":null}"#,
                 r#"{"model":"m","max_tokens":null,"max_completion_tokens":9}"#,
             ),
-            (r#"{"max_tokens":3,"model":"m","max_tokens":10}"#, r#"{"model":"m","max_tokens":9}"#),
         ],
     );
     makes(Api::Completions, &change, &[(r#"{"model":"m"}"#, r#"{"model":"m","max_tokens":9}"#)]);
@@ -392,9 +390,14 @@ fn value() -> impl Strategy<Value = String> {
 fn body() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["x", "y", "z", "n", r"\u0078", "k", "max_tokens", "tool_choice"]);
     let space = || "[ \n\t]{0,2}";
-    let member = (space(), key, space(), value(), space())
-        .prop_map(|(a, key, b, value, c)| format!("{a}\"{key}\"{b}:{b}{value}{c}"));
-    (prop::collection::vec(member, 0..7), any::<prop::sample::Index>()).prop_map(|(mut members, at)| {
+    let member = (space(), key, space(), value(), space()).prop_map(|(a, key, b, value, c)| {
+        (key.replace(r"\u0078", "x"), format!("{a}\"{key}\"{b}:{b}{value}{c}"))
+    });
+    (prop::collection::vec(member, 0..7), any::<prop::sample::Index>()).prop_map(|(members, at)| {
+        // A key twice is refused, escaped or not.
+        let mut seen = std::collections::BTreeSet::new();
+        let members = members.into_iter().filter(|(key, _)| seen.insert(key.clone()));
+        let mut members: Vec<String> = members.map(|(_, member)| member).collect();
         members.insert(at.index(members.len() + 1), "\"model\": \"m\"".to_owned());
         format!(" {{{}}}\n", members.join(","))
     })
@@ -553,11 +556,12 @@ proptest! {
         prop_assert_eq!(prompt, &*request.prompt_text());
         prop_assert_eq!(&*request.fingerprint(api).text, prompt);
         let _ = (request.cacheable(api), request.metadata("k"));
-        for index in 0..message_texts.len() {
-            let masked = request.redacted(index, &[(0..usize::MAX, "#")]);
-            let now = masked.message_texts();
-            prop_assert_eq!(now[index].text.trim_end_matches('\n'), "#");
-            prop_assert_eq!(now.len(), message_texts.len());
+        for (segment, shown) in request.segments().enumerate() {
+            let with = if shown.is_number { "0" } else { "#" };
+            // Keys that stand for each other are no request any more.
+            if let Ok(masked) = request.redacted(&[Replacement { segment, range: 0..usize::MAX, with }]) {
+                prop_assert_eq!(masked.body().len() + shown.span().len(), request.body().len() + 1);
+            }
         }
         for change in [
             system("x", SystemMode::Replace), system("x", SystemMode::Insert), set(&["tools", "k"], "1"),

@@ -30,12 +30,34 @@ pub(in crate::openai) struct ItemSpan {
     pub(in crate::openai) value: Range<usize>,
 }
 
+/// Is told of the brackets and keys that a scanner passes.
+pub(in crate::openai) trait JsonObserver {
+    /// An array or an object opens.
+    fn open(&mut self, is_object: bool);
+
+    /// A key of the innermost object, by the place in `bytes` between its quotes.
+    fn key(&mut self, bytes: &[u8], key: Range<usize>);
+
+    /// The innermost array or object closes.
+    fn close(&mut self, bytes: &[u8]);
+}
+
+/// Watches nothing.
+impl JsonObserver for () {
+    fn open(&mut self, _: bool) {}
+
+    fn key(&mut self, _: &[u8], _: Range<usize>) {}
+
+    fn close(&mut self, _: &[u8]) {}
+}
+
 /// The items of one array or object, in order; after an error there is nothing more.
-pub(in crate::openai) struct Items<'a> {
+pub(in crate::openai) struct Items<'a, O = ()> {
     scanner: Scanner<'a>,
     state: ItemsState,
     /// The byte that ends the items.
     close: u8,
+    pub(in crate::openai) observer: O,
 }
 
 #[derive(PartialEq, Eq)]
@@ -47,12 +69,17 @@ enum ItemsState {
 
 /// Reads the members of the object that starts, after white space, at `at`.
 pub(in crate::openai) fn members(bytes: &[u8], at: usize) -> Items<'_> {
-    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b'}' }
+    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b'}', observer: () }
+}
+
+/// Reads the members of the object that the text is, and tells `observer` of it and of all that is nested in it.
+pub(in crate::openai) fn observed_members<O: JsonObserver>(bytes: &[u8], observer: O) -> Items<'_, O> {
+    Items { scanner: Scanner { bytes, at: 0 }, state: ItemsState::Start, close: b'}', observer }
 }
 
 /// Reads the elements of the array that starts, after white space, at `at`.
 pub(in crate::openai) fn elements(bytes: &[u8], at: usize) -> Items<'_> {
-    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b']' }
+    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b']', observer: () }
 }
 
 /// Checks that the whole text is one value of any kind.
@@ -116,47 +143,51 @@ pub(in crate::openai) fn escaped(text: &str) -> Vec<u8> {
     inside
 }
 
-impl Items<'_> {
+impl<O: JsonObserver> Items<'_, O> {
     /// Where the items end, once they are over: behind the closing bracket.
     pub(in crate::openai) fn at(&self) -> usize {
         self.scanner.at
     }
 
     /// Requires that nothing but white space follows; call it when the items are over.
-    pub(in crate::openai) fn end(mut self) -> Result<(), JsonError> {
-        self.scanner.end()
+    pub(in crate::openai) fn end(mut self) -> Result<O, JsonError> {
+        self.scanner.end()?;
+        Ok(self.observer)
     }
 
     #[inline]
     fn step(&mut self) -> Result<Option<ItemSpan>, JsonError> {
-        let scanner = &mut self.scanner;
+        let Self { scanner, observer, .. } = self;
         scanner.white_space();
         if self.state == ItemsState::Start {
             // `[` and `{` are two before their closing bytes in ASCII.
             scanner.expect(self.close - 2, "expected an array or an object")?;
+            observer.open(self.close == b'}');
             scanner.white_space();
             self.state = ItemsState::Inside;
             if scanner.eat(self.close) {
+                observer.close(scanner.bytes);
                 return Ok(None);
             }
         } else if scanner.eat(self.close) {
+            observer.close(scanner.bytes);
             return Ok(None);
         } else {
             scanner.expect(b',', "expected `,` or the closing bracket")?;
             scanner.white_space();
         }
-        let key = if self.close == b'}' { scanner.key()? } else { 0..0 };
+        let key = if self.close == b'}' { scanner.key(observer)? } else { 0..0 };
         scanner.white_space();
         let start = scanner.at;
         match scanner.peek() {
-            Some(b'{' | b'[') => scanner.value()?,
+            Some(b'{' | b'[') => scanner.observed_value(observer)?,
             _ => scanner.scalar()?,
         }
         Ok(Some(ItemSpan { key, value: start..scanner.at }))
     }
 }
 
-impl Iterator for Items<'_> {
+impl<O: JsonObserver> Iterator for Items<'_, O> {
     type Item = Result<ItemSpan, JsonError>;
 
     #[inline]
@@ -215,18 +246,24 @@ impl Scanner<'_> {
 
     /// Passes a key and its colon.
     #[inline]
-    fn key(&mut self) -> Result<Range<usize>, JsonError> {
+    fn key(&mut self, observer: &mut impl JsonObserver) -> Result<Range<usize>, JsonError> {
         if self.peek() != Some(b'"') {
             return self.error("expected a key in double quotes");
         }
         let key = self.string()?;
         self.white_space();
         self.expect(b':', "expected `:`")?;
+        observer.key(self.bytes, key.clone());
         Ok(key)
     }
 
     /// Passes one value of any kind, however deep, inside an outermost array or object.
     fn value(&mut self) -> Result<(), JsonError> {
+        self.observed_value(&mut ())
+    }
+
+    /// The same, and tells `observer` of it.
+    fn observed_value(&mut self, observer: &mut impl JsonObserver) -> Result<(), JsonError> {
         let mut open = OpenBrackets::default();
         loop {
             self.white_space();
@@ -235,10 +272,11 @@ impl Scanner<'_> {
                     if !open.push(true) {
                         return self.error("nested too deeply");
                     }
+                    observer.open(true);
                     self.at += 1;
                     self.white_space();
                     if self.peek() != Some(b'}') {
-                        self.key()?;
+                        self.key(observer)?;
                         continue;
                     }
                 }
@@ -246,6 +284,7 @@ impl Scanner<'_> {
                     if !open.push(false) {
                         return self.error("nested too deeply");
                     }
+                    observer.open(false);
                     self.at += 1;
                     self.white_space();
                     if self.peek() != Some(b']') {
@@ -254,21 +293,25 @@ impl Scanner<'_> {
                 }
                 _ => self.scalar()?,
             }
-            if self.close(&mut open)? {
+            if self.close(&mut open, observer)? {
                 return Ok(());
             }
         }
     }
 
     /// After a value: passes closing brackets up to the next value; true when nothing is open any more.
-    fn close(&mut self, open: &mut OpenBrackets) -> Result<bool, JsonError> {
+    fn close(
+        &mut self,
+        open: &mut OpenBrackets,
+        observer: &mut impl JsonObserver,
+    ) -> Result<bool, JsonError> {
         while let Some(object) = open.top() {
             self.white_space();
             match (self.peek(), object) {
                 (Some(b','), true) => {
                     self.at += 1;
                     self.white_space();
-                    self.key()?;
+                    self.key(observer)?;
                     return Ok(false);
                 }
                 (Some(b','), false) => {
@@ -277,6 +320,7 @@ impl Scanner<'_> {
                 }
                 (Some(b'}'), true) | (Some(b']'), false) => {
                     self.at += 1;
+                    observer.close(self.bytes);
                     open.pop();
                 }
                 _ => return self.error("expected `,` or the closing bracket"),

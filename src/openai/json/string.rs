@@ -33,22 +33,35 @@ pub(in crate::openai) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
     bounded(Cow::Owned(text), limit)
 }
 
-/// Finds where in a string's insides the character starts that is at byte `at` of their text, or their end;
-/// the insides are UTF-8.
-pub(in crate::openai) fn encoded_offset(inside: &[u8], at: usize) -> usize {
-    let (mut written, mut text) = (0, 0);
-    while text < at && written < inside.len() {
-        let plain = memchr::memchr(b'\\', &inside[written..]).unwrap_or(inside.len() - written);
-        if plain >= at - text {
-            return written + (at - text);
-        }
-        (written, text) = (written + plain, text + plain);
-        if written < inside.len() {
-            let (c, used) = unescape(&inside[written..]);
-            (written, text) = (written + used, text + c.len_utf8());
-        }
+/// Finds places in a string's insides by those in its text, from its start to its end; the insides are UTF-8.
+pub(in crate::openai) struct EncodedCursor<'a> {
+    inside: &'a [u8],
+    /// The same place in the insides and in their text.
+    written: usize,
+    text: usize,
+}
+
+impl<'a> EncodedCursor<'a> {
+    pub(in crate::openai) fn new(inside: &'a [u8]) -> Self {
+        Self { inside, written: 0, text: 0 }
     }
-    written.min(inside.len())
+
+    /// Returns where the character starts that is at byte `at` of the text, or the end; no place comes before one
+    /// that was asked for earlier.
+    pub(in crate::openai) fn advance(&mut self, at: usize) -> usize {
+        while self.text < at && self.written < self.inside.len() {
+            let rest = &self.inside[self.written..];
+            // Searched no further than needed, so that all steps together are one pass.
+            let near = &rest[..rest.len().min(at - self.text)];
+            let plain = memchr::memchr(b'\\', near).unwrap_or(near.len());
+            (self.written, self.text) = (self.written + plain, self.text + plain);
+            if plain < rest.len() && self.text < at {
+                let (c, used) = unescape(&rest[plain..]);
+                (self.written, self.text) = (self.written + used, self.text + c.len_utf8());
+            }
+        }
+        self.written.min(self.inside.len())
+    }
 }
 
 /// Cuts at the last character that ends within `limit` bytes.
@@ -154,8 +167,9 @@ mod tests {
         fn every_character_has_its_place(pieces in prop::collection::vec(piece(), 0..8)) {
             let inside = pieces.concat();
             let text = decode(inside.as_bytes(), usize::MAX);
+            let mut cursor = EncodedCursor::new(inside.as_bytes());
             for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
-                let (before, after) = inside.as_bytes().split_at(encoded_offset(inside.as_bytes(), at));
+                let (before, after) = inside.as_bytes().split_at(cursor.advance(at));
                 prop_assert_eq!(decode(before, usize::MAX), &text[..at]);
                 prop_assert_eq!(decode(after, usize::MAX), &text[at..]);
             }

@@ -37,7 +37,8 @@ fn member(name: &str) -> Option<ReadRule> {
     Some(match name {
         "context_management" => ReadRule::Skip,
         "output_config" | "output_format" => ReadRule::Strings(SegmentKind::Schema),
-        "mcp_servers" | "container" => ReadRule::Unread(UnreadKind::Reference),
+        "mcp_servers" => ReadRule::Tools,
+        "container" => ReadRule::Strings(SegmentKind::Identifier),
         _ => return None,
     })
 }

@@ -9,11 +9,8 @@ use super::super::json::string::{decode, decodes_to};
 use super::super::message::{ItemKind, Role};
 use super::super::{chat, messages, responses};
 use super::reader::{MAX_WORD, SegmentReader};
-use super::rule::{self, PartShape, ReadRule};
+use super::rule::{self, PartShape};
 use super::{SegmentKind, UnreadKind};
-
-/// The members of which the last one is a message's text, where they occur more than once.
-const TEXT_MEMBERS: [&str; 5] = ["content", "text", "output", "refusal", "thinking"];
 
 /// A message, an item or a part.
 struct InputMembers<'a> {
@@ -21,46 +18,33 @@ struct InputMembers<'a> {
     /// The value of `type`.
     kind: Cow<'a, str>,
     role: Role,
-    /// The last place of each of the [`TEXT_MEMBERS`].
-    last: [Option<usize>; TEXT_MEMBERS.len()],
+    output: Option<&'a [u8]>,
 }
 
 struct InputMember<'a> {
     key: &'a [u8],
     name: Cow<'a, str>,
     value: &'a [u8],
-    /// Whether it is one of the [`TEXT_MEMBERS`] that occurs again later.
-    is_shadowed: bool,
 }
 
 impl<'a> InputMembers<'a> {
     fn read(object: &'a [u8]) -> Self {
         let all: Vec<(&[u8], &[u8])> = json::object(object).collect();
-        let (mut kind, mut role, mut last) = (None, Role::Other, [None; TEXT_MEMBERS.len()]);
-        for (at, &(key, value)) in all.iter().enumerate() {
+        let (mut kind, mut role, mut output) = (None, Role::Other, None);
+        for &(key, value) in &all {
             if decodes_to(key, "type") {
                 kind = json::string(value);
             } else if decodes_to(key, "role") {
                 role = Role::read(value);
-            } else if let Some(which) = TEXT_MEMBERS.iter().position(|name| decodes_to(key, name)) {
-                last[which] = Some(at);
+            } else if decodes_to(key, "output") {
+                output = Some(value);
             }
         }
-        Self { all, kind: decode(kind.unwrap_or_default(), MAX_WORD), role, last }
+        Self { all, kind: decode(kind.unwrap_or_default(), MAX_WORD), role, output }
     }
 
     fn iter(&self) -> impl Iterator<Item = InputMember<'a>> {
-        self.all.iter().enumerate().map(|(at, &(key, value))| {
-            let name = decode(key, MAX_WORD);
-            let which = TEXT_MEMBERS.iter().position(|known| **known == *name);
-            let is_shadowed = which.is_some_and(|which| self.last[which] != Some(at));
-            InputMember { key, name, value, is_shadowed }
-        })
-    }
-
-    fn last(&self, name: &str) -> Option<&'a [u8]> {
-        let which = TEXT_MEMBERS.iter().position(|known| *known == name)?;
-        self.last[which].map(|at| self.all[at].1)
+        self.all.iter().map(|&(key, value)| InputMember { key, name: decode(key, MAX_WORD), value })
     }
 }
 
@@ -70,7 +54,7 @@ impl<'a> SegmentReader<'a> {
         let members = InputMembers::read(object);
         let item = ItemKind::of(&members.kind);
         let start = self.start();
-        let output = members.last("output").filter(|_| item == ItemKind::ToolResult);
+        let output = members.output.filter(|_| item == ItemKind::ToolResult);
         match output {
             Some(output) if output.starts_with(b"{") => self.parts(SegmentKind::ToolResult, output),
             Some(output) => {
@@ -99,9 +83,6 @@ impl<'a> SegmentReader<'a> {
         };
         for member in members.iter() {
             match &*member.name {
-                "content" | "output" if member.is_shadowed => {
-                    self.strings(SegmentKind::Duplicate, member.value);
-                }
                 "content" => self.content(own, member.value),
                 "output" if output.is_some() => {}
                 name => match (shape.member)(name).or_else(|| rule::common_member(name, is_free)) {
@@ -152,9 +133,6 @@ impl<'a> SegmentReader<'a> {
         for member in members.iter() {
             let known = shape.and_then(|shape| (shape.member)(&member.name));
             match known.or_else(|| rule::common_member(&member.name, has_no_shape)) {
-                Some(ReadRule::Text | ReadRule::TextAs(_) | ReadRule::ToolResult) if member.is_shadowed => {
-                    self.strings(SegmentKind::Duplicate, member.value);
-                }
                 Some(rule) if is_own => self.apply(rule, kind, member.value),
                 Some(rule) => self.apply(rule.outside(kind), kind, member.value),
                 None if has_no_shape && !member.value.starts_with(b"\"") => self.parts(kind, member.value),

@@ -3,6 +3,8 @@
 //! A request is read once, when first asked for, in one walk over all of its members: what a room knows to be no text
 //! is left out, everything else is a segment or unread. Refuses to choose: callers filter by kind and role.
 
+mod block;
+mod embedded;
 mod message;
 mod reader;
 pub(super) mod rule;
@@ -15,8 +17,8 @@ use std::sync::{Arc, OnceLock};
 use super::ChatRequest;
 use super::json::string::decode;
 use super::message::Role;
+pub use block::{SegmentPlace, TextBlock, TextPiece};
 use reader::SegmentReader;
-pub(super) use reader::holds_numbers;
 
 /// What a text of a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,13 +47,13 @@ pub enum SegmentKind {
     Prediction,
     /// An identifier, which some chat templates show.
     Identifier,
-    /// A member that occurs again in the same object: parsers differ in which one they take.
-    Duplicate,
+    /// Whom the request is for: no model is shown it, but its provider gets it.
+    Metadata,
     /// Anything else, also in members that no API is known to have.
     Other,
 }
 
-/// One text of a request: one string of its JSON.
+/// One text of a request: one string of its JSON, or a long number, which can be personal data.
 #[derive(Clone, Copy)]
 pub struct Segment<'a> {
     /// Its author; of a text outside of messages, the usual author of its kind.
@@ -63,6 +65,8 @@ pub struct Segment<'a> {
     pub message: Option<usize>,
     /// Whether [`ChatRequest::message_texts`] has it.
     pub in_message_text: bool,
+    /// Whether it is a number, which has no quotes.
+    pub is_number: bool,
     entry: &'a SegmentEntry,
     request: &'a ChatRequest,
 }
@@ -74,6 +78,8 @@ pub struct Unread {
     pub kind: UnreadKind,
     /// Its value in the body.
     pub span: Range<usize>,
+    /// How many segments come before it.
+    before: u32,
 }
 
 /// Why something of a request cannot be read.
@@ -91,11 +97,9 @@ pub enum UnreadKind {
     Embedding,
     /// Token ids in place of text.
     TokenIds,
-    /// A long number in an argument, result or document, which can be personal data.
-    Number,
     /// Encrypted reasoning or results.
     Encrypted,
-    /// A stored prompt, answer, conversation or item, or a server to ask: the text is not in the request.
+    /// A stored prompt, answer, conversation or item: the text is not in the request.
     Reference,
     /// A part or item of a type that no API is known to have; its strings are segments of kind [`SegmentKind::Other`].
     UnknownPart,
@@ -129,7 +133,18 @@ struct SegmentEntry {
     decoded: u32,
     role: Role,
     kind: SegmentKind,
-    in_message_text: bool,
+    form: TextForm,
+}
+
+/// How a text stands in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextForm {
+    /// A string that belongs to a message's own text.
+    Own,
+    /// Another string.
+    String,
+    /// A number.
+    Number,
 }
 
 /// No message, or no decoded text.
@@ -151,7 +166,7 @@ impl SegmentEntry {
 }
 
 impl<'a> Segment<'a> {
-    /// Returns the bytes between the string's quotes, as a range of the body.
+    /// Returns the bytes between the string's quotes, or the number, as a range of the body.
     pub fn span(&self) -> Range<usize> {
         self.entry.span()
     }
@@ -179,13 +194,27 @@ impl ChatRequest {
         &self.texts().unread
     }
 
+    /// Returns the same without what stands before the prompt.
+    pub fn latest_unread(&self) -> impl Iterator<Item = &Unread> {
+        let first = self.first_of_prompt() as u32;
+        self.unread().iter().filter(move |unread| unread.before >= first)
+    }
+
+    /// Returns which segment is the first of the message that is the prompt; what follows it is as new as that, or
+    /// stands beside the messages.
+    pub(super) fn first_of_prompt(&self) -> usize {
+        let texts = self.texts();
+        texts.prompt.map_or(0, |prompt| texts.messages[prompt].entries.start as usize)
+    }
+
     /// Returns the strings of a message's own text, in order, empty ones too.
     pub(super) fn message_segments(&self, message: usize) -> impl Iterator<Item = Segment<'_>> {
         let texts = self.texts();
         let MessageEntry { entries, .. } = &texts.messages[message];
         let among = &texts.entries[entries.start as usize..entries.end as usize];
-        let own =
-            among.iter().filter(move |entry| entry.in_message_text && entry.message as usize == message);
+        let own = among
+            .iter()
+            .filter(move |entry| entry.form == TextForm::Own && entry.message as usize == message);
         own.map(|entry| self.segment(entry))
     }
 
@@ -194,12 +223,18 @@ impl ChatRequest {
         self.texts.get_or_init(|| Arc::new(SegmentReader::read(self)))
     }
 
+    /// Returns the segment at a place among [`Self::segments`].
+    pub fn nth_segment(&self, at: usize) -> Segment<'_> {
+        self.segment(&self.texts().entries[at])
+    }
+
     fn segment<'a>(&'a self, entry: &'a SegmentEntry) -> Segment<'a> {
         Segment {
             role: entry.role,
             kind: entry.kind,
             message: (entry.message != NONE).then_some(entry.message as usize),
-            in_message_text: entry.in_message_text,
+            in_message_text: entry.form == TextForm::Own,
+            is_number: entry.form == TextForm::Number,
             entry,
             request: self,
         }

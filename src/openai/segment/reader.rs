@@ -7,7 +7,9 @@ use super::super::ChatRequest;
 use super::super::json::string::{decode, decodes_to};
 use super::super::json::{self, Scanner};
 use super::rule::{self, ReadRule};
-use super::{MAX_SEGMENTS, MessageEntry, NONE, RequestTexts, SegmentEntry, SegmentKind, Unread, UnreadKind};
+use super::{
+    MAX_SEGMENTS, MessageEntry, NONE, RequestTexts, SegmentEntry, SegmentKind, TextForm, Unread, UnreadKind,
+};
 use crate::openai::message::Role;
 
 /// How much of a key or a type is read, in bytes; every known one is shorter.
@@ -17,7 +19,7 @@ pub(super) const MAX_WORD: usize = 64;
 const MAX_NESTING: u32 = 8;
 
 /// How many digits a number has that can be personal data.
-const LONG_NUMBER: usize = 9;
+pub(super) const LONG_NUMBER: usize = 9;
 
 /// The members that hold a system prompt outside of the messages.
 const SYSTEM_MEMBERS: [&str; 2] = ["instructions", "system"];
@@ -80,7 +82,12 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// Reads a member of the top level that holds no message texts.
-    fn request_member(&mut self, request: &ChatRequest, key: &[u8], value: &'a [u8]) {
+    fn request_member(&mut self, request: &ChatRequest, key: &'a [u8], value: &'a [u8]) {
+        // The names of members are words with underscores; anything else could be a text.
+        if !key.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte)) {
+            self.role = Role::Other;
+            self.push(TextForm::String, SegmentKind::Other, key);
+        }
         if !can_hold_text(value) {
             return;
         }
@@ -185,7 +192,7 @@ impl<'a> SegmentReader<'a> {
                     let number = &value[start..scanner.at];
                     let is_long = number.len() >= LONG_NUMBER && number.iter().all(u8::is_ascii_digit);
                     if is_long && kind != SegmentKind::Schema {
-                        self.unread(UnreadKind::Number, number);
+                        self.push(TextForm::Number, kind, number);
                     }
                 }
                 _ => scanner.at += 1,
@@ -196,7 +203,7 @@ impl<'a> SegmentReader<'a> {
     fn string(&mut self, kind: SegmentKind, inside: &'a [u8], is_key: bool) {
         let can_be_word = is_key || matches!(kind, SegmentKind::Schema | SegmentKind::Name);
         if !(can_be_word && rule::is_api_word(inside)) {
-            self.push(kind, inside, false);
+            self.push(TextForm::String, kind, inside);
         }
     }
 
@@ -270,12 +277,12 @@ impl<'a> SegmentReader<'a> {
     /// Adds a string to the message that is being read.
     pub(super) fn own_text(&mut self, kind: SegmentKind, value: &'a [u8]) {
         if let Some(inside) = json::string(value) {
-            self.push(kind, inside, true);
+            self.push(TextForm::Own, kind, inside);
         }
     }
 
-    fn push(&mut self, kind: SegmentKind, inside: &'a [u8], in_message_text: bool) {
-        if !in_message_text {
+    fn push(&mut self, form: TextForm, kind: SegmentKind, inside: &'a [u8]) {
+        if form != TextForm::Own {
             // An empty string sets off the one after it in a message's own text, but says nothing elsewhere.
             if inside.is_empty() {
                 return;
@@ -299,7 +306,7 @@ impl<'a> SegmentReader<'a> {
             decoded,
             role: self.role,
             kind,
-            in_message_text,
+            form,
         });
     }
 
@@ -308,7 +315,8 @@ impl<'a> SegmentReader<'a> {
         let is_full = list.len() >= MAX_SEGMENTS;
         let kind = if is_full { UnreadKind::TooMany } else { kind };
         if kind != UnreadKind::TooMany || list.last().is_none_or(|last| last.kind != kind) {
-            list.push(Unread { kind, span: json::span(self.body, value) });
+            let before = self.texts.entries.len() as u32;
+            list.push(Unread { kind, span: json::span(self.body, value), before });
         }
     }
 
@@ -323,7 +331,7 @@ impl<'a> SegmentReader<'a> {
         for entry in self.texts.entries[start..].iter_mut().filter(|entry| entry.message == NONE) {
             entry.message = number as u32;
             entry.role = role;
-            has_text |= entry.in_message_text && entry.length > 0;
+            has_text |= entry.form == TextForm::Own && entry.length > 0;
         }
         let entries: Range<u32> = start as u32..self.texts.entries.len() as u32;
         self.texts.messages.push(MessageEntry { role, has_text, entries });
@@ -340,7 +348,7 @@ fn can_hold_text(value: &[u8]) -> bool {
 }
 
 /// Says whether a value is an array with a number, or with an array with one.
-pub(in crate::openai) fn holds_numbers(value: &[u8]) -> bool {
+fn holds_numbers(value: &[u8]) -> bool {
     let is_number = |value: &[u8]| value.first().is_some_and(u8::is_ascii_digit);
     json::array(value).any(|one| is_number(one) || json::array(one).any(is_number))
 }

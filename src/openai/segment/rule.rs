@@ -81,12 +81,11 @@ pub(super) fn common_member(name: &str, is_free: bool) -> Option<ReadRule> {
 /// Members of the top level that several APIs or vLLM's versions of them have.
 pub(super) fn request_member(name: &str) -> Option<ReadRule> {
     Some(match name {
-        // Identifiers, accounting and delivery.
+        // Whom it is for: no model is shown these, but its provider is.
+        "user" | "metadata" | "safety_identifier" => ReadRule::Strings(SegmentKind::Metadata),
+        // Accounting and delivery.
         "model"
-        | "user"
-        | "metadata"
         | "service_tier"
-        | "safety_identifier"
         | "request_id"
         | "prompt_cache_key"
         | "prompt_cache_retention"
@@ -145,7 +144,9 @@ pub(super) fn tool_member(name: &str) -> Option<ReadRule> {
         }
         // Secrets for the tool's server, which the model does not get.
         "headers" | "authorization" | "authorization_token" => ReadRule::Skip,
-        "server_url" | "connector_id" | "container" => ReadRule::Unread(UnreadKind::Reference),
+        "url" | "server_url" | "connector_id" | "container" => {
+            ReadRule::Strings(SegmentKind::ToolDescription)
+        }
         _ => return common_member(name, false),
     })
 }

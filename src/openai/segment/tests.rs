@@ -115,6 +115,9 @@ fn what_stands_beside_the_messages_has_its_kind() {
             (Document, "by"),
             (Document, "me"),
             (Document, "one"),
+            (Metadata, "u"),
+            (Metadata, "k"),
+            (Metadata, "v"),
             (ToolDescription, "f"),
             (ToolDescription, "does f"),
             (Schema, "city"),
@@ -181,6 +184,7 @@ fn anthropics_messages_have_their_texts_by_kind() {
             (ToolCall, "city"),
             (ToolCall, "rome"),
             (ToolCall, "card"),
+            (ToolCall, "4111111111111111"),
             (Identifier, "u1"),
             (ToolResult, "sun"),
             (Identifier, "u2"),
@@ -190,15 +194,14 @@ fn anthropics_messages_have_their_texts_by_kind() {
             (ToolDescription, "finds"),
             (Schema, "city"),
             (Name, "n"),
+            (ToolDescription, "m"),
         ],
         &[
             UnreadKind::File,
             UnreadKind::Image,
             UnreadKind::Encrypted,
-            UnreadKind::Number,
             UnreadKind::Image,
             UnreadKind::Encrypted,
-            UnreadKind::Reference,
         ],
     );
 }
@@ -265,6 +268,7 @@ fn responses_have_their_texts_by_kind() {
             (ToolDescription, "w"),
             (Schema, "x"),
             (ToolDescription, "y"),
+            (ToolDescription, "z"),
         ],
         &[
             UnreadKind::Image,
@@ -273,7 +277,6 @@ fn responses_have_their_texts_by_kind() {
             UnreadKind::Image,
             UnreadKind::Reference,
             UnreadKind::UnknownPart,
-            UnreadKind::Reference,
             UnreadKind::Reference,
             UnreadKind::Reference,
         ],
@@ -359,26 +362,6 @@ fn a_segment_belongs_to_its_message_and_a_tool_result_is_one() {
 }
 
 #[test]
-fn a_member_that_occurs_again_is_a_segment_too() {
-    let twice = request(
-        Api::Chat,
-        r#"{"model":"m","messages":[{"role":"user","content":"first","content":"last"},
-            {"role":"user","content":[{"type":"text","text":"one","t\u0065xt":"two"}]}],"documents":["x"],"documents":["y"]}"#,
-    );
-    let found: Vec<_> = twice.segments().map(|one| (one.kind, one.text())).collect();
-    let expected = [
-        (Duplicate, "first"),
-        (Message, "last"),
-        (Duplicate, "one"),
-        (Message, "two"),
-        (Document, "y"),
-        (Document, "x"),
-    ];
-    assert_eq!(found, expected);
-    assert_eq!(twice.prompt_text(), "two");
-}
-
-#[test]
 fn a_text_is_decoded_once_and_not_copied_without_escapes() {
     let chat = request(
         Api::Chat,
@@ -454,7 +437,10 @@ fn value() -> impl Strategy<Value = String> {
     leaf.prop_recursive(5, 48, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(|list| format!("[ {} ]", list.join(" ,"))),
-            prop::collection::vec((key.clone(), inner), 0..6).prop_map(|members| {
+            prop::collection::vec((key.clone(), inner), 0..6).prop_map(|mut members| {
+                // A key twice is refused, escaped or not.
+                members.sort_by_key(|(key, _)| key.replace(r"\u0065", "e"));
+                members.dedup_by_key(|(key, _)| key.replace(r"\u0065", "e"));
                 let member = |(key, value): &(&str, String)| format!("\"{key}\" :{value}");
                 format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(" , "))
             }),
@@ -513,6 +499,10 @@ proptest! {
         let mut spans: Vec<_> = segments.iter().map(super::Segment::span).collect();
         for segment in &segments {
             let span = segment.span();
+            if segment.is_number {
+                prop_assert_eq!(&body[span.clone()], segment.text());
+                continue;
+            }
             let quoted: String = serde_json::from_str(&body[span.start - 1..=span.end]).unwrap();
             prop_assert_eq!(&quoted, segment.text());
         }
@@ -524,7 +514,8 @@ proptest! {
         }
         let which = which.index(segments.len());
         let span = segments[which].span();
-        let changed = splice(request.body(), &[Edit { span: span.clone(), with: b"zz".to_vec() }]);
+        let with = if segments[which].is_number { b"12" } else { b"zz" };
+        let changed = splice(request.body(), &[Edit { span: span.clone(), with: with.to_vec() }]);
         prop_assert!(changed.starts_with(&body.as_bytes()[..span.start]) && changed.ends_with(&body.as_bytes()[span.end..]));
         prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&changed).is_ok());
     }

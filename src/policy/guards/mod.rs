@@ -5,6 +5,7 @@ mod answer;
 mod hallucination;
 mod pii;
 mod prompt;
+mod sources;
 mod words;
 
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ use pii::RawPiiGuard;
 pub use pii::{PiiAction, PiiGuard};
 use prompt::RawPromptGuard;
 pub use prompt::{PromptAction, PromptGuard};
+pub use sources::{TextSource, TextSources};
 pub use words::Words;
 
 /// What requests and answers are checked for; a guard that is `None` is left to the next in order: a decision's guards

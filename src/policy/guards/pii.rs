@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::GuardOnUnknown;
-use crate::policy::BasisPoints;
+use super::{GuardOnUnknown, TextSource, TextSources};
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
 use crate::policy::issue::YamlPath;
 use crate::policy::signal::{PiiKinds, Scope};
+use crate::policy::{BasisPoints, PlaceholderKey};
 
 /// What happens to personal data in requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,12 @@ pub struct PiiGuard {
     pub kinds: PiiKinds,
     /// The least probability; the classifier's threshold where there is none.
     pub min_score: Option<BasisPoints>,
-    /// Which texts are looked at.
+    /// How far back messages are looked at.
     pub scope: Scope,
+    /// Which texts are looked at.
+    pub of: TextSources,
+    /// The key of the placeholders for what is masked.
+    pub key: PlaceholderKey,
     /// What happens when there is no answer.
     pub on_unknown: GuardOnUnknown,
 }
@@ -30,7 +34,7 @@ pub struct PiiGuard {
 pub enum PiiAction {
     /// The request is refused.
     Block,
-    /// Each piece is replaced by its kind.
+    /// Each piece is replaced by its kind and a keyed digest.
     Mask {
         /// Whether the answer gets the masked texts back.
         unmask: bool,
@@ -62,9 +66,15 @@ pub(super) struct RawPiiGuard {
     /// The least probability; the classifier's threshold when absent.
     #[serde(default)]
     min_score: Option<BasisPoints>,
-    /// Which texts are looked at.
+    /// How far back messages are looked at: from the last user message on, or all; texts beside the messages are in
+    /// either case. Masking has to be of all, since every turn sends the ones before it again.
     #[serde(default)]
-    scope: Scope,
+    #[schemars(with = "Scope")]
+    scope: Option<Scope>,
+    /// Where the texts come from that are looked at; from everywhere when absent.
+    #[serde(default)]
+    #[schemars(with = "Vec<TextSource>", length(min = 1, max = 16))]
+    of: Option<Vec<TextSource>>,
     /// For `mask`: whether the answer gets the masked texts back.
     #[serde(default)]
     unmask: bool,
@@ -81,7 +91,7 @@ pub(super) struct RawPiiGuard {
 enum RawPiiAction {
     /// The request is refused.
     Block,
-    /// Each piece is replaced by its kind, such as `[PERSON_1]`, in what goes upstream.
+    /// Each piece is replaced by its kind and a keyed digest, such as `[PERSON_k3f9q2xa]`, in what goes upstream.
     Mask,
     /// It is only counted and logged.
     Report,
@@ -110,7 +120,12 @@ impl RawPiiGuard {
             action,
             kinds: PiiKinds { only: Vec::new(), except: self.allow },
             min_score: self.min_score,
-            scope: self.scope,
+            scope: self.scope.unwrap_or(match self.action {
+                RawPiiAction::Mask => Scope::Conversation,
+                RawPiiAction::Block | RawPiiAction::Report | RawPiiAction::Off => Scope::Prompt,
+            }),
+            of: self.of.map_or(TextSources::ALL, |list| TextSources::of(&list)),
+            key: context.placeholder_key.clone(),
             on_unknown: self.on_unknown.unwrap_or(if action.holds_up() {
                 GuardOnUnknown::Reject
             } else {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::GuardOnUnknown;
+use super::{GuardOnUnknown, TextSource, TextSources};
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
 use crate::policy::issue::YamlPath;
@@ -17,8 +17,10 @@ pub struct PromptGuard {
     pub action: PromptAction,
     /// The least probability; the classifier's threshold where there is none.
     pub min_score: Option<BasisPoints>,
-    /// Which texts are looked at.
+    /// How far back messages are looked at.
     pub scope: Scope,
+    /// Which texts are looked at.
+    pub of: TextSources,
     /// What happens when there is no answer.
     pub on_unknown: GuardOnUnknown,
 }
@@ -56,9 +58,15 @@ pub(super) struct RawPromptGuard {
     /// The least probability; the classifier's threshold when absent.
     #[serde(default)]
     min_score: Option<BasisPoints>,
-    /// Which texts are looked at.
+    /// How far back messages are looked at: from the last user message on, or all; texts beside the messages are in
+    /// either case.
     #[serde(default)]
     scope: Scope,
+    /// Where the texts come from that are looked at; when absent from everywhere but the operator's own: system prompts,
+    /// tools and metadata.
+    #[serde(default)]
+    #[schemars(with = "Vec<TextSource>", length(min = 1, max = 16))]
+    of: Option<Vec<TextSource>>,
     /// What happens when there is no answer. Default: `reject`, `allow` with `report`.
     #[serde(default)]
     #[schemars(with = "GuardOnUnknown")]
@@ -107,6 +115,13 @@ impl RawPromptGuard {
         } else {
             GuardOnUnknown::Allow
         });
-        PromptGuard { action, min_score: self.min_score, scope: self.scope, on_unknown }
+        let own = TextSources::of(&[TextSource::System, TextSource::Tools, TextSource::Metadata]);
+        PromptGuard {
+            action,
+            min_score: self.min_score,
+            scope: self.scope,
+            of: self.of.map_or(TextSources::ALL.without(own), |list| TextSources::of(&list)),
+            on_unknown,
+        }
     }
 }

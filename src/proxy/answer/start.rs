@@ -62,7 +62,7 @@ impl AnswerPipeline {
     /// Whether a request's answer may have stages, as far as is known before its header.
     pub(in crate::proxy) fn is_possible(request: &PlannedRequest, store: Option<&PendingStore>) -> bool {
         let guards = |effects: &RequestEffects| effects.answer.is_some() || !effects.unmask.is_empty();
-        store.is_some() || request.plan.effects.as_deref().is_some_and(guards)
+        store.is_some() || request.plan.all_effects().any(guards)
     }
 
     /// Sets up the stages of an answer for which they are possible; nothing if it has none. Fails where the answer may

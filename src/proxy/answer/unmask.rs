@@ -2,44 +2,52 @@
 
 use super::finding::TextFinding;
 use crate::openai::{Channel, TextId};
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Tokens that stand in an answer for masked words.
 pub(in crate::proxy) struct UnmaskStage {
-    /// Each token with the words that it stands for.
-    tokens: Vec<(String, String)>,
+    /// The words that each token stands for.
+    tokens: HashMap<String, String>,
+    longest: usize,
 }
 
 impl UnmaskStage {
-    /// Takes the tokens of a request; nothing if none of its words were masked.
+    /// Takes the tokens of a request, which begin and end with brackets; nothing if none of its words were masked.
     pub(in crate::proxy) fn new(tokens: &[(String, String)]) -> Option<Self> {
-        (!tokens.is_empty()).then(|| Self { tokens: tokens.to_vec() })
+        let longest = tokens.iter().map(|(token, _)| token.len()).max()?;
+        Some(Self { tokens: tokens.iter().cloned().collect(), longest })
     }
 
     /// Returns how many bytes the longest token has.
     pub(super) fn longest(&self) -> usize {
-        self.tokens.iter().map(|(token, _)| token.len()).max().unwrap_or(0)
+        self.longest
     }
 
     /// Finds all tokens in a text.
     pub(super) fn find(&self, text: &str) -> impl Iterator<Item = Range<usize>> {
-        self.tokens.iter().flat_map(move |(token, _)| places(text, token))
+        self.places(text).map(|(span, _)| span)
     }
 
     /// Finds all tokens in a text, with the words to put back.
     pub(super) fn judge(&self, id: TextId, text: &str) -> impl Iterator<Item = TextFinding> {
-        self.tokens.iter().flat_map(move |(token, words)| {
-            // The arguments of a call are JSON, and stay so.
-            let is_json = id.channel == Channel::Arguments;
-            let words = if is_json { json_escaped(words) } else { words.clone() };
-            let places = places(text, token).into_iter();
-            places.map(move |span| TextFinding { span, with: Some(words.clone()), is_guards: false })
+        // The arguments of a call are JSON, and stay so.
+        let is_json = id.channel == Channel::Arguments;
+        self.places(text).map(move |(span, words)| {
+            let words = if is_json { json_escaped(words) } else { words.to_owned() };
+            TextFinding { span, with: Some(words), is_guards: false }
         })
     }
-}
 
-fn places(text: &str, token: &str) -> Vec<Range<usize>> {
-    text.match_indices(token).map(|(at, _)| at..at + token.len()).collect()
+    /// One pass over the text, however many tokens there are.
+    fn places(&self, text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+        text.match_indices('[').filter_map(move |(open, _)| {
+            let close = text[open..].bytes().take(self.longest).position(|byte| byte == b']')?;
+            let span = open..open + close + 1;
+            let words = self.tokens.get(&text[span.clone()])?;
+            Some((span, words.as_str()))
+        })
+    }
 }
 
 /// A text as it stands between the quotes of a JSON string.
