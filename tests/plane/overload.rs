@@ -138,7 +138,7 @@ async fn a_text_longer_than_is_read_is_searched_by_patterns_all_the_same() {
     let guards = "pii: {action: mask, on_unknown: allow}";
     let gateway =
         Launch::new(policy(&sim, "threads: 1, max_tokens: 64, domain_tokens: 64", guards)).start().await;
-    let filler = "All is well here. ".repeat(10_000);
+    let filler = "All is well here. ".repeat(700);
     let answer = gateway.chat("m", &format!("{filler} My card is {CARD}. {filler}")).await;
     assert_eq!(
         (answer.status, answer.header("x-vsr-guard-unjudged")),
@@ -154,30 +154,39 @@ async fn a_guard_has_a_deadline_of_its_own() {
     let sim = sim("m").await;
     let guards = "prompt: {action: block, min_score: 0.5}";
     let gateway = Launch::new(policy(&sim, "deadline: 1ms, guard_timeout: 30s", guards)).start().await;
-    let answer = gateway.chat("m", &format!("{}{ATTACK}", long_text(1, " "))).await;
+    let answer = gateway.chat("m", ATTACK).await;
     assert_eq!((answer.status, answer.header("x-vsr-jailbreak-blocked")), (400, "true"), "{}", answer.text);
 }
 
 #[tokio::test]
-async fn above_its_capacity_a_guard_still_lets_through_what_it_can_judge() {
+async fn above_its_capacity_a_guard_computes_next_to_nothing_in_vain() {
     let sim = sim("m").await;
-    let guards = "prompt: {action: block, min_score: 0.9}";
-    let classifier = "threads: 1, cache: 0, deadline: 500ms, guard_timeout: 1s";
+    let guards = "prompt: {action: block, min_score: 0.95}";
+    let classifier = "threads: 1, cache: 0, deadline: 500ms, guard_timeout: 2s";
     let gateway = Launch::new(policy(&sim, classifier, guards)).start().await;
-    // How long one takes, alone.
     for at in 0..4 {
         assert_eq!(gateway.chat("m", &long_text(at, "")).await.status, 200);
     }
-    let began = Instant::now();
-    for at in 4..12 {
-        assert_eq!(gateway.chat("m", &long_text(at, "")).await.status, 200);
+    let computed =
+        async || gateway.metric("signalbox_classifier_windows_total", &["source=\"computed\""]).await;
+    let before = computed().await;
+    // Far more at any time than can be judged within the two seconds that each has.
+    let (began, mut answered, mut refused) = (Instant::now(), 0, 0);
+    while began.elapsed() < Duration::from_secs(4) {
+        for answer in at_once(&gateway, 150, |at| long_text(at + 10 + answered + refused, "")).await {
+            if answer.status == 200 {
+                answered += 1;
+            } else {
+                assert_refused(&answer);
+                refused += 1;
+            }
+        }
     }
-    let one = began.elapsed() / 8;
-    let capacity = Duration::from_secs(1).as_secs_f64() / one.as_secs_f64();
-    let count = ((capacity * 4.0) as usize).clamp(40, 1500);
-    let answers = at_once(&gateway, count, |at| long_text(at + 12, "")).await;
-    let answered = answers.iter().filter(|answer| answer.status == 200).count();
-    answers.iter().filter(|answer| answer.status != 200).for_each(assert_refused);
-    // On a machine that does other things too, half of what can be done; without any care next to nothing is.
-    assert!(answered as f64 > 0.4 * capacity, "{answered} of {count}, {capacity} a second");
+    let computed = computed().await - before;
+    assert!(refused > 0 && answered > 0, "{answered} answered, {refused} refused");
+    // Estimates err where the machine has other things to do; without any care next to everything is in vain.
+    assert!(
+        f64::from(answered as u32) >= 0.7 * computed,
+        "{answered} of {computed} windows, {refused} refused"
+    );
 }
