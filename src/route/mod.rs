@@ -111,12 +111,11 @@ fn route_and_guard(
         routing.trace.model = None;
         return Err(DirectResponse::Fixed(text));
     }
-    let mut targets = match routing.routing {
-        Some(decision) => models::targets(snapshot, decision, input, known, &mut routing.trace),
-        None => {
-            let reasoning = routing.decision.and_then(|decision| decision.plugins.reasoning);
-            models::all_routes(policy, routing.default, routing.lora, reasoning)
-        }
+    let mut targets = if let Some(decision) = routing.routing {
+        models::targets(snapshot, decision, input, known, &mut routing.trace)
+    } else {
+        let reasoning = routing.decision.and_then(|decision| decision.plugins.reasoning);
+        models::all_routes(policy, routing.default, routing.lora, reasoning)
     };
     routing.trace.model = targets.first().map(|target| target.model);
     let mut active = ActiveGuards::of(policy, routing.decision, routing.trace.model);
