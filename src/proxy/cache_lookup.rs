@@ -194,7 +194,9 @@ impl KeyHasher {
             (CacheScope::Tenant, Some(tenant)) => ("tenant", Some(tenant), None),
             (CacheScope::Tenant, None) | (CacheScope::User, _) => ("user", tenant, user),
         };
-        [Some(word), tenant, user].into_iter().for_each(|part| self.text(part));
+        for part in [Some(word), tenant, user] {
+            self.text(part);
+        }
     }
 }
 

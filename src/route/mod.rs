@@ -128,12 +128,11 @@ async fn route_and_guard(
         return Err(DirectResponse::Fixed(text));
     }
     let judge = guard_input(policy, input, known, routing.decision);
-    let targets = match routing.routing {
-        Some(decision) => models::targets(snapshot, decision, input, &judge, &mut routing.trace),
-        None => {
-            let reasoning = routing.decision.and_then(|decision| decision.plugins.reasoning);
-            models::all_routes(policy, routing.default, routing.lora, reasoning)
-        }
+    let targets = if let Some(decision) = routing.routing {
+        models::targets(snapshot, decision, input, &judge, &mut routing.trace)
+    } else {
+        let reasoning = routing.decision.and_then(|decision| decision.plugins.reasoning);
+        models::all_routes(policy, routing.default, routing.lora, reasoning)
     };
     routing.trace.model = targets.first().map(|target| target.model);
     let active = judge.guards_of(routing.trace.model);

@@ -251,10 +251,8 @@ async fn a_stream_whose_end_the_client_has_seen_is_whole_though_it_leaves_at_onc
     let delta = json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}]});
     let chat = format!("data: {delta}\n\ndata: [DONE]\n\n");
     let typed = |events: &[Value]| -> String {
-        events
-            .iter()
-            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
-            .collect()
+        let typed = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+        events.iter().map(typed).collect::<Vec<_>>().concat()
     };
     let message = json!({"id": "m", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 1}});
     let message = typed(&[

@@ -29,7 +29,6 @@ pub(super) fn event(data: &[u8]) -> AnswerContent {
         }
         Some("content_block_stop") => scanner.step(AnswerStep::BlockClosed(index)),
         Some("message_stop") => scanner.step(AnswerStep::Over),
-        Some("message_delta") => {}
         _ => {}
     }
     let known: &[&str] = match kind.as_deref() {
