@@ -597,7 +597,7 @@ async fn a_model_whose_guard_refuses_is_not_chosen_and_a_default_models_guard_ho
     assert_eq!((asked(&local).len(), asked(&cloud).len()), (1, 0));
     assert_eq!(gateway.chat("auto", "Tell me about sorting.").await.status, 200);
     assert_eq!((asked(&local).len(), asked(&cloud).len()), (1, 1));
-    let never = "model: cloud, when: {context: {min_tokens: 100000}}";
+    let never = "model: cloud, when: long}]\nsignals: {long: {context: {min_tokens: 100000}}} #";
     let (gateway, local, _cloud) = two_models("{pii: {action: block}}", "{}", never).await;
     assert_eq!(gateway.chat("auto", &format!("Write to {MAIL}")).await.status, 400);
     assert!(asked(&local).is_empty());
