@@ -18,13 +18,11 @@ use super::groundedness::GroundednessInput;
 use super::model_set::ModelSet;
 use super::scheduler::{Arrival, BatchScheduler, QueuedWindow, TicketId, Work};
 use super::task::{ClassifyTask, Forward, WindowTask};
+use super::token_time::TokenTime;
 use super::{ClassifyCost, ClassifyHeads, ClassifyLimits, Findings, Priority, Unknown};
 
 /// The most threads that compute one forward together: more gain little on one text, and other texts want some.
 const MAX_LANE_THREADS: usize = 4;
-
-/// How many tokens are computed together as long as it is not known how long that takes.
-const TOKENS_WHILE_UNMEASURED: usize = 1024;
 
 /// How many bytes of a text are a token, before they are counted; fewer than in most texts.
 const BYTES_PER_TOKEN: usize = 4;
@@ -100,10 +98,6 @@ struct TotalCounters {
     nanos: AtomicU64,
     failed: AtomicU64,
 }
-
-/// How long a model takes for a token, in picoseconds, as a moving average; 0 until it was measured.
-#[derive(Default)]
-struct TokenTime(AtomicU64);
 
 impl BatchQueue {
     /// Starts `threads` threads.
@@ -443,28 +437,6 @@ impl TotalCounters {
     }
 }
 
-impl TokenTime {
-    fn record(&self, tokens: usize, took: Duration) {
-        let now = took.as_nanos() as u64 * 1000 / (tokens as u64).max(1);
-        let old = self.0.load(Ordering::Relaxed);
-        let mean = if old == 0 { now } else { (old * 7 + now) / 8 };
-        self.0.store(mean.max(1), Ordering::Relaxed);
-    }
-
-    /// Returns how long so many tokens take; zero until it was measured.
-    fn time_of(&self, tokens: usize) -> Duration {
-        Duration::from_nanos((tokens as u64).saturating_mul(self.0.load(Ordering::Relaxed)) / 1000)
-    }
-
-    /// Returns how many tokens can be computed in a time.
-    fn tokens_in(&self, time: Duration) -> usize {
-        match self.0.load(Ordering::Relaxed) {
-            0 => TOKENS_WHILE_UNMEASURED,
-            picos => (time.as_nanos() * 1000 / u128::from(picos)).try_into().unwrap_or(usize::MAX),
-        }
-    }
-}
-
 fn cost(jobs: &[QueuedWindow<WindowTask>]) -> Duration {
     jobs.iter().map(|job| job.cost).sum()
 }
@@ -516,17 +488,5 @@ mod tests {
         assert_eq!(lanes(8, 1), [4, 4]);
         assert_eq!(lanes(9, 1), [3, 3, 3]);
         assert_eq!(lanes(8, 3), [3, 3, 2]);
-    }
-
-    #[test]
-    fn a_token_time_says_how_much_fits_into_a_deadline_once_it_was_measured() {
-        let time = TokenTime::default();
-        assert_eq!(time.tokens_in(Duration::from_millis(1)), TOKENS_WHILE_UNMEASURED);
-        time.record(100, Duration::from_millis(1));
-        assert_eq!(time.tokens_in(Duration::from_millis(5)), 500);
-        time.record(100, Duration::from_millis(9));
-        assert_eq!(time.tokens_in(Duration::from_millis(5)), 250);
-        time.record(0, Duration::ZERO);
-        assert_eq!(time.tokens_in(Duration::ZERO), 0);
     }
 }

@@ -43,6 +43,7 @@ mod special_tokens;
 mod task;
 #[cfg(test)]
 mod tests;
+mod token_time;
 mod weights;
 mod window;
 mod window_cache;

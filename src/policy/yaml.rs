@@ -356,8 +356,8 @@ mod tests {
         assert!(message(&text).ends_with(expected), "{}", message(&text));
         let nested = format!("{}{long}{}", "[".repeat(20), "]".repeat(20));
         assert!(parse(&nested).is_ok());
-        let anchors: String = (0..20).map(|level| format!("&a{level} [")).collect();
-        let nested = format!("{anchors}{long}{}", "]".repeat(20));
+        let anchors: Vec<String> = (0..20).map(|level| format!("&a{level} [")).collect();
+        let nested = format!("{}{long}{}", anchors.concat(), "]".repeat(20));
         assert!(message(&nested).ends_with(expected), "{}", message(&nested));
         assert!(
             message(&format!("? {}\n: 1\n", "k".repeat(2000))).ends_with("a key is longer than 1024 bytes")

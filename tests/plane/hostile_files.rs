@@ -43,12 +43,12 @@ async fn a_policy_that_expands_without_bound_changes_nothing() {
     refused(&gateway, &variables, "bytes together").await;
     let deep = format!("{good}x: {}\n", "[".repeat(100_000));
     refused(&gateway, &deep, "line ").await;
-    let laughs: String = (1..9)
-        .map(|level| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(",")))
-        .collect();
-    refused(&gateway, &format!("{good}a0: &a0 [x]\n{laughs}"), "more than 100000 nodes").await;
+    let below = |level: usize| vec![format!("*a{}", level - 1); 10].join(",");
+    let laughs: Vec<String> =
+        (1..9).map(|level| format!("a{level}: &a{level} [{}]\n", below(level))).collect();
+    refused(&gateway, &format!("{good}a0: &a0 [x]\n{}", laughs.concat()), "more than 100000 nodes").await;
     let unknown = format!("{good}decisions: [{}]\n", vec!["{name: d, model: nobody}"; 9_000].join(","));
-    refused(&gateway, &unknown, "decisions[").await;
+    refused(&gateway, &unknown, "decisions (line").await;
 }
 
 fn copy(from: &Path, to: &Path) {
