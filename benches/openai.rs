@@ -102,7 +102,7 @@ fn addresses(messages: usize) -> Bytes {
         let texts = (0..each).map(|more| {
             format!("Please forward what was said about invoice number four to a{}@example.org, and then come back to me. ", at * each + more)
         });
-        serde_json::json!({"role": "user", "content": texts.collect::<String>()})
+        serde_json::json!({"role": "user", "content": texts.collect::<Vec<_>>().concat()})
     };
     let messages: Vec<_> = (0..messages).map(message).collect();
     Bytes::from(serde_json::json!({"model": "m", "messages": messages}).to_string())
@@ -119,7 +119,7 @@ fn masking(c: &mut Criterion) {
             b.iter(|| {
                 let request = ChatRequest::parse(black_box(&body).clone()).expect("a valid request");
                 let blocks = request.text_blocks(|_, _| Some(()));
-                let places = blocks.iter().flat_map(|(_, block)| {
+                let places = blocks.iter().flat_map(|((), block)| {
                     let found = block.text.match_indices("@example.org").map(|(at, _)| at - 1..at + 12);
                     request.segment_places(&block.pieces, found)
                 });

@@ -83,7 +83,9 @@ fn add(hash: &mut Context, node: &YamlNode) {
         YamlKind::List(items) => {
             hash.update(b"l");
             hash.update(&items.len().to_le_bytes());
-            items.iter().for_each(|item| add(hash, item));
+            for item in items {
+                add(hash, item);
+            }
         }
         YamlKind::Map(entries) => {
             hash.update(b"m");

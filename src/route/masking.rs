@@ -93,11 +93,11 @@ fn add_repeated<'a>(request: &'a ChatRequest, found: &mut Vec<PiiPlace<'a>>, pie
     };
     let mut repeated = Vec::new();
     for pieces in pieces {
-        let matches = |text: &str| -> Vec<Range<usize>> {
+        let repeats = |text: &str| -> Vec<Range<usize>> {
             let all = matcher.find_iter(text).map(|hit| hit.range());
             all.filter(|range| is_whole_word(text, range)).collect()
         };
-        let places = request.occurrences(pieces, matches).into_iter().filter(&is_free);
+        let places = request.occurrences(pieces, repeats).into_iter().filter(&is_free);
         repeated.extend(places.filter_map(|place| {
             let kind = *kinds.get(&*place.words)?;
             Some(PiiPlace { kind, place, by_model: true })
@@ -210,7 +210,7 @@ mod tests {
         let request = request(&body);
         let place = SegmentPlace { segment: 0, range: 5..9, words: "Jane".into(), is_number: false };
         let blocks = request.text_blocks(|_, _| Some(()));
-        let pieces: Vec<&[TextPiece]> = blocks.iter().map(|(_, block)| block.pieces.as_slice()).collect();
+        let pieces: Vec<&[TextPiece]> = blocks.iter().map(|((), block)| block.pieces.as_slice()).collect();
         let found = vec![PiiPlace { kind: "PERSON", place, by_model: true }];
         let masked = mask(&request, b"key", found, &pieces).unwrap();
         let texts: Vec<_> = masked.request.segments().map(|segment| segment.text().to_owned()).collect();

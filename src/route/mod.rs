@@ -190,12 +190,11 @@ async fn apply_guards(
         if own.are(&active) || plan.others.iter().any(|other| other.model == model) {
             continue;
         }
-        match allowed_effects(own, judge).await {
-            Some(effects) => plan.others.push(ModelEffects { model, effects: Some(Box::new(effects)) }),
-            None => {
-                tracing::info!(model = %judge.policy[model].name, "a fall-back's own guard forbids the request: left out");
-                plan.targets.retain(|target| target.model != model);
-            }
+        if let Some(effects) = allowed_effects(own, judge).await {
+            plan.others.push(ModelEffects { model, effects: Some(Box::new(effects)) });
+        } else {
+            tracing::info!(model = %judge.policy[model].name, "a fall-back's own guard forbids the request: left out");
+            plan.targets.retain(|target| target.model != model);
         }
     }
     Ok(plan)

@@ -103,13 +103,11 @@ impl ChatRequest {
             let has_room = |block: &TextBlock<'_>| {
                 segment.in_message_text || block.text.len() + segment.span().len() < BESIDE
             };
-            let block = match last.filter(|last| blocks[*last].0 == key && has_room(&blocks[*last].1)) {
-                Some(last) => last,
-                None => {
-                    blocks.push((key, TextBlock { text: Cow::Borrowed(""), pieces: Vec::new() }));
-                    blocks.len() - 1
-                }
-            };
+            let fitting = last.filter(|last| blocks[*last].0 == key && has_room(&blocks[*last].1));
+            let block = fitting.unwrap_or(blocks.len());
+            if fitting.is_none() {
+                blocks.push((key, TextBlock { text: Cow::Borrowed(""), pieces: Vec::new() }));
+            }
             if segment.in_message_text {
                 own.insert(segment.message, block);
             } else {
@@ -249,10 +247,11 @@ impl<'a> TextBlock<'a> {
 
 /// Splits a long text at its long runs of white space, which say nothing and can push what follows out of sight.
 fn without_long_runs(text: &str) -> Vec<Range<usize>> {
-    if text.len() < LONG_TEXT {
-        return vec![0..text.len()];
-    }
     let mut parts = Vec::new();
+    if text.len() < LONG_TEXT {
+        parts.push(0..text.len());
+        return parts;
+    }
     // Where the part begins, and where its last character that is no white space ends.
     let (mut start, mut end) = (0, 0);
     for (at, c) in text.char_indices() {
@@ -305,7 +304,7 @@ mod tests {
 
     fn texts(body: &Value) -> Vec<String> {
         let request = request(body);
-        request.text_blocks(|_, _| Some(())).into_iter().map(|(_, block)| block.text.into_owned()).collect()
+        request.text_blocks(|_, _| Some(())).into_iter().map(|((), block)| block.text.into_owned()).collect()
     }
 
     #[test]
@@ -330,7 +329,7 @@ mod tests {
         let latest: Vec<String> = request(&body)
             .text_blocks(|_, is_latest| is_latest.then_some(()))
             .into_iter()
-            .map(|(_, block)| block.text.into_owned())
+            .map(|((), block)| block.text.into_owned())
             .collect();
         assert_eq!(latest, ["c", "d", "e"]);
     }
@@ -350,7 +349,7 @@ mod tests {
     #[test]
     fn a_find_over_several_strings_is_in_each_of_them() {
         let request = request(&json!({"model": "m", "prompt": ["Jane", "Doe", "x"]}));
-        let (_, block) = request.text_blocks(|_, _| Some(())).remove(0);
+        let ((), block) = request.text_blocks(|_, _| Some(())).remove(0);
         let places = request.segment_places(&block.pieces, [2..7, 9..10].into_iter());
         let found: Vec<Vec<_>> = places
             .iter()
@@ -370,7 +369,7 @@ mod tests {
             let body = json!({"model": "m", "messages": [{"role": "user", "content": strings},
                 {"role": "assistant", "tool_calls": [{"function": {"arguments": arguments}}]}]});
             let request = request(&body);
-            for (_, block) in request.text_blocks(|_, _| Some(())) {
+            for ((), block) in request.text_blocks(|_, _| Some(())) {
                 let mut cuts: Vec<_> = cuts.iter().map(|cut| block.text.floor_char_boundary(*cut)).collect();
                 cuts.sort_unstable();
                 let ranges: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).filter(|range| !range.is_empty()).collect();

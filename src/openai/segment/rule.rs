@@ -136,17 +136,13 @@ pub(super) fn request_member(name: &str) -> Option<ReadRule> {
 pub(super) fn tool_member(name: &str) -> Option<ReadRule> {
     Some(match name {
         "function" | "custom" | "tools" => ReadRule::Tools,
-        "name" | "description" | "server_label" | "server_description" => {
-            ReadRule::Strings(SegmentKind::ToolDescription)
-        }
+        "name" | "description" | "server_label" | "server_description" | "url" | "server_url"
+        | "connector_id" | "container" => ReadRule::Strings(SegmentKind::ToolDescription),
         "parameters" | "input_schema" | "output_schema" | "format" | "input_examples" => {
             ReadRule::Strings(SegmentKind::Schema)
         }
         // Secrets for the tool's server, which the model does not get.
         "headers" | "authorization" | "authorization_token" => ReadRule::Skip,
-        "url" | "server_url" | "connector_id" | "container" => {
-            ReadRule::Strings(SegmentKind::ToolDescription)
-        }
         _ => return common_member(name, false),
     })
 }
