@@ -433,7 +433,7 @@ fn a_guard_that_acts_on_what_it_finds_fails_closed_unless_told_otherwise() {
         ("pii: {action: mask, on_unknown: allow}", GuardOnUnknown::Allow),
         ("answer: {pii: mask}", GuardOnUnknown::Reject),
         ("answer: {jailbreak: cut}", GuardOnUnknown::Reject),
-        ("answer: {words: [x]}", GuardOnUnknown::Allow),
+        ("answer: {words: [x]}", GuardOnUnknown::Reject),
         ("answer: {pii: cut, on_unknown: allow}", GuardOnUnknown::Allow),
     ] {
         assert_eq!(of(guard), on_unknown, "{guard}");
