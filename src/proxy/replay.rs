@@ -7,8 +7,8 @@
 
 use super::answer::{AnswerPipeline, MAX_ANSWER};
 use super::deadline::{Deadline, DeadlineState};
-use super::slow_client::SlowClient;
 use super::failure::RequestFailure;
+use super::slow_client::SlowClient;
 use super::timer::DeadlineTimer;
 use crate::classify::Unknown;
 use async_trait::async_trait;

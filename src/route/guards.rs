@@ -148,7 +148,11 @@ pub(super) async fn judge_pii(
     }
     let masks = matches!(guard.action, PiiAction::Mask { .. });
     if input.request.body().len() < LARGE {
-        return PiiFound::look_for(guard, input.request, input.known, masks).conclude(guard, input.known, notices);
+        return PiiFound::look_for(guard, input.request, input.known, masks).conclude(
+            guard,
+            input.known,
+            notices,
+        );
     }
     let (own, request, known) = (guard.clone(), input.request.clone(), Arc::clone(input.known));
     let task = spawn_blocking(move || PiiFound::look_for(&own, &request, &known, masks));

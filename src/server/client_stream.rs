@@ -3,16 +3,16 @@
 //!
 //! A connection that turns out to speak HTTP/2 is handed through after its preface. Knows nothing of what is asked.
 
+mod closing_answer;
 mod io;
-mod refusal;
 
 use super::framing::{FramingFault, RequestFraming, Scanned};
 use crate::openai::Rejection;
 use crate::server_state::{BufferShare, ConnectionGuard, ForcedEnd};
+use closing_answer::ClosingAnswer;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
-use refusal::Refusal;
 use std::fmt;
 use std::io::{Error, ErrorKind, Result};
 use std::ops::Range;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
-pub(super) use refusal::response;
+pub(super) use closing_answer::response;
 
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -71,7 +71,7 @@ pub(super) struct ClientStream {
     /// Whether no request has come yet.
     is_new: bool,
     timer: Option<Pin<Box<Sleep>>>,
-    refusal: Option<Refusal>,
+    refusal: Option<ClosingAnswer>,
 }
 
 impl ClientStream {
@@ -282,7 +282,7 @@ impl ClientStream {
         self.guard.count_refusal(rejection.reason());
         self.held = Vec::new();
         self.share.release();
-        self.refusal = Some(Refusal::new(rejection));
+        self.refusal = Some(ClosingAnswer::new(rejection));
     }
 
     fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_secs(3);
 const DRAIN_LIMIT: usize = 1 << 20;
 
 /// An answer after which the connection ends.
-pub(super) struct Refusal {
+pub(super) struct ClosingAnswer {
     answer: Vec<u8>,
     sent: usize,
     is_shut: bool,
@@ -25,7 +25,7 @@ pub(super) struct Refusal {
     timer: Pin<Box<Sleep>>,
 }
 
-impl Refusal {
+impl ClosingAnswer {
     pub(super) fn new(rejection: &Rejection) -> Self {
         let timer = Box::pin(tokio::time::sleep(LINGER));
         Self { answer: response(rejection), sent: 0, is_shut: false, drained: 0, timer }
