@@ -6,7 +6,7 @@
 //! more is not computed. Knows nothing of what outputs mean.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{HeadOutputs, ModelError, WindowPair};
 use super::excerpt::Excerpt;
+use super::forward_totals::{ForwardTotals, TotalCounters};
 use super::groundedness::GroundednessInput;
 use super::model_set::ModelSet;
 use super::scheduler::{Arrival, BatchScheduler, QueuedWindow, TicketId, Work};
@@ -72,32 +73,6 @@ pub(super) struct Ticket<'q> {
 
 /// A task, and where its findings come.
 type NewTask = (Arc<ClassifyTask>, oneshot::Receiver<Findings>);
-
-/// What the forwards of a classifier sum up to since it was loaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ForwardTotals {
-    /// How many there were.
-    pub count: u64,
-    /// How many windows they computed.
-    pub windows: u64,
-    /// How many windows needed none, because their outputs were in the cache.
-    pub cached: u64,
-    /// How many tokens the computed windows held.
-    pub tokens: u64,
-    /// How long they took.
-    pub time: Duration,
-    /// How many of them failed.
-    pub failed: u64,
-}
-
-#[derive(Default)]
-struct TotalCounters {
-    count: AtomicU64,
-    windows: AtomicU64,
-    tokens: AtomicU64,
-    nanos: AtomicU64,
-    failed: AtomicU64,
-}
 
 impl BatchQueue {
     /// Starts `threads` threads.
@@ -205,15 +180,7 @@ impl BatchQueue {
     }
 
     pub(super) fn forwards(&self) -> ForwardTotals {
-        let totals = &self.shared.totals;
-        ForwardTotals {
-            count: totals.count.load(Ordering::Relaxed),
-            windows: totals.windows.load(Ordering::Relaxed),
-            cached: self.shared.model_set.cache_hits.load(Ordering::Relaxed),
-            tokens: totals.tokens.load(Ordering::Relaxed),
-            time: Duration::from_nanos(totals.nanos.load(Ordering::Relaxed)),
-            failed: totals.failed.load(Ordering::Relaxed),
-        }
+        self.shared.totals.sum(self.shared.model_set.cache_hits.load(Ordering::Relaxed))
     }
 }
 
@@ -424,16 +391,6 @@ impl QueueShared {
         }
         self.totals.add(jobs.len(), tokens, took, outputs.is_err());
         outputs
-    }
-}
-
-impl TotalCounters {
-    fn add(&self, windows: usize, tokens: usize, took: Duration, failed: bool) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.windows.fetch_add(windows as u64, Ordering::Relaxed);
-        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-        self.nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
-        self.failed.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 }
 

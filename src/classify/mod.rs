@@ -21,6 +21,7 @@ mod device;
 mod encoder;
 mod excerpt;
 mod findings;
+mod forward_totals;
 #[cfg(test)]
 mod golden;
 mod groundedness;
@@ -52,11 +53,11 @@ mod window_tokenizer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use batch::ForwardTotals;
 pub use findings::{
     ClassifyCost, ClassifyHead, ClassifyHeads, Entity, EntitySource, Findings, Label, PiiFindings, Risk,
     Unknown, UnsupportedSpan,
 };
+pub use forward_totals::ForwardTotals;
 pub use groundedness::GroundednessInput;
 pub use hub::HubError;
 pub use load_error::LoadError;
