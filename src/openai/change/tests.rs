@@ -190,7 +190,7 @@ fn a_member_is_removed_with_its_comma() {
         &[
             (r#"{ "x":1 , "model":"m"}"#, r#"{ "model":"m"}"#),
             (r#"{"model":"m" , "x":[1,2] }"#, r#"{"model":"m" }"#),
-            (r#"{"model":"m","\u0078":3, "y":4}"#, r#"{"model":"m", "y":4}"#),
+            (r#"{"model":"m","\u0078":3, "y":4}"#, r#"{"model":"m","y":4}"#),
             (r#"{"model":"m","y":{"x":1}}"#, r#"{"model":"m","y":{"x":1}}"#),
         ],
     );
