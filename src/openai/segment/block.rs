@@ -125,13 +125,13 @@ impl ChatRequest {
         ranges: impl Iterator<Item = Range<usize>>,
     ) -> Vec<Vec<SegmentPlace<'a>>> {
         let mut first = 0;
-        let mut cursor = PieceCursor { piece: usize::MAX, encoded: EncodedCursor::new(b"") };
+        let mut cursor = PieceCursor { piece: usize::MAX, text: "", encoded: EncodedCursor::new(b"") };
         let mut each = |range: Range<usize>| -> Vec<SegmentPlace<'a>> {
             first += pieces[first..].iter().take_while(|piece| piece.end() <= range.start).count();
             let touched = pieces[first..].iter().take_while(|piece| piece.start < range.end);
             let places = touched.enumerate().filter(|(_, piece)| piece.length > 0);
             let places =
-                places.map(|(after, piece)| self.place(piece, &range, cursor.at(first + after, self, piece)));
+                places.map(|(after, piece)| cursor.at(first + after, self, piece).place(piece, &range));
             places.filter(|place| !place.words.trim().is_empty()).collect()
         };
         ranges.map(&mut each).collect()
@@ -155,15 +155,29 @@ impl ChatRequest {
         }
         self.segment_places(pieces, ranges.into_iter()).into_iter().flatten().collect()
     }
+}
 
-    /// Finds the part of a piece that is in a range of the block.
-    fn place<'a>(
-        &'a self,
-        piece: &TextPiece,
-        range: &Range<usize>,
-        cursor: &mut EncodedCursor<'a>,
-    ) -> SegmentPlace<'a> {
-        let text = self.nth_segment(piece.segment).text();
+/// The piece whose places are being found, in one pass over it.
+struct PieceCursor<'a> {
+    piece: usize,
+    /// The segment's text, which is not found anew for each place.
+    text: &'a str,
+    encoded: EncodedCursor<'a>,
+}
+
+impl<'a> PieceCursor<'a> {
+    /// Moves to a piece, if it is not there already.
+    fn at(&mut self, at: usize, request: &'a ChatRequest, piece: &TextPiece) -> &mut Self {
+        if self.piece != at {
+            let text = request.nth_segment(piece.segment).text();
+            let encoded = EncodedCursor::new(&text.as_bytes()[piece.within.clone()]);
+            *self = Self { piece: at, text, encoded };
+        }
+        self
+    }
+
+    /// Finds the part of the piece that is in a range of the block.
+    fn place(&mut self, piece: &TextPiece, range: &Range<usize>) -> SegmentPlace<'a> {
         let is_number = piece.form == PieceForm::Number;
         let start = range.start.saturating_sub(piece.start);
         let end = (range.end - piece.start).min(piece.length);
@@ -171,31 +185,15 @@ impl ChatRequest {
             PieceForm::Plain => piece.within.start + start..piece.within.start + end,
             PieceForm::Number => piece.within.clone(),
             PieceForm::Escaped => {
-                let start = piece.within.start + cursor.advance(start);
-                start..piece.within.start + cursor.advance(end)
+                let start = piece.within.start + self.encoded.advance(start);
+                start..piece.within.start + self.encoded.advance(end)
             }
         };
         let words = match piece.form {
-            PieceForm::Escaped => decode(&text.as_bytes()[within.clone()], usize::MAX),
-            PieceForm::Plain | PieceForm::Number => Cow::Borrowed(&text[within.clone()]),
+            PieceForm::Escaped => decode(&self.text.as_bytes()[within.clone()], usize::MAX),
+            PieceForm::Plain | PieceForm::Number => Cow::Borrowed(&self.text[within.clone()]),
         };
         SegmentPlace { segment: piece.segment, range: within, words, is_number }
-    }
-}
-
-/// Finds places in pieces with escapes, in one pass over each.
-struct PieceCursor<'a> {
-    piece: usize,
-    encoded: EncodedCursor<'a>,
-}
-
-impl<'a> PieceCursor<'a> {
-    fn at(&mut self, at: usize, request: &'a ChatRequest, piece: &TextPiece) -> &mut EncodedCursor<'a> {
-        if self.piece != at {
-            let text = request.nth_segment(piece.segment).text();
-            *self = Self { piece: at, encoded: EncodedCursor::new(&text.as_bytes()[piece.within.clone()]) };
-        }
-        &mut self.encoded
     }
 }
 
