@@ -5,7 +5,7 @@
 //! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error; what patterns recognise is
 //! found then too (`pattern_search`). Knows nothing of requests or of what follows from a finding.
 //!
-//! A text's way: `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves of it and lays windows (`window`)
+//! A text's way: `folding` reads it as it is shown; `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves of it and lays windows (`window`)
 //! over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
 //! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
 //! `ops`); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
@@ -21,6 +21,7 @@ mod device;
 mod encoder;
 mod excerpt;
 mod findings;
+mod folding;
 mod forward_totals;
 #[cfg(test)]
 mod golden;
@@ -65,6 +66,7 @@ pub use model_info::ModelInfo;
 
 use backend::ModelBackend;
 use batch::BatchQueue;
+use folding::FoldedText;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
 use model_set::ModelSet;
@@ -184,6 +186,9 @@ impl Classifier {
         texts: &[(&str, ClassifyHeads)],
         limits: impl Into<ClassifyLimits>,
     ) -> Vec<Findings> {
+        let folded: Vec<_> = texts.iter().map(|(text, _)| FoldedText::new(text)).collect();
+        let texts: Vec<_> =
+            folded.iter().zip(texts).map(|(text, (_, heads))| (text.read(), *heads)).collect();
         let limits = limits.into();
         let early = |(text, heads): &(&str, ClassifyHeads)| self.without_queue(text, *heads);
         let mut all: Vec<Option<Findings>> = texts.iter().map(early).collect();
@@ -193,7 +198,11 @@ impl Classifier {
             all[place] = Some(findings);
         }
         let mut all: Vec<Findings> = all.into_iter().flatten().collect();
-        self.patterns.complete(texts, &mut all).await;
+        self.patterns.complete(&texts, &mut all).await;
+        for (findings, text) in all.iter_mut().zip(&folded) {
+            let entities = findings.pii.iter_mut().flat_map(|found| &mut found.entities);
+            entities.for_each(|entity| entity.bytes = text.written(&entity.bytes));
+        }
         all
     }
 

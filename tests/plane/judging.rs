@@ -617,3 +617,30 @@ async fn thousands_of_addresses_are_masked_each_by_its_own_placeholder() {
     tokens.dedup();
     assert_eq!(tokens.len(), 3000, "each text has its own");
 }
+
+#[tokio::test]
+async fn what_only_looks_like_other_letters_is_judged_as_it_is_read() {
+    let tags = |text: &str| -> String {
+        text.bytes().filter_map(|byte| char::from_u32(0xe0000 + u32::from(byte))).collect()
+    };
+    let wide = |text: &str| -> String {
+        let widened = |c: char| char::from_u32(c as u32 + 0xfee0).filter(|_| c.is_ascii_graphic());
+        text.chars().map(|c| widened(c).unwrap_or(c)).collect()
+    };
+    let parted = |text: &str| text.chars().flat_map(|c| [c, '\u{200b}']).collect::<String>();
+    let cyrillic = |text: &str| text.replace('o', "о").replace('e', "е").replace('a', "а");
+    let (gateway, sim) = stage("guards: {prompt: {action: block}}\n").await;
+    for text in [tags(ATTACK), wide(ATTACK), parted(ATTACK), cyrillic(ATTACK)] {
+        let answer = gateway.chat("m", &text).await;
+        assert_eq!(answer.status, 400, "{text}: {}", answer.text);
+    }
+    assert!(asked(&sim).is_empty());
+
+    let (gateway, sim) = stage(&format!("guards: {{pii: {{action: mask, {MAILS_ONLY}}}}}\n")).await;
+    for text in [tags(MAIL), wide(MAIL), parted(MAIL)] {
+        let answer = gateway.chat("m", &format!("Это адрес: <{text}>, да?")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let sent = String::from_utf8_lossy(&asked(&sim).last().unwrap().body).into_owned();
+        assert!(!sent.contains(&text) && sent.contains(&format!("<{PLACEHOLDER}")), "{sent}");
+    }
+}
