@@ -149,7 +149,8 @@ fn guard_input<'a>(
     known: &'a Arc<SignalEvaluation>,
     decision: Option<&'a Decision>,
 ) -> GuardInput<'a> {
-    GuardInput { policy, decision, request: input.request, known, deadline: input.deadline }
+    let longer = policy.classifier.guard_timeout.saturating_sub(policy.classifier.deadline);
+    GuardInput { policy, decision, request: input.request, known, deadline: input.deadline + longer }
 }
 
 /// Holds the guards of every target against the request: those of the first refuse, reroute or mask it, and a fall-back
