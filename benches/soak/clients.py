@@ -15,7 +15,8 @@ CARD = "4111 1111 1111 1111"
 
 # What an answer may be when a replica is at fault or the gateway is full, by its status.
 REFUSALS = {429, 503}
-OF_UPSTREAM = {502, 504}
+# Of a replica that begins to answer 404 or 500 the first few go out, until another has shown that it can answer.
+OF_UPSTREAM = {404, 500, 502, 504}
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Tally:
 
 class BrokenAnswer(Exception):
     """An answer that is not HTTP, or ends before its end."""
+
+
+class BrokenOff(Exception):
+    """A whole answer of which the upstream gave a part: what has gone out cannot be taken back."""
 
 
 class Connection:
@@ -78,7 +83,10 @@ class Connection:
                 self.close()
             body = b"".join(pieces)
         else:
-            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+            try:
+                body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+            except asyncio.IncompleteReadError as error:
+                raise BrokenOff from error
         if headers.get("connection", "").lower() == "close":
             self.close()
         return status, headers, body
@@ -167,6 +175,9 @@ async def usual(kind: str, port: int, tally: Tally, seed: int) -> None:
         except TimeoutError:
             tally.our(kind, f"no end within {HANGS_AFTER_S:.0f} s")
             connection.close()
+        except BrokenOff:
+            tally.fault(kind, "an answer that broke off with its replica's")
+            connection.close()
         except (OSError, BrokenAnswer, asyncio.IncompleteReadError, ValueError) as error:
             tally.our(kind, f"a broken connection ({type(error).__name__})", str(error))
             connection.close()
@@ -179,7 +190,9 @@ async def leaver(port: int, tally: Tally, seed: int) -> None:
     rng = random.Random(seed)
     while True:
         connection = Connection(port)
-        with contextlib.suppress(OSError, BrokenAnswer, asyncio.IncompleteReadError, ValueError, TimeoutError):
+        with contextlib.suppress(
+            OSError, BrokenAnswer, BrokenOff, asyncio.IncompleteReadError, ValueError, TimeoutError
+        ):
             async with asyncio.timeout(HANGS_AFTER_S):
                 await connection.send(request("leaver", rng))
                 if rng.random() < 0.5:
@@ -216,6 +229,8 @@ async def burst(port: int, tally: Tally, clients: int) -> None:
                 judge("burst", tally, *await connection.answer())
         except TimeoutError:
             tally.our("burst", f"no end within {HANGS_AFTER_S:.0f} s")
+        except BrokenOff:
+            tally.fault("burst", "an answer that broke off with its replica's")
         except (OSError, BrokenAnswer, asyncio.IncompleteReadError, ValueError) as error:
             tally.our("burst", f"a broken connection ({type(error).__name__})", str(error))
         finally:

@@ -12,8 +12,8 @@ killed; then it is well again. Meanwhile clients ask for answers and streams, so
 guard, some leave, some do not read what they asked for; the policy is reloaded every few seconds, and now and then
 far more clients ask at once than `max_in_flight` allows.
 
-What may happen: a 429 or 503 that says when to come back, a 502 or 504, and a stream that ends with an error event, for
-a replica is at fault. What may not, and fails the run: any other status, a broken connection, an answer that is no
+What may happen: a 429 or 503 that says when to come back, a 502 or 504, the first few 404 and 500 of a replica that
+begins to give them, a stream that ends with an error event, and a whole answer that breaks off where its replica's does, for a replica is at fault. What may not, and fails the run: any other status, a broken connection, an answer that is no
 completion, a stream without an end, a request without an end, a card number behind the guard, requests still in flight
 or descriptors still open afterwards, a policy that was not taken, more than 512 MiB, or a process that ended.
 
