@@ -13,9 +13,11 @@ guard, some leave, some do not read what they asked for; the policy is reloaded 
 far more clients ask at once than `max_in_flight` allows.
 
 What may happen: a 429 or 503 that says when to come back, a 502 or 504, the first few 404 and 500 of a replica that
-begins to give them, a stream that ends with an error event, and a whole answer that breaks off where its replica's does, for a replica is at fault. What may not, and fails the run: any other status, a broken connection, an answer that is no
-completion, a stream without an end, a request without an end, a card number behind the guard, requests still in flight
-or descriptors still open afterwards, a policy that was not taken, more than 512 MiB, or a process that ended.
+begins to give them, a stream that ends with an error event, and a whole answer that breaks off where its replica's
+does, for a replica is at fault. What may not, and fails the run: any other status, a broken connection, an answer
+that is no completion, a stream without an end, a request without an end, a card number behind the guard, requests
+still in flight or descriptors still open afterwards, a policy that was not taken, more than 512 MiB, or a process
+that ended.
 
 Needs Linux and Python 3.11 or newer. All is on the loopback interface.
 """
