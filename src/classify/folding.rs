@@ -16,16 +16,16 @@ use unicode_normalization_alignments::UnicodeNormalization;
 pub(super) struct FoldedText<'a> {
     written: &'a str,
     read: Cow<'a, str>,
-    /// From where on places in the two differ by another length than before: places in the text as it is read with
-    /// those in the text as it was written, both rising.
+    /// From where on places in the two differ by another length than before, rising: at most one for each place in the
+    /// text as it is read, since a body of nothing else would fill the memory.
     turns: Vec<Turn>,
 }
 
-/// The same place in both texts.
+/// The same place in both texts, small: a body has fewer than 2³² bytes.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
-    read: usize,
-    written: usize,
+    read: u32,
+    written: u32,
 }
 
 impl<'a> FoldedText<'a> {
@@ -40,16 +40,25 @@ impl<'a> FoldedText<'a> {
         for (at, c) in written.char_indices().filter(|(_, c)| !c.is_ascii()) {
             let Some(folded) = fold(c, at, &mut words) else { continue };
             read.push_str(&written[kept..at]);
-            text.turns.push(Turn { read: read.len(), written: at });
+            text.turn(read.len(), at);
             read.extend(folded.letter());
             kept = at + c.len_utf8();
-            text.turns.push(Turn { read: read.len(), written: kept });
+            text.turn(read.len(), kept);
         }
         if !text.turns.is_empty() {
             read.push_str(&written[kept..]);
             text.read = Cow::Owned(read);
         }
         text
+    }
+
+    /// Notes a turn; of several at one place in the text as it is read, the last counts.
+    fn turn(&mut self, read: usize, written: usize) {
+        let turn = Turn { read: read as u32, written: written as u32 };
+        match self.turns.last_mut() {
+            Some(last) if last.read == turn.read => *last = turn,
+            _ => self.turns.push(turn),
+        }
     }
 
     /// Returns the text as it is read.
@@ -62,15 +71,16 @@ impl<'a> FoldedText<'a> {
         if self.turns.is_empty() {
             return range.clone();
         }
-        let start = self.place(self.turns.partition_point(|turn| turn.read <= range.start), range.start);
-        let end = self.place(self.turns.partition_point(|turn| turn.read < range.end), range.end);
+        let start = self.turns.partition_point(|turn| turn.read as usize <= range.start);
+        let end = self.turns.partition_point(|turn| (turn.read as usize) < range.end);
+        let (start, end) = (self.place(start, range.start), self.place(end, range.end));
         start..end.max(start)
     }
 
     /// Returns the place in the text as it was written, counted from the last of so many turns.
     fn place(&self, turns: usize, at: usize) -> usize {
         let from = turns.checked_sub(1).map_or(Turn { read: 0, written: 0 }, |last| self.turns[last]);
-        self.written.ceil_char_boundary(from.written + (at - from.read))
+        self.written.ceil_char_boundary(from.written as usize + (at - from.read as usize))
     }
 }
 
@@ -242,6 +252,14 @@ mod tests {
         assert_eq!(&written[text.written(&(at + 2..at + 4))], "１１");
         assert_eq!(&written[text.written(&(at + 5..at + 6))], "x");
         assert_eq!(&written[text.written(&(0..10))], "Карта");
+    }
+
+    #[test]
+    fn a_text_of_nothing_else_takes_little_room() {
+        let invisible = "\u{ad}".repeat(1000);
+        assert_eq!(FoldedText::new(&invisible).turns.len(), 1);
+        let wide = "ａ".repeat(1000);
+        assert_eq!(FoldedText::new(&wide).turns.len(), 1001);
     }
 
     proptest! {
