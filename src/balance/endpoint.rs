@@ -1,6 +1,7 @@
 //! Owns what is known about one upstream address: requests in flight, active health, passive ejection and refusals.
 //! Refuses to know the other endpoints of its pool, how it is probed and how requests reach it.
 
+use super::engine_metrics::EngineMetrics;
 use super::failure_record::FailureRecord;
 use super::lock;
 use super::refusals::{Refusal, Refusals};
@@ -40,6 +41,8 @@ pub struct Endpoint {
     connections: AtomicU64,
     /// Counts the answers that have begun.
     answers: AtomicU64,
+    /// What the engine last said of itself.
+    engine: Mutex<Option<Arc<EngineMetrics>>>,
 }
 
 /// An endpoint's connections and answers at one moment.
@@ -79,6 +82,7 @@ impl Endpoint {
             refusals: Mutex::default(),
             connections: AtomicU64::new(0),
             answers: AtomicU64::new(0),
+            engine: Mutex::default(),
         })
     }
 
@@ -134,6 +138,16 @@ impl Endpoint {
             self.refuses.store(false, Ordering::Release);
         }
         Some(ok)
+    }
+
+    /// Keeps what the engine said of itself; what it does not say this time is unknown again.
+    pub fn note_engine_metrics(&self, metrics: EngineMetrics) {
+        *lock(&self.engine) = Some(Arc::new(metrics));
+    }
+
+    /// What the engine last said of itself, however long ago; `None` where it never did.
+    pub fn engine_metrics(&self) -> Option<Arc<EngineMetrics>> {
+        lock(&self.engine).clone()
     }
 
     /// The address as rendezvous hashing takes it.

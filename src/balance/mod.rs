@@ -4,6 +4,7 @@
 
 mod budget;
 mod endpoint;
+mod engine_metrics;
 mod failure_record;
 mod latency;
 mod lease_watch;
@@ -16,6 +17,7 @@ mod sticky;
 
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
+pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadedAdapters};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
 pub use picker::PickRequest;
