@@ -11,20 +11,23 @@ mod lease_watch;
 mod outlier;
 pub mod picker;
 mod pool;
+mod prefix_table;
 mod refusals;
 mod rendezvous;
 mod sticky;
+mod token_load;
 
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadedAdapters};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
-pub use picker::PickRequest;
+pub use picker::{PickPrompt, PickRequest};
 pub use pool::{Lease, Pool};
 pub use refusals::Refusal;
 pub use rendezvous::{HashEntry, hash_key, rendezvous};
 pub use sticky::StickySessions;
+pub use token_load::RequestWork;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

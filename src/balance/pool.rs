@@ -7,6 +7,7 @@ use super::outlier::OutlierDetector;
 use super::picker::{Candidates, PickRequest, Picker};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
+use super::token_load::RequestWork;
 use crate::policy::{Balance, Ejection};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -92,9 +93,14 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         self.activate(now);
-        let ranking = RNG.with_borrow_mut(|rng| self.picker.pick(request, candidates, rng));
+        // Where there is no choice nobody has to know what the prompt is.
+        let prompt = request.prompt.filter(|_| self.members.len() > 1 && self.picker.reads_prompt());
+        let request = PickRequest { prompt, ..*request };
+        let ranking = RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng));
         let best = *ranking.first()?;
-        Some(Lease::new(self.clone(), best, hash_key(request.model.as_bytes()), now))
+        let work = candidates.get(best).map_or_else(RequestWork::default, |view| view.send(&request));
+        let model = hash_key(request.model.as_bytes());
+        Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }))
     }
 
     /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.
@@ -156,13 +162,52 @@ pub struct Lease {
     model: u64,
     taken: Instant,
     failed: AtomicBool,
+    /// What the request costs the endpoint.
+    work: RequestWork,
+    /// Whether the endpoint still computes the prompt.
+    in_prefill: AtomicBool,
+}
+
+/// What a lease is made with, beside its endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeaseTerms {
+    /// The model that is asked for, by its name's hash.
+    pub(super) model: u64,
+    pub(super) work: RequestWork,
+    pub(super) now: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(pool: Arc<Pool>, member: usize, model: u64, taken: Instant) -> Self {
-        let lease = Self { pool, member, model, taken, failed: AtomicBool::new(false) };
+    pub(super) fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
+        let LeaseTerms { model, work, now } = terms;
+        let in_prefill = AtomicBool::new(work.uncached > 0);
+        let lease =
+            Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
         lease.endpoint().enter();
+        if work != RequestWork::default() {
+            lease.endpoint().work().begin(work, now);
+        }
         lease
+    }
+
+    /// What the request was taken to cost its endpoint; nothing where the pool does not go by that.
+    pub fn work(&self) -> RequestWork {
+        self.work
+    }
+
+    /// Reports that the endpoint has computed the prompt: the first token has come.
+    pub fn first_token(&self) {
+        if self.in_prefill.load(Ordering::Relaxed) && self.in_prefill.swap(false, Ordering::Relaxed) {
+            self.endpoint().work().end_prefill(self.work);
+        }
+    }
+
+    /// Reports how many tokens of the prompt the endpoint had cached, by its own account.
+    pub fn cached(&self, cached: u64, prompt: u64) {
+        if self.work.prompt > 0 && prompt > 0 {
+            let predicted = 1.0 - self.work.uncached as f32 / self.work.prompt as f32;
+            self.endpoint().prefixes().correct(predicted, cached as f32 / prompt as f32);
+        }
     }
 
     /// The endpoint that the request goes to.
@@ -204,6 +249,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.first_token();
+        self.endpoint().work().end(self.work);
         self.endpoint().leave();
     }
 }

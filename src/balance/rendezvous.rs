@@ -57,7 +57,7 @@ pub fn rendezvous(
 }
 
 /// Makes every bit of the result depend on every bit of `hash`: the finalizer of `MurmurHash3`.
-fn mixed(mut hash: u64) -> u64 {
+pub(super) fn mixed(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)

@@ -80,6 +80,11 @@ impl ChatRequest {
         &self.api.dialect().request
     }
 
+    /// Returns the API that it is a request of.
+    pub fn api(&self) -> Api {
+        self.api
+    }
+
     /// Returns the model's name, decoded.
     pub fn model(&self) -> &str {
         &self.model

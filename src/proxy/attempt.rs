@@ -7,7 +7,7 @@ use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
 use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, Refusal};
-use crate::openai::{Api, ChatRequest, Rejection};
+use crate::openai::{Api, ChatRequest, Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
 use crate::route::{LeaseInput, Plan, PlanTarget, body_for, lease_endpoint};
 use crate::snapshot::Snapshot;
@@ -99,8 +99,8 @@ pub(super) struct AttemptEnd {
     pub(super) first_byte: Option<Instant>,
     /// 0 where there was no answer.
     pub(super) status: u16,
-    /// 0 where the upstream did not count them.
-    pub(super) completion_tokens: u64,
+    /// What the upstream counted, if it did.
+    pub(super) usage: Option<TokenUsage>,
     /// The client got the whole answer.
     pub(super) is_whole: bool,
     pub(super) client_gone: bool,
@@ -294,6 +294,13 @@ impl Attempts {
         self.body = body_for(&live.policy, self.target(), api, request);
     }
 
+    /// Notes that the first token of the answer has come.
+    pub(super) fn first_token(&self) {
+        if let Some(lease) = &self.lease {
+            lease.first_token();
+        }
+    }
+
     /// Gives the endpoint back and reports how the last attempt ended.
     pub(super) fn finish(&mut self, end: AttemptEnd) {
         self.compared = None;
@@ -304,12 +311,16 @@ impl Attempts {
         {
             // Only the last byte proves an endpoint well; a lease that has failed ignores this.
             lease.succeeded();
+            if let Some(usage) = end.usage {
+                lease.cached(usage.cached_tokens, usage.prompt_tokens);
+            }
         }
         let Some(ModelInFlight { guard, since }) = self.in_flight.take() else { return };
         if end.is_whole && (200..300).contains(&end.status) {
             let ttft = end.first_byte.map(|at| at.saturating_duration_since(since));
             let duration = end.now.saturating_duration_since(since);
-            guard.stats().observe(end.now, ttft, end.completion_tokens, duration);
+            let completion_tokens = end.usage.map_or(0, |usage| usage.completion_tokens);
+            guard.stats().observe(end.now, ttft, completion_tokens, duration);
         } else if !end.client_gone && (end.status == 0 || end.status >= 500) {
             guard.stats().failed(end.now);
         }

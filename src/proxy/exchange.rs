@@ -244,6 +244,11 @@ impl Exchange {
         if let Some(usage) = &mut self.answer.usage {
             usage.feed(chunk);
         }
+        // A stream may open with an event that has no token, as soon as the request is taken.
+        let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);
+        if let Some(attempts) = self.attempts.as_ref().filter(|_| may_be_token) {
+            attempts.first_token();
+        }
     }
 
     /// Records that the answer is a rejection, or ended with one.
@@ -279,7 +284,7 @@ impl Exchange {
                 now: Instant::now(),
                 first_byte: first_byte.map(|after| self.opened + after),
                 status: response.status,
-                completion_tokens: response.completion_tokens.unwrap_or_default(),
+                usage,
                 is_whole,
                 client_gone: response.error == Some(CLIENT_CLOSED),
             });

@@ -3,7 +3,7 @@
 //! Knows nothing of why an attempt failed.
 
 use super::plan::PlanTarget;
-use crate::balance::{Lease, PickRequest, hash_key};
+use crate::balance::{Lease, PickPrompt, PickRequest, hash_key};
 use crate::openai::ChatRequest;
 use crate::policy::{Balance, HashKey, PoolSpec};
 use crate::snapshot::Snapshot;
@@ -47,13 +47,16 @@ pub fn lease_endpoint(
     input: LeaseInput<'_>,
 ) -> Option<LeasedTarget> {
     let policy = &snapshot.policy;
+    let prompt = PickPrompt::new(input.upstream_request);
+    // Engines keep what they generate from; of an embedding they keep nothing.
+    let keeps_prompt = input.upstream_request.api().generates_text();
     let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.route(policy).pool;
         let request = PickRequest {
             key: session_key(snapshot.pool_spec(pool), input),
             model: target.upstream_model(policy),
             adapter: target.lora.as_deref(),
-            request: Some(input.upstream_request),
+            prompt: keeps_prompt.then_some(&prompt),
         };
         let pool = snapshot.pool(pool);
         if last_resort {
@@ -74,6 +77,6 @@ fn session_key(spec: &PoolSpec, input: LeaseInput<'_>) -> Option<u64> {
     match &spec.balance {
         Balance::Hash(HashKey::Header(name)) => Some(hash_key(input.headers.get(name)?.as_bytes())),
         Balance::Hash(HashKey::Field(name)) => Some(hash_key(input.request.field(name)?.as_bytes())),
-        Balance::RoundRobin | Balance::LeastRequest => None,
+        Balance::RoundRobin | Balance::LeastRequest | Balance::Auto | Balance::Scored(_) => None,
     }
 }

@@ -1,11 +1,20 @@
 //! Owns what a picker may know: of one request, and of the endpoints that may take it.
 //! Refuses to know how an endpoint is chosen.
 
+use super::prompt::{BLOCK_TOKENS, PickPrompt};
 use crate::balance::endpoint::{Endpoint, PoolMember};
-use crate::openai::{ChatRequest, Segment};
+use crate::balance::engine_metrics::EngineMetrics;
+use crate::balance::prefix_table::PromptBlocks;
+use crate::balance::rendezvous::hash_key;
+use crate::balance::token_load::RequestWork;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How old what an engine said may be; older figures are ignored, the endpoint is not.
+const MAX_AGE: Duration = Duration::from_secs(15);
 
 /// One request, as a picker sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,14 +25,16 @@ pub struct PickRequest<'a> {
     pub model: &'a str,
     /// The `LoRA` adapter that is asked for instead of the model itself.
     pub adapter: Option<&'a str>,
-    /// The request as it goes upstream, whose texts a picker reads only if it needs them.
-    pub request: Option<&'a ChatRequest>,
+    /// The prompt as it goes upstream, which is read only when a picker asks for it; `None` for a request whose prompt
+    /// no engine keeps.
+    pub prompt: Option<&'a PickPrompt<'a>>,
 }
 
 impl<'a> PickRequest<'a> {
-    /// The texts that the model is shown, with role and place; read only when a picker asks for them.
-    pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> {
-        self.request.into_iter().flat_map(ChatRequest::segments)
+    /// The blocks of the prompt, as the model with its adapter has them.
+    fn blocks(&self) -> Option<PromptBlocks<'a>> {
+        let model = hash_key(self.adapter.unwrap_or(self.model).as_bytes());
+        Some(self.prompt?.prefix().blocks_of(model))
     }
 }
 
@@ -66,7 +77,10 @@ impl<'a> Candidates<'a> {
             && endpoint.available(self.now)
             && !self.tried.contains(&endpoint.addr())
             && !self.passing_over.is_some_and(|model| endpoint.is_passed_over(model, self.now));
-        eligible.then_some(EndpointView { endpoint, weight: *weight })
+        let view = EndpointView { endpoint, weight: *weight, now: self.now };
+        let is_asleep =
+            || self.passing_over.is_some() && view.engine().is_some_and(|engine| engine.is_asleep);
+        (eligible && !is_asleep()).then_some(view)
     }
 
     /// Whether the endpoint at `place` may take the request.
@@ -90,6 +104,20 @@ pub(super) fn only(best: Option<usize>) -> RankedEndpoints {
 pub struct EndpointView<'a> {
     endpoint: &'a Endpoint,
     weight: u32,
+    now: Instant,
+}
+
+/// How busy an engine is: by its own last figures, with what this process has given it since.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EngineLoad {
+    /// Whether the engine says so itself; otherwise these are this process's requests alone, none of them waiting.
+    pub is_reported: bool,
+    /// Requests in its queue.
+    pub waiting: f64,
+    /// Requests in its batch.
+    pub running: f64,
+    /// The share of its KV cache in use, 0 to 1; 0 where it is unknown.
+    pub kv_usage: f64,
 }
 
 impl EndpointView<'_> {
@@ -107,4 +135,82 @@ impl EndpointView<'_> {
     pub fn in_flight(&self) -> u32 {
         self.endpoint.in_flight()
     }
+
+    /// What its engine says of itself, unless that is too old.
+    pub fn engine(&self) -> Option<Arc<EngineMetrics>> {
+        self.endpoint.engine_metrics().filter(|metrics| !metrics.is_stale(self.now, MAX_AGE))
+    }
+
+    /// How busy its engine is.
+    pub fn engine_load(&self) -> EngineLoad {
+        let in_flight = f64::from(self.in_flight());
+        let report = self.endpoint.engine_report();
+        let Some(report) = report.filter(|report| !report.metrics.is_stale(self.now, MAX_AGE)) else {
+            return EngineLoad { running: in_flight, ..EngineLoad::default() };
+        };
+        let of = |value: Option<f32>| f64::from(value.unwrap_or(0.0));
+        let (waiting, running) = (of(report.metrics.waiting), of(report.metrics.running));
+        // Others' requests, by what this process had there when the engine was asked.
+        let foreign = (waiting + running - f64::from(report.in_flight)).max(0.0);
+        let since = in_flight - f64::from(report.in_flight);
+        let waiting = if waiting > 0.0 { (waiting + since).max(0.0) } else { 0.0 };
+        EngineLoad {
+            is_reported: true,
+            waiting,
+            running: (foreign + in_flight - waiting).max(0.0),
+            kv_usage: of(report.metrics.kv_usage),
+        }
+    }
+
+    /// How many leading blocks of the prompt it probably has cached.
+    pub fn matched(&self, request: &PickRequest<'_>) -> usize {
+        request.blocks().map_or(0, |blocks| self.endpoint.prefixes().matched(blocks))
+    }
+
+    /// What the request costs it.
+    pub fn work(&self, request: &PickRequest<'_>) -> RequestWork {
+        let Some(prompt) = request.prompt else { return RequestWork::default() };
+        work(prompt.prefix().tokens(), self.matched(request))
+    }
+
+    /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
+    pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> RequestWork {
+        let (Some(prompt), Some(blocks)) = (request.prompt, request.blocks()) else {
+            return RequestWork::default();
+        };
+        let matched = self.endpoint.prefixes().matched(blocks);
+        self.endpoint.prefixes().record(blocks, matched);
+        work(prompt.prefix().tokens(), matched)
+    }
+
+    /// Tokens of prompts that it still has to compute for this process.
+    pub fn prefill_tokens(&self) -> f64 {
+        self.endpoint.work().prefill() as f64
+    }
+
+    /// Tokens of the prompts of all requests in flight for this process.
+    pub fn context_tokens(&self) -> f64 {
+        self.endpoint.work().context() as f64
+    }
+
+    /// Tokens of prompts that this process gave it lately, with a half-life of five seconds.
+    pub fn recent_tokens(&self) -> f64 {
+        self.endpoint.work().recent(self.now)
+    }
+
+    /// The turn of the last prompt that it got of which no endpoint had anything; 0 where it never did.
+    pub fn last_cold(&self) -> u64 {
+        self.endpoint.last_cold().load(Ordering::Relaxed)
+    }
+
+    /// Notes that it gets such a prompt, in this turn.
+    pub(super) fn note_cold(&self, turn: u64) {
+        self.endpoint.last_cold().store(turn, Ordering::Relaxed);
+    }
+}
+
+fn work(prompt: u32, matched: usize) -> RequestWork {
+    let cached = u32::try_from(matched).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS);
+    // One token of a prompt is always computed.
+    RequestWork { prompt, uncached: prompt.saturating_sub(cached).max(prompt.min(1)) }
 }

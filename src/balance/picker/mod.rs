@@ -6,14 +6,19 @@
 //! no picker can choose it. What a picker may know of an endpoint is a method of [`EndpointView`], what it may know of
 //! a request a field of [`PickRequest`]; both are read only where a picker asks.
 //!
-//! A further picker is a file here, a variant of `Picker` and its arm in each of the two matches below.
+//! A further picker is a file here, a variant of `Picker` and its arm in each of the matches below.
 
 mod candidates;
+mod expected_work;
 mod hash;
 mod power_of_two;
+mod prompt;
+mod scored;
 mod smooth_round_robin;
 
-pub use candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints};
+pub use candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints};
+pub(super) use prompt::BLOCK_TOKENS;
+pub use prompt::{PickPrompt, PromptPrefix};
 
 use super::endpoint::PoolMember;
 use super::lock;
@@ -21,6 +26,7 @@ use crate::policy::Balance;
 use hash::RendezvousHash;
 use power_of_two::PowerOfTwo;
 use rand::Rng;
+use scored::ScoredPicker;
 use smooth_round_robin::SmoothWeightedRoundRobin;
 use std::sync::Mutex;
 
@@ -31,6 +37,8 @@ pub(super) enum Picker {
     RoundRobin(Mutex<SmoothWeightedRoundRobin>),
     LeastRequest(PowerOfTwo),
     Hash(RendezvousHash),
+    ExpectedWork,
+    Scored(ScoredPicker),
 }
 
 impl Picker {
@@ -50,6 +58,8 @@ impl Picker {
             }
             Balance::LeastRequest => Self::LeastRequest(PowerOfTwo::new(members)),
             Balance::Hash(_) => Self::Hash(RendezvousHash::new(members)),
+            Balance::Auto => Self::ExpectedWork,
+            Balance::Scored(scorers) => Self::Scored(ScoredPicker::new(scorers.clone())),
         }
     }
 
@@ -64,6 +74,17 @@ impl Picker {
             Self::RoundRobin(turns) => lock(turns).pick(candidates),
             Self::LeastRequest(least) => least.pick(candidates, rng),
             Self::Hash(hash) => hash.pick(request, candidates, rng),
+            Self::ExpectedWork => expected_work::pick(request, candidates, rng),
+            Self::Scored(scored) => scored.pick(request, candidates, rng),
+        }
+    }
+
+    /// Whether it goes by what endpoints have cached of the prompt, so that it is worth to note what each gets.
+    pub(super) fn reads_prompt(&self) -> bool {
+        match self {
+            Self::RoundRobin(_) | Self::LeastRequest(_) | Self::Hash(_) => false,
+            Self::ExpectedWork => true,
+            Self::Scored(scored) => scored.reads_prompt(),
         }
     }
 }

@@ -165,6 +165,13 @@ impl SegmentEntry {
     }
 }
 
+impl Unread {
+    /// Whether it stands before the segment at a place among [`ChatRequest::segments`].
+    pub fn is_before(&self, segment: usize) -> bool {
+        self.before as usize <= segment
+    }
+}
+
 impl<'a> Segment<'a> {
     /// Returns the bytes between the string's quotes, or the number, as a range of the body.
     pub fn span(&self) -> Range<usize> {

@@ -21,6 +21,10 @@ pub enum Balance {
     LeastRequest,
     /// The same endpoint for the same session.
     Hash(HashKey),
+    /// The one where the request's first token has the least work before it.
+    Auto,
+    /// The one with the highest sum of scores.
+    Scored(Scorers),
 }
 
 /// Which endpoint takes the next request.
@@ -30,10 +34,14 @@ pub enum Balance {
 pub(in crate::policy) struct RawBalance {
     /// The way of choosing.
     strategy: RawBalanceStrategy,
-    /// What requests of one session have in common; for `hash` alone.
+    /// What requests of one session have in common; for `hash` and `session` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "HashKey")]
     hash_on: Option<HashKey>,
+    /// The scores that are summed, each with its weight; for `scored` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ScorerWeights")]
+    scorers: Option<ScorerWeights>,
 }
 
 /// A way of choosing an endpoint.
@@ -44,25 +52,171 @@ enum RawBalanceStrategy {
     /// In turn, by weight.
     RoundRobin,
     /// The less busy of two taken at random.
-    #[default]
     LeastRequest,
     /// The same endpoint for the same session.
     Hash,
+    /// The same as `hash`.
+    Session,
+    /// The endpoint where the request's first token has the least work before it: what of the prompt is not cached there,
+    /// and what was sent there or waits there before.
+    #[default]
+    Auto,
+    /// The endpoint that has most of the prompt cached; of equals the one with the fewest requests.
+    Prefix,
+    /// The weights of llm-d's scheduler: prefix 3, queue 2, KV cache 2, cold prompts in turn 2.
+    #[serde(rename = "llm-d", alias = "llm_d")]
+    LlmD,
+    /// By prefix 2, KV cache 1 and queue 1, as engines report them.
+    KvAware,
+    /// The highest sum of `scorers`.
+    Scored,
+}
+
+/// What endpoints are scored by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scorer {
+    /// Waiting requests, the fewest among the endpoints best.
+    Queue,
+    /// Running requests, the fewest best.
+    Running,
+    /// The share of the KV cache that is free.
+    KvCache,
+    /// The share of the prompt that is cached.
+    Prefix,
+    /// Whether the adapter is loaded, or has room.
+    Lora,
+    /// Waiting requests, fewer than 128 better.
+    LoadAware,
+    /// Requests in flight from here, the fewest best.
+    ActiveRequest,
+    /// Tokens of prompts that are still computed for requests from here.
+    TokenLoad,
+    /// Prompts that no endpoint has anything of go in turn.
+    NoHitLru,
+}
+
+/// Scores with their weights, none of which is 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scorers(Vec<(Scorer, u32)>);
+
+impl Scorers {
+    /// Takes whole weights.
+    fn of<const N: usize>(weights: [(Scorer, u32); N]) -> Self {
+        Self(weights.map(|(scorer, weight)| (scorer, weight * THOUSANDTHS)).into())
+    }
+
+    /// Each with its weight.
+    pub fn iter(&self) -> impl Iterator<Item = (Scorer, f64)> {
+        self.0.iter().map(|(scorer, weight)| (*scorer, f64::from(*weight) / f64::from(THOUSANDTHS)))
+    }
+
+    /// One's weight, 0 where it does not count.
+    pub fn weight(&self, scorer: Scorer) -> f64 {
+        self.iter().find(|(one, _)| *one == scorer).map_or(0.0, |(_, weight)| weight)
+    }
+}
+
+/// Weights are compared exactly, in thousandths.
+const THOUSANDTHS: u32 = 1_000;
+
+/// The greatest weight.
+const MAX_WEIGHT: f64 = 1_000.0;
+
+/// The weight of each score, from 0 to 1000; 0 leaves it out. Each score is 0 to 1, as the plugins of the Gateway API
+/// inference extension define them.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ScorerWeights {
+    /// `queue-scorer`: waiting requests, the fewest among the endpoints best.
+    queue: f64,
+    /// `running-requests-size-scorer`: running requests, the fewest best.
+    running: f64,
+    /// `kv-cache-utilization-scorer`: the share of the KV cache that is free.
+    kv_cache: f64,
+    /// `prefix-cache-scorer`: the share of the prompt that is cached.
+    prefix: f64,
+    /// `lora-affinity-scorer`: whether the adapter is loaded, or has room.
+    lora: f64,
+    /// `load-aware-scorer`: half of the share of 128 places in the queue that are free.
+    load_aware: f64,
+    /// `active-request-scorer`: requests in flight from this process, the fewest best.
+    active_request: f64,
+    /// `token-load-scorer`: tokens of prompts still to be computed for this process, of 4,194,304.
+    token_load: f64,
+    /// `no-hit-lru-scorer`: prompts that no endpoint has anything of go in turn.
+    no_hit_lru: f64,
+}
+
+impl ScorerWeights {
+    fn check(&self, path: &YamlPath, checker: &mut Checker<'_>) -> Scorers {
+        let all = [
+            ("queue", Scorer::Queue, self.queue),
+            ("running", Scorer::Running, self.running),
+            ("kv_cache", Scorer::KvCache, self.kv_cache),
+            ("prefix", Scorer::Prefix, self.prefix),
+            ("lora", Scorer::Lora, self.lora),
+            ("load_aware", Scorer::LoadAware, self.load_aware),
+            ("active_request", Scorer::ActiveRequest, self.active_request),
+            ("token_load", Scorer::TokenLoad, self.token_load),
+            ("no_hit_lru", Scorer::NoHitLru, self.no_hit_lru),
+        ];
+        let mut scorers = Vec::new();
+        for (name, scorer, weight) in all {
+            if !(0.0..=MAX_WEIGHT).contains(&weight) {
+                checker.issue(&path.key(name), "must be from 0 to 1000");
+            } else if weight > 0.0 {
+                scorers.push((scorer, (weight * f64::from(THOUSANDTHS)).round() as u32));
+            }
+        }
+        if scorers.is_empty() {
+            checker.issue(path, "must give at least one score a weight");
+        }
+        Scorers(scorers)
+    }
 }
 
 impl RawBalance {
     pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
-        match (self.strategy, self.hash_on) {
-            (RawBalanceStrategy::Hash, Some(mut key)) => {
-                key.check(&path.key("hash_on"), checker);
-                return Balance::Hash(key);
-            }
-            (RawBalanceStrategy::RoundRobin, None) => return Balance::RoundRobin,
-            (RawBalanceStrategy::LeastRequest, None) => {}
-            (RawBalanceStrategy::Hash, None) => checker.issue(path, "the strategy `hash` needs `hash_on`"),
-            (_, Some(_)) => checker.issue(&path.key("hash_on"), "is for the strategy `hash` alone"),
+        let Self { strategy, hash_on, scorers } = self;
+        let uses_key = matches!(strategy, RawBalanceStrategy::Hash | RawBalanceStrategy::Session);
+        if hash_on.is_some() && !uses_key {
+            checker.issue(&path.key("hash_on"), "is for the strategies `hash` and `session` alone");
         }
-        Balance::LeastRequest
+        if scorers.is_some() && strategy != RawBalanceStrategy::Scored {
+            checker.issue(&path.key("scorers"), "is for the strategy `scored` alone");
+        }
+        match strategy {
+            RawBalanceStrategy::RoundRobin => Balance::RoundRobin,
+            RawBalanceStrategy::LeastRequest => Balance::LeastRequest,
+            RawBalanceStrategy::Hash | RawBalanceStrategy::Session => {
+                let Some(mut key) = hash_on else {
+                    checker.issue(path, "this strategy needs `hash_on`");
+                    return Balance::Auto;
+                };
+                key.check(&path.key("hash_on"), checker);
+                Balance::Hash(key)
+            }
+            RawBalanceStrategy::Auto => Balance::Auto,
+            RawBalanceStrategy::Prefix => {
+                Balance::Scored(Scorers::of([(Scorer::Prefix, 3), (Scorer::ActiveRequest, 1)]))
+            }
+            RawBalanceStrategy::LlmD => Balance::Scored(Scorers::of([
+                (Scorer::Prefix, 3),
+                (Scorer::Queue, 2),
+                (Scorer::KvCache, 2),
+                (Scorer::NoHitLru, 2),
+            ])),
+            RawBalanceStrategy::KvAware => {
+                Balance::Scored(Scorers::of([(Scorer::Prefix, 2), (Scorer::KvCache, 1), (Scorer::Queue, 1)]))
+            }
+            RawBalanceStrategy::Scored => {
+                let Some(weights) = scorers else {
+                    checker.issue(path, "the strategy `scored` needs `scorers`");
+                    return Balance::Auto;
+                };
+                Balance::Scored(weights.check(&path.key("scorers"), checker))
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::checker::Checker;
 use super::duration::DurationText;
 use super::issue::YamlPath;
 use balance::RawBalance;
-pub use balance::{Balance, Ejection, HashKey};
+pub use balance::{Balance, Ejection, HashKey, Scorer, Scorers};
 pub use credential::Credential;
 use credential::RawCredential;
 pub use endpoint::EndpointSpec;

@@ -1,0 +1,82 @@
+//! Owns the default choice: the endpoint where the request's first token has the least work before it.
+//! Refuses to know where the figures come from.
+//!
+//! Work is counted in tokens to compute. A request costs an endpoint the tokens of its prompt that are not cached there;
+//! before it come the prompts that are still computed, those that wait in the engine's queue, and the share of each step
+//! that running requests take. So an endpoint that has the prompt's beginning is preferred until waiting there costs more
+//! than computing it elsewhere. That is the cost of NVIDIA Dynamo's KV router (prefill blocks to compute and blocks in
+//! use) with an engine's own queue, and with a term that keeps a prompt that many send from making one endpoint do the
+//! work of all. The factors are those that did best in `benches/picking.rs`.
+
+use super::candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints, only};
+use rand::Rng;
+use smallvec::SmallVec;
+
+/// What a token costs that is computed though another endpoint has it: besides the wait it takes time from all others,
+/// and room in the cache from what they share.
+const UNCACHED: f64 = 4.0;
+
+/// What one running request costs the next: the time that the engine's steps take longer for it.
+const RUNNING: f64 = 50.0;
+
+/// What one request in the engine's queue costs those behind it.
+const WAITING: f64 = 500.0;
+
+/// From what multiple of its fair share of the pool's tokens on an endpoint has too much to do.
+const FAIR_SHARE: f64 = 1.25;
+
+/// What a whole fair share too much costs, as a multiple of the request's prompt.
+const UNFAIR: f64 = 5.5;
+
+/// How far costs may differ and still be equal, as a part of the least: there chance decides, so that several gateways
+/// that see the same do not all choose the same.
+const MARGIN: f64 = 0.02;
+
+type Costs = SmallVec<[(usize, f64); 16]>;
+
+/// Picks an endpoint by expected work.
+pub(super) fn pick(
+    request: &PickRequest<'_>,
+    candidates: &Candidates<'_>,
+    rng: &mut impl Rng,
+) -> RankedEndpoints {
+    let views = candidates.iter().enumerate();
+    let views: SmallVec<[(usize, EndpointView<'_>); 16]> =
+        views.filter_map(|(place, view)| Some((place, view?))).collect();
+    let prompt = request.prompt.map_or(0.0, |prompt| f64::from(prompt.prefix().tokens()));
+    let given: f64 = views.iter().map(|(_, view)| given(view)).sum();
+    let weights: f64 = views.iter().map(|(_, view)| f64::from(view.weight())).sum();
+    let pool = PoolWork { prompt, fair: given / weights.max(1.0) };
+    least(views.iter().map(|(place, view)| (*place, cost(view, request, pool))).collect(), rng)
+}
+
+/// What all candidates are held against.
+#[derive(Clone, Copy)]
+struct PoolWork {
+    /// Tokens of the request's prompt.
+    prompt: f64,
+    /// Tokens given to an endpoint of weight 1, if all have their fair share.
+    fair: f64,
+}
+
+/// Tokens of prompts that this process has given it: those in flight, and those of the last seconds.
+fn given(view: &EndpointView<'_>) -> f64 {
+    view.recent_tokens() + view.context_tokens()
+}
+
+/// Tokens to compute before the request's first token, by the endpoint's weight.
+fn cost(view: &EndpointView<'_>, request: &PickRequest<'_>, pool: PoolWork) -> f64 {
+    let weight = f64::from(view.weight());
+    let load = view.engine_load();
+    let uncached = f64::from(view.work(request).uncached);
+    let before = view.prefill_tokens() + WAITING * load.waiting + RUNNING * load.running;
+    let share = given(view) / (weight * pool.fair + pool.prompt).max(1.0);
+    UNCACHED * uncached + before / weight + UNFAIR * pool.prompt * (share - FAIR_SHARE).max(0.0)
+}
+
+/// Chooses the least; of those that are about equal each is as likely.
+fn least(mut costs: Costs, rng: &mut impl Rng) -> RankedEndpoints {
+    let least = costs.iter().map(|(_, cost)| *cost).fold(f64::INFINITY, f64::min);
+    costs.retain(|(_, cost)| *cost <= least * (1.0 + MARGIN) + 1.0);
+    only((!costs.is_empty()).then(|| costs[rng.random_range(0..costs.len())].0))
+}

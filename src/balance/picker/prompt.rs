@@ -1,0 +1,277 @@
+//! Owns what prompts are told apart by where their beginnings may be cached: a chain of hashes over blocks of the texts
+//! that the model is shown, in the order in which templates put them.
+//! Refuses to know which endpoint has what.
+
+use crate::balance::prefix_table::PromptBlocks;
+use crate::balance::rendezvous::mixed;
+use crate::openai::{ChatRequest, Segment, SegmentKind};
+use std::cell::OnceCell;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes of a block: about 64 tokens, four of the blocks that vLLM's cache is made of.
+const BLOCK: usize = 256;
+
+/// Tokens of a block, at four bytes a token.
+pub(in crate::balance) const BLOCK_TOKENS: u32 = (BLOCK / BYTES_PER_TOKEN) as u32;
+
+/// What is taken for a token; text in English has 4 to 5 bytes a token, other scripts 2 to 4.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// For how many bytes of text an image or another file is taken, whatever its size: 256 tokens.
+const OPAQUE_BYTES: usize = 1_024;
+
+/// The most blocks that are hashed: a megabyte of text. Prompts that differ only behind that are equal here.
+const MAX_BLOCKS: usize = 4_096;
+
+/// How the text begins with which Claude Code says what a request is billed to: it changes with each request and no
+/// self-hosted model is shown it (see the Anthropic client's documentation of its attribution header).
+const BILLING: &str = "x-anthropic-billing-header";
+
+/// The prompt of one request, hashed when a picker first asks for it.
+#[derive(Debug)]
+pub struct PickPrompt<'a> {
+    request: &'a ChatRequest,
+    prefix: OnceCell<PromptPrefix>,
+}
+
+impl<'a> PickPrompt<'a> {
+    /// Takes the request as it goes upstream; reads nothing yet.
+    pub fn new(request: &'a ChatRequest) -> Self {
+        Self { request, prefix: OnceCell::new() }
+    }
+
+    /// The hashes of the prompt's blocks.
+    pub(in crate::balance) fn prefix(&self) -> &PromptPrefix {
+        self.prefix.get_or_init(|| PromptPrefix::of(self.request))
+    }
+}
+
+/// The blocks of a prompt, each hashed with all before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromptPrefix {
+    blocks: Vec<u64>,
+    tokens: u32,
+}
+
+impl PromptPrefix {
+    /// Reads a prompt: tools first, as templates show them, then system prompts and messages in their order.
+    ///
+    /// Left out is what the model is not shown or what changes without changing the prompt: cache marks, ids, metadata,
+    /// schemas of answers, the billing text of Claude Code. A last block that is not full has no hash.
+    pub fn of(request: &ChatRequest) -> Self {
+        let mut hasher = BlockHasher::new(request.body().len());
+        if let Some(salt) = request.field("cache_salt") {
+            hasher.chain = xxh3_64(salt.as_bytes());
+        }
+        for segment in request.segments().filter(is_beside) {
+            hasher.push(segment.text().as_bytes());
+        }
+        let unread = request.unread();
+        let mut unread = unread.iter().peekable();
+        let mut last = None;
+        for (at, segment) in request.segments().enumerate() {
+            while let Some(other) = unread.next_if(|other| other.is_before(at)) {
+                hasher.push_opaque(&request.body()[other.span.clone()]);
+            }
+            if !is_in_conversation(&segment) || segment.text().starts_with(BILLING) {
+                continue;
+            }
+            if last != Some((segment.message, segment.role)) {
+                last = Some((segment.message, segment.role));
+                hasher.push(&[0, segment.role as u8]);
+            }
+            hasher.push(segment.text().as_bytes());
+        }
+        for other in unread {
+            hasher.push_opaque(&request.body()[other.span.clone()]);
+        }
+        hasher.finish()
+    }
+
+    /// About how many tokens the prompt has.
+    pub fn tokens(&self) -> u32 {
+        self.tokens
+    }
+
+    /// How many whole blocks it has.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether it is too short for a block.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The blocks as one model with one adapter has them.
+    pub(in crate::balance) fn blocks_of(&self, model: u64) -> PromptBlocks<'_> {
+        PromptBlocks { chain: &self.blocks, model }
+    }
+}
+
+/// What templates put before the conversation.
+fn is_beside(segment: &Segment<'_>) -> bool {
+    matches!(segment.kind, SegmentKind::ToolDescription | SegmentKind::Template)
+}
+
+fn is_in_conversation(segment: &Segment<'_>) -> bool {
+    match segment.kind {
+        SegmentKind::Message
+        | SegmentKind::SystemPrompt
+        | SegmentKind::ToolCall
+        | SegmentKind::ToolResult
+        | SegmentKind::Document
+        | SegmentKind::Reasoning => true,
+        SegmentKind::ToolDescription
+        | SegmentKind::Template
+        | SegmentKind::Name
+        | SegmentKind::Schema
+        | SegmentKind::Prediction
+        | SegmentKind::Identifier
+        | SegmentKind::Metadata
+        | SegmentKind::Other => false,
+    }
+}
+
+/// Cuts what it is given into blocks and chains their hashes.
+struct BlockHasher {
+    unfinished: Vec<u8>,
+    chain: u64,
+    blocks: Vec<u64>,
+    bytes: usize,
+}
+
+impl BlockHasher {
+    fn new(body: usize) -> Self {
+        Self {
+            unfinished: Vec::with_capacity(BLOCK),
+            chain: 0,
+            blocks: Vec::with_capacity((body / BLOCK).min(MAX_BLOCKS)),
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len();
+        if !self.unfinished.is_empty() {
+            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - self.unfinished.len()));
+            self.unfinished.extend_from_slice(first);
+            bytes = rest;
+            if self.unfinished.len() < BLOCK {
+                return;
+            }
+            let block = std::mem::take(&mut self.unfinished);
+            self.block(&block);
+            self.unfinished = block;
+            self.unfinished.clear();
+        }
+        let mut whole = bytes.chunks_exact(BLOCK);
+        whole.by_ref().for_each(|block| self.block(block));
+        self.unfinished.extend_from_slice(whole.remainder());
+    }
+
+    /// Takes what is no text, such as an image: it is told apart by its hash, and takes the place of some text.
+    fn push_opaque(&mut self, bytes: &[u8]) {
+        let hash = xxh3_64(bytes).to_le_bytes();
+        (0..OPAQUE_BYTES / hash.len()).for_each(|_| self.push(&hash));
+    }
+
+    fn block(&mut self, block: &[u8]) {
+        if self.blocks.len() < MAX_BLOCKS {
+            self.chain = mixed(self.chain.rotate_left(23) ^ xxh3_64(block));
+            self.blocks.push(self.chain);
+        }
+    }
+
+    fn finish(self) -> PromptPrefix {
+        let tokens = u32::try_from(self.bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX);
+        PromptPrefix { blocks: self.blocks, tokens }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    fn prefix(body: &Value) -> PromptPrefix {
+        PromptPrefix::of(&ChatRequest::parse(Bytes::from(body.to_string())).expect("a request"))
+    }
+
+    fn shared(first: &Value, second: &Value) -> usize {
+        let (first, second) = (prefix(first), prefix(second));
+        first.blocks.iter().zip(&second.blocks).take_while(|(one, other)| one == other).count()
+    }
+
+    fn chat(messages: &[(&str, &str)]) -> Value {
+        let messages: Vec<_> =
+            messages.iter().map(|(role, text)| json!({"role": role, "content": text})).collect();
+        json!({"model": "m", "messages": messages})
+    }
+
+    fn long(of: &str) -> String {
+        of.repeat(4 * BLOCK / of.len())
+    }
+
+    #[test]
+    fn prompts_share_the_blocks_before_their_first_difference() {
+        let system = long("You are kind. ");
+        let one = chat(&[("system", &system), ("user", &long("one "))]);
+        let other = chat(&[("system", &system), ("user", &long("two "))]);
+        let whole = prefix(&one).blocks.len();
+        assert_eq!((whole, shared(&one, &one)), (7, 7));
+        assert_eq!(shared(&one, &other), 3);
+        let turned = chat(&[("user", &system), ("system", &long("one "))]);
+        assert_eq!(shared(&one, &turned), 0, "who says a text matters");
+        assert!(prefix(&one).tokens().abs_diff(2 * BLOCK_TOKENS * 4) < 8);
+    }
+
+    #[test]
+    fn a_conversation_that_goes_on_begins_as_before() {
+        let system = long("You are kind. ");
+        let first = chat(&[("system", &system), ("user", &long("hi "))]);
+        let next =
+            chat(&[("system", &system), ("user", &long("hi ")), ("assistant", &long("ok ")), ("user", "x")]);
+        assert_eq!(shared(&first, &next), prefix(&first).blocks.len());
+    }
+
+    #[test]
+    fn what_changes_each_turn_without_changing_the_prompt_is_left_out() {
+        let text = long("A system prompt. ");
+        let turn = |hash: &str, mark: bool| {
+            let mut block = json!({"type": "text", "text": text});
+            if mark {
+                block["cache_control"] = json!({"type": "ephemeral"});
+            }
+            let billing = format!("x-anthropic-billing-header: cc_version=2; cch={hash};");
+            let body = json!({"model": "m", "metadata": {"user_id": hash},
+                "system": [{"type": "text", "text": billing}, block], "messages": [{"role": "user", "content": text}]});
+            let body = Bytes::from(body.to_string());
+            PromptPrefix::of(&ChatRequest::of(crate::openai::Api::Messages, body).expect("a request"))
+        };
+        assert_eq!(turn("a1", true), turn("b2", false));
+        assert!(turn("a1", true).blocks.len() >= 7);
+    }
+
+    #[test]
+    fn tools_salts_and_images_tell_prompts_apart_from_their_place_on() {
+        let text = long("hello ");
+        let with = |key: &str, value: Value| {
+            let mut body = chat(&[("user", &text)]);
+            body[key] = value;
+            body
+        };
+        let tool =
+            |name: &str| json!([{"type": "function", "function": {"name": name, "description": long(name)}}]);
+        assert_eq!(shared(&with("tools", tool("find")), &with("tools", tool("send"))), 0);
+        assert_eq!(shared(&with("cache_salt", json!("a")), &with("cache_salt", json!("b"))), 0);
+        let image = |data: &str| {
+            json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": text},
+                {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}},
+                {"type": "text", "text": text}]}]})
+        };
+        assert_eq!(shared(&image("AAAA"), &image("AAAA")), 12);
+        assert_eq!(shared(&image("AAAA"), &image("BBBB")), 4, "the text before it");
+    }
+}

@@ -1,0 +1,166 @@
+//! Owns the choice by a weighted sum of scores, as the Gateway API inference extension's scheduler makes it.
+//! Refuses to know where the figures come from.
+//!
+//! Scores are 0 to 1, the highest sum is chosen, equals at random. The formulas are those of the extension's plugins
+//! (llm-d-router, `pkg/epp/framework/plugins/scheduling/scorer`); where an engine says nothing, or nothing new, what this
+//! process has in flight there stands in for its queue.
+
+use super::candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints, only};
+use crate::policy::{Scorer, Scorers};
+use rand::Rng;
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tokens in flight at which an endpoint's token load scores 0.
+const FULL_TOKEN_LOAD: f64 = 4_194_304.0;
+
+/// Waiting requests at which an endpoint scores 0 by its absolute load.
+const FULL_QUEUE: f64 = 128.0;
+
+/// The weights, and the turn of cold prompts.
+#[derive(Debug)]
+pub(in crate::balance) struct ScoredPicker {
+    scorers: Scorers,
+    /// Counts the prompts of which no endpoint had anything cached.
+    cold: AtomicU64,
+}
+
+/// One candidate with what is scored.
+struct ScoredEndpoint<'a> {
+    place: usize,
+    view: EndpointView<'a>,
+    queue: f64,
+    running: f64,
+    matched: usize,
+    score: f64,
+}
+
+type ScoredEndpoints<'a> = SmallVec<[ScoredEndpoint<'a>; 16]>;
+
+impl ScoredPicker {
+    pub(super) fn new(scorers: Scorers) -> Self {
+        Self { scorers, cold: AtomicU64::new(0) }
+    }
+
+    pub(super) fn reads_prompt(&self) -> bool {
+        [Scorer::Prefix, Scorer::NoHitLru, Scorer::TokenLoad]
+            .iter()
+            .any(|one| self.scorers.weight(*one) > 0.0)
+    }
+
+    pub(super) fn pick(
+        &self,
+        request: &PickRequest<'_>,
+        candidates: &Candidates<'_>,
+        rng: &mut impl Rng,
+    ) -> RankedEndpoints {
+        let mut endpoints: ScoredEndpoints<'_> = candidates
+            .iter()
+            .enumerate()
+            .filter_map(|(place, view)| Some(self.read(place, view?, request)))
+            .collect();
+        for (scorer, weight) in self.scorers.iter() {
+            add(&mut endpoints, scorer, weight, request);
+        }
+        let best = highest(&endpoints, rng);
+        if let Some(best) = best.map(|at| &endpoints[at])
+            && endpoints.iter().all(|endpoint| endpoint.matched == 0)
+        {
+            best.view.note_cold(self.cold.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        only(best.map(|at| endpoints[at].place))
+    }
+
+    fn read<'a>(
+        &self,
+        place: usize,
+        view: EndpointView<'a>,
+        request: &PickRequest<'_>,
+    ) -> ScoredEndpoint<'a> {
+        let load = view.engine_load();
+        let matched = if self.reads_prompt() { view.matched(request) } else { 0 };
+        let queue = if load.is_reported { load.waiting } else { f64::from(view.in_flight()) };
+        ScoredEndpoint { place, view, queue, running: load.running, matched, score: 0.0 }
+    }
+}
+
+fn add(endpoints: &mut ScoredEndpoints<'_>, scorer: Scorer, weight: f64, request: &PickRequest<'_>) {
+    let blocks = request.prompt.map_or(0, |prompt| prompt.prefix().len());
+    let queues = span(endpoints.iter().map(|one| one.queue));
+    let runs = span(endpoints.iter().map(|one| one.running));
+    let most_active = endpoints.iter().map(|one| one.view.in_flight()).max().unwrap_or(0);
+    let is_cold = endpoints.iter().all(|one| one.matched == 0);
+    let turns: SmallVec<[u64; 16]> = endpoints.iter().map(|one| one.view.last_cold()).collect();
+    for endpoint in endpoints.iter_mut() {
+        let view = &endpoint.view;
+        let score = match scorer {
+            Scorer::Queue => between(endpoint.queue, queues),
+            Scorer::Running => between(endpoint.running, runs),
+            Scorer::KvCache => 1.0 - view.engine_load().kv_usage,
+            Scorer::Prefix if blocks > 0 => endpoint.matched as f64 / blocks as f64,
+            Scorer::Prefix => 0.0,
+            Scorer::Lora => lora(view, request),
+            Scorer::LoadAware => 0.5 * (1.0 - endpoint.queue.min(FULL_QUEUE) / FULL_QUEUE),
+            Scorer::ActiveRequest if view.in_flight() == 0 => 1.0,
+            Scorer::ActiveRequest => {
+                f64::from(most_active - view.in_flight().min(most_active)) / f64::from(most_active.max(1))
+            }
+            Scorer::TokenLoad => 1.0 - (view.prefill_tokens() / FULL_TOKEN_LOAD).min(1.0),
+            Scorer::NoHitLru if is_cold => least_recent(view.last_cold(), &turns),
+            Scorer::NoHitLru => 0.5,
+        };
+        endpoint.score += weight * score.clamp(0.0, 1.0);
+    }
+}
+
+/// The least and the greatest.
+fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)))
+}
+
+/// 1 for the least, 0 for the greatest; 1 for all where they are equal.
+fn between(value: f64, (least, most): (f64, f64)) -> f64 {
+    if most > least { (most - value) / (most - least) } else { 1.0 }
+}
+
+fn lora(view: &EndpointView<'_>, request: &PickRequest<'_>) -> f64 {
+    let Some(adapter) = request.adapter else { return 0.0 };
+    let Some(engine) = view.engine() else { return 0.0 };
+    let Some(adapters) = &engine.adapters else { return 0.0 };
+    let is_in = |names: &[Box<str>]| names.iter().any(|name| **name == *adapter);
+    let used = adapters.running.len() + adapters.waiting.len();
+    if is_in(&adapters.running) {
+        1.0
+    } else if used < adapters.max as usize {
+        0.8
+    } else if is_in(&adapters.waiting) {
+        0.6
+    } else {
+        0.0
+    }
+}
+
+/// 1 for the endpoint whose last cold prompt is the longest ago, 0 for the one that had the last.
+fn least_recent(turn: u64, turns: &[u64]) -> f64 {
+    let later = turns.iter().filter(|other| **other > turn).count();
+    if turns.len() > 1 { later as f64 / (turns.len() - 1) as f64 } else { 1.0 }
+}
+
+/// Chooses the highest score; of equals each is as likely.
+fn highest(endpoints: &ScoredEndpoints<'_>, rng: &mut impl Rng) -> Option<usize> {
+    let (mut best, mut equals): (Option<usize>, u32) = (None, 1);
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        match best.map(|best| endpoint.score.total_cmp(&endpoints[best].score)) {
+            Some(std::cmp::Ordering::Less) => {}
+            Some(std::cmp::Ordering::Equal) => {
+                equals += 1;
+                if rng.random_range(0..equals) == 0 {
+                    best = Some(at);
+                }
+            }
+            Some(std::cmp::Ordering::Greater) | None => (best, equals) = (Some(at), 1),
+        }
+    }
+    best
+}

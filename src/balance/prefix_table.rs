@@ -1,0 +1,268 @@
+//! Owns which blocks of prompts one endpoint probably has in its KV cache, by what was sent there.
+//! Refuses to know what a block's hash is made of, and how the endpoint is chosen.
+//!
+//! Bounded in bytes, without a lock and without an allocation after its first: entries of eight bytes in sets of one
+//! cache line, the one used longest ago in a set goes first. An entry counts as evicted by the engine once more blocks
+//! than the engine holds were written after its last use, which is what least recently used means.
+
+use super::rendezvous::mixed;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Sets of a table, a power of two.
+const SETS: usize = 4096;
+
+/// Entries of a set: those of one cache line.
+const WAYS: usize = 8;
+
+/// Bits of an entry that say when it was last used; the others tell blocks apart.
+const STAMP_BITS: u32 = 24;
+
+const STAMP: u64 = (1 << STAMP_BITS) - 1;
+
+/// The most blocks that are remembered: half of the entries, so that few sets overflow before.
+pub(super) const MAX_BLOCKS: u32 = (SETS * WAYS / 2) as u32;
+
+/// What an engine is taken to hold before anything is known of it, in blocks.
+const USUAL_BLOCKS: u32 = 8_192;
+
+/// The least that an engine is taken to hold, in blocks.
+const MIN_BLOCKS: u32 = 128;
+
+/// The blocks of a prompt as one model with one adapter has them: another's cache is of no use to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PromptBlocks<'a> {
+    /// Hashes, each of a block with all before it.
+    pub(super) chain: &'a [u64],
+    /// The hash of the model's and the adapter's name.
+    pub(super) model: u64,
+}
+
+impl PromptBlocks<'_> {
+    fn len(&self) -> usize {
+        self.chain.len()
+    }
+
+    fn block(&self, place: usize) -> u64 {
+        mixed(self.chain[place] ^ self.model)
+    }
+}
+
+/// The blocks that an endpoint probably has cached.
+pub(super) struct PrefixTable {
+    /// Each entry is a tag of 40 bits above the stamp of its last use; 0 is none.
+    sets: Box<[[AtomicU64; WAYS]]>,
+    /// Blocks written so far that the endpoint did not have; the clock that stamps are read from.
+    written: AtomicU64,
+    /// How many blocks the engine is taken to hold.
+    capacity: AtomicU32,
+    /// Whether the engine has ever reported cached tokens: one that does not report any says nothing about its cache.
+    reports: AtomicBool,
+}
+
+impl Default for PrefixTable {
+    fn default() -> Self {
+        let set = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            sets: std::iter::repeat_with(set).take(SETS).collect(),
+            written: AtomicU64::new(1),
+            capacity: AtomicU32::new(USUAL_BLOCKS),
+            reports: AtomicBool::new(false),
+        }
+    }
+}
+
+impl PrefixTable {
+    /// Counts the leading blocks of a prompt that are cached.
+    ///
+    /// Looks at about twice the logarithm of that count: an engine that has a block has those before it.
+    pub(super) fn matched(&self, prompt: PromptBlocks<'_>) -> usize {
+        let now = self.written.load(Ordering::Relaxed);
+        let capacity = u64::from(self.capacity.load(Ordering::Relaxed));
+        let has = |place: usize| self.has(prompt.block(place), now, capacity);
+        if prompt.len() == 0 || !has(0) {
+            return 0;
+        }
+        // The last that is known to be there, and the first that is not.
+        let (mut there, mut step) = (0, 1);
+        let mut missing = loop {
+            let next = there + step;
+            if next >= prompt.len() {
+                break prompt.len();
+            }
+            if !has(next) {
+                break next;
+            }
+            (there, step) = (next, step * 2);
+        };
+        while there + 1 < missing {
+            let middle = there.midpoint(missing);
+            if has(middle) { there = middle } else { missing = middle }
+        }
+        there + 1
+    }
+
+    fn has(&self, block: u64, now: u64, capacity: u64) -> bool {
+        let tag = tag(block);
+        let entries = self.set(block).iter().map(|entry| entry.load(Ordering::Relaxed));
+        let found = entries.filter(|entry| entry >> STAMP_BITS == tag).map(|entry| age(entry, now)).min();
+        found.is_some_and(|age| age <= capacity)
+    }
+
+    /// Notes that the endpoint gets a prompt, of whose blocks it has the first `matched`.
+    pub(super) fn record(&self, prompt: PromptBlocks<'_>, matched: usize) {
+        // A table cannot hold more of one prompt; its beginning is what others share.
+        let length = prompt.len().min(MAX_BLOCKS as usize);
+        let new = length.saturating_sub(matched) as u64;
+        let now = self.written.fetch_add(new, Ordering::Relaxed) + new;
+        for place in 0..length {
+            self.touch(prompt.block(place), now);
+        }
+    }
+
+    /// Two threads that write one set at once may lose an entry, which costs a hit at most.
+    fn touch(&self, block: u64, now: u64) {
+        let (tag, set) = (tag(block), self.set(block));
+        let (mut oldest, mut most) = (0, 0);
+        for (way, entry) in set.iter().enumerate() {
+            let entry = entry.load(Ordering::Relaxed);
+            let is_same = entry >> STAMP_BITS == tag;
+            let age = if entry == 0 || is_same { u64::MAX - u64::from(!is_same) } else { age(entry, now) };
+            if age > most {
+                (oldest, most) = (way, age);
+            }
+        }
+        set[oldest].store(tag << STAMP_BITS | now & STAMP, Ordering::Relaxed);
+    }
+
+    /// Takes in how many tokens the engine's cache holds; `block_tokens` are those of a block here.
+    pub(super) fn set_capacity(&self, tokens: u64, block_tokens: u32) {
+        let blocks = tokens / u64::from(block_tokens.max(1));
+        let blocks = u32::try_from(blocks).unwrap_or(MAX_BLOCKS).clamp(MIN_BLOCKS, MAX_BLOCKS);
+        self.capacity.store(blocks, Ordering::Relaxed);
+    }
+
+    /// Takes in what share of a prompt was taken for cached, and what share the engine reports, each 0 to 1: an engine
+    /// that has less than was predicted holds fewer blocks than it was taken to, or shares its cache with others.
+    pub(super) fn correct(&self, predicted: f32, reported: f32) {
+        if reported > 0.0 {
+            self.reports.store(true, Ordering::Relaxed);
+        } else if !self.reports.load(Ordering::Relaxed) {
+            return;
+        }
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let corrected = if predicted - reported > 0.25 {
+            capacity - capacity / 16
+        } else if reported - predicted > 0.25 {
+            capacity + capacity / 16
+        } else {
+            return;
+        };
+        self.capacity.store(corrected.clamp(MIN_BLOCKS, MAX_BLOCKS), Ordering::Relaxed);
+    }
+
+    fn set(&self, block: u64) -> &[AtomicU64; WAYS] {
+        &self.sets[block as usize % SETS]
+    }
+}
+
+/// The upper bits, which do not choose the set; never 0.
+fn tag(block: u64) -> u64 {
+    (block >> STAMP_BITS).max(1)
+}
+
+/// How many blocks were written since the entry was used last.
+fn age(entry: u64, now: u64) -> u64 {
+    now.wrapping_sub(entry) & STAMP
+}
+
+impl fmt::Debug for PrefixTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrefixTable")
+            .field("written", &self.written)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Hashes as random as a hash function's.
+    fn blocks(of: u64, count: usize) -> Vec<u64> {
+        (0..count as u64)
+            .map(|at| xxhash_rust::xxh3::xxh3_64(&[of.to_le_bytes(), at.to_le_bytes()].concat()))
+            .collect()
+    }
+
+    fn matched(table: &PrefixTable, chain: &[u64]) -> usize {
+        table.matched(PromptBlocks { chain, model: 0 })
+    }
+
+    fn send(table: &PrefixTable, chain: &[u64]) -> usize {
+        let matched = matched(table, chain);
+        table.record(PromptBlocks { chain, model: 0 }, matched);
+        matched
+    }
+
+    #[test]
+    fn what_was_sent_is_cached_as_far_as_it_is_the_same() {
+        let table = PrefixTable::default();
+        let first = blocks(1, 100);
+        assert_eq!((send(&table, &first), send(&table, &first)), (0, 100));
+        let other = [&first[..37], &blocks(2, 50)].concat();
+        assert_eq!((matched(&table, &other), matched(&table, &first[..9]), matched(&table, &[])), (37, 9, 0));
+        assert_eq!(matched(&table, &blocks(3, 5)), 0);
+        assert_eq!(table.matched(PromptBlocks { chain: &first, model: 7 }), 0, "another model's cache");
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_is_forgotten_when_the_engine_is_full() {
+        let table = PrefixTable::default();
+        table.set_capacity(1_000 * 64, 64);
+        for prompt in 0..10 {
+            send(&table, &blocks(prompt, 100));
+            send(&table, &blocks(0, 100));
+        }
+        assert_eq!(matched(&table, &blocks(0, 100)), 100, "it is used all the time");
+        send(&table, &blocks(10, 100));
+        assert_eq!(matched(&table, &blocks(10, 100)), 100);
+        send(&table, &blocks(11, 1_000));
+        assert_eq!(matched(&table, &blocks(1, 100)), 0, "more was written since than the engine holds");
+    }
+
+    #[test]
+    fn a_report_of_less_than_predicted_shrinks_the_cache_and_one_of_more_grows_it() {
+        let table = PrefixTable::default();
+        let capacity = || table.capacity.load(Ordering::Relaxed);
+        table.correct(1.0, 0.0);
+        assert_eq!(capacity(), USUAL_BLOCKS, "an engine that reports nothing says nothing");
+        table.correct(0.0, 0.9);
+        assert!(capacity() > USUAL_BLOCKS);
+        (0..200).for_each(|_| table.correct(0.9, 0.0));
+        assert_eq!(capacity(), MIN_BLOCKS);
+    }
+
+    #[test]
+    fn a_prompt_longer_than_the_table_breaks_nothing() {
+        let table = PrefixTable::default();
+        let long = blocks(1, 3 * MAX_BLOCKS as usize);
+        table.set_capacity(u64::MAX, 64);
+        assert_eq!(send(&table, &long), 0);
+        let matched = matched(&table, &long);
+        assert!(matched > MAX_BLOCKS as usize / 2 && matched <= MAX_BLOCKS as usize, "{matched}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_matches_than_two_prompts_share(shared in 0_usize..300, more in 0_usize..300, rest in 0_usize..300) {
+            let table = PrefixTable::default();
+            let prompt = blocks(1, shared + more);
+            send(&table, &prompt);
+            let other = [&prompt[..shared], &blocks(2, rest)].concat();
+            prop_assert_eq!(matched(&table, &other), shared);
+        }
+    }
+}

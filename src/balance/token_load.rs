@@ -1,0 +1,97 @@
+//! Owns how much work this process has given to one endpoint, in tokens.
+//! Refuses to know what the endpoint says of itself, and what requests are.
+
+use super::lock;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// In what time work that was given counts half.
+const HALF_LIFE: Duration = Duration::from_secs(5);
+
+/// What one request costs its endpoint, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestWork {
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Those of them that the endpoint probably has to compute.
+    pub uncached: u32,
+}
+
+/// The tokens that one endpoint works on for this process.
+#[derive(Debug, Default)]
+pub(super) struct TokenLoad {
+    /// To be computed before first tokens.
+    prefill: AtomicU64,
+    /// Prompts of all requests in flight.
+    context: AtomicU64,
+    recent: Mutex<RecentTokens>,
+}
+
+/// Tokens given lately, older ones counting less: what requests in flight do not show where each is over before the next.
+#[derive(Debug, Default)]
+struct RecentTokens {
+    tokens: f64,
+    at: Option<Instant>,
+}
+
+impl RecentTokens {
+    fn at(&self, now: Instant) -> f64 {
+        let Some(at) = self.at else { return 0.0 };
+        let halves = now.saturating_duration_since(at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        self.tokens * (-halves).exp2()
+    }
+}
+
+impl TokenLoad {
+    pub(super) fn begin(&self, work: RequestWork, now: Instant) {
+        self.prefill.fetch_add(work.uncached.into(), Ordering::Relaxed);
+        self.context.fetch_add(work.prompt.into(), Ordering::Relaxed);
+        let mut recent = lock(&self.recent);
+        *recent = RecentTokens { tokens: recent.at(now) + f64::from(work.prompt), at: Some(now) };
+    }
+
+    /// The first token has come: the prompt is computed.
+    pub(super) fn end_prefill(&self, work: RequestWork) {
+        self.prefill.fetch_sub(work.uncached.into(), Ordering::Relaxed);
+    }
+
+    /// The request is over.
+    pub(super) fn end(&self, work: RequestWork) {
+        self.context.fetch_sub(work.prompt.into(), Ordering::Relaxed);
+    }
+
+    /// Tokens of prompts that are still to be computed.
+    pub(super) fn prefill(&self) -> u64 {
+        self.prefill.load(Ordering::Relaxed)
+    }
+
+    /// Tokens of the prompts of all requests in flight.
+    pub(super) fn context(&self) -> u64 {
+        self.context.load(Ordering::Relaxed)
+    }
+
+    /// Tokens of prompts that were given lately, with a half-life of five seconds.
+    pub(super) fn recent(&self, now: Instant) -> f64 {
+        lock(&self.recent).at(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_counts_until_its_first_token_its_end_and_half_of_it_five_seconds_later() {
+        let (load, start) = (TokenLoad::default(), Instant::now());
+        let work = RequestWork { prompt: 1_000, uncached: 400 };
+        load.begin(work, start);
+        assert_eq!((load.prefill(), load.context()), (400, 1_000));
+        load.end_prefill(work);
+        assert_eq!((load.prefill(), load.context()), (0, 1_000));
+        load.end(work);
+        assert_eq!((load.prefill(), load.context()), (0, 0));
+        let after = |seconds| load.recent(start + Duration::from_secs(seconds)).round() as u64;
+        assert_eq!((after(0), after(5), after(10)), (1_000, 500, 250));
+    }
+}
