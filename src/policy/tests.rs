@@ -163,7 +163,7 @@ fn the_commented_policy_shows_every_key_and_its_default() {
     let (openai, llama) = (pool_named(&policy, "openai"), pool_named(&policy, "llama"));
     assert_eq!(openai.timeouts, Timeouts::default());
     assert_eq!(llama.ejection, Some(Ejection::default()));
-    assert_eq!(llama.balance, Balance::LeastRequest);
+    assert_eq!(llama.balance, Balance::Auto);
     assert_eq!(llama.health, Some(Health::default()));
     assert_eq!(llama.resolve_interval, openai.resolve_interval);
 }
@@ -216,7 +216,7 @@ fn defaults_fill_what_the_operator_left_out() {
     let policy = fixture("minimal");
     let pool = &policy.pools[0];
     assert_eq!(pool.transport, Transport::Plain { h2c: false });
-    assert_eq!(pool.balance, Balance::LeastRequest);
+    assert_eq!(pool.balance, Balance::Auto);
     assert_eq!(pool.timeouts.total, Duration::from_secs(600));
     assert_eq!(pool.ejection.unwrap().max_share, BasisPoints(5000));
     let retried = (400..=599).filter(|status| policy.retry.covers_status(*status));

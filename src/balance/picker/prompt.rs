@@ -220,8 +220,8 @@ mod tests {
         let one = chat(&[("system", &system), ("user", &long("one "))]);
         let other = chat(&[("system", &system), ("user", &long("two "))]);
         let whole = prefix(&one).blocks.len();
-        assert_eq!((whole, shared(&one, &one)), (7, 7));
-        assert_eq!(shared(&one, &other), 3);
+        assert_eq!((whole, shared(&one, &one)), (8, 8));
+        assert_eq!(shared(&one, &other), 4);
         let turned = chat(&[("user", &system), ("system", &long("one "))]);
         assert_eq!(shared(&one, &turned), 0, "who says a text matters");
         assert!(prefix(&one).tokens().abs_diff(2 * BLOCK_TOKENS * 4) < 8);
@@ -271,7 +271,7 @@ mod tests {
                 {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}},
                 {"type": "text", "text": text}]}]})
         };
-        assert_eq!(shared(&image("AAAA"), &image("AAAA")), 12);
-        assert_eq!(shared(&image("AAAA"), &image("BBBB")), 4, "the text before it");
+        assert_eq!(shared(&image("AAAA"), &image("AAAA")), 11);
+        assert_eq!(shared(&image("AAAA"), &image("BBBB")), 3, "the text before it");
     }
 }

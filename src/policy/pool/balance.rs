@@ -190,7 +190,7 @@ impl RawBalance {
             RawBalanceStrategy::LeastRequest => Balance::LeastRequest,
             RawBalanceStrategy::Hash | RawBalanceStrategy::Session => {
                 let Some(mut key) = hash_on else {
-                    checker.issue(path, "this strategy needs `hash_on`");
+                    checker.issue(path, "the strategies `hash` and `session` need `hash_on`");
                     return Balance::Auto;
                 };
                 key.check(&path.key("hash_on"), checker);
