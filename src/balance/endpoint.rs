@@ -1,7 +1,7 @@
 //! Owns what is known about one upstream address: requests in flight, active health, passive ejection and refusals.
 //! Refuses to know the other endpoints of its pool, how it is probed and how requests reach it.
 
-use super::engine_metrics::EngineMetrics;
+use super::engine_metrics::{EngineMetrics, LoadReport};
 use super::failure_record::FailureRecord;
 use super::lock;
 use super::refusals::{Refusal, Refusals};
@@ -143,6 +143,14 @@ impl Endpoint {
     /// Keeps what the engine said of itself; what it does not say this time is unknown again.
     pub fn note_engine_metrics(&self, metrics: EngineMetrics) {
         *lock(&self.engine) = Some(Arc::new(metrics));
+    }
+
+    /// Updates what the engine said of itself with a report in an answer, as long as that is fresh at `now`.
+    pub fn note_load_report(&self, report: LoadReport, now: Instant) {
+        let mut known = lock(&self.engine);
+        if let Some(fresh) = known.as_ref().filter(|known| known.is_fresh(now)) {
+            *known = Some(Arc::new(fresh.updated(report)));
+        }
     }
 
     /// What the engine last said of itself, however long ago; `None` where it never did.

@@ -17,7 +17,7 @@ mod sticky;
 
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
-pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadedAdapters};
+pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
 pub use picker::PickRequest;

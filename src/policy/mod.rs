@@ -69,8 +69,8 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, HashKey, Health, HostRule, PoolSpec,
-    Timeouts, Transport,
+    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
+    MetricsScrape, PoolProbes, PoolSpec, ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
