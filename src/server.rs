@@ -13,8 +13,8 @@ mod shutdown;
 mod upgrade;
 
 use crate::control::{
-    Admin, DnsRefresh, LoadFailure, PolicyFile, Prober, Reloader, discover_new, persist_response_cache,
-    save_response_cache,
+    Admin, DnsRefresh, LoadFailure, PeerOf, PolicyFile, Prober, Reloader, Scraper, discover_new,
+    persist_response_cache, save_response_cache,
 };
 use crate::policy::{self, ServerSpec};
 use crate::proxy::Gateway;
@@ -131,13 +131,15 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
 
     let gateway = Gateway::new(
         Arc::clone(&live),
-        metrics,
+        Arc::clone(&metrics),
         Arc::clone(&server_state),
         setup.spec.limits,
         setup.logs.access.clone(),
     );
     control.spawn(persist_response_cache(Arc::clone(&live)));
-    control.spawn(Prober::new(Arc::clone(&live), Arc::new(gateway.peer_of())).run());
+    let peer_of: PeerOf = Arc::new(gateway.peer_of());
+    control.spawn(Prober::new(Arc::clone(&live), Arc::clone(&peer_of)).run());
+    control.spawn(Scraper::new(Arc::clone(&live), peer_of, metrics).run());
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());
     let shutdown = GracefulShutdown::new(

@@ -1,7 +1,7 @@
 //! Owns what is known about one upstream address: requests in flight, active health, passive ejection and refusals.
 //! Refuses to know the other endpoints of its pool, how it is probed and how requests reach it.
 
-use super::engine_metrics::EngineMetrics;
+use super::engine_metrics::{EngineMetrics, LoadReport};
 use super::failure_record::FailureRecord;
 use super::lock;
 use super::picker::BLOCK_TOKENS;
@@ -165,6 +165,14 @@ impl Endpoint {
             prefixes.set_capacity(size.tokens(), BLOCK_TOKENS);
         }
         *lock(&self.engine) = Some(EngineReport { metrics: Arc::new(metrics), in_flight: self.in_flight() });
+    }
+
+    /// Updates what the engine said of itself with a report in an answer, as long as that is fresh at `now`.
+    pub fn note_load_report(&self, report: LoadReport, now: Instant) {
+        let mut known = lock(&self.engine);
+        if let Some(fresh) = known.as_ref().filter(|known| known.is_fresh(now)) {
+            *known = Some(Arc::new(fresh.updated(report)));
+        }
     }
 
     /// What the engine last said of itself, however long ago; `None` where it never did.

@@ -3,11 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+/// For how long figures say something where no policy says otherwise.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(10);
+
 /// An engine's own figures, as one scrape of its `/metrics` or one load report in an answer gave them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineMetrics {
     /// When they were read.
     pub at: Instant,
+    /// For how long they say something, by the pool's policy.
+    pub max_age: Duration,
     /// Requests that wait for capacity; those deferred for another reason do not count where the engine tells them apart.
     pub waiting: Option<f32>,
     /// Requests in the running batch.
@@ -49,11 +54,21 @@ pub struct LoadedAdapters {
     pub max: u32,
 }
 
+/// What an engine says of its load in an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadReport {
+    /// Requests that wait.
+    pub waiting: Option<f32>,
+    /// The share of the KV cache in use, 0 to 1.
+    pub kv_usage: Option<f32>,
+}
+
 impl EngineMetrics {
     /// Makes empty figures, read at `at`.
     pub fn new(at: Instant) -> Self {
         Self {
             at,
+            max_age: DEFAULT_MAX_AGE,
             waiting: None,
             running: None,
             kv_usage: None,
@@ -61,6 +76,23 @@ impl EngineMetrics {
             adapters: None,
             is_asleep: false,
         }
+    }
+
+    /// These figures with what an answer reported since they were read.
+    ///
+    /// They stay as old as they were: an engine whose metrics cannot be read any more has figures of before beside them.
+    #[must_use]
+    pub fn updated(&self, report: LoadReport) -> Self {
+        Self {
+            waiting: report.waiting.or(self.waiting),
+            kv_usage: report.kv_usage.or(self.kv_usage),
+            ..self.clone()
+        }
+    }
+
+    /// Whether they are as new as the policy wants them at `now`.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        !self.is_stale(now, self.max_age)
     }
 
     /// Whether they are older than `bound` at `now`, and say nothing any more.

@@ -1,19 +1,24 @@
-//! Owns what happens per change: reloading the policy, discovering endpoints, checking their health, and the operator's
-//! API.
+//! Owns what happens per change: reloading the policy, discovering endpoints, checking their health, reading their
+//! engines' figures, and the operator's API.
 //!
 //! Writes the live snapshot, and never sees a request.
 
 mod admin;
 mod classify_api;
+mod endpoint_client;
+mod endpoint_tasks;
 mod persist;
 mod probe;
 mod reload;
+mod scrape;
 mod sources;
 mod watch;
 
 pub use admin::{Admin, AdminListener};
+pub use endpoint_client::PeerOf;
 pub use persist::{persist_response_cache, save_response_cache};
-pub use probe::{PeerOf, Prober};
+pub use probe::Prober;
 pub use reload::{LoadFailure, PolicyFile, Reloader};
+pub use scrape::{EnginePage, Scraper};
 pub use sources::{DnsRefresh, discover_new};
 pub use watch::{Contents, FileWatch};

@@ -164,7 +164,12 @@ fn the_commented_policy_shows_every_key_and_its_default() {
     assert_eq!(openai.timeouts, Timeouts::default());
     assert_eq!(llama.ejection, Some(Ejection::default()));
     assert_eq!(llama.balance, Balance::Auto);
-    assert_eq!(llama.health, Some(Health::default()));
+    assert_eq!(llama.probes.health, Some(Health::default()));
+    let metrics = |pool: &PoolSpec| {
+        let shown = pool.probes.metrics.clone().unwrap();
+        MetricsScrape { condition: ScrapeCondition::Always, paths: Vec::new(), ..shown }
+    };
+    assert_eq!(metrics(llama), metrics(&minimal.pools[0]));
     assert_eq!(llama.resolve_interval, openai.resolve_interval);
 }
 
@@ -205,7 +210,7 @@ fn a_tls_pool_is_complete_after_the_check() {
     assert_eq!(pool.path_prefix, "/openai/v1");
     let credential = pool.credential.as_ref().unwrap();
     assert_eq!((&*credential.header, credential.value.expose()), ("api-key", "sk-secret"));
-    assert_eq!(pool.health.as_ref().unwrap().status, [200, 204]);
+    assert_eq!(pool.probes.health.as_ref().unwrap().status, [200, 204]);
     assert_eq!(pool.ejection, None);
     assert_eq!(policy.files.len(), 4);
     assert!(!format!("{policy:?}").contains("sk-secret"));
@@ -225,6 +230,21 @@ fn defaults_fill_what_the_operator_left_out() {
     let sessions = fixture("sessions");
     assert_eq!(sessions.pools[0].balance, Balance::Hash(HashKey::Header("x-session-id".to_owned())));
     assert_eq!(sessions.pools[1].balance, Balance::Hash(HashKey::Field("user".to_owned())));
+}
+
+#[test]
+fn engines_are_asked_for_metrics_where_there_is_a_choice_or_the_operator_says_so() {
+    let policy = fixture("metrics");
+    let asked = |name: &str| {
+        let pool = pool_named(&policy, name);
+        pool.probes.metrics.as_ref().is_some_and(|metrics| metrics.holds_for(pool.endpoints.len()))
+    };
+    let names = ["unset", "one", "on", "off", "yes", "no", "tls", "unchecked", "full"];
+    assert_eq!(names.map(asked), [true, false, true, false, true, false, false, false, true]);
+    let full = pool_named(&policy, "full").probes.metrics.clone().unwrap();
+    assert_eq!((full.engine, full.paths), (EngineKind::Trtllm, vec!["/prometheus/metrics".to_owned()]));
+    assert_eq!((full.min_interval, full.max_age), (Duration::from_millis(100), Duration::from_secs(3)));
+    assert!(full.send_credential);
 }
 
 #[test]

@@ -386,7 +386,8 @@ fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant
 fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
     let pools = targets.iter().map(|target| target.route(&live.policy).pool);
     let returns = pools.map(|id| {
-        let checked = live.pool_spec(id).health.as_ref().map(|health| health.interval * health.healthy_after);
+        let health = live.pool_spec(id).probes.health.as_ref();
+        let checked = health.map(|health| health.interval * health.healthy_after);
         let is_down = live.pool(id).members().iter().any(|member| !member.endpoint.is_up());
         let ejection = live.pool(id).next_return(now);
         ejection.into_iter().chain(checked.filter(|_| is_down)).min().unwrap_or(RETRY_AFTER)

@@ -4,6 +4,7 @@
 
 mod cache;
 mod classifier;
+mod engines;
 mod families;
 mod requests;
 
@@ -12,6 +13,7 @@ use crate::classify::Findings;
 use crate::snapshot::Snapshot;
 use cache::CacheMetrics;
 use classifier::ClassifierMetrics;
+use engines::EngineFigures;
 use families::Families;
 use prometheus::{Encoder, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 use requests::RequestMetrics;
@@ -31,6 +33,7 @@ pub struct Metrics {
     cache: CacheMetrics,
     classifier: ClassifierMetrics,
     upstream: UpstreamMetrics,
+    engines: EngineFigures,
     state: StateGauges,
 }
 
@@ -85,6 +88,7 @@ impl Metrics {
             cache: CacheMetrics::new(&families),
             classifier: ClassifierMetrics::new(&families),
             upstream: UpstreamMetrics::new(&families),
+            engines: EngineFigures::new(&families),
             state: StateGauges::new(&families),
             registry,
         };
@@ -123,6 +127,11 @@ impl Metrics {
         self.upstream.ejections.with_label_values(&[pool]).inc();
     }
 
+    /// Counts a page of engine metrics that was asked for, by its result: `success`, `failure` or `not_offered`.
+    pub fn scraped(&self, pool: &str, result: &'static str, took: Duration) {
+        self.engines.scraped(pool, result, took);
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, result: Result<(), ()>) {
         let label = if result.is_ok() { "success" } else { "failure" };
@@ -146,6 +155,7 @@ impl Metrics {
             let usable = endpoint.is_up() && !endpoint.ejected(now);
             self.upstream.up.with_label_values(&labels).set(i64::from(usable));
         }
+        self.engines.follow(snapshot, now);
         let mut text = Vec::new();
         // Writing into a vector cannot fail, and every family was checked when it was registered.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);

@@ -41,6 +41,7 @@ mod refusals;
 mod rejections;
 mod reloading;
 mod retries;
+mod scraping;
 mod sdk;
 mod spoofing;
 mod stalls;

@@ -48,6 +48,23 @@ impl Wire {
         Self { stream: TcpStream::connect(addr).await.unwrap(), rest: Vec::new() }
     }
 
+    /// The server's end of a connection.
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream, rest: Vec::new() }
+    }
+
+    /// Reads the next request whole; `None` when the connection ends before it.
+    pub async fn request(&mut self) -> Option<Message> {
+        self.message().await
+    }
+
+    /// Sends the head of an answer, and chunks of nothing but one line until the peer closes.
+    pub async fn flood(&mut self) {
+        let chunk = [b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat();
+        self.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        while self.stream.write_all(&chunk).await.is_ok() {}
+    }
+
     /// Sends bytes as they are; tells whether the peer has taken them all.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let sent = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;

@@ -71,6 +71,8 @@ fn balance(router: &SourceNode<'_>) -> Option<YamlMapping> {
             return Some(balance);
         }
         "roundrobin" => balance.put("strategy", "round_robin"),
+        "prefixaware" => balance.put("strategy", "prefix"),
+        "kvaware" => balance.put("strategy", "kv_aware"),
         _ => balance.put("strategy", "least_request"),
     };
     if let Some(key) = key {

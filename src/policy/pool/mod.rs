@@ -5,6 +5,7 @@ mod balance;
 mod credential;
 mod endpoint;
 mod health;
+mod metrics;
 mod transport;
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(super) use endpoint::parse_address;
 use endpoint::{RawEndpoint, endpoints};
 pub use health::Health;
 use health::RawHealth;
+pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
+use metrics::{MetricsContext, RawMetrics};
 pub use transport::{Alpn, ClientCert, HostRule, Transport};
 use transport::{RawProtocol, RawTls, host_rule, transport};
 
@@ -48,18 +51,26 @@ pub struct PoolSpec {
     pub timeouts: Timeouts,
     /// Which endpoint takes the next request.
     pub balance: Balance,
-    /// Active health checks, if there are any.
-    pub health: Option<Health>,
+    /// What endpoints are asked beside requests.
+    pub probes: PoolProbes,
     /// When a failing endpoint is left out, if ever.
     pub ejection: Option<Ejection>,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
 }
 
+/// What a pool's endpoints are asked beside requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolProbes {
+    /// Active health checks, if there are any.
+    pub health: Option<Health>,
+    /// How their engines' figures are read, if they are.
+    pub metrics: Option<MetricsScrape>,
+}
+
 /// One upstream: its endpoints and how requests get there.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Pool")]
+#[schemars(rename = "Pool", deny_unknown_fields)]
 pub(super) struct RawPool {
     /// The addresses; a DNS name stands for each address it resolves to.
     #[schemars(length(min = 1, max = 1024))]
@@ -92,15 +103,26 @@ pub(super) struct RawPool {
     /// Which endpoint takes the next request.
     #[serde(default)]
     balance: RawBalance,
-    /// Active health checks.
-    #[serde(default)]
-    health: RawHealth,
+    #[serde(flatten)]
+    probes: RawPoolProbes,
     /// When an endpoint that keeps failing is left out.
     #[serde(default)]
     ejection: Ejection,
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
+}
+
+/// What endpoints are asked beside requests.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct RawPoolProbes {
+    /// Active health checks.
+    #[serde(default)]
+    health: RawHealth,
+    /// Whether and how the engines' own figures are read, by which endpoints are picked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawMetrics")]
+    metrics: Option<RawMetrics>,
 }
 
 fn thirty_seconds() -> Duration {
@@ -120,6 +142,7 @@ impl RawPool {
             checker.issue(&path, "has no effect beside a credential in `authorization`");
         }
         let has_key = credential.is_some() || self.forward_authorization;
+        let has_credential = credential.is_some();
         let is_plain = matches!(transport, Transport::Plain { .. });
         let clear = endpoints.iter().position(|endpoint| endpoint.port == 443);
         if let Some(index) = clear.filter(|_| is_plain && has_key) {
@@ -136,10 +159,24 @@ impl RawPool {
             forward_authorization: self.forward_authorization,
             timeouts: self.timeouts,
             balance: self.balance.check(&path.key("balance"), checker),
-            health: self.health.check(uses_tls, &path.key("health"), checker),
+            probes: self.probes.check(uses_tls, has_credential, path, checker),
             ejection: self.ejection.check(&path.key("ejection"), checker),
             resolve_interval: self.resolve_interval,
         }
+    }
+}
+
+impl RawPoolProbes {
+    fn check(
+        self,
+        uses_tls: bool,
+        has_credential: bool,
+        path: &YamlPath,
+        checker: &mut Checker<'_>,
+    ) -> PoolProbes {
+        let health = self.health.check(uses_tls, &path.key("health"), checker);
+        let pool = MetricsContext { uses_tls, has_credential, has_checks: health.is_some() };
+        PoolProbes { health, metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker) }
     }
 }
 

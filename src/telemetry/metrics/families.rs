@@ -5,8 +5,8 @@
 use super::SECONDS;
 use crate::telemetry::columns::MetricFamily;
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// Makes families and registers them.
@@ -26,6 +26,10 @@ impl Families<'_> {
     pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         let family = IntGaugeVec::new(opts(name, help), labels).expect("the family is well-formed");
         self.register(family)
+    }
+
+    pub(super) fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(opts(name, help), labels).expect("the family is well-formed"))
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {
