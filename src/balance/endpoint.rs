@@ -170,8 +170,12 @@ impl Endpoint {
     /// Updates what the engine said of itself with a report in an answer, as long as that is fresh at `now`.
     pub fn note_load_report(&self, report: LoadReport, now: Instant) {
         let mut known = lock(&self.engine);
-        if let Some(fresh) = known.as_ref().filter(|known| known.is_fresh(now)) {
-            *known = Some(Arc::new(fresh.updated(report)));
+        if let Some(known) = known.as_mut().filter(|known| known.metrics.is_fresh(now)) {
+            // As of now: what this process has there is part of what the engine says.
+            *known = EngineReport {
+                metrics: Arc::new(known.metrics.updated(report)),
+                in_flight: self.in_flight(),
+            };
         }
     }
 

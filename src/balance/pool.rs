@@ -98,7 +98,7 @@ impl Pool {
         let request = PickRequest { prompt, ..*request };
         let ranking = RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng));
         let best = *ranking.first()?;
-        let work = candidates.get(best).map_or_else(RequestWork::default, |view| view.send(&request));
+        let work = candidates.get(best).and_then(|view| view.send(&request));
         let model = hash_key(request.model.as_bytes());
         Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }))
     }
@@ -162,8 +162,8 @@ pub struct Lease {
     model: u64,
     taken: Instant,
     failed: AtomicBool,
-    /// What the request costs the endpoint.
-    work: RequestWork,
+    /// What the request costs the endpoint, where the pool goes by that.
+    work: Option<RequestWork>,
     /// Whether the endpoint still computes the prompt.
     in_prefill: AtomicBool,
 }
@@ -173,39 +173,44 @@ pub struct Lease {
 pub(super) struct LeaseTerms {
     /// The model that is asked for, by its name's hash.
     pub(super) model: u64,
-    pub(super) work: RequestWork,
+    pub(super) work: Option<RequestWork>,
     pub(super) now: Instant,
 }
 
 impl Lease {
     pub(super) fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
         let LeaseTerms { model, work, now } = terms;
-        let in_prefill = AtomicBool::new(work.uncached > 0);
+        let in_prefill = AtomicBool::new(work.is_some());
         let lease =
             Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
         lease.endpoint().enter();
-        if work != RequestWork::default() {
+        if let Some(work) = work {
             lease.endpoint().work().begin(work, now);
         }
         lease
     }
 
-    /// What the request was taken to cost its endpoint; nothing where the pool does not go by that.
-    pub fn work(&self) -> RequestWork {
+    /// What the request was taken to cost its endpoint; `None` where the pool does not go by that.
+    pub fn work(&self) -> Option<RequestWork> {
         self.work
     }
 
     /// Reports that the endpoint has computed the prompt: the first token has come.
     pub fn first_token(&self) {
-        if self.in_prefill.load(Ordering::Relaxed) && self.in_prefill.swap(false, Ordering::Relaxed) {
-            self.endpoint().work().end_prefill(self.work);
+        if let Some(work) = self.work
+            && self.in_prefill.load(Ordering::Relaxed)
+            && self.in_prefill.swap(false, Ordering::Relaxed)
+        {
+            self.endpoint().work().end_prefill(work);
         }
     }
 
     /// Reports how many tokens of the prompt the endpoint had cached, by its own account.
     pub fn cached(&self, cached: u64, prompt: u64) {
-        if self.work.prompt > 0 && prompt > 0 {
-            let predicted = 1.0 - self.work.uncached as f32 / self.work.prompt as f32;
+        if let Some(work) = self.work
+            && prompt > 0
+        {
+            let predicted = work.cached() as f32 / work.prompt.max(1) as f32;
             self.endpoint().prefixes().correct(predicted, cached as f32 / prompt as f32);
         }
     }
@@ -250,7 +255,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.first_token();
-        self.endpoint().work().end(self.work);
+        if let Some(work) = self.work {
+            self.endpoint().work().end(work);
+        }
         self.endpoint().leave();
     }
 }
@@ -262,8 +269,12 @@ mod tests {
     use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use std::thread;
 
-    static STRATEGIES: [Balance; 3] =
-        [Balance::RoundRobin, Balance::LeastRequest, Balance::Hash(HashKey::Field(String::new()))];
+    static STRATEGIES: [Balance; 4] = [
+        Balance::RoundRobin,
+        Balance::LeastRequest,
+        Balance::Hash(HashKey::Field(String::new())),
+        Balance::Auto,
+    ];
     const RULE: Ejection = Ejection {
         consecutive_failures: 2,
         base: Duration::from_secs(10),

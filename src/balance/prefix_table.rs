@@ -54,6 +54,8 @@ pub(super) struct PrefixTable {
     sets: Box<[[AtomicU64; WAYS]]>,
     /// Blocks written so far that the endpoint did not have; the clock that stamps are read from.
     written: AtomicU64,
+    /// How many blocks the engine says it holds; 0 where it never said.
+    told: AtomicU32,
     /// How many blocks the engine is taken to hold.
     capacity: AtomicU32,
     /// Whether the engine has ever reported cached tokens: one that does not report any says nothing about its cache.
@@ -66,6 +68,7 @@ impl Default for PrefixTable {
         Self {
             sets: std::iter::repeat_with(set).take(SETS).collect(),
             written: AtomicU64::new(1),
+            told: AtomicU32::new(0),
             capacity: AtomicU32::new(USUAL_BLOCKS),
             reports: AtomicBool::new(false),
         }
@@ -139,7 +142,10 @@ impl PrefixTable {
     pub(super) fn set_capacity(&self, tokens: u64, block_tokens: u32) {
         let blocks = tokens / u64::from(block_tokens.max(1));
         let blocks = u32::try_from(blocks).unwrap_or(MAX_BLOCKS).clamp(MIN_BLOCKS, MAX_BLOCKS);
-        self.capacity.store(blocks, Ordering::Relaxed);
+        // Said again with each scrape, it must not undo what reports have corrected.
+        if self.told.swap(blocks, Ordering::Relaxed) != blocks {
+            self.capacity.store(blocks, Ordering::Relaxed);
+        }
     }
 
     /// Takes in what share of a prompt was taken for cached, and what share the engine reports, each 0 to 1: an engine

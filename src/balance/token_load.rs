@@ -10,12 +10,27 @@ use std::time::{Duration, Instant};
 const HALF_LIFE: Duration = Duration::from_secs(5);
 
 /// What one request costs its endpoint, in tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestWork {
     /// Tokens of the prompt.
     pub prompt: u32,
-    /// Those of them that the endpoint probably has to compute.
+    /// Those of them that the endpoint probably has to compute, at most all.
     pub uncached: u32,
+}
+
+impl RequestWork {
+    /// What a token of the prompt costs while the answer is generated, as a part of one to compute.
+    pub(super) const CONTEXT: f64 = 0.1;
+
+    /// What the request costs in all, in tokens to compute.
+    fn cost(self) -> f64 {
+        f64::from(self.uncached) + Self::CONTEXT * f64::from(self.prompt)
+    }
+
+    /// Tokens of the prompt that the endpoint probably has cached.
+    pub fn cached(&self) -> u32 {
+        self.prompt - self.uncached
+    }
 }
 
 /// The tokens that one endpoint works on for this process.
@@ -28,7 +43,7 @@ pub(super) struct TokenLoad {
     recent: Mutex<RecentTokens>,
 }
 
-/// Tokens given lately, older ones counting less: what requests in flight do not show where each is over before the next.
+/// Work given lately, older counting less: what requests in flight do not show where each is over before the next.
 #[derive(Debug, Default)]
 struct RecentTokens {
     tokens: f64,
@@ -48,7 +63,7 @@ impl TokenLoad {
         self.prefill.fetch_add(work.uncached.into(), Ordering::Relaxed);
         self.context.fetch_add(work.prompt.into(), Ordering::Relaxed);
         let mut recent = lock(&self.recent);
-        *recent = RecentTokens { tokens: recent.at(now) + f64::from(work.prompt), at: Some(now) };
+        *recent = RecentTokens { tokens: recent.at(now) + work.cost(), at: Some(now) };
     }
 
     /// The first token has come: the prompt is computed.
@@ -71,7 +86,7 @@ impl TokenLoad {
         self.context.load(Ordering::Relaxed)
     }
 
-    /// Tokens of prompts that were given lately, with a half-life of five seconds.
+    /// Work that was given lately, in tokens to compute, with a half-life of five seconds.
     pub(super) fn recent(&self, now: Instant) -> f64 {
         lock(&self.recent).at(now)
     }
@@ -92,6 +107,6 @@ mod tests {
         load.end(work);
         assert_eq!((load.prefill(), load.context()), (0, 0));
         let after = |seconds| load.recent(start + Duration::from_secs(seconds)).round() as u64;
-        assert_eq!((after(0), after(5), after(10)), (1_000, 500, 250));
+        assert_eq!((after(0), after(5), after(10)), (500, 250, 125));
     }
 }

@@ -69,13 +69,8 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-<<<<<<< HEAD
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, HashKey, Health, HostRule, PoolSpec,
-    Scorer, Scorers, Timeouts, Transport,
-=======
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    MetricsScrape, PoolProbes, PoolSpec, ScrapeCondition, Timeouts, Transport,
->>>>>>> scrape
+    MetricsScrape, PoolProbes, PoolSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

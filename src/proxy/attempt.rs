@@ -6,7 +6,7 @@
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
-use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, Refusal};
+use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, Refusal, RequestWork};
 use crate::openai::{Api, ChatRequest, Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
 use crate::route::{LeaseInput, Plan, PlanTarget, body_for, lease_endpoint};
@@ -292,6 +292,11 @@ impl Attempts {
             .then(|| ModelInFlight { guard: live.models.latency(model).enter(), since: Instant::now() });
         let (api, request) = (self.request.api, self.request.upstream_request());
         self.body = body_for(&live.policy, self.target(), api, request);
+    }
+
+    /// What the current endpoint was chosen by; `None` where the pool does not go by what endpoints have cached.
+    pub(super) fn work(&self) -> Option<RequestWork> {
+        self.lease.as_ref()?.work()
     }
 
     /// Notes that the first token of the answer has come.

@@ -175,11 +175,15 @@ impl Exchange {
         if attempts.is_fallback() {
             self.record.routing.model = Some(self.live.policy[attempts.target().model].name.clone());
         }
+        let work = attempts.work();
         self.record.upstream = UpstreamRecord {
             pool: Some(spec.name.clone()),
             endpoint: Some(endpoint),
             tries: attempts.count(),
             upstream_request_id: None,
+            endpoint_reason: work.map(|work| if work.cached() > 0 { "prefix" } else { "load" }),
+            predicted_cached_tokens: work.map(|work| work.cached()),
+            predicted_prompt_tokens: work.map(|work| work.prompt),
         };
         Some(BegunAttempt {
             spec,

@@ -97,6 +97,13 @@ facts! {
         tries: u32,
         /// The upstream's id of the request, if it gave one.
         upstream_request_id: Option<String>,
+        /// Why this endpoint, in a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
+        /// the prompt, else `load`.
+        endpoint_reason: Option<&'static str>,
+        /// Tokens of the prompt that the endpoint was taken to have cached, at four bytes a token.
+        predicted_cached_tokens: Option<u32>,
+        /// Tokens of the prompt, at four bytes a token.
+        predicted_prompt_tokens: Option<u32>,
     }
 }
 
@@ -259,7 +266,7 @@ impl AccessRecord {
 }
 
 /// The headers of every response, in the order in which they are sent.
-pub(super) static HEADERS: [Header<AccessRecord>; 7] = [
+pub(super) static HEADERS: [Header<AccessRecord>; 8] = [
     header("x-request-id", |record| text(&record.request_id)),
     header("x-upstream-request-id", |record| text(record.upstream.upstream_request_id.as_ref()?)),
     header("x-vsr-response-path", |record| word(record.response.response_path.as_str())),
@@ -267,6 +274,11 @@ pub(super) static HEADERS: [Header<AccessRecord>; 7] = [
     header("x-vsr-selected-category", |record| text(record.routing.category.as_ref()?)),
     header("x-vsr-selected-decision", |record| text(record.routing.decision.as_ref()?)),
     header("x-vsr-selected-reason", |record| word(record.routing.reason?)),
+    header("x-endpoint-reason", |record| {
+        let upstream = &record.upstream;
+        let (cached, prompt) = (upstream.predicted_cached_tokens?, upstream.predicted_prompt_tokens?);
+        text(&format!("{}; cached={cached}; prompt={prompt}", upstream.endpoint_reason?))
+    }),
 ];
 
 /// The headers that follow for a record with details, in the order in which they are sent.
@@ -416,6 +428,23 @@ pub(super) const COUNTERS: &[RequestCounter<AccessRecord>] = &[
         &["kind"],
         |record, add| {
             record.guards().into_iter().flat_map(|guards| &guards.pii).for_each(|kind| add(&[kind], 1.0));
+        },
+    ),
+    counter(
+        "prefix_tokens_total",
+        "Tokens of prompts in pools that go by what endpoints have cached: predicted_prompt and predicted_cached as the \
+         endpoint was chosen, prompt and cached as it then reported.",
+        &["pool", "kind"],
+        |record, add| {
+            let (upstream, response) = (&record.upstream, &record.response);
+            let (Some(pool), Some(predicted)) = (&upstream.pool, upstream.predicted_prompt_tokens) else {
+                return;
+            };
+            let Some(prompt) = response.prompt_tokens else { return };
+            add(&[pool, "predicted_prompt"], f64::from(predicted));
+            add(&[pool, "predicted_cached"], f64::from(upstream.predicted_cached_tokens.unwrap_or_default()));
+            add(&[pool, "prompt"], prompt as f64);
+            add(&[pool, "cached"], response.cached_tokens.unwrap_or_default() as f64);
         },
     ),
     counter(

@@ -11,10 +11,7 @@ use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// How old what an engine said may be; older figures are ignored, the endpoint is not.
-const MAX_AGE: Duration = Duration::from_secs(15);
+use std::time::Instant;
 
 /// One request, as a picker sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,14 +135,14 @@ impl EndpointView<'_> {
 
     /// What its engine says of itself, unless that is too old.
     pub fn engine(&self) -> Option<Arc<EngineMetrics>> {
-        self.endpoint.engine_metrics().filter(|metrics| !metrics.is_stale(self.now, MAX_AGE))
+        self.endpoint.engine_metrics().filter(|metrics| metrics.is_fresh(self.now))
     }
 
     /// How busy its engine is.
     pub fn engine_load(&self) -> EngineLoad {
         let in_flight = f64::from(self.in_flight());
         let report = self.endpoint.engine_report();
-        let Some(report) = report.filter(|report| !report.metrics.is_stale(self.now, MAX_AGE)) else {
+        let Some(report) = report.filter(|report| report.metrics.is_fresh(self.now)) else {
             return EngineLoad { running: in_flight, ..EngineLoad::default() };
         };
         let of = |value: Option<f32>| f64::from(value.unwrap_or(0.0));
@@ -167,20 +164,17 @@ impl EndpointView<'_> {
         request.blocks().map_or(0, |blocks| self.endpoint.prefixes().matched(blocks))
     }
 
-    /// What the request costs it.
-    pub fn work(&self, request: &PickRequest<'_>) -> RequestWork {
-        let Some(prompt) = request.prompt else { return RequestWork::default() };
-        work(prompt.prefix().tokens(), self.matched(request))
+    /// Tokens of the prompt that it probably has to compute; 0 where the prompt does not matter.
+    pub fn uncached(&self, request: &PickRequest<'_>) -> u32 {
+        request.prompt.map_or(0, |prompt| work(prompt.prefix().tokens(), self.matched(request)).uncached)
     }
 
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
-    pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> RequestWork {
-        let (Some(prompt), Some(blocks)) = (request.prompt, request.blocks()) else {
-            return RequestWork::default();
-        };
+    pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> Option<RequestWork> {
+        let (prompt, blocks) = (request.prompt?, request.blocks()?);
         let matched = self.endpoint.prefixes().matched(blocks);
         self.endpoint.prefixes().record(blocks, matched);
-        work(prompt.prefix().tokens(), matched)
+        Some(work(prompt.prefix().tokens(), matched))
     }
 
     /// Tokens of prompts that it still has to compute for this process.
@@ -193,8 +187,8 @@ impl EndpointView<'_> {
         self.endpoint.work().context() as f64
     }
 
-    /// Tokens of prompts that this process gave it lately, with a half-life of five seconds.
-    pub fn recent_tokens(&self) -> f64 {
+    /// The work that this process gave it lately, in tokens to compute, with a half-life of five seconds.
+    pub fn recent_work(&self) -> f64 {
         self.endpoint.work().recent(self.now)
     }
 

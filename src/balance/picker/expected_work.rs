@@ -9,6 +9,7 @@
 //! work of all. The factors are those that did best in `benches/picking.rs`.
 
 use super::candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints, only};
+use crate::balance::token_load::RequestWork;
 use rand::Rng;
 use smallvec::SmallVec;
 
@@ -22,11 +23,15 @@ const RUNNING: f64 = 50.0;
 /// What one request in the engine's queue costs those behind it.
 const WAITING: f64 = 500.0;
 
-/// From what multiple of its fair share of the pool's tokens on an endpoint has too much to do.
+/// From what multiple of its fair share of the pool's work on an endpoint has too much to do.
 const FAIR_SHARE: f64 = 1.25;
 
 /// What a whole fair share too much costs, as a multiple of the request's prompt.
-const UNFAIR: f64 = 5.5;
+const UNFAIR: f64 = 13.0;
+
+/// The work that an endpoint may have whatever the others have, in tokens to compute: about half a second's. Where hardly
+/// anything is asked for, all of it may go to one endpoint that has it cached.
+const SMALL: f64 = 8_000.0;
 
 /// How far costs may differ and still be equal, as a part of the least: there chance decides, so that several gateways
 /// that see the same do not all choose the same.
@@ -55,22 +60,22 @@ pub(super) fn pick(
 struct PoolWork {
     /// Tokens of the request's prompt.
     prompt: f64,
-    /// Tokens given to an endpoint of weight 1, if all have their fair share.
+    /// The work of an endpoint of weight 1, if all have their fair share.
     fair: f64,
 }
 
-/// Tokens of prompts that this process has given it: those in flight, and those of the last seconds.
+/// The work that this process gave it in the last seconds, and what requests in flight keep costing.
 fn given(view: &EndpointView<'_>) -> f64 {
-    view.recent_tokens() + view.context_tokens()
+    view.recent_work() + RequestWork::CONTEXT * view.context_tokens()
 }
 
 /// Tokens to compute before the request's first token, by the endpoint's weight.
 fn cost(view: &EndpointView<'_>, request: &PickRequest<'_>, pool: PoolWork) -> f64 {
     let weight = f64::from(view.weight());
     let load = view.engine_load();
-    let uncached = f64::from(view.work(request).uncached);
+    let uncached = f64::from(view.uncached(request));
     let before = view.prefill_tokens() + WAITING * load.waiting + RUNNING * load.running;
-    let share = given(view) / (weight * pool.fair + pool.prompt).max(1.0);
+    let share = given(view) / (weight * pool.fair + SMALL);
     UNCACHED * uncached + before / weight + UNFAIR * pool.prompt * (share - FAIR_SHARE).max(0.0)
 }
 

@@ -15,6 +15,8 @@ mod power_of_two;
 mod prompt;
 mod scored;
 mod smooth_round_robin;
+#[cfg(test)]
+mod tests;
 
 pub use candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints};
 pub(super) use prompt::BLOCK_TOKENS;
