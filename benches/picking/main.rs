@@ -43,7 +43,7 @@ const SHARED: Workload = Workload {
     rates: &[3.0, 10.0, 15.0, 20.0, 30.0, 40.0],
 };
 
-const WORKLOADS: [Workload; 4] = [
+const WORKLOADS: [Workload; 5] = [
     SHARED,
     Workload {
         name: "uneven groups: Zipf with exponent 1, otherwise as above",
@@ -67,6 +67,14 @@ const WORKLOADS: [Workload; 4] = [
         own: 200,
         answer: 300,
         rates: &[2.0, 8.0, 14.0],
+        ..SHARED
+    },
+    Workload {
+        name: "a common prompt: one group, 6,000 + 200 tokens, answers of 300, 8 engines",
+        groups: Some(1),
+        own: 200,
+        answer: 300,
+        rates: &[8.0, 32.0, 56.0],
         ..SHARED
     },
 ];

@@ -36,6 +36,7 @@ mod judging;
 mod lifecycle;
 mod logs;
 mod overload;
+mod picking;
 mod plugins;
 mod refusals;
 mod rejections;

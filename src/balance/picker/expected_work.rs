@@ -23,11 +23,15 @@ const RUNNING: f64 = 50.0;
 /// What one request in the engine's queue costs those behind it.
 const WAITING: f64 = 500.0;
 
+/// What work costs that was given lately, as a part of work to come: of endpoints that are equal otherwise, the one that
+/// had the least is next, also where each request is over before the following comes.
+const RECENT: f64 = 0.1;
+
 /// From what multiple of its fair share of the pool's work on an endpoint has too much to do.
 const FAIR_SHARE: f64 = 1.25;
 
 /// What a whole fair share too much costs, as a multiple of the request's prompt.
-const UNFAIR: f64 = 13.0;
+const UNFAIR: f64 = 20.0;
 
 /// The work that an endpoint may have whatever the others have, in tokens to compute: about half a second's. Where hardly
 /// anything is asked for, all of it may go to one endpoint that has it cached.
@@ -74,7 +78,8 @@ fn cost(view: &EndpointView<'_>, request: &PickRequest<'_>, pool: PoolWork) -> f
     let weight = f64::from(view.weight());
     let load = view.engine_load();
     let uncached = f64::from(view.uncached(request));
-    let before = view.prefill_tokens() + WAITING * load.waiting + RUNNING * load.running;
+    let before =
+        view.prefill_tokens() + WAITING * load.waiting + RUNNING * load.running + RECENT * view.recent_work();
     let share = given(view) / (weight * pool.fair + SMALL);
     UNCACHED * uncached + before / weight + UNFAIR * pool.prompt * (share - FAIR_SHARE).max(0.0)
 }

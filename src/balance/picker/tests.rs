@@ -120,10 +120,10 @@ fn a_prompt_that_all_send_does_not_keep_one_endpoint_busy_alone() {
     for endpoints in [2, 4] {
         let cluster = Cluster::new("auto", endpoints);
         let long = prompt("system", 4_000);
-        let held: Vec<Lease> = (0..80).map(|_| cluster.lease(&long)).collect();
+        let held: Vec<Lease> = (0..400).map(|_| cluster.lease(&long)).collect();
         let mut counts = vec![0_usize; usize::from(endpoints)];
         held.iter().for_each(|lease| counts[cluster.place(lease)] += 1);
-        let fair = 80 / usize::from(endpoints);
+        let fair = 400 / usize::from(endpoints);
         assert!(counts.iter().all(|count| 2 * count <= 3 * fair), "{counts:?}");
     }
 }

@@ -12,6 +12,8 @@ use crate::policy::duration::DurationText;
 use crate::policy::issue::YamlPath;
 use crate::policy::schema::exactly_one_key;
 
+use super::endpoint_picker::EndpointPickerConfig;
+
 /// Which endpoint takes the next request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Balance {
@@ -42,6 +44,10 @@ pub(in crate::policy) struct RawBalance {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ScorerWeights")]
     scorers: Option<ScorerWeights>,
+    /// An `EndpointPickerConfig`, as it is, in place of `scorers`; for `scored` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "EndpointPickerConfig")]
+    endpoint_picker: Option<EndpointPickerConfig>,
 }
 
 /// A way of choosing an endpoint.
@@ -105,6 +111,27 @@ impl Scorers {
         Self(weights.map(|(scorer, weight)| (scorer, weight * THOUSANDTHS)).into())
     }
 
+    /// Takes weights as they are written; a scorer that stands twice counts with both.
+    pub(super) fn checked(weights: &[(Scorer, f64)], path: &YamlPath, checker: &mut Checker<'_>) -> Self {
+        let mut scorers: Vec<(Scorer, u32)> = Vec::new();
+        for (scorer, weight) in weights {
+            if !is_weight(*weight) {
+                checker.issue(path, format!("a weight {BAD_WEIGHT}"));
+                continue;
+            }
+            let weight = (weight * f64::from(THOUSANDTHS)).round() as u32;
+            match scorers.iter_mut().find(|(known, _)| known == scorer) {
+                Some((_, known)) => *known += weight,
+                None if weight > 0 => scorers.push((*scorer, weight)),
+                None => {}
+            }
+        }
+        if scorers.is_empty() {
+            checker.issue(path, "must give at least one score a weight");
+        }
+        Self(scorers)
+    }
+
     /// Each with its weight.
     pub fn iter(&self) -> impl Iterator<Item = (Scorer, f64)> {
         self.0.iter().map(|(scorer, weight)| (*scorer, f64::from(*weight) / f64::from(THOUSANDTHS)))
@@ -160,30 +187,38 @@ impl ScorerWeights {
             ("token_load", Scorer::TokenLoad, self.token_load),
             ("no_hit_lru", Scorer::NoHitLru, self.no_hit_lru),
         ];
-        let mut scorers = Vec::new();
-        for (name, scorer, weight) in all {
-            if !(0.0..=MAX_WEIGHT).contains(&weight) {
-                checker.issue(&path.key(name), "must be from 0 to 1000");
-            } else if weight > 0.0 {
-                scorers.push((scorer, (weight * f64::from(THOUSANDTHS)).round() as u32));
+        for (name, _, weight) in all {
+            if !is_weight(weight) {
+                checker.issue(&path.key(name), BAD_WEIGHT);
             }
         }
-        if scorers.is_empty() {
-            checker.issue(path, "must give at least one score a weight");
-        }
-        Scorers(scorers)
+        let weights: Vec<(Scorer, f64)> = all
+            .into_iter()
+            .filter(|(_, _, weight)| is_weight(*weight))
+            .map(|(_, scorer, weight)| (scorer, weight))
+            .collect();
+        Scorers::checked(&weights, path, checker)
     }
+}
+
+const BAD_WEIGHT: &str = "must be from 0 to 1000";
+
+fn is_weight(weight: f64) -> bool {
+    (0.0..=MAX_WEIGHT).contains(&weight)
 }
 
 impl RawBalance {
     pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
-        let Self { strategy, hash_on, scorers } = self;
+        let Self { strategy, hash_on, scorers, endpoint_picker } = self;
         let uses_key = matches!(strategy, RawBalanceStrategy::Hash | RawBalanceStrategy::Session);
         if hash_on.is_some() && !uses_key {
             checker.issue(&path.key("hash_on"), "is for the strategies `hash` and `session` alone");
         }
         if scorers.is_some() && strategy != RawBalanceStrategy::Scored {
             checker.issue(&path.key("scorers"), "is for the strategy `scored` alone");
+        }
+        if endpoint_picker.is_some() && strategy != RawBalanceStrategy::Scored {
+            checker.issue(&path.key("endpoint_picker"), "is for the strategy `scored` alone");
         }
         match strategy {
             RawBalanceStrategy::RoundRobin => Balance::RoundRobin,
@@ -210,11 +245,15 @@ impl RawBalance {
                 Balance::Scored(Scorers::of([(Scorer::Prefix, 2), (Scorer::KvCache, 1), (Scorer::Queue, 1)]))
             }
             RawBalanceStrategy::Scored => {
-                let Some(weights) = scorers else {
-                    checker.issue(path, "the strategy `scored` needs `scorers`");
-                    return Balance::Auto;
+                let scorers = match (scorers, endpoint_picker) {
+                    (Some(weights), None) => Some(weights.check(&path.key("scorers"), checker)),
+                    (None, Some(config)) => Some(config.check(&path.key("endpoint_picker"), checker)),
+                    _ => None,
                 };
-                Balance::Scored(weights.check(&path.key("scorers"), checker))
+                if scorers.is_none() {
+                    checker.issue(path, "the strategy `scored` needs one of `scorers` and `endpoint_picker`");
+                }
+                scorers.map_or(Balance::Auto, Balance::Scored)
             }
         }
     }

@@ -4,6 +4,7 @@
 mod balance;
 mod credential;
 mod endpoint;
+mod endpoint_picker;
 mod health;
 mod metrics;
 mod transport;

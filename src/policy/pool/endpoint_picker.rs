@@ -1,0 +1,183 @@
+//! Owns the `EndpointPickerConfig` of the Gateway API inference extension and of llm-d, as it is written there, and what
+//! of it is scores with weights. Refuses to know what a score is.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::balance::{Scorer, Scorers};
+use crate::policy::checker::Checker;
+use crate::policy::issue::YamlPath;
+
+/// The groups that the kind is known in: llm-d's, and the extension's before its scheduler moved there.
+const GROUPS: [&str; 2] = ["llm-d.ai/", "inference.networking.x-k8s.io/"];
+
+/// The scorers that are known, by their type.
+const SCORERS: [(&str, Scorer); 9] = [
+    ("queue-scorer", Scorer::Queue),
+    ("running-requests-size-scorer", Scorer::Running),
+    ("kv-cache-utilization-scorer", Scorer::KvCache),
+    ("prefix-cache-scorer", Scorer::Prefix),
+    ("lora-affinity-scorer", Scorer::Lora),
+    ("load-aware-scorer", Scorer::LoadAware),
+    ("active-request-scorer", Scorer::ActiveRequest),
+    ("token-load-scorer", Scorer::TokenLoad),
+    ("no-hit-lru-scorer", Scorer::NoHitLru),
+];
+
+/// Plugins that say what is so here anyway: one profile, the highest score, engines' metrics, prefixes by what was sent.
+const GIVEN: [&str; 12] = [
+    "max-score-picker",
+    "single-profile-handler",
+    "decode-filter",
+    "metrics-data-source",
+    "core-metrics-extractor",
+    "approx-prefix-cache-producer",
+    "inflight-load-producer",
+    "utilization-detector",
+    "openai-parser",
+    "anthropic-parser",
+    "vllmhttp-parser",
+    "passthrough-parser",
+];
+
+/// A scheduler's configuration of the Gateway API inference extension or llm-d; only its scores and their weights count.
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct EndpointPickerConfig {
+    /// `llm-d.ai/v1alpha1` or `inference.networking.x-k8s.io/v1alpha1`.
+    api_version: String,
+    /// `EndpointPickerConfig`.
+    kind: String,
+    /// The plugins that profiles refer to.
+    #[serde(default)]
+    plugins: Vec<PickerPlugin>,
+    /// One profile; when absent, all plugins are its own.
+    #[serde(default)]
+    scheduling_profiles: Vec<SchedulingProfile>,
+    /// Has no effect here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    feature_gates: Vec<String>,
+    /// Has no effect here: what is asked of engines is the pool's `metrics`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    data_layer: BTreeMap<String, AnyValue>,
+    /// Has no effect here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    request_handler: BTreeMap<String, AnyValue>,
+}
+
+/// Whatever stands there.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct AnyValue(Value);
+
+impl JsonSchema for AnyValue {
+    fn schema_name() -> Cow<'static, str> {
+        "AnyValue".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let any = generator.subschema_for::<Self>();
+        json_schema!({
+            "description": "Whatever stands there.",
+            "type": ["object", "array", "string", "number", "boolean", "null"],
+            "additionalProperties": any,
+            "items": any,
+        })
+    }
+}
+
+/// A plugin of a scheduler.
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PickerPlugin {
+    /// What profiles call it; its type when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    name: Option<String>,
+    /// What it is, such as `queue-scorer`.
+    r#type: String,
+    /// Its settings, which have no effect here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    parameters: BTreeMap<String, AnyValue>,
+}
+
+impl PickerPlugin {
+    fn name(&self) -> &str {
+        self.name.as_ref().unwrap_or(&self.r#type)
+    }
+}
+
+/// What one profile is made of.
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SchedulingProfile {
+    /// What it is called.
+    name: String,
+    /// The plugins, by their names.
+    plugins: Vec<PluginUse>,
+}
+
+/// A plugin in a profile.
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PluginUse {
+    /// Its name.
+    plugin_ref: String,
+    /// How much a score counts; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    weight: Option<f64>,
+}
+
+impl EndpointPickerConfig {
+    pub(super) fn check(&self, path: &YamlPath, checker: &mut Checker<'_>) -> Scorers {
+        if !GROUPS.iter().any(|group| self.api_version.starts_with(group)) {
+            checker
+                .issue(&path.key("apiVersion"), "must be of `llm-d.ai` or `inference.networking.x-k8s.io`");
+        }
+        if self.kind != "EndpointPickerConfig" {
+            checker.issue(&path.key("kind"), "must be `EndpointPickerConfig`");
+        }
+        for (at, plugin) in self.plugins.iter().enumerate() {
+            let kind = plugin.r#type.as_str();
+            if !GIVEN.contains(&kind) && scorer(kind).is_none() {
+                let path = path.key("plugins").index(at).key("type");
+                checker.issue(&path, format!("`{kind}` has no counterpart here"));
+            }
+        }
+        if self.scheduling_profiles.len() > 1 {
+            checker.issue(&path.key("schedulingProfiles"), "only one profile has a counterpart here");
+        }
+        let weights = match self.scheduling_profiles.first() {
+            Some(profile) => self.weights_of(profile, &path.key("schedulingProfiles").index(0), checker),
+            None => self.plugins.iter().filter_map(|plugin| Some((scorer(&plugin.r#type)?, 1.0))).collect(),
+        };
+        Scorers::checked(&weights, path, checker)
+    }
+
+    fn weights_of(
+        &self,
+        profile: &SchedulingProfile,
+        path: &YamlPath,
+        checker: &mut Checker<'_>,
+    ) -> Vec<(Scorer, f64)> {
+        let mut weights = Vec::new();
+        for (at, used) in profile.plugins.iter().enumerate() {
+            let Some(plugin) = self.plugins.iter().find(|plugin| plugin.name() == used.plugin_ref) else {
+                let path = path.key("plugins").index(at).key("pluginRef");
+                checker.issue(&path, format!("`{}` is none of the plugins", used.plugin_ref));
+                continue;
+            };
+            weights.extend(scorer(&plugin.r#type).map(|scorer| (scorer, used.weight.unwrap_or(1.0))));
+        }
+        weights
+    }
+}
+
+fn scorer(kind: &str) -> Option<Scorer> {
+    SCORERS.iter().find(|(name, _)| *name == kind).map(|(_, scorer)| *scorer)
+}

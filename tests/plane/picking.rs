@@ -1,0 +1,129 @@
+//! Which replica gets a request: the one that has its prompt, unless that is busy, asleep or gone.
+
+use crate::harness::*;
+use serde_json::{Value, json};
+use signalbox::sim::Sim;
+
+async fn replica(number: usize) -> Sim {
+    sim_with("m", |options| options.pod = format!("pod-{number}")).await
+}
+
+async fn replicas() -> [Sim; 3] {
+    [replica(0).await, replica(1).await, replica(2).await]
+}
+
+async fn gateway(sims: &[Sim], balance: &str) -> Gateway {
+    let addresses: Vec<_> = sims.iter().map(Sim::addr).collect();
+    Launch::new(policy_of(&addresses, &format!("    balance: {balance}\n"))).start().await
+}
+
+/// A conversation about one matter, long enough that its beginning is worth keeping.
+fn conversation(matter: &str, turns: &[&str]) -> Value {
+    let system = format!("You know everything about {matter}. ").repeat(60);
+    let mut messages = vec![json!({"role": "system", "content": system})];
+    for (at, turn) in turns.iter().enumerate() {
+        messages.push(json!({"role": if at % 2 == 0 { "user" } else { "assistant" }, "content": turn}));
+    }
+    json!({"model": "m", "messages": messages})
+}
+
+async fn ask(gateway: &Gateway, body: &Value) -> Answer {
+    let answer = gateway.post("/v1/chat/completions", body.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer
+}
+
+#[tokio::test]
+async fn a_conversation_stays_with_the_replica_that_has_it_cached_and_says_so() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: auto}").await;
+    for matter in ["tea", "iron", "rivers", "chess"] {
+        let first = ask(&gateway, &conversation(matter, &["hello"])).await;
+        assert!(first.header("x-endpoint-reason").starts_with("load; cached=0; prompt="), "{matter}");
+        let home = first.header("x-inference-pod").to_owned();
+        let next = ask(&gateway, &conversation(matter, &["hello", "hi", "go on"])).await;
+        assert_eq!(next.header("x-inference-pod"), home);
+        assert!(next.header("x-endpoint-reason").starts_with("prefix; cached="), "{matter}");
+        let cached = next.json()["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+        assert!(cached.is_some_and(|cached| cached > 0), "{}", next.text);
+        let line = gateway.line(next.header("x-request-id")).await;
+        assert_eq!(line["endpoint_reason"], "prefix");
+        assert!(line["predicted_cached_tokens"].as_u64() < line["predicted_prompt_tokens"].as_u64());
+    }
+    for kind in ["predicted_prompt", "predicted_cached", "prompt", "cached"] {
+        let labels = [&*format!("kind=\"{kind}\"")];
+        assert!(gateway.metric("signalbox_prefix_tokens_total", &labels).await > 0.0, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn different_conversations_spread_over_the_replicas() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: auto}").await;
+    for number in 0..30 {
+        ask(&gateway, &conversation(&format!("number {number}"), &["hello"])).await;
+    }
+    for sim in &sims {
+        assert!((6..=14).contains(&asked(sim).len()), "{}", asked(sim).len());
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_dies_is_left_at_once_and_its_conversations_go_on_elsewhere() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: auto}").await;
+    let body = conversation("tea", &["hello"]);
+    let home = ask(&gateway, &body).await.header("x-inference-pod").to_owned();
+    let place: usize = home.trim_start_matches("pod-").parse().unwrap();
+    let mut sims = sims.into_iter().map(Some).collect::<Vec<_>>();
+    drop(sims[place].take());
+    let elsewhere = ask(&gateway, &body).await.header("x-inference-pod").to_owned();
+    assert_ne!(elsewhere, home);
+    let again = ask(&gateway, &body).await;
+    assert_eq!(again.header("x-inference-pod"), elsewhere, "the other one has it now");
+}
+
+#[tokio::test]
+async fn a_schedulers_configuration_is_taken_as_it_is() {
+    let sims = replicas().await;
+    let picker = "{strategy: scored, endpoint_picker: {apiVersion: inference.networking.x-k8s.io/v1alpha1, \
+        kind: EndpointPickerConfig, plugins: [{type: queue-scorer}, {type: kv-cache-utilization-scorer}, \
+        {type: prefix-cache-scorer, parameters: {blockSize: 64, maxPrefixBlocksToMatch: 256}}], \
+        schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}, \
+        {pluginRef: kv-cache-utilization-scorer}, {pluginRef: prefix-cache-scorer}]}]}}";
+    let gateway = gateway(&sims, picker).await;
+    let body = conversation("tea", &["hello"]);
+    let home = ask(&gateway, &body).await.header("x-inference-pod").to_owned();
+    for _ in 0..5 {
+        assert_eq!(ask(&gateway, &body).await.header("x-inference-pod"), home);
+    }
+}
+
+#[tokio::test]
+async fn embeddings_and_short_prompts_have_no_prefix_to_go_by() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: auto}").await;
+    let answer = ask(&gateway, &json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]})).await;
+    assert!(answer.header("x-endpoint-reason").starts_with("load; cached=0"));
+    let body = json!({"model": "m", "input": "hi"}).to_string();
+    let answer = gateway.post("/v1/embeddings", body).await;
+    assert_eq!(answer.header("x-endpoint-reason"), "");
+}
+
+#[tokio::test]
+async fn a_client_cannot_say_why_its_endpoint_was_picked() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: round_robin}").await;
+    let sent = client()
+        .post(gateway.url("/v1/chat/completions"))
+        .header("x-endpoint-reason", "mine")
+        .header("x-gateway-destination-endpoint", "10.0.0.1:80")
+        .body(conversation("tea", &["hello"]).to_string())
+        .send()
+        .await
+        .unwrap();
+    let answer = Answer::of(sent).await;
+    assert_eq!((answer.status, answer.header("x-endpoint-reason")), (200, ""));
+    let all: Vec<_> = sims.iter().flat_map(asked).collect();
+    assert!(all.iter().all(|request| !format!("{request:?}").contains("10.0.0.1")));
+}
