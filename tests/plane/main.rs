@@ -41,6 +41,7 @@ mod refusals;
 mod rejections;
 mod reloading;
 mod retries;
+mod saturation;
 mod scraping;
 mod sdk;
 mod spoofing;
