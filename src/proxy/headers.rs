@@ -126,8 +126,13 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
         .any(|known| known == name.as_str());
     let dashed = dashed(name);
     // Whether an engine reports its load is the gateway's to ask.
-    let is_own = is_own || *dashed == *LOAD_REPORT_FORMAT.as_str();
-    if is_own || dashed.starts_with("x-authz-") || is_steering(&dashed) || is_hop_by_hop(name) {
+    let asks_for_load = *dashed == *LOAD_REPORT_FORMAT.as_str();
+    if is_own
+        || asks_for_load
+        || dashed.starts_with("x-authz-")
+        || is_steering(&dashed)
+        || is_hop_by_hop(name)
+    {
         return false;
     }
     if is_secret(&dashed) || ACCOUNT.contains(&&*dashed) {
