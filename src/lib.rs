@@ -8,7 +8,8 @@
 //! ```text
 //! policy.yaml ──▶ control/reload ──┐
 //! DNS         ──▶ control/sources ─┼─▶ Snapshot ◀── proxy ◀── client
-//! /health     ──▶ control/probe ───┘  (states inside its Endpoints)
+//! /health     ──▶ control/probe ───┤  (states inside its Endpoints)
+//! /metrics    ──▶ control/scrape ──┘  (figures inside its Endpoints)
 //! ```
 //!
 //! The `ArcSwap` in [`snapshot`] is the only thing that is swapped. What outlives a snapshot is carried into the next and
@@ -35,7 +36,8 @@
 //! | `upstream_peer` | `proxy/upstream` | lease → `HttpPeer` |
 //! | `upstream_request_filter` | `proxy/upstream` `prepare_request` | Host, credential, length; of the rest what `proxy/headers` lets pass |
 //! | `upstream_response_filter`, `fail_to_connect`, `error_while_proxy` | `proxy/attempt` next | failure → another endpoint, a new connection, or a rejection |
-//! | `response_filter` | `proxy/respond` stamp | which model and why, as headers |
+//! | `upstream_response_body_filter` | `proxy/error_text` | an error's text, where only that tells an engine that is full from a broken one |
+//! | `response_filter` | `proxy/respond` prepare, stamp | which model and why, as headers |
 //! | | `proxy/answer` start | the stages of the answer: guard, unmask, collect, verify; none for most answers |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
 //! | (write) | `proxy/replay` → `proxy/answer` pass | chunk → what its stages release; verified before its header goes out, or after a stream |

@@ -22,6 +22,8 @@ pub enum Refusal {
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// Its engine's queue is full at this moment.
+    Saturated,
     /// It refused what another endpoint answered.
     Unable,
 }
@@ -30,10 +32,12 @@ impl Refusal {
     /// The first pause and the longest; each is twice as long as the one before.
     fn bounds(self) -> (Duration, Duration) {
         let (first, longest) = match self {
-            Self::Busy { .. } => (1, 16),
-            Self::Unable => (10, 300),
+            // A place in a queue is free again as soon as a request ends.
+            Self::Saturated => (250, 4_000),
+            Self::Busy { .. } => (1_000, 16_000),
+            Self::Unable => (10_000, 300_000),
         };
-        (Duration::from_secs(first), Duration::from_secs(longest))
+        (Duration::from_millis(first), Duration::from_millis(longest))
     }
 }
 
@@ -128,6 +132,15 @@ mod tests {
         refusals.answered(1);
         assert_eq!(seconds(refusals.refused(1, busy, at(43))), Some(1));
         assert_eq!(seconds(refusals.refused(1, busy, at(100))), Some(1), "long ago is no row");
+    }
+
+    #[test]
+    fn an_engine_that_is_full_is_left_alone_for_a_moment() {
+        let (now, mut refusals) = (Instant::now(), Refusals::default());
+        let first = refusals.refused(1, Refusal::Saturated, now);
+        assert_eq!(first, Some(Duration::from_millis(250)));
+        let next = refusals.refused(1, Refusal::Saturated, now + Duration::from_millis(250));
+        assert_eq!(next, Some(Duration::from_millis(500)));
     }
 
     #[test]

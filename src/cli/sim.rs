@@ -130,6 +130,9 @@ struct FaultArgs {
     /// Stay silent for so long after a stream's first token.
     #[arg(long = "fault-stall-stream", value_name = "TIME", value_parser = humantime::parse_duration)]
     stall_stream: Option<Duration>,
+    /// Refuse requests as an engine whose queue is full, with 503.
+    #[arg(long = "fault-busy")]
+    busy: bool,
     /// Answer 503 to `/health`.
     #[arg(long = "fault-unhealthy")]
     unhealthy: bool,
@@ -239,6 +242,7 @@ impl FaultArgs {
             stall_before_headers: self.stall,
             stall_mid_stream: self.stall_stream,
             unhealthy: self.unhealthy,
+            busy: self.busy,
         }
     }
 }

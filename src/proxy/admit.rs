@@ -1,13 +1,12 @@
 //! Owns the admission of a request, from its header to its first endpoint: identity, limits, body, plan, cache.
 //!
-//! Each step may end it with a response of the gateway's own, and so may the client by leaving. Writes nothing to the
-//! client.
+//! Each step may end it with a response of the gateway's own, and so may the client by leaving.
 
 use super::attempt::PlannedRequest;
 use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::RETRY_AFTER;
-use super::{Gateway, body, identity, shadow};
+use super::{Gateway, body, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
 use crate::route::{self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, lease_endpoint};
@@ -15,6 +14,7 @@ use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +34,33 @@ pub(super) enum ShortCircuit {
 impl From<Rejection> for ShortCircuit {
     fn from(rejection: Rejection) -> Self {
         ShortCircuit::Reject(rejection)
+    }
+}
+
+/// Answers a request that is not forwarded.
+pub(super) async fn short_circuit(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    reply: ShortCircuit,
+) -> pingora::Result<()> {
+    let downstream = session.as_downstream_mut();
+    match reply {
+        ShortCircuit::ListModels => respond::models(downstream, exchange).await,
+        ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
+        ShortCircuit::Answer(api, request, answer) => {
+            respond::send_answer(downstream, exchange, api, &request, answer).await
+        }
+        ShortCircuit::CachedAnswer(api, request, answer) => {
+            respond::send_cached(downstream, exchange, api, &request, answer).await
+        }
+        ShortCircuit::Reject(rejection) => {
+            // Others can have its room while what it still sends is read.
+            exchange.active.buffered.release();
+            respond::reject(downstream, exchange, rejection).await
+        }
+        ShortCircuit::ClientGone => {
+            Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
+        }
     }
 }
 

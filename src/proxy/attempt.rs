@@ -6,7 +6,7 @@
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
-use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, Refusal, RequestWork};
+use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, RequestWork};
 use crate::openai::{Api, ChatRequest, Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
 use crate::route::{LeaseInput, Plan, PlanTarget, body_for, lease_endpoint};
@@ -355,6 +355,18 @@ impl Attempts {
         Some(self.lease.as_ref()?.endpoint().host())
     }
 
+    /// Whether the current endpoint's engine has shown its metrics.
+    pub(super) fn has_engine_metrics(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.endpoint().engine_metrics().is_some())
+    }
+
+    /// Takes over what the current endpoint's engine reports of its load.
+    pub(super) fn note_load_report(&self, report: LoadReport, now: Instant) {
+        if let Some(lease) = &self.lease {
+            lease.endpoint().note_load_report(report, now);
+        }
+    }
+
     pub(super) fn mark(&self) -> ConnectionMark {
         self.mark
     }
@@ -391,8 +403,8 @@ fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant
 fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
     let pools = targets.iter().map(|target| target.route(&live.policy).pool);
     let returns = pools.map(|id| {
-        let health = live.pool_spec(id).probes.health.as_ref();
-        let checked = health.map(|health| health.interval * health.healthy_after);
+        let checked =
+            live.pool_spec(id).probes.health.as_ref().map(|health| health.interval * health.healthy_after);
         let is_down = live.pool(id).members().iter().any(|member| !member.endpoint.is_up());
         let ejection = live.pool(id).next_return(now);
         ejection.into_iter().chain(checked.filter(|_| is_down)).min().unwrap_or(RETRY_AFTER)

@@ -31,6 +31,8 @@ pub(super) enum AttemptFailure {
         /// When the upstream wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// The engine's queue is full, as its error's text says.
+    Saturated,
     /// The endpoint was taken out of its pool before it gave a byte.
     TakenOut,
     /// Something did not come in time.
@@ -53,6 +55,8 @@ pub(super) enum Blame {
     Endpoint,
     /// The endpoint has too much to do; that is no fault, but requests had better go elsewhere.
     Load { retry_after: Option<Duration> },
+    /// The same, for a moment.
+    Saturation,
     /// The endpoint's or the request's own: only another endpoint's answer tells.
     Unclear,
     /// The request's own, or a long answer's.
@@ -81,6 +85,7 @@ impl AttemptFailure {
             | Self::Stalled { .. }
             | Self::Reset { .. }
             | Self::Late(LateBytes::Next) => Blame::Endpoint,
+            Self::Saturated => Blame::Saturation,
             Self::Late(LateBytes::First | LateBytes::Last) | Self::TakenOut => Blame::Nobody,
             Self::Status { status, retry_after } => match status.as_u16() {
                 429 | 529 => Blame::Load { retry_after },
@@ -104,6 +109,7 @@ impl AttemptFailure {
             Self::Connect { .. } | Self::Stalled { .. } => retry.covers(RetryCause::Connect),
             Self::Reset { answer_begun, .. } => !answer_begun && retry.covers(RetryCause::Reset),
             Self::TakenOut => retry.covers(RetryCause::Reset),
+            Self::Saturated => retry.covers(RetryCause::Status503),
             Self::Status { status, .. } => {
                 retry.covers_status(status.as_u16())
                     || (self.is_compared() && retry.covers(RetryCause::Refused))
@@ -127,6 +133,7 @@ impl AttemptFailure {
     pub(super) fn refusal(self) -> Option<Refusal> {
         match self.blame() {
             Blame::Load { retry_after } => Some(Refusal::Busy { retry_after }),
+            Blame::Saturation => Some(Refusal::Saturated),
             _ => None,
         }
     }
@@ -137,6 +144,7 @@ impl AttemptFailure {
             Self::Connect { .. } => "connect",
             Self::Stalled { .. } => "stalled",
             Self::Reset { .. } => "reset",
+            Self::Saturated => "saturated",
             Self::TakenOut => "taken_out",
             Self::Late(_) => "deadline",
             Self::Status { status, .. } => match status.as_u16() {
@@ -153,7 +161,7 @@ impl AttemptFailure {
 
     pub(super) fn give_up(self) -> NextStep {
         NextStep::GiveUp(match self {
-            Self::Status { .. } => return NextStep::ForwardAnswer,
+            Self::Status { .. } | Self::Saturated => return NextStep::ForwardAnswer,
             Self::Connect { timed_out: false } => Rejection::UpstreamConnect,
             Self::Connect { timed_out: true } | Self::Stalled { .. } | Self::Late(_) => {
                 Rejection::UpstreamTimeout
@@ -186,9 +194,8 @@ mod tests {
         };
         let connect = AttemptFailure::Connect { timed_out: true };
         let stalled = AttemptFailure::Stalled { reused: false };
-        let retried =
-            [connect, stalled, reset(false), AttemptFailure::TakenOut, status(429, None), status(503, None)];
-        for failure in retried {
+        let busy = [AttemptFailure::Saturated, status(429, None), status(503, None)];
+        for failure in [connect, stalled, reset(false), AttemptFailure::TakenOut].into_iter().chain(busy) {
             assert!(failure.is_retried(&retry), "{failure:?}");
         }
         let late = AttemptFailure::Late(LateBytes::First);
@@ -209,6 +216,7 @@ mod tests {
             (status(502, None), Blame::Endpoint),
             (status(503, None), Blame::Endpoint),
             (status(503, Some(3)), Blame::Load { retry_after: Some(Duration::from_secs(3)) }),
+            (AttemptFailure::Saturated, Blame::Saturation),
             (AttemptFailure::Late(LateBytes::First), Blame::Nobody),
             (AttemptFailure::Late(LateBytes::Next), Blame::Endpoint),
             (AttemptFailure::Late(LateBytes::Last), Blame::Nobody),

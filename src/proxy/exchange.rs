@@ -6,6 +6,8 @@
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRequest};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
+use super::held_error::HeldError;
+use super::load_report::{is_sampled, load_report};
 use super::replay::ReplayHandle;
 use crate::balance::ConnectionMark;
 use crate::openai::{ChatRequest, Format, Rejection, UsageReader};
@@ -21,6 +23,9 @@ use std::time::{Duration, Instant};
 /// The log's `error` where the client left before it had the whole answer.
 const CLIENT_CLOSED: &str = "client_closed";
 
+/// How long the text of an error may take whose header has come: as a rule both come at once.
+const ERROR_TEXT_TIME: Duration = Duration::from_secs(1);
+
 /// One request and its answer, from header to last byte.
 pub struct Exchange {
     /// The snapshot of the moment when the request came; a reload does not change it.
@@ -32,6 +37,8 @@ pub struct Exchange {
     pub(super) record: AccessRecord,
     pub(super) attempts: Option<Attempts>,
     pub(super) replay: Option<ReplayHandle>,
+    /// An upstream's error answer whose text decides what follows.
+    pub(super) held: Option<Box<HeldError>>,
     /// What is needed to store the answer in the response cache, until its header comes.
     pub(super) pending_store: Option<Box<PendingStore>>,
     /// Whether the client may know which signals matched.
@@ -70,6 +77,7 @@ impl Exchange {
             record: AccessRecord::default(),
             attempts: None,
             replay: None,
+            held: None,
             pending_store: None,
             debug: false,
             answer: AnswerState::default(),
@@ -204,6 +212,48 @@ impl Exchange {
         if let Some(attempts) = &mut self.attempts {
             attempts.on_answer(status, &self.live, Instant::now(), metrics);
         }
+    }
+
+    /// Takes over what the answer's header reports of the engine's load.
+    pub(super) fn note_load(&self, headers: &HeaderMap) {
+        let attempts = self.attempts.as_ref();
+        let is_read = |attempts: &&Attempts| attempts.spec(&self.live).probes.metrics.is_some();
+        if let Some(attempts) = attempts.filter(is_read)
+            && let Some(report) = load_report(headers)
+        {
+            attempts.note_load_report(report, Instant::now());
+        }
+    }
+
+    /// Whether the engine is asked for a report of its load: one that has shown its metrics, now and then.
+    pub(super) fn asks_for_load(&self) -> bool {
+        let Some(attempts) = &self.attempts else { return false };
+        attempts.spec(&self.live).probes.metrics.is_some() && is_sampled() && attempts.has_engine_metrics()
+    }
+
+    /// Holds an error answer until its text is there.
+    pub(super) fn hold(&mut self, held: Box<HeldError>) {
+        if let Some(attempts) = &self.attempts {
+            attempts.deadline.arm(Instant::now(), ERROR_TEXT_TIME);
+        }
+        if let Some(replay) = &self.replay {
+            replay.hold(true);
+        }
+        self.held = Some(held);
+    }
+
+    /// Whether an error answer is held.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Lets go of an error answer that is held; the next answer reaches the client again.
+    pub(super) fn release_held(&mut self) -> Option<Box<HeldError>> {
+        let held = self.held.take()?;
+        if let Some(replay) = &self.replay {
+            replay.hold(false);
+        }
+        Some(held)
     }
 
     /// What did not come when the upstream's deadline passed.

@@ -3,6 +3,7 @@
 //!
 //! Changes no value, and knows nothing of where a request goes but what its pool's policy says.
 
+use super::load_report::LOAD_REPORT_FORMAT;
 use crate::policy::{Identity, PoolSpec};
 use http::header::{
     CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -82,12 +83,14 @@ const ACCOUNT: [&str; 5] = [
     "helicone-user-id",
 ];
 
-/// Headers of an upstream that are about its own host and account, or its connection.
-const ENDS_HERE: [&str; 14] = [
+/// Headers of an upstream that are about its own host and account, its load, or its connection.
+const ENDS_HERE: [&str; 16] = [
     "alt-svc",
     "anthropic-organization-id",
     "anthropic-workspace-id",
     "clear-site-data",
+    "endpoint-load-metrics",
+    "endpoint-load-metrics-bin",
     "expect-ct",
     "nel",
     "openai-organization",
@@ -122,7 +125,14 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
         .into_iter()
         .any(|known| known == name.as_str());
     let dashed = dashed(name);
-    if is_own || dashed.starts_with("x-authz-") || is_steering(&dashed) || is_hop_by_hop(name) {
+    // Whether an engine reports its load is the gateway's to ask.
+    let asks_for_load = *dashed == *LOAD_REPORT_FORMAT.as_str();
+    if is_own
+        || asks_for_load
+        || dashed.starts_with("x-authz-")
+        || is_steering(&dashed)
+        || is_hop_by_hop(name)
+    {
         return false;
     }
     if is_secret(&dashed) || ACCOUNT.contains(&&*dashed) {

@@ -4,15 +4,19 @@
 
 mod admit;
 mod answer;
+mod answer_tasks;
 mod attempt;
 mod attempt_failure;
 mod body;
 mod cache_lookup;
 mod deadline;
+mod error_text;
 mod exchange;
 mod failure;
 mod headers;
+mod held_error;
 mod identity;
+mod load_report;
 mod record;
 mod replay;
 mod respond;
@@ -27,15 +31,15 @@ use crate::openai::Rejection;
 use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
-use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
-use admit::ShortCircuit;
-use answer::{AnswerHead, VerifyOutcome};
+use crate::telemetry::{AccessLog, AccessRecord, Metrics};
+use admit::short_circuit;
+use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use failure::{RETRY_AFTER, RequestFailure};
+use held_error::HeldError;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
@@ -94,34 +98,6 @@ impl Gateway {
         // A client that stops reading must not hold an endpoint for ever.
         downstream.set_write_timeout(Some(self.limits.idle_timeout));
         downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
-    }
-
-    /// Answers a request that is not forwarded.
-    async fn answer(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-        reply: ShortCircuit,
-    ) -> Result<()> {
-        let downstream = session.as_downstream_mut();
-        match reply {
-            ShortCircuit::ListModels => respond::models(downstream, exchange).await,
-            ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
-            ShortCircuit::Answer(api, request, answer) => {
-                respond::send_answer(downstream, exchange, api, &request, answer).await
-            }
-            ShortCircuit::CachedAnswer(api, request, answer) => {
-                respond::send_cached(downstream, exchange, api, &request, answer).await
-            }
-            ShortCircuit::Reject(rejection) => {
-                // Others can have its room while what it still sends is read.
-                exchange.active.buffered.release();
-                respond::reject(downstream, exchange, rejection).await
-            }
-            ShortCircuit::ClientGone => {
-                Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
-            }
-        }
     }
 
     /// Counts and logs a finished request.
@@ -183,7 +159,7 @@ impl ProxyHttp for Gateway {
                 Ok(false)
             }
             // Boxed: keeps the future of forwarded requests small.
-            Err(reply) => Box::pin(self.answer(session, exchange, reply)).await.map(|()| true),
+            Err(reply) => Box::pin(short_circuit(session, exchange, reply)).await.map(|()| true),
         }
     }
 
@@ -242,18 +218,31 @@ impl ProxyHttp for Gateway {
         }
         let status = response.status;
         exchange.on_answer(status, &self.metrics);
+        exchange.note_load(&response.headers);
         if !status.is_client_error() && !status.is_server_error() {
             return Ok(());
         }
-        let failure =
-            AttemptFailure::Status { status, retry_after: upstream::retry_after(&response.headers) };
+        let retry_after = upstream::retry_after(&response.headers);
+        if let Some(held) = HeldError::of(response, retry_after) {
+            exchange.hold(held);
+            return Ok(());
+        }
+        let failure = AttemptFailure::Status { status, retry_after };
         let headers = &session.req_header().headers;
         if exchange.next(failure, headers, &self.metrics) == NextStep::Retry {
-            let mut error = Error::explain(ErrorType::HTTPStatus(status.as_u16()), "tried elsewhere");
-            error.set_retry(true);
-            return Err(error.into_up());
+            return Err(error_text::tried_elsewhere(status));
         }
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        exchange: &mut Self::CTX,
+    ) -> Result<Option<Duration>> {
+        self.read_held(session, body, end_of_stream, exchange).map(|()| None)
     }
 
     async fn response_filter(
@@ -266,19 +255,10 @@ impl ProxyHttp for Gateway {
             respond::clean(response);
             return Ok(());
         }
-        exchange.record.upstream.upstream_request_id =
-            headers::upstream_id(&response.headers).map(str::to_owned);
-        let head = AnswerHead::of(response.status, &response.headers);
-        let rewrites = exchange.start_answer(head).map_err(RequestFailure::of_answer)?;
-        if rewrites {
-            for name in headers::OF_THE_BODY {
-                response.remove_header(name);
-            }
-            response.remove_header(&CONTENT_LENGTH);
-            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        if exchange.is_held() {
+            return Ok(());
         }
-        respond::stamp(response, exchange, ResponsePath::Upstream);
-        Ok(())
+        respond::prepare(response, exchange)
     }
 
     fn response_body_filter(
@@ -350,6 +330,9 @@ impl ProxyHttp for Gateway {
             }
             _ => return error,
         };
+        // An error answer that did not come whole is as good as none.
+        let broke_off = AttemptFailure::Reset { reused: false, answer_begun: false };
+        let failure = if exchange.release_held().is_some() { broke_off } else { failure };
         if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
             attempts.retire_connections(failure);
         }

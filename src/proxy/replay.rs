@@ -5,12 +5,12 @@
 //! they wait (Pingora's body filter cannot), and where the client's leaving is noticed while an upstream is awaited, so
 //! the upstream's deadlines are kept here. Knows nothing of JSON, policies or pools.
 
-use super::answer::{AnswerPipeline, MAX_ANSWER};
+use super::answer::AnswerPipeline;
+use super::answer_tasks::{drop_held, hold, pass};
 use super::deadline::{Deadline, DeadlineState};
 use super::failure::RequestFailure;
 use super::slow_client::SlowClient;
 use super::timer::DeadlineTimer;
-use crate::classify::Unknown;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
@@ -24,7 +24,7 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,15 @@ pub(super) const CUT: ErrorType = ErrorType::Custom("AnswerCut");
 /// Ends an attempt whose upstream's deadline has passed.
 pub(super) const LATE: ErrorType = ErrorType::Custom("UpstreamLate");
 
+/// The answer goes to the client as it comes.
+const OPEN: u8 = 0;
+
+/// Nothing of it does: it is an error that is read first.
+const HELD: u8 = 1;
+
+/// It does again, with the header that was held.
+const RELEASED: u8 = 2;
+
 /// Ends an attempt whose endpoint was taken out before its first byte.
 pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 
@@ -43,6 +52,7 @@ pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 pub(super) struct ReplayHandle {
     handover: Arc<Mutex<Handover>>,
     has_passed_end: Arc<AtomicBool>,
+    passage: Arc<AtomicU8>,
     is_installed: bool,
 }
 
@@ -55,6 +65,8 @@ pub(super) struct ReplayHandle {
 struct Handover {
     /// For the session from the answer's header on; for the exchange once the session is dropped.
     pipeline: Option<Box<AnswerPipeline>>,
+    /// The header of an answer that was held, in place of the upstream's.
+    held_header: Option<Box<ResponseHeader>>,
     /// The client's own session, once the session in its place is dropped.
     client: Option<Box<ServerSession>>,
 }
@@ -71,6 +83,8 @@ struct ReplaySession {
     handover: Arc<Mutex<Handover>>,
     /// Set once the last event of a stream with stages is written.
     has_passed_end: Arc<AtomicBool>,
+    /// Whether the answer goes to the client: [`OPEN`], [`HELD`] or [`RELEASED`].
+    passage: Arc<AtomicU8>,
     /// The answer's header is still to come, and may bring stages.
     awaits_pipeline: bool,
     pipeline: Option<Box<AnswerPipeline>>,
@@ -84,7 +98,7 @@ impl ReplayHandle {
         deadline: Arc<Deadline>,
         may_have_stages: bool,
     ) -> Self {
-        let (handover, has_passed_end) = (Arc::default(), Arc::default());
+        let (handover, has_passed_end, passage) = (Arc::default(), Arc::default(), Arc::default());
         let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
         let write_timeout = inner.get_write_timeout();
         inner.set_write_timeout(None);
@@ -96,16 +110,28 @@ impl ReplayHandle {
             timer: None,
             handover: Arc::clone(&handover),
             has_passed_end: Arc::clone(&has_passed_end),
+            passage: Arc::clone(&passage),
             awaits_pipeline: may_have_stages,
             pipeline: None,
         };
         *session.downstream_session = ServerSession::new_custom(Box::new(replay));
-        Self { handover, has_passed_end, is_installed: true }
+        Self { handover, has_passed_end, passage, is_installed: true }
     }
 
     /// Whether the last event of a stream that goes through stages is written.
     pub(super) fn has_passed_end(&self) -> bool {
         self.has_passed_end.load(Ordering::Relaxed)
+    }
+
+    /// Whether what the upstream sends from now on is held back.
+    pub(super) fn hold(&self, is_held: bool) {
+        self.passage.store(if is_held { HELD } else { OPEN }, Ordering::Relaxed);
+    }
+
+    /// Sends the header of an answer that was held, before what comes next.
+    pub(super) fn send_held(&self, header: ResponseHeader) {
+        self.lock().held_header = Some(Box::new(header));
+        self.passage.store(RELEASED, Ordering::Relaxed);
     }
 
     /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
@@ -169,6 +195,22 @@ impl ReplaySession {
         }
     }
 
+    /// Puts the held header before the rest of its answer.
+    fn release_held(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+        self.passage.store(OPEN, Ordering::Relaxed);
+        let header = self.handover.lock().unwrap_or_else(PoisonError::into_inner).held_header.take();
+        // What came with it may be here still: the upstream's header, and the text that was taken out of its pieces.
+        tasks.retain(|task| match task {
+            HttpTask::Header(..) => false,
+            HttpTask::Body(piece, is_last) => {
+                *is_last || piece.as_ref().is_some_and(|piece| !piece.is_empty())
+            }
+            _ => true,
+        });
+        tasks.splice(0..0, header.map(|header| HttpTask::Header(header, false)));
+        tasks
+    }
+
     /// Sends a part of an answer through its stages.
     async fn send_through(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let Some(pipeline) = &mut self.pipeline else { return self.write(tasks).await };
@@ -208,53 +250,6 @@ impl ReplaySession {
     fn inner_mut(&mut self) -> &mut ServerSession {
         self.inner.as_deref_mut().expect("the inner session leaves only on drop")
     }
-}
-
-/// Sends a part of an answer through its stages; fails where the client has to get an error in the answer's place.
-async fn pass(pipeline: &mut AnswerPipeline, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
-    let mut passed = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let (data, end) = match task {
-            HttpTask::Body(data, end) => (data.unwrap_or_default(), end),
-            HttpTask::Trailer(_) | HttpTask::Done => (Bytes::new(), true),
-            other => {
-                passed.push(other);
-                continue;
-            }
-        };
-        let had_ended = pipeline.has_ended();
-        let released = pipeline.pass(data, end).await.map_err(RequestFailure::of_answer)?;
-        // An empty piece would end a chunked body.
-        if !had_ended && (!released.bytes.is_empty() || released.is_last) {
-            passed.push(HttpTask::Body(Some(released.bytes), released.is_last));
-        }
-    }
-    Ok(passed)
-}
-
-/// Holds an answer back until it is whole, and verifies it then; gives what may be sent now.
-async fn hold(
-    pipeline: &mut AnswerPipeline,
-    client: &mut ServerSession,
-    tasks: Vec<HttpTask>,
-) -> Result<Vec<HttpTask>> {
-    pipeline.buffer.take(tasks)?;
-    if pipeline.buffer.is_whole() {
-        let headers = tokio::select! {
-            biased;
-            headers = pipeline.verify() => headers,
-            _left = client.read_body_or_idle(true) => {
-                let gone = Error::explain(ErrorType::ConnectionClosed, "the client has gone");
-                return Err(gone.into_down());
-            }
-        };
-        return pipeline.buffer.release(&headers);
-    }
-    if pipeline.buffer.bytes() > MAX_ANSWER {
-        pipeline.skip_verification(Unknown::TooLong);
-        return pipeline.buffer.release(&[]);
-    }
-    Ok(Vec::new())
 }
 
 #[async_trait]
@@ -339,6 +334,11 @@ impl CustomSession for ReplaySession {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let tasks = match self.passage.load(Ordering::Relaxed) {
+            OPEN => tasks,
+            HELD => return drop_held(tasks),
+            _ => self.release_held(tasks),
+        };
         if self.awaits_pipeline {
             self.receive_pipeline(&tasks);
         }

@@ -2,10 +2,11 @@
 //!
 //! Decides nothing: it sends what the exchange has recorded.
 
+use super::answer::AnswerHead;
 use super::body;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
-use super::headers::ending_here;
+use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Model};
 use crate::route::DirectResponse;
@@ -13,7 +14,9 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use http::response::Parts;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -42,6 +45,23 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
         // Infallible in this version of Pingora.
         let _ = response.set_reason_phrase(reason.as_deref());
     }
+}
+
+/// Makes an upstream's header the client's, and sets up the stages of the answer. Fails where the client has to get an
+/// error in its place.
+pub(super) fn prepare(response: &mut ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
+    exchange.record.upstream.upstream_request_id = upstream_id(&response.headers).map(str::to_owned);
+    let head = AnswerHead::of(response.status, &response.headers);
+    let rewrites = exchange.start_answer(head).map_err(RequestFailure::of_answer)?;
+    if rewrites {
+        for name in OF_THE_BODY {
+            response.remove_header(name);
+        }
+        response.remove_header(&CONTENT_LENGTH);
+        response.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    stamp(response, exchange, ResponsePath::Upstream);
+    Ok(())
 }
 
 /// Removes from an interim answer what ends here.

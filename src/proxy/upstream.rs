@@ -5,6 +5,7 @@
 use super::attempt::AttemptLimits;
 use super::exchange::Exchange;
 use super::headers::{X_REQUEST_ID, is_forwarded, names_of, without_keys};
+use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
@@ -199,6 +200,9 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     set(&mut parts.headers, X_REQUEST_ID, exchange.record.own_id())?;
     authorize(&mut parts.headers, spec)?;
+    if exchange.asks_for_load() {
+        parts.headers.insert(LOAD_REPORT_FORMAT, JSON);
+    }
     *request = parts.into();
     if let Some(raw_path) = raw_path {
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;

@@ -21,11 +21,13 @@ use super::error::SimApiError;
 use super::request::{CompletionApi, SimRequest, Streaming};
 use super::request_log::{LogGuard, RecordedRequest, SimOutcome};
 use super::responder::Responder;
+use super::schedule::Load;
 use super::tokens::{TokenizedPrompt, ids_of, text_of};
 use super::writer::CompletionWriter;
 use super::{Faults, Flavour, exposition};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
+const LOAD_REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Makes the routes of the server's dialect.
@@ -41,10 +43,43 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
             .route("/version", get(version))
             .route("/load", get(load))
             .route("/metrics", get(metrics))
+            .route("/sleep", post(sleep))
+            .route("/wake_up", post(wake_up))
+            .route("/is_sleeping", get(is_sleeping))
             .route("/tokenize", post(tokenize))
             .route("/detokenize", post(detokenize));
     }
     router.fallback(no_path).method_not_allowed_fallback(no_method).with_state(engine)
+}
+
+/// The form in which a client wants to hear of the load, in a header of its response.
+#[derive(Clone, Copy)]
+enum LoadReportFormat {
+    Text,
+    Json,
+}
+
+impl LoadReportFormat {
+    fn wanted(headers: &HeaderMap) -> Option<Self> {
+        match headers.get("endpoint-load-metrics-format")?.as_bytes().to_ascii_lowercase().as_slice() {
+            b"text" => Some(Self::Text),
+            b"json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn report(self, load: Load) -> String {
+        let (usage, waiting) = (load.kv_usage, load.waiting as f64);
+        match self {
+            Self::Text => format!(
+                "TEXT named_metrics.kv_cache_usage_perc={usage:?}, named_metrics.num_requests_waiting={waiting:?}"
+            ),
+            Self::Json => {
+                let named = json!({"kv_cache_usage_perc": usage, "num_requests_waiting": waiting});
+                format!("JSON {}", json!({"named_metrics": named}))
+            }
+        }
+    }
 }
 
 /// A request that passed authentication and the faults before an answer.
@@ -52,6 +87,7 @@ struct Call {
     body: Bytes,
     uri: Uri,
     request_id: Option<String>,
+    load_report: Option<LoadReportFormat>,
     arrived: Instant,
     faults: Faults,
     reset: ResetHandle,
@@ -69,6 +105,7 @@ impl FromRequest<Arc<SimEngine>> for Call {
         let body = read(body).await.map_err(IntoResponse::into_response)?;
         let allowed = engine.options.api_key.as_deref().is_none_or(|key| has_bearer(&parts.headers, key));
         let request_id = parts.headers.get(&X_REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let load_report = LoadReportFormat::wanted(&parts.headers);
         let log = engine.requests.record(RecordedRequest {
             method: parts.method,
             path: parts.uri.path().to_owned(),
@@ -85,7 +122,7 @@ impl FromRequest<Arc<SimEngine>> for Call {
             return Err(engine.error_response(&SimApiError::Unauthorized));
         }
         if !matches!(parts.uri.path(), "/v1/chat/completions" | "/v1/completions") {
-            return Ok(Self { body, uri: parts.uri, request_id, arrived, faults, reset, log });
+            return Ok(Self { body, uri: parts.uri, request_id, load_report, arrived, faults, reset, log });
         }
         if let Some(stall) = faults.stall_before_headers {
             tokio::time::sleep(stall).await;
@@ -99,7 +136,12 @@ impl FromRequest<Arc<SimEngine>> for Call {
                 log.complete();
                 Err(engine.error_response(&SimApiError::Fault(status)))
             }
-            _ => Ok(Self { body, uri: parts.uri, request_id, arrived, faults, reset, log }),
+            _ if faults.busy => {
+                engine.stats.rejected();
+                log.complete();
+                Err(engine.error_response(&SimApiError::Saturated))
+            }
+            _ => Ok(Self { body, uri: parts.uri, request_id, load_report, arrived, faults, reset, log }),
         }
     }
 }
@@ -138,6 +180,7 @@ async fn complete(engine: Arc<SimEngine>, api: CompletionApi, call: Call) -> Res
         Ok(request) => request,
         Err(error) => return call.refuse(&engine, &error),
     };
+    engine.until_awake().await;
     let streams = request.streaming != Streaming::Off;
     let Some(completion) = Completion::new(Arc::clone(&engine), request, call.arrived) else {
         engine.stats.rejected();
@@ -149,6 +192,10 @@ async fn complete(engine: Arc<SimEngine>, api: CompletionApi, call: Call) -> Res
     let responder = Responder { completion, writer, faults: call.faults, reset: call.reset, log: call.log };
     let mut response =
         engine.with_headers(if streams { responder.stream() } else { responder.whole().await });
+    if let (Some(format), Flavour::Vllm) = (call.load_report, engine.options.flavour) {
+        let report = HeaderValue::try_from(format.report(engine.scheduler.load()));
+        response.headers_mut().extend(report.ok().map(|report| (LOAD_REPORT, report)));
+    }
     if engine.options.flavour == Flavour::OpenAi {
         let taken = call.arrived.elapsed().as_millis() as u64;
         response.headers_mut().insert("openai-processing-ms", HeaderValue::from(taken));
@@ -201,6 +248,23 @@ async fn metrics(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=1.0.0; charset=utf-8");
     let text = exposition::text(&engine);
     call.done(&engine, ([(header::CONTENT_TYPE, kind)], text))
+}
+
+async fn sleep(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    let level =
+        call.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("level=")));
+    engine.sleep.send_replace(if level == Some("2") { 2 } else { 1 });
+    call.done(&engine, StatusCode::OK)
+}
+
+async fn wake_up(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    engine.sleep.send_replace(0);
+    call.done(&engine, StatusCode::OK)
+}
+
+async fn is_sleeping(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    let is_sleeping = *engine.sleep.borrow() != 0;
+    call.done(&engine, Json(json!({"is_sleeping": is_sleeping})))
 }
 
 async fn tokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
+use tokio::sync::watch;
 
 use super::error::SimApiError;
 use super::generation::SplitMix64;
@@ -28,6 +29,8 @@ pub(super) struct SimEngine {
     pub(super) context: usize,
     /// The model named in answers.
     pub(super) model: String,
+    /// How deep it sleeps, as vLLM counts it: 0 is awake, 1 without weights on the device, 2 without weights.
+    pub(super) sleep: watch::Sender<u8>,
     faults: RwLock<Faults>,
     headers: HeaderMap,
     seeds: AtomicU64,
@@ -47,6 +50,7 @@ impl SimEngine {
             stats: SimStats::new(options.capacity.max_model_len),
             requests: Arc::default(),
             started: since_1970().as_secs_f64(),
+            sleep: watch::Sender::new(0),
             faults: RwLock::new(options.faults),
             headers: response_headers(&options, port),
             seeds: AtomicU64::new(options.seed),
@@ -64,6 +68,12 @@ impl SimEngine {
     /// Replaces what goes wrong.
     pub(super) fn set_faults(&self, faults: Faults) {
         *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// Waits until it is awake.
+    pub(super) async fn until_awake(&self) {
+        // The sender lives as long as this.
+        let _ = self.sleep.subscribe().wait_for(|level| *level == 0).await;
     }
 
     /// By how much times stretch at the present load.

@@ -19,8 +19,10 @@ pub(super) enum SimApiError {
     Malformed { message: String, at: Option<&'static str> },
     /// A value cannot be served.
     Invalid { message: String, param: Option<&'static str> },
-    /// The queue is full.
+    /// The queue is full, as llm-d's simulator says it.
     Busy,
+    /// The queue is full, as vLLM says it.
+    Saturated,
     /// A fault asks for this status.
     Fault(StatusCode),
     /// There is no such path.
@@ -41,6 +43,7 @@ impl SimApiError {
             Self::UnknownModel { .. } | Self::NoSuchPath(_) => StatusCode::NOT_FOUND,
             Self::Malformed { .. } | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Self::Saturated => StatusCode::SERVICE_UNAVAILABLE,
             Self::Fault(status) => *status,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
         }
@@ -70,6 +73,11 @@ impl SimApiError {
             }
             Self::Invalid { message, param } => error(message, "BadRequestError", *param),
             Self::Busy => error("Too many requests: the waiting queue is full.", "RateLimitError", None),
+            Self::Saturated => {
+                let message =
+                    "The engine is currently busy and cannot take more requests. Please retry later.";
+                error(message, "ServiceUnavailableError", None)
+            }
             Self::Fault(status) => error("Simulated fault.", vllm_kind(*status), None),
             Self::NoSuchPath(_) => json!({"detail": "Not Found"}),
             Self::NoSuchMethod => json!({"detail": "Method Not Allowed"}),
@@ -89,7 +97,7 @@ impl SimApiError {
             }
             Self::Malformed { message, at } => error(message, invalid, *at, None),
             Self::Invalid { message, param } => error(message, invalid, *param, Some("invalid_value")),
-            Self::Busy => {
+            Self::Busy | Self::Saturated => {
                 error("Rate limit reached for requests.", "requests", None, Some("rate_limit_exceeded"))
             }
             Self::Fault(status) if status.is_server_error() => {

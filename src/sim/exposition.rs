@@ -39,7 +39,9 @@ fn gauges(page: &mut MetricsPage, engine: &SimEngine) {
          weights_offloaded = 1 means sleep level 1; discard_all = 1 means sleep level 2.",
         "gauge",
     );
-    for (state, value) in [("awake", 1.0), ("weights_offloaded", 0.0), ("discard_all", 0.0)] {
+    let level = *engine.sleep.borrow();
+    for (state, of_level) in [("awake", 0), ("weights_offloaded", 1), ("discard_all", 2)] {
+        let value = f64::from(u8::from(level == of_level));
         page.series("engine_sleep_state", &SeriesLabels::after("sleep_state", state), value);
     }
     page.gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", load.kv_usage);

@@ -34,7 +34,10 @@
 //! `system_fingerprint`; `/metrics` calls itself version 1.0.0 and `admission_rejections_total` has no engine.
 //! What still differs:
 //!
-//! * For a full queue vLLM (`--max-num-queued-reqs`) answers 503; this one answers 429, as llm-d's simulator does.
+//! * For a full queue vLLM (`--max-num-queued-reqs`) answers 503; this one answers 429, as llm-d's simulator does, unless
+//!   the fault `busy` is set.
+//! * `/sleep`, `/wake_up` and `/is_sleeping` are always there (vLLM: in its development mode); requests to a sleeping engine
+//!   wait until it is woken.
 //! * Malformed bodies get the same status, type and shape, but serde's words instead of pydantic's.
 //! * `HEAD` is answered wherever `GET` is (vLLM: 405); tools are ignored (vLLM without a parser: 400).
 //! * `prompt_tokens_details` is always there (vLLM: with `--enable-prompt-tokens-details`), and so are
@@ -191,6 +194,8 @@ pub struct Faults {
     pub stall_mid_stream: Option<Duration>,
     /// `/health` answers 503.
     pub unhealthy: bool,
+    /// Requests are refused as by an engine whose queue is full: vLLM's `--max-num-queued-reqs`.
+    pub busy: bool,
 }
 
 /// A running simulated server; dropping it closes its port and its connections.
@@ -246,6 +251,11 @@ impl Sim {
     /// Counts the requests that wait.
     pub fn waiting(&self) -> usize {
         self.engine.scheduler.load().waiting
+    }
+
+    /// Puts the engine to sleep at a level, 1 or 2, or wakes it: 0.
+    pub fn sleep(&self, level: u8) {
+        self.engine.sleep.send_replace(level);
     }
 
     /// Closes the port and every connection, and returns once they are closed.

@@ -42,6 +42,7 @@ mod refusals;
 mod rejections;
 mod reloading;
 mod retries;
+mod saturation;
 mod scraping;
 mod sdk;
 mod spoofing;

@@ -216,7 +216,7 @@ async fn an_idle_engine_is_asked_seldom_and_often_again_once_it_has_work() {
     while asked(&sims[0]).is_empty() {
         assert_eq!(gateway.post("/v1/chat/completions", body).await.status, 200);
     }
-    assert!(began.elapsed() > Duration::from_secs(2), "its stream takes two seconds");
+    assert!(began.elapsed() > Duration::from_millis(1_900), "its stream takes two seconds");
     let during = scrapes(&sims[0]) - before;
     assert!(during >= 15, "{during} pages in two seconds of work");
 }
@@ -261,4 +261,65 @@ async fn a_reload_starts_and_ends_the_asking() {
     let (until_then, of_second) = (scrapes(&first), scrapes(&second));
     until("more of them", async || (scrapes(&second) >= of_second + 5).then_some(())).await;
     assert_eq!(scrapes(&first), until_then);
+}
+
+#[tokio::test]
+async fn an_engine_that_sleeps_is_known_to() {
+    let sims = [sim("m").await, sim("m").await];
+    let gateway = Launch::new(policy_of(&sims.each_ref().map(Sim::addr), READ)).start().await;
+    let ask = async |method: reqwest::Method, path: &str| {
+        let url = format!("http://{}{path}", sims[0].addr());
+        Answer::of(client().request(method, url).send().await.unwrap()).await
+    };
+    assert_eq!(ask(reqwest::Method::POST, "/sleep?level=2").await.status, 200);
+    assert_eq!(ask(reqwest::Method::GET, "/is_sleeping").await.json()["is_sleeping"], true);
+    let labels = sims.each_ref().map(|sim| label(sim.addr()));
+    gateway.counts("signalbox_engine_asleep", &[&labels[0]], 1.0).await;
+    assert_eq!(gateway.metric("signalbox_engine_asleep", &[&labels[1]]).await, 0.0);
+    assert_eq!(ask(reqwest::Method::POST, "/wake_up").await.status, 200);
+    assert_eq!(ask(reqwest::Method::GET, "/is_sleeping").await.json()["is_sleeping"], false);
+    gateway.counts("signalbox_engine_asleep", &[&labels[0]], 0.0).await;
+}
+
+#[tokio::test]
+async fn load_reports_are_asked_for_now_and_then_where_engines_are_known_and_by_no_client() {
+    for (more, asks) in [(READ, true), ("    metrics: off\n", false)] {
+        let sims = [sim("m").await, sim("m").await];
+        let gateway = Launch::new(policy_of(&sims.each_ref().map(Sim::addr), more)).start().await;
+        if asks {
+            until("figures", async || sims.iter().all(|sim| scrapes(sim) >= 2).then_some(())).await;
+        }
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
+        for stream in [false, true].repeat(100) {
+            let body = if stream { body.replace("\"max", "\"stream\":true,\"max") } else { body.to_owned() };
+            let request = client()
+                .post(gateway.url("/v1/chat/completions"))
+                .header("endpoint-load-metrics-format", "TEXT")
+                .header("content-type", "application/json");
+            let answer = Answer::of(request.body(body).send().await.unwrap()).await;
+            assert_eq!((answer.status, answer.header("endpoint-load-metrics")), (200, ""));
+        }
+        let seen: Vec<_> = sims.iter().flat_map(asked).collect();
+        let formats = seen.iter().filter_map(|seen| seen.headers.get("endpoint-load-metrics-format"));
+        let formats: Vec<&str> = formats.map(|format| format.to_str().unwrap()).collect();
+        assert!(formats.iter().all(|format| *format == "JSON"), "{formats:?}");
+        // One in 16 of 200; beyond these bounds less than once in a million runs.
+        let is_some = (1..=40).contains(&formats.len());
+        assert_eq!(is_some, asks, "{} reports", formats.len());
+    }
+}
+
+#[tokio::test]
+async fn what_an_engine_reports_in_an_answer_is_taken_over_and_kept_from_the_client() {
+    let page = Page::Answer(answer("200 OK", "vllm:num_requests_waiting 1\nvllm:num_requests_running 2\n"));
+    let engine = Engine::start(page).await;
+    let more = "    metrics: {enabled: true, min_interval: 20s, max_interval: 20s, max_age: 60s}\n";
+    let gateway = Launch::new(policy_of(&[engine.addr], more)).start().await;
+    // The first page is read within the first interval; no later one overwrites what is reported.
+    gateway.counts("signalbox_engine_requests_waiting", &[&label(engine.addr)], 1.0).await;
+    let answer = gateway.chat("m", "hi").await;
+    assert_eq!((answer.status, answer.header("endpoint-load-metrics")), (200, ""));
+    gateway.counts("signalbox_engine_requests_waiting", &[&label(engine.addr)], 7.0).await;
+    assert_eq!(gateway.metric("signalbox_engine_kv_cache_usage_ratio", &[]).await, 0.5);
+    assert_eq!(gateway.metric("signalbox_engine_requests_running", &[]).await, 2.0);
 }

@@ -55,18 +55,18 @@ pub(super) fn name_of(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// One sample of a family.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample<'a> {
-    pub(super) labels: Labels<'a>,
+pub(super) struct MetricSample<'a> {
+    pub(super) labels: MetricLabels<'a>,
     /// `NaN` and the infinities included.
     pub(super) value: f64,
 }
 
-impl<'a> Sample<'a> {
+impl<'a> MetricSample<'a> {
     /// Reads what follows a family's name; nothing where it is broken. A time stamp is passed over.
     pub(super) fn read(rest: &'a [u8]) -> Option<Self> {
         let rest = rest.trim_ascii();
         let (labels, rest) =
-            if rest.first() == Some(&b'{') { Labels::split(rest)? } else { (Labels(&[]), rest) };
+            if rest.first() == Some(&b'{') { MetricLabels::split(rest)? } else { (MetricLabels(&[]), rest) };
         let rest = rest.trim_ascii_start();
         let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
         let value = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
@@ -76,10 +76,10 @@ impl<'a> Sample<'a> {
 
 /// The labels of a sample: what stands between its braces.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Labels<'a>(&'a [u8]);
+pub(super) struct MetricLabels<'a>(&'a [u8]);
 
-impl<'a> Labels<'a> {
-    /// Labels as [`Self::bytes`] gave them.
+impl<'a> MetricLabels<'a> {
+    /// Labels from the text that [`Self::bytes`] gave.
     pub(super) fn of_bytes(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -171,7 +171,7 @@ mod tests {
 
     fn sample(line: &str) -> Option<NamedSample> {
         let (name, rest) = name_of(line.as_bytes())?;
-        let sample = Sample::read(rest)?;
+        let sample = MetricSample::read(rest)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let labels = sample.labels.iter().map(|(name, value)| (text(name), unescaped(value))).collect();
         Some((text(name), labels, sample.value))
@@ -234,7 +234,7 @@ mod tests {
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|ends| &page[ends[0]..ends[1]]).collect();
             prop_assert_eq!(lines(&pieces), lines(&[&page]));
             for line in page.split(|byte| *byte == b'\n') {
-                if let Some((_, rest)) = name_of(line) && let Some(sample) = Sample::read(rest) {
+                if let Some((_, rest)) = name_of(line) && let Some(sample) = MetricSample::read(rest) {
                     prop_assert!(sample.labels.iter().all(|(_, value)| unescaped(value).len() <= 3 * value.len()));
                 }
             }

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 /// The most pages read at once; the others wait for their turn.
-const MAX_CONCURRENT: usize = 64;
+const MAX_CONCURRENT: usize = 256;
 
 /// The most bytes of a page; vLLM's has about sixty thousand.
 const MAX_PAGE: usize = 4 << 20;
@@ -193,6 +193,10 @@ impl EndpointScrape {
 
     fn fail(&mut self, error: &Error) -> ScrapeResult {
         self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            // The next try tells whether it is more than a connection that had been idle too long.
+            self.pace.hurry();
+        }
         if self.failures >= FAILURES_LOGGED && self.logged != LoggedState::Failing {
             self.logged = LoggedState::Failing;
             let endpoint = self.endpoint.addr();

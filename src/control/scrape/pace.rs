@@ -46,7 +46,7 @@ impl ScrapePace {
         self.interval
     }
 
-    /// The next result is that of an endpoint that has just got work.
+    /// Has the next intervals begin with the shortest again: the endpoint has got work, or an answer was lost.
     pub(super) fn hurry(&mut self) {
         self.interval = self.min;
     }

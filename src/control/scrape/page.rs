@@ -1,7 +1,7 @@
 //! Owns what a page of metrics says of its engine: the families that are read, summed up over data-parallel ranks.
 //! Refuses to know how the page came.
 
-use super::exposition::{Labels, PageLines, Sample, name_of, unescaped};
+use super::exposition::{MetricLabels, MetricSample, PageLines, name_of, unescaped};
 use super::families::{EngineFamily, family};
 use crate::balance::{EngineMetrics, KvCacheSize, LoadedAdapters};
 use crate::policy::EngineKind;
@@ -33,7 +33,7 @@ impl EnginePage {
         lines.feed(piece, |line| {
             if let Some((name, rest)) = name_of(line)
                 && let Some(family) = family(*engine, name)
-                && let Some(sample) = Sample::read(rest)
+                && let Some(sample) = MetricSample::read(rest)
             {
                 figures.add(family, sample);
             }
@@ -99,8 +99,8 @@ struct AdapterSeries {
 }
 
 impl Figures {
-    fn add(&mut self, family: EngineFamily, sample: Sample<'_>) {
-        let Sample { labels, value } = sample;
+    fn add(&mut self, family: EngineFamily, sample: MetricSample<'_>) {
+        let MetricSample { labels, value } = sample;
         if is_counted_elsewhere(labels) {
             return;
         }
@@ -139,7 +139,7 @@ impl Figures {
         }
     }
 
-    fn add_adapters(&mut self, labels: Labels<'_>, time: f64) {
+    fn add_adapters(&mut self, labels: MetricLabels<'_>, time: f64) {
         let is_newer = self.adapters.as_ref().is_none_or(|known| time > known.time);
         if time.is_finite() && is_newer {
             let known = self.adapters.get_or_insert_with(|| AdapterSeries { time, labels: Vec::new() });
@@ -161,7 +161,7 @@ impl Figures {
             running: self.running.sum(),
             kv_usage: usage.map(|usage| usage.min(1.0)),
             kv_cache: self.kv_cache(),
-            adapters: self.adapters.as_ref().map(|series| adapters(Labels::of_bytes(&series.labels))),
+            adapters: self.adapters.as_ref().map(|series| adapters(MetricLabels::of_bytes(&series.labels))),
             is_asleep,
             ..EngineMetrics::new(at)
         }
@@ -176,7 +176,7 @@ impl Figures {
 }
 
 /// Whether a series repeats what another one shows: ranks of one engine that share their requests, and parts of a sum.
-fn is_counted_elsewhere(labels: Labels<'_>) -> bool {
+fn is_counted_elsewhere(labels: MetricLabels<'_>) -> bool {
     labels.iter().any(|(name, value)| match name {
         b"tp_rank" | b"pp_rank" => value != b"0",
         b"priority" => !value.is_empty(),
@@ -184,11 +184,11 @@ fn is_counted_elsewhere(labels: Labels<'_>) -> bool {
     })
 }
 
-fn number(labels: Labels<'_>, name: &[u8]) -> Option<f64> {
+fn number(labels: MetricLabels<'_>, name: &[u8]) -> Option<f64> {
     std::str::from_utf8(labels.get(name)?).ok()?.parse().ok()
 }
 
-fn adapters(labels: Labels<'_>) -> LoadedAdapters {
+fn adapters(labels: MetricLabels<'_>) -> LoadedAdapters {
     let names = |label: &[u8]| {
         let list = labels.get(label).map(unescaped).unwrap_or_default();
         let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
