@@ -2,15 +2,17 @@
 //! contended; and of the choice among models with what it reads.
 //! Refuses to know anything but the public faces of the layers that choose.
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use signalbox::balance::{
-    Endpoint, LatencyStats, PickRequest, Pool, PoolMember, RetryBudget, StickySessions,
+    Endpoint, LatencyStats, PickPrompt, PickRequest, Pool, PoolMember, RetryBudget, StickySessions,
 };
 use signalbox::choose::{Candidate, ChoiceInput, choose, identity};
+use signalbox::openai::ChatRequest;
 use signalbox::policy::{
-    Balance, BasisPoints, Choose, ChooseBy, ChooseWeights, Ejection, HashKey, ModelId, Price,
+    Balance, BasisPoints, Choose, ChooseBy, ChooseWeights, Ejection, Fixed, HashKey, ModelId, Price, load,
 };
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -58,6 +60,48 @@ fn alone(criterion: &mut Criterion) {
             });
         }
     }
+}
+
+/// The strategies that go by prompts: 100 endpoints, prompts of 1,000 and 100,000 tokens of which some have the first
+/// half, each read and hashed anew.
+fn by_prompt(criterion: &mut Criterion) {
+    let now = Instant::now();
+    let request = |tokens: usize, number: usize| {
+        let shared = "All that was said before, and more of it. ".repeat(tokens / 21);
+        let own = format!("{number} is what this is about. ").repeat(tokens / 14);
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"system","content":"{shared}"}},{{"role":"user","content":"{own}"}}]}}"#
+        );
+        ChatRequest::parse(body.into()).expect("a request")
+    };
+    for (name, balance) in [("auto", Balance::Auto), ("llm-d", llm_d())] {
+        let mut group = criterion.benchmark_group(format!("{name}-100"));
+        for tokens in [1_000, 100_000] {
+            let (pool, mut number) = (pool(&balance, 100), 0);
+            // Clones of a request that nothing was read of are read anew.
+            let requests: Vec<_> = (0..64).map(|number| request(tokens, number)).collect();
+            group.bench_function(BenchmarkId::from_parameter(tokens), |bencher| {
+                bencher.iter_batched(
+                    || {
+                        number += 1;
+                        requests[number % requests.len()].clone()
+                    },
+                    |request| {
+                        let prompt = PickPrompt::new(&request);
+                        let pick =
+                            PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
+                        drop(black_box(pool.lease(&pick, &[], now)));
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+}
+
+fn llm_d() -> Balance {
+    let text = "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: ['a:1'], balance: {strategy: llm-d}}}\n";
+    load(text, Path::new("."), &Fixed::default(), None).expect("a policy").pools[0].balance.clone()
 }
 
 /// One other thread picks from the same pool without a pause.
@@ -154,5 +198,5 @@ fn readings(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, alone, contended, budget, models, readings);
+criterion_group!(benches, alone, by_prompt, contended, budget, models, readings);
 criterion_main!(benches);

@@ -4,7 +4,7 @@
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
 use super::outlier::OutlierDetector;
-use super::picker::{Candidates, PickRequest, Picker};
+use super::picker::{Candidates, EngineLoad, PickRequest, Picker, Standing};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
@@ -103,6 +103,24 @@ impl Pool {
         Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }))
     }
 
+    /// What the endpoints are held against each other by for a request, which is not sent; in the order of the members.
+    pub fn forecast(&self, request: &PickRequest<'_>, now: Instant) -> Vec<EndpointForecast> {
+        let candidates =
+            Candidates::new(&self.members, &[], now).passing_over(hash_key(request.model.as_bytes()));
+        let standings = self.picker.standings(request, &candidates);
+        let of = |(place, member): (usize, &PoolMember)| {
+            let view = candidates.get(place);
+            EndpointForecast {
+                endpoint: Arc::clone(&member.endpoint),
+                is_available: view.is_some(),
+                uncached: view.filter(|_| self.picker.reads_prompt()).map(|view| view.uncached(request)),
+                load: view.map(|view| view.engine_load()),
+                standing: standings.iter().find(|(at, _)| *at == place).map(|(_, standing)| *standing),
+            }
+        };
+        self.members.iter().enumerate().map(of).collect()
+    }
+
     /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.
     pub fn next_return(&self, now: Instant) -> Option<Duration> {
         let ejected = self.members.iter().filter_map(|member| member.endpoint.ejected_until(now));
@@ -149,6 +167,21 @@ fn merged(members: Vec<PoolMember>) -> Vec<PoolMember> {
 
 fn weighted(members: &[PoolMember]) -> Vec<Arc<Endpoint>> {
     members.iter().filter(|member| member.weight > 0).map(|member| member.endpoint.clone()).collect()
+}
+
+/// How one endpoint of a pool stands for a request.
+#[derive(Clone, Debug)]
+pub struct EndpointForecast {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Whether it may get the request: it is up, not ejected, awake, has a weight and does not refuse the model.
+    pub is_available: bool,
+    /// Tokens of the prompt that it probably has to compute, where the pool goes by that.
+    pub uncached: Option<u32>,
+    /// How busy its engine is.
+    pub load: Option<EngineLoad>,
+    /// What it is held against the others by, where the pool's strategy has such a figure.
+    pub standing: Option<Standing>,
 }
 
 /// One request on one endpoint: counted in flight from its making to its drop, exactly once.

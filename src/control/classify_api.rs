@@ -8,6 +8,7 @@ mod combined;
 mod envelope;
 mod info;
 mod intent;
+mod pick;
 mod pii;
 mod routing;
 mod security;
@@ -47,6 +48,11 @@ const PATHS: &[ApiPath] = &[
     path("POST", "/api/v1/embeddings", "Texts as vectors of unit length"),
     path("POST", "/api/v1/similarity", "How alike two texts are"),
     path("POST", "/api/v1/similarity/batch", "Which candidates are most like a query"),
+    path(
+        "POST",
+        "/api/v1/pick",
+        "Which endpoint a chat completion would go to, and how every other one stands",
+    ),
     path("GET", "/info/models", "The models in memory"),
     path("GET", "/info/classifier", "What the classifier can do, by the policy in force"),
 ];
@@ -68,6 +74,7 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/api/v1/embeddings", post(vectors::embeddings))
         .route("/api/v1/similarity", post(vectors::similarity))
         .route("/api/v1/similarity/batch", post(vectors::similarity_batch))
+        .route("/api/v1/pick", post(pick::pick))
         .route("/info/models", get(info::models))
         .route("/info/classifier", get(info::classifier))
         .layer(DefaultBodyLimit::max(MAX_BODY))

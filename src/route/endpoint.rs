@@ -3,7 +3,7 @@
 //! Knows nothing of why an attempt failed.
 
 use super::plan::PlanTarget;
-use crate::balance::{Lease, PickPrompt, PickRequest, hash_key};
+use crate::balance::{EndpointForecast, Lease, PickPrompt, PickRequest, hash_key};
 use crate::openai::ChatRequest;
 use crate::policy::{Balance, HashKey, PoolSpec};
 use crate::snapshot::Snapshot;
@@ -70,6 +70,25 @@ pub fn lease_endpoint(
         leases.find_map(|(place, lease)| Some(LeasedTarget { place, lease: lease? }))
     };
     first(false).or_else(|| if input.last_resort { first(true) } else { None })
+}
+
+/// How the endpoints of a target's pool stand for a request, which is not sent; and the tokens of its prompt, at four
+/// bytes a token.
+pub fn forecast(
+    snapshot: &Snapshot,
+    target: &PlanTarget,
+    request: &ChatRequest,
+    now: Instant,
+) -> (u32, Vec<EndpointForecast>) {
+    let policy = &snapshot.policy;
+    let prompt = PickPrompt::new(request);
+    let pick = PickRequest {
+        key: None,
+        model: target.upstream_model(policy),
+        adapter: target.lora.as_deref(),
+        prompt: request.api().generates_text().then_some(&prompt),
+    };
+    (prompt.tokens(), snapshot.pool(target.route(policy).pool).forecast(&pick, now))
 }
 
 /// What the pool keeps requests together by, hashed; `None` where it does not, or the client sent none.

@@ -33,6 +33,12 @@ async fn ask(gateway: &Gateway, body: &Value) -> Answer {
     answer
 }
 
+/// How the replicas stand for a request, as the operator is told.
+async fn standing(gateway: &Gateway, body: &Value) -> Value {
+    let sent = client().post(format!("http://{}/api/v1/pick", gateway.admin)).body(body.to_string()).send();
+    Answer::of(sent.await.unwrap()).await.json()
+}
+
 #[tokio::test]
 async fn a_conversation_stays_with_the_replica_that_has_it_cached_and_says_so() {
     let sims = replicas().await;
@@ -126,4 +132,44 @@ async fn a_client_cannot_say_why_its_endpoint_was_picked() {
     assert_eq!((answer.status, answer.header("x-endpoint-reason")), (200, ""));
     let all: Vec<_> = sims.iter().flat_map(asked).collect();
     assert!(all.iter().all(|request| !format!("{request:?}").contains("10.0.0.1")));
+}
+
+#[tokio::test]
+async fn the_operator_can_ask_how_every_replica_stands() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: auto}").await;
+    let body = conversation("tea", &["hello"]);
+    let home = ask(&gateway, &body).await.header("x-inference-port").to_owned();
+    let told = standing(&gateway, &body).await;
+    assert_eq!((told["model"].as_str(), told["pool"].as_str()), (Some("m"), Some("main")));
+    let endpoints = told["endpoints"].as_array().unwrap();
+    assert_eq!(endpoints.len(), 3);
+    for endpoint in endpoints {
+        let is_home = endpoint["endpoint"].as_str().unwrap().ends_with(&format!(":{home}"));
+        assert_eq!(endpoint["best"], is_home, "{told}");
+        let uncached = endpoint["uncached_tokens"].as_u64().unwrap();
+        assert_eq!(uncached < told["prompt_tokens"].as_u64().unwrap() / 2, is_home, "{told}");
+        assert!(endpoint["cost"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(standing(&gateway, &body).await, told, "asking changes nothing");
+}
+
+#[tokio::test]
+async fn clients_that_leave_in_mid_stream_leave_no_count_behind() {
+    let sims = [sim_with("m", |options| options.default_max_tokens = 100_000).await, replica(1).await];
+    let gateway = gateway(&sims, "{strategy: auto}").await;
+    let mut body = conversation("tea", &["hello"]);
+    body["stream"] = json!(true);
+    for _ in 0..20 {
+        let sent = client().post(gateway.url("/v1/chat/completions")).body(body.to_string()).send();
+        let mut response = sent.await.unwrap();
+        response.chunk().await.unwrap();
+    }
+    until("no request is in flight", async || {
+        let told = standing(&gateway, &body).await;
+        let endpoints = told["endpoints"].as_array().unwrap();
+        let is_idle = endpoints.iter().all(|endpoint| endpoint["in_flight"] == 0);
+        is_idle.then_some(())
+    })
+    .await;
 }

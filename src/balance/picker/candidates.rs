@@ -64,7 +64,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Gives every place in turn, as [`Candidates::get`] does.
-    pub fn iter(&self) -> impl Iterator<Item = Option<EndpointView<'a>>> {
+    pub fn iter(&self) -> impl Iterator<Item = Option<EndpointView<'a>>> + use<'a, '_> {
         self.members.iter().map(|member| self.view(member))
     }
 

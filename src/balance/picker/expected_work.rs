@@ -41,7 +41,8 @@ const SMALL: f64 = 8_000.0;
 /// that see the same do not all choose the same.
 const MARGIN: f64 = 0.02;
 
-type Costs = SmallVec<[(usize, f64); 16]>;
+/// Each candidate's place and cost.
+pub(super) type Costs = SmallVec<[(usize, f64); 16]>;
 
 /// Picks an endpoint by expected work.
 pub(super) fn pick(
@@ -49,6 +50,11 @@ pub(super) fn pick(
     candidates: &Candidates<'_>,
     rng: &mut impl Rng,
 ) -> RankedEndpoints {
+    least(costs(request, candidates), rng)
+}
+
+/// The cost of every candidate, in tokens to compute.
+pub(super) fn costs(request: &PickRequest<'_>, candidates: &Candidates<'_>) -> Costs {
     let views = candidates.iter().enumerate();
     let views: SmallVec<[(usize, EndpointView<'_>); 16]> =
         views.filter_map(|(place, view)| Some((place, view?))).collect();
@@ -56,7 +62,7 @@ pub(super) fn pick(
     let given: f64 = views.iter().map(|(_, view)| given(view)).sum();
     let weights: f64 = views.iter().map(|(_, view)| f64::from(view.weight())).sum();
     let pool = PoolWork { prompt, fair: given / weights.max(1.0) };
-    least(views.iter().map(|(place, view)| (*place, cost(view, request, pool))).collect(), rng)
+    views.iter().map(|(place, view)| (*place, cost(view, request, pool))).collect()
 }
 
 /// What all candidates are held against.

@@ -32,6 +32,25 @@ use scored::ScoredPicker;
 use smooth_round_robin::SmoothWeightedRoundRobin;
 use std::sync::Mutex;
 
+/// What an endpoint is held against others by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing {
+    /// Tokens to compute before the first token; the least is chosen.
+    Cost(f64),
+    /// The weighted sum of its scores; the highest is chosen.
+    Score(f64),
+}
+
+impl Standing {
+    /// As a figure of which the least is chosen.
+    pub fn as_cost(self) -> f64 {
+        match self {
+            Self::Cost(cost) => cost,
+            Self::Score(score) => -score,
+        }
+    }
+}
+
 /// How a pool chooses among its endpoints, with what it has prepared for that.
 #[derive(Debug)]
 pub(super) enum Picker {
@@ -78,6 +97,25 @@ impl Picker {
             Self::Hash(hash) => hash.pick(request, candidates, rng),
             Self::ExpectedWork => expected_work::pick(request, candidates, rng),
             Self::Scored(scored) => scored.pick(request, candidates, rng),
+        }
+    }
+
+    /// What every candidate is held against the others by; nothing where that is a turn, a draw or a key.
+    pub(super) fn standings(
+        &self,
+        request: &PickRequest<'_>,
+        candidates: &Candidates<'_>,
+    ) -> Vec<(usize, Standing)> {
+        match self {
+            Self::RoundRobin(_) | Self::LeastRequest(_) | Self::Hash(_) => Vec::new(),
+            Self::ExpectedWork => {
+                let costs = expected_work::costs(request, candidates);
+                costs.into_iter().map(|(place, cost)| (place, Standing::Cost(cost))).collect()
+            }
+            Self::Scored(scored) => {
+                let scores = scored.scores(request, candidates);
+                scores.into_iter().map(|(place, score)| (place, Standing::Score(score))).collect()
+            }
         }
     }
 

@@ -40,6 +40,11 @@ impl<'a> PickPrompt<'a> {
         Self { request, prefix: OnceCell::new() }
     }
 
+    /// About how many tokens the prompt has.
+    pub fn tokens(&self) -> u32 {
+        self.prefix().tokens()
+    }
+
     /// The hashes of the prompt's blocks.
     pub(in crate::balance) fn prefix(&self) -> &PromptPrefix {
         self.prefix.get_or_init(|| PromptPrefix::of(self.request))

@@ -54,14 +54,7 @@ impl ScoredPicker {
         candidates: &Candidates<'_>,
         rng: &mut impl Rng,
     ) -> RankedEndpoints {
-        let mut endpoints: ScoredEndpoints<'_> = candidates
-            .iter()
-            .enumerate()
-            .filter_map(|(place, view)| Some(self.read(place, view?, request)))
-            .collect();
-        for (scorer, weight) in self.scorers.iter() {
-            add(&mut endpoints, scorer, weight, request);
-        }
+        let endpoints = self.score(request, candidates);
         let best = highest(&endpoints, rng);
         if let Some(best) = best.map(|at| &endpoints[at])
             && endpoints.iter().all(|endpoint| endpoint.matched == 0)
@@ -69,6 +62,27 @@ impl ScoredPicker {
             best.view.note_cold(self.cold.fetch_add(1, Ordering::Relaxed) + 1);
         }
         only(best.map(|at| endpoints[at].place))
+    }
+
+    /// The sum of scores of every candidate, with its place.
+    pub(super) fn scores(
+        &self,
+        request: &PickRequest<'_>,
+        candidates: &Candidates<'_>,
+    ) -> SmallVec<[(usize, f64); 16]> {
+        self.score(request, candidates).iter().map(|endpoint| (endpoint.place, endpoint.score)).collect()
+    }
+
+    fn score<'a>(&self, request: &PickRequest<'_>, candidates: &Candidates<'a>) -> ScoredEndpoints<'a> {
+        let mut endpoints: ScoredEndpoints<'a> = candidates
+            .iter()
+            .enumerate()
+            .filter_map(|(place, view)| Some(self.read(place, view?, request)))
+            .collect();
+        for (scorer, weight) in self.scorers.iter() {
+            add(&mut endpoints, scorer, weight, request);
+        }
+        endpoints
     }
 
     fn read<'a>(
