@@ -9,7 +9,7 @@ mod script;
 mod table;
 mod words;
 
-use sample::Sample;
+use sample::TextSample;
 
 /// The least confidence at which a text is said to be in a language.
 const LEAST_CONFIDENCE: f32 = 0.5;
@@ -28,7 +28,7 @@ pub struct DetectedLanguage {
 ///
 /// Looks at a kilobyte at most, whatever the text's length.
 pub fn detect(text: &str) -> Option<DetectedLanguage> {
-    let mut sample = Sample::of(text);
+    let mut sample = TextSample::of(text);
     let (script, share) = sample.main_script()?;
     let (code, likely) = sample.language(script)?;
     let confidence = likely * share;

@@ -20,7 +20,7 @@ const SURE: f32 = 0.99;
 const KANA_IN: u16 = 12;
 
 /// What was found in the parts of a text that were read.
-pub(super) struct Sample {
+pub(super) struct TextSample {
     /// By script, as many letters of an alphabet as they are worth.
     letters: [u16; SCRIPTS],
     kana: u16,
@@ -30,7 +30,7 @@ pub(super) struct Sample {
     scores: [Scores; IN_TABLE],
 }
 
-impl Sample {
+impl TextSample {
     pub(super) fn of(text: &str) -> Self {
         let scores = [const { Scores::new() }; IN_TABLE];
         let mut sample = Self { letters: [0; SCRIPTS], kana: 0, yiddish: 0, scores };
