@@ -13,6 +13,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures::FutureExt;
 use signalbox::classify::Classifier;
 use signalbox::decide::decide;
+use signalbox::language::detect;
 use signalbox::openai::{Api, ChatRequest};
 use signalbox::policy::{ClassifierSpec, Fixed, Policy, SignalId, load};
 use signalbox::route::{PlanInput, plan};
@@ -137,6 +138,17 @@ fn cheap(c: &mut Criterion) {
     read(c, "facts, 1 KB", facts, &text(1 << 10));
 }
 
+/// Detects the language of a short prompt, an ordinary one and a long one.
+fn languages(c: &mut Criterion) {
+    let sentence = "Could you explain, step by step, why the refund of order 4711 was not booked yet? ";
+    let mut group = c.benchmark_group("language");
+    for bytes in [40, 1 << 10, 32 << 10] {
+        let text = &sentence.repeat(bytes / sentence.len() + 1)[..bytes];
+        group.bench_function(BenchmarkId::from_parameter(bytes), |b| b.iter(|| detect(black_box(text))));
+    }
+    group.finish();
+}
+
 /// Plans a request that names its model, and one that leaves it to a decision by signals that are not learned.
 fn plans(c: &mut Criterion) {
     let pool = "version: 1\nvirtual_models: [auto]\ndefault_model: m\nmodels: {m: {pools: [p]}, n: {pools: [p]}}\n\
@@ -184,5 +196,5 @@ fn reload(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions, cheap, plans, reload);
+criterion_group!(benches, decisions, cheap, languages, plans, reload);
 criterion_main!(benches);

@@ -53,6 +53,7 @@
 //! `tests/tidy.rs` holds the code to that and to one door for each heavy dependency.
 
 pub mod evaluation;
+pub mod language;
 pub mod openai;
 pub mod policy;
 

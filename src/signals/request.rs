@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use super::texts::SignalTexts;
 use super::token_count::TokenCount;
 use crate::classify::Classifier;
+use crate::language::DetectedLanguage;
 use crate::openai::{ChatRequest, MessageCounts};
 use crate::policy::Principal;
 
@@ -18,7 +19,7 @@ pub(super) struct RequestView<'a> {
     token_count: OnceCell<TokenCount<'a>>,
     message_counts: OnceCell<MessageCounts>,
     /// Of the prompt; filled by the language signals.
-    pub(super) language: OnceCell<Option<whatlang::Info>>,
+    pub(super) language: OnceCell<Option<DetectedLanguage>>,
 }
 
 impl<'a> RequestView<'a> {

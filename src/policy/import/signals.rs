@@ -2,6 +2,7 @@
 //! Refuses to know decisions.
 
 use super::super::context::PII_KINDS;
+use super::super::signal::language_named;
 use super::conditions::{Condition, Conditions, domain_class};
 use super::draft::PolicyDraft;
 use super::source_node::SourceNode;
@@ -198,12 +199,16 @@ pub(super) fn reactions(signals: &SourceNode<'_>, builder: &mut SignalBuilder<'_
         note_text(&item);
         let least = item.share("threshold", "signals.*.language.min_score").filter(|least| *least > 0.0);
         let code = name.split(['-', '_']).next().unwrap_or_default().to_lowercase();
-        if !(2..=3).contains(&code.len()) || !code.is_ascii() {
-            builder.refuse("language", &name, "languages go by their codes of two letters");
+        let Some(code) = language_named(&code) else {
+            builder.refuse(
+                "language",
+                &name,
+                "languages go by their codes of two letters, and this one cannot be detected",
+            );
             continue;
-        }
+        };
         let mut language = YamlMapping::default();
-        language.put("any", vec![code]).maybe("min_score", least);
+        language.put("any", vec![code.to_owned()]).maybe("min_score", least);
         builder.add("language", &name, YamlValue::of("language", language));
     }
 }

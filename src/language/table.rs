@@ -1,0 +1,109 @@
+//! Owns the table of weights and what it makes of a text's rows: how likely each language is. Refuses to know letters.
+//!
+//! A softmax over hashed n-grams, made by `training/language/`; `models/language/MODEL_CARD.md` says how good it is.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::script::{IN_TABLE, Script};
+
+/// Rows of the table; a power of two.
+pub(super) const ROWS: usize = 1 << 14;
+/// Languages, by their place in a row; the last of the Latin ones stands for what is no language.
+const LANES: usize = 64;
+
+/// Weights, each 128 more than it is: what is added to every language alike changes no probability.
+static WEIGHTS: &[u8; ROWS * LANES] = include_bytes!("../../models/language/weights.u8");
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../models/language/languages.json"))
+        .expect("the built-in table is whole")
+});
+
+/// What the weights mean.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'static"))]
+struct Table {
+    /// A language for each lane; an empty one is none.
+    lanes: Vec<&'static str>,
+    /// The first lane of each script of [`Script`], in its order, and the end.
+    starts: [usize; IN_TABLE + 1],
+    /// What one step of a weight is worth.
+    step: f32,
+    /// For texts of at most so many rows, what their scores are divided by, so that a confidence is a share of right ones.
+    temperatures: Vec<Temperature>,
+}
+
+#[derive(Deserialize)]
+struct Temperature {
+    max_rows: u32,
+    divisor: f32,
+}
+
+/// The languages that the table knows, by ISO 639-1.
+pub(super) fn languages() -> impl Iterator<Item = &'static str> {
+    TABLE.lanes.iter().copied().filter(|code| !code.is_empty())
+}
+
+/// The rows of a text in one script, and their sum.
+pub(super) struct Scores {
+    /// Rows that are not added yet; full, their sum is just below what 16 bits hold.
+    pending: [u16; PENDING],
+    pending_rows: usize,
+    total: [u32; LANES],
+    rows: u32,
+}
+
+/// The most rows of which the sum fits into 16 bits.
+const PENDING: usize = (u16::MAX / u8::MAX as u16) as usize;
+/// Lanes that are added at a time, so that their sums stay in registers.
+const CHUNK: usize = 32;
+
+impl Scores {
+    pub(super) const fn new() -> Self {
+        Self { pending: [0; PENDING], pending_rows: 0, total: [0; LANES], rows: 0 }
+    }
+
+    pub(super) fn add(&mut self, row: u16) {
+        self.pending[self.pending_rows] = row;
+        self.pending_rows += 1;
+        if self.pending_rows == PENDING {
+            self.add_pending();
+        }
+    }
+
+    fn add_pending(&mut self) {
+        let rows: &[[[u8; CHUNK]; LANES / CHUNK]] = WEIGHTS.as_chunks().0.as_chunks().0;
+        let pending = &self.pending[..self.pending_rows];
+        for (chunk, total) in self.total.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
+            let mut sums = [0_u16; CHUNK];
+            for row in pending {
+                for (sum, weight) in sums.iter_mut().zip(&rows[usize::from(*row)][chunk]) {
+                    *sum += u16::from(*weight);
+                }
+            }
+            for (total, sum) in total.iter_mut().zip(sums) {
+                *total += u32::from(sum);
+            }
+        }
+        self.rows += pending.len() as u32;
+        self.pending_rows = 0;
+    }
+
+    /// The most likely language of those of the script, and how likely it is; the empty one is no language.
+    pub(super) fn best(&mut self, script: Script) -> Option<(&'static str, f32)> {
+        self.add_pending();
+        if self.rows == 0 {
+            return None;
+        }
+        let table = &*TABLE;
+        let (start, end) = (table.starts[script as usize], table.starts[script as usize + 1]);
+        let sums = &self.total[start..end];
+        let (place, most) = sums.iter().enumerate().max_by_key(|(_, sum)| **sum)?;
+        let divisor = table.temperatures.iter().find(|one| self.rows <= one.max_rows)?.divisor;
+        let scale = table.step / (self.rows as f32).sqrt() / divisor;
+        let all: f32 = sums.iter().map(|sum| (-((most - sum) as f32) * scale).exp()).sum();
+        Some((table.lanes[start + place], all.recip()))
+    }
+}
