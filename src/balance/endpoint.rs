@@ -2,17 +2,15 @@
 //! Refuses to know the other endpoints of its pool, how it is probed and how requests reach it.
 
 use super::engine_metrics::{EngineMetrics, LoadReport};
+use super::engine_state::EngineState;
 use super::failure_record::FailureRecord;
 use super::lock;
-use super::picker::BLOCK_TOKENS;
-use super::prefix_table::PrefixTable;
 use super::refusals::{Refusal, Refusals};
 use super::rendezvous::address_identity;
-use super::token_load::TokenLoad;
 use crate::policy::Ejection;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How many active checks in a row change an endpoint's state; 0 is read as 1.
@@ -44,21 +42,8 @@ pub struct Endpoint {
     connections: AtomicU64,
     /// Counts the answers that have begun.
     answers: AtomicU64,
-    /// What the engine last said of itself.
-    engine: Mutex<Option<EngineReport>>,
-    /// The work that this process gives it.
-    work: TokenLoad,
-    /// What it probably has cached, once a picker asked for that.
-    prefixes: OnceLock<PrefixTable>,
-    /// The turn in which it last got a prompt that no endpoint had anything of; 0 where it never did.
-    last_cold: AtomicU64,
-}
-
-/// What an engine said of itself, and what this process had in flight there at that moment.
-#[derive(Clone, Debug)]
-pub(super) struct EngineReport {
-    pub(super) metrics: Arc<EngineMetrics>,
-    pub(super) in_flight: u32,
+    /// What pickers go by.
+    engine: EngineState,
 }
 
 /// An endpoint's connections and answers at one moment.
@@ -98,10 +83,7 @@ impl Endpoint {
             refusals: Mutex::default(),
             connections: AtomicU64::new(0),
             answers: AtomicU64::new(0),
-            engine: Mutex::default(),
-            work: TokenLoad::default(),
-            prefixes: OnceLock::new(),
-            last_cold: AtomicU64::new(0),
+            engine: EngineState::default(),
         })
     }
 
@@ -161,52 +143,22 @@ impl Endpoint {
 
     /// Keeps what the engine said of itself; what it does not say this time is unknown again.
     pub fn note_engine_metrics(&self, metrics: EngineMetrics) {
-        if let (Some(size), Some(prefixes)) = (metrics.kv_cache, self.prefixes.get()) {
-            prefixes.set_capacity(size.tokens(), BLOCK_TOKENS);
-        }
-        *lock(&self.engine) = Some(EngineReport { metrics: Arc::new(metrics), in_flight: self.in_flight() });
+        self.engine.note(metrics, self.in_flight());
     }
 
     /// Updates what the engine said of itself with a report in an answer, as long as that is fresh at `now`.
     pub fn note_load_report(&self, report: LoadReport, now: Instant) {
-        let mut known = lock(&self.engine);
-        if let Some(known) = known.as_mut().filter(|known| known.metrics.is_fresh(now)) {
-            // As of now: what this process has there is part of what the engine says.
-            *known = EngineReport {
-                metrics: Arc::new(known.metrics.updated(report)),
-                in_flight: self.in_flight(),
-            };
-        }
+        self.engine.update(report, self.in_flight(), now);
     }
 
     /// What the engine last said of itself, however long ago; `None` where it never did.
     pub fn engine_metrics(&self) -> Option<Arc<EngineMetrics>> {
-        Some(self.engine_report()?.metrics)
+        Some(self.engine.report()?.metrics)
     }
 
-    pub(super) fn engine_report(&self) -> Option<EngineReport> {
-        lock(&self.engine).clone()
-    }
-
-    /// The work that this process gives it.
-    pub(super) fn work(&self) -> &TokenLoad {
-        &self.work
-    }
-
-    /// What it probably has cached.
-    pub(super) fn prefixes(&self) -> &PrefixTable {
-        self.prefixes.get_or_init(|| {
-            let table = PrefixTable::default();
-            if let Some(size) = self.engine_metrics().and_then(|metrics| metrics.kv_cache) {
-                table.set_capacity(size.tokens(), BLOCK_TOKENS);
-            }
-            table
-        })
-    }
-
-    /// The turn of the last prompt that it got of which no endpoint had anything.
-    pub(super) fn last_cold(&self) -> &AtomicU64 {
-        &self.last_cold
+    /// What pickers go by.
+    pub(super) fn engine(&self) -> &EngineState {
+        &self.engine
     }
 
     /// The address as rendezvous hashing takes it.

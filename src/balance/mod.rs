@@ -5,6 +5,7 @@
 mod budget;
 mod endpoint;
 mod engine_metrics;
+mod engine_state;
 mod failure_record;
 mod latency;
 mod lease_watch;

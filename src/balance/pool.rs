@@ -218,7 +218,7 @@ impl Lease {
             Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
         lease.endpoint().enter();
         if let Some(work) = work {
-            lease.endpoint().work().begin(work, now);
+            lease.endpoint().engine().load.begin(work, now);
         }
         lease
     }
@@ -234,7 +234,7 @@ impl Lease {
             && self.in_prefill.load(Ordering::Relaxed)
             && self.in_prefill.swap(false, Ordering::Relaxed)
         {
-            self.endpoint().work().end_prefill(work);
+            self.endpoint().engine().load.end_prefill(work);
         }
     }
 
@@ -244,7 +244,7 @@ impl Lease {
             && prompt > 0
         {
             let predicted = work.cached() as f32 / work.prompt.max(1) as f32;
-            self.endpoint().prefixes().correct(predicted, cached as f32 / prompt as f32);
+            self.endpoint().engine().prefixes().correct(predicted, cached as f32 / prompt as f32);
         }
     }
 
@@ -289,7 +289,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.first_token();
         if let Some(work) = self.work {
-            self.endpoint().work().end(work);
+            self.endpoint().engine().load.end(work);
         }
         self.endpoint().leave();
     }

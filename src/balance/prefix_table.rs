@@ -9,6 +9,9 @@ use super::rendezvous::mixed;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+/// Tokens of a block, four of the blocks that vLLM's cache is made of.
+pub(super) const BLOCK_TOKENS: u32 = 64;
+
 /// Sets of a table, a power of two.
 const SETS: usize = 4096;
 
@@ -138,9 +141,9 @@ impl PrefixTable {
         set[oldest].store(tag << STAMP_BITS | now & STAMP, Ordering::Relaxed);
     }
 
-    /// Takes in how many tokens the engine's cache holds; `block_tokens` are those of a block here.
-    pub(super) fn set_capacity(&self, tokens: u64, block_tokens: u32) {
-        let blocks = tokens / u64::from(block_tokens.max(1));
+    /// Takes in how many tokens the engine's cache holds.
+    pub(super) fn set_capacity(&self, tokens: u64) {
+        let blocks = tokens / u64::from(BLOCK_TOKENS);
         let blocks = u32::try_from(blocks).unwrap_or(MAX_BLOCKS).clamp(MIN_BLOCKS, MAX_BLOCKS);
         // Said again with each scrape, it must not undo what reports have corrected.
         if self.told.swap(blocks, Ordering::Relaxed) != blocks {
@@ -227,7 +230,7 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_is_forgotten_when_the_engine_is_full() {
         let table = PrefixTable::default();
-        table.set_capacity(1_000 * 64, 64);
+        table.set_capacity(1_000 * 64);
         for prompt in 0..10 {
             send(&table, &blocks(prompt, 100));
             send(&table, &blocks(0, 100));
@@ -255,7 +258,7 @@ mod tests {
     fn a_prompt_longer_than_the_table_breaks_nothing() {
         let table = PrefixTable::default();
         let long = blocks(1, 3 * MAX_BLOCKS as usize);
-        table.set_capacity(u64::MAX, 64);
+        table.set_capacity(u64::MAX);
         assert_eq!(send(&table, &long), 0);
         let matched = matched(&table, &long);
         assert!(matched > MAX_BLOCKS as usize / 2 && matched <= MAX_BLOCKS as usize, "{matched}");

@@ -1,10 +1,10 @@
 //! Owns what a picker may know: of one request, and of the endpoints that may take it.
 //! Refuses to know how an endpoint is chosen.
 
-use super::prompt::{BLOCK_TOKENS, PickPrompt};
+use super::prompt::PickPrompt;
 use crate::balance::endpoint::{Endpoint, PoolMember};
 use crate::balance::engine_metrics::EngineMetrics;
-use crate::balance::prefix_table::PromptBlocks;
+use crate::balance::prefix_table::{BLOCK_TOKENS, PromptBlocks};
 use crate::balance::rendezvous::hash_key;
 use crate::balance::token_load::RequestWork;
 use smallvec::SmallVec;
@@ -141,7 +141,7 @@ impl EndpointView<'_> {
     /// How busy its engine is.
     pub fn engine_load(&self) -> EngineLoad {
         let in_flight = f64::from(self.in_flight());
-        let report = self.endpoint.engine_report();
+        let report = self.endpoint.engine().report();
         let Some(report) = report.filter(|report| report.metrics.is_fresh(self.now)) else {
             return EngineLoad { running: in_flight, ..EngineLoad::default() };
         };
@@ -161,7 +161,7 @@ impl EndpointView<'_> {
 
     /// How many leading blocks of the prompt it probably has cached.
     pub fn matched(&self, request: &PickRequest<'_>) -> usize {
-        request.blocks().map_or(0, |blocks| self.endpoint.prefixes().matched(blocks))
+        request.blocks().map_or(0, |blocks| self.endpoint.engine().prefixes().matched(blocks))
     }
 
     /// Tokens of the prompt that it probably has to compute; 0 where the prompt does not matter.
@@ -172,34 +172,34 @@ impl EndpointView<'_> {
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
     pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> Option<RequestWork> {
         let (prompt, blocks) = (request.prompt?, request.blocks()?);
-        let matched = self.endpoint.prefixes().matched(blocks);
-        self.endpoint.prefixes().record(blocks, matched);
+        let matched = self.endpoint.engine().prefixes().matched(blocks);
+        self.endpoint.engine().prefixes().record(blocks, matched);
         Some(work(prompt.prefix().tokens(), matched))
     }
 
     /// Tokens of prompts that it still has to compute for this process.
     pub fn prefill_tokens(&self) -> f64 {
-        self.endpoint.work().prefill() as f64
+        self.endpoint.engine().load.prefill() as f64
     }
 
     /// Tokens of the prompts of all requests in flight for this process.
     pub fn context_tokens(&self) -> f64 {
-        self.endpoint.work().context() as f64
+        self.endpoint.engine().load.context() as f64
     }
 
     /// The work that this process gave it lately, in tokens to compute, with a half-life of five seconds.
     pub fn recent_work(&self) -> f64 {
-        self.endpoint.work().recent(self.now)
+        self.endpoint.engine().load.recent(self.now)
     }
 
     /// The turn of the last prompt that it got of which no endpoint had anything; 0 where it never did.
     pub fn last_cold(&self) -> u64 {
-        self.endpoint.last_cold().load(Ordering::Relaxed)
+        self.endpoint.engine().last_cold.load(Ordering::Relaxed)
     }
 
     /// Notes that it gets such a prompt, in this turn.
     pub(super) fn note_cold(&self, turn: u64) {
-        self.endpoint.last_cold().store(turn, Ordering::Relaxed);
+        self.endpoint.engine().last_cold.store(turn, Ordering::Relaxed);
     }
 }
 

@@ -19,7 +19,6 @@ mod smooth_round_robin;
 mod tests;
 
 pub use candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints};
-pub(super) use prompt::BLOCK_TOKENS;
 pub use prompt::{PickPrompt, PromptPrefix};
 
 use super::endpoint::PoolMember;
@@ -113,8 +112,8 @@ impl Picker {
                 costs.into_iter().map(|(place, cost)| (place, Standing::Cost(cost))).collect()
             }
             Self::Scored(scored) => {
-                let scores = scored.scores(request, candidates);
-                scores.into_iter().map(|(place, score)| (place, Standing::Score(score))).collect()
+                let sums = scored.sums(request, candidates);
+                sums.into_iter().map(|(place, score)| (place, Standing::Score(score))).collect()
             }
         }
     }

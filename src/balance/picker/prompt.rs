@@ -2,20 +2,17 @@
 //! that the model is shown, in the order in which templates put them.
 //! Refuses to know which endpoint has what.
 
-use crate::balance::prefix_table::PromptBlocks;
+use crate::balance::prefix_table::{BLOCK_TOKENS, PromptBlocks};
 use crate::balance::rendezvous::mixed;
 use crate::openai::{ChatRequest, Segment, SegmentKind};
 use std::cell::OnceCell;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of a block: about 64 tokens, four of the blocks that vLLM's cache is made of.
-const BLOCK: usize = 256;
-
-/// Tokens of a block, at four bytes a token.
-pub(in crate::balance) const BLOCK_TOKENS: u32 = (BLOCK / BYTES_PER_TOKEN) as u32;
-
 /// What is taken for a token; text in English has 4 to 5 bytes a token, other scripts 2 to 4.
 const BYTES_PER_TOKEN: usize = 4;
+
+/// Bytes of a block.
+const BLOCK: usize = BLOCK_TOKENS as usize * BYTES_PER_TOKEN;
 
 /// For how many bytes of text an image or another file is taken, whatever its size: 256 tokens.
 const OPAQUE_BYTES: usize = 1_024;

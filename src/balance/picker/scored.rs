@@ -65,7 +65,7 @@ impl ScoredPicker {
     }
 
     /// The sum of scores of every candidate, with its place.
-    pub(super) fn scores(
+    pub(super) fn sums(
         &self,
         request: &PickRequest<'_>,
         candidates: &Candidates<'_>,
@@ -100,16 +100,16 @@ impl ScoredPicker {
 
 fn add(endpoints: &mut ScoredEndpoints<'_>, scorer: Scorer, weight: f64, request: &PickRequest<'_>) {
     let blocks = request.prompt.map_or(0, |prompt| prompt.prefix().len());
-    let queues = span(endpoints.iter().map(|one| one.queue));
-    let runs = span(endpoints.iter().map(|one| one.running));
+    let queues = Extremes::of(endpoints.iter().map(|one| one.queue));
+    let runs = Extremes::of(endpoints.iter().map(|one| one.running));
     let most_active = endpoints.iter().map(|one| one.view.in_flight()).max().unwrap_or(0);
     let is_cold = endpoints.iter().all(|one| one.matched == 0);
     let turns: SmallVec<[u64; 16]> = endpoints.iter().map(|one| one.view.last_cold()).collect();
     for endpoint in endpoints.iter_mut() {
         let view = &endpoint.view;
         let score = match scorer {
-            Scorer::Queue => between(endpoint.queue, queues),
-            Scorer::Running => between(endpoint.running, runs),
+            Scorer::Queue => queues.score(endpoint.queue),
+            Scorer::Running => runs.score(endpoint.running),
             Scorer::KvCache => 1.0 - view.engine_load().kv_usage,
             Scorer::Prefix if blocks > 0 => endpoint.matched as f64 / blocks as f64,
             Scorer::Prefix => 0.0,
@@ -127,15 +127,23 @@ fn add(endpoints: &mut ScoredEndpoints<'_>, scorer: Scorer, weight: f64, request
     }
 }
 
-/// The least and the greatest.
-fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)))
+/// The least and the greatest of a figure among the candidates.
+#[derive(Clone, Copy)]
+struct Extremes {
+    least: f64,
+    most: f64,
 }
 
-/// 1 for the least, 0 for the greatest; 1 for all where they are equal.
-fn between(value: f64, (least, most): (f64, f64)) -> f64 {
-    if most > least { (most - value) / (most - least) } else { 1.0 }
+impl Extremes {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let none = Self { least: f64::INFINITY, most: f64::NEG_INFINITY };
+        values.fold(none, |all, value| Self { least: all.least.min(value), most: all.most.max(value) })
+    }
+
+    /// 1 for the least, 0 for the greatest; 1 for all where they are equal.
+    fn score(self, value: f64) -> f64 {
+        if self.most > self.least { (self.most - value) / (self.most - self.least) } else { 1.0 }
+    }
 }
 
 fn lora(view: &EndpointView<'_>, request: &PickRequest<'_>) -> f64 {

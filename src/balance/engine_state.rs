@@ -1,0 +1,63 @@
+//! Owns what pickers go by of one endpoint: what its engine said, what it was given and what it probably has cached.
+//! Refuses to know how that is weighed.
+
+use super::engine_metrics::{EngineMetrics, LoadReport};
+use super::lock;
+use super::prefix_table::PrefixTable;
+use super::token_load::TokenLoad;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+/// What is known of one endpoint's engine.
+#[derive(Debug, Default)]
+pub(super) struct EngineState {
+    report: Mutex<Option<EngineReport>>,
+    /// The work that this process gives it.
+    pub(super) load: TokenLoad,
+    /// What it probably has cached, once a picker asked for that.
+    prefixes: OnceLock<PrefixTable>,
+    /// The turn in which it last got a prompt that no endpoint had anything of; 0 where it never did.
+    pub(super) last_cold: AtomicU64,
+}
+
+/// What an engine said of itself, and what this process had in flight there at that moment.
+#[derive(Clone, Debug)]
+pub(super) struct EngineReport {
+    pub(super) metrics: Arc<EngineMetrics>,
+    pub(super) in_flight: u32,
+}
+
+impl EngineState {
+    /// Keeps what the engine said of itself while this process had so many requests there.
+    pub(super) fn note(&self, metrics: EngineMetrics, in_flight: u32) {
+        if let (Some(size), Some(prefixes)) = (metrics.kv_cache, self.prefixes.get()) {
+            prefixes.set_capacity(size.tokens());
+        }
+        *lock(&self.report) = Some(EngineReport { metrics: Arc::new(metrics), in_flight });
+    }
+
+    /// Updates what the engine said of itself with a report in an answer, as long as that is fresh at `now`.
+    pub(super) fn update(&self, report: LoadReport, in_flight: u32, now: Instant) {
+        let mut known = lock(&self.report);
+        if let Some(known) = known.as_mut().filter(|known| known.metrics.is_fresh(now)) {
+            *known = EngineReport { metrics: Arc::new(known.metrics.updated(report)), in_flight };
+        }
+    }
+
+    /// What the engine last said of itself, however long ago; `None` where it never did.
+    pub(super) fn report(&self) -> Option<EngineReport> {
+        lock(&self.report).clone()
+    }
+
+    /// What it probably has cached.
+    pub(super) fn prefixes(&self) -> &PrefixTable {
+        self.prefixes.get_or_init(|| {
+            let table = PrefixTable::default();
+            if let Some(size) = self.report().and_then(|report| report.metrics.kv_cache) {
+                table.set_capacity(size.tokens());
+            }
+            table
+        })
+    }
+}
