@@ -4,6 +4,7 @@
 //! `facts.rs` is the table: it says for each fact of a request its log key, its header and the metrics that count it.
 //! A new fact is a line there and a line where the fact is known. Knows nothing of sockets.
 
+mod access_record;
 mod columns;
 mod facts;
 mod headers;

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::balance::{Scorer, Scorers};
+use super::scorers::{Scorer, Scorers};
 use crate::policy::checker::Checker;
 use crate::policy::issue::YamlPath;
 

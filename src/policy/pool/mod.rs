@@ -7,6 +7,7 @@ mod endpoint;
 mod endpoint_picker;
 mod health;
 mod metrics;
+mod scorers;
 mod transport;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::checker::Checker;
 use super::duration::DurationText;
 use super::issue::YamlPath;
 use balance::RawBalance;
-pub use balance::{Balance, Ejection, HashKey, Scorer, Scorers};
+pub use balance::{Balance, Ejection, HashKey};
 pub use credential::Credential;
 use credential::RawCredential;
 pub use endpoint::EndpointSpec;
@@ -28,6 +29,7 @@ pub use health::Health;
 use health::RawHealth;
 pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
 use metrics::{MetricsContext, RawMetrics};
+pub use scorers::{Scorer, Scorers};
 pub use transport::{Alpn, ClientCert, HostRule, Transport};
 use transport::{RawProtocol, RawTls, host_rule, transport};
 
