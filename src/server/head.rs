@@ -43,6 +43,8 @@ pub(super) enum HeadFault {
     Host,
     ContentLength,
     TransferEncoding,
+    /// `Content-Length` beside `Transfer-Encoding`.
+    TwoLengths,
     Connection,
 }
 
@@ -60,6 +62,7 @@ impl HeadFault {
             Self::Host => "it needs one `Host`, which is a host",
             Self::ContentLength => "`Content-Length` is not one number",
             Self::TransferEncoding => "the only `Transfer-Encoding` is `chunked`, once, in HTTP/1.1",
+            Self::TwoLengths => "`Content-Length` beside `Transfer-Encoding` says twice where the body ends",
             Self::Connection => "`Connection` names a field that concerns more than the connection",
         };
         Rejection::BadHeader { detail }
@@ -202,8 +205,10 @@ impl FieldFacts {
         match (self.codings, self.length) {
             (0, length) => Ok(BodyFraming::Length(length.unwrap_or(0))),
             (_, _) if is_old => Err(HeadFault::TransferEncoding),
-            // A length beside chunks counts for nothing, and the connection ends with the answer.
-            (_, _) => Ok(BodyFraming::Chunked),
+            // RFC 9112, 6.3: it may be an attempt to smuggle a request, and ought to be handled as an error. No client
+            // writes both; whoever forwards both may have taken the other one for the body's end.
+            (_, Some(_)) => Err(HeadFault::TwoLengths),
+            (_, None) => Ok(BodyFraming::Chunked),
         }
     }
 }
@@ -246,6 +251,8 @@ mod tests {
             (with("Transfer-Encoding: chunked\nTransfer-Encoding: chunked"), HeadFault::TransferEncoding),
             (with("Transfer-Encoding: identity"), HeadFault::TransferEncoding),
             (with("Transfer-Encoding:"), HeadFault::TransferEncoding),
+            (with("Transfer-Encoding: chunked\nContent-Length: 7"), HeadFault::TwoLengths),
+            (with("Content-Length: 0\nTransfer-Encoding: chunked"), HeadFault::TwoLengths),
             ("POST / HTTP/1.0\nTransfer-Encoding: chunked\n\n".to_owned(), HeadFault::TransferEncoding),
             (with("Connection: host"), HeadFault::Connection),
             (with("Connection: close, X-Forwarded-For"), HeadFault::Connection),
@@ -282,7 +289,7 @@ mod tests {
         assert_eq!(with("a:"), BodyFraming::Length(0));
         assert_eq!(with("Content-Length:  7 \t"), BodyFraming::Length(7));
         assert_eq!(with("content-length: 7\nContent-Length: 7"), BodyFraming::Length(7));
-        assert_eq!(with("Transfer-Encoding: Chunked\nContent-Length: 7"), BodyFraming::Chunked);
+        assert_eq!(with("Transfer-Encoding: Chunked"), BodyFraming::Chunked);
         assert_eq!(with("Connection: keep-alive, Upgrade,, HTTP2-Settings"), BodyFraming::Length(0));
         assert_eq!(read("GET / HTTP/1.0\n\n").unwrap().body, BodyFraming::Length(0));
         assert_eq!(read("OPTIONS * HTTP/1.1\nHost:\n\n").unwrap().origin, None);
