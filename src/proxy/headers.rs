@@ -111,6 +111,9 @@ pub(super) const OF_THE_BODY: [&str; 6] =
 const UPSTREAM_IDS: [&str; 5] =
     ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id"];
 
+/// How many layers of percent-encoding are undone.
+const MAX_LAYERS: usize = 3;
+
 /// The longest request id taken over.
 const MAX_ID: usize = 128;
 
@@ -199,14 +202,52 @@ pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
 /// A request target whose query does not have the keys that a client shows there; nothing where it can stay as it is.
 pub(super) fn without_keys(uri: &Uri, spec: &PoolSpec) -> Option<Uri> {
     let query = uri.query().filter(|_| !spec.forward_authorization)?;
-    let is_key = |pair: &&str| {
-        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
-        name == "key" || is_secret(&name)
-    };
+    // Some servers take `;` for a separator too.
+    let is_key = |pair: &&str| pair.split(';').any(names_key);
     query.split('&').find(is_key)?;
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
     let mark = if kept.is_empty() { "" } else { "?" };
     format!("{}{mark}{}", uri.path(), kept.join("&")).parse().ok()
+}
+
+/// Whether a part of a query names a key, however that is written: `api_key`, `API.Key`, `api%5Fkey`, `key[0]`.
+fn names_key(part: &str) -> bool {
+    let name = decoded(part.split('=').next().unwrap_or_default());
+    let name = name.split('[').next().unwrap_or_default().trim();
+    let dashed = name.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
+    dashed == "key" || is_secret(&dashed)
+}
+
+/// A name as servers read it in a query: without percent-encoding, of which they undo one layer, or two where another
+/// server stands before them, and with a space for `+`.
+fn decoded(name: &str) -> String {
+    let mut name = name.replace('+', " ");
+    for _layer in 0..MAX_LAYERS {
+        if !name.contains('%') {
+            break;
+        }
+        name = percent_decoded(&name);
+    }
+    name
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A request id that a header and a log line can carry.
@@ -274,6 +315,27 @@ mod tests {
             assert!(is_steering(&dashed(&HeaderName::from_static(name))), "{name}");
         }
         assert!(!is_steering("x-session-id"));
+    }
+
+    #[test]
+    fn keys_in_a_query_are_known_however_their_names_are_encoded() {
+        for part in [
+            "key=a",
+            "%6bey=a",
+            "%4B%45%59",
+            "%256bey",
+            "api%5Fkey=",
+            "api%2dkey",
+            "access+token=a",
+            "auth%2Etoken",
+            "api_key%5B0%5D=a",
+        ] {
+            assert!(names_key(part), "{part}");
+        }
+        for part in ["", "=key", "monkey=1", "api-version=key", "%6be", "key%3D=1"] {
+            assert!(!names_key(part), "{part}");
+        }
+        assert_eq!((decoded("a%zz%4"), decoded("%ff")), ("a%zz%4".to_owned(), "\u{fffd}".to_owned()));
     }
 
     #[test]
