@@ -46,6 +46,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod token_time;
+mod tokenizer_patterns;
 mod weights;
 mod window;
 mod window_cache;
