@@ -136,7 +136,8 @@ impl Exchange {
         let store = self.pending_store.take();
         if let (Some(replay), Some(attempts), true) = (&self.replay, &self.attempts, may_have_stages) {
             let request = &attempts.request;
-            let start = AnswerStart { live: &self.live, request, head, store };
+            let share = self.active.new_share();
+            let start = AnswerStart { live: &self.live, request, head, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);

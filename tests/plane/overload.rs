@@ -159,6 +159,46 @@ async fn a_guard_has_a_deadline_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_guards_own_timeout_comes_before_the_classifiers() {
+    let sim = sim("m").await;
+    for (classifier, timeout, status) in
+        [("deadline: 1ms, guard_timeout: 2ms", "30s", 400), ("deadline: 1ms, guard_timeout: 30s", "2ms", 503)]
+    {
+        let guards = format!("prompt: {{action: block, min_score: 0.5, timeout: {timeout}}}");
+        let gateway = Launch::new(policy(&sim, classifier, &guards)).start().await;
+        let answer = gateway.chat("m", &format!("{ATTACK} {}", long_text(0, ""))).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_long_conversation_that_was_late_is_judged_from_where_it_was_left() {
+    let sim = sim("m").await;
+    let guards = "pii: {action: mask, timeout: 300ms}";
+    let gateway = Launch::new(policy(&sim, "threads: 1, deadline: 1ms", guards)).start().await;
+    let messages: Vec<_> =
+        (0..40).map(|at| json!({"role": "user", "content": long_text(at, " Yours, Ada.")})).collect();
+    let body = json!({"model": "m", "messages": messages, "max_tokens": 4}).to_string();
+    let refusals = std::cell::Cell::new(0);
+    until("an answer", async || {
+        let answer = gateway.post("/v1/chat/completions", body.clone()).await;
+        if answer.status != 200 {
+            assert_refused(&answer);
+            refusals.set(refusals.get() + 1);
+        }
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let refusals = refusals.get();
+    assert!(refusals > 0, "it was meant to take several times its deadline");
+    // Each message is one window; what was late is not computed again, but for the batch that was under way.
+    let computed = gateway.metric("signalbox_classifier_windows_total", &["source=\"computed\""]).await;
+    assert!(computed < 60.0, "{computed} windows for 40 messages, {refusals} refusals");
+    let again = gateway.post("/v1/chat/completions", body).await;
+    assert_eq!(again.status, 200, "nothing is left to compute: {}", again.text);
+}
+
+#[tokio::test]
 async fn above_its_capacity_a_guard_computes_next_to_nothing_in_vain() {
     let sim = sim("m").await;
     let guards = "prompt: {action: block, min_score: 0.95}";
