@@ -129,7 +129,10 @@ impl JsonObserver for FieldNames {
 
     fn key(&mut self, bytes: &[u8], key: Range<usize>) {
         let raw = &bytes[key.clone()];
-        let is_plain = memchr::memchr(b'\\', raw).is_none();
+        // Most keys are short, and none of this.
+        let has = |odd: fn(u8) -> bool| raw.iter().any(|byte| odd(*byte));
+        let is_usual = !has(|byte| byte.is_ascii_uppercase() || !byte.is_ascii() || byte == b'\\');
+        let is_plain = is_usual || memchr::memchr(b'\\', raw).is_none();
         let name = if is_plain { Cow::Borrowed(raw) } else { decoded(raw) };
         if self.open.len() == 1 {
             self.in_list = LISTS.iter().any(|list| list.as_bytes() == &*name);
@@ -140,7 +143,7 @@ impl JsonObserver for FieldNames {
             self.doubled(&String::from_utf8_lossy(&name));
         }
         self.keys.push(SeenKey { hash, start: key.start as u32, length: key.len() as u32 });
-        if name.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        if !is_usual && name.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
             let name = String::from_utf8_lossy(&name);
             let folded = || name.chars().map(folded);
             if let Some(field) = self.read_here().iter().copied().find(|field| folded().eq(field.chars())) {

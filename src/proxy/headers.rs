@@ -6,7 +6,8 @@
 use super::load_report::LOAD_REPORT_FORMAT;
 use crate::policy::{Identity, PoolSpec};
 use http::header::{
-    CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Uri};
 use std::borrow::Cow;
@@ -127,6 +128,9 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
     let is_own = [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
         .into_iter()
         .any(|known| known == name.as_str());
+    if !is_own && is_common(name) {
+        return true;
+    }
     let dashed = dashed(name);
     // Whether an engine reports its load is the gateway's to ask.
     let asks_for_load = *dashed == *LOAD_REPORT_FORMAT.as_str();
@@ -144,6 +148,12 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
     spec.credential.is_none()
         || ALLOWED_WITH_CREDENTIAL.contains(&name.as_str())
         || ALLOWED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// The headers that nearly every request has, which every pool gets: told apart by a number, where all other names are
+/// compared with lists of words.
+fn is_common(name: &HeaderName) -> bool {
+    matches!(*name, HOST | ACCEPT | ACCEPT_ENCODING | USER_AGENT | CONTENT_TYPE | CONTENT_LENGTH)
 }
 
 /// What a client says of itself, of its connection and of its trace: two requests that differ in nothing else ask the
@@ -192,6 +202,9 @@ pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     names_of(headers, |name| {
+        if nominated.is_empty() && (is_common(name) || matches!(*name, DATE | SERVER | CACHE_CONTROL)) {
+            return false;
+        }
         // The framing is made anew by whoever writes the answer.
         let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
         let is_nominated = nominated.iter().any(|other| other == name.as_str()) && !is_framing(name);
