@@ -175,6 +175,10 @@ mod tests {
         refusals.refused(1, Refusal::Busy { retry_after: None }, later);
         assert!(!refusals.may_compare(later), "that was told, not found out");
         refusals.refused(1, Refusal::Unable, later);
-        assert_eq!((0..100).filter(|_| refusals.may_compare(later)).count(), 5, "what proved right costs nothing");
+        assert_eq!(
+            (0..100).filter(|_| refusals.may_compare(later)).count(),
+            5,
+            "what proved right costs nothing"
+        );
     }
 }

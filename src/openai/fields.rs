@@ -129,9 +129,8 @@ impl JsonObserver for FieldNames {
 
     fn key(&mut self, bytes: &[u8], key: Range<usize>) {
         let raw = &bytes[key.clone()];
-        // Most keys are short, and none of this.
-        let has = |odd: fn(u8) -> bool| raw.iter().any(|byte| odd(*byte));
-        let is_usual = !has(|byte| byte.is_ascii_uppercase() || !byte.is_ascii() || byte == b'\\');
+        // Most keys are short, and of nothing else.
+        let is_usual = raw.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_');
         let is_plain = is_usual || memchr::memchr(b'\\', raw).is_none();
         let name = if is_plain { Cow::Borrowed(raw) } else { decoded(raw) };
         if self.open.len() == 1 {

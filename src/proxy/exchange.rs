@@ -211,7 +211,7 @@ impl Exchange {
     /// Notes that the upstream answers with this status.
     pub(super) fn on_answer(&mut self, status: StatusCode, metrics: &Metrics) {
         if let Some(attempts) = &mut self.attempts {
-            attempts.on_answer(status, &self.live, Instant::now(), metrics);
+            attempts.on_answer(status, &self.live, Instant::now, metrics);
         }
     }
 
@@ -327,7 +327,8 @@ impl Exchange {
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         response.ttft_ms = self.answer.first_byte.map(millis);
-        response.duration_ms = millis(self.opened.elapsed());
+        let now = Instant::now();
+        response.duration_ms = millis(now.saturating_duration_since(self.opened));
         if let Some(usage) = usage {
             response.prompt_tokens = Some(usage.prompt_tokens);
             response.completion_tokens = Some(usage.completion_tokens);
@@ -336,7 +337,7 @@ impl Exchange {
         if let Some(attempts) = &mut self.attempts {
             let first_byte = self.answer.first_byte.filter(|_| self.answer.is_stream);
             attempts.finish(AttemptEnd {
-                now: Instant::now(),
+                now,
                 first_byte: first_byte.map(|after| self.opened + after),
                 status: response.status,
                 usage,

@@ -272,7 +272,13 @@ pub(super) fn sane_id(value: &http::HeaderValue) -> Option<&str> {
 
 /// The id that an upstream has given the request.
 pub(super) fn upstream_id(headers: &HeaderMap) -> Option<&str> {
-    UPSTREAM_IDS.iter().find_map(|name| sane_id(headers.get(*name)?))
+    // One pass over the few headers there are costs less than a look-up for each name.
+    let ids = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str();
+        let rank = UPSTREAM_IDS.iter().position(|known| *known == name)?;
+        Some((rank, sane_id(value)?))
+    });
+    ids.min_by_key(|(rank, _)| *rank).map(|(_, id)| id)
 }
 
 /// The name with dashes alone: many servers take `X_API_KEY` for `X-API-Key`.
@@ -349,6 +355,20 @@ mod tests {
             assert!(!names_key(part), "{part}");
         }
         assert_eq!((decoded("a%zz%4"), decoded("%ff")), ("a%zz%4".to_owned(), "\u{fffd}".to_owned()));
+    }
+
+    #[test]
+    fn the_first_of_the_names_that_upstreams_use_has_the_id() {
+        let headers = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+            fields
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+                .collect()
+        };
+        let both = headers(&[("x-ms-request-id", "a"), ("date", "b"), ("request-id", "c")]);
+        assert_eq!(upstream_id(&both), Some("c"));
+        assert_eq!(upstream_id(&headers(&[("request-id", "no id"), ("apim-request-id", "d")])), Some("d"));
+        assert_eq!(upstream_id(&headers(&[("content-type", "e")])), None);
     }
 
     #[test]

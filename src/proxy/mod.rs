@@ -147,7 +147,8 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         exchange.record_header(session);
-        exchange.connection = connection_of(session).map(ClientConnection::begin_request);
+        let opened = exchange.opened;
+        exchange.connection = connection_of(session).map(|connection| connection.begin_request(opened));
         self.limit_connection(session);
         match self.admit(session, exchange).await {
             Ok(body) => {

@@ -104,8 +104,8 @@ fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
 /// An id that no other request has, whatever clients send.
 fn new_request_id() -> String {
     let mut id = *b"req-................................";
-    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
+    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<u128>().to_le_bytes()) {
         *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
     }
-    String::from_utf8(id.to_vec()).unwrap_or_default()
+    std::str::from_utf8(&id).unwrap_or_default().to_owned()
 }

@@ -15,7 +15,7 @@ const END_TO_END: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x
 const MAX_CONNECTION_OPTIONS: usize = 9;
 
 /// A request's header, as far as framing depends on it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) body: BodyFraming,
     /// Where an absolute target has its scheme and its host, with the slash behind them.
@@ -69,61 +69,63 @@ impl HeadFault {
     }
 }
 
+/// Reads the header that some bytes begin with, in one pass, and says how long it is; nothing where it is not whole in
+/// `most` bytes, or something is wrong with it, which [`read_head`] tells.
+pub(super) fn read_head_at_once(bytes: &[u8], most: usize) -> Option<(usize, Head)> {
+    let bytes = &bytes[..bytes.len().min(most)];
+    let end = memchr::memchr(b'\n', bytes)?;
+    let line = bytes[..end].strip_suffix(b"\r")?;
+    let (is_old, target) = read_request_line(line).ok()?;
+    let (mut at, mut lines, mut fields) = (end + 1, 2, FieldFacts::default());
+    while !bytes[at..].starts_with(b"\r\n") {
+        let rest = &bytes[at..];
+        let colon = rest.iter().position(|byte| !TOKEN[usize::from(*byte)])?;
+        if colon == 0 || rest[colon] != b':' {
+            return None;
+        }
+        let end = colon + memchr::memchr(b'\n', &rest[colon..])?;
+        let value = rest[colon + 1..end].strip_suffix(b"\r")?;
+        fields.add(&rest[..colon], value.trim_ascii()).ok()?;
+        (at, lines) = (at + end + 1, lines + 1);
+    }
+    let length = at + 2;
+    let head = || Some(Head { body: fields.body(is_old).ok()?, origin: read_target(line, target).ok()? });
+    is_text(&bytes[..length], lines).then(head)?.map(|head| (length, head))
+}
+
 /// Reads a whole header, with the empty line at its end.
 pub(super) fn read_head(head: &[u8]) -> Result<Head, HeadFault> {
-    // Each byte is looked at once here, many at a time, rather than one by one for each field.
-    let is_text = is_text(head);
-    let mut lines = Lines(head.strip_suffix(b"\r\n\r\n").unwrap_or(head));
-    let line = lines.next().unwrap_or_default();
-    if !is_text && line.contains(&b'\r') {
-        return Err(HeadFault::BareLineFeed);
-    }
+    let mut lines = head.strip_suffix(b"\r\n\r\n").unwrap_or(head).split(|byte| *byte == b'\n');
+    let line = lines.next().map(without_cr).transpose()?.unwrap_or_default();
     let (is_old, target) = read_request_line(line)?;
     let mut fields = FieldFacts::default();
     for line in lines {
-        if !is_text {
-            check_text(line)?;
+        let line = without_cr(line)?;
+        let colon = memchr::memchr(b':', line).ok_or(HeadFault::Field)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+        if !is_token(name) || !value.iter().all(is_text) {
+            return Err(HeadFault::Field);
         }
-        fields.add(line)?;
+        fields.add(name, value)?;
     }
     Ok(Head { body: fields.body(is_old)?, origin: read_target(line, target)? })
 }
 
-/// Whether there is nothing but text and whole ends of lines.
-fn is_text(head: &[u8]) -> bool {
-    // Without a way out, so that the compiler takes many bytes at a time.
-    let has_control = head.iter().fold(false, |has, byte| {
-        has | ((*byte < 32) & (*byte != b'\t') & (*byte != b'\r') & (*byte != b'\n')) | (*byte == 127)
-    });
-    // Whoever found the header's end has seen that each line feed follows a carriage return.
-    let count = |end| memchr::memchr_iter(end, head).count();
-    !has_control && count(b'\r') == count(b'\n')
+/// The bytes of a line, of which the last has lost its end already.
+fn without_cr(line: &[u8]) -> Result<&[u8], HeadFault> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.contains(&b'\r') { Err(HeadFault::BareLineFeed) } else { Ok(line) }
 }
 
-/// Says what is wrong with a field's bytes, if anything is.
-fn check_text(line: &[u8]) -> Result<(), HeadFault> {
-    if line.contains(&b'\r') {
-        return Err(HeadFault::BareLineFeed);
-    }
-    let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
-    if line.iter().all(is_text) { Ok(()) } else { Err(HeadFault::Field) }
-}
-
-/// The lines of a header, without their ends.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let end = memchr::memchr(b'\n', self.0);
-        let (line, rest) = end.map_or((self.0, &[][..]), |end| (&self.0[..end], &self.0[end + 1..]));
-        self.0 = rest;
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
-    }
+/// Whether there is nothing but text and so many ends of lines.
+fn is_text(head: &[u8], lines: usize) -> bool {
+    let is_control = |byte: u8| ((byte < 32) & (byte != b'\t')) | (byte == 127);
+    // In short runs and without a way out, so that the compiler takes many bytes at a time.
+    let controls = head
+        .chunks(128)
+        .map(|run| usize::from(run.iter().fold(0_u8, |count, byte| count + u8::from(is_control(*byte)))));
+    controls.sum::<usize>() == 2 * lines
 }
 
 /// Returns whether the version is 1.0, and where the target is.
@@ -180,15 +182,10 @@ struct FieldFacts {
 }
 
 impl FieldFacts {
-    fn add(&mut self, line: &[u8]) -> Result<(), HeadFault> {
+    fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadFault> {
         self.count += 1;
         if self.count > MAX_FIELDS {
             return Err(HeadFault::TooLarge);
-        }
-        let colon = memchr::memchr(b':', line).ok_or(HeadFault::Field)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if !is_token(name) {
-            return Err(HeadFault::Field);
         }
         // The length tells most fields apart from these without looking at them.
         match name.len() {
@@ -282,8 +279,17 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Head, HeadFault> {
-        read_head(text.replace('\n', "\r\n").as_bytes())
+        let text = text.replace('\n', "\r\n");
+        let head = read_head(text.as_bytes());
+        let at_once = read_head_at_once(format!("{text}behind it").as_bytes(), MAX);
+        if text.ends_with("\r\n\r\n") {
+            let length = text.len();
+            assert_eq!(at_once, head.as_ref().ok().map(|head| (length, head.clone())), "{text:?}");
+        }
+        head
     }
+
+    const MAX: usize = 1 << 16;
 
     #[test]
     fn what_two_parsers_could_read_in_two_ways_is_refused() {

@@ -35,12 +35,15 @@ impl AnswerHead {
             .get_all(CONTENT_ENCODING)
             .iter()
             .all(|value| value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity"));
-        let retry_after = text(RETRY_AFTER).and_then(|value| value.parse().ok()).map(Duration::from_secs);
+        let format = if is_plain { Format::of(text(CONTENT_TYPE)) } else { Format::Opaque };
+        let retry_after = || text(RETRY_AFTER)?.parse().ok().map(Duration::from_secs);
         Self {
-            format: if is_plain { Format::of(text(CONTENT_TYPE)) } else { Format::Opaque },
+            format,
             status,
-            is_empty: text(CONTENT_LENGTH) == Some("0") || status == StatusCode::NO_CONTENT,
-            retry_after,
+            // Of what can be read, its reader sees how long it is.
+            is_empty: format == Format::Opaque
+                && (text(CONTENT_LENGTH) == Some("0") || status == StatusCode::NO_CONTENT),
+            retry_after: if status.is_success() { None } else { retry_after() },
         }
     }
 
