@@ -289,7 +289,10 @@ fn dashed(name: &HeaderName) -> Cow<'_, str> {
 
 fn is_steering(dashed: &str) -> bool {
     let Some(name) = dashed.strip_prefix("x-") else { return false };
-    STEERING.iter().any(|start| name.starts_with(start))
+    // Most names begin like none of these.
+    let first = name.as_bytes().first();
+    matches!(first, Some(b'v' | b'g' | b's' | b'd' | b'p' | b'e' | b'u'))
+        && STEERING.iter().any(|start| name.starts_with(start))
 }
 
 fn is_secret(dashed: &str) -> bool {
@@ -334,6 +337,9 @@ mod tests {
             assert!(is_steering(&dashed(&HeaderName::from_static(name))), "{name}");
         }
         assert!(!is_steering("x-session-id"));
+        for start in STEERING {
+            assert!(is_steering(&format!("x-{start}")), "{start}");
+        }
     }
 
     #[test]

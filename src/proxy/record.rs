@@ -12,6 +12,9 @@ use crate::route::{GuardNotice, RoutingTrace};
 use crate::signals::Signals;
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
 use pingora_proxy::Session;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::cell::RefCell;
 use std::time::Duration;
 
 impl Exchange {
@@ -101,10 +104,16 @@ fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
     }
 }
 
+thread_local! {
+    /// For ids, which need only differ.
+    static IDS: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
+}
+
 /// An id that no other request has, whatever clients send.
 fn new_request_id() -> String {
+    let number: u128 = IDS.with_borrow_mut(|ids| ids.random());
     let mut id = *b"req-................................";
-    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<u128>().to_le_bytes()) {
+    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(number.to_le_bytes()) {
         *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
     }
     std::str::from_utf8(&id).unwrap_or_default().to_owned()

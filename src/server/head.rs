@@ -253,26 +253,30 @@ fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Which bytes a `token` may have.
-static TOKEN: [bool; 256] = {
+static TOKEN: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
+
+const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
     let mut allowed = [false; 256];
     let mut byte = 0;
     while byte < 128 {
         allowed[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let others = b"!#$%&'*+-.^_`|~";
     let mut at = 0;
     while at < others.len() {
         allowed[others[at] as usize] = true;
         at += 1;
     }
     allowed
-};
+}
 
 /// Whether these bytes can be a host with a port (RFC 3986, 3.2); an empty one names nobody.
 fn is_host(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
+    bytes.iter().all(|byte| HOST[usize::from(*byte)])
 }
+
+/// Which bytes a host with a port may have.
+static HOST: [bool; 256] = letters_digits_and(b"-._~%!$&'()*+;=:[]");
 
 #[cfg(test)]
 mod tests {
