@@ -75,7 +75,7 @@ const MAX_NAME: usize = 64;
 #[derive(Default)]
 pub(super) struct FieldNames {
     /// The keys so far of all objects that are open, the outermost first.
-    keys: Vec<SeenKey>,
+    keys: SmallVec<[SeenKey; FEW]>,
     /// For each array or object that is open, where in `keys` its own begin.
     open: SmallVec<[u32; 16]>,
     /// A bit for each that is open, the innermost lowest, set for an object.

@@ -90,7 +90,8 @@ impl Gateway {
         let keeps_slots = identity.is_used() && principal.is_none();
         exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
         exchange.record_principal(principal.as_ref());
-        exchange.active.buffered.grow_to(header_bytes(header)).map_err(overloaded)?;
+        exchange.header_bytes = header_bytes(header);
+        exchange.active.buffered.grow_to(exchange.header_bytes).map_err(overloaded)?;
         let api = match operation {
             Operation::Infer(api) => api,
             Operation::ListModels => {

@@ -32,6 +32,8 @@ pub struct Exchange {
     pub(super) live: Arc<Snapshot>,
     pub(super) opened: Instant,
     pub(super) active: ActiveRequest,
+    /// How long the client's header is.
+    pub(super) header_bytes: usize,
     /// Keeps the client's connection from making room for another.
     pub(super) connection: Option<ConnectionRequest>,
     pub(super) record: AccessRecord,
@@ -54,6 +56,8 @@ pub(super) struct BegunAttempt<'a> {
     /// Says which of the endpoint's pooled connections may be used.
     pub(super) mark: ConnectionMark,
     pub(super) limits: AttemptLimits,
+    /// How long the client's header is.
+    pub(super) header_bytes: usize,
 }
 
 /// The answer, as far as it has come.
@@ -73,6 +77,7 @@ impl Exchange {
             live,
             opened,
             active,
+            header_bytes: 0,
             connection: None,
             record: AccessRecord::default(),
             attempts: None,
@@ -200,6 +205,7 @@ impl Exchange {
             is_reconnect: attempts.is_reconnect(),
             mark: attempts.mark(),
             limits: attempts.limits(&self.live, Instant::now()),
+            header_bytes: self.header_bytes,
         })
     }
 

@@ -174,7 +174,7 @@ impl ProxyHttp for Gateway {
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
         upstream::use_connections_of(&mut peer, attempt.mark.connections);
-        upstream::limit_waits(&mut peer, attempt.limits);
+        upstream::limit_waits(&mut peer, attempt.limits, attempt.header_bytes);
         upstream::keep_headers_in_place(&mut peer, &session.req_header().headers);
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);

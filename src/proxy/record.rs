@@ -104,6 +104,18 @@ fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
     }
 }
 
+/// Each byte in hexadecimal.
+static HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut hex = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        hex[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    hex
+};
+
 thread_local! {
     /// For ids, which need only differ.
     static IDS: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
@@ -111,10 +123,10 @@ thread_local! {
 
 /// An id that no other request has, whatever clients send.
 fn new_request_id() -> String {
-    let number: u128 = IDS.with_borrow_mut(|ids| ids.random());
+    let number: u128 = IDS.with_borrow_mut(Rng::random);
     let mut id = *b"req-................................";
     for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(number.to_le_bytes()) {
-        *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
+        *pair = HEX[usize::from(byte)];
     }
     std::str::from_utf8(&id).unwrap_or_default().to_owned()
 }

@@ -120,7 +120,7 @@ fn without_cr(line: &[u8]) -> Result<&[u8], HeadFault> {
 
 /// Whether there is nothing but text and so many ends of lines.
 fn is_text(head: &[u8], lines: usize) -> bool {
-    let is_control = |byte: u8| ((byte < 32) & (byte != b'\t')) | (byte == 127);
+    let is_control = |byte: u8| (byte < 32 && byte != b'\t') || byte == 127;
     // In short runs and without a way out, so that the compiler takes many bytes at a time.
     let controls = head
         .chunks(128)
