@@ -61,7 +61,7 @@ impl ServerState {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// The bytes of requests held, with their copies.
+    /// The bytes of requests held, with their copies, and of answers held back.
     pub fn buffered(&self) -> usize {
         self.buffers.held()
     }
@@ -144,6 +144,11 @@ impl ActiveRequest {
         let slots = self.server_state.max_slots;
         let kept = if keeps_some && slots > 1 { slots.div_ceil(KNOWN_SHARE) } else { 0 };
         self.move_to(Stage::Admitted, slots - kept)
+    }
+
+    /// Returns another share in the bytes that may be held, for what outlives the request's own or comes and goes.
+    pub fn new_share(&self) -> BufferShare {
+        self.server_state.share()
     }
 
     /// Waits for room to prepare `bytes` of a request: to read its texts, and to rewrite it.

@@ -69,6 +69,10 @@ impl Refusals {
 
     /// Takes in a refusal, and gives how long the endpoint is passed over; `None` where it is already.
     pub(super) fn refused(&mut self, model: u64, refusal: Refusal, now: Instant) -> Option<Duration> {
+        if refusal == Refusal::Unable {
+            // The endpoint's fault, which no client has provoked: what it took to find out is given back.
+            self.compared_until = None;
+        }
         if self.is_paused(model, now) {
             return None;
         }
@@ -168,5 +172,13 @@ mod tests {
         assert_eq!((0..100).filter(|_| refusals.may_compare(now)).count(), 5);
         let later = now + Duration::from_secs(2);
         assert_eq!((0..100).filter(|_| refusals.may_compare(later)).count(), 2);
+        refusals.refused(1, Refusal::Busy { retry_after: None }, later);
+        assert!(!refusals.may_compare(later), "that was told, not found out");
+        refusals.refused(1, Refusal::Unable, later);
+        assert_eq!(
+            (0..100).filter(|_| refusals.may_compare(later)).count(),
+            5,
+            "what proved right costs nothing"
+        );
     }
 }

@@ -16,14 +16,13 @@ use super::backend::{HeadOutputs, ModelError, WindowPair};
 use super::excerpt::Excerpt;
 use super::forward_totals::{ForwardTotals, TotalCounters};
 use super::groundedness::GroundednessInput;
+use super::lanes::{in_rayon_pool, lanes};
 use super::model_set::ModelSet;
 use super::scheduler::{Arrival, BatchScheduler, QueuedWindow, TicketId, Work};
 use super::task::{ClassifyTask, Forward, WindowTask};
 use super::token_time::TokenTime;
+use super::window_cache::TextKey;
 use super::{ClassifyCost, ClassifyHeads, ClassifyLimits, Findings, Priority, Unknown};
-
-/// The most threads that compute one forward together: more gain little on one text, and other texts want some.
-const MAX_LANE_THREADS: usize = 4;
 
 /// How many bytes of a text are a token, before they are counted; fewer than in most texts.
 const BYTES_PER_TOKEN: usize = 4;
@@ -71,6 +70,15 @@ pub(super) struct Ticket<'q> {
     findings: oneshot::Receiver<Findings>,
 }
 
+/// A text that is to be queued.
+pub(super) struct TextEstimate<'t> {
+    text: &'t str,
+    pub(super) heads: ClassifyHeads,
+    key: TextKey,
+    /// How long its windows take, as far as its length says.
+    cost: Duration,
+}
+
 /// A task, and where its findings come.
 type NewTask = (Arc<ClassifyTask>, oneshot::Receiver<Findings>);
 
@@ -109,22 +117,35 @@ impl BatchQueue {
         Ok(queue)
     }
 
+    /// Prepares texts to be queued, and says what each would cost.
+    pub(super) fn estimate<'t>(&self, texts: &[(&'t str, ClassifyHeads)]) -> Vec<TextEstimate<'t>> {
+        let cache = &self.model_set().cache;
+        let estimate = |(text, heads): &(&'t str, ClassifyHeads)| {
+            let key = cache.text_key(text);
+            // What is in the window cache costs next to nothing.
+            let is_known = cache.knows_text(key, *heads);
+            let cost = if is_known { Duration::ZERO } else { self.shared.estimate(text.len(), *heads) };
+            TextEstimate { text, heads: *heads, key, cost }
+        };
+        texts.iter().map(estimate).collect()
+    }
+
     /// Queues the first `count` of some texts, all under one lock so that they can share a forward; none of them where
     /// there is no room, or no time to answer all that is asked: half of an answer is of no use.
     pub(super) fn submit(
         &self,
-        texts: &[(&str, ClassifyHeads)],
+        texts: &[TextEstimate<'_>],
         count: usize,
         limits: ClassifyLimits,
     ) -> Result<Vec<Ticket<'_>>, Unknown> {
         let max_tokens = self.shared.model_set.spec.windows.max_tokens;
-        let costs: Vec<Duration> =
-            texts.iter().map(|(text, heads)| self.shared.estimate(text.len(), *heads)).collect();
+        let costs: Vec<Duration> = texts.iter().map(|text| text.cost).collect();
         self.shared.lock().check_time(&self.shared, &costs, count, limits)?;
-        let start = |((text, heads), cost): (&(&str, ClassifyHeads), &Duration)| {
-            (ClassifyTask::new(Excerpt::new(text, max_tokens), *heads, limits.deadline), *cost)
+        let start = |one: &TextEstimate<'_>| {
+            let excerpt = Excerpt::new(one.text, max_tokens);
+            (ClassifyTask::new(excerpt, one.key, one.heads, limits.deadline), one.cost)
         };
-        self.admit(texts.iter().zip(&costs).take(count).map(start).collect(), limits)
+        self.admit(texts.iter().take(count).map(start).collect(), limits)
     }
 
     /// Queues a groundedness check; fails where it is too long to be read, or can't be answered in time.
@@ -398,31 +419,6 @@ fn cost(jobs: &[QueuedWindow<WindowTask>]) -> Duration {
     jobs.iter().map(|job| job.cost).sum()
 }
 
-/// Divides threads into lanes of at most [`MAX_LANE_THREADS`], one for each model at least, as far as there are threads.
-///
-/// A lane takes work as one thread and computes it with all of its threads.
-fn lanes(threads: usize, models: usize) -> Vec<usize> {
-    let threads = threads.max(1);
-    let lanes = threads.div_ceil(MAX_LANE_THREADS).max(models).min(threads).max(1);
-    (0..lanes).map(|lane| threads / lanes + usize::from(lane < threads % lanes)).collect()
-}
-
-/// Runs `work` on this thread as one of `width` threads of a pool of its own.
-///
-/// Kernels spread over the rayon pool they find themselves in, by default one of all cores.
-fn in_rayon_pool(lane: usize, width: usize, work: impl FnOnce()) {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(width.max(1))
-        .thread_name(move |at| format!("classify-{lane}-{at}"))
-        .use_current_thread()
-        .build();
-    if let Err(error) = &pool {
-        tracing::warn!(%error, "a classifier thread has no pool of its own and shares that of all cores");
-    }
-    work();
-    drop(pool);
-}
-
 /// Turns a panic into an error: a fault in one text must not end the thread that the other texts need.
 pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -430,20 +426,4 @@ pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T, ModelError>) -> Re
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(message.unwrap_or_else(|| "a panic".to_owned()).into())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_are_divided_into_lanes_without_a_rest() {
-        assert_eq!(lanes(0, 1), [1]);
-        assert_eq!(lanes(1, 3), [1]);
-        assert_eq!(lanes(2, 1), [2]);
-        assert_eq!(lanes(2, 2), [1, 1]);
-        assert_eq!(lanes(8, 1), [4, 4]);
-        assert_eq!(lanes(9, 1), [3, 3, 3]);
-        assert_eq!(lanes(8, 3), [3, 3, 2]);
-    }
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use unicode_normalization_alignments::UnicodeNormalization;
 
 /// A text as it is read, and where its characters stand in the text as it was written.
-pub(super) struct FoldedText<'a> {
+pub struct FoldedText<'a> {
     written: &'a str,
     read: Cow<'a, str>,
     /// From where on places in the two differ by another length than before, rising: at most one for each place in the
@@ -30,7 +30,7 @@ struct Turn {
 
 impl<'a> FoldedText<'a> {
     /// Reads a text; most are read as they are written, and not copied.
-    pub(super) fn new(written: &'a str) -> Self {
+    pub fn new(written: &'a str) -> Self {
         let mut text = Self { written, read: Cow::Borrowed(written), turns: Vec::new() };
         if written.is_ascii() {
             return text;
@@ -61,13 +61,18 @@ impl<'a> FoldedText<'a> {
         }
     }
 
+    /// Says whether it is read in another way than it is written.
+    pub fn is_changed(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// Returns the text as it is read.
-    pub(super) fn read(&self) -> &str {
+    pub fn read(&self) -> &str {
         &self.read
     }
 
     /// Returns where in the text as it was written a range stands; what is not shown at its edges is not in it.
-    pub(super) fn written(&self, range: &Range<usize>) -> Range<usize> {
+    pub fn written(&self, range: &Range<usize>) -> Range<usize> {
         if self.turns.is_empty() {
             return range.clone();
         }

@@ -5,8 +5,8 @@
 //! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error; what patterns recognise is
 //! found then too (`pattern_search`). Knows nothing of requests or of what follows from a finding.
 //!
-//! A text's way: `folding` reads it as it is shown; `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves of it and lays windows (`window`)
-//! over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
+//! A text's way: `folding` reads it as it is shown; `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves
+//! of it and lays windows (`window`) over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
 //! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
 //! `ops`); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
 //!
@@ -28,8 +28,10 @@ mod golden;
 mod groundedness;
 mod heads;
 mod hub;
+mod lanes;
 mod layer_builder;
 mod load_error;
+mod long_reading;
 mod merge;
 mod model;
 mod model_files;
@@ -46,6 +48,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod token_time;
+mod tokenizer_patterns;
 mod weights;
 mod window;
 mod window_cache;
@@ -58,15 +61,16 @@ pub use findings::{
     ClassifyCost, ClassifyHead, ClassifyHeads, Entity, EntitySource, Findings, Label, PiiFindings, Risk,
     Unknown, UnsupportedSpan,
 };
+pub use folding::FoldedText;
 pub use forward_totals::ForwardTotals;
 pub use groundedness::GroundednessInput;
 pub use hub::HubError;
 pub use load_error::LoadError;
+pub use long_reading::read_beside;
 pub use model_info::ModelInfo;
 
 use backend::ModelBackend;
 use batch::BatchQueue;
-use folding::FoldedText;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
 use model_set::ModelSet;
@@ -186,7 +190,9 @@ impl Classifier {
         texts: &[(&str, ClassifyHeads)],
         limits: impl Into<ClassifyLimits>,
     ) -> Vec<Findings> {
-        let folded: Vec<_> = texts.iter().map(|(text, _)| FoldedText::new(text)).collect();
+        let bytes = texts.iter().map(|(text, _)| text.len()).sum();
+        let folded: Vec<_> =
+            read_beside(bytes, || texts.iter().map(|(text, _)| FoldedText::new(text)).collect());
         let texts: Vec<_> =
             folded.iter().zip(texts).map(|(text, (_, heads))| (text.read(), *heads)).collect();
         let limits = limits.into();
@@ -210,6 +216,8 @@ impl Classifier {
     async fn compute(&self, texts: &[(&str, ClassifyHeads)], limits: ClassifyLimits) -> Vec<Findings> {
         let mut all = Vec::with_capacity(texts.len());
         let group = (self.spec().queue / 2).max(1);
+        let bytes = texts.iter().map(|(text, _)| text.len()).sum();
+        let texts = read_beside(bytes, || self.queue.estimate(texts));
         while all.len() < texts.len() {
             let rest = &texts[all.len()..];
             match self.queue.submit(rest, group.min(rest.len()), limits) {
@@ -218,8 +226,8 @@ impl Classifier {
                     all.extend(futures::future::join_all(findings).await);
                 }
                 Err(reason) => {
-                    let refused = |(_, heads): &(&str, ClassifyHeads)| {
-                        Findings::unknown(*heads, reason, ClassifyCost::default())
+                    let refused = |text: &batch::TextEstimate<'_>| {
+                        Findings::unknown(text.heads, reason, ClassifyCost::default())
                     };
                     all.extend(rest.iter().map(refused));
                 }

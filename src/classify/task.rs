@@ -16,7 +16,7 @@ use super::groundedness::{GroundednessInput, GroundednessTokens};
 use super::model_set::ModelSet;
 use super::scheduler::QueuedWindow;
 use super::window::{TokenWindow, WindowGrid, from_both_ends};
-use super::window_cache::WindowKey;
+use super::window_cache::{TextKey, WindowKey};
 use super::{ClassifyCost, ClassifyHeads, Findings, Unknown};
 
 pub(super) struct ClassifyTask {
@@ -27,8 +27,16 @@ pub(super) struct ClassifyTask {
     pub(super) heads: ClassifyHeads,
     pub(super) started: Instant,
     pub(super) deadline: Instant,
+    /// The text's, noted once all of its windows are computed; none for a pair.
+    key: Option<TextKey>,
     /// None once the findings were sent or the caller stopped waiting.
     progress: Mutex<Option<TaskProgress>>,
+}
+
+/// What is judged.
+enum Subject {
+    Text(TextKey),
+    Pair(Grounds),
 }
 
 struct Grounds {
@@ -118,10 +126,11 @@ impl ClassifyTask {
     /// Starts on a text; the receiver gets its findings.
     pub(super) fn new(
         excerpt: Excerpt,
+        key: TextKey,
         heads: ClassifyHeads,
         deadline: Instant,
     ) -> (Arc<Self>, oneshot::Receiver<Findings>) {
-        Self::start(excerpt, None, heads, deadline)
+        Self::start(excerpt, Subject::Text(key), heads, deadline)
     }
 
     /// Starts on a groundedness check; none if it is longer than `max_tokens` tokens can be.
@@ -136,13 +145,13 @@ impl ClassifyTask {
         let is_short = input.context.len() + question.len() <= limit;
         (is_short && excerpt.whole().is_some()).then(|| {
             let grounds = Grounds { context: input.context.to_owned(), question };
-            Self::start(excerpt, Some(grounds), ClassifyHeads::HALLUCINATION, deadline)
+            Self::start(excerpt, Subject::Pair(grounds), ClassifyHeads::HALLUCINATION, deadline)
         })
     }
 
     fn start(
         excerpt: Excerpt,
-        grounds: Option<Grounds>,
+        subject: Subject,
         heads: ClassifyHeads,
         deadline: Instant,
     ) -> (Arc<Self>, oneshot::Receiver<Findings>) {
@@ -156,7 +165,11 @@ impl ClassifyTask {
             reply,
         };
         let progress = Mutex::new(Some(progress));
-        (Arc::new(Self { excerpt, grounds, heads, started, deadline, progress }), findings)
+        let (key, grounds) = match subject {
+            Subject::Text(key) => (Some(key), None),
+            Subject::Pair(grounds) => (None, Some(grounds)),
+        };
+        (Arc::new(Self { excerpt, grounds, heads, started, deadline, key, progress }), findings)
     }
 
     /// Cuts the text into tokens and windows; returns those whose outputs are not in the cache.
@@ -207,6 +220,12 @@ impl ClassifyTask {
         {
             // Merging takes time that the caller, who may want to close the task, must not wait for.
             drop(guard);
+            let mut results = progress.models.iter().flat_map(|model| &model.results);
+            if let Some(key) = self.key
+                && results.all(|result| result.outputs.is_some())
+            {
+                model_set.cache.note_text(key, self.heads);
+            }
             let findings = model_set.findings(self, &progress);
             // The receiver is gone if the caller gave up meanwhile.
             let _ = progress.reply.send(findings);

@@ -743,6 +743,37 @@ async fn what_would_be_late_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn a_text_that_was_computed_before_is_not_refused_for_what_it_took_then() {
+    let words_model = Arc::into_inner(Words::new(ClassifyHeads::ALL)).unwrap();
+    let model = Arc::new(Words { token_time: Duration::from_micros(250), ..words_model });
+    let classifier = start(&ClassifierSpec { cache: 4096, ..spec() }, &[&model]);
+    let long = words(0, 1600);
+    let required = |patience: Duration| ClassifyLimits {
+        deadline: Instant::now() + patience,
+        priority: Priority::Required,
+    };
+    let outcome = |found: Findings| found.jailbreak.unwrap().map(|_| ());
+    let found = classifier.classify(&long, JAILBREAK, required(Duration::from_secs(20))).await;
+    assert_eq!(outcome(found), Ok(()));
+    model.shut();
+    let entered = model.entered.load(Ordering::SeqCst);
+    let first = ask(&classifier, "another", ClassifyHeads::DOMAIN, soon());
+    model.entered(entered + 1).await;
+    // Far less than it took, and something waits already.
+    let patience = Duration::from_millis(200);
+    let other = words(5000, 1600);
+    assert_eq!(outcome(classifier.classify(&other, JAILBREAK, required(patience)).await), Err(Unknown::Busy));
+    let asked = {
+        let classifier = Arc::clone(&classifier);
+        tokio::spawn(async move { classifier.classify(&long, JAILBREAK, required(patience)).await })
+    };
+    until(|| classifier.queued() == 1).await;
+    model.open();
+    assert_eq!(outcome(asked.await.unwrap()), Ok(()));
+    assert!(name(&first.await.unwrap()).is_ok());
+}
+
+#[tokio::test]
 async fn what_patterns_recognise_is_found_whatever_the_model_answers() {
     let text = "m1 ada@example.org 4111 1111 1111 1111";
     let kinds = |found: &Findings| -> Vec<String> {

@@ -1,34 +1,66 @@
 //! A bounded LRU cache of windows' outputs by their tokens.
 //!
-//! Agents send the whole conversation again with every turn, and only its new windows are computed. Holds no text: a
-//! window's key is a hash of 128 bits with a random seed, so that no client can prepare two windows with the same key.
+//! Agents send the whole conversation again with every turn, and only its new windows are computed. Which texts were
+//! computed as a whole is known too, so that before one is cut into tokens it counts as done. Holds no text: keys are
+//! hashes of 128 bits with a random seed, so that no client can prepare two windows with the same key.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::ClassifyHeads;
 use super::backend::HeadOutputs;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct WindowKey(u64, u64);
 
+/// A hash that is quick rather than strong: all that a collision does is to have a text wait where it had no time to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TextKey(u128);
+
 pub(super) struct WindowCache {
     seeds: (RandomState, RandomState),
+    text_seed: u64,
     outputs: Option<Mutex<LruCache<WindowKey, Arc<HeadOutputs>>>>,
+    /// Texts whose windows were all computed, or found here, and for which heads.
+    texts: Option<Mutex<LruCache<TextKey, ClassifyHeads>>>,
 }
 
 impl WindowCache {
     /// Makes room for the outputs of so many windows; 0 turns the cache off.
     pub(super) fn new(windows: usize) -> Self {
-        let outputs = NonZeroUsize::new(windows).map(|windows| Mutex::new(LruCache::new(windows)));
-        Self { seeds: (RandomState::new(), RandomState::new()), outputs }
+        let windows = NonZeroUsize::new(windows);
+        let outputs = windows.map(|windows| Mutex::new(LruCache::new(windows)));
+        // A text has one window at least.
+        let texts = windows.map(|texts| Mutex::new(LruCache::new(texts)));
+        let seeds = (RandomState::new(), RandomState::new());
+        Self { text_seed: seeds.0.hash_one(0), seeds, outputs, texts }
     }
 
     /// Returns the key of a window for the model at that index; `second` is where the second text of a pair starts.
     pub(super) fn key(&self, model: usize, ids: &[u32], second: Option<usize>) -> WindowKey {
         WindowKey(self.seeds.0.hash_one((model, ids, second)), self.seeds.1.hash_one((model, ids, second)))
+    }
+
+    /// Returns the key of a text.
+    pub(super) fn text_key(&self, text: &str) -> TextKey {
+        TextKey(xxh3_128_with_seed(text.as_bytes(), self.text_seed))
+    }
+
+    /// Says whether everything was computed that these heads need of a text. Its windows may be gone since.
+    pub(super) fn knows_text(&self, key: TextKey, heads: ClassifyHeads) -> bool {
+        let Some(mut texts) = self.lock_texts() else { return false };
+        texts.get(&key).is_some_and(|known| heads.without(*known).is_empty())
+    }
+
+    /// Notes that everything was computed that these heads need of a text.
+    pub(super) fn note_text(&self, key: TextKey, heads: ClassifyHeads) {
+        let Some(mut texts) = self.lock_texts() else { return };
+        let known = texts.get(&key).copied().unwrap_or(ClassifyHeads::NONE);
+        texts.put(key, known.or(heads));
     }
 
     /// Returns the outputs of a window, which may be of fewer heads than are wanted.
@@ -46,6 +78,10 @@ impl WindowCache {
             Arc::new(whole)
         });
         cached.put(key, whole.unwrap_or_else(|| Arc::clone(outputs)));
+    }
+
+    fn lock_texts(&self) -> Option<MutexGuard<'_, LruCache<TextKey, ClassifyHeads>>> {
+        Some(self.texts.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn lock(&self) -> Option<MutexGuard<'_, LruCache<WindowKey, Arc<HeadOutputs>>>> {
@@ -104,6 +140,19 @@ mod tests {
         cache.put(keys[3], &domain());
         let kept: Vec<bool> = keys.iter().map(|key| cache.get(*key).is_some()).collect();
         assert_eq!(kept, [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_text_is_known_for_the_heads_that_were_computed() {
+        let cache = WindowCache::new(1);
+        let (one, other) = (cache.text_key("one"), cache.text_key("other"));
+        assert!(!cache.knows_text(one, ClassifyHeads::DOMAIN));
+        cache.note_text(one, ClassifyHeads::DOMAIN);
+        assert!(cache.knows_text(one, ClassifyHeads::DOMAIN) && !cache.knows_text(one, ClassifyHeads::ALL));
+        cache.note_text(one, ClassifyHeads::ALL);
+        assert!(cache.knows_text(one, ClassifyHeads::ALL) && !cache.knows_text(other, ClassifyHeads::DOMAIN));
+        cache.note_text(other, ClassifyHeads::DOMAIN);
+        assert!(!cache.knows_text(one, ClassifyHeads::DOMAIN), "there is room for one");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::backend::{ModelError, TokenizedText};
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
 use super::special_tokens::SpecialTokens;
+use super::tokenizer_patterns::check_patterns;
 
 pub(super) struct WindowTokenizer {
     tokenizer: Tokenizer,
@@ -33,6 +34,7 @@ impl WindowTokenizer {
         let bytes = files.read(&name)?;
         let path: PathBuf = files.path(&name);
         let wrong = |source| LoadError::Tokenizer { path: path.clone(), source };
+        check_patterns(&path, &bytes)?;
         let tokenizer = without_truncation(&bytes).map_err(wrong)?;
         let special_tokens = match assigned {
             Some(ClassifyHead::Hallucination) => SpecialTokens::of_pairs(&tokenizer).map_err(wrong)?,

@@ -75,7 +75,7 @@ const MAX_NAME: usize = 64;
 #[derive(Default)]
 pub(super) struct FieldNames {
     /// The keys so far of all objects that are open, the outermost first.
-    keys: Vec<SeenKey>,
+    keys: SmallVec<[SeenKey; FEW]>,
     /// For each array or object that is open, where in `keys` its own begin.
     open: SmallVec<[u32; 16]>,
     /// A bit for each that is open, the innermost lowest, set for an object.
@@ -129,18 +129,20 @@ impl JsonObserver for FieldNames {
 
     fn key(&mut self, bytes: &[u8], key: Range<usize>) {
         let raw = &bytes[key.clone()];
-        let is_plain = memchr::memchr(b'\\', raw).is_none();
+        // Most keys are short, and of nothing else.
+        let is_usual = raw.iter().all(|byte| USUAL[usize::from(*byte)]);
+        let is_plain = is_usual || memchr::memchr(b'\\', raw).is_none();
         let name = if is_plain { Cow::Borrowed(raw) } else { decoded(raw) };
         if self.open.len() == 1 {
             self.in_list = LISTS.iter().any(|list| list.as_bytes() == &*name);
         }
-        let hash = xxh3_64(&name);
+        let hash = digest(&name);
         let own = &self.keys[self.open.last().map_or(0, |first| *first as usize)..];
         if own.len() < FEW && own.iter().any(|seen| seen.hash == hash) {
             self.doubled(&String::from_utf8_lossy(&name));
         }
         self.keys.push(SeenKey { hash, start: key.start as u32, length: key.len() as u32 });
-        if name.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        if !is_usual && name.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
             let name = String::from_utf8_lossy(&name);
             let folded = || name.chars().map(folded);
             if let Some(field) = self.read_here().iter().copied().find(|field| folded().eq(field.chars())) {
@@ -162,6 +164,26 @@ impl JsonObserver for FieldNames {
         }
         self.keys.truncate(first);
     }
+}
+
+/// Which bytes nearly all keys are of.
+static USUAL: [bool; 256] = {
+    let mut usual = [false; 256];
+    let mut byte = b'a';
+    while byte <= b'z' {
+        usual[byte as usize] = true;
+        byte += 1;
+    }
+    usual[b'_' as usize] = true;
+    usual
+};
+
+/// Tells names apart: short ones by their bytes behind a 1, others by a hash.
+fn digest(name: &[u8]) -> u64 {
+    if name.len() > 7 {
+        return xxh3_64(name);
+    }
+    name.iter().fold(1, |packed, byte| packed << 8 | u64::from(*byte))
 }
 
 #[cold]

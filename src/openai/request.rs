@@ -39,6 +39,7 @@ pub struct ChatRequest {
     model: Box<str>,
     /// The value of `model`, with its quotes.
     model_span: Range<usize>,
+    is_stream: bool,
     api: Api,
     /// Its texts, once they have been asked for; copies of the request share them.
     pub(super) texts: OnceLock<Arc<RequestTexts>>,
@@ -67,7 +68,11 @@ impl ChatRequest {
             return Err(Rejection::MissingModel);
         }
         let model = decode(inside, usize::MAX).into();
-        Ok(Self { body, members, model, model_span, api, texts: OnceLock::new() })
+        // The value tells faster than the key.
+        let is_true = |item: &ItemSpan| body[item.value.clone()] == *b"true";
+        let mut flags = members.iter().filter(|item| is_true(item));
+        let is_stream = flags.any(|item| decodes_to(&body[item.key.clone()], "stream"));
+        Ok(Self { body, members, model, model_span, is_stream, api, texts: OnceLock::new() })
     }
 
     /// Reads this request's body with changes.
@@ -92,7 +97,7 @@ impl ChatRequest {
 
     /// Says whether the answer is to come as a stream of events.
     pub fn stream(&self) -> bool {
-        self.member("stream") == Some(b"true")
+        self.is_stream
     }
 
     /// Says whether the client asked for usage at the end of the stream.

@@ -67,7 +67,8 @@ pub struct ClientLimits {
     /// The longest request body, in bytes; a longer one is answered with 413.
     #[schemars(range(min = 1, max = 1_073_741_824_u64))]
     pub max_body_bytes: usize,
-    /// The most bytes of requests held at one time: headers, bodies, and what is copied of them.
+    /// The most bytes held at one time: of requests, with their headers and what is copied of them, and of answers that
+    /// are held back.
     #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
     pub max_buffered_bytes: usize,
     /// The longest request header, in bytes; a longer one is answered with 431.

@@ -17,7 +17,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a request ends that is not forwarded.
 pub(super) enum ShortCircuit {
@@ -90,7 +90,8 @@ impl Gateway {
         let keeps_slots = identity.is_used() && principal.is_none();
         exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
         exchange.record_principal(principal.as_ref());
-        exchange.active.buffered.grow_to(header_bytes(header)).map_err(overloaded)?;
+        exchange.header_bytes = header_bytes(header);
+        exchange.active.buffered.grow_to(exchange.header_bytes).map_err(overloaded)?;
         let api = match operation {
             Operation::Infer(api) => api,
             Operation::ListModels => {
@@ -154,6 +155,13 @@ impl Gateway {
             return;
         }
         let upstream_request = shadow.request.as_ref().unwrap_or_else(|| attempts.request.upstream_request());
+        let model = exchange.live.policy[shadow.model].name.clone();
+        // The request, which the copy may outlive, and its body with another model's name.
+        let mut share = exchange.active.new_share();
+        if share.grow_to(upstream_request.footprint() + upstream_request.body().len()).is_err() {
+            self.metrics.shadowed(&model, "dropped", Duration::ZERO, None);
+            return;
+        }
         let input = LeaseInput {
             headers,
             request: &attempts.request.request,
@@ -163,7 +171,6 @@ impl Gateway {
             now: Instant::now(),
         };
         let leased = lease_endpoint(&exchange.live, &shadow.targets, input);
-        let model = exchange.live.policy[shadow.model].name.clone();
         let copy = shadow::ShadowRequest {
             live: Arc::clone(&exchange.live),
             api: attempts.request.api,
@@ -176,7 +183,8 @@ impl Gateway {
             request_id: format!("{}-shadow", exchange.record.own_id()),
         };
         exchange.record.details().shadow = Some(model);
-        self.shadows.send_in_background(copy, Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
+        let (upstream_tls, metrics) = (Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
+        self.shadows.send_in_background(copy, share, upstream_tls, metrics);
     }
 
     /// Plans a request, unless its client leaves meanwhile.

@@ -208,7 +208,13 @@ impl Attempts {
 
     /// Notes that the endpoint answers with this status. Where that is no error, an endpoint of the same pool that
     /// refused the same request is at fault.
-    pub(super) fn on_answer(&mut self, status: StatusCode, live: &Snapshot, now: Instant, metrics: &Metrics) {
+    pub(super) fn on_answer(
+        &mut self,
+        status: StatusCode,
+        live: &Snapshot,
+        now: impl FnOnce() -> Instant,
+        metrics: &Metrics,
+    ) {
         if let Some(lease) = &self.lease {
             lease.endpoint().note_answer();
         }
@@ -219,9 +225,9 @@ impl Attempts {
             return;
         };
         if compared.status.is_server_error() {
-            report_failure(&compared.lease, self.spec(live), now, metrics);
+            report_failure(&compared.lease, self.spec(live), now(), metrics);
         } else {
-            report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now);
+            report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now());
         }
     }
 

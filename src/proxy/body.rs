@@ -39,7 +39,7 @@ pub(super) async fn read(
     {
         return None;
     }
-    let mut reading = pin!(read_chunks(session, limits.max_bytes, held));
+    let mut reading = pin!(read_chunks(session, limits.max_bytes, announced.unwrap_or(0), held));
     // Most bodies came with their header and need no timer.
     let outcome = match futures::poll!(reading.as_mut()) {
         Poll::Ready(outcome) => outcome,
@@ -80,9 +80,13 @@ enum ReadOutcome {
     ClientGone,
 }
 
-async fn read_chunks(session: &mut ServerSession, max_bytes: usize, held: &mut ActiveRequest) -> ReadOutcome {
+async fn read_chunks(
+    session: &mut ServerSession,
+    max_bytes: usize,
+    announced: usize,
+    held: &mut ActiveRequest,
+) -> ReadOutcome {
     let overloaded = || ReadOutcome::Refused(Rejection::Overloaded { retry_after: RETRY_AFTER });
-    let announced = announced_length(session).unwrap_or(0);
     let header = held.buffered.bytes();
     let mut arrived = 0;
     let mut is_awaited = false;

@@ -32,6 +32,8 @@ pub struct Exchange {
     pub(super) live: Arc<Snapshot>,
     pub(super) opened: Instant,
     pub(super) active: ActiveRequest,
+    /// How long the client's header is.
+    pub(super) header_bytes: usize,
     /// Keeps the client's connection from making room for another.
     pub(super) connection: Option<ConnectionRequest>,
     pub(super) record: AccessRecord,
@@ -54,6 +56,8 @@ pub(super) struct BegunAttempt<'a> {
     /// Says which of the endpoint's pooled connections may be used.
     pub(super) mark: ConnectionMark,
     pub(super) limits: AttemptLimits,
+    /// How long the client's header is.
+    pub(super) header_bytes: usize,
 }
 
 /// The answer, as far as it has come.
@@ -73,6 +77,7 @@ impl Exchange {
             live,
             opened,
             active,
+            header_bytes: 0,
             connection: None,
             record: AccessRecord::default(),
             attempts: None,
@@ -136,7 +141,8 @@ impl Exchange {
         let store = self.pending_store.take();
         if let (Some(replay), Some(attempts), true) = (&self.replay, &self.attempts, may_have_stages) {
             let request = &attempts.request;
-            let start = AnswerStart { live: &self.live, request, head, store };
+            let share = self.active.new_share();
+            let start = AnswerStart { live: &self.live, request, head, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);
@@ -199,6 +205,7 @@ impl Exchange {
             is_reconnect: attempts.is_reconnect(),
             mark: attempts.mark(),
             limits: attempts.limits(&self.live, Instant::now()),
+            header_bytes: self.header_bytes,
         })
     }
 
@@ -210,7 +217,7 @@ impl Exchange {
     /// Notes that the upstream answers with this status.
     pub(super) fn on_answer(&mut self, status: StatusCode, metrics: &Metrics) {
         if let Some(attempts) = &mut self.attempts {
-            attempts.on_answer(status, &self.live, Instant::now(), metrics);
+            attempts.on_answer(status, &self.live, Instant::now, metrics);
         }
     }
 
@@ -326,7 +333,8 @@ impl Exchange {
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         response.ttft_ms = self.answer.first_byte.map(millis);
-        response.duration_ms = millis(self.opened.elapsed());
+        let now = Instant::now();
+        response.duration_ms = millis(now.saturating_duration_since(self.opened));
         if let Some(usage) = usage {
             response.prompt_tokens = Some(usage.prompt_tokens);
             response.completion_tokens = Some(usage.completion_tokens);
@@ -335,7 +343,7 @@ impl Exchange {
         if let Some(attempts) = &mut self.attempts {
             let first_byte = self.answer.first_byte.filter(|_| self.answer.is_stream);
             attempts.finish(AttemptEnd {
-                now: Instant::now(),
+                now,
                 first_byte: first_byte.map(|after| self.opened + after),
                 status: response.status,
                 usage,

@@ -6,7 +6,8 @@
 use super::load_report::LOAD_REPORT_FORMAT;
 use crate::policy::{Identity, PoolSpec};
 use http::header::{
-    CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Uri};
 use std::borrow::Cow;
@@ -111,6 +112,9 @@ pub(super) const OF_THE_BODY: [&str; 6] =
 const UPSTREAM_IDS: [&str; 5] =
     ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id"];
 
+/// How many layers of percent-encoding are undone.
+const MAX_LAYERS: usize = 3;
+
 /// The longest request id taken over.
 const MAX_ID: usize = 128;
 
@@ -124,6 +128,9 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
     let is_own = [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
         .into_iter()
         .any(|known| known == name.as_str());
+    if !is_own && is_common(name) {
+        return true;
+    }
     let dashed = dashed(name);
     // Whether an engine reports its load is the gateway's to ask.
     let asks_for_load = *dashed == *LOAD_REPORT_FORMAT.as_str();
@@ -141,6 +148,12 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
     spec.credential.is_none()
         || ALLOWED_WITH_CREDENTIAL.contains(&name.as_str())
         || ALLOWED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// The headers that nearly every request has, which every pool gets: told apart by a number, where all other names are
+/// compared with lists of words.
+fn is_common(name: &HeaderName) -> bool {
+    matches!(*name, HOST | ACCEPT | ACCEPT_ENCODING | USER_AGENT | CONTENT_TYPE | CONTENT_LENGTH)
 }
 
 /// What a client says of itself, of its connection and of its trace: two requests that differ in nothing else ask the
@@ -189,6 +202,9 @@ pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     names_of(headers, |name| {
+        if nominated.is_empty() && (is_common(name) || matches!(*name, DATE | SERVER | CACHE_CONTROL)) {
+            return false;
+        }
         // The framing is made anew by whoever writes the answer.
         let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
         let is_nominated = nominated.iter().any(|other| other == name.as_str()) && !is_framing(name);
@@ -199,14 +215,49 @@ pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
 /// A request target whose query does not have the keys that a client shows there; nothing where it can stay as it is.
 pub(super) fn without_keys(uri: &Uri, spec: &PoolSpec) -> Option<Uri> {
     let query = uri.query().filter(|_| !spec.forward_authorization)?;
-    let is_key = |pair: &&str| {
-        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
-        name == "key" || is_secret(&name)
-    };
+    // Some servers take `;` for a separator too.
+    let is_key = |pair: &&str| pair.split(';').any(names_key);
     query.split('&').find(is_key)?;
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
     let mark = if kept.is_empty() { "" } else { "?" };
     format!("{}{mark}{}", uri.path(), kept.join("&")).parse().ok()
+}
+
+/// Whether a part of a query names a key, however that is written: `api_key`, `API.Key`, `api%5Fkey`, `key[0]`.
+fn names_key(part: &str) -> bool {
+    let name = decoded(part.split('=').next().unwrap_or_default());
+    let name = name.split('[').next().unwrap_or_default().trim();
+    let dashed = name.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
+    dashed == "key" || is_secret(&dashed)
+}
+
+/// A name as servers read it in a query: without percent-encoding, of which they undo one layer, or two where another
+/// server stands before them, and with a space for `+`.
+fn decoded(name: &str) -> String {
+    let mut name = name.replace('+', " ");
+    for _layer in 0..MAX_LAYERS {
+        if !name.contains('%') {
+            break;
+        }
+        name = percent_decoded(&name);
+    }
+    name
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        if let (b'%', Some(high), Some(low)) = (first, digit(0), digit(1)) {
+            bytes.push((high * 16 + low) as u8);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A request id that a header and a log line can carry.
@@ -218,7 +269,13 @@ pub(super) fn sane_id(value: &http::HeaderValue) -> Option<&str> {
 
 /// The id that an upstream has given the request.
 pub(super) fn upstream_id(headers: &HeaderMap) -> Option<&str> {
-    UPSTREAM_IDS.iter().find_map(|name| sane_id(headers.get(*name)?))
+    // One pass over the few headers there are costs less than a look-up for each name.
+    let ids = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str();
+        let rank = UPSTREAM_IDS.iter().position(|known| *known == name)?;
+        Some((rank, sane_id(value)?))
+    });
+    ids.min_by_key(|(rank, _)| *rank).map(|(_, id)| id)
 }
 
 /// The name with dashes alone: many servers take `X_API_KEY` for `X-API-Key`.
@@ -229,7 +286,10 @@ fn dashed(name: &HeaderName) -> Cow<'_, str> {
 
 fn is_steering(dashed: &str) -> bool {
     let Some(name) = dashed.strip_prefix("x-") else { return false };
-    STEERING.iter().any(|start| name.starts_with(start))
+    // Most names begin like none of these.
+    let first = name.as_bytes().first();
+    matches!(first, Some(b'v' | b'g' | b's' | b'd' | b'p' | b'e' | b'u'))
+        && STEERING.iter().any(|start| name.starts_with(start))
 }
 
 fn is_secret(dashed: &str) -> bool {
@@ -274,6 +334,44 @@ mod tests {
             assert!(is_steering(&dashed(&HeaderName::from_static(name))), "{name}");
         }
         assert!(!is_steering("x-session-id"));
+        for start in STEERING {
+            assert!(is_steering(&format!("x-{start}")), "{start}");
+        }
+    }
+
+    #[test]
+    fn keys_in_a_query_are_known_however_their_names_are_encoded() {
+        for part in [
+            "key=a",
+            "%6bey=a",
+            "%4B%45%59",
+            "%256bey",
+            "api%5Fkey=",
+            "api%2dkey",
+            "access+token=a",
+            "auth%2Etoken",
+            "api_key%5B0%5D=a",
+        ] {
+            assert!(names_key(part), "{part}");
+        }
+        for part in ["", "=key", "monkey=1", "api-version=key", "%6be", "key%3D=1"] {
+            assert!(!names_key(part), "{part}");
+        }
+        assert_eq!((decoded("a%zz%4"), decoded("%ff")), ("a%zz%4".to_owned(), "\u{fffd}".to_owned()));
+    }
+
+    #[test]
+    fn the_first_of_the_names_that_upstreams_use_has_the_id() {
+        let headers = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+            fields
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+                .collect()
+        };
+        let both = headers(&[("x-ms-request-id", "a"), ("date", "b"), ("request-id", "c")]);
+        assert_eq!(upstream_id(&both), Some("c"));
+        assert_eq!(upstream_id(&headers(&[("request-id", "no id"), ("apim-request-id", "d")])), Some("d"));
+        assert_eq!(upstream_id(&headers(&[("content-type", "e")])), None);
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         exchange.record_header(session);
-        exchange.connection = connection_of(session).map(ClientConnection::begin_request);
+        let opened = exchange.opened;
+        exchange.connection = connection_of(session).map(|connection| connection.begin_request(opened));
         self.limit_connection(session);
         match self.admit(session, exchange).await {
             Ok(body) => {
@@ -173,7 +174,7 @@ impl ProxyHttp for Gateway {
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
         upstream::use_connections_of(&mut peer, attempt.mark.connections);
-        upstream::limit_waits(&mut peer, attempt.limits);
+        upstream::limit_waits(&mut peer, attempt.limits, attempt.header_bytes);
         upstream::keep_headers_in_place(&mut peer, &session.req_header().headers);
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);

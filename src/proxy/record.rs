@@ -12,6 +12,9 @@ use crate::route::{GuardNotice, RoutingTrace};
 use crate::signals::Signals;
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
 use pingora_proxy::Session;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::cell::RefCell;
 use std::time::Duration;
 
 impl Exchange {
@@ -101,11 +104,29 @@ fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
     }
 }
 
+/// Each byte in hexadecimal.
+static HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut hex = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        hex[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    hex
+};
+
+thread_local! {
+    /// For ids, which need only differ.
+    static IDS: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
+}
+
 /// An id that no other request has, whatever clients send.
 fn new_request_id() -> String {
+    let number: u128 = IDS.with_borrow_mut(Rng::random);
     let mut id = *b"req-................................";
-    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(rand::random::<[u8; 16]>()) {
-        *pair = [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
+    for (pair, byte) in id[4..].as_chunks_mut::<2>().0.iter_mut().zip(number.to_le_bytes()) {
+        *pair = HEX[usize::from(byte)];
     }
-    String::from_utf8(id.to_vec()).unwrap_or_default()
+    std::str::from_utf8(&id).unwrap_or_default().to_owned()
 }

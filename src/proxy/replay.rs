@@ -50,9 +50,7 @@ pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 
 /// The exchange's end of a [`ReplaySession`].
 pub(super) struct ReplayHandle {
-    handover: Arc<Mutex<Handover>>,
-    has_passed_end: Arc<AtomicBool>,
-    passage: Arc<AtomicU8>,
+    handover: Arc<Handover>,
     is_installed: bool,
 }
 
@@ -63,6 +61,16 @@ pub(super) struct ReplayHandle {
 /// a chunk.
 #[derive(Default)]
 struct Handover {
+    things: Mutex<HandedOver>,
+    /// Set once the last event of a stream with stages is written.
+    has_passed_end: AtomicBool,
+    /// Whether the answer goes to the client: [`OPEN`], [`HELD`] or [`RELEASED`].
+    passage: AtomicU8,
+}
+
+/// What is given.
+#[derive(Default)]
+struct HandedOver {
     /// For the session from the answer's header on; for the exchange once the session is dropped.
     pipeline: Option<Box<AnswerPipeline>>,
     /// The header of an answer that was held, in place of the upstream's.
@@ -80,11 +88,7 @@ struct ReplaySession {
     write_timeout: Option<Duration>,
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
     timer: Option<DeadlineTimer>,
-    handover: Arc<Mutex<Handover>>,
-    /// Set once the last event of a stream with stages is written.
-    has_passed_end: Arc<AtomicBool>,
-    /// Whether the answer goes to the client: [`OPEN`], [`HELD`] or [`RELEASED`].
-    passage: Arc<AtomicU8>,
+    handover: Arc<Handover>,
     /// The answer's header is still to come, and may bring stages.
     awaits_pipeline: bool,
     pipeline: Option<Box<AnswerPipeline>>,
@@ -98,7 +102,7 @@ impl ReplayHandle {
         deadline: Arc<Deadline>,
         may_have_stages: bool,
     ) -> Self {
-        let (handover, has_passed_end, passage) = (Arc::default(), Arc::default(), Arc::default());
+        let handover: Arc<Handover> = Arc::default();
         let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
         let write_timeout = inner.get_write_timeout();
         inner.set_write_timeout(None);
@@ -109,29 +113,27 @@ impl ReplayHandle {
             write_timeout,
             timer: None,
             handover: Arc::clone(&handover),
-            has_passed_end: Arc::clone(&has_passed_end),
-            passage: Arc::clone(&passage),
             awaits_pipeline: may_have_stages,
             pipeline: None,
         };
         *session.downstream_session = ServerSession::new_custom(Box::new(replay));
-        Self { handover, has_passed_end, passage, is_installed: true }
+        Self { handover, is_installed: true }
     }
 
     /// Whether the last event of a stream that goes through stages is written.
     pub(super) fn has_passed_end(&self) -> bool {
-        self.has_passed_end.load(Ordering::Relaxed)
+        self.handover.has_passed_end.load(Ordering::Relaxed)
     }
 
     /// Whether what the upstream sends from now on is held back.
     pub(super) fn hold(&self, is_held: bool) {
-        self.passage.store(if is_held { HELD } else { OPEN }, Ordering::Relaxed);
+        self.handover.passage.store(if is_held { HELD } else { OPEN }, Ordering::Relaxed);
     }
 
     /// Sends the header of an answer that was held, before what comes next.
     pub(super) fn send_held(&self, header: ResponseHeader) {
-        self.lock().held_header = Some(Box::new(header));
-        self.passage.store(RELEASED, Ordering::Relaxed);
+        self.handover.lock().held_header = Some(Box::new(header));
+        self.handover.passage.store(RELEASED, Ordering::Relaxed);
     }
 
     /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
@@ -140,23 +142,25 @@ impl ReplayHandle {
             return;
         }
         *session.downstream_session = placeholder();
-        if let Some(client) = self.lock().client.take() {
+        if let Some(client) = self.handover.lock().client.take() {
             session.downstream_session = client;
         }
     }
 
     /// Has the answer, whose header is about to be sent, go through its stages.
     pub(super) fn start_answer(&self, pipeline: Box<AnswerPipeline>) {
-        self.lock().pipeline = Some(pipeline);
+        self.handover.lock().pipeline = Some(pipeline);
     }
 
     /// Returns the answer's stages, once the session is undone.
     pub(super) fn into_pipeline(self) -> Option<Box<AnswerPipeline>> {
-        self.lock().pipeline.take()
+        self.handover.lock().pipeline.take()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Handover> {
-        self.handover.lock().unwrap_or_else(PoisonError::into_inner)
+impl Handover {
+    fn lock(&self) -> MutexGuard<'_, HandedOver> {
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,7 +177,7 @@ impl Drop for ReplaySession {
         if let Some(client) = &mut client {
             client.set_write_timeout(self.write_timeout);
         }
-        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handover = self.handover.lock();
         handover.client = client;
         if self.pipeline.is_some() {
             handover.pipeline = self.pipeline.take();
@@ -191,14 +195,14 @@ impl ReplaySession {
         let is_header = |task: &HttpTask| matches!(task, HttpTask::Header(header, _) if !header.status.is_informational());
         if tasks.iter().any(is_header) {
             self.awaits_pipeline = false;
-            self.pipeline = self.handover.lock().unwrap_or_else(PoisonError::into_inner).pipeline.take();
+            self.pipeline = self.handover.lock().pipeline.take();
         }
     }
 
     /// Puts the held header before the rest of its answer.
     fn release_held(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
-        self.passage.store(OPEN, Ordering::Relaxed);
-        let header = self.handover.lock().unwrap_or_else(PoisonError::into_inner).held_header.take();
+        self.handover.passage.store(OPEN, Ordering::Relaxed);
+        let header = self.handover.lock().held_header.take();
         // What came with it may be here still: the upstream's header, and the text that was taken out of its pieces.
         tasks.retain(|task| match task {
             HttpTask::Header(..) => false,
@@ -229,7 +233,7 @@ impl ReplaySession {
         let (is_cut, has_said_end) = (pipeline.is_cut(), pipeline.has_said_end());
         let done = self.write(tasks).await?;
         if has_said_end {
-            self.has_passed_end.store(true, Ordering::Relaxed);
+            self.handover.has_passed_end.store(true, Ordering::Relaxed);
         }
         // The client has a whole answer; only an error ends an upstream that sends more, or stays silent.
         if is_cut { Error::e_explain(CUT, "the answer was cut") } else { Ok(done) }
@@ -334,7 +338,7 @@ impl CustomSession for ReplaySession {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let tasks = match self.passage.load(Ordering::Relaxed) {
+        let tasks = match self.handover.passage.load(Ordering::Relaxed) {
             OPEN => tasks,
             HELD => return drop_held(tasks),
             _ => self.release_held(tasks),

@@ -7,6 +7,7 @@ use crate::balance::Lease;
 use crate::openai::{Api, ChatRequest, Format, UsageReader};
 use crate::policy::PoolSpec;
 use crate::route::{PlanTarget, body_for};
+use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Concurrent copies; with a body of 10 MiB each they hold 640 MiB.
+/// Concurrent copies; what they hold counts in the bound on the bytes of all requests.
 const MAX_CONCURRENT: usize = 64;
 
 /// Bytes of an answer that are read.
@@ -53,10 +54,11 @@ impl ShadowClient {
         Arc::new(Self { connector: Connector::new(None), permits: Semaphore::new(MAX_CONCURRENT) })
     }
 
-    /// Sends a copy in a task of its own.
+    /// Sends a copy in a task of its own; what it holds counts in `share`.
     pub(super) fn send_in_background(
         self: &Arc<Self>,
         copy: ShadowRequest,
+        share: BufferShare,
         upstream_tls: Arc<UpstreamTls>,
         metrics: Arc<Metrics>,
     ) {
@@ -66,6 +68,7 @@ impl ShadowClient {
                 metrics.shadowed(&copy.model, "dropped", Duration::ZERO, None);
                 return;
             };
+            let _held = share;
             let began = Instant::now();
             match shadows.send_in_time(&copy, &upstream_tls).await {
                 Ok(tokens) => metrics.shadowed(&copy.model, "ok", began.elapsed(), tokens),

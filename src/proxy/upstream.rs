@@ -33,6 +33,9 @@ pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
 /// While it takes none, nothing else is seen, the client's leaving neither.
 const STALL: Duration = Duration::from_secs(5);
 
+/// A header of up to so many bytes is taken by a socket whatever its peer does: nothing else waits there.
+const SHORT_HEADER: usize = 4 << 10;
+
 /// Certificates and keys of upstreams, parsed once for each content.
 #[derive(Default)]
 pub(super) struct UpstreamTls {
@@ -125,15 +128,16 @@ pub(super) fn may_be_h2(peer: &HttpPeer) -> bool {
 }
 
 /// Bounds what Pingora itself waits for, where nothing else is seen meanwhile.
-pub(super) fn limit_waits(peer: &mut HttpPeer, limits: AttemptLimits) {
+pub(super) fn limit_waits(peer: &mut HttpPeer, limits: AttemptLimits, header_bytes: usize) {
     let AttemptLimits { rest, first_byte, idle, body_len } = limits;
     let is_h2 = may_be_h2(peer);
     let options = &mut peer.options;
     for timeout in [&mut options.connection_timeout, &mut options.total_connection_timeout] {
         *timeout = timeout.map(|timeout| timeout.min(rest));
     }
-    // Over HTTP/1.1 the whole body is one write, beside which the client and the deadline are watched.
-    options.write_timeout = Some(rest);
+    // Over HTTP/1.1 the whole body is one write, beside which the client and the deadline are watched; before it the header
+    // is written, which a socket takes at once unless it is long. A timeout costs each write something, used or not.
+    options.write_timeout = (header_bytes > SHORT_HEADER).then_some(rest);
     if is_h2 {
         let sending = Duration::from_micros(body_len as u64);
         options.write_timeout = Some((STALL + sending).min(first_byte).min(rest));

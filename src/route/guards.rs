@@ -6,7 +6,7 @@ use super::masking::{self, MaskedRequest, PiiPlace};
 use super::plan::DirectResponse;
 use super::retry_after::retry_after;
 use super::trace::GuardNotice;
-use crate::classify::{Entity, EntitySource, Unknown};
+use crate::classify::{Entity, EntitySource, Unknown, read_beside};
 use crate::openai::{ChatRequest, Rejection, SegmentPlace, TextPiece, Unread, UnreadKind};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
@@ -40,7 +40,7 @@ pub(super) struct GuardInput<'a> {
     pub(super) decision: Option<&'a Decision>,
     pub(super) request: &'a ChatRequest,
     pub(super) known: &'a Arc<SignalEvaluation>,
-    /// By when it must have been masked.
+    /// By when it must have been routed, were there no guards.
     pub(super) deadline: Instant,
 }
 
@@ -58,6 +58,13 @@ impl<'a> GuardInput<'a> {
         }
     }
 
+    /// By when a guard must have masked the request.
+    fn deadline_of(&self, guard: &PiiGuard) -> Instant {
+        let classifier = &self.policy.classifier;
+        let timeout = guard.timeout.unwrap_or(classifier.guard_timeout);
+        self.deadline + timeout.saturating_sub(classifier.deadline)
+    }
+
     /// Whether no guard of a model refuses the request.
     pub(super) fn is_allowed(&self, model: ModelId) -> bool {
         let (guards, mut notices) = (self.guards_of(Some(model)), Vec::new());
@@ -65,7 +72,8 @@ impl<'a> GuardInput<'a> {
             |guard| matches!(judge_prompt(guard, self, &mut Vec::new()), PromptVerdict::Refuse(_));
         !guards.prompt.is_some_and(is_refused)
             && guards.pii.filter(|guard| guard.action != PiiAction::Off).is_none_or(|guard| {
-                let found = PiiFound::look_for(guard, self.request, self.known, false);
+                let bytes = self.request.body().len();
+                let found = read_beside(bytes, || PiiFound::look_for(guard, self.request, self.known, false));
                 found.conclude(guard, self.known, &mut notices).is_ok()
             })
     }
@@ -156,7 +164,7 @@ pub(super) async fn judge_pii(
     }
     let (own, request, known) = (guard.clone(), input.request.clone(), Arc::clone(input.known));
     let task = spawn_blocking(move || PiiFound::look_for(&own, &request, &known, masks));
-    let deadline = input.deadline.max(Instant::now() + MASKING_TIME);
+    let deadline = input.deadline_of(guard).max(Instant::now() + MASKING_TIME);
     let found = match tokio::time::timeout_at(deadline.into(), task).await {
         Ok(Ok(found)) => found,
         Ok(Err(_panicked)) => PiiFound::unknown(Unknown::Failed),

@@ -107,11 +107,12 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
 
 /// A request that a guard must judge waits longer for the classifier than one that is only routed.
 fn limits(classifier: &ClassifierPolicy, requirements: &Requirements, deadline: Instant) -> ClassifyLimits {
-    if requirements.is_guarded() {
-        let longer = classifier.guard_timeout.saturating_sub(classifier.deadline);
-        ClassifyLimits { deadline: deadline + longer, priority: Priority::Required }
-    } else {
-        deadline.into()
+    match requirements.guard_timeout() {
+        Some(timeout) => {
+            let longer = timeout.saturating_sub(classifier.deadline);
+            ClassifyLimits { deadline: deadline + longer, priority: Priority::Required }
+        }
+        None => deadline.into(),
     }
 }
 
@@ -149,8 +150,7 @@ fn guard_input<'a>(
     known: &'a Arc<SignalEvaluation>,
     decision: Option<&'a Decision>,
 ) -> GuardInput<'a> {
-    let longer = policy.classifier.guard_timeout.saturating_sub(policy.classifier.deadline);
-    GuardInput { policy, decision, request: input.request, known, deadline: input.deadline + longer }
+    GuardInput { policy, decision, request: input.request, known, deadline: input.deadline }
 }
 
 /// Holds the guards of every target against the request: those of the first refuse, reroute or mask it, and a fall-back

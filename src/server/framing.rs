@@ -3,7 +3,7 @@
 //!
 //! Sees every byte that a client sends and changes none. Knows nothing of sockets and answers.
 
-use super::head::{BodyFraming, Head, HeadFault, read_head};
+use super::head::{BodyFraming, Head, HeadFault, read_head, read_head_at_once};
 use std::ops::Range;
 
 /// The longest line that holds a chunk's size and its extensions.
@@ -150,6 +150,12 @@ impl RequestFraming {
         if bytes.starts_with(b"\r\n") {
             // A second empty line, or nothing but one.
             return Err(HeadFault::RequestLine);
+        }
+        // Most headers come in one piece.
+        if self.looked_at == 0
+            && let Some(found) = read_head_at_once(bytes, max_head)
+        {
+            return Ok(Some(found));
         }
         let Some(length) = self.head_length(bytes, max_head)? else { return Ok(None) };
         Ok(Some((length, read_head(&bytes[..length])?)))

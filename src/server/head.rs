@@ -15,7 +15,7 @@ const END_TO_END: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x
 const MAX_CONNECTION_OPTIONS: usize = 9;
 
 /// A request's header, as far as framing depends on it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) body: BodyFraming,
     /// Where an absolute target has its scheme and its host, with the slash behind them.
@@ -43,6 +43,8 @@ pub(super) enum HeadFault {
     Host,
     ContentLength,
     TransferEncoding,
+    /// `Content-Length` beside `Transfer-Encoding`.
+    TwoLengths,
     Connection,
 }
 
@@ -60,10 +62,35 @@ impl HeadFault {
             Self::Host => "it needs one `Host`, which is a host",
             Self::ContentLength => "`Content-Length` is not one number",
             Self::TransferEncoding => "the only `Transfer-Encoding` is `chunked`, once, in HTTP/1.1",
+            Self::TwoLengths => "`Content-Length` beside `Transfer-Encoding` says twice where the body ends",
             Self::Connection => "`Connection` names a field that concerns more than the connection",
         };
         Rejection::BadHeader { detail }
     }
+}
+
+/// Reads the header that some bytes begin with, in one pass, and says how long it is; nothing where it is not whole in
+/// `most` bytes, or something is wrong with it, which [`read_head`] tells.
+pub(super) fn read_head_at_once(bytes: &[u8], most: usize) -> Option<(usize, Head)> {
+    let bytes = &bytes[..bytes.len().min(most)];
+    let end = memchr::memchr(b'\n', bytes)?;
+    let line = bytes[..end].strip_suffix(b"\r")?;
+    let (is_old, target) = read_request_line(line).ok()?;
+    let (mut at, mut lines, mut fields) = (end + 1, 2, FieldFacts::default());
+    while !bytes[at..].starts_with(b"\r\n") {
+        let rest = &bytes[at..];
+        let colon = rest.iter().position(|byte| !TOKEN[usize::from(*byte)])?;
+        if colon == 0 || rest[colon] != b':' {
+            return None;
+        }
+        let end = colon + memchr::memchr(b'\n', &rest[colon..])?;
+        let value = rest[colon + 1..end].strip_suffix(b"\r")?;
+        fields.add(&rest[..colon], value.trim_ascii()).ok()?;
+        (at, lines) = (at + end + 1, lines + 1);
+    }
+    let length = at + 2;
+    let head = || Some(Head { body: fields.body(is_old).ok()?, origin: read_target(line, target).ok()? });
+    is_text(&bytes[..length], lines).then(head)?.map(|head| (length, head))
 }
 
 /// Reads a whole header, with the empty line at its end.
@@ -73,7 +100,14 @@ pub(super) fn read_head(head: &[u8]) -> Result<Head, HeadFault> {
     let (is_old, target) = read_request_line(line)?;
     let mut fields = FieldFacts::default();
     for line in lines {
-        fields.add(without_cr(line)?)?;
+        let line = without_cr(line)?;
+        let colon = memchr::memchr(b':', line).ok_or(HeadFault::Field)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+        if !is_token(name) || !value.iter().all(is_text) {
+            return Err(HeadFault::Field);
+        }
+        fields.add(name, value)?;
     }
     Ok(Head { body: fields.body(is_old)?, origin: read_target(line, target)? })
 }
@@ -84,14 +118,23 @@ fn without_cr(line: &[u8]) -> Result<&[u8], HeadFault> {
     if line.contains(&b'\r') { Err(HeadFault::BareLineFeed) } else { Ok(line) }
 }
 
+/// Whether there is nothing but text and so many ends of lines.
+fn is_text(head: &[u8], lines: usize) -> bool {
+    let is_control = |byte: u8| (byte < 32 && byte != b'\t') || byte == 127;
+    // In short runs and without a way out, so that the compiler takes many bytes at a time.
+    let controls = head
+        .chunks(128)
+        .map(|run| usize::from(run.iter().fold(0_u8, |count, byte| count + u8::from(is_control(*byte)))));
+    controls.sum::<usize>() == 2 * lines
+}
+
 /// Returns whether the version is 1.0, and where the target is.
 fn read_request_line(line: &[u8]) -> Result<(bool, Range<usize>), HeadFault> {
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let mut spaces = memchr::memchr_iter(b' ', line);
+    let (Some(first), Some(second), None) = (spaces.next(), spaces.next(), spaces.next()) else {
         return Err(HeadFault::RequestLine);
     };
+    let (method, target, version) = (&line[..first], &line[first + 1..second], &line[second + 1..]);
     if !is_token(method) || target.is_empty() || target.iter().any(u8::is_ascii_control) {
         return Err(HeadFault::RequestLine);
     }
@@ -139,16 +182,10 @@ struct FieldFacts {
 }
 
 impl FieldFacts {
-    fn add(&mut self, line: &[u8]) -> Result<(), HeadFault> {
+    fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadFault> {
         self.count += 1;
         if self.count > MAX_FIELDS {
             return Err(HeadFault::TooLarge);
-        }
-        let colon = memchr::memchr(b':', line).ok_or(HeadFault::Field)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
-        if !is_token(name) || !value.iter().all(is_text) {
-            return Err(HeadFault::Field);
         }
         // The length tells most fields apart from these without looking at them.
         match name.len() {
@@ -202,30 +239,61 @@ impl FieldFacts {
         match (self.codings, self.length) {
             (0, length) => Ok(BodyFraming::Length(length.unwrap_or(0))),
             (_, _) if is_old => Err(HeadFault::TransferEncoding),
-            // A length beside chunks counts for nothing, and the connection ends with the answer.
-            (_, _) => Ok(BodyFraming::Chunked),
+            // RFC 9112, 6.3: it may be an attempt to smuggle a request, and ought to be handled as an error. No client
+            // writes both; whoever forwards both may have taken the other one for the body's end.
+            (_, Some(_)) => Err(HeadFault::TwoLengths),
+            (_, None) => Ok(BodyFraming::Chunked),
         }
     }
 }
 
 /// Whether these bytes are a `token` (RFC 9110, 5.6.2).
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
+}
+
+/// Which bytes a `token` may have.
+static TOKEN: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
+
+const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        allowed[others[at] as usize] = true;
+        at += 1;
+    }
+    allowed
 }
 
 /// Whether these bytes can be a host with a port (RFC 3986, 3.2); an empty one names nobody.
 fn is_host(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
+    bytes.iter().all(|byte| HOST[usize::from(*byte)])
 }
+
+/// Which bytes a host with a port may have.
+static HOST: [bool; 256] = letters_digits_and(b"-._~%!$&'()*+;=:[]");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Head, HeadFault> {
-        read_head(text.replace('\n', "\r\n").as_bytes())
+        let text = text.replace('\n', "\r\n");
+        let head = read_head(text.as_bytes());
+        let at_once = read_head_at_once(format!("{text}behind it").as_bytes(), MAX);
+        if text.ends_with("\r\n\r\n") {
+            let length = text.len();
+            assert_eq!(at_once, head.as_ref().ok().map(|head| (length, head.clone())), "{text:?}");
+        }
+        head
     }
+
+    const MAX: usize = 1 << 16;
 
     #[test]
     fn what_two_parsers_could_read_in_two_ways_is_refused() {
@@ -246,6 +314,8 @@ mod tests {
             (with("Transfer-Encoding: chunked\nTransfer-Encoding: chunked"), HeadFault::TransferEncoding),
             (with("Transfer-Encoding: identity"), HeadFault::TransferEncoding),
             (with("Transfer-Encoding:"), HeadFault::TransferEncoding),
+            (with("Transfer-Encoding: chunked\nContent-Length: 7"), HeadFault::TwoLengths),
+            (with("Content-Length: 0\nTransfer-Encoding: chunked"), HeadFault::TwoLengths),
             ("POST / HTTP/1.0\nTransfer-Encoding: chunked\n\n".to_owned(), HeadFault::TransferEncoding),
             (with("Connection: host"), HeadFault::Connection),
             (with("Connection: close, X-Forwarded-For"), HeadFault::Connection),
@@ -282,7 +352,7 @@ mod tests {
         assert_eq!(with("a:"), BodyFraming::Length(0));
         assert_eq!(with("Content-Length:  7 \t"), BodyFraming::Length(7));
         assert_eq!(with("content-length: 7\nContent-Length: 7"), BodyFraming::Length(7));
-        assert_eq!(with("Transfer-Encoding: Chunked\nContent-Length: 7"), BodyFraming::Chunked);
+        assert_eq!(with("Transfer-Encoding: Chunked"), BodyFraming::Chunked);
         assert_eq!(with("Connection: keep-alive, Upgrade,, HTTP2-Settings"), BodyFraming::Length(0));
         assert_eq!(read("GET / HTTP/1.0\n\n").unwrap().body, BodyFraming::Length(0));
         assert_eq!(read("OPTIONS * HTTP/1.1\nHost:\n\n").unwrap().origin, None);

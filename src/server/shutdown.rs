@@ -116,6 +116,8 @@ impl GracefulShutdown {
 #[async_trait]
 impl BackgroundService for GracefulShutdown {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        // From now on, so that none is missed that comes while Pingora stops accepting.
+        let mut interrupts = signal(SignalKind::interrupt()).ok();
         if shutdown.wait_for(|down| *down).await.is_err() {
             return;
         }
@@ -128,7 +130,7 @@ impl BackgroundService for GracefulShutdown {
         // Pingora handles no further signal, but a second interrupt should end the drain at once.
         tokio::select! {
             () = self.idle(self.timeout) => {}
-            () = interrupted() => {}
+            () = interrupted(interrupts.as_mut()) => {}
         }
         let cut = self.server_state.in_flight();
         if cut > 0 {
@@ -152,11 +154,11 @@ impl GracefulShutdown {
     }
 }
 
-async fn interrupted() {
-    match signal(SignalKind::interrupt()) {
-        Ok(mut interrupt) => {
-            interrupt.recv().await;
+async fn interrupted(interrupts: Option<&mut Signal>) {
+    match interrupts {
+        Some(interrupts) => {
+            interrupts.recv().await;
         }
-        Err(_) => std::future::pending().await,
+        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,5 @@
-//! Owns the bound on the bytes of all requests together: what each holds, and the room in which copies are made.
+//! Owns the bound on the bytes of all requests and answers together: what each holds, and the room in which copies are
+//! made.
 //!
 //! Knows nothing of what the bytes are.
 
@@ -101,6 +102,14 @@ impl BufferShare {
         Ok(())
     }
 
+    /// Holds exactly so many bytes, more or fewer than before. One that is refused holds nothing any more.
+    pub fn set(&mut self, bytes: usize) -> Result<(), BuffersFull> {
+        let fewer = self.bytes.saturating_sub(bytes);
+        self.buffers.held.fetch_sub(fewer, Ordering::AcqRel);
+        self.bytes -= fewer;
+        self.grow_to(bytes)
+    }
+
     /// Gives all of it back.
     pub fn release(&mut self) {
         self.buffers.held.fetch_sub(std::mem::take(&mut self.bytes), Ordering::AcqRel);
@@ -128,6 +137,8 @@ mod tests {
         assert_eq!((second.bytes(), buffers.held()), (0, 60));
         assert_eq!(first.grow_to(100), Ok(()));
         assert_eq!(first.grow_to(10), Ok(()), "it holds more already");
+        assert_eq!((first.set(10), first.bytes(), buffers.held()), (Ok(()), 10, 10));
+        assert_eq!((first.set(101), first.bytes(), buffers.held()), (Err(BuffersFull), 0, 0));
         drop((first, second));
         assert_eq!(buffers.held(), 0);
     }

@@ -132,7 +132,9 @@ impl Connections {
             start: self.start,
             requests: AtomicUsize::new(0),
             whole: AtomicUsize::new(0),
-            waits_since_us: AtomicU64::new(micros_since(self.start).saturating_sub(age.as_micros() as u64)),
+            waits_since_us: AtomicU64::new(
+                micros_since(self.start, Instant::now()).saturating_sub(age.as_micros() as u64),
+            ),
             end: AtomicU8::new(0),
             reader: AtomicWaker::new(),
         });
@@ -200,9 +202,9 @@ impl ClientConnection {
         self.whole.load(Ordering::Acquire) == 0
     }
 
-    /// Counts a request on it, whose body may be still to come.
-    pub fn begin_request(self: &Arc<Self>) -> ConnectionRequest {
-        self.waits_since_us.store(micros_since(self.start), Ordering::Relaxed);
+    /// Counts a request on it, which came at `now` and whose body may be still to come.
+    pub fn begin_request(self: &Arc<Self>, now: Instant) -> ConnectionRequest {
+        self.waits_since_us.store(micros_since(self.start, now), Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::AcqRel);
         ConnectionRequest { connection: Arc::clone(self), is_whole: false }
     }
@@ -241,7 +243,7 @@ impl ConnectionRequest {
 impl Drop for ConnectionRequest {
     fn drop(&mut self) {
         let connection = &self.connection;
-        connection.waits_since_us.store(micros_since(connection.start), Ordering::Relaxed);
+        connection.waits_since_us.store(micros_since(connection.start, Instant::now()), Ordering::Relaxed);
         if self.is_whole {
             connection.whole.fetch_sub(1, Ordering::AcqRel);
         }
@@ -250,9 +252,9 @@ impl Drop for ConnectionRequest {
 }
 
 /// Counts from an hour before `start`: a connection may be older than that.
-fn micros_since(start: Instant) -> u64 {
+fn micros_since(start: Instant, now: Instant) -> u64 {
     const HOUR: Duration = Duration::from_secs(3600);
-    (HOUR + start.elapsed()).as_micros() as u64
+    (HOUR + now.saturating_duration_since(start)).as_micros() as u64
 }
 
 /// What counts as one peer: an IPv4 address, or the first 64 bits of an IPv6 one.
@@ -281,16 +283,16 @@ mod tests {
         let connections = connections(2, 2);
         let peer = |last| IpAddr::from([192, 0, 2, last]);
         let busy = connections.open_from(peer(1), false, Duration::ZERO).unwrap();
-        let mut request = busy.connection.begin_request();
+        let mut request = busy.connection.begin_request(Instant::now());
         request.receive_whole();
         let waiting = connections.open_from(peer(2), false, Duration::ZERO).unwrap();
         let fresh = connections.open_from(peer(3), false, Duration::ZERO).unwrap();
         assert!(is_ended(&waiting) && !is_ended(&busy) && !is_ended(&fresh));
-        let mut received = fresh.connection.begin_request();
+        let mut received = fresh.connection.begin_request(Instant::now());
         received.receive_whole();
         assert_eq!(connections.open_from(peer(4), false, Duration::ZERO).unwrap_err(), ConnectionsFull);
         drop(request);
-        let _withheld = busy.connection.begin_request();
+        let _withheld = busy.connection.begin_request(Instant::now());
         let last = connections.open_from(peer(4), false, Duration::ZERO).unwrap();
         assert!(is_ended(&busy));
         assert_eq!((connections.count(), connections.refusals()), (2, vec![("evicted", 2)]));

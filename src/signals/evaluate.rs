@@ -15,7 +15,9 @@ use super::request::RequestView;
 use super::requirements::Requirements;
 use super::texts::SignalTexts;
 use super::value::{SignalResult, Signals};
-use crate::classify::{Classifier, ClassifyCost, ClassifyHeads, ClassifyLimits, Findings, Label, Unknown};
+use crate::classify::{
+    Classifier, ClassifyCost, ClassifyHeads, ClassifyLimits, Findings, Label, Unknown, read_beside,
+};
 use crate::openai::ChatRequest;
 use crate::policy::{Principal, Scope, SignalId, TextSources};
 
@@ -56,9 +58,10 @@ impl Detectors {
     /// is not called.
     pub async fn evaluate(&self, query: SignalQuery<'_>, classifier: &Classifier) -> SignalEvaluation {
         let inputs = &query.requirements.inputs;
-        let texts = SignalTexts::read(query.request, inputs);
+        let bytes = query.request.body().len();
+        let texts = read_beside(bytes, || SignalTexts::read(query.request, inputs));
         if inputs.prompt.is_empty() && texts.judged.is_empty() {
-            let signals = self.evaluate_request(query, &texts, classifier);
+            let signals = read_beside(bytes, || self.evaluate_request(query, &texts, classifier));
             return SignalEvaluation { signals, ..SignalEvaluation::default() };
         }
         // Boxed: what is decided without the classifier, which is the quick way, carries none of its state.
@@ -83,7 +86,8 @@ impl Detectors {
         let others: Vec<(usize, usize)> = others.collect();
         // The classifier has its questions before anything is evaluated here.
         let found = classifier.classify_each(&questions.asked, query.limits);
-        let of_request = async { self.evaluate_request(query, &texts, classifier) };
+        let bytes = query.request.body().len();
+        let of_request = async { read_beside(bytes, || self.evaluate_request(query, &texts, classifier)) };
         let (answers, mut signals) = futures::future::join(found, of_request).await;
         let prompt = prompt.and_then(|at| answers.get(at)).cloned();
         let others = others.into_iter().filter_map(|(place, at)| Some((place, answers.get(at)?.clone())));

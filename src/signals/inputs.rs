@@ -1,5 +1,7 @@
 //! What signals, guards and plugins need of a request: which texts are read, and what the classifier is asked of them.
 
+use std::time::Duration;
+
 use super::judged::GuardInputs;
 use crate::classify::ClassifyHeads;
 use crate::policy::Scope;
@@ -15,8 +17,8 @@ pub(super) struct SignalInputs {
     pub(super) all_texts: bool,
     /// How many earlier messages of the user need an embedding.
     pub(super) lookback: u8,
-    /// Whether a guard decides by what the classifier finds, so that the request waits for it.
-    pub(super) is_guarded: bool,
+    /// How long the request waits for the classifier where a guard decides by what that finds.
+    pub(super) guard_timeout: Option<Duration>,
     /// What guards need judged.
     pub(super) judged: GuardInputs,
 }
@@ -28,7 +30,7 @@ impl SignalInputs {
         others: ClassifyHeads::NONE,
         all_texts: false,
         lookback: 0,
-        is_guarded: false,
+        guard_timeout: None,
         judged: GuardInputs::NONE,
     };
 
@@ -47,9 +49,9 @@ impl SignalInputs {
         }
     }
 
-    /// The same for a guard; `holds_up` says whether what becomes of the request depends on it.
-    pub(super) fn for_guard(self, holds_up: bool) -> Self {
-        Self { is_guarded: holds_up, ..self }
+    /// The wait of a guard on which it depends what becomes of the request.
+    pub(super) fn awaited(timeout: Duration) -> Self {
+        Self { guard_timeout: Some(timeout), ..Self::NONE }
     }
 
     /// Needs what either needs.
@@ -59,7 +61,7 @@ impl SignalInputs {
             others: self.others.or(other.others),
             all_texts: self.all_texts || other.all_texts,
             lookback: self.lookback.max(other.lookback),
-            is_guarded: self.is_guarded || other.is_guarded,
+            guard_timeout: self.guard_timeout.max(other.guard_timeout),
             judged: self.judged.or(other.judged),
         }
     }

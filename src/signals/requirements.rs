@@ -2,6 +2,8 @@
 //!
 //! Gathered once when a policy goes live, from its rules, guards and plugins. Refuses to know requests.
 
+use std::time::Duration;
+
 use super::inputs::SignalInputs;
 use super::judged::{GuardInputs, ScopedSources};
 use super::kinds::spec;
@@ -129,9 +131,10 @@ impl Requirements {
         self.inputs.others
     }
 
-    /// Says whether a guard decides by what the classifier finds, so that the request waits for it.
-    pub fn is_guarded(&self) -> bool {
-        self.inputs.is_guarded
+    /// Returns how long the request waits for the classifier where a guard decides by what that finds: as long as the
+    /// guard that waits longest.
+    pub fn guard_timeout(&self) -> Option<Duration> {
+        self.inputs.guard_timeout
     }
 
     /// Says whether nothing is needed at all.
@@ -189,6 +192,7 @@ impl Requirements {
     /// Takes in the guards that hold for a decision's requests to a model, and for those it sends on to another.
     fn guards(&mut self, policy: &Policy, decision: Option<&Guards>, model: Option<ModelId>) {
         let mut model = model;
+        let timeout = policy.classifier.guard_timeout;
         // A guard sends a request on once.
         for _ in 0..2 {
             let own = model.map(|model| &policy[model].guards);
@@ -202,13 +206,17 @@ impl Requirements {
             if let Some(guard) = pii.filter(|guard| guard.action != PiiAction::Off) {
                 let pii = ScopedSources::new(guard.scope, guard.of);
                 self.judge(GuardInputs { pii, ..GuardInputs::NONE });
-                self.add(SignalInputs::NONE.for_guard(guard.action.holds_up()));
+                if guard.action.holds_up() {
+                    self.add(SignalInputs::awaited(guard.timeout.unwrap_or(timeout)));
+                }
             }
             let prompt = of().find_map(|guards| guards.prompt);
             let Some(guard) = prompt.filter(|guard| guard.action != PromptAction::Off) else { return };
             let attacks = ScopedSources::new(guard.scope, guard.of);
             self.judge(GuardInputs { attacks, ..GuardInputs::NONE });
-            self.add(SignalInputs::NONE.for_guard(guard.action.holds_up()));
+            if guard.action.holds_up() {
+                self.add(SignalInputs::awaited(guard.timeout.unwrap_or(timeout)));
+            }
             let PromptAction::Route(other) = guard.action else { return };
             model = Some(other);
         }
@@ -277,6 +285,23 @@ mod tests {
         assert_eq!((of(0), of(1)), ((false, false), (true, true)));
         let of = |audience| judges(&Requirements::for_audience(&policy, &policy.recipes[0], audience));
         assert_eq!((of(Audience::Open), of(Audience::Named)), ((false, false), (true, true)));
+    }
+
+    #[test]
+    fn a_request_waits_as_long_as_the_guard_that_waits_longest_and_decides_about_it() {
+        let of = |guards: &str| {
+            let guards = format!("{PLAIN}classifier: {{guard_timeout: 3s}}\nguards: {{{guards}}}\n");
+            required(&guards, Audience::Named).guard_timeout().map(|timeout| timeout.as_secs())
+        };
+        for (guards, timeout) in [
+            ("prompt: {action: block}", Some(3)),
+            ("prompt: {action: block, timeout: 1s}", Some(1)),
+            ("prompt: {action: block, timeout: 1s}, pii: {action: mask, timeout: 9s}", Some(9)),
+            ("prompt: {action: block, timeout: 1s}, pii: {action: report, timeout: 9s}", Some(1)),
+            ("pii: {action: report}", None),
+        ] {
+            assert_eq!(of(guards), timeout, "{guards}");
+        }
     }
 
     #[test]

@@ -19,13 +19,18 @@ struct Stage {
 
 impl Stage {
     async fn new(more: &str) -> Self {
+        Self::with_limits(more, "").await
+    }
+
+    async fn with_limits(more: &str, limits: &str) -> Self {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let given = Arc::clone(&answer);
         let upstream = Scripted::start(move |_, _| Act::Answer(given.lock().unwrap().clone())).await;
         let policy = policy_of(&[upstream.addr], "    ejection: {consecutive_failures: 0}\n")
             + "retry: {attempts: 1}\nclassifier: {deadline: 30s}\n"
             + more;
-        Self { gateway: Launch::new(policy).start().await, upstream, answer }
+        let server = format!("limits: {{{limits}}}\ndrain: {{delay: 0s}}\n");
+        Self { gateway: Launch::new(policy).server(&server).start().await, upstream, answer }
     }
 
     /// Asks for an answer with this status, these further headers and this body.
@@ -81,6 +86,25 @@ async fn what_a_guard_cannot_read_goes_out_undamaged_where_the_policy_allows_it(
         let line = stage.gateway.line(answer.header("x-request-id")).await;
         assert_eq!(line["unjudged"], json!([["answer", "unsupported"]]), "{line}");
     }
+}
+
+#[tokio::test]
+async fn answers_that_are_held_back_count_among_the_bytes_that_are_held() {
+    let limits = "max_body_bytes: 100000, max_buffered_bytes: 1000000";
+    let stage = Stage::with_limits(MASKS, limits).await;
+    let answer = stage.json(CHAT, ASKED, &chat(&"All is well. ".repeat(100_000))).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{}", answer.text);
+    assert_eq!(answer.json()["error"]["code"], "overloaded");
+    let long = chat(&format!("{} bluebird", "All is well. ".repeat(10_000)));
+    let answer = stage.json(CHAT, ASKED, &long).await;
+    assert!(answer.status == 200 && answer.text.contains("[REDACTED]"), "what fits is judged");
+    assert_eq!(stage.gateway.metric("signalbox_buffered_bytes", &[]).await, 0.0);
+    let unguarded = Stage::with_limits("", limits).await;
+    assert_eq!(
+        unguarded.json(CHAT, ASKED, &chat(&"x".repeat(2_000_000))).await.status,
+        200,
+        "nothing is held"
+    );
 }
 
 #[tokio::test]

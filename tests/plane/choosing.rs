@@ -5,6 +5,10 @@ use serde_json::json;
 use signalbox::sim::Sim;
 
 async fn stage(decision: &str) -> (Gateway, Sim, Sim) {
+    with_server(decision, "drain: {delay: 0s}\n").await
+}
+
+async fn with_server(decision: &str, server: &str) -> (Gateway, Sim, Sim) {
     let (small, large) = (sim("small").await, sim("large").await);
     let policy = format!(
         "version: 1\nvirtual_models: [auto]\ndefault_model: small\n\
@@ -15,7 +19,7 @@ async fn stage(decision: &str) -> (Gateway, Sim, Sim) {
         small.addr(),
         large.addr()
     );
-    (Launch::new(policy).start().await, small, large)
+    (Launch::new(policy).server(server).start().await, small, large)
 }
 
 #[tokio::test]
@@ -100,6 +104,25 @@ async fn another_model_gets_a_copy_whose_answer_is_dropped() {
     .await;
     let line = gateway.line(answer.header("x-request-id")).await;
     assert_eq!(line["shadow"], "large", "{line}");
+}
+
+#[tokio::test]
+async fn a_copy_for_which_there_is_no_room_is_not_made() {
+    let server = "limits: {max_body_bytes: 100000, max_buffered_bytes: 250000}\ndrain: {delay: 0s}\n";
+    let (gateway, small, large) = with_server("model: small, shadow: {model: large}", server).await;
+    let long =
+        json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}], "user": "x".repeat(80_000)});
+    let answer = gateway.post("/v1/chat/completions", long.to_string()).await;
+    assert_eq!((answer.status, asked(&small).len()), (200, 1), "{}", answer.text);
+    let dropped = ["model=\"large\"", "result=\"dropped\""];
+    gateway.counts("signalbox_shadow_requests_total", &dropped, 1.0).await;
+    assert_eq!(gateway.chat("auto", "short").await.status, 200);
+    gateway.counts("signalbox_shadow_requests_total", &["model=\"large\"", "result=\"ok\""], 1.0).await;
+    assert_eq!(asked(&large).len(), 1);
+    until("all given back", async || {
+        (gateway.metric("signalbox_buffered_bytes", &[]).await == 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -182,25 +182,33 @@ async fn an_answer_ends_well_formed_before_what_must_not_be_said_and_its_upstrea
     let upstream = Upstream::start().await;
     let policy = policy_of(&[upstream.addr()], "") + "guards: {answer: {words: [project bluebird]}}\n";
     let gateway = Launch::new(policy).start().await;
-    let asking = tokio::spawn({
-        let url = gateway.url("/v1/chat/completions");
-        async move {
-            let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
-            let request = client().post(url).header("content-type", "application/json").body(body);
-            Answer::of(request.send().await.unwrap()).await
+    let spellings = [
+        [" working on Project", " Bluebird, which is", " a secret"],
+        [" working on ｐｒｏｊｅｃｔ", " ｂｌｕｅｂｉｒｄ, which is", " a secret"],
+        [" working on pr\u{200b}oj\u{ad}ect", " bl\u{200b}\u{2060}ue\u{200b}", "bird, which is a secret"],
+        [" working on рrоjеct", " bluеbirԁ, which is", " a secret"],
+    ];
+    for spelling in spellings {
+        let asking = tokio::spawn({
+            let url = gateway.url("/v1/chat/completions");
+            async move {
+                let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+                let request = client().post(url).header("content-type", "application/json").body(body);
+                Answer::of(request.send().await.unwrap()).await
+            }
+        });
+        let mut call = upstream.stream().await;
+        for piece in ["We are"].into_iter().chain(spelling).chain([" that nobody may hear of."]) {
+            call.chunk(event(piece).as_bytes()).await;
         }
-    });
-    let mut call = upstream.stream().await;
-    for piece in ["We are working on Project", " Bluebird, which is", " a secret that nobody may hear of."] {
-        call.chunk(event(piece).as_bytes()).await;
+        let answer = asking.await.unwrap();
+        assert_eq!(said(&answer.text).trim_end(), "We are working on", "{spelling:?}: {}", answer.text);
+        assert!(answer.text.contains("\"finish_reason\":\"content_filter\""), "{}", answer.text);
+        assert!(answer.text.ends_with("data: [DONE]\n\n"), "{}", answer.text);
+        call.closed().await;
+        let line = gateway.line(answer.header("x-request-id")).await;
+        assert_eq!((&line["answer_guard"], &line["status"]), (&json!("cut"), &json!(200)), "{line}");
     }
-    let answer = asking.await.unwrap();
-    assert_eq!(said(&answer.text).trim_end(), "We are working on", "{}", answer.text);
-    assert!(answer.text.contains("\"finish_reason\":\"content_filter\""), "{}", answer.text);
-    assert!(answer.text.ends_with("data: [DONE]\n\n"), "{}", answer.text);
-    call.closed().await;
-    let line = gateway.line(answer.header("x-request-id")).await;
-    assert_eq!((&line["answer_guard"], &line["status"]), (&json!("cut"), &json!(200)), "{line}");
 }
 
 #[tokio::test]

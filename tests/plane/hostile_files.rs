@@ -91,3 +91,28 @@ async fn a_model_whose_numbers_are_not_those_of_its_tensors_changes_nothing() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_tokenizer_whose_patterns_grow_without_bound_changes_nothing() {
+    let sim = sim("m").await;
+    let good = policy_of(&[sim.addr()], "");
+    let gateway = Launch::new(good.clone()).start().await;
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    for (at, (pattern, reason)) in [
+        ("(?:(?=a)(?:(?=b)b{1000}){1000}){1000}".to_owned(), "repeats a part"),
+        ("(a|aa)*(?=c)".repeat(10_000), "a pattern has"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = gateway.folder.path().join(format!("patterns-{at}"));
+        copy(&models.join("bert-domain"), &folder);
+        let file = folder.join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        json["pre_tokenizer"] = json!({
+            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
+        });
+        fs::write(&file, json.to_string()).unwrap();
+        refused(&gateway, &format!("{good}classifier: {{model: ./patterns-{at}}}\n"), reason).await;
+    }
+}

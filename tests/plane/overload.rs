@@ -3,6 +3,7 @@
 use crate::harness::*;
 use serde_json::json;
 use signalbox::sim::Sim;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -159,35 +160,119 @@ async fn a_guard_has_a_deadline_of_its_own() {
 }
 
 #[tokio::test]
-async fn above_its_capacity_a_guard_computes_next_to_nothing_in_vain() {
+async fn a_guards_own_timeout_comes_before_the_classifiers() {
+    let sim = sim("m").await;
+    for (classifier, timeout, status) in
+        [("deadline: 1ms, guard_timeout: 2ms", "30s", 400), ("deadline: 1ms, guard_timeout: 30s", "2ms", 503)]
+    {
+        let guards = format!("prompt: {{action: block, min_score: 0.5, timeout: {timeout}}}");
+        let gateway = Launch::new(policy(&sim, classifier, &guards)).start().await;
+        let answer = gateway.chat("m", &format!("{ATTACK} {}", long_text(0, ""))).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_long_conversation_that_was_late_is_judged_from_where_it_was_left() {
+    let sim = sim("m").await;
+    let guards = "pii: {action: mask, timeout: 300ms}";
+    let gateway = Launch::new(policy(&sim, "threads: 1, deadline: 1ms", guards)).start().await;
+    let messages: Vec<_> =
+        (0..40).map(|at| json!({"role": "user", "content": long_text(at, " Yours, Ada.")})).collect();
+    let body = json!({"model": "m", "messages": messages, "max_tokens": 4}).to_string();
+    let refusals = Cell::new(0);
+    until("an answer", async || {
+        let answer = gateway.post("/v1/chat/completions", body.clone()).await;
+        if answer.status != 200 {
+            assert_refused(&answer);
+            refusals.set(refusals.get() + 1);
+        }
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let refusals = refusals.get();
+    assert!(refusals > 0, "it was meant to take several times its deadline");
+    // Each message is one window; what was late is not computed again, but for the batch that was under way.
+    let computed = gateway.metric("signalbox_classifier_windows_total", &["source=\"computed\""]).await;
+    assert!(computed < 60.0, "{computed} windows for 40 messages, {refusals} refusals");
+    let again = gateway.post("/v1/chat/completions", body).await;
+    assert_eq!(again.status, 200, "nothing is left to compute: {}", again.text);
+}
+
+/// How many texts a second a guard judges while nothing else asks it; no two texts are alike.
+async fn judged_alone(gateway: &Gateway, texts: &Cell<usize>) -> f64 {
+    const TEXTS: usize = 12;
+    let began = Instant::now();
+    for _ in 0..TEXTS {
+        assert_eq!(gateway.chat("m", &next_text(texts)).await.status, 200);
+    }
+    TEXTS as f64 / began.elapsed().as_secs_f64()
+}
+
+fn next_text(texts: &Cell<usize>) -> String {
+    texts.set(texts.get() + 1);
+    long_text(texts.get(), "")
+}
+
+/// How long a flood lasts.
+const FLOOD: Duration = Duration::from_secs(3);
+
+/// Asks so many times a second; returns how many a second were answered while that went on, and how many were refused.
+async fn flood(gateway: &Gateway, texts: &Cell<usize>, rate: f64) -> (f64, usize) {
+    let began = Instant::now();
+    let mut asked = tokio::task::JoinSet::new();
+    let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    let client = client();
+    while began.elapsed() < FLOOD {
+        pace.tick().await;
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": next_text(texts)}], "max_tokens": 4});
+        let request =
+            client.post(gateway.url("/v1/chat/completions")).header("content-type", "application/json");
+        let request = request.body(body.to_string());
+        asked.spawn(async move {
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            (answer, began.elapsed() < FLOOD)
+        });
+    }
+    let (mut answered, mut refused) = (0, 0);
+    for (answer, in_time) in asked.join_all().await {
+        if answer.status == 200 {
+            answered += usize::from(in_time);
+        } else {
+            assert_refused(&answer);
+            refused += 1;
+        }
+    }
+    (answered as f64 / FLOOD.as_secs_f64(), refused)
+}
+
+#[tokio::test]
+async fn above_its_capacity_a_guard_judges_as_many_texts_as_it_can() {
     let sim = sim("m").await;
     let guards = "prompt: {action: block, min_score: 0.95}";
     let classifier = "threads: 1, cache: 0, deadline: 500ms, guard_timeout: 2s";
     let gateway = Launch::new(policy(&sim, classifier, guards)).start().await;
-    for at in 0..4 {
-        assert_eq!(gateway.chat("m", &long_text(at, "")).await.status, 200);
-    }
+    let texts = Cell::new(0);
+    judged_alone(&gateway, &texts).await;
     let computed =
         async || gateway.metric("signalbox_classifier_windows_total", &["source=\"computed\""]).await;
-    let before = computed().await;
-    // Far more at any time than can be judged within the two seconds that each has.
-    let (began, mut answered, mut refused) = (Instant::now(), 0, 0);
-    while began.elapsed() < Duration::from_secs(4) {
-        for answer in at_once(&gateway, 150, |at| long_text(at + 10 + answered + refused, "")).await {
-            if answer.status == 200 {
-                answered += 1;
-            } else {
-                assert_refused(&answer);
-                refused += 1;
+    for factor in [2.0, 10.0] {
+        // The machine may have other things to do at any time, such as other tests: its capacity is that of the same
+        // moment, and a fault in the care for time shows in every attempt.
+        let mut seen = Vec::new();
+        for _attempt in 0..4 {
+            let before = judged_alone(&gateway, &texts).await;
+            let windows = computed().await;
+            let (goodput, refused) = flood(&gateway, &texts, before * factor).await;
+            let windows = (computed().await - windows) / FLOOD.as_secs_f64();
+            let capacity = judged_alone(&gateway, &texts).await.min(before);
+            seen.push(format!(
+                "{goodput:.1} of {capacity:.1} a second, {windows:.1} computed, {refused} refused"
+            ));
+            if goodput >= 0.9 * capacity && refused > 0 {
+                break;
             }
         }
+        assert!(seen.len() < 4, "at {factor} ×: {seen:?}");
     }
-    let computed = computed().await - before;
-    assert!(refused > 0 && answered > 0, "{answered} answered, {refused} refused");
-    // Estimates err where the machine has other things to do, such as other tests; without any care next to everything is
-    // in vain.
-    assert!(
-        f64::from(answered as u32) >= 0.3 * computed,
-        "{answered} of {computed} windows, {refused} refused"
-    );
 }

@@ -76,9 +76,9 @@ async fn the_openai_sdk_works_as_with_openai_itself() {
          \x20 down: {{pools: [down]}}\n  refused: {{pools: [refused]}}\n\
          pools:\n  llama: {}\n  phi: {}\n  endless: {}\n  slow: {}\n  breaks: {}\n  down: {}\n  refused: {}\n\
          retry: {{attempts: 1}}\n",
-        pool(llama.addr(), ""),
-        pool(phi.addr(), ""),
-        pool(endless.addr(), ""),
+        pool(llama.addr(), calm),
+        pool(phi.addr(), calm),
+        pool(endless.addr(), calm),
         pool(slow.addr(), &impatient),
         pool(breaks.addr(), calm),
         pool(down.addr(), ", health: {interval: 50ms, unhealthy_after: 1}"),
@@ -93,6 +93,7 @@ async fn the_openai_sdk_works_as_with_openai_itself() {
     script
         .arg(repository("tests/sdk/test_sdk.py"))
         .env("SIGNALBOX_URL", gateway.url(""))
+        .env("ENDLESS_URL", format!("http://{}", endless.addr()))
         .env("no_proxy", "*");
     let output = tokio::task::spawn_blocking(move || script.output().unwrap()).await.unwrap();
     assert!(output.status.success(), "{}\n{}", printed(&output), gateway.stderr());

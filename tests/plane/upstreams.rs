@@ -232,7 +232,7 @@ async fn host_path_and_credential_are_the_pools_own() {
 #[tokio::test]
 async fn a_clients_key_in_the_query_stays_here_unless_the_pool_is_to_have_it() {
     let (address, calls) = noting().await;
-    let query = "?key=sk-client&api-version=1&api_key=sk-client&access_token=sk-client";
+    let query = "?key=sk-client&api-version=1&api_key=sk-client&access_token=sk-client&%6bey=sk-client&api%5fkey=sk-client";
     let forwards = "    forward_authorization: true\n";
     for (more, target) in [("", "?api-version=1"), (forwards, query)] {
         let gateway = Launch::new(policy_of(&[address], more)).start().await;

@@ -34,7 +34,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 120
 LINE_WITHIN_S = 20
 SETTLED_AFTER_S = 0.5
-KEYS = {"KEY_ALICE": "key-of-alice", "KEY_BOB": "key-of-bob", "CLOUD_KEY": "sk-of-the-pool"}
+KEYS = {
+    "KEY_ALICE": "key-of-alice",
+    "KEY_BOB": "key-of-bob",
+    "CLOUD_KEY": "sk-of-the-pool",
+    # Without one, placeholders would change with the ports in the policy.
+    "PLACEHOLDER_KEY": "the key of placeholders",
+}
 SIMULATED = {
     "llama_a": ["--model", "small", "--model", "small-legal", "--model", "meta/small", "--pod", "llama-a"],
     "llama_b": ["--model", "small", "--model", "small-legal", "--model", "meta/small", "--pod", "llama-b"],

@@ -120,6 +120,7 @@ version: 1
 virtual_models: [auto]
 default_model: plain
 block_style: {block_style}
+placeholder_key: {env: PLACEHOLDER_KEY}
 classifier: {deadline: 120s, threads: 1, min_confidence: 0.3}
 guards:
   prompt: {action: block, scope: conversation}

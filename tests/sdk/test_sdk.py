@@ -1,10 +1,13 @@
 """The official OpenAI SDK against a running gateway: every call of the guides, and its typed errors for our rejections.
 
-Run by tests/plane/sdk.rs, which sets SIGNALBOX_URL and serves the models named here.
+Run by tests/plane/sdk.rs, which sets SIGNALBOX_URL and serves the models named here; ENDLESS_URL is the upstream of
+`endless`.
 """
 
 import asyncio
 import os
+import time
+import urllib.request
 
 import openai
 
@@ -124,6 +127,19 @@ def broken_stream():
         raise AssertionError(f"the stream ended as if it were whole, after {len(chunks)} chunks")
 
 
+def until_running(count):
+    """Waits until so many requests run on the upstream of `endless`."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with urllib.request.urlopen(os.environ["ENDLESS_URL"] + "/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        running = [float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running")]
+        if sum(running) == count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{count} requests never ran on `endless`")
+
+
 async def leave():
     """Leaves a stream under way; the caller looks whether its upstream heard of it."""
     async with openai.AsyncOpenAI(base_url=BASE, api_key="sk-mine", max_retries=0) as client:
@@ -135,8 +151,9 @@ async def leave():
                 break
         await stream.close()
         # One that is awaited, not streamed, is cancelled as a task.
+        await asyncio.to_thread(until_running, 0)
         waiting = asyncio.create_task(client.chat.completions.create(model="endless", messages=MATH, max_tokens=4000))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(until_running, 1)
         waiting.cancel()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
 

@@ -57,6 +57,15 @@ impl Assembler {
         }
     }
 
+    /// Returns how many bytes of a document have come. Streams are put together as they come, to a small part of their
+    /// bytes, and count for nothing.
+    pub fn held(&self) -> usize {
+        match &self.collected {
+            Some(Collected::Document(body)) => body.len(),
+            Some(Collected::Stream(_)) | None => 0,
+        }
+    }
+
     /// Returns the whole answer: one JSON object. Nothing if it broke off, reported an error, had an event longer than
     /// [`crate::openai::sse::MAX_EVENT`], or is longer than allowed.
     pub fn finish(&mut self) -> Option<Bytes> {

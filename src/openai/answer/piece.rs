@@ -18,6 +18,12 @@ pub enum Format {
 impl Format {
     /// Reads a `content-type`.
     pub fn of(content_type: Option<&str>) -> Self {
+        // As most upstreams write them.
+        match content_type {
+            Some("application/json") => return Self::Json,
+            Some("text/event-stream; charset=utf-8") => return Self::EventStream,
+            _ => {}
+        }
         let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if essence.eq_ignore_ascii_case("text/event-stream") {
             Self::EventStream

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 /// Says whether a string with these insides decodes to `name`, which escapes can hide.
 pub(in crate::openai) fn decodes_to(inside: &[u8], name: &str) -> bool {
-    inside == name.as_bytes() || (inside.contains(&b'\\') && decode(inside, usize::MAX) == name)
+    // An escape is longer than what it stands for.
+    inside == name.as_bytes()
+        || (inside.len() > name.len() && inside.contains(&b'\\') && decode(inside, usize::MAX) == name)
 }
 
 /// Decodes the bytes between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes

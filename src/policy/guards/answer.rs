@@ -1,5 +1,7 @@
 //! Owns the guard of answers. Refuses to know how a stream is held to it.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use super::hallucination::HallucinationGuard;
 use super::{GuardOnUnknown, Words};
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
+use crate::policy::duration::DurationText;
 use crate::policy::issue::YamlPath;
 use crate::policy::signal::PiiKinds;
 
@@ -25,6 +28,8 @@ pub struct AnswerGuard {
     pub on_words: AnswerAction,
     /// What happens to text that could not be judged: it passes, or the answer ends before it.
     pub on_unknown: GuardOnUnknown,
+    /// How long the judgement of a sentence may take; the classifier's `guard_timeout` where it says nothing.
+    pub timeout: Option<Duration>,
     /// How claims are reported that the model's sources don't support.
     pub hallucination: HallucinationGuard,
     /// SHA-256 of all that the operator wrote about it: what was judged by another has to be judged again.
@@ -78,6 +83,9 @@ pub(super) struct RawAnswerGuard {
     /// Default: `reject` where anything is looked for.
     #[schemars(with = "GuardOnUnknown")]
     on_unknown: Option<GuardOnUnknown>,
+    /// How long the judgement of a sentence may take. Default: `classifier.guard_timeout`.
+    #[schemars(with = "DurationText")]
+    timeout: Option<DurationText>,
     /// How claims are reported that the model's sources don't support.
     hallucination: HallucinationGuard,
 }
@@ -116,6 +124,7 @@ impl RawAnswerGuard {
             }),
             on_words: self.on_words.unwrap_or(AnswerAction::Cut),
             on_unknown: self.on_unknown.unwrap_or(on_unknown),
+            timeout: self.timeout.map(|timeout| timeout.0),
             hallucination: self.hallucination,
             digest: digest.as_ref().try_into().expect("SHA-256 has 32 bytes"),
         }

@@ -1,11 +1,14 @@
 //! Owns the guard of personal data in requests. Refuses to know how it is found.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GuardOnUnknown, TextSource, TextSources};
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
+use crate::policy::duration::DurationText;
 use crate::policy::issue::YamlPath;
 use crate::policy::signal::{PiiKinds, Scope};
 use crate::policy::{BasisPoints, PlaceholderKey};
@@ -27,6 +30,8 @@ pub struct PiiGuard {
     pub key: PlaceholderKey,
     /// What happens when there is no answer.
     pub on_unknown: GuardOnUnknown,
+    /// How long a request waits for what this asks; the classifier's `guard_timeout` where it says nothing.
+    pub timeout: Option<Duration>,
 }
 
 /// What is done with personal data in a request.
@@ -82,6 +87,11 @@ pub(super) struct RawPiiGuard {
     #[serde(default)]
     #[schemars(with = "GuardOnUnknown")]
     on_unknown: Option<GuardOnUnknown>,
+    /// How long a request waits for what this guard asks, at least `classifier.deadline`; a request that several guards
+    /// judge waits for the longest. Default: `classifier.guard_timeout`.
+    #[serde(default)]
+    #[schemars(with = "DurationText")]
+    timeout: Option<DurationText>,
 }
 
 /// What is done with personal data in a request.
@@ -131,6 +141,7 @@ impl RawPiiGuard {
             } else {
                 GuardOnUnknown::Allow
             }),
+            timeout: self.timeout.map(|timeout| timeout.0),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Owns the guard against prompts that attack the model. Refuses to know how attacks are recognised.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GuardOnUnknown, TextSource, TextSources};
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
+use crate::policy::duration::DurationText;
 use crate::policy::issue::YamlPath;
 use crate::policy::signal::Scope;
 use crate::policy::{BasisPoints, ModelId};
@@ -23,6 +26,8 @@ pub struct PromptGuard {
     pub of: TextSources,
     /// What happens when there is no answer.
     pub on_unknown: GuardOnUnknown,
+    /// How long a request waits for what this asks; the classifier's `guard_timeout` where it says nothing.
+    pub timeout: Option<Duration>,
 }
 
 /// What is done with a prompt that attacks the model.
@@ -71,6 +76,11 @@ pub(super) struct RawPromptGuard {
     #[serde(default)]
     #[schemars(with = "GuardOnUnknown")]
     on_unknown: Option<GuardOnUnknown>,
+    /// How long a request waits for what this guard asks, at least `classifier.deadline`; a request that several guards
+    /// judge waits for the longest. Default: `classifier.guard_timeout`.
+    #[serde(default)]
+    #[schemars(with = "DurationText")]
+    timeout: Option<DurationText>,
 }
 
 /// What is done with a prompt that attacks the model.
@@ -122,6 +132,7 @@ impl RawPromptGuard {
             scope: self.scope,
             of: self.of.map_or(TextSources::ALL.without(own), |list| TextSources::of(&list)),
             on_unknown,
+            timeout: self.timeout.map(|timeout| timeout.0),
         }
     }
 }

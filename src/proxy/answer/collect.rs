@@ -42,6 +42,11 @@ impl CollectStage {
         self.assembler.take(piece);
     }
 
+    /// Returns how many bytes are held.
+    pub(super) fn held(&self) -> usize {
+        self.assembler.held()
+    }
+
     /// Returns the whole answer; nothing if it broke off, reports an error or is too long.
     pub(super) fn finish(mut self) -> Option<CompletedStore> {
         let answer = self.assembler.finish()?;

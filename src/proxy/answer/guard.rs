@@ -2,7 +2,8 @@
 
 use super::finding::TextFinding;
 use crate::classify::{
-    Classifier, ClassifyHeads, ClassifyLimits, EntitySource, Findings, PiiFindings, Priority, Unknown,
+    Classifier, ClassifyHeads, ClassifyLimits, EntitySource, Findings, FoldedText, PiiFindings, Priority,
+    Unknown,
 };
 use crate::policy::{AnswerAction, AnswerGuard, GuardOnUnknown};
 use std::ops::Range;
@@ -33,9 +34,18 @@ impl GuardStage {
         self.guard.words.longest()
     }
 
-    /// Finds forbidden words in a text.
-    pub(super) fn find_words<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
-        self.guard.words.find(text)
+    /// Finds forbidden words in a text, as it is written and as it is read; where both are found, places may overlap.
+    pub(super) fn find_words(&self, text: &str) -> Vec<Range<usize>> {
+        let words = &self.guard.words;
+        if words.is_empty() {
+            return Vec::new();
+        }
+        let mut found: Vec<Range<usize>> = words.find(text).collect();
+        let folded = FoldedText::new(text);
+        if folded.is_changed() {
+            found.extend(words.find(folded.read()).map(|range| folded.written(&range)));
+        }
+        found
     }
 
     /// Whether texts are read for their meaning, which takes whole sentences.
@@ -54,7 +64,7 @@ impl GuardStage {
         if self.guard.on_words != AnswerAction::Off {
             let masks = self.guard.on_words == AnswerAction::Mask;
             let with = |span| TextFinding::of_guard(span, masks.then(|| "[REDACTED]".to_owned()));
-            found.extend(self.guard.words.find(text).map(with));
+            found.extend(self.find_words(text).into_iter().map(with));
         }
         if self.reads_sentences() {
             let findings = self.classify(before, text).await;

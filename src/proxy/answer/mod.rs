@@ -20,6 +20,8 @@ pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
 use crate::openai::{AnswerPiece, AnswerSplitter, Api, Format, Rejection, TokenUsage, UsageCounter};
+use crate::proxy::failure::RETRY_AFTER;
+use crate::server_state::BufferShare;
 use crate::telemetry::AccessRecord;
 use buffer::AnswerBuffer;
 use bytes::Bytes;
@@ -28,6 +30,9 @@ use guard::GuardStage;
 use rewrite::RewriteStage;
 use unmask::UnmaskStage;
 use verify::VerifyStage;
+
+/// So many bytes of an answer may be held without being counted.
+const LITTLE: usize = 64 << 10;
 
 /// The stages of one answer.
 pub(super) struct AnswerPipeline {
@@ -38,6 +43,8 @@ pub(super) struct AnswerPipeline {
     readers: AnswerReaders,
     /// What is held back until the answer is verified.
     pub(super) buffer: AnswerBuffer,
+    /// What is held, as it counts among all that is.
+    share: BufferShare,
     has_ended: bool,
 }
 
@@ -77,14 +84,15 @@ pub(super) struct AnswerOutcome {
 
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
-    fn new(format: Format, api: Api, stages: AnswerStages) -> Option<Box<Self>> {
+    fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
         let AnswerStages { guard, unmask, collect, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
         let has_stage = rewrite.is_some() || collect.is_some() || verify.is_some();
-        has_stage.then(|| Box::new(Self::of(format, rewrite, AnswerReaders { collect, verify })))
+        let readers = AnswerReaders { collect, verify };
+        has_stage.then(|| Box::new(Self::of(format, rewrite, readers, share)))
     }
 
-    fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders) -> Self {
+    fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders, share: BufferShare) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
         let max_event = if rewrite.is_some() { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
@@ -93,6 +101,7 @@ impl AnswerPipeline {
             rewrite,
             readers,
             buffer: AnswerBuffer::default(),
+            share,
             has_ended: false,
         }
     }
@@ -109,16 +118,29 @@ impl AnswerPipeline {
         if self.has_ended {
             return Ok(Released { bytes: Bytes::new(), is_last: true });
         }
+        if let Some(rewrite) = &mut self.rewrite {
+            rewrite.took_chunk(self.splitter.held(), end);
+        }
+        self.count_held()?;
         let released = match &mut self.rewrite {
-            Some(rewrite) => {
-                let unfinished = self.splitter.held();
-                rewrite.release(unfinished, end, |piece| self.readers.take(piece)).await?
-            }
+            Some(rewrite) => rewrite.release(end, |piece| self.readers.take(piece)).await?,
             None => Released { bytes: chunk, is_last: end },
         };
         self.readers.count(released.bytes.len());
         self.has_ended = released.is_last;
         Ok(released)
+    }
+
+    /// Counts what is held among all that is; fails where that is too much. Little is not counted: what a chunk of a stream
+    /// leaves behind comes and goes with each.
+    fn count_held(&mut self) -> Result<(), Rejection> {
+        let rewritten = self.rewrite.as_ref().map_or(0, RewriteStage::held);
+        let held = self.splitter.held() + rewritten + self.readers.held() + self.buffer.bytes();
+        let counted = if held < LITTLE { 0 } else { held };
+        if counted == self.share.bytes() {
+            return Ok(());
+        }
+        self.share.set(counted).map_err(|_full| Rejection::Overloaded { retry_after: RETRY_AFTER })
     }
 
     /// Hands the pieces of a chunk to the first stage; its tokens count even where the client gets nothing of it.
@@ -204,6 +226,12 @@ impl AnswerReaders {
         if let Some(verify) = &mut self.verify {
             verify.take(piece);
         }
+    }
+
+    /// Returns how many bytes are held.
+    fn held(&self) -> usize {
+        self.collect.as_ref().map_or(0, CollectStage::held)
+            + self.verify.as_ref().map_or(0, VerifyStage::held)
     }
 
     /// Counts what the client gets, whether its pieces can be read or not.

@@ -7,7 +7,7 @@ use super::Released;
 use super::finding::TextFinding;
 use super::guard::GuardStage;
 use super::unmask::UnmaskStage;
-use crate::classify::Unknown;
+use crate::classify::{FoldedText, Unknown};
 use crate::openai::sse::MAX_EVENT;
 use crate::openai::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Api, Channel, FinishReason, Format, Rejection,
@@ -24,6 +24,9 @@ const MAX_DOCUMENT: usize = 64 << 20;
 
 /// How much text is judged at once, in bytes: a sentence is held back until it is whole, or so long.
 const MAX_SENTENCE: usize = 1024;
+
+/// How far a forbidden word may be drawn out by what is not shown, in bytes; at least its own length.
+const MAX_WORD: usize = 4096;
 
 /// How many texts are judged at the same time.
 const MOST_AT_ONCE: usize = 32;
@@ -100,18 +103,26 @@ impl RewriteStage {
         self.format != Format::EventStream && self.unread.is_none()
     }
 
-    /// Judges what has come, and gives what may go out; its pieces go to `each`. `unfinished` bytes of an event are
-    /// still to come to an end. Fails where the client has to get an error in the answer's place.
-    pub(super) async fn release(
-        &mut self,
-        unfinished: usize,
-        end: bool,
-        mut each: impl FnMut(AnswerPiece<'_>),
-    ) -> Result<Released, Rejection> {
+    /// Notes that all pieces of a chunk are held; `unfinished` bytes of an event are still to come to an end.
+    pub(super) fn took_chunk(&mut self, unfinished: usize, end: bool) {
         self.rewriter.bound(unfinished);
         if end {
             self.rewriter.end();
         }
+    }
+
+    /// Returns how many bytes are held, decoded texts included.
+    pub(super) fn held(&self) -> usize {
+        self.rewriter.held() + self.unread.as_ref().map_or(0, BytesMut::len)
+    }
+
+    /// Judges what has come, and gives what may go out; its pieces go to `each`. Fails where the client has to get an
+    /// error in the answer's place.
+    pub(super) async fn release(
+        &mut self,
+        end: bool,
+        mut each: impl FnMut(AnswerPiece<'_>),
+    ) -> Result<Released, Rejection> {
         if self.unread.is_some() {
             return Ok(self.release_unread(end, each));
         }
@@ -222,7 +233,7 @@ impl RewriteStage {
         let longest = longest.max(self.unmask.as_ref().map_or(0, UnmaskStage::longest));
         let reads_sentences = self.guard.as_ref().is_some_and(GuardStage::reads_sentences);
         let mut end = match sentence_end(text) {
-            _ if !reads_sentences => text.floor_char_boundary(text.len().saturating_sub(longest + 4)),
+            _ if !reads_sentences => before_last(text, longest + 4),
             0 if text.len() > MAX_SENTENCE => {
                 let long = &text[..text.floor_char_boundary(MAX_SENTENCE)];
                 long.rfind(char::is_whitespace).unwrap_or(long.len())
@@ -280,6 +291,16 @@ impl RewriteStage {
     }
 }
 
+/// Where the last so many bytes of a text begin, as it is read: invisible characters are not counted, as far as a word may
+/// be drawn out.
+fn before_last(text: &str, bytes: usize) -> usize {
+    let start = text.floor_char_boundary(text.len().saturating_sub(bytes.max(MAX_WORD)));
+    let folded = FoldedText::new(&text[start..]);
+    let read = folded.read();
+    let kept = read.floor_char_boundary(read.len().saturating_sub(bytes));
+    if kept == 0 { start } else { start + folded.written(&(0..kept)).end }
+}
+
 /// Where the last whole sentence of a text ends, with the space behind it; 0 if there is none.
 fn sentence_end(text: &str) -> usize {
     let mut end = 0;
@@ -302,6 +323,21 @@ fn sentence_end(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_shown_does_not_count_for_the_end_that_is_held_back() {
+        assert_eq!(before_last("a long text", 4), 7);
+        assert_eq!(before_last("text", 4), 0);
+        let hidden = format!("a long {}", "t\u{200b}e\u{200b}x\u{ad}t\u{200b}");
+        assert_eq!(&hidden[..before_last(&hidden, 4)], "a long ");
+        assert_eq!(before_last("ａ ｗｏｒｄ", 4), 4);
+        let long = format!("{}{}", "x".repeat(MAX_WORD), "\u{200b}".repeat(MAX_WORD));
+        assert_eq!(
+            before_last(&long, 4),
+            long.floor_char_boundary(long.len() - MAX_WORD),
+            "as far as a word may be"
+        );
+    }
 
     #[test]
     fn a_sentence_ends_with_the_space_behind_it_and_not_inside_of_a_number_or_an_address() {

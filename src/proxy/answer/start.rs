@@ -9,6 +9,7 @@ use crate::openai::{ChatRequest, Format, Rejection};
 use crate::policy::HallucinationAction;
 use crate::proxy::attempt::PlannedRequest;
 use crate::route::RequestEffects;
+use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::AccessRecord;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -34,12 +35,15 @@ impl AnswerHead {
             .get_all(CONTENT_ENCODING)
             .iter()
             .all(|value| value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity"));
-        let retry_after = text(RETRY_AFTER).and_then(|value| value.parse().ok()).map(Duration::from_secs);
+        let format = if is_plain { Format::of(text(CONTENT_TYPE)) } else { Format::Opaque };
+        let retry_after = || text(RETRY_AFTER)?.parse().ok().map(Duration::from_secs);
         Self {
-            format: if is_plain { Format::of(text(CONTENT_TYPE)) } else { Format::Opaque },
+            format,
             status,
-            is_empty: text(CONTENT_LENGTH) == Some("0") || status == StatusCode::NO_CONTENT,
-            retry_after,
+            // Of what can be read, its reader sees how long it is.
+            is_empty: format == Format::Opaque
+                && (text(CONTENT_LENGTH) == Some("0") || status == StatusCode::NO_CONTENT),
+            retry_after: if status.is_success() { None } else { retry_after() },
         }
     }
 
@@ -56,6 +60,8 @@ pub(in crate::proxy) struct AnswerStart<'a> {
     pub(in crate::proxy) head: AnswerHead,
     /// What is needed to store the answer, where it may be stored.
     pub(in crate::proxy) store: Option<Box<PendingStore>>,
+    /// What the stages hold counts here.
+    pub(in crate::proxy) share: BufferShare,
 }
 
 impl AnswerPipeline {
@@ -71,11 +77,12 @@ impl AnswerPipeline {
         start: AnswerStart<'_>,
         record: &mut AccessRecord,
     ) -> Result<Option<Box<Self>>, Rejection> {
-        let AnswerStart { live, request, head, store } = start;
+        let AnswerStart { live, request, head, store, share } = start;
         let effects = request.plan.effects.as_deref();
         let answer = effects.and_then(|effects| effects.answer.as_ref());
         let timeout = live.policy.classifier.guard_timeout;
-        let guard = answer.and_then(|guard| GuardStage::new(guard, &live.classifier, timeout));
+        let guard = answer
+            .and_then(|guard| GuardStage::new(guard, &live.classifier, guard.timeout.unwrap_or(timeout)));
         let unmask = effects.and_then(|effects| UnmaskStage::new(&effects.unmask));
         if head.format == Format::Opaque {
             if head.is_empty || (answer.is_none() && unmask.is_none()) {
@@ -99,7 +106,7 @@ impl AnswerPipeline {
             collect: store.map(|store| CollectStage::new(format, request.api, store)),
             verify: if is_success { verify_stage(live, request, format, record) } else { None },
         };
-        Ok(Self::new(format, request.api, stages))
+        Ok(Self::new(format, request.api, stages, share))
     }
 }
 

@@ -4,9 +4,18 @@ use super::*;
 use futures::FutureExt;
 use proptest::prelude::*;
 
+use crate::policy::ClientLimits;
+use crate::server_state::{ConnectionLimits, ServerState};
+
 const READERS: AnswerReaders = AnswerReaders { collect: None, verify: None };
 
 const TOKEN: &str = "[PERSON_1]";
+
+/// A share in so many bytes.
+fn share(max_buffered_bytes: usize) -> BufferShare {
+    let limits = ClientLimits { max_buffered_bytes, ..ClientLimits::default() };
+    ServerState::new(&limits, ConnectionLimits { most: 1, most_of_one_peer: 1 }).share()
+}
 
 /// A chat stream that says these texts, one an event.
 fn stream(texts: &[&str], end: &str) -> String {
@@ -22,7 +31,7 @@ fn stream(texts: &[&str], end: &str) -> String {
 fn unmasking() -> AnswerPipeline {
     let tokens = [(TOKEN.to_owned(), "Jo".to_owned())];
     let rewrite = RewriteStage::new(Format::EventStream, Api::Chat, None, UnmaskStage::new(&tokens));
-    AnswerPipeline::of(Format::EventStream, rewrite, READERS)
+    AnswerPipeline::of(Format::EventStream, rewrite, READERS, share(1 << 20))
 }
 
 /// What the client gets of a stream in chunks of `size` bytes, and the tokens that were counted.
@@ -38,7 +47,22 @@ async fn through(mut pipeline: AnswerPipeline, stream: &str, size: usize) -> (St
 #[test]
 fn an_answer_without_a_stage_has_no_pipeline() {
     let stages = AnswerStages { guard: None, unmask: UnmaskStage::new(&[]), collect: None, verify: None };
-    assert!(AnswerPipeline::new(Format::EventStream, Api::Chat, stages).is_none());
+    assert!(AnswerPipeline::new(Format::EventStream, Api::Chat, stages, share(0)).is_none());
+}
+
+#[test]
+fn what_is_held_of_an_answer_counts_among_all_that_is_held() {
+    let tokens = [(TOKEN.to_owned(), "Jo".to_owned())];
+    let rewrite = RewriteStage::new(Format::Json, Api::Chat, None, UnmaskStage::new(&tokens));
+    let mut pipeline = AnswerPipeline::of(Format::Json, rewrite, READERS, share(2 * LITTLE));
+    let mut pass = |bytes: usize| {
+        let chunk = Bytes::from(vec![b' '; bytes]);
+        pipeline.pass(chunk, false).now_or_never().unwrap().map(|_| pipeline.share.bytes())
+    };
+    assert_eq!(pass(LITTLE - 1).unwrap(), 0, "little is not counted");
+    assert_eq!(pass(LITTLE).unwrap(), 2 * LITTLE - 1);
+    assert!(matches!(pass(2), Err(Rejection::Overloaded { .. })));
+    drop(pipeline);
 }
 
 proptest! {
@@ -49,7 +73,7 @@ proptest! {
         format in prop::sample::select(vec![Format::EventStream, Format::Json]),
     ) {
         let body = Bytes::from(pieces.concat());
-        let mut pipeline = AnswerPipeline::of(format, None, READERS);
+        let mut pipeline = AnswerPipeline::of(format, None, READERS, share(0));
         for start in (0..body.len()).step_by(size) {
             let chunk = body.slice(start..body.len().min(start + size));
             let released = pipeline.pass(chunk.clone(), false).now_or_never().unwrap().unwrap();

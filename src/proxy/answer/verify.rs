@@ -86,6 +86,11 @@ impl VerifyStage {
         self.assembler.take(piece);
     }
 
+    /// Returns how many bytes are held.
+    pub(super) fn held(&self) -> usize {
+        self.assembler.held()
+    }
+
     /// Counts what the client gets.
     pub(super) fn count(&mut self, bytes: usize) {
         self.bytes += bytes;
