@@ -181,7 +181,8 @@ fn models(criterion: &mut Criterion) {
 
 /// What a choice reads before and tells after.
 fn readings(criterion: &mut Criterion) {
-    let (stats, sessions, now) = (LatencyStats::default(), StickySessions::default(), Instant::now());
+    let (stats, now) = (LatencyStats::default(), Instant::now());
+    let sessions: StickySessions = StickySessions::default();
     let (ttft, ttl) = (Duration::from_millis(100), Duration::from_secs(600));
     criterion.bench_function("latency/observe", |bencher| {
         bencher.iter(|| stats.observe(black_box(now), Some(ttft), 100, ttft * 10));

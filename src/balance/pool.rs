@@ -96,8 +96,9 @@ impl Pool {
         // Where there is no choice nobody has to know what the prompt is.
         let prompt = request.prompt.filter(|_| self.members.len() > 1 && self.picker.reads_prompt());
         let request = PickRequest { prompt, ..*request };
-        let ranking = RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng));
-        let best = *ranking.first()?;
+        let owner = request.owner.and_then(|addr| candidates.place_of(addr));
+        let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
+        let best = owner.or_else(pick)?;
         let work = candidates.get(best).and_then(|view| view.send(&request));
         let model = hash_key(request.model.as_bytes());
         Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }))

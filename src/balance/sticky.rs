@@ -1,5 +1,5 @@
-//! Owns which model each session is bound to, until its time to live is over.
-//! Refuses to know what a session is but a key, what a model is but a name, and what time it is.
+//! Owns what each session is bound to, a model or an endpoint, until its time to live is over.
+//! Refuses to know what a session is but a key, what it is bound to, and what time it is.
 //!
 //! Over the `lru` crate rather than moka: here time is an argument and the bound holds after every call, where moka
 //! has a clock of its own and evicts in maintenance runs some time later.
@@ -15,67 +15,40 @@ const SHARDS: usize = 16;
 /// The most sessions, in all shards together.
 const CAPACITY: usize = 65_536;
 
-/// The models that sessions are bound to: at most 65,536, about 10 MB when full.
+/// What sessions are bound to, the names of models unless said otherwise: at most 65,536, about 10 MB when full.
 ///
 /// When one of the 16 shards is full, its least recently used session makes room. Names are kept, not ids, so that
 /// sessions outlive a reload: a name that no model has any more is the caller's to pass over. A call takes one lock
 /// for tens of nanoseconds.
 #[derive(Debug)]
-pub struct StickySessions {
-    shards: [Mutex<LruCache<u64, StickySession>>; SHARDS],
+pub struct StickySessions<T = Arc<str>> {
+    shards: [Mutex<LruCache<u64, StickySession<T>>>; SHARDS],
     capacity_of_each: usize,
 }
 
 #[derive(Debug)]
-struct StickySession {
-    model: Arc<str>,
+struct StickySession<T> {
+    held: T,
     since: Instant,
     ttl: Duration,
 }
 
-impl StickySession {
+impl<T> StickySession<T> {
     fn is_expired(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= self.ttl
     }
 }
 
-impl Default for StickySessions {
+impl<T> Default for StickySessions<T> {
     fn default() -> Self {
         Self::with_capacity(CAPACITY)
     }
 }
 
-impl StickySessions {
+impl<T> StickySessions<T> {
     fn with_capacity(capacity: usize) -> Self {
         let shards = std::array::from_fn(|_| Mutex::new(LruCache::unbounded()));
         Self { shards, capacity_of_each: capacity.div_ceil(SHARDS).max(1) }
-    }
-
-    /// Finds the name of the model that a session is bound to at `now`.
-    pub fn get(&self, key: u64, now: Instant) -> Option<Arc<str>> {
-        let mut shard = lock(self.shard(key));
-        let held = shard.get(&key)?;
-        if held.is_expired(now) {
-            shard.pop(&key);
-            return None;
-        }
-        Some(Arc::clone(&held.model))
-    }
-
-    /// Binds a session to a model from `now` on, for `ttl`; both replace those before.
-    pub fn insert(&self, key: u64, model: &str, now: Instant, ttl: Duration) {
-        let mut shard = lock(self.shard(key));
-        if let Some(held) = shard.get_mut(&key) {
-            (held.since, held.ttl) = (now, ttl);
-            if *held.model != *model {
-                held.model = model.into();
-            }
-            return;
-        }
-        if shard.len() >= self.capacity_of_each {
-            shard.pop_lru();
-        }
-        shard.push(key, StickySession { model: model.into(), since: now, ttl });
     }
 
     /// How many sessions there are, expired ones that no call has met yet too.
@@ -88,9 +61,31 @@ impl StickySessions {
         self.len() == 0
     }
 
-    fn shard(&self, key: u64) -> &Mutex<LruCache<u64, StickySession>> {
+    fn shard(&self, key: u64) -> &Mutex<LruCache<u64, StickySession<T>>> {
         // The remainder spreads keys that are numbers as well as those that are hashes.
         &self.shards[key as usize % SHARDS]
+    }
+}
+
+impl<T: Clone> StickySessions<T> {
+    /// Finds what a session is bound to at `now`.
+    pub fn get(&self, key: u64, now: Instant) -> Option<T> {
+        let mut shard = lock(self.shard(key));
+        let session = shard.get(&key)?;
+        if session.is_expired(now) {
+            shard.pop(&key);
+            return None;
+        }
+        Some(session.held.clone())
+    }
+
+    /// Binds a session from `now` on, for `ttl`; both replace those before.
+    pub fn insert(&self, key: u64, held: impl Into<T>, now: Instant, ttl: Duration) {
+        let mut shard = lock(self.shard(key));
+        if !shard.contains(&key) && shard.len() >= self.capacity_of_each {
+            shard.pop_lru();
+        }
+        shard.push(key, StickySession { held: held.into(), since: now, ttl });
     }
 }
 

@@ -50,6 +50,7 @@ pub use operation::Operation;
 pub use redact::Replacement;
 pub use rejection::Rejection;
 pub use request::ChatRequest;
+pub use responses::response_id;
 pub use segment::{Segment, SegmentKind, SegmentPlace, TextBlock, TextPiece, Unread, UnreadKind};
 pub use splice::{Edit, splice};
 pub use tools::Tool;

@@ -121,6 +121,11 @@ impl ChatRequest {
         scalar(self.member(name)?)
     }
 
+    /// Returns the id of the response that a request of the Responses API goes on from.
+    pub fn previous_response(&self) -> Option<Cow<'_, str>> {
+        (self.api == Api::Responses).then(|| self.field("previous_response_id")).flatten()
+    }
+
     /// Returns a scalar of the first 32 members of `metadata` as text; nothing if the key is longer than 128 bytes or
     /// the value than 1024.
     pub fn metadata(&self, key: &str) -> Option<Cow<'_, str>> {

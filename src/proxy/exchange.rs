@@ -9,8 +9,8 @@ use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::held_error::HeldError;
 use super::load_report::{is_sampled, load_report};
 use super::replay::ReplayHandle;
-use crate::balance::ConnectionMark;
-use crate::openai::{ChatRequest, Format, Rejection, UsageReader};
+use crate::balance::{ConnectionMark, hash_key};
+use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
 use crate::policy::PoolSpec;
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
 use crate::snapshot::Snapshot;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// The log's `error` where the client left before it had the whole answer.
 const CLIENT_CLOSED: &str = "client_closed";
+
+/// For how long a request that goes on from a response finds the endpoint that made it.
+const RESPONSE_TTL: Duration = Duration::from_secs(3600);
 
 /// How long the text of an error may take whose header has come: as a rule both come at once.
 const ERROR_TEXT_TIME: Duration = Duration::from_secs(1);
@@ -68,6 +71,8 @@ pub(super) struct AnswerState {
     pub(super) bytes: usize,
     pub(super) first_byte: Option<Duration>,
     pub(super) is_stream: bool,
+    /// Whether the start of the answer was searched for the id of a response.
+    pub(super) is_searched: bool,
 }
 
 impl Exchange {
@@ -300,6 +305,9 @@ impl Exchange {
         if let Some(attempts) = &self.attempts {
             attempts.deadline.arm(now, attempts.spec(&self.live).timeouts.idle);
         }
+        if !std::mem::replace(&mut self.answer.is_searched, true) {
+            self.note_response_owner(chunk, now);
+        }
         self.answer.bytes += chunk.len();
         self.answer.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.opened));
         if let Some(usage) = &mut self.answer.usage {
@@ -309,6 +317,18 @@ impl Exchange {
         let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);
         if let Some(attempts) = self.attempts.as_ref().filter(|_| may_be_token) {
             attempts.first_token();
+        }
+    }
+
+    /// Notes which endpoint has made a response, so that requests which go on from it find it there.
+    fn note_response_owner(&self, first: &[u8], now: Instant) {
+        let Some(attempts) = self.attempts.as_ref().filter(|attempts| attempts.request.api == Api::Responses)
+        else {
+            return;
+        };
+        if let (Some(id), Some(endpoint)) = (response_id(first), attempts.endpoint()) {
+            let owners = &self.live.upstreams.response_owners;
+            owners.insert(hash_key(id), endpoint, now, RESPONSE_TTL);
         }
     }
 

@@ -50,10 +50,15 @@ pub fn lease_endpoint(
     let prompt = PickPrompt::new(input.upstream_request);
     // Engines keep what they generate from; of an embedding they keep nothing.
     let keeps_prompt = input.upstream_request.api().generates_text();
+    let owner = input
+        .request
+        .previous_response()
+        .and_then(|id| snapshot.upstreams.response_owners.get(hash_key(id.as_bytes()), input.now));
     let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.route(policy).pool;
         let request = PickRequest {
             key: session_key(snapshot.pool_spec(pool), input),
+            owner,
             model: target.upstream_model(policy),
             adapter: target.lora.as_deref(),
             prompt: keeps_prompt.then_some(&prompt),
@@ -84,6 +89,7 @@ pub fn forecast(
     let prompt = PickPrompt::new(request);
     let pick = PickRequest {
         key: None,
+        owner: None,
         model: target.upstream_model(policy),
         adapter: target.lora.as_deref(),
         prompt: request.api().generates_text().then_some(&prompt),

@@ -88,7 +88,12 @@ fn chosen<'a>(
         && decision.choose.by != ChooseBy::First
         && !input.dry_run
     {
-        snapshot.models.sticky_sessions.insert(key, &snapshot.policy[one.model].name, now, sticky.ttl);
+        snapshot.models.sticky_sessions.insert(
+            key,
+            snapshot.policy[one.model].name.as_str(),
+            now,
+            sticky.ttl,
+        );
     }
     Some(one)
 }

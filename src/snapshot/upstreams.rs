@@ -4,7 +4,7 @@
 //! An address that stays in its pool keeps its [`Endpoint`] with in-flight count and health.
 
 use super::slots::{EndpointSlots, HostPort};
-use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget};
+use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget, StickySessions};
 use crate::policy::{Policy, PoolSpec, Retry};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub struct UpstreamPools {
     pub pools: Vec<Arc<Pool>>,
     /// The retries that all requests together may spend.
     pub retry_budget: Arc<RetryBudget>,
+    /// Which endpoint made each response of the Responses API, by its id's hash; shared by all snapshots.
+    pub response_owners: Arc<StickySessions<SocketAddr>>,
 }
 
 impl UpstreamPools {
@@ -29,6 +31,8 @@ impl UpstreamPools {
         Self {
             pools: pools.collect(),
             retry_budget: retry_budget(&policy.retry, previous.map(|(_, upstreams)| upstreams)),
+            response_owners: previous
+                .map_or_else(Arc::default, |(_, upstreams)| Arc::clone(&upstreams.response_owners)),
         }
     }
 }

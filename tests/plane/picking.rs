@@ -1,8 +1,12 @@
 //! Which replica gets a request: the one that has its prompt, unless that is busy, asleep or gone.
 
 use crate::harness::*;
+use crate::raw::*;
 use serde_json::{Value, json};
 use signalbox::sim::Sim;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
 
 async fn replica(number: usize) -> Sim {
     sim_with("m", |options| options.pod = format!("pod-{number}")).await
@@ -156,6 +160,53 @@ async fn the_operator_can_ask_how_every_replica_stands() {
         endpoints.map(|endpoint| endpoint["uncached_tokens"].as_u64().unwrap()).collect()
     };
     assert_eq!(uncached(&standing(&gateway, &body).await), uncached(&told), "asking changes nothing");
+}
+
+/// An upstream that makes one response, and answers every request with it.
+async fn responder(id: &'static str) -> (SocketAddr, Arc<Mutex<Vec<Message>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (addr, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Message>>>::default());
+    let record = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let record = Arc::clone(&record);
+            tokio::spawn(async move {
+                let mut wire = Wire::of(stream);
+                while let Some(request) = wire.request().await {
+                    record.lock().unwrap().push(request);
+                    let body = format!(r#"{{"id":"{id}","object":"response","output":[]}}"#);
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    wire.send((head + &body).as_bytes()).await;
+                }
+            });
+        }
+    });
+    (addr, seen)
+}
+
+#[tokio::test]
+async fn what_goes_on_from_a_response_goes_to_the_replica_that_made_it() {
+    let [(first, seen), (other, seen_by_other)] = [responder("resp_a").await, responder("resp_b").await];
+    let gateway =
+        Launch::new(policy_of(&[first, other], "    balance: {strategy: round_robin}\n")).start().await;
+    let ask = async |more: &str| {
+        let body = format!(r#"{{"model":"m","input":"hi"{more}}}"#);
+        let answer = gateway.post("/v1/responses", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!([ask("").await, ask("").await].iter().filter(|id| *id == "resp_a").count(), 1, "in turn");
+    for id in ["resp_a", "resp_b"] {
+        for _ in 0..5 {
+            assert_eq!(ask(&format!(r#","previous_response_id":"{id}""#)).await, id);
+        }
+    }
+    assert_eq!((seen.lock().unwrap().len(), seen_by_other.lock().unwrap().len()), (6, 6));
+    ask(r#","previous_response_id":"resp_unknown""#).await;
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ use std::time::Instant;
 pub struct PickRequest<'a> {
     /// What the policy keeps requests together by, such as a session's header, hashed; see [`crate::balance::hash_key`].
     pub key: Option<u64>,
+    /// The endpoint that has what the request refers to, such as the response that it goes on from; it gets the request
+    /// if it may, whatever the strategy.
+    pub owner: Option<SocketAddr>,
     /// The name that the upstream knows the model by.
     pub model: &'a str,
     /// The `LoRA` adapter that is asked for instead of the model itself.
@@ -61,6 +64,12 @@ impl<'a> Candidates<'a> {
     /// Asked for one place at a time: of 256 endpoints the power of two choices looks at two.
     pub fn get(&self, place: usize) -> Option<EndpointView<'a>> {
         self.view(self.members.get(place)?)
+    }
+
+    /// Finds the endpoint at an address, if it may take the request.
+    pub(in super::super) fn place_of(&self, addr: SocketAddr) -> Option<usize> {
+        let place = self.members.iter().position(|member| member.endpoint.addr() == addr)?;
+        self.contains(place).then_some(place)
     }
 
     /// Gives every place in turn, as [`Candidates::get`] does.

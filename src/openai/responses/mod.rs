@@ -4,6 +4,7 @@ mod answer;
 mod request;
 
 use super::dialect::Dialect;
+use memchr::memmem;
 pub(super) use request::{item, part};
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -12,3 +13,43 @@ pub(super) const DIALECT: Dialect = Dialect {
     request: request::REQUEST,
     answer: &answer::ResponseAnswers,
 };
+
+/// How far into an answer its id is looked for, in bytes.
+const ID_WITHIN: usize = 4096;
+
+/// The longest id, in bytes.
+const MAX_ID: usize = 256;
+
+/// Reads the id of a response from the first bytes of an answer, whole or streamed: the first `id` that begins with
+/// `resp_`, as those of the API do.
+pub fn response_id(first: &[u8]) -> Option<&[u8]> {
+    let first = &first[..first.len().min(ID_WITHIN)];
+    let is_id = |at: &usize| {
+        let before = first[..*at].trim_ascii_end().strip_suffix(b":");
+        before.is_some_and(|before| before.trim_ascii_end().ends_with(b"\"id\""))
+    };
+    let start = memmem::find_iter(first, b"\"resp_").find(is_id)? + 1;
+    let length = memchr::memchr(b'"', &first[start..])?;
+    (length <= MAX_ID).then_some(&first[start..start + length])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_response_is_the_first_that_is_called_so() {
+        for (answer, id) in [
+            (r#"{"id":"resp_1","previous_response_id":"resp_0"}"#, Some("resp_1")),
+            (r#"{"previous_response_id": "resp_0", "id" : "resp_1"}"#, Some("resp_1")),
+            ("event: response.created\ndata: {\"response\":{\"id\":\"resp_2\"}}\n\n", Some("resp_2")),
+            (r#"{"id":"chatcmpl-1"}"#, None),
+            (r#"{"id":"resp_cut"#, None),
+            ("", None),
+        ] {
+            assert_eq!(response_id(answer.as_bytes()), id.map(str::as_bytes), "{answer}");
+        }
+        let long = format!(r#"{{"id":"resp_{}"}}"#, "x".repeat(MAX_ID));
+        assert_eq!(response_id(long.as_bytes()), None);
+    }
+}
