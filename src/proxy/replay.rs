@@ -17,9 +17,8 @@ use futures::Stream;
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
-use pingora::protocols::http::HttpTask;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::custom::{CustomMessageWrite, server::Session as CustomSession};
+use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -32,16 +31,13 @@ type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync 
 
 /// Ends an exchange whose answer was cut.
 pub(super) const CUT: ErrorType = ErrorType::Custom("AnswerCut");
-
 /// Ends an attempt whose upstream's deadline has passed.
 pub(super) const LATE: ErrorType = ErrorType::Custom("UpstreamLate");
 
 /// The answer goes to the client as it comes.
 const OPEN: u8 = 0;
-
 /// Nothing of it does: it is an error that is read first.
 const HELD: u8 = 1;
-
 /// It does again, with the header that was held.
 const RELEASED: u8 = 2;
 
