@@ -99,7 +99,8 @@ impl ReplayHandle {
         may_have_stages: bool,
     ) -> Self {
         let handover: Arc<Handover> = Arc::default();
-        let mut inner = std::mem::replace(&mut session.downstream_session, Box::new(placeholder()));
+        let blank = Box::new(ServerSession::new_custom(Box::new(())));
+        let mut inner = std::mem::replace(&mut session.downstream_session, blank);
         let write_timeout = inner.get_write_timeout();
         inner.set_write_timeout(None);
         let replay = ReplaySession {
@@ -137,7 +138,7 @@ impl ReplayHandle {
         if !std::mem::replace(&mut self.is_installed, false) {
             return;
         }
-        *session.downstream_session = placeholder();
+        *session.downstream_session = ServerSession::new_custom(Box::new(()));
         if let Some(client) = self.handover.lock().client.take() {
             session.downstream_session = client;
         }
@@ -158,10 +159,6 @@ impl Handover {
     fn lock(&self) -> MutexGuard<'_, HandedOver> {
         self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn placeholder() -> ServerSession {
-    ServerSession::new_custom(Box::new(()))
 }
 
 impl Drop for ReplaySession {
