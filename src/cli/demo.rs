@@ -202,6 +202,9 @@ const EXAMPLES: [(&str, &str, &str); 9] = [
     ),
 ];
 
+/// A request whose prompt is worth caching, as a shell writes it.
+const LONG_PROMPT: &str = r#""{\"model\": \"llama3-8b\", \"messages\": [{\"role\": \"user\", \"content\": \"$(yes 'All of this was said before. ' | head -80 | tr -d '\n')\"}], \"max_tokens\": 8}""#;
+
 fn introduce(bound: &Bound, policy: &Path) {
     let Some(address) = bound.listeners.first() else { return };
     say(&format!("Signalbox listens on http://{address} (operator's port http://{}).", bound.admin));
@@ -215,6 +218,14 @@ fn introduce(bound: &Bound, policy: &Path) {
             "# {shows}\ncurl -i http://{address}{path} -H 'Content-Type: application/json' -d '{body}'\n"
         ));
     }
+    say(&format!(
+        "# a long prompt: once more, and it goes to the replica that has it cached (x-endpoint-reason, cached_tokens)\n\
+         curl -i http://{address}/v1/chat/completions -H 'Content-Type: application/json' -d {LONG_PROMPT}\n"
+    ));
+    say(&format!(
+        "# how each replica stands for it\ncurl -s http://{}/api/v1/pick -d {LONG_PROMPT}\n",
+        bound.admin
+    ));
     say(&format!("# what was counted\ncurl -s http://{}/metrics | grep signalbox_\n", bound.admin));
     say("Press Ctrl-C to end. Each request is one line below.");
 }

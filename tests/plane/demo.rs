@@ -122,6 +122,18 @@ fn paste_all(demo: &Demo, math: &str) {
                 assert!(answer.contains("signalbox_requests_total{"), "{answer}");
                 continue;
             }
+            shows if shows.starts_with("a long prompt: once more") => {
+                let again = paste(command);
+                assert!(header(&again, "x-endpoint-reason").starts_with("prefix; cached="), "{again}");
+                assert_eq!(header(&again, "x-inference-pod"), header(&answer, "x-inference-pod"));
+                assert!(!again.contains("\"cached_tokens\":0"), "{again}");
+                continue;
+            }
+            "how each replica stands for it" => {
+                assert_eq!(answer.matches("\"cost\":").count(), 2, "{answer}");
+                assert_eq!(answer.matches("\"best\":true").count(), 1, "{answer}");
+                continue;
+            }
             "a stream, with its usage at the end" => {
                 assert!(answer.contains("data: {") && answer.ends_with("data: [DONE]\n\n"), "{answer}");
                 assert!(answer.contains("\"usage\":{\"prompt_tokens\":"), "{answer}");
