@@ -114,7 +114,9 @@ impl Pool {
             EndpointForecast {
                 endpoint: Arc::clone(&member.endpoint),
                 is_available: view.is_some(),
-                uncached: view.filter(|_| self.picker.reads_prompt()).map(|view| view.uncached(request)),
+                uncached: view
+                    .filter(|_| self.picker.reads_prompt())
+                    .map(|view| request.uncached(view.matched(request, 0))),
                 load: view.map(|view| view.engine_load()),
                 standing: standings.iter().find(|(at, _)| *at == place).map(|(_, standing)| *standing),
             }

@@ -2,15 +2,28 @@
 //! Refuses to know what a block's hash is made of, and how the endpoint is chosen.
 //!
 //! Bounded in bytes, without a lock and without an allocation after its first: entries of eight bytes in sets of one
-//! cache line, the one used longest ago in a set goes first. An entry counts as evicted by the engine once more blocks
+//! cache line, the one used longest ago in a set goes first. An entry counts as evicted by the engine once more tokens
 //! than the engine holds were written after its last use, which is what least recently used means.
 
 use super::rendezvous::mixed;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Tokens of a block, four of the blocks that vLLM's cache is made of.
-pub(super) const BLOCK_TOKENS: u32 = 64;
+/// Tokens of a block at a prompt's beginning, four of the blocks that vLLM's cache is made of.
+pub(super) const SHORT_BLOCK: u32 = 64;
+
+/// Tokens of the blocks that follow.
+pub(super) const LONG_BLOCK: u32 = 256;
+
+/// How many blocks of a prompt are short: beginnings are told apart finely, and a long prompt has few blocks.
+pub(super) const SHORT_BLOCKS: usize = 32;
+
+/// The tokens of so many leading blocks.
+pub(super) fn tokens_of(blocks: usize) -> u32 {
+    let (short, long) = (blocks.min(SHORT_BLOCKS), blocks.saturating_sub(SHORT_BLOCKS));
+    u32::try_from(short).unwrap_or(u32::MAX) * SHORT_BLOCK
+        + u32::try_from(long).unwrap_or(u32::MAX).saturating_mul(LONG_BLOCK)
+}
 
 /// Sets of a table, a power of two.
 const SETS: usize = 4096;
@@ -23,14 +36,17 @@ const STAMP_BITS: u32 = 24;
 
 const STAMP: u64 = (1 << STAMP_BITS) - 1;
 
-/// The most blocks that are remembered: half of the entries, so that few sets overflow before.
-pub(super) const MAX_BLOCKS: u32 = (SETS * WAYS / 2) as u32;
+/// The most blocks of one prompt that are remembered: half of the entries, so that few sets overflow before.
+const MAX_BLOCKS: usize = SETS * WAYS / 2;
 
-/// What an engine is taken to hold before anything is known of it, in blocks.
-const USUAL_BLOCKS: u32 = 8_192;
+/// The most that an engine is taken to hold, in tokens.
+const MAX_TOKENS: u32 = 4 << 20;
 
-/// The least that an engine is taken to hold, in blocks.
-const MIN_BLOCKS: u32 = 128;
+/// What an engine is taken to hold before anything is known of it, in tokens.
+const USUAL_TOKENS: u32 = 512 << 10;
+
+/// The least that an engine is taken to hold, in tokens.
+const MIN_TOKENS: u32 = 8 << 10;
 
 /// The blocks of a prompt as one model with one adapter has them: another's cache is of no use to it.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +71,11 @@ impl PromptBlocks<'_> {
 pub(super) struct PrefixTable {
     /// Each entry is a tag of 40 bits above the stamp of its last use; 0 is none.
     sets: Box<[[AtomicU64; WAYS]]>,
-    /// Blocks written so far that the endpoint did not have; the clock that stamps are read from.
+    /// Tokens written so far that the endpoint did not have, in units of a short block; the clock that stamps are read from.
     written: AtomicU64,
-    /// How many blocks the engine says it holds; 0 where it never said.
+    /// How many tokens the engine says it holds; 0 where it never said.
     told: AtomicU32,
-    /// How many blocks the engine is taken to hold.
+    /// How many tokens the engine is taken to hold.
     capacity: AtomicU32,
     /// Whether the engine has ever reported cached tokens: one that does not report any says nothing about its cache.
     reports: AtomicBool,
@@ -72,20 +88,24 @@ impl Default for PrefixTable {
             sets: std::iter::repeat_with(set).take(SETS).collect(),
             written: AtomicU64::new(1),
             told: AtomicU32::new(0),
-            capacity: AtomicU32::new(USUAL_BLOCKS),
+            capacity: AtomicU32::new(USUAL_TOKENS),
             reports: AtomicBool::new(false),
         }
     }
 }
 
 impl PrefixTable {
-    /// Counts the leading blocks of a prompt that are cached.
+    /// Counts the leading blocks of a prompt that are cached; `hint` is what another endpoint has.
     ///
-    /// Looks at about twice the logarithm of that count: an engine that has a block has those before it.
-    pub(super) fn matched(&self, prompt: PromptBlocks<'_>) -> usize {
+    /// Endpoints that share a beginning often have equally much of it: then two looks are enough. Otherwise it takes about
+    /// twice the logarithm of the count: an engine that has a block has those before it.
+    pub(super) fn matched(&self, prompt: PromptBlocks<'_>, hint: usize) -> usize {
         let now = self.written.load(Ordering::Relaxed);
-        let capacity = u64::from(self.capacity.load(Ordering::Relaxed));
+        let capacity = u64::from(self.capacity.load(Ordering::Relaxed) / SHORT_BLOCK);
         let has = |place: usize| self.has(prompt.block(place), now, capacity);
+        if (1..=prompt.len()).contains(&hint) && has(hint - 1) && (hint == prompt.len() || !has(hint)) {
+            return hint;
+        }
         if prompt.len() == 0 || !has(0) {
             return 0;
         }
@@ -118,8 +138,8 @@ impl PrefixTable {
     /// Notes that the endpoint gets a prompt, of whose blocks it has the first `matched`.
     pub(super) fn record(&self, prompt: PromptBlocks<'_>, matched: usize) {
         // A table cannot hold more of one prompt; its beginning is what others share.
-        let length = prompt.len().min(MAX_BLOCKS as usize);
-        let new = length.saturating_sub(matched) as u64;
+        let length = prompt.len().min(MAX_BLOCKS);
+        let new = u64::from(tokens_of(length).saturating_sub(tokens_of(matched)) / SHORT_BLOCK);
         let now = self.written.fetch_add(new, Ordering::Relaxed) + new;
         for place in 0..length {
             self.touch(prompt.block(place), now);
@@ -143,16 +163,15 @@ impl PrefixTable {
 
     /// Takes in how many tokens the engine's cache holds.
     pub(super) fn set_capacity(&self, tokens: u64) {
-        let blocks = tokens / u64::from(BLOCK_TOKENS);
-        let blocks = u32::try_from(blocks).unwrap_or(MAX_BLOCKS).clamp(MIN_BLOCKS, MAX_BLOCKS);
+        let tokens = u32::try_from(tokens).unwrap_or(MAX_TOKENS).clamp(MIN_TOKENS, MAX_TOKENS);
         // Said again with each scrape, it must not undo what reports have corrected.
-        if self.told.swap(blocks, Ordering::Relaxed) != blocks {
-            self.capacity.store(blocks, Ordering::Relaxed);
+        if self.told.swap(tokens, Ordering::Relaxed) != tokens {
+            self.capacity.store(tokens, Ordering::Relaxed);
         }
     }
 
     /// Takes in what share of a prompt was taken for cached, and what share the engine reports, each 0 to 1: an engine
-    /// that has less than was predicted holds fewer blocks than it was taken to, or shares its cache with others.
+    /// that has less than was predicted holds less than it was taken to, or shares its cache with others.
     pub(super) fn correct(&self, predicted: f32, reported: f32) {
         if reported > 0.0 {
             self.reports.store(true, Ordering::Relaxed);
@@ -167,7 +186,7 @@ impl PrefixTable {
         } else {
             return;
         };
-        self.capacity.store(corrected.clamp(MIN_BLOCKS, MAX_BLOCKS), Ordering::Relaxed);
+        self.capacity.store(corrected.clamp(MIN_TOKENS, MAX_TOKENS), Ordering::Relaxed);
     }
 
     fn set(&self, block: u64) -> &[AtomicU64; WAYS] {
@@ -180,7 +199,7 @@ fn tag(block: u64) -> u64 {
     (block >> STAMP_BITS).max(1)
 }
 
-/// How many blocks were written since the entry was used last.
+/// How many short blocks were written since the entry was used last.
 fn age(entry: u64, now: u64) -> u64 {
     now.wrapping_sub(entry) & STAMP
 }
@@ -207,7 +226,7 @@ mod tests {
     }
 
     fn matched(table: &PrefixTable, chain: &[u64]) -> usize {
-        table.matched(PromptBlocks { chain, model: 0 })
+        table.matched(PromptBlocks { chain, model: 0 }, 0)
     }
 
     fn send(table: &PrefixTable, chain: &[u64]) -> usize {
@@ -224,22 +243,22 @@ mod tests {
         let other = [&first[..37], &blocks(2, 50)].concat();
         assert_eq!((matched(&table, &other), matched(&table, &first[..9]), matched(&table, &[])), (37, 9, 0));
         assert_eq!(matched(&table, &blocks(3, 5)), 0);
-        assert_eq!(table.matched(PromptBlocks { chain: &first, model: 7 }), 0, "another model's cache");
+        assert_eq!(table.matched(PromptBlocks { chain: &first, model: 7 }, 0), 0, "another model's cache");
     }
 
     #[test]
     fn what_was_used_longest_ago_is_forgotten_when_the_engine_is_full() {
         let table = PrefixTable::default();
-        table.set_capacity(1_000 * 64);
+        table.set_capacity(20_000);
         for prompt in 0..10 {
-            send(&table, &blocks(prompt, 100));
-            send(&table, &blocks(0, 100));
+            send(&table, &blocks(prompt, 32));
+            send(&table, &blocks(0, 32));
         }
-        assert_eq!(matched(&table, &blocks(0, 100)), 100, "it is used all the time");
-        send(&table, &blocks(10, 100));
-        assert_eq!(matched(&table, &blocks(10, 100)), 100);
-        send(&table, &blocks(11, 1_000));
-        assert_eq!(matched(&table, &blocks(1, 100)), 0, "more was written since than the engine holds");
+        assert_eq!(matched(&table, &blocks(0, 32)), 32, "it is used all the time");
+        send(&table, &blocks(10, 32));
+        assert_eq!(matched(&table, &blocks(10, 32)), 32);
+        send(&table, &blocks(11, 132));
+        assert_eq!(matched(&table, &blocks(1, 32)), 0, "more was written since than the engine holds");
     }
 
     #[test]
@@ -247,21 +266,21 @@ mod tests {
         let table = PrefixTable::default();
         let capacity = || table.capacity.load(Ordering::Relaxed);
         table.correct(1.0, 0.0);
-        assert_eq!(capacity(), USUAL_BLOCKS, "an engine that reports nothing says nothing");
+        assert_eq!(capacity(), USUAL_TOKENS, "an engine that reports nothing says nothing");
         table.correct(0.0, 0.9);
-        assert!(capacity() > USUAL_BLOCKS);
+        assert!(capacity() > USUAL_TOKENS);
         (0..200).for_each(|_| table.correct(0.9, 0.0));
-        assert_eq!(capacity(), MIN_BLOCKS);
+        assert_eq!(capacity(), MIN_TOKENS);
     }
 
     #[test]
     fn a_prompt_longer_than_the_table_breaks_nothing() {
         let table = PrefixTable::default();
-        let long = blocks(1, 3 * MAX_BLOCKS as usize);
+        let long = blocks(1, 3 * MAX_BLOCKS);
         table.set_capacity(u64::MAX);
         assert_eq!(send(&table, &long), 0);
         let matched = matched(&table, &long);
-        assert!(matched > MAX_BLOCKS as usize / 2 && matched <= MAX_BLOCKS as usize, "{matched}");
+        assert!(matched > MAX_BLOCKS / 2 && matched <= MAX_BLOCKS, "{matched}");
     }
 
     proptest! {
@@ -272,6 +291,9 @@ mod tests {
             send(&table, &prompt);
             let other = [&prompt[..shared], &blocks(2, rest)].concat();
             prop_assert_eq!(matched(&table, &other), shared);
+            for hint in [shared, shared + 1, rest] {
+                prop_assert_eq!(table.matched(PromptBlocks { chain: &other, model: 0 }, hint), shared);
+            }
         }
     }
 }

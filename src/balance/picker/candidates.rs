@@ -4,7 +4,7 @@
 use super::prompt::PickPrompt;
 use crate::balance::endpoint::{Endpoint, PoolMember};
 use crate::balance::engine_metrics::EngineMetrics;
-use crate::balance::prefix_table::{BLOCK_TOKENS, PromptBlocks};
+use crate::balance::prefix_table::{PromptBlocks, tokens_of};
 use crate::balance::rendezvous::hash_key;
 use crate::balance::token_load::RequestWork;
 use smallvec::SmallVec;
@@ -168,20 +168,15 @@ impl EndpointView<'_> {
         }
     }
 
-    /// How many leading blocks of the prompt it probably has cached.
-    pub fn matched(&self, request: &PickRequest<'_>) -> usize {
-        request.blocks().map_or(0, |blocks| self.endpoint.engine().prefixes().matched(blocks))
-    }
-
-    /// Tokens of the prompt that it probably has to compute; 0 where the prompt does not matter.
-    pub fn uncached(&self, request: &PickRequest<'_>) -> u32 {
-        request.prompt.map_or(0, |prompt| work(prompt.prefix().tokens(), self.matched(request)).uncached)
+    /// How many leading blocks of the prompt it probably has cached; `hint` is what another endpoint has, or 0.
+    pub fn matched(&self, request: &PickRequest<'_>, hint: usize) -> usize {
+        request.blocks().map_or(0, |blocks| self.endpoint.engine().prefixes().matched(blocks, hint))
     }
 
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
     pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> Option<RequestWork> {
         let (prompt, blocks) = (request.prompt?, request.blocks()?);
-        let matched = self.endpoint.engine().prefixes().matched(blocks);
+        let matched = self.endpoint.engine().prefixes().matched(blocks, 0);
         self.endpoint.engine().prefixes().record(blocks, matched);
         Some(work(prompt.prefix().tokens(), matched))
     }
@@ -212,8 +207,16 @@ impl EndpointView<'_> {
     }
 }
 
+impl PickRequest<'_> {
+    /// Tokens of the prompt that an endpoint has to compute which has so many leading blocks of it; 0 where the prompt
+    /// does not matter.
+    pub fn uncached(&self, matched: usize) -> u32 {
+        self.prompt.map_or(0, |prompt| work(prompt.prefix().tokens(), matched).uncached)
+    }
+}
+
 fn work(prompt: u32, matched: usize) -> RequestWork {
-    let cached = u32::try_from(matched).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS);
+    let cached = tokens_of(matched);
     // One token of a prompt is always computed.
     RequestWork { prompt, uncached: prompt.saturating_sub(cached).max(prompt.min(1)) }
 }

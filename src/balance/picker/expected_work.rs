@@ -8,7 +8,7 @@
 //! use) with an engine's own queue, and with a term that keeps a prompt that many send from making one endpoint do the
 //! work of all. The factors are those that did best in `benches/picking.rs`.
 
-use super::candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints, only};
+use super::candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints, only};
 use crate::balance::token_load::RequestWork;
 use rand::Rng;
 use smallvec::SmallVec;
@@ -55,39 +55,57 @@ pub(super) fn pick(
 
 /// The cost of every candidate, in tokens to compute.
 pub(super) fn costs(request: &PickRequest<'_>, candidates: &Candidates<'_>) -> Costs {
-    let views = candidates.iter().enumerate();
-    let views: SmallVec<[(usize, EndpointView<'_>); 16]> =
-        views.filter_map(|(place, view)| Some((place, view?))).collect();
-    let prompt = request.prompt.map_or(0.0, |prompt| f64::from(prompt.prefix().tokens()));
-    let given: f64 = views.iter().map(|(_, view)| given(view)).sum();
-    let weights: f64 = views.iter().map(|(_, view)| f64::from(view.weight())).sum();
-    let pool = PoolWork { prompt, fair: given / weights.max(1.0) };
-    views.iter().map(|(place, view)| (*place, cost(view, request, pool))).collect()
+    let (mut endpoints, mut hint) = (SmallVec::<[EndpointWork; 16]>::new(), 0);
+    for (place, view) in candidates.iter().enumerate() {
+        let Some(view) = view else { continue };
+        let matched = view.matched(request, hint);
+        hint = hint.max(matched);
+        endpoints.push(EndpointWork::read(place, &view, request.uncached(matched)));
+    }
+    let sum = |of: fn(&EndpointWork) -> f64| endpoints.iter().map(of).sum::<f64>();
+    let fair = sum(|one| one.given) / sum(|one| one.weight).max(1.0);
+    let prompt = request.prompt.map_or(0.0, |prompt| f64::from(prompt.tokens()));
+    // Where requests wait, their queues say who has too much.
+    let unfair = if sum(|one| one.load.waiting) > 0.0 { 0.0 } else { UNFAIR * prompt };
+    endpoints.iter().map(|one| (one.place, one.cost(fair, unfair))).collect()
 }
 
-/// What all candidates are held against.
-#[derive(Clone, Copy)]
-struct PoolWork {
-    /// Tokens of the request's prompt.
-    prompt: f64,
-    /// The work of an endpoint of weight 1, if all have their fair share.
-    fair: f64,
+/// One candidate, in tokens to compute.
+struct EndpointWork {
+    place: usize,
+    weight: f64,
+    load: EngineLoad,
+    uncached: f64,
+    /// Prompts that are still computed for this process.
+    prefill: f64,
+    /// The work that this process gave it in the last seconds.
+    recent: f64,
+    /// The same with what requests in flight keep costing.
+    given: f64,
 }
 
-/// The work that this process gave it in the last seconds, and what requests in flight keep costing.
-fn given(view: &EndpointView<'_>) -> f64 {
-    view.recent_work() + RequestWork::CONTEXT * view.context_tokens()
-}
+impl EndpointWork {
+    fn read(place: usize, view: &EndpointView<'_>, uncached: u32) -> Self {
+        let recent = view.recent_work();
+        Self {
+            place,
+            weight: f64::from(view.weight()),
+            load: view.engine_load(),
+            uncached: f64::from(uncached),
+            prefill: view.prefill_tokens(),
+            recent,
+            given: recent + RequestWork::CONTEXT * view.context_tokens(),
+        }
+    }
 
-/// Tokens to compute before the request's first token, by the endpoint's weight.
-fn cost(view: &EndpointView<'_>, request: &PickRequest<'_>, pool: PoolWork) -> f64 {
-    let weight = f64::from(view.weight());
-    let load = view.engine_load();
-    let uncached = f64::from(view.uncached(request));
-    let before =
-        view.prefill_tokens() + WAITING * load.waiting + RUNNING * load.running + RECENT * view.recent_work();
-    let share = given(view) / (weight * pool.fair + SMALL);
-    UNCACHED * uncached + before / weight + UNFAIR * pool.prompt * (share - FAIR_SHARE).max(0.0)
+    /// What comes before the request's first token, where `fair` is the fair share of an endpoint of weight 1 and `unfair`
+    /// what one fair share too much costs.
+    fn cost(&self, fair: f64, unfair: f64) -> f64 {
+        let EngineLoad { waiting, running, .. } = self.load;
+        let before = self.prefill + WAITING * waiting + RUNNING * running + RECENT * self.recent;
+        let share = self.given / (self.weight * fair + SMALL);
+        UNCACHED * self.uncached + before / self.weight + unfair * (share - FAIR_SHARE).max(0.0)
+    }
 }
 
 /// Chooses the least; of those that are about equal each is as likely.

@@ -2,7 +2,7 @@
 //! that the model is shown, in the order in which templates put them.
 //! Refuses to know which endpoint has what.
 
-use crate::balance::prefix_table::{BLOCK_TOKENS, PromptBlocks};
+use crate::balance::prefix_table::{LONG_BLOCK, PromptBlocks, SHORT_BLOCK, SHORT_BLOCKS};
 use crate::balance::rendezvous::mixed;
 use crate::openai::{ChatRequest, Segment, SegmentKind};
 use std::cell::OnceCell;
@@ -11,13 +11,16 @@ use xxhash_rust::xxh3::xxh3_64;
 /// What is taken for a token; text in English has 4 to 5 bytes a token, other scripts 2 to 4.
 const BYTES_PER_TOKEN: usize = 4;
 
-/// Bytes of a block.
-const BLOCK: usize = BLOCK_TOKENS as usize * BYTES_PER_TOKEN;
+/// Bytes of the first blocks.
+const BLOCK: usize = SHORT_BLOCK as usize * BYTES_PER_TOKEN;
+
+/// Bytes of the blocks that follow.
+const NEXT_BLOCK: usize = LONG_BLOCK as usize * BYTES_PER_TOKEN;
 
 /// For how many bytes of text an image or another file is taken, whatever its size: 256 tokens.
 const OPAQUE_BYTES: usize = 1_024;
 
-/// The most blocks that are hashed: a megabyte of text. Prompts that differ only behind that are equal here.
+/// The most blocks that are hashed: four megabytes of text. Prompts that differ only behind that are equal here.
 const MAX_BLOCKS: usize = 4_096;
 
 /// How the text begins with which Claude Code says what a request is billed to: it changes with each request and no
@@ -148,18 +151,23 @@ impl BlockHasher {
         Self {
             unfinished: Vec::with_capacity(BLOCK),
             chain: 0,
-            blocks: Vec::with_capacity((body / BLOCK).min(MAX_BLOCKS)),
+            blocks: Vec::with_capacity((SHORT_BLOCKS + body / NEXT_BLOCK).min(body / BLOCK).min(MAX_BLOCKS)),
             bytes: 0,
         }
+    }
+
+    /// How long the next block is.
+    fn next(&self) -> usize {
+        if self.blocks.len() < SHORT_BLOCKS { BLOCK } else { NEXT_BLOCK }
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
         self.bytes += bytes.len();
         if !self.unfinished.is_empty() {
-            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - self.unfinished.len()));
+            let (first, rest) = bytes.split_at(bytes.len().min(self.next() - self.unfinished.len()));
             self.unfinished.extend_from_slice(first);
             bytes = rest;
-            if self.unfinished.len() < BLOCK {
+            if self.unfinished.len() < self.next() {
                 return;
             }
             let block = std::mem::take(&mut self.unfinished);
@@ -167,9 +175,11 @@ impl BlockHasher {
             self.unfinished = block;
             self.unfinished.clear();
         }
-        let mut whole = bytes.chunks_exact(BLOCK);
-        whole.by_ref().for_each(|block| self.block(block));
-        self.unfinished.extend_from_slice(whole.remainder());
+        while let Some((block, rest)) = bytes.split_at_checked(self.next()) {
+            self.block(block);
+            bytes = rest;
+        }
+        self.unfinished.extend_from_slice(bytes);
     }
 
     /// Takes what is no text, such as an image: it is told apart by its hash, and takes the place of some text.
@@ -226,7 +236,17 @@ mod tests {
         assert_eq!(shared(&one, &other), 4);
         let turned = chat(&[("user", &system), ("system", &long("one "))]);
         assert_eq!(shared(&one, &turned), 0, "who says a text matters");
-        assert!(prefix(&one).tokens().abs_diff(2 * BLOCK_TOKENS * 4) < 8);
+        assert!(prefix(&one).tokens().abs_diff(2 * SHORT_BLOCK * 4) < 8);
+    }
+
+    #[test]
+    fn a_long_prompt_has_longer_blocks_behind_its_first_ones_however_it_is_cut() {
+        let text = "What was said, and what was not. ".repeat(1_000);
+        let whole = prefix(&chat(&[("user", &text)]));
+        assert_eq!(whole.len(), SHORT_BLOCKS + (text.len() + 2 - SHORT_BLOCKS * BLOCK) / NEXT_BLOCK);
+        let (first, rest) = text.split_at(9_001);
+        let parts = json!([{"type": "text", "text": first}, {"type": "text", "text": rest}]);
+        assert_eq!(prefix(&json!({"model": "m", "messages": [{"role": "user", "content": parts}]})), whole);
     }
 
     #[test]

@@ -74,27 +74,19 @@ impl ScoredPicker {
     }
 
     fn score<'a>(&self, request: &PickRequest<'_>, candidates: &Candidates<'a>) -> ScoredEndpoints<'a> {
-        let mut endpoints: ScoredEndpoints<'a> = candidates
-            .iter()
-            .enumerate()
-            .filter_map(|(place, view)| Some(self.read(place, view?, request)))
-            .collect();
+        let (mut endpoints, mut hint) = (ScoredEndpoints::new(), 0);
+        for (place, view) in candidates.iter().enumerate() {
+            let Some(view) = view else { continue };
+            let load = view.engine_load();
+            let matched = if self.reads_prompt() { view.matched(request, hint) } else { 0 };
+            hint = hint.max(matched);
+            let queue = if load.is_reported { load.waiting } else { f64::from(view.in_flight()) };
+            endpoints.push(ScoredEndpoint { place, view, queue, running: load.running, matched, score: 0.0 });
+        }
         for (scorer, weight) in self.scorers.iter() {
             add(&mut endpoints, scorer, weight, request);
         }
         endpoints
-    }
-
-    fn read<'a>(
-        &self,
-        place: usize,
-        view: EndpointView<'a>,
-        request: &PickRequest<'_>,
-    ) -> ScoredEndpoint<'a> {
-        let load = view.engine_load();
-        let matched = if self.reads_prompt() { view.matched(request) } else { 0 };
-        let queue = if load.is_reported { load.waiting } else { f64::from(view.in_flight()) };
-        ScoredEndpoint { place, view, queue, running: load.running, matched, score: 0.0 }
     }
 }
 

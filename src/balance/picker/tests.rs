@@ -77,10 +77,10 @@ fn the_same_prompt_goes_where_it_went_before() {
         let home = cluster.place(&first);
         assert_eq!(first.work().expect("it is counted").cached(), 0, "{balance}");
         drop(first);
-        for _ in 0..20 {
+        for _ in 0..8 {
             let again = cluster.lease(&long);
             assert_eq!(cluster.place(&again), home, "{balance}");
-            assert!(again.work().expect("it is counted").cached() > 3_900, "{balance}");
+            assert!(again.work().expect("it is counted").cached() > 3_700, "{balance}");
         }
     }
 }
