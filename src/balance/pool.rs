@@ -93,8 +93,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         self.activate(now);
-        // Where there is no choice nobody has to know what the prompt is.
-        let prompt = request.prompt.filter(|_| self.members.len() > 1 && self.picker.reads_prompt());
+        let prompt = request.prompt.filter(|_| self.reads_prompt());
         let request = PickRequest { prompt, ..*request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
@@ -122,6 +121,11 @@ impl Pool {
             }
         };
         self.members.iter().enumerate().map(of).collect()
+    }
+
+    /// Whether the choice goes by the prompt; where there is no choice it need not be read.
+    pub fn reads_prompt(&self) -> bool {
+        self.members.len() > 1 && self.picker.reads_prompt()
     }
 
     /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.

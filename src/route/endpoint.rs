@@ -4,6 +4,7 @@
 
 use super::plan::PlanTarget;
 use crate::balance::{EndpointForecast, Lease, PickPrompt, PickRequest, hash_key};
+use crate::classify::read_beside;
 use crate::openai::ChatRequest;
 use crate::policy::{Balance, HashKey, PoolSpec};
 use crate::snapshot::Snapshot;
@@ -50,6 +51,12 @@ pub fn lease_endpoint(
     let prompt = PickPrompt::new(input.upstream_request);
     // Engines keep what they generate from; of an embedding they keep nothing.
     let keeps_prompt = input.upstream_request.api().generates_text();
+    if keeps_prompt
+        && let Some(first) = targets.first()
+        && snapshot.pool(first.route(policy).pool).reads_prompt()
+    {
+        read_beside(input.upstream_request.body().len(), || prompt.tokens());
+    }
     let owner = input
         .request
         .previous_response()
