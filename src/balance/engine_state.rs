@@ -5,7 +5,7 @@ use super::engine_metrics::{EngineMetrics, LoadReport};
 use super::lock;
 use super::prefix_table::PrefixTable;
 use super::token_load::TokenLoad;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct EngineState {
     report: Mutex<Option<EngineReport>>,
+    /// Whether the last report says that the engine sleeps, so that nobody takes the lock to learn that it does not.
+    said_asleep: AtomicBool,
     /// The work that this process gives it.
     pub(super) load: TokenLoad,
     /// What it probably has cached, once a picker asked for that.
@@ -34,6 +36,7 @@ impl EngineState {
         if let (Some(size), Some(prefixes)) = (metrics.kv_cache, self.prefixes.get()) {
             prefixes.set_capacity(size.tokens());
         }
+        self.said_asleep.store(metrics.is_asleep, Ordering::Release);
         *lock(&self.report) = Some(EngineReport { metrics: Arc::new(metrics), in_flight });
     }
 
@@ -48,6 +51,12 @@ impl EngineState {
     /// What the engine last said of itself, however long ago; `None` where it never did.
     pub(super) fn report(&self) -> Option<EngineReport> {
         lock(&self.report).clone()
+    }
+
+    /// Whether the engine sleeps, by a report that is fresh at `now`.
+    pub(super) fn is_asleep(&self, now: Instant) -> bool {
+        let sleeps = |report: EngineReport| report.metrics.is_asleep && report.metrics.is_fresh(now);
+        self.said_asleep.load(Ordering::Acquire) && self.report().is_some_and(sleeps)
     }
 
     /// What it probably has cached.

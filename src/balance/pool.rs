@@ -115,7 +115,7 @@ impl Pool {
                 is_available: view.is_some(),
                 uncached: view
                     .filter(|_| self.picker.reads_prompt())
-                    .map(|view| request.uncached(view.matched(request, 0))),
+                    .map(|view| request.uncached(view.matched(request.blocks(), 0))),
                 load: view.map(|view| view.engine_load()),
                 standing: standings.iter().find(|(at, _)| *at == place).map(|(_, standing)| *standing),
             }

@@ -71,8 +71,6 @@ pub(super) struct AnswerState {
     pub(super) bytes: usize,
     pub(super) first_byte: Option<Duration>,
     pub(super) is_stream: bool,
-    /// Whether the start of the answer was searched for the id of a response.
-    pub(super) is_searched: bool,
 }
 
 impl Exchange {
@@ -305,7 +303,7 @@ impl Exchange {
         if let Some(attempts) = &self.attempts {
             attempts.deadline.arm(now, attempts.spec(&self.live).timeouts.idle);
         }
-        if !std::mem::replace(&mut self.answer.is_searched, true) {
+        if self.answer.bytes == 0 {
             self.note_response_owner(chunk, now);
         }
         self.answer.bytes += chunk.len();

@@ -32,7 +32,7 @@ pub struct PickRequest<'a> {
 
 impl<'a> PickRequest<'a> {
     /// The blocks of the prompt, as the model with its adapter has them.
-    fn blocks(&self) -> Option<PromptBlocks<'a>> {
+    pub(in super::super) fn blocks(&self) -> Option<PromptBlocks<'a>> {
         let model = hash_key(self.adapter.unwrap_or(self.model).as_bytes());
         Some(self.prompt?.prefix().blocks_of(model))
     }
@@ -82,11 +82,9 @@ impl<'a> Candidates<'a> {
         let eligible = *weight > 0
             && endpoint.available(self.now)
             && !self.tried.contains(&endpoint.addr())
-            && !self.passing_over.is_some_and(|model| endpoint.is_passed_over(model, self.now));
-        let view = EndpointView { endpoint, weight: *weight, now: self.now };
-        let is_asleep =
-            || self.passing_over.is_some() && view.engine().is_some_and(|engine| engine.is_asleep);
-        (eligible && !is_asleep()).then_some(view)
+            && !self.passing_over.is_some_and(|model| endpoint.is_passed_over(model, self.now))
+            && !(self.passing_over.is_some() && endpoint.engine().is_asleep(self.now));
+        eligible.then_some(EndpointView { endpoint, weight: *weight, now: self.now })
     }
 
     /// Whether the endpoint at `place` may take the request.
@@ -169,8 +167,8 @@ impl EndpointView<'_> {
     }
 
     /// How many leading blocks of the prompt it probably has cached; `hint` is what another endpoint has, or 0.
-    pub fn matched(&self, request: &PickRequest<'_>, hint: usize) -> usize {
-        request.blocks().map_or(0, |blocks| self.endpoint.engine().prefixes().matched(blocks, hint))
+    pub(in super::super) fn matched(&self, prompt: Option<PromptBlocks<'_>>, hint: usize) -> usize {
+        prompt.map_or(0, |blocks| self.endpoint.engine().prefixes().matched(blocks, hint))
     }
 
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.

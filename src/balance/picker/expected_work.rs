@@ -6,7 +6,7 @@
 //! that running requests take. So an endpoint that has the prompt's beginning is preferred until waiting there costs more
 //! than computing it elsewhere. That is the cost of NVIDIA Dynamo's KV router (prefill blocks to compute and blocks in
 //! use) with an engine's own queue, and with a term that keeps a prompt that many send from making one endpoint do the
-//! work of all. The factors are those that did best in `benches/picking.rs`.
+//! work of all. The factors are those that did best in `benches/picking`, of those that were tried.
 
 use super::candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints, only};
 use crate::balance::token_load::RequestWork;
@@ -56,9 +56,10 @@ pub(super) fn pick(
 /// The cost of every candidate, in tokens to compute.
 pub(super) fn costs(request: &PickRequest<'_>, candidates: &Candidates<'_>) -> Costs {
     let (mut endpoints, mut hint) = (SmallVec::<[EndpointWork; 16]>::new(), 0);
+    let blocks = request.blocks();
     for (place, view) in candidates.iter().enumerate() {
         let Some(view) = view else { continue };
-        let matched = view.matched(request, hint);
+        let matched = view.matched(blocks, hint);
         hint = hint.max(matched);
         endpoints.push(EndpointWork::read(place, &view, request.uncached(matched)));
     }

@@ -5,7 +5,8 @@
 //! (llm-d-router, `pkg/epp/framework/plugins/scheduling/scorer`); where an engine says nothing, or nothing new, what this
 //! process has in flight there stands in for its queue.
 
-use super::candidates::{Candidates, EndpointView, PickRequest, RankedEndpoints, only};
+use super::candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints, only};
+use crate::balance::prefix_table::tokens_of;
 use crate::policy::{Scorer, Scorers};
 use rand::Rng;
 use smallvec::SmallVec;
@@ -29,10 +30,25 @@ pub(in crate::balance) struct ScoredPicker {
 struct ScoredEndpoint<'a> {
     place: usize,
     view: EndpointView<'a>,
+    load: EngineLoad,
     queue: f64,
-    running: f64,
+    /// Leading blocks of the prompt that it probably has cached.
     matched: usize,
     score: f64,
+}
+
+/// What the candidates are scored against.
+struct CandidateFigures {
+    queues: Extremes,
+    running: Extremes,
+    /// The most requests that one has in flight for this process.
+    most_active: u32,
+    /// No candidate has any of the prompt cached.
+    is_cold: bool,
+    /// In which turns the candidates last got such a prompt.
+    turns: SmallVec<[u64; 16]>,
+    /// Tokens of the prompt's blocks.
+    tokens: u32,
 }
 
 type ScoredEndpoints<'a> = SmallVec<[ScoredEndpoint<'a>; 16]>;
@@ -57,6 +73,7 @@ impl ScoredPicker {
         let endpoints = self.score(request, candidates);
         let best = highest(&endpoints, rng);
         if let Some(best) = best.map(|at| &endpoints[at])
+            && self.scorers.weight(Scorer::NoHitLru) > 0.0
             && endpoints.iter().all(|endpoint| endpoint.matched == 0)
         {
             best.view.note_cold(self.cold.fetch_add(1, Ordering::Relaxed) + 1);
@@ -75,47 +92,58 @@ impl ScoredPicker {
 
     fn score<'a>(&self, request: &PickRequest<'_>, candidates: &Candidates<'a>) -> ScoredEndpoints<'a> {
         let (mut endpoints, mut hint) = (ScoredEndpoints::new(), 0);
+        let blocks = request.blocks().filter(|_| self.reads_prompt());
         for (place, view) in candidates.iter().enumerate() {
             let Some(view) = view else { continue };
             let load = view.engine_load();
-            let matched = if self.reads_prompt() { view.matched(request, hint) } else { 0 };
+            let matched = view.matched(blocks, hint);
             hint = hint.max(matched);
             let queue = if load.is_reported { load.waiting } else { f64::from(view.in_flight()) };
-            endpoints.push(ScoredEndpoint { place, view, queue, running: load.running, matched, score: 0.0 });
+            endpoints.push(ScoredEndpoint { place, view, load, queue, matched, score: 0.0 });
         }
-        for (scorer, weight) in self.scorers.iter() {
-            add(&mut endpoints, scorer, weight, request);
+        let figures = CandidateFigures::of(&endpoints, request);
+        for endpoint in &mut endpoints {
+            let scores = self.scorers.iter().map(|(scorer, weight)| {
+                weight * endpoint.score_by(scorer, &figures, request).clamp(0.0, 1.0)
+            });
+            endpoint.score = scores.sum();
         }
         endpoints
     }
 }
 
-fn add(endpoints: &mut ScoredEndpoints<'_>, scorer: Scorer, weight: f64, request: &PickRequest<'_>) {
-    let blocks = request.prompt.map_or(0, |prompt| prompt.prefix().len());
-    let queues = Extremes::of(endpoints.iter().map(|one| one.queue));
-    let runs = Extremes::of(endpoints.iter().map(|one| one.running));
-    let most_active = endpoints.iter().map(|one| one.view.in_flight()).max().unwrap_or(0);
-    let is_cold = endpoints.iter().all(|one| one.matched == 0);
-    let turns: SmallVec<[u64; 16]> = endpoints.iter().map(|one| one.view.last_cold()).collect();
-    for endpoint in endpoints.iter_mut() {
-        let view = &endpoint.view;
-        let score = match scorer {
-            Scorer::Queue => queues.score(endpoint.queue),
-            Scorer::Running => runs.score(endpoint.running),
-            Scorer::KvCache => 1.0 - view.engine_load().kv_usage,
-            Scorer::Prefix if blocks > 0 => endpoint.matched as f64 / blocks as f64,
-            Scorer::Prefix => 0.0,
+impl CandidateFigures {
+    fn of(endpoints: &ScoredEndpoints<'_>, request: &PickRequest<'_>) -> Self {
+        Self {
+            queues: Extremes::of(endpoints.iter().map(|one| one.queue)),
+            running: Extremes::of(endpoints.iter().map(|one| one.load.running)),
+            most_active: endpoints.iter().map(|one| one.view.in_flight()).max().unwrap_or(0),
+            is_cold: endpoints.iter().all(|one| one.matched == 0),
+            turns: endpoints.iter().map(|one| one.view.last_cold()).collect(),
+            tokens: request.prompt.map_or(0, |prompt| tokens_of(prompt.prefix().len())),
+        }
+    }
+}
+
+impl ScoredEndpoint<'_> {
+    fn score_by(&self, scorer: Scorer, all: &CandidateFigures, request: &PickRequest<'_>) -> f64 {
+        let view = &self.view;
+        match scorer {
+            Scorer::Queue => all.queues.score(self.queue),
+            Scorer::Running => all.running.score(self.load.running),
+            Scorer::KvCache => 1.0 - self.load.kv_usage,
+            Scorer::Prefix => f64::from(tokens_of(self.matched)) / f64::from(all.tokens.max(1)),
             Scorer::Lora => lora(view, request),
-            Scorer::LoadAware => 0.5 * (1.0 - endpoint.queue.min(FULL_QUEUE) / FULL_QUEUE),
+            Scorer::LoadAware => 0.5 * (1.0 - self.queue.min(FULL_QUEUE) / FULL_QUEUE),
             Scorer::ActiveRequest if view.in_flight() == 0 => 1.0,
             Scorer::ActiveRequest => {
-                f64::from(most_active - view.in_flight().min(most_active)) / f64::from(most_active.max(1))
+                let fewer = all.most_active - view.in_flight().min(all.most_active);
+                f64::from(fewer) / f64::from(all.most_active.max(1))
             }
             Scorer::TokenLoad => 1.0 - (view.prefill_tokens() / FULL_TOKEN_LOAD).min(1.0),
-            Scorer::NoHitLru if is_cold => least_recent(view.last_cold(), &turns),
+            Scorer::NoHitLru if all.is_cold => least_recent(view.last_cold(), &all.turns),
             Scorer::NoHitLru => 0.5,
-        };
-        endpoint.score += weight * score.clamp(0.0, 1.0);
+        }
     }
 }
 

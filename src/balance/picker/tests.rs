@@ -185,6 +185,25 @@ fn scores_are_those_of_the_inference_extension() {
 }
 
 #[test]
+fn the_score_of_a_prefix_is_the_share_of_tokens_not_of_blocks() {
+    let cluster = Cluster::new("scored, scorers: {prefix: 1}", 2);
+    let text = |more: &str| {
+        let text: String =
+            "shared ".chars().cycle().take(8_190).chain(more.chars().cycle().take(24_000)).collect();
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": text}]});
+        ChatRequest::parse(Bytes::from(body.to_string())).expect("a request")
+    };
+    cluster.lease(&text("one "));
+    let request = text("two ");
+    let prompt = PickPrompt::new(&request);
+    let pick = PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
+    let scores = cluster.pool.forecast(&pick, cluster.now).into_iter().filter_map(|one| one.standing);
+    let best = scores.map(|standing| -standing.as_cost()).fold(0.0, f64::max);
+    // 8 of 31 KiB are shared: 32 short blocks of 55 in all.
+    assert!((0.2..0.3).contains(&best), "{best}");
+}
+
+#[test]
 fn an_engine_that_holds_little_is_taken_to_have_forgotten() {
     let cluster = Cluster::new("auto", 2);
     let first = prompt("first", 8_000);

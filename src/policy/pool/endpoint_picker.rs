@@ -44,6 +44,15 @@ const GIVEN: [&str; 12] = [
     "passthrough-parser",
 ];
 
+/// Plugins whose parameters only size or name what is found out in another way here.
+const SIZED: [&str; 5] = [
+    "prefix-cache-scorer",
+    "approx-prefix-cache-producer",
+    "max-score-picker",
+    "metrics-data-source",
+    "core-metrics-extractor",
+];
+
 /// A scheduler's configuration of the Gateway API inference extension or llm-d; only its scores and their weights count.
 #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -58,7 +67,7 @@ pub(super) struct EndpointPickerConfig {
     /// One profile; when absent, all plugins are its own.
     #[serde(default)]
     scheduling_profiles: Vec<SchedulingProfile>,
-    /// Has no effect here.
+    /// None has a counterpart here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     feature_gates: Vec<String>,
     /// Has no effect here: what is asked of engines is the pool's `metrics`.
@@ -100,7 +109,7 @@ struct PickerPlugin {
     name: Option<String>,
     /// What it is, such as `queue-scorer`.
     r#type: String,
-    /// Its settings, which have no effect here.
+    /// Its settings: those of prefix scores, pickers and sources of metrics have no effect here, others no counterpart.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     parameters: BTreeMap<String, AnyValue>,
 }
@@ -144,10 +153,16 @@ impl EndpointPickerConfig {
         }
         for (at, plugin) in self.plugins.iter().enumerate() {
             let kind = plugin.r#type.as_str();
+            let path = path.key("plugins").index(at);
             if !GIVEN.contains(&kind) && scorer(kind).is_none() {
-                let path = path.key("plugins").index(at).key("type");
-                checker.issue(&path, format!("`{kind}` has no counterpart here"));
+                checker.issue(&path.key("type"), format!("`{kind}` has no counterpart here"));
+            } else if !plugin.parameters.is_empty() && !SIZED.contains(&kind) {
+                let message = format!("those of `{kind}` have no counterpart here");
+                checker.issue(&path.key("parameters"), message);
             }
+        }
+        if !self.feature_gates.is_empty() {
+            checker.issue(&path.key("featureGates"), "none has a counterpart here");
         }
         if self.scheduling_profiles.len() > 1 {
             checker.issue(&path.key("schedulingProfiles"), "only one profile has a counterpart here");
