@@ -146,6 +146,17 @@ impl ActiveRequest {
         self.move_to(Stage::Admitted, slots - kept)
     }
 
+    /// Gives the slot up while the request waits for its pool.
+    pub fn wait(&mut self) {
+        self.leave();
+    }
+
+    /// Takes a slot again after the wait, whether one is free or not: those that wait are let go a few at a time.
+    pub fn go_on(&mut self) {
+        // There is always one more than the greatest number.
+        let _ = self.move_to(Stage::Admitted, usize::MAX);
+    }
+
     /// Returns another share in the bytes that may be held, for what outlives the request's own or comes and goes.
     pub fn new_share(&self) -> BufferShare {
         self.server_state.share()

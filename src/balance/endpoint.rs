@@ -220,9 +220,11 @@ impl Endpoint {
         let _ = self.connections.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Counts a lease that begins; only [`super::Lease`] calls it, once.
-    pub(super) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Counts a lease that begins, unless there are `most` already; says whether it does.
+    pub(super) fn enter(&self, most: Option<u32>) -> bool {
+        let most = most.unwrap_or(u32::MAX);
+        let more = |now: u32| (now < most).then_some(now + 1);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Counts a lease that ends; only the drop of [`super::Lease`] calls it, once.

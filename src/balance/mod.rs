@@ -2,11 +2,13 @@
 //! retry budget. Beside them, for the choice among models: how quick each is, and which one a session has.
 //! Refuses to know how an endpoint is reached, where it was discovered and what time it is.
 
+mod admission;
 mod budget;
 mod endpoint;
 mod engine_metrics;
 mod engine_state;
 mod failure_record;
+mod fair_queue;
 mod latency;
 mod lease_watch;
 mod outlier;
@@ -15,12 +17,15 @@ mod pool;
 mod prefix_table;
 mod refusals;
 mod rendezvous;
+mod saturation;
 mod sticky;
 mod token_load;
 
+pub use admission::{AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, QueuedRequest};
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
+pub use fair_queue::GateRequest;
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
 pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};

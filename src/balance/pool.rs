@@ -1,6 +1,7 @@
 //! Owns one upstream's members, and the leases that requests hold on them.
 //! Refuses to know how a member is chosen, what a request is and what counts as its success or failure.
 
+use super::admission::AdmissionGate;
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
 use super::outlier::OutlierDetector;
@@ -8,7 +9,7 @@ use super::picker::{Candidates, EngineLoad, PickRequest, Picker, Standing};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
-use crate::policy::{Balance, Ejection};
+use crate::policy::{Balance, PoolLimits};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::cell::RefCell;
@@ -21,9 +22,11 @@ use std::time::{Duration, Instant};
 /// One upstream: its members and the state of the choice among them, built anew for each snapshot.
 #[derive(Debug)]
 pub struct Pool {
-    members: Vec<PoolMember>,
+    members: Arc<[PoolMember]>,
     picker: Picker,
-    ejection: Option<Ejection>,
+    limits: PoolLimits,
+    /// Judges who may go here, where that is judged.
+    gate: Option<Arc<AdmissionGate>>,
     generation: u64,
     detector: Arc<Mutex<OutlierDetector>>,
     activated: Once,
@@ -41,27 +44,35 @@ impl Pool {
     /// lease or count on: a pool that is built but never used changes nothing.
     pub fn new(
         balance: &Balance,
-        ejection: Option<Ejection>,
+        limits: impl Into<PoolLimits>,
         members: Vec<PoolMember>,
         previous: Option<&Self>,
     ) -> Self {
-        let members = merged(members);
-        let unused = || Arc::new(Mutex::new(OutlierDetector::new(0, ejection, Vec::new())));
+        let (members, limits): (Arc<[PoolMember]>, PoolLimits) = (merged(members).into(), limits.into());
+        let unused = || Arc::new(Mutex::new(OutlierDetector::new(0, limits.ejection, Vec::new())));
+        let gate = AdmissionGate::new(&members, limits, previous.and_then(|pool| pool.gate.as_ref()));
         let (before, detector) =
             previous.map_or_else(|| (0, unused()), |pool| (pool.generation, pool.detector.clone()));
         Self {
             picker: Picker::new(balance, &members, previous.map(|pool| (&pool.picker, &*pool.members))),
             members,
-            ejection,
+            limits,
+            gate,
             generation: before + 1,
             detector,
             activated: Once::new(),
         }
     }
 
+    /// What judges who may go here; `None` where nobody waits for it.
+    pub fn gate(&self) -> Option<&Arc<AdmissionGate>> {
+        self.gate.as_ref()
+    }
+
     /// Leases an available member for one request; `None` when there is none.
     ///
-    /// Available is a member that is up, not ejected at `now`, has a weight and is not in `tried`. There is no panic
+    /// Available is a member that is up, not ejected at `now`, has a weight and fewer requests than it may have, and is not
+    /// in `tried`. There is no panic
     /// mode as Envoy has it: where no member is available, none is chosen. Members that refused the model, or fail and
     /// may not be ejected, are the last resort.
     pub fn lease(
@@ -71,7 +82,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         self.lease_preferred(request, tried, now)
-            .or_else(|| self.lease_among(request, &Candidates::new(&self.members, tried, now), now))
+            .or_else(|| self.lease_among(request, &self.candidates(tried, now), now))
     }
 
     /// As [`Self::lease`], but without the last resort.
@@ -82,7 +93,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         let model = hash_key(request.model.as_bytes());
-        let candidates = Candidates::new(&self.members, tried, now).passing_over(model);
+        let candidates = self.candidates(tried, now).passing_over(model);
         self.lease_among(request, &candidates, now)
     }
 
@@ -97,16 +108,35 @@ impl Pool {
         let request = PickRequest { prompt, ..*request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
-        let best = owner.or_else(pick)?;
-        let work = candidates.get(best).and_then(|view| view.send(&request));
-        let model = hash_key(request.model.as_bytes());
-        Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }))
+        // Once for each endpoint that others fill up between the choice and its lease.
+        for _ in 0..self.members.len() {
+            let best = owner.filter(|owner| candidates.contains(*owner)).or_else(pick)?;
+            let Some(view) = candidates.get(best) else { continue };
+            if self.members[best].endpoint.enter(self.limits.max_in_flight) {
+                let work = view.send(&request);
+                let model = hash_key(request.model.as_bytes());
+                return Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }));
+            }
+        }
+        None
+    }
+
+    /// The members for a request that has been to `tried` already.
+    fn candidates<'a>(&'a self, tried: &'a [SocketAddr], now: Instant) -> Candidates<'a> {
+        Candidates::new(&self.members, tried, now).limited_to(self.limits.max_in_flight)
+    }
+
+    /// Whether members are available at `now`, and all of them have as many requests as they may.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let Some(most) = self.limits.max_in_flight else { return false };
+        let available = |member: &&PoolMember| member.weight > 0 && member.endpoint.available(now);
+        let mut members = self.members.iter().filter(available).peekable();
+        members.peek().is_some() && members.all(|member| member.endpoint.in_flight() >= most)
     }
 
     /// What the endpoints are held against each other by for a request, which is not sent; in the order of the members.
     pub fn forecast(&self, request: &PickRequest<'_>, now: Instant) -> Vec<EndpointForecast> {
-        let candidates =
-            Candidates::new(&self.members, &[], now).passing_over(hash_key(request.model.as_bytes()));
+        let candidates = self.candidates(&[], now).passing_over(hash_key(request.model.as_bytes()));
         let standings = self.picker.standings(request, &candidates);
         let of = |(place, member): (usize, &PoolMember)| {
             let view = candidates.get(place);
@@ -153,7 +183,7 @@ impl Pool {
     /// Makes this pool the one that ejections are judged by, unless a newer one is already.
     fn activate(&self, now: Instant) {
         self.activated.call_once(|| {
-            let own = OutlierDetector::new(self.generation, self.ejection, weighted(&self.members));
+            let own = OutlierDetector::new(self.generation, self.limits.ejection, weighted(&self.members));
             lock(&self.detector).replace_with(own, now);
         });
     }
@@ -210,20 +240,20 @@ pub struct Lease {
 
 /// What a lease is made with, beside its endpoint.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LeaseTerms {
+struct LeaseTerms {
     /// The model that is asked for, by its name's hash.
-    pub(super) model: u64,
-    pub(super) work: Option<RequestWork>,
-    pub(super) now: Instant,
+    model: u64,
+    work: Option<RequestWork>,
+    now: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
+    /// Makes a lease on a member that counts the request already.
+    fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
         let LeaseTerms { model, work, now } = terms;
         let in_prefill = AtomicBool::new(work.is_some());
         let lease =
             Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
-        lease.endpoint().enter();
         if let Some(work) = work {
             lease.endpoint().engine().load.begin(work, now);
         }
@@ -299,13 +329,16 @@ impl Drop for Lease {
             self.endpoint().engine().load.end(work);
         }
         self.endpoint().leave();
+        if let Some(gate) = &self.pool.gate {
+            gate.ended(Instant::now());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{BasisPoints, HashKey};
+    use crate::policy::{BasisPoints, Ejection, HashKey};
     use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use std::thread;
 
@@ -338,7 +371,7 @@ mod tests {
     }
 
     fn successor(pool: &Pool, balance: &Balance, members: Vec<PoolMember>) -> Arc<Pool> {
-        Arc::new(Pool::new(balance, pool.ejection, members, Some(pool)))
+        Arc::new(Pool::new(balance, pool.limits, members, Some(pool)))
     }
 
     fn keyed(key: Option<u64>) -> PickRequest<'static> {
@@ -359,6 +392,31 @@ mod tests {
 
     fn ejected(pool: &Pool, now: Instant) -> usize {
         pool.members.iter().filter(|member| member.endpoint.ejected(now)).count()
+    }
+
+    #[test]
+    fn no_endpoint_gets_more_requests_than_it_may_have_however_many_ask_at_once() {
+        let now = Instant::now();
+        let all = endpoints(3);
+        for balance in &STRATEGIES {
+            let limits = PoolLimits { max_in_flight: Some(4), ..PoolLimits::default() };
+            let pool = Arc::new(Pool::new(balance, limits, weighted(&all, &[1, 1, 5]), None));
+            let leases: Vec<Lease> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4)
+                    .map(|at| {
+                        let pool = &pool;
+                        scope.spawn(move || {
+                            (0..6).filter_map(|_| pool.lease(&keyed(Some(at)), &[], now)).collect::<Vec<_>>()
+                        })
+                    })
+                    .collect();
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(leases.len(), 12, "{balance:?}");
+            assert!(pool.is_full(now) && all.iter().all(|endpoint| endpoint.in_flight() == 4));
+            drop(leases);
+            assert!(!pool.is_full(now) && all.iter().all(|endpoint| endpoint.in_flight() == 0));
+        }
     }
 
     #[test]

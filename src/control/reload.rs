@@ -86,7 +86,7 @@ impl PolicyFile {
 
     /// The policy's own file and those that the policy in force names.
     fn watched(&self, policy: &Policy) -> BTreeSet<PathBuf> {
-        std::iter::once(self.path.clone()).chain(policy.files.iter().cloned()).collect()
+        std::iter::once(self.path.clone()).chain(policy.files().iter().cloned()).collect()
     }
 }
 

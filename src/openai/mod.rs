@@ -48,7 +48,7 @@ pub use message::Role;
 pub use message_text::MessageText;
 pub use operation::Operation;
 pub use redact::Replacement;
-pub use rejection::Rejection;
+pub use rejection::{Rejection, ShedReason};
 pub use request::ChatRequest;
 pub use responses::response_id;
 pub use segment::{Segment, SegmentKind, SegmentPlace, TextBlock, TextPiece, Unread, UnreadKind};

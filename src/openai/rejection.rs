@@ -173,6 +173,16 @@ pub enum Rejection {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The model's pool has too much to do, and the request may not wait, or has waited long enough.
+    #[error("The model `{}` has too much to do at the moment ({}). Please retry later.", printable(model), reason.as_str())]
+    Shed {
+        /// The model's name.
+        model: String,
+        /// Why.
+        reason: ShedReason,
+        /// When there may be room.
+        retry_after: Duration,
+    },
     /// The process ends before the request has.
     #[error("The service is restarting, and the request took longer than it could wait. Please retry.")]
     ShuttingDown {
@@ -199,6 +209,40 @@ pub enum Rejection {
     /// A bug.
     #[error("Internal error.")]
     Internal,
+}
+
+/// Why a request is refused for want of room in its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShedReason {
+    /// The pool is saturated, and requests of its priority do not wait.
+    Saturated,
+    /// As many wait as may.
+    QueueFull,
+    /// It waited, and gave way to one of a higher priority, or of a tenant that had fewer.
+    Displaced,
+    /// It has waited as long as it may.
+    Expired,
+}
+
+impl ShedReason {
+    /// The reason as a word of the log, the metrics and the error's message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Saturated => "saturated",
+            Self::QueueFull => "queue_full",
+            Self::Displaced => "displaced",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The reason as llm-d's endpoint picker says it in `x-llm-d-request-dropped-reason`.
+    pub fn dropped_reason(self) -> &'static str {
+        match self {
+            Self::Saturated | Self::QueueFull => "rejected-saturated",
+            Self::Displaced => "evicted-queue-pressure",
+            Self::Expired => "rejected-ttl-expired",
+        }
+    }
 }
 
 /// Everything about a rejection that does not depend on its data.
@@ -264,6 +308,7 @@ impl Rejection {
             Self::AnswerBlocked => info(S::BAD_GATEWAY, "answer_blocked", "content_filter"),
             Self::UpstreamRefused { status, .. } => info(*status, "upstream_refused", "upstream_error"),
             Self::Overloaded { .. } => info(S::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
+            Self::Shed { .. } => info(S::TOO_MANY_REQUESTS, "shed", "rate_limit_exceeded"),
             Self::ShuttingDown { .. } => info(S::SERVICE_UNAVAILABLE, "shutting_down", "shutting_down"),
             Self::NoHealthyEndpoint { .. } => {
                 info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
@@ -300,13 +345,18 @@ impl Rejection {
 
     /// OpenAI's `type`.
     pub fn kind(&self) -> &'static str {
-        if self.status().is_client_error() { "invalid_request_error" } else { "server_error" }
+        match self.status() {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        }
     }
 
     /// When to come back, for the `retry-after` header.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after }
+            | Self::Shed { retry_after, .. }
             | Self::ShuttingDown { retry_after }
             | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
             // What was tried elsewhere already is so for a moment.
@@ -408,6 +458,7 @@ mod tests {
             Rejection::AnswerBlocked,
             Rejection::UpstreamRefused { status: StatusCode::UNAUTHORIZED, retry_after: None },
             Rejection::Overloaded { retry_after },
+            Rejection::Shed { model: "m".to_owned(), reason: ShedReason::Saturated, retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
             Rejection::UpstreamConnect,
             Rejection::UpstreamReset,
@@ -428,7 +479,7 @@ mod tests {
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
             // The same answer would be refused again.
             let is_judged = matches!(rejection, Rejection::AnswerUnjudged { .. } | Rejection::AnswerBlocked);
-            let is_elsewhere = matches!(rejection.status().as_u16(), 502 | 503) && !is_judged;
+            let is_elsewhere = matches!(rejection.status().as_u16(), 429 | 502 | 503) && !is_judged;
             assert_eq!(rejection.retry_after().is_some(), is_elsewhere, "{rejection:?}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 
 use super::checker::Checker;
 use super::issue::YamlPath;
@@ -28,6 +28,9 @@ pub(super) const PII_KINDS: [&str; 16] = [
     "ZIP_CODE",
 ];
 
+/// The priorities of requests by what they are for: higher ones go first, negative ones give way.
+pub(super) type Objectives = IndexMap<String, i32>;
+
 /// What the parts of a policy are checked against.
 #[allow(clippy::struct_excessive_bools, reason = "facts about the whole policy, each asked by its name")]
 pub(super) struct PolicyContext<'a> {
@@ -37,6 +40,8 @@ pub(super) struct PolicyContext<'a> {
     pub(super) pools: IndexSet<&'a str>,
     /// The classifier's domains; any are allowed while those are unknown.
     pub(super) domains: Option<&'a [&'a str]>,
+    /// The objectives of requests, where the policy says who goes first.
+    pub(super) objectives: Option<&'a Objectives>,
     pub(super) min_confidence: BasisPoints,
     pub(super) default_effort: Effort,
     /// The key of the placeholders for masked texts.
@@ -70,6 +75,15 @@ impl PolicyContext<'_> {
         found.map(PoolId)
     }
 
+    /// Finds the priority of an objective that the operator named.
+    pub(super) fn priority(&self, name: &str, path: &YamlPath, checker: &mut Checker<'_>) -> Option<i32> {
+        let Some(objectives) = self.objectives else {
+            checker.issue(path, "has no effect without `admission`");
+            return None;
+        };
+        priority_of(name, objectives, path, checker)
+    }
+
     /// Checks names of domains, where they are known.
     pub(super) fn check_domains(&self, domains: &[String], path: &YamlPath, checker: &mut Checker<'_>) {
         for (index, domain) in domains.iter().enumerate() {
@@ -90,4 +104,18 @@ impl PolicyContext<'_> {
             }
         }
     }
+}
+
+/// Finds the priority of an objective that the operator named.
+pub(super) fn priority_of(
+    name: &str,
+    objectives: &Objectives,
+    path: &YamlPath,
+    checker: &mut Checker<'_>,
+) -> Option<i32> {
+    let found = objectives.get(name).copied();
+    if found.is_none() {
+        checker.unknown(path, "objective", name, objectives.keys().map(String::as_str));
+    }
+    found
 }

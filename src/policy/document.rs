@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::admission::RawAdmission;
 use super::cache::RawCache;
 use super::checker::Checker;
 use super::classifier::RawClassifier;
@@ -18,7 +19,7 @@ use super::plugins::RawReasoningFamilies;
 use super::pool::RawPool;
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
-use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, Retry};
+use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, PolicyIndex, Retry};
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
 #[derive(Deserialize, JsonSchema)]
@@ -56,9 +57,20 @@ pub(super) struct RawPolicy {
     /// Every upstream, by name.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 1_000))]
     pools: IndexMap<String, RawPool>,
+    #[serde(flatten)]
+    overload: RawOverload,
+}
+
+/// What happens where an upstream fails, or has too much to do.
+#[derive(Deserialize, JsonSchema)]
+struct RawOverload {
     /// When a request is tried again on another endpoint.
     #[serde(default)]
     retry: Retry,
+    /// Who goes first where a pool has too much to do, and how long the others wait; when absent, nobody waits.
+    #[serde(default)]
+    #[schemars(with = "RawAdmission")]
+    admission: Option<RawAdmission>,
 }
 
 /// What all guards have in common.
@@ -95,15 +107,21 @@ impl RawPolicy {
     pub(super) fn check(self, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
         let root = YamlPath::default();
         let names = ModelNames::of(&self.models, checker);
-        let pools: Vec<_> = {
+        let RawOverload { retry, admission } = self.overload;
+        let mut pools: Vec<_> = {
             let path = root.key("pools");
             self.pools.into_iter().map(|(name, raw)| raw.check(&name, &path.key(&name), checker)).collect()
         };
+        for pool in &mut pools {
+            pool.set_admission(admission.is_some());
+        }
         let classifier = self.classifier.check(&root.key("classifier"), checker);
         let identity = self.identity.check(&root.key("identity"), checker);
+        let has_identity = identity.is_used();
         let assigned = &classifier.spec.models;
         let own_key = self.guarding.placeholder_key.as_ref();
         let context = PolicyContext {
+            objectives: admission.as_ref().map(RawAdmission::objectives),
             placeholder_key: PlaceholderKey::check(own_key, &root.key("placeholder_key"), checker),
             models: &names.models,
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
@@ -111,7 +129,7 @@ impl RawPolicy {
             min_confidence: classifier.min_confidence,
             default_effort: self.reasoning.default_effort,
             has_builtin_pii: *assigned.pii.as_ref().unwrap_or(&classifier.spec.model) == ModelSource::Builtin,
-            has_identity: identity.is_used(),
+            has_identity,
             has_detector: assigned.hallucination.is_some(),
             checks_facts: checks_facts(&self.signals),
         };
@@ -121,7 +139,7 @@ impl RawPolicy {
         let mut signals = signals(self.signals, &root.key("signals"), &context, checker);
         let about = RecipeContext { policy: &context, models: &models, names: &names };
         let recipes = recipes(self.routing, &about, &mut signals, checker);
-        self.retry.check(&root.key("retry"), checker);
+        retry.check(&root.key("retry"), checker);
         let guards = self.guards.check(&root.key("guards"), &context, checker);
         Policy {
             block_style: self.guarding.block_style,
@@ -132,10 +150,10 @@ impl RawPolicy {
             recipes,
             cache: self.cache.check(&root.key("cache"), checker),
             models,
+            retry,
+            admission: admission.map(|raw| raw.check(&root.key("admission"), has_identity, checker)),
             pools,
-            retry: self.retry,
-            files: std::mem::take(&mut checker.files),
-            names,
+            index: PolicyIndex { files: std::mem::take(&mut checker.files), names },
         }
     }
 }

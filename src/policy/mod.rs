@@ -7,6 +7,7 @@
 //! checks. A type reads itself; only where YAML has short forms, or names must be resolved, is there a `Raw` twin. After
 //! that nothing is checked again: a [`Policy`] holds ids instead of names and values within their bounds.
 
+mod admission;
 mod cache;
 mod checker;
 mod classifier;
@@ -43,6 +44,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use admission::{AdmissionPolicy, PriorityInput, QueueLimits};
 pub use cache::{CacheSpec, CacheStore};
 pub use classifier::{
     ClassifierModels, ClassifierPolicy, ClassifierSpec, DeviceChoice, HubSpec, ModelSource, OnUnknown,
@@ -70,7 +72,8 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    MetricsScrape, PoolProbes, PoolSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    MetricsScrape, PoolLimits, PoolProbes, PoolSpec, Saturation, Scorer, Scorers, ScrapeCondition, Timeouts,
+    Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
@@ -102,20 +105,33 @@ pub struct Policy {
     pub pools: Vec<PoolSpec>,
     /// When a request is tried again.
     pub retry: Retry,
-    /// The files that were read or would have been, for the watch that reloads the policy.
-    pub files: Vec<PathBuf>,
+    /// Who goes first where a pool has too much to do; without it nothing waits here.
+    pub admission: Option<AdmissionPolicy>,
+    index: PolicyIndex,
+}
+
+/// How what is in a policy is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PolicyIndex {
+    /// The files that were read or would have been.
+    files: Vec<PathBuf>,
     names: ModelNames,
 }
 
 impl Policy {
+    /// The files that were read or would have been, for the watch that reloads the policy.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.index.files
+    }
+
     /// Finds a model by its name or one of its aliases.
     pub fn model(&self, name: &str) -> Option<ModelId> {
-        self.names.models.get(name).copied()
+        self.index.names.models.get(name).copied()
     }
 
     /// Finds the model that has an adapter of this name.
     pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
-        self.names.loras.get(name).copied()
+        self.index.names.loras.get(name).copied()
     }
 
     /// Finds the list of decisions that a name asks for.

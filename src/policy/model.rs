@@ -35,6 +35,8 @@ pub struct Model {
     pub quality: BasisPoints,
     /// What every request for it is checked for.
     pub guards: Guards,
+    /// The priority of its requests where a pool has too much to do.
+    pub priority: Option<i32>,
 }
 
 /// A pool that serves a model, and the model's name there.
@@ -105,6 +107,10 @@ pub(super) struct RawModel {
     /// What every request for it is checked for.
     #[serde(default)]
     guards: RawGuards,
+    /// What its requests are for, one of `admission.objectives`, where neither a decision nor the client's identity says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    objective: Option<String>,
 }
 
 fn half() -> BasisPoints {
@@ -183,6 +189,9 @@ impl RawModel {
             price: self.price.map(Price::from),
             quality: self.quality,
             guards: self.guards.check(&path.key("guards"), context, checker),
+            priority: self
+                .objective
+                .and_then(|name| context.priority(&name, &path.key("objective"), checker)),
             name,
         }
     }

@@ -162,7 +162,7 @@ fn the_commented_policy_shows_every_key_and_its_default() {
     assert_eq!(policy.classifier, ClassifierPolicy::default());
     let (openai, llama) = (pool_named(&policy, "openai"), pool_named(&policy, "llama"));
     assert_eq!(openai.timeouts, Timeouts::default());
-    assert_eq!(llama.ejection, Some(Ejection::default()));
+    assert_eq!(llama.limits.ejection, Some(Ejection::default()));
     assert_eq!(llama.balance, Balance::Auto);
     assert_eq!(llama.probes.health, Some(Health::default()));
     let metrics = |pool: &PoolSpec| {
@@ -211,8 +211,8 @@ fn a_tls_pool_is_complete_after_the_check() {
     let credential = pool.credential.as_ref().unwrap();
     assert_eq!((&*credential.header, credential.value.expose()), ("api-key", "sk-secret"));
     assert_eq!(pool.probes.health.as_ref().unwrap().status, [200, 204]);
-    assert_eq!(pool.ejection, None);
-    assert_eq!(policy.files.len(), 4);
+    assert_eq!(pool.limits.ejection, None);
+    assert_eq!(policy.files().len(), 4);
     assert!(!format!("{policy:?}").contains("sk-secret"));
 }
 
@@ -223,7 +223,7 @@ fn defaults_fill_what_the_operator_left_out() {
     assert_eq!(pool.transport, Transport::Plain { h2c: false });
     assert_eq!(pool.balance, Balance::Auto);
     assert_eq!(pool.timeouts.total, Duration::from_secs(600));
-    assert_eq!(pool.ejection.unwrap().max_share, BasisPoints(5000));
+    assert_eq!(pool.limits.ejection.unwrap().max_share, BasisPoints(5000));
     let retried = (400..=599).filter(|status| policy.retry.covers_status(*status));
     assert_eq!(retried.collect::<Vec<u16>>(), [429, 502, 503, 504, 529]);
     assert_eq!(policy.models[0].routes[0].upstream_model, "llama3-8b");
@@ -298,7 +298,7 @@ fn the_classifier_is_complete_after_the_check() {
     assert_eq!(wanted.hub.endpoint, "http://127.0.0.1:8080/hf");
     assert_eq!(wanted.hub.cache, Some(PathBuf::from("/etc/signalbox/hub")));
     assert_eq!(wanted.hub.token, Some(Secret::new("sk-secret".to_owned())));
-    assert_eq!(policy.files, [PathBuf::from("/run/secrets/key")]);
+    assert_eq!(policy.files(), [PathBuf::from("/run/secrets/key")]);
     assert!(!format!("{policy:?}").contains("sk-secret"));
 }
 
@@ -338,7 +338,7 @@ fn an_optional_secret_may_be_absent_but_not_broken() {
     for absent in [None, Some(&b""[..]), Some(b"\n")] {
         let policy = with(absent).unwrap();
         assert_eq!(policy.pools[0].credential, None);
-        assert_eq!(policy.files, [PathBuf::from("/key")]);
+        assert_eq!(policy.files(), [PathBuf::from("/key")]);
     }
     let issues = with(Some(b"\xff")).unwrap_err();
     assert_eq!(issues.to_string(), "pools.p.credential.value.file (line 6): `key` is not UTF-8");

@@ -2,6 +2,7 @@
 //!
 //! Each step may end it with a response of the gateway's own, and so may the client by leaving.
 
+use super::admission::{AdmissionClient, NotAdmitted};
 use super::attempt::PlannedRequest;
 use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
@@ -34,6 +35,15 @@ pub(super) enum ShortCircuit {
 impl From<Rejection> for ShortCircuit {
     fn from(rejection: Rejection) -> Self {
         ShortCircuit::Reject(rejection)
+    }
+}
+
+impl From<NotAdmitted> for ShortCircuit {
+    fn from(end: NotAdmitted) -> Self {
+        match end {
+            NotAdmitted::Rejected(rejection) => ShortCircuit::Reject(rejection),
+            NotAdmitted::ClientGone => ShortCircuit::ClientGone,
+        }
     }
 }
 
@@ -87,6 +97,7 @@ impl Gateway {
         if identity.required && principal.is_none() {
             return Err(Rejection::Unidentified.into());
         }
+        let admission_client = AdmissionClient::of(exchange, &header.headers, peer, principal.as_ref());
         let keeps_slots = identity.is_used() && principal.is_none();
         exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
         exchange.record_principal(principal.as_ref());
@@ -105,10 +116,11 @@ impl Gateway {
         };
         let bytes = self.receive(session, exchange, keeps_slots).await?;
         let room = exchange.active.room_to_prepare(bytes.len(), self.limits.body_timeout).await;
-        let _room_to_prepare = room.map_err(overloaded)?;
+        let room_to_prepare = room.map_err(overloaded)?;
         let request = ChatRequest::of(api, bytes)?;
         exchange.record_request(&request);
         let now = Instant::now();
+        exchange.shed_early(&request, &admission_client, now)?;
         let client = ClientRequest { api, request: &request, principal: principal.as_ref() };
         let plan = match self.plan(session, exchange, client, now).await? {
             Ok(plan) => plan,
@@ -120,14 +132,35 @@ impl Gateway {
             return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
         }
         let body = request.body().clone();
-        let planned = PlannedRequest { api, request, plan };
-        exchange.start(planned, &session.req_header().headers, now)?;
+        // Others have that room while this one waits for its pool.
+        let room_to_prepare = room_to_prepare.filter(|_| exchange.live.policy.admission.is_none());
+        self.start(session, exchange, PlannedRequest { api, request, plan }, &admission_client).await?;
+        drop(room_to_prepare);
         if let Err(full) = exchange.hold_copies() {
             exchange.attempts = None;
             return Err(overloaded(full).into());
         }
         self.send_shadow(exchange, &session.req_header().headers);
         Ok(body)
+    }
+
+    /// Leases the first endpoint of a planned request, once there is room in its pool.
+    async fn start(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        planned: PlannedRequest,
+        client: &AdmissionClient,
+    ) -> Result<(), ShortCircuit> {
+        if exchange.live.policy.admission.is_none() {
+            return Ok(exchange.start(planned, 0, &session.req_header().headers, Instant::now())?);
+        }
+        // Boxed: keeps the future small for policies without admission.
+        let admitted = Box::pin(exchange.wait_for_room(session, &planned, client)).await?;
+        let length = planned.request.body().len();
+        let room = exchange.active.room_to_prepare(length, self.limits.body_timeout).await;
+        let _room_to_prepare = room.map_err(overloaded)?;
+        Ok(exchange.start(planned, admitted.place, &session.req_header().headers, Instant::now())?)
     }
 
     /// Reads the body, and takes a slot only then: who withholds a body takes none from those that have sent theirs.

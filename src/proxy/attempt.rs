@@ -71,6 +71,15 @@ struct ModelInFlight {
     since: Instant,
 }
 
+/// Where and when a request begins.
+#[derive(Clone, Copy)]
+pub(super) struct FirstAttempt {
+    /// The place of the target that it goes to if it can.
+    pub(super) place: usize,
+    /// When it came.
+    pub(super) opened: Instant,
+}
+
 /// What an endpoint is picked by, beside the plan.
 #[derive(Clone, Copy)]
 pub(super) struct PickContext<'a> {
@@ -107,12 +116,13 @@ pub(super) struct AttemptEnd {
 }
 
 impl Attempts {
-    /// Leases a first endpoint for a request that came at `opened`.
+    /// Leases a first endpoint for a request.
     pub(super) fn start(
         request: PlannedRequest,
         pick: PickContext<'_>,
-        opened: Instant,
+        first: FirstAttempt,
     ) -> Result<Self, Rejection> {
+        let FirstAttempt { place, opened } = first;
         let mut attempts = Self {
             request,
             deadline: Arc::new(Deadline::new(opened)),
@@ -128,10 +138,9 @@ impl Attempts {
         };
         let live = pick.live;
         live.upstreams.retry_budget.request(opened);
-        let Some((target, lease)) = attempts.candidate(pick, 0, true) else {
-            let model = live.policy[attempts.target().model].name.clone();
-            let retry_after = next_return(live, &attempts.request.plan.targets, pick.now);
-            return Err(Rejection::NoHealthyEndpoint { model, retry_after });
+        let found = attempts.candidate(pick, place, true);
+        let Some((target, lease)) = found.or_else(|| attempts.candidate(pick, 0, true)) else {
+            return Err(no_endpoint(live, &attempts.request.plan.targets, pick.now));
         };
         attempts.switch_to(live, target, lease);
         let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
@@ -403,6 +412,16 @@ fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant
         let pool = &pool.name;
         tracing::info!(%pool, endpoint = %lease.endpoint().addr(), ?refusal, ?passed_over_for, "endpoint refuses a model");
     }
+}
+
+/// Says that no endpoint takes a request: as many as they may have are on all of them, or they are out.
+fn no_endpoint(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Rejection {
+    let is_full = |target: &PlanTarget| live.pool(target.route(&live.policy).pool).is_full(now);
+    if targets.iter().any(is_full) {
+        return Rejection::Overloaded { retry_after: RETRY_AFTER };
+    }
+    let model = targets.first().map(|target| live.policy[target.model].name.clone()).unwrap_or_default();
+    Rejection::NoHealthyEndpoint { model, retry_after: next_return(live, targets, now) }
 }
 
 /// When the first endpoint may be back: an ejection ends then, or enough checks have passed.

@@ -4,7 +4,7 @@
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
-use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRequest};
+use super::attempt::{AttemptEnd, AttemptLimits, Attempts, FirstAttempt, PickContext, PlannedRequest};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::held_error::HeldError;
 use super::load_report::{is_sampled, load_report};
@@ -92,15 +92,17 @@ impl Exchange {
         }
     }
 
-    /// Leases a first endpoint for a planned request.
+    /// Leases a first endpoint for a planned request, which goes to the target at `place` if it can.
     pub(super) fn start(
         &mut self,
         request: PlannedRequest,
+        place: usize,
         headers: &HeaderMap,
         now: Instant,
     ) -> Result<(), Rejection> {
         let pick = PickContext { live: &self.live, headers, now };
-        self.attempts = Some(Attempts::start(request, pick, self.opened)?);
+        let first = FirstAttempt { place, opened: self.opened };
+        self.attempts = Some(Attempts::start(request, pick, first)?);
         Ok(())
     }
 

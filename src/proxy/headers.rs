@@ -47,7 +47,7 @@ const ALLOWED_PREFIXES: [&str; 2] = ["x-stainless-", "x-b3-"];
 
 /// Headers with which a client could force a decision, here or in a proxy or engine behind, and an upstream fake one; by
 /// how they begin after `x-`.
-const STEERING: [&str; 9] = [
+const STEERING: [&str; 11] = [
     "vsr-",
     "gateway-",
     "signalbox-",
@@ -57,6 +57,8 @@ const STEERING: [&str; 9] = [
     "envoy-",
     "smg-",
     "upstream-request-id",
+    "llm-d-",
+    "slo-",
 ];
 
 /// Words in the name of a header that carries something secret.
@@ -288,7 +290,7 @@ fn is_steering(dashed: &str) -> bool {
     let Some(name) = dashed.strip_prefix("x-") else { return false };
     // Most names begin like none of these.
     let first = name.as_bytes().first();
-    matches!(first, Some(b'v' | b'g' | b's' | b'd' | b'p' | b'e' | b'u'))
+    matches!(first, Some(b'v' | b'g' | b's' | b'd' | b'p' | b'e' | b'u' | b'l'))
         && STEERING.iter().any(|start| name.starts_with(start))
 }
 

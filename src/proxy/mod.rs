@@ -2,6 +2,7 @@
 //!
 //! Reads the live snapshot, never writes it. The only implementor of `ProxyHttp`.
 
+mod admission;
 mod admit;
 mod answer;
 mod answer_tasks;

@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of sockets; calls the classifier only when a decision, a guard or a plugin needs its answer.
 
+mod admission;
 mod decision;
 mod endpoint;
 mod guards;
@@ -13,6 +14,7 @@ mod plugins;
 mod retry_after;
 mod trace;
 
+pub use admission::{find_saturated_pool, find_target_with_room};
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint};
 pub use plan::{DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
 pub use plugins::body_for;
@@ -289,6 +291,7 @@ async fn apply_plugins(
         effects.request = Some(plugins::apply(&decision.plugins, input.api, request, &context).await?);
         effects.headers.clone_from(&decision.plugins.headers);
         effects.cache = decision.plugins.cache;
+        effects.priority = decision.plugins.priority;
     }
     Ok(())
 }

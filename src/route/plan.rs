@@ -94,6 +94,8 @@ pub struct RequestEffects {
     pub timeout: Option<Duration>,
     /// Another model that gets a copy of some requests.
     pub shadow: Option<ShadowPlan>,
+    /// Its priority where a pool has too much to do, as its decision gives it.
+    pub priority: Option<i32>,
     /// Whether the answer may be cached.
     pub cache: Option<CacheUse>,
     /// What the answer is checked for.

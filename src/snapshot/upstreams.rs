@@ -63,7 +63,7 @@ fn build_pool(spec: &PoolSpec, slots: &EndpointSlots, old: Option<&Arc<Pool>>) -
             members.push(PoolMember { endpoint, weight: written.weight });
         }
     }
-    Arc::new(Pool::new(&spec.balance, spec.ejection, members, old.map(AsRef::as_ref)))
+    Arc::new(Pool::new(&spec.balance, spec.limits, members, old.map(AsRef::as_ref)))
 }
 
 #[cfg(test)]

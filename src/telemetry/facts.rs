@@ -138,6 +138,8 @@ facts! {
         identity: IdentityRecord,
         /// The decision that matched.
         decision: DecisionRecord,
+        /// How it came to its pool, where that has a gate.
+        admission: AdmissionRecord,
         /// What guards found and did.
         guards: GuardRecord,
         /// What the response cache did.
@@ -176,6 +178,20 @@ facts! {
         reasoning: Option<&'static str>,
         /// Whether the operator's system prompt went in.
         system_prompt: Option<bool>,
+    }
+}
+
+facts! {
+    /// How a request came to a pool that may have too much to do.
+    pub struct AdmissionRecord {
+        /// Its priority.
+        priority: Option<i32>,
+        /// What became of it: `passed`, `waited`, `left` while it waited, or why it was refused.
+        result as "admission": Option<&'static str>,
+        /// Milliseconds that it waited.
+        queued_ms: Option<f64>,
+        /// Why it was refused, as llm-d says it.
+        dropped_reason: Option<&'static str>,
     }
 }
 
@@ -238,7 +254,11 @@ pub(super) static HEADERS: [Header<AccessRecord>; 8] = [
 ];
 
 /// The headers that follow for a record with details, in the order in which they are sent.
-pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 18] = [
+pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 20] = [
+    header("x-llm-d-request-dropped-reason", |record| {
+        word(record.details.as_ref()?.admission.dropped_reason?)
+    }),
+    header("x-queued-ms", |record| text(&format!("{:.0}", record.details.as_ref()?.admission.queued_ms?))),
     header("x-vsr-selected-recipe", |record| text(record.recipe()?)),
     header("x-vsr-selected-confidence", |record| decimals(record.decision_details()?.score?, 4)),
     header("x-vsr-selected-algorithm", |record| word(record.decision_details()?.algorithm?)),

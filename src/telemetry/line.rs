@@ -197,7 +197,7 @@ macro_rules! json_values {
     )*};
 }
 
-json_values!(bool, u16, u32, u64, usize, f32, f64);
+json_values!(bool, i32, u16, u32, u64, usize, f32, f64);
 
 #[cfg(test)]
 mod tests {

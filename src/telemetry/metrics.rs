@@ -2,6 +2,7 @@
 //!
 //! Label values come from the policy or from closed lists, never from a client, so the series are bounded.
 
+mod admission;
 mod cache;
 mod classifier;
 mod engines;
@@ -11,6 +12,7 @@ mod requests;
 use super::facts::AccessRecord;
 use crate::classify::Findings;
 use crate::snapshot::Snapshot;
+use admission::AdmissionMetrics;
 use cache::CacheMetrics;
 use classifier::ClassifierMetrics;
 use engines::EngineFigures;
@@ -34,6 +36,7 @@ pub struct Metrics {
     classifier: ClassifierMetrics,
     upstream: UpstreamMetrics,
     engines: EngineFigures,
+    admission: AdmissionMetrics,
     state: StateGauges,
 }
 
@@ -89,6 +92,7 @@ impl Metrics {
             classifier: ClassifierMetrics::new(&families),
             upstream: UpstreamMetrics::new(&families),
             engines: EngineFigures::new(&families),
+            admission: AdmissionMetrics::new(&families),
             state: StateGauges::new(&families),
             registry,
         };
@@ -101,6 +105,7 @@ impl Metrics {
     /// Counts a finished request.
     pub fn finished(&self, record: &AccessRecord) {
         self.requests.finished(record);
+        self.admission.finished(record);
     }
 
     /// Counts one text that the classifier read.
@@ -156,6 +161,7 @@ impl Metrics {
             self.upstream.up.with_label_values(&labels).set(i64::from(usable));
         }
         self.engines.follow(snapshot, now);
+        self.admission.follow(snapshot, now);
         let mut text = Vec::new();
         // Writing into a vector cannot fail, and every family was checked when it was registered.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);

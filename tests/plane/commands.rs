@@ -308,6 +308,10 @@ fn the_schemas_name_every_documented_key_and_the_documents_every_key_of_the_sche
         "flash",
         "house",
         "scored",
+        "interactive",
+        "batch",
+        "acme",
+        "crawlers",
         "lruCapacityPerServer",
     ];
     for (which, file) in [("policy", "conf/policy.yaml"), ("server", "conf/server.yaml")] {

@@ -13,6 +13,7 @@ mod harness;
 mod raw;
 mod upstream;
 
+mod admission;
 mod answers;
 mod balancing;
 mod bodies;

@@ -46,12 +46,14 @@ pub struct Candidates<'a> {
     now: Instant,
     /// The model whose refusals count, by its name's hash; `None` where the endpoints that refused it may be asked too.
     passing_over: Option<u64>,
+    /// From how many requests in flight on an endpoint gets no more.
+    max_in_flight: u32,
 }
 
 impl<'a> Candidates<'a> {
     /// Looks at `members` for a request that has been to `tried` already.
     pub(in super::super) fn new(members: &'a [PoolMember], tried: &'a [SocketAddr], now: Instant) -> Self {
-        Self { members, tried, now, passing_over: None }
+        Self { members, tried, now, passing_over: None, max_in_flight: u32::MAX }
     }
 
     /// Leaves out the endpoints that had better not be asked for a model.
@@ -59,7 +61,13 @@ impl<'a> Candidates<'a> {
         Self { passing_over: Some(model), ..self }
     }
 
-    /// Gives the endpoint at `place`; `None` where it is down, ejected, passed over, tried already or has no weight.
+    /// Leaves out the endpoints that have as many requests as they may.
+    pub(in super::super) fn limited_to(self, max_in_flight: Option<u32>) -> Self {
+        Self { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Gives the endpoint at `place`; `None` where it is down, ejected, passed over, tried already, has enough requests
+    /// or no weight.
     ///
     /// Asked for one place at a time: of 256 endpoints the power of two choices looks at two.
     pub fn get(&self, place: usize) -> Option<EndpointView<'a>> {
@@ -80,6 +88,7 @@ impl<'a> Candidates<'a> {
     fn view(&self, member: &'a PoolMember) -> Option<EndpointView<'a>> {
         let PoolMember { endpoint, weight } = member;
         let eligible = *weight > 0
+            && endpoint.in_flight() < self.max_in_flight
             && endpoint.available(self.now)
             && !self.tried.contains(&endpoint.addr())
             && !self.passing_over.is_some_and(|model| endpoint.is_passed_over(model, self.now))
@@ -164,6 +173,12 @@ impl EndpointView<'_> {
             running: (foreign + in_flight - waiting).max(0.0),
             kv_usage: of(report.metrics.kv_usage),
         }
+    }
+
+    /// How many requests more it has than when its engine was last asked, or fewer; 0 where that is not known.
+    pub(in super::super) fn given_since_report(&self) -> f64 {
+        let report = self.endpoint.engine().report();
+        report.map_or(0.0, |report| f64::from(self.in_flight()) - f64::from(report.in_flight))
     }
 
     /// How many leading blocks of the prompt it probably has cached; `hint` is what another endpoint has, or 0.

@@ -41,6 +41,8 @@ pub struct Plugins {
     pub cache: Option<CacheUse>,
     /// What requests and answers are checked for.
     pub guards: Guards,
+    /// The priority of requests where a pool has too much to do.
+    pub priority: Option<i32>,
 }
 
 /// What is done to the requests of a decision and to their answers.
@@ -69,6 +71,9 @@ pub(super) struct RawPlugins {
     cache: Option<RawCacheUse>,
     #[serde(flatten)]
     guards: RawGuards,
+    /// What requests are for, one of `admission.objectives`: who goes first where a pool has too much to do.
+    #[schemars(with = "String")]
+    objective: Option<String>,
 }
 
 impl RawPlugins {
@@ -98,6 +103,9 @@ impl RawPlugins {
             respond: self.respond.map(|respond| respond.text),
             cache: self.cache.map(|raw| raw.check(&path.key("cache"), context, checker)),
             guards: self.guards.check(path, context, checker),
+            priority: self
+                .objective
+                .and_then(|name| context.priority(&name, &path.key("objective"), checker)),
         }
     }
 }

@@ -6,6 +6,7 @@ mod credential;
 mod endpoint;
 mod endpoint_picker;
 mod health;
+mod limits;
 mod metrics;
 mod scorers;
 mod transport;
@@ -27,6 +28,8 @@ pub(super) use endpoint::parse_address;
 use endpoint::{RawEndpoint, endpoints};
 pub use health::Health;
 use health::RawHealth;
+use limits::RawPoolLimits;
+pub use limits::{PoolLimits, Saturation};
 pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
 use metrics::{MetricsContext, RawMetrics};
 pub use scorers::{Scorer, Scorers};
@@ -56,10 +59,20 @@ pub struct PoolSpec {
     pub balance: Balance,
     /// What endpoints are asked beside requests.
     pub probes: PoolProbes,
-    /// When a failing endpoint is left out, if ever.
-    pub ejection: Option<Ejection>,
+    /// When an endpoint is left out, or has enough to do.
+    pub limits: PoolLimits,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
+}
+
+impl PoolSpec {
+    /// Has its saturation judged, or not: where it is, an engine that stands alone is asked for its figures too.
+    pub(super) fn set_admission(&mut self, is_on: bool) {
+        self.limits.saturation = self.limits.saturation.filter(|_| is_on);
+        if let Some(metrics) = self.probes.metrics.as_mut().filter(|_| is_on) {
+            metrics.condition = ScrapeCondition::Always;
+        }
+    }
 }
 
 /// What a pool's endpoints are asked beside requests.
@@ -108,9 +121,8 @@ pub(super) struct RawPool {
     balance: RawBalance,
     #[serde(flatten)]
     probes: RawPoolProbes,
-    /// When an endpoint that keeps failing is left out.
-    #[serde(default)]
-    ejection: Ejection,
+    #[serde(flatten)]
+    limits: RawPoolLimits,
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
@@ -163,7 +175,7 @@ impl RawPool {
             timeouts: self.timeouts,
             balance: self.balance.check(&path.key("balance"), checker),
             probes: self.probes.check(uses_tls, has_credential, path, checker),
-            ejection: self.ejection.check(&path.key("ejection"), checker),
+            limits: self.limits.check(path, checker),
             resolve_interval: self.resolve_interval,
         }
     }

@@ -1,0 +1,74 @@
+//! Owns when an endpoint of a pool is left out, and how much it may have to do. Refuses to know how much it has.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::BasisPoints;
+use crate::policy::checker::Checker;
+use crate::policy::issue::YamlPath;
+
+use super::balance::Ejection;
+
+/// When an endpoint of a pool is left out, or has enough to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// When a failing endpoint is left out, if ever.
+    pub ejection: Option<Ejection>,
+    /// The most requests that one endpoint has at a time.
+    pub max_in_flight: Option<u32>,
+    /// From when on an endpoint is saturated; none where nothing waits for that.
+    pub saturation: Option<Saturation>,
+}
+
+impl From<Option<Ejection>> for PoolLimits {
+    fn from(ejection: Option<Ejection>) -> Self {
+        Self { ejection, ..Self::default() }
+    }
+}
+
+/// From when on an endpoint is saturated, as the Gateway API inference extension has it: the greater of two shares, and a
+/// pool's is the mean of its endpoints'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Saturation {
+    /// Requests in its engine's queue.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub queue: u32,
+    /// The share of its engine's KV cache in use, from 0 to 1.
+    pub kv_usage: BasisPoints,
+}
+
+impl Default for Saturation {
+    fn default() -> Self {
+        Self { queue: 5, kv_usage: BasisPoints(8000) }
+    }
+}
+
+/// When an endpoint is left out, or has enough to do.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(super) struct RawPoolLimits {
+    /// When an endpoint that keeps failing is left out.
+    #[serde(default)]
+    ejection: Ejection,
+    /// The most requests that one endpoint has at a time; others go elsewhere, wait where there is `admission`, and are
+    /// answered with 503 where all have so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000))]
+    max_in_flight: Option<u32>,
+    /// From when on an endpoint is saturated; for policies with `admission`.
+    #[serde(default)]
+    saturation: Saturation,
+}
+
+impl RawPoolLimits {
+    pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> PoolLimits {
+        if self.saturation.kv_usage.0 == 0 {
+            checker.issue(&path.key("saturation").key("kv_usage"), "must be more than 0");
+        }
+        PoolLimits {
+            ejection: self.ejection.check(&path.key("ejection"), checker),
+            max_in_flight: self.max_in_flight,
+            saturation: Some(self.saturation),
+        }
+    }
+}
