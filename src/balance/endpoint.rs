@@ -7,6 +7,7 @@ use super::failure_record::FailureRecord;
 use super::lock;
 use super::refusals::{Refusal, Refusals};
 use super::rendezvous::address_identity;
+use super::token_progress::Liveness;
 use crate::policy::Ejection;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -71,6 +72,8 @@ impl Endpoint {
     /// Makes an endpoint that is up, idle and without a record; `host` is the address as the operator wrote
     /// it.
     pub fn new(addr: SocketAddr, host: Arc<str>) -> Arc<Self> {
+        let engine = EngineState::default();
+        engine.joins(Instant::now());
         Arc::new(Self {
             addr,
             host,
@@ -83,7 +86,7 @@ impl Endpoint {
             refusals: Mutex::default(),
             connections: AtomicU64::new(0),
             answers: AtomicU64::new(0),
-            engine: EngineState::default(),
+            engine,
         })
     }
 
@@ -137,6 +140,7 @@ impl Endpoint {
             self.with_record(|record| *record = FailureRecord::default());
             *lock(&self.refusals) = Refusals::default();
             self.refuses.store(false, Ordering::Release);
+            self.engine.joins(Instant::now());
         }
         Some(ok)
     }
@@ -159,6 +163,16 @@ impl Endpoint {
     /// What pickers go by.
     pub(super) fn engine(&self) -> &EngineState {
         &self.engine
+    }
+
+    /// Whether it gives tokens at `now`, while some are due.
+    pub(super) fn liveness(&self, now: Instant) -> Liveness {
+        self.engine.progress.liveness(now, self.in_flight(), self.engine.load.prefill())
+    }
+
+    /// Whether no token has come from it for long at `now`, while some are due and it has got more to do.
+    pub fn is_wedged(&self, now: Instant) -> bool {
+        self.liveness(now) == Liveness::Wedged
     }
 
     /// The address as rendezvous hashing takes it.

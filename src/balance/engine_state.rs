@@ -5,9 +5,10 @@ use super::engine_metrics::{EngineMetrics, LoadReport};
 use super::lock;
 use super::prefix_table::PrefixTable;
 use super::token_load::TokenLoad;
+use super::token_progress::TokenProgress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is known of one endpoint's engine.
 #[derive(Debug, Default)]
@@ -17,6 +18,12 @@ pub(super) struct EngineState {
     said_asleep: AtomicBool,
     /// The work that this process gives it.
     pub(super) load: TokenLoad,
+    /// The tokens that this process gets of it.
+    pub(super) progress: TokenProgress,
+    /// When its endpoint was made.
+    made: OnceLock<Instant>,
+    /// How long after that it joined, or came back, in microseconds.
+    joined_us: AtomicU64,
     /// What it probably has cached, once a picker asked for that.
     prefixes: OnceLock<PrefixTable>,
     /// The turn in which it last got a prompt that no endpoint had anything of; 0 where it never did.
@@ -46,6 +53,20 @@ impl EngineState {
         if let Some(known) = known.as_mut().filter(|known| known.metrics.is_fresh(now)) {
             *known = EngineReport { metrics: Arc::new(known.metrics.updated(report)), in_flight };
         }
+    }
+
+    /// Notes that the endpoint joins at `now`, or comes back.
+    pub(super) fn joins(&self, now: Instant) {
+        let made = *self.made.get_or_init(|| now);
+        let after = now.saturating_duration_since(made).as_micros();
+        self.joined_us.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it joined less than `age` before `now`.
+    pub(super) fn is_younger_than(&self, age: Duration, now: Instant) -> bool {
+        let joined_us = self.joined_us.load(Ordering::Relaxed);
+        let since_made = self.made.get().map(|made| now.saturating_duration_since(*made).as_micros());
+        since_made.is_some_and(|since| since < u128::from(joined_us) + age.as_micros())
     }
 
     /// What the engine last said of itself, however long ago; `None` where it never did.

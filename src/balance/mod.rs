@@ -20,6 +20,7 @@ mod rendezvous;
 mod saturation;
 mod sticky;
 mod token_load;
+mod token_progress;
 
 pub use admission::{AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, QueuedRequest};
 pub use budget::RetryBudget;

@@ -9,6 +9,7 @@ use super::picker::{Candidates, EngineLoad, PickRequest, Picker, Standing};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
+use super::token_progress::StreamPhase;
 use crate::policy::{Balance, PoolLimits};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -115,7 +116,11 @@ impl Pool {
             if self.members[best].endpoint.enter(self.limits.max_in_flight) {
                 let work = view.send(&request);
                 let model = hash_key(request.model.as_bytes());
-                return Some(Lease::new(self.clone(), best, LeaseTerms { model, work, now }));
+                return Some(Lease::new(
+                    self.clone(),
+                    best,
+                    LeaseTerms { model, work, streams: request.streams, now },
+                ));
             }
         }
         None
@@ -236,6 +241,8 @@ pub struct Lease {
     work: Option<RequestWork>,
     /// Whether the endpoint still computes the prompt.
     in_prefill: AtomicBool,
+    /// Whether the answer comes token by token.
+    streams: bool,
 }
 
 /// What a lease is made with, beside its endpoint.
@@ -244,16 +251,20 @@ struct LeaseTerms {
     /// The model that is asked for, by its name's hash.
     model: u64,
     work: Option<RequestWork>,
+    streams: bool,
     now: Instant,
 }
 
 impl Lease {
     /// Makes a lease on a member that counts the request already.
     fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
-        let LeaseTerms { model, work, now } = terms;
-        let in_prefill = AtomicBool::new(work.is_some());
-        let lease =
-            Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
+        let LeaseTerms { model, work, streams, now } = terms;
+        let (in_prefill, failed) = (AtomicBool::new(true), AtomicBool::new(false));
+        let lease = Self { pool, member, model, taken: now, failed, work, in_prefill, streams };
+        if streams {
+            let endpoint = lease.endpoint();
+            endpoint.engine().progress.begin(now, endpoint.in_flight());
+        }
         if let Some(work) = work {
             lease.endpoint().engine().load.begin(work, now);
         }
@@ -267,12 +278,27 @@ impl Lease {
 
     /// Reports that the endpoint has computed the prompt: the first token has come.
     pub fn first_token(&self) {
-        if let Some(work) = self.work
-            && self.in_prefill.load(Ordering::Relaxed)
-            && self.in_prefill.swap(false, Ordering::Relaxed)
-        {
+        if self.end_prefill() && self.streams {
+            self.endpoint().engine().progress.decode();
+        }
+    }
+
+    /// Reports that a token has come at `now`, the first or another.
+    pub fn token(&self, now: Instant) {
+        self.first_token();
+        let endpoint = self.endpoint();
+        endpoint.engine().progress.token(now, endpoint.in_flight());
+    }
+
+    /// Ends the counting of the prompt as one that is computed; says whether it was until now.
+    fn end_prefill(&self) -> bool {
+        if !self.in_prefill.load(Ordering::Relaxed) || !self.in_prefill.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        if let Some(work) = self.work {
             self.endpoint().engine().load.end_prefill(work);
         }
+        true
     }
 
     /// Reports how many tokens of the prompt the endpoint had cached, by its own account.
@@ -324,7 +350,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.first_token();
+        let phase = if self.end_prefill() { StreamPhase::Prefill } else { StreamPhase::Decode };
+        if self.streams {
+            self.endpoint().engine().progress.end(phase);
+        }
         if let Some(work) = self.work {
             self.endpoint().engine().load.end(work);
         }

@@ -161,6 +161,11 @@ impl PrefixTable {
         set[oldest].store(tag << STAMP_BITS | now & STAMP, Ordering::Relaxed);
     }
 
+    /// Tokens written so far that the endpoint did not have.
+    pub(super) fn written_tokens(&self) -> u64 {
+        self.written.load(Ordering::Relaxed).saturating_mul(SHORT_BLOCK.into())
+    }
+
     /// Takes in how many tokens the engine's cache holds.
     pub(super) fn set_capacity(&self, tokens: u64) {
         let tokens = u32::try_from(tokens).unwrap_or(MAX_TOKENS).clamp(MIN_TOKENS, MAX_TOKENS);

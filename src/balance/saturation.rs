@@ -102,14 +102,15 @@ mod tests {
             &self.members[at].endpoint
         }
 
-        fn is(&self, max_in_flight: Option<u32>, added: AddedLoad) -> f64 {
+        /// In thousandths.
+        fn is(&self, max_in_flight: Option<u32>, added: AddedLoad) -> u32 {
             let limits = PoolLimits {
                 max_in_flight,
                 saturation: Some(Saturation::default()),
                 ..PoolLimits::default()
             };
             let saturation = saturation(&Candidates::new(&self.members, &[], self.now), &limits, added);
-            (saturation * 1e4).round() / 1e4
+            (saturation * 1e3).round() as u32
         }
     }
 
@@ -118,22 +119,22 @@ mod tests {
         let pool = Fixture::new(2);
         pool.says(0, 10.0, 0.1);
         pool.says(1, 0.0, 0.4);
-        assert_eq!(pool.is(None, NOTHING), 1.25);
+        assert_eq!(pool.is(None, NOTHING), 1250);
         pool.says(1, 0.0, 0.0);
-        assert_eq!(pool.is(None, NOTHING), 1.0);
+        assert_eq!(pool.is(None, NOTHING), 1000);
     }
 
     #[test]
     fn an_engine_without_figures_counts_as_full_only_beside_others_that_have_some() {
         let pool = Fixture::new(2);
-        assert_eq!(pool.is(None, NOTHING), 0.0, "nothing is known");
+        assert_eq!(pool.is(None, NOTHING), 0, "nothing is known");
         pool.says(0, 0.0, 0.0);
-        assert_eq!(pool.is(None, NOTHING), 0.5);
+        assert_eq!(pool.is(None, NOTHING), 500);
         let mut later = Fixture { members: pool.members.clone(), now: pool.now };
         later.now += Duration::from_secs(11);
-        assert_eq!(later.is(None, NOTHING), 0.0, "all are too old");
+        assert_eq!(later.is(None, NOTHING), 0, "all are too old");
         later.endpoint(0).enter(None);
-        assert_eq!(later.is(Some(4), NOTHING), 0.125, "by what is in flight");
+        assert_eq!(later.is(Some(4), NOTHING), 125, "by what is in flight");
     }
 
     #[test]
@@ -143,9 +144,9 @@ mod tests {
         for _ in 0..3 {
             pool.endpoint(0).enter(None);
         }
-        assert_eq!(pool.is(Some(4), NOTHING), 0.8, "of four that came since, by the engine's queue");
-        assert_eq!(pool.is(Some(4), AddedLoad { pending: 1, ..NOTHING }), 1.0);
-        assert_eq!(pool.is(Some(3), NOTHING), 1.0);
+        assert_eq!(pool.is(Some(4), NOTHING), 800, "of four that came since, by the engine's queue");
+        assert_eq!(pool.is(Some(4), AddedLoad { pending: 1, ..NOTHING }), 1000);
+        assert_eq!(pool.is(Some(3), NOTHING), 1000);
     }
 
     #[test]
@@ -156,9 +157,9 @@ mod tests {
         for _ in 0..5 {
             pool.endpoint(0).enter(None);
         }
-        assert_eq!(pool.is(None, NOTHING), 0.0);
+        assert_eq!(pool.is(None, NOTHING), 0);
         let careful = AddedLoad { pending: 0, assumes_waiting: true };
-        assert_eq!(pool.is(None, careful), 0.5);
-        assert_eq!(pool.is(None, AddedLoad { pending: 4, ..careful }), 0.9);
+        assert_eq!(pool.is(None, careful), 500);
+        assert_eq!(pool.is(None, AddedLoad { pending: 4, ..careful }), 900);
     }
 }

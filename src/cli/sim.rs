@@ -133,6 +133,9 @@ struct FaultArgs {
     /// Refuse requests as an engine whose queue is full, with 503.
     #[arg(long = "fault-busy")]
     busy: bool,
+    /// Give no token, while requests are taken and all else is answered.
+    #[arg(long = "fault-wedged")]
+    wedged: bool,
     /// Answer 503 to `/health`.
     #[arg(long = "fault-unhealthy")]
     unhealthy: bool,
@@ -243,6 +246,7 @@ impl FaultArgs {
             stall_mid_stream: self.stall_stream,
             unhealthy: self.unhealthy,
             busy: self.busy,
+            wedged: self.wedged,
         }
     }
 }

@@ -160,7 +160,9 @@ impl Gateway {
         let length = planned.request.body().len();
         let room = exchange.active.room_to_prepare(length, self.limits.body_timeout).await;
         let _room_to_prepare = room.map_err(overloaded)?;
-        Ok(exchange.start(planned, admitted.place, &session.req_header().headers, Instant::now())?)
+        exchange.start(planned, admitted.place, &session.req_header().headers, Instant::now())?;
+        drop(admitted.permit);
+        Ok(())
     }
 
     /// Reads the body, and takes a slot only then: who withholds a body takes none from those that have sent theirs.

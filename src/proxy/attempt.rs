@@ -314,10 +314,10 @@ impl Attempts {
         self.lease.as_ref()?.work()
     }
 
-    /// Notes that the first token of the answer has come.
-    pub(super) fn first_token(&self) {
+    /// Notes that a token of the answer has come, the first or another.
+    pub(super) fn token(&self, now: Instant) {
         if let Some(lease) = &self.lease {
-            lease.first_token();
+            lease.token(now);
         }
     }
 

@@ -316,7 +316,7 @@ impl Exchange {
         // A stream may open with an event that has no token, as soon as the request is taken.
         let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);
         if let Some(attempts) = self.attempts.as_ref().filter(|_| may_be_token) {
-            attempts.first_token();
+            attempts.token(now);
         }
     }
 

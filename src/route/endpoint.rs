@@ -69,6 +69,7 @@ pub fn lease_endpoint(
             model: target.upstream_model(policy),
             adapter: target.lora.as_deref(),
             prompt: keeps_prompt.then_some(&prompt),
+            streams: input.request.stream(),
         };
         let pool = snapshot.pool(pool);
         if last_resort {
@@ -100,6 +101,7 @@ pub fn forecast(
         model: target.upstream_model(policy),
         adapter: target.lora.as_deref(),
         prompt: request.api().generates_text().then_some(&prompt),
+        streams: request.stream(),
     };
     (prompt.tokens(), snapshot.pool(target.route(policy).pool).forecast(&pick, now))
 }

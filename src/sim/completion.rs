@@ -165,6 +165,7 @@ impl Completion {
 
     /// Lets time pass, stretched by the load; the schedule is kept, so that waiting late does not add up.
     async fn sleep(&mut self, idle_time: Duration) {
+        self.engine.until_unwedged().await;
         if idle_time.is_zero() {
             return;
         }

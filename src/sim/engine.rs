@@ -32,6 +32,8 @@ pub(super) struct SimEngine {
     /// How deep it sleeps, as vLLM counts it: 0 is awake, 1 without weights on the device, 2 without weights.
     pub(super) sleep: watch::Sender<u8>,
     faults: RwLock<Faults>,
+    /// Whether tokens come, as the faults say.
+    wedged: watch::Sender<bool>,
     headers: HeaderMap,
     seeds: AtomicU64,
 }
@@ -52,6 +54,7 @@ impl SimEngine {
             started: since_1970().as_secs_f64(),
             sleep: watch::Sender::new(0),
             faults: RwLock::new(options.faults),
+            wedged: watch::Sender::new(options.faults.wedged),
             headers: response_headers(&options, port),
             seeds: AtomicU64::new(options.seed),
             scheduler,
@@ -68,6 +71,15 @@ impl SimEngine {
     /// Replaces what goes wrong.
     pub(super) fn set_faults(&self, faults: Faults) {
         *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+        self.wedged.send_replace(faults.wedged);
+    }
+
+    /// Waits while no token comes.
+    pub(super) async fn until_unwedged(&self) {
+        if *self.wedged.borrow() {
+            // The sender lives as long as this.
+            let _ = self.wedged.subscribe().wait_for(|wedged| !wedged).await;
+        }
     }
 
     /// Waits until it is awake.

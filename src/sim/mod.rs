@@ -194,6 +194,8 @@ pub struct Faults {
     pub stall_mid_stream: Option<Duration>,
     /// `/health` answers 503.
     pub unhealthy: bool,
+    /// No token comes any more, of those that run neither, while requests are taken and all else is answered.
+    pub wedged: bool,
     /// Requests are refused as by an engine whose queue is full: vLLM's `--max-num-queued-reqs`.
     pub busy: bool,
 }

@@ -51,6 +51,7 @@ struct UpstreamMetrics {
     ejections: IntCounterVec,
     in_flight: IntGaugeVec,
     up: IntGaugeVec,
+    wedged: IntGaugeVec,
 }
 
 /// What is read of the process when the metrics are printed.
@@ -153,12 +154,14 @@ impl Metrics {
         let now = Instant::now();
         self.upstream.in_flight.reset();
         self.upstream.up.reset();
+        self.upstream.wedged.reset();
         for (pool, endpoint) in snapshot.endpoints() {
             let address = endpoint.addr().to_string();
             let labels = [pool.name.as_str(), address.as_str()];
             self.upstream.in_flight.with_label_values(&labels).set(i64::from(endpoint.in_flight()));
             let usable = endpoint.is_up() && !endpoint.ejected(now);
             self.upstream.up.with_label_values(&labels).set(i64::from(usable));
+            self.upstream.wedged.with_label_values(&labels).set(i64::from(endpoint.is_wedged(now)));
         }
         self.engines.follow(snapshot, now);
         self.admission.follow(snapshot, now);
@@ -214,6 +217,11 @@ impl UpstreamMetrics {
             up: families.gauges(
                 "endpoint_up",
                 "1 while an endpoint passes its health checks and is not ejected.",
+                &["pool", "endpoint"],
+            ),
+            wedged: families.gauges(
+                "endpoint_wedged",
+                "1 while an endpoint gets no requests since no token comes of those that it has.",
                 &["pool", "endpoint"],
             ),
         }

@@ -7,11 +7,15 @@ use crate::balance::engine_metrics::EngineMetrics;
 use crate::balance::prefix_table::{PromptBlocks, tokens_of};
 use crate::balance::rendezvous::hash_key;
 use crate::balance::token_load::RequestWork;
+use crate::balance::token_progress::Liveness;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// For how long an endpoint is new.
+const WARM_UP: Duration = Duration::from_secs(60);
 
 /// One request, as a picker sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +32,8 @@ pub struct PickRequest<'a> {
     /// The prompt as it goes upstream, which is read only when a picker asks for it; `None` for a request whose prompt
     /// no engine keeps.
     pub prompt: Option<&'a PickPrompt<'a>>,
+    /// Whether its answer comes token by token.
+    pub streams: bool,
 }
 
 impl<'a> PickRequest<'a> {
@@ -48,12 +54,25 @@ pub struct Candidates<'a> {
     passing_over: Option<u64>,
     /// From how many requests in flight on an endpoint gets no more.
     max_in_flight: u32,
+    /// Which endpoints are seen by how long they have been there.
+    ages: EndpointAges,
+}
+
+/// Which endpoints are seen by how long they have been there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndpointAges {
+    All,
+    Settled,
+    /// New ones that were sent fewer tokens than this.
+    New {
+        sent_below: u64,
+    },
 }
 
 impl<'a> Candidates<'a> {
     /// Looks at `members` for a request that has been to `tried` already.
     pub(in super::super) fn new(members: &'a [PoolMember], tried: &'a [SocketAddr], now: Instant) -> Self {
-        Self { members, tried, now, passing_over: None, max_in_flight: u32::MAX }
+        Self { members, tried, now, passing_over: None, max_in_flight: u32::MAX, ages: EndpointAges::All }
     }
 
     /// Leaves out the endpoints that had better not be asked for a model.
@@ -64,6 +83,16 @@ impl<'a> Candidates<'a> {
     /// Leaves out the endpoints that have as many requests as they may.
     pub(in super::super) fn limited_to(self, max_in_flight: Option<u32>) -> Self {
         Self { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Leaves out the endpoints that have just joined.
+    pub(super) fn settled(&self) -> Self {
+        Self { ages: EndpointAges::Settled, ..*self }
+    }
+
+    /// Leaves out all but those that have just joined and were sent fewer tokens than this.
+    pub(super) fn new_with_less_than(&self, sent_below: u64) -> Self {
+        Self { ages: EndpointAges::New { sent_below }, ..*self }
     }
 
     /// Gives the endpoint at `place`; `None` where it is down, ejected, passed over, tried already, has enough requests
@@ -92,8 +121,19 @@ impl<'a> Candidates<'a> {
             && endpoint.available(self.now)
             && !self.tried.contains(&endpoint.addr())
             && !self.passing_over.is_some_and(|model| endpoint.is_passed_over(model, self.now))
-            && !(self.passing_over.is_some() && endpoint.engine().is_asleep(self.now));
-        eligible.then_some(EndpointView { endpoint, weight: *weight, now: self.now })
+            && !(self.passing_over.is_some() && self.is_stuck(endpoint));
+        let view = EndpointView { endpoint, weight: *weight, now: self.now };
+        let is_seen = match self.ages {
+            EndpointAges::All => true,
+            EndpointAges::Settled => !view.is_new(),
+            EndpointAges::New { sent_below } => view.is_new() && view.sent_tokens() < sent_below,
+        };
+        (eligible && is_seen).then_some(view)
+    }
+
+    /// Whether an endpoint would not answer: it sleeps, or gives no tokens.
+    fn is_stuck(&self, endpoint: &Endpoint) -> bool {
+        endpoint.engine().is_asleep(self.now) || endpoint.is_wedged(self.now)
     }
 
     /// Whether the endpoint at `place` may take the request.
@@ -147,6 +187,27 @@ impl EndpointView<'_> {
     /// Requests that it has been given and has not answered to their end.
     pub fn in_flight(&self) -> u32 {
         self.endpoint.in_flight()
+    }
+
+    /// The same, twice as many and one more while it gives no tokens.
+    pub(super) fn counted_in_flight(&self) -> u32 {
+        let in_flight = self.in_flight();
+        if self.is_stalled() { in_flight.saturating_mul(2).saturating_add(1) } else { in_flight }
+    }
+
+    /// Whether no token has come from it for a while, and some are due.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.endpoint.liveness(self.now) != Liveness::Live
+    }
+
+    /// Whether it has just joined, or come back.
+    pub(super) fn is_new(&self) -> bool {
+        self.endpoint.engine().is_younger_than(WARM_UP, self.now)
+    }
+
+    /// Tokens of prompts that it was sent and did not have.
+    pub(super) fn sent_tokens(&self) -> u64 {
+        self.endpoint.engine().prefixes().written_tokens()
     }
 
     /// What its engine says of itself, unless that is too old.

@@ -90,7 +90,8 @@ impl EndpointWork {
         let recent = view.recent_work();
         Self {
             place,
-            weight: f64::from(view.weight()),
+            // One that gives no tokens at the moment counts half.
+            weight: f64::from(view.weight()) * if view.is_stalled() { 0.5 } else { 1.0 },
             load: view.engine_load(),
             uncached: f64::from(uncached),
             prefill: view.prefill_tokens(),

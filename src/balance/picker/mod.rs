@@ -17,6 +17,7 @@ mod scored;
 mod smooth_round_robin;
 #[cfg(test)]
 mod tests;
+mod warm_up;
 
 pub use candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints};
 pub use prompt::{PickPrompt, PromptPrefix};
@@ -90,6 +91,8 @@ impl Picker {
         candidates: &Candidates<'_>,
         rng: &mut impl Rng,
     ) -> RankedEndpoints {
+        let shared_out = self.reads_prompt().then(|| warm_up::share_out(request, candidates, rng));
+        let candidates = shared_out.as_ref().unwrap_or(candidates);
         match self {
             Self::RoundRobin(turns) => lock(turns).pick(candidates),
             Self::LeastRequest(least) => least.pick(candidates, rng),

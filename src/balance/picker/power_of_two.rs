@@ -48,7 +48,7 @@ impl PowerOfTwo {
     }
 
     pub(super) fn pick(&self, candidates: &Candidates<'_>, rng: &mut impl Rng) -> RankedEndpoints {
-        self.rank(rng, |place| Some(candidates.get(place)?.in_flight()))
+        self.rank(rng, |place| Some(candidates.get(place)?.counted_in_flight()))
     }
 
     /// Ranks two endpoints drawn by weight, and scans for the least loaded where few are available; `in_flight` is

@@ -106,7 +106,9 @@ impl ScoredPicker {
             let scores = self.scorers.iter().map(|(scorer, weight)| {
                 weight * endpoint.score_by(scorer, &figures, request).clamp(0.0, 1.0)
             });
-            endpoint.score = scores.sum();
+            let sum: f64 = scores.sum();
+            // One that gives no tokens at the moment counts half.
+            endpoint.score = if endpoint.view.is_stalled() { 0.5 * sum } else { sum };
         }
         endpoints
     }

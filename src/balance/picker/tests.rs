@@ -66,6 +66,120 @@ fn prompt(of: &str, tokens: usize) -> ChatRequest {
     ChatRequest::parse(Bytes::from(body.to_string())).expect("a request")
 }
 
+impl Cluster {
+    /// The same at a later time.
+    fn after(mut self, time: Duration) -> Self {
+        self.now += time;
+        self
+    }
+
+    /// A lease for a stream, whose first token has come.
+    fn stream(&self, request: &ChatRequest) -> Lease {
+        let prompt = PickPrompt::new(request);
+        let pick = PickRequest { model: "m", prompt: Some(&prompt), streams: true, ..PickRequest::default() };
+        let lease = self.pool.lease(&pick, &[], self.now).expect("one is available");
+        lease.token(self.now);
+        lease
+    }
+}
+
+const EVERY: [&str; 6] = ["auto", "prefix", "llm-d", "least_request", "round_robin", "kv_aware"];
+
+#[test]
+fn an_endpoint_that_stops_giving_tokens_while_it_gets_requests_is_left_out_until_it_gives_some() {
+    for balance in EVERY {
+        let cluster = Cluster::new(balance, 2);
+        let held = [0, 1].map(|number| cluster.stream(&prompt(&format!("{number}"), 100)));
+        let stuck = cluster.place(&held[0]);
+        assert_ne!(stuck, cluster.place(&held[1]), "{balance}");
+        let mut cluster = cluster.after(Duration::from_secs(5));
+        held[1].token(cluster.now);
+        // It gets more than it had when its last token came.
+        let more: Vec<Lease> =
+            (0..2).map(|number| cluster.lease(&prompt(&format!("{number}"), 100))).collect();
+        let (mut got, mut later) =
+            (more.iter().filter(|lease| cluster.place(lease) == stuck).count(), Vec::new());
+        for number in 0..40 {
+            later.push(cluster.lease(&prompt(&format!("later {number}"), 100)));
+            got += usize::from(cluster.place(later.last().expect("just pushed")) == stuck);
+        }
+        assert!(got <= 1, "{balance}: {got} went to one that gives nothing");
+        cluster.now += Duration::from_secs(1);
+        held[0].token(cluster.now);
+        held[1].token(cluster.now);
+        drop((more, later));
+        let after: Vec<Lease> =
+            (0..20).map(|number| cluster.lease(&prompt(&format!("after {number}"), 100))).collect();
+        assert!(after.iter().any(|lease| cluster.place(lease) == stuck), "{balance}: it is back");
+    }
+}
+
+#[test]
+fn where_no_endpoint_gives_tokens_they_are_all_asked() {
+    let cluster = Cluster::new("auto", 2);
+    let held = [0, 1, 2, 3].map(|number| cluster.stream(&prompt(&format!("{number}"), 100)));
+    let cluster = cluster.after(Duration::from_secs(5));
+    let more: Vec<Lease> = (0..20).map(|number| cluster.lease(&prompt(&format!("m{number}"), 100))).collect();
+    let on_first = more.iter().filter(|lease| cluster.place(lease) == 0).count();
+    assert!((1..20).contains(&on_first), "{on_first}");
+    drop(held);
+}
+
+/// Two endpoints that have been there for long, and one that has just joined, which comes last.
+fn with_newcomer(balance: &str) -> Cluster {
+    let cluster = Cluster::new(balance, 3).after(Duration::from_secs(600));
+    cluster.endpoints[2].engine().joins(cluster.now);
+    cluster
+}
+
+#[test]
+fn a_new_endpoint_gets_a_quarter_of_the_prompts_that_no_one_has() {
+    for balance in BY_PREFIX {
+        let cluster = with_newcomer(balance);
+        let mut counts = [0; 3];
+        for number in 0..400 {
+            counts[cluster.place(&cluster.lease(&prompt(&format!("{balance} {number}"), 500)))] += 1;
+        }
+        assert!((12..140).contains(&counts[2]), "{balance}: {counts:?}");
+        let cluster = cluster.after(Duration::from_secs(61));
+        let later =
+            (0..60).filter(|number| cluster.place(&cluster.lease(&prompt(&format!("l {number}"), 500))) == 2);
+        assert!(later.count() >= 10, "{balance}: its share, once it has been there for a minute");
+    }
+}
+
+#[test]
+fn a_new_endpoint_gets_one_of_eight_prompts_that_others_have_until_it_has_some() {
+    for balance in BY_PREFIX {
+        let cluster = with_newcomer(balance);
+        // Its home is one of the others.
+        let home = |name: &str| {
+            (0..)
+                .map(|number| format!("{name} {number}"))
+                .find(|text| cluster.place(&cluster.lease(&prompt(text, 700))) != 2)
+        };
+        let homes: Vec<String> = (0..6).filter_map(|at| home(&format!("conversation {at}"))).collect();
+        let mut diverted = 0;
+        for turn in 0..240 {
+            let lease = cluster.lease(&prompt(&homes[turn % homes.len()], 700));
+            diverted += usize::from(cluster.place(&lease) == 2);
+        }
+        // Those that were diverted once may be hits there from then on, which count for it only by their eighth.
+        assert!((8..70).contains(&diverted), "{balance}: {diverted} of 240");
+    }
+}
+
+#[test]
+fn where_the_others_have_requests_waiting_a_new_endpoint_gets_what_it_can_take() {
+    let cluster = with_newcomer("auto");
+    for place in [0, 1] {
+        cluster.report(place, |metrics| metrics.waiting = Some(9.0));
+    }
+    for number in 0..20 {
+        assert_eq!(cluster.place(&cluster.lease(&prompt(&format!("{number}"), 500))), 2);
+    }
+}
+
 const BY_PREFIX: [&str; 4] = ["auto", "prefix", "kv_aware", "llm-d"];
 
 #[test]
@@ -219,6 +333,39 @@ fn an_engine_that_holds_little_is_taken_to_have_forgotten() {
 }
 
 proptest! {
+    #[test]
+    fn one_that_gives_nothing_is_asked_only_where_no_other_may_be(
+        balance in prop::sample::select(&EVERY[..]),
+        states in prop::collection::vec((any::<bool>(), 1_u64..30), 1..8),
+    ) {
+        let cluster = Cluster::new(balance, u8::try_from(states.len()).expect("few"));
+        let mut held = Vec::new();
+        for endpoint in &cluster.endpoints {
+            let members = vec![PoolMember { endpoint: Arc::clone(endpoint), weight: 1 }];
+            let own = Arc::new(Pool::new(&Balance::RoundRobin, None, members, None));
+            let pick = PickRequest { streams: true, ..PickRequest::default() };
+            let lease = || own.lease(&pick, &[], cluster.now).expect("it is there");
+            let first = lease();
+            first.token(cluster.now);
+            held.push([first, lease()]);
+        }
+        let cluster = cluster.after(Duration::from_secs(40));
+        for (leases, (is_live, ago)) in held.iter().zip(&states) {
+            if *is_live {
+                leases[0].token(cluster.now);
+            } else if *ago > 3 {
+                // It has as many requests as then, so that it is slow and no more.
+                leases[0].token(cluster.now - Duration::from_secs(*ago));
+            }
+        }
+        let is_wedged = |place: usize| !states[place].0 && states[place].1 <= 3;
+        let any_live = (0..states.len()).any(|place| !is_wedged(place));
+        for number in 0..10 {
+            let lease = cluster.lease(&prompt(&format!("{number}"), 50));
+            prop_assert!(!any_live || !is_wedged(cluster.place(&lease)), "{states:?}");
+        }
+    }
+
     #[test]
     fn work_is_given_back_whole_whatever_happens(
         steps in prop::collection::vec((0_usize..4, 1_usize..2_000, any::<bool>(), any::<bool>()), 1..60),
