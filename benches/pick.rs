@@ -28,6 +28,7 @@ const EJECTION: Ejection = Ejection {
     base: Duration::from_secs(30),
     max: Duration::from_secs(300),
     max_share: BasisPoints(5_000),
+    slow_factor: 0,
 };
 
 fn pool(balance: &Balance, size: u16) -> Arc<Pool> {

@@ -211,11 +211,12 @@ impl<'a> Cluster<'a> {
         if self.now > self.warm {
             self.generated += end.tokens;
         }
+        let now = self.instant();
         for id in end.first {
             let flight = &mut self.flights[id];
             flight.has_token = true;
             if let Some(lease) = &flight.lease {
-                lease.first_token();
+                lease.token(now);
                 lease.cached(flight.cached as u64, (self.workload.shared + self.workload.own) as u64);
             }
             if flight.came > self.warm {

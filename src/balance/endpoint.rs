@@ -65,6 +65,9 @@ pub struct PoolMember {
     pub weight: u32,
 }
 
+/// The most requests of an endpoint on probation, where others can take the rest.
+const PROBATION_REQUESTS: u32 = 3;
+
 const DOWN: u32 = 1;
 const ONE_CHECK: u32 = 2;
 
@@ -189,7 +192,14 @@ impl Endpoint {
     /// endpoint fails and may not be ejected.
     pub(super) fn is_passed_over(&self, model: u64, now: Instant) -> bool {
         (self.refuses.load(Ordering::Acquire) && lock(&self.refusals).is_paused(model, now))
-            || (self.suspect.load(Ordering::Acquire) && lock(&self.record).passed_over(now))
+            || (self.suspect.load(Ordering::Acquire) && self.is_spared(now))
+    }
+
+    /// Whether the endpoint keeps failing and may not be ejected, or was ejected and has as many requests as are to show
+    /// whether it is well again.
+    fn is_spared(&self, now: Instant) -> bool {
+        let record = lock(&self.record);
+        record.passed_over(now) || (record.on_probation(now) && self.in_flight() >= PROBATION_REQUESTS)
     }
 
     /// Notes that a model was refused; gives for how long requests for it are kept away, if they were not already.
@@ -333,6 +343,7 @@ mod tests {
             base: Duration::from_secs(30),
             max: Duration::from_secs(300),
             max_share: BasisPoints(10_000),
+            slow_factor: 0,
         };
         assert!(endpoint.failed(start, start, &rule));
         endpoint.eject(start, &rule);

@@ -2,6 +2,7 @@
 //! Refuses to know how that is weighed.
 
 use super::engine_metrics::{EngineMetrics, LoadReport};
+use super::latency::LatencyStats;
 use super::lock;
 use super::prefix_table::PrefixTable;
 use super::token_load::TokenLoad;
@@ -20,6 +21,8 @@ pub(super) struct EngineState {
     pub(super) load: TokenLoad,
     /// The tokens that this process gets of it.
     pub(super) progress: TokenProgress,
+    /// How long the first tokens of its streams take.
+    pub(super) latency: LatencyStats,
     /// When its endpoint was made.
     made: OnceLock<Instant>,
     /// How long after that it joined, or came back, in microseconds.

@@ -9,8 +9,8 @@ const MAX_EJECTION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The failures of one endpoint's requests, and the ejections that they led to.
 ///
-/// An ejected endpoint is on probation when its time has passed: one success clears it, one failure ejects it
-/// again for twice as long. The back-off is forgiven by one step for every `base` spent back in service, as
+/// An ejected endpoint is on probation when its time has passed, as a circuit breaker is half open: a few requests at a
+/// time go there, one success clears it, one failure ejects it again for twice as long. The back-off is forgiven by one step for every `base` spent back in service, as
 /// in Envoy; with the last step the probation ends too. Outcomes of requests sent before an ejection ended say
 /// nothing new and are ignored.
 #[derive(Debug, Default)]
@@ -34,6 +34,11 @@ impl FailureRecord {
 
     pub(super) fn passed_over(&self, now: Instant) -> bool {
         self.is_last_resort && self.probation && self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether the endpoint is on probation after an ejection: a few requests are to show whether it is well again.
+    pub(super) fn on_probation(&self, now: Instant) -> bool {
+        self.probation && !self.is_last_resort && self.until.is_some_and(|until| now >= until)
     }
 
     pub(super) fn suspect(&self) -> bool {
@@ -109,6 +114,7 @@ mod tests {
         base: Duration::from_secs(10),
         max: Duration::from_secs(60),
         max_share: BasisPoints(5_000),
+        slow_factor: 0,
     };
 
     #[test]

@@ -71,6 +71,23 @@ impl LatencyStats {
         self.failures.add(at, 0.0);
     }
 
+    /// Takes in at `now` how long the first token of an answer took, and nothing else of it.
+    pub(super) fn observe_ttft(&self, now: Instant, ttft: Duration) {
+        self.ttft.add(self.moment(now), ttft.as_secs_f32());
+    }
+
+    /// The mean time to the first token at `now`; `None` where it is that of fewer answers than `least`, older ones
+    /// counting less.
+    pub(super) fn ttft_of_many(&self, now: Instant, least: f32) -> Option<Duration> {
+        let mean = self.ttft.read(self.moment(now))?;
+        (self.ttft.weight() >= least).then(|| seconds(mean))
+    }
+
+    /// Forgets how long first tokens took.
+    pub(super) fn forget_ttft(&self) {
+        self.ttft.state.store(0, Ordering::Relaxed);
+    }
+
     /// Takes in that the model failed a request at `now`.
     pub fn failed(&self, now: Instant) {
         self.failures.add(self.moment(now), 1.0);
@@ -143,6 +160,11 @@ impl Average {
         };
         let done = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
         debug_assert!(done.is_ok(), "the step always gives a state");
+    }
+
+    /// The sum of the weights, as it was when the last value came.
+    fn weight(&self) -> f32 {
+        unpack(self.state.load(Ordering::Relaxed)).1
     }
 
     fn read(&self, at: u64) -> Option<f32> {

@@ -185,6 +185,12 @@ impl Pool {
         lock(&self.detector).failed(endpoint, taken, now)
     }
 
+    /// Records how long the first token of a stream took; `Some` when that ejected the endpoint.
+    fn first_token(&self, endpoint: &Arc<Endpoint>, ttft: Duration, now: Instant) -> Option<Duration> {
+        self.limits.ejection.filter(|rule| rule.slow_factor > 0)?;
+        lock(&self.detector).first_token(endpoint, ttft, now)
+    }
+
     /// Makes this pool the one that ejections are judged by, unless a newer one is already.
     fn activate(&self, now: Instant) {
         self.activated.call_once(|| {
@@ -276,18 +282,17 @@ impl Lease {
         self.work
     }
 
-    /// Reports that the endpoint has computed the prompt: the first token has come.
-    pub fn first_token(&self) {
-        if self.end_prefill() && self.streams {
-            self.endpoint().engine().progress.decode();
-        }
-    }
-
     /// Reports that a token has come at `now`, the first or another.
-    pub fn token(&self, now: Instant) {
-        self.first_token();
+    ///
+    /// `Some` when the first came so late that it ejected the endpoint, with how long.
+    pub fn token(&self, now: Instant) -> Option<Duration> {
         let endpoint = self.endpoint();
         endpoint.engine().progress.token(now, endpoint.in_flight());
+        if !self.end_prefill() || !self.streams {
+            return None;
+        }
+        endpoint.engine().progress.decode();
+        self.pool.first_token(endpoint, now.saturating_duration_since(self.taken), now)
     }
 
     /// Ends the counting of the prompt as one that is computed; says whether it was until now.
@@ -382,7 +387,11 @@ mod tests {
         base: Duration::from_secs(10),
         max: Duration::from_secs(60),
         max_share: BasisPoints(5_000),
+        slow_factor: 0,
     };
+
+    /// The requests at a time of an endpoint that was ejected and is back.
+    const PROBATION: usize = 3;
 
     fn endpoints(count: u8) -> Vec<Arc<Endpoint>> {
         (0..count)
@@ -446,6 +455,29 @@ mod tests {
             drop(leases);
             assert!(!pool.is_full(now) && all.iter().all(|endpoint| endpoint.in_flight() == 0));
         }
+    }
+
+    #[test]
+    fn one_that_was_ejected_gets_a_few_requests_until_one_has_gone_well() {
+        let (now, all) = (Instant::now(), endpoints(2));
+        let pool = pool(&Balance::RoundRobin, weighted(&all, &[1, 1]));
+        let lease = |at| pool.lease(&keyed(None), &[], at).expect("one is available");
+        let on_first =
+            |leases: &[Lease]| leases.iter().filter(|one| Arc::ptr_eq(one.endpoint(), &all[0])).count();
+        for _ in 0..2 {
+            let bad = pool.lease(&keyed(None), &[all[1].addr()], now).expect("the first");
+            bad.failed(now);
+        }
+        assert!(all[0].ejected(now));
+        let back = now + RULE.base;
+        let held: Vec<Lease> = (0..20).map(|_| lease(back)).collect();
+        assert_eq!(on_first(&held), PROBATION);
+        let last = pool.lease(&keyed(None), &[all[1].addr()], back);
+        assert!(last.is_some(), "where there is no other, more");
+        drop(last);
+        held.iter().find(|one| Arc::ptr_eq(one.endpoint(), &all[0])).expect("three").succeeded();
+        let after: Vec<Lease> = (0..20).map(|_| lease(back)).collect();
+        assert_eq!(on_first(&after), 10);
     }
 
     #[test]

@@ -108,6 +108,7 @@ struct AccessArgs {
 /// What goes wrong.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults")]
+#[allow(clippy::struct_excessive_bools, reason = "faults come one without another")]
 struct FaultArgs {
     /// Reset every connection as soon as it is accepted.
     #[arg(long = "fault-refuse")]

@@ -10,7 +10,7 @@ use super::failure::RETRY_AFTER;
 use super::{Gateway, body, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
-use crate::route::{self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, lease_endpoint};
+use crate::route::{self, DirectResponse, LeaseInput, Plan, PlanInput, PlanTarget, PlanResult, lease_endpoint};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -187,6 +187,14 @@ impl Gateway {
         let Some(effects) = &attempts.request.plan.effects else { return };
         let Some(shadow) = &effects.shadow else { return };
         if rand::random::<f32>() >= shadow.share.fraction() {
+            return;
+        }
+        let pool = |target: &PlanTarget| exchange.live.pool(target.route(&exchange.live.policy).pool);
+        let sheds = |target: &PlanTarget| pool(target).gate().is_some_and(|gate| gate.sheds(Instant::now()));
+        if shadow.targets.first().is_some_and(sheds) {
+            // Clients wait for what a copy would take.
+            let model = &exchange.live.policy[shadow.model].name;
+            self.metrics.shadowed(model, "dropped", Duration::ZERO, None);
             return;
         }
         let upstream_request = shadow.request.as_ref().unwrap_or_else(|| attempts.request.upstream_request());

@@ -315,9 +315,11 @@ impl Attempts {
     }
 
     /// Notes that a token of the answer has come, the first or another.
-    pub(super) fn token(&self, now: Instant) {
-        if let Some(lease) = &self.lease {
-            lease.token(now);
+    pub(super) fn token(&self, live: &Snapshot, now: Instant, metrics: &Metrics) {
+        if let Some(lease) = &self.lease
+            && let Some(ejected_for) = lease.token(now)
+        {
+            report_ejection(lease, self.spec(live), "latency", ejected_for, metrics);
         }
     }
 
@@ -401,10 +403,20 @@ impl Attempts {
 
 fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
     if let Some(ejected_for) = lease.failed(now) {
-        let pool = &pool.name;
-        metrics.ejected(pool);
-        tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), ?ejected_for, "endpoint ejected after failures");
+        report_ejection(lease, pool, "failures", ejected_for, metrics);
     }
+}
+
+fn report_ejection(
+    lease: &Lease,
+    pool: &PoolSpec,
+    cause: &'static str,
+    ejected_for: Duration,
+    metrics: &Metrics,
+) {
+    let pool = &pool.name;
+    metrics.ejected(pool, cause);
+    tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), cause, ?ejected_for, "endpoint ejected");
 }
 
 fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {

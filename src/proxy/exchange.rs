@@ -296,7 +296,7 @@ impl Exchange {
     }
 
     /// Counts a chunk of the answer and starts the timeout for the next.
-    pub(super) fn on_chunk(&mut self, chunk: &[u8]) {
+    pub(super) fn on_chunk(&mut self, chunk: &[u8], metrics: &Metrics) {
         if chunk.is_empty() {
             // The end: no timeout.
             return;
@@ -316,7 +316,7 @@ impl Exchange {
         // A stream may open with an event that has no token, as soon as the request is taken.
         let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);
         if let Some(attempts) = self.attempts.as_ref().filter(|_| may_be_token) {
-            attempts.token(now);
+            attempts.token(&self.live, now, metrics);
         }
     }
 

@@ -270,7 +270,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        exchange.on_chunk(body.as_deref().unwrap_or_default());
+        exchange.on_chunk(body.as_deref().unwrap_or_default(), &self.metrics);
         Ok(None)
     }
 

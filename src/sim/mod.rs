@@ -177,6 +177,7 @@ impl Default for SimCapacity {
 
 /// What goes wrong; all but `refuse` and `unhealthy` concern only the two completion paths.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "faults come one without another")]
 pub struct Faults {
     /// Connections are reset as soon as they are accepted, open ones at their next request.
     pub refuse: bool,

@@ -128,9 +128,9 @@ impl Metrics {
         self.upstream.retries.with_label_values(&[pool, cause]).inc();
     }
 
-    /// Counts an ejected endpoint.
-    pub fn ejected(&self, pool: &str) {
-        self.upstream.ejections.with_label_values(&[pool]).inc();
+    /// Counts an ejected endpoint by the cause: `failures` or `latency`.
+    pub fn ejected(&self, pool: &str, cause: &'static str) {
+        self.upstream.ejections.with_label_values(&[pool, cause]).inc();
     }
 
     /// Counts a page of engine metrics that was asked for, by its result: `success`, `failure` or `not_offered`.
@@ -208,7 +208,11 @@ impl UpstreamMetrics {
                 "Attempts made again on another endpoint, by the pool that failed and the cause.",
                 &["pool", "cause"],
             ),
-            ejections: families.counter("ejections_total", "Endpoints set aside after failures.", &["pool"]),
+            ejections: families.counter(
+                "ejections_total",
+                "Endpoints set aside, by the cause: failures or latency.",
+                &["pool", "cause"],
+            ),
             in_flight: families.gauges(
                 "endpoint_in_flight",
                 "Requests on an endpoint now.",

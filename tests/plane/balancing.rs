@@ -338,3 +338,25 @@ async fn without_a_healthy_endpoint_the_client_gets_a_retry_after() {
     until_up(&gateway, &sims[1], true).await;
     assert_eq!(gateway.chat("m", "hi").await.status, 200);
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_much_slower_than_the_others_is_left_out_for_a_while() {
+    let sims = [10, 10, 400].map(|ttft| async move {
+        sim_with("m", |options| options.latency.ttft = std::time::Duration::from_millis(ttft)).await
+    });
+    let sims = futures::future::join_all(sims).await;
+    let addresses: Vec<_> = sims.iter().map(signalbox::sim::Sim::addr).collect();
+    let more = "    balance: {strategy: round_robin}\n    ejection: {slow_factor: 5, base: 60s}\n";
+    let gateway = Launch::new(policy_of(&addresses, more)).start().await;
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    until("the slow one's ejection", async || {
+        assert_eq!(gateway.post("/v1/chat/completions", body).await.status, 200);
+        (gateway.metric("signalbox_ejections_total", &["cause=\"latency\""]).await == 1.0).then_some(())
+    })
+    .await;
+    let before = asked(&sims[2]).len();
+    for _ in 0..9 {
+        assert_eq!(gateway.post("/v1/chat/completions", body).await.status, 200);
+    }
+    assert_eq!((asked(&sims[2]).len(), gateway.metric("signalbox_endpoint_up", &[]).await), (before, 2.0));
+}

@@ -179,6 +179,10 @@ pub struct Ejection {
     pub max: Duration,
     /// The largest share of a pool that may be left out, from 0 to 1.
     pub max_share: BasisPoints,
+    /// How many times as long as the others of its pool, in the middle, an endpoint may take for the first tokens of its
+    /// streams, in the mean of the last; 0 leaves none out for that.
+    #[schemars(range(max = 1000))]
+    pub slow_factor: u32,
 }
 
 impl Default for Ejection {
@@ -188,6 +192,7 @@ impl Default for Ejection {
             base: Duration::from_secs(10),
             max: Duration::from_secs(300),
             max_share: BasisPoints(5000),
+            slow_factor: 0,
         }
     }
 }
@@ -197,6 +202,9 @@ impl Ejection {
         if self.max < self.base {
             checker.issue(&path.key("max"), "is shorter than `base`");
         }
-        (self.consecutive_failures > 0).then_some(self)
+        if self.slow_factor == 1 {
+            checker.issue(&path.key("slow_factor"), "is 0 (off) or at least 2");
+        }
+        (self.consecutive_failures > 0 || self.slow_factor > 0).then_some(self)
     }
 }
