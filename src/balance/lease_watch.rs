@@ -1,6 +1,7 @@
 //! Owns whether a request that waits on an endpoint had better go elsewhere: its endpoint is out, and others are not.
 //! Refuses to know what is waited for, and for how long.
 
+use super::budget::RetryBudget;
 use super::endpoint::Endpoint;
 use super::pool::Pool;
 use smallvec::SmallVec;
@@ -17,19 +18,40 @@ pub struct LeaseWatch {
     pub pools: SmallVec<[Arc<Pool>; 2]>,
     /// Endpoints that had it before.
     pub tried: Vec<SocketAddr>,
+    /// When it had better be asked for elsewhere though the endpoint is well; `None` where never.
+    pub reissue: Option<ReissueWatch>,
+}
+
+/// When a request that waits is given up for another endpoint.
+#[derive(Debug)]
+pub struct ReissueWatch {
+    /// From when on.
+    pub at: Instant,
+    /// How many may be.
+    pub budget: Arc<RetryBudget>,
 }
 
 impl LeaseWatch {
     /// Whether the endpoint has been taken out, by checks or as an outlier, while another could take the request.
     pub fn is_stranded(&self, now: Instant) -> bool {
-        let could_take_it = |pool: &Arc<Pool>| {
-            pool.members().iter().any(|member| {
-                member.weight > 0
-                    && member.endpoint.available(now)
-                    && !self.tried.contains(&member.endpoint.addr())
-            })
+        !self.endpoint.available(now) && self.has_other(now)
+    }
+
+    /// Whether the request is to be given up for another endpoint at `now`; takes what that costs from the budget.
+    pub fn is_reissued(&self, now: Instant) -> bool {
+        let Some(reissue) = &self.reissue else { return false };
+        now >= reissue.at && self.has_other(now) && reissue.budget.withdraw(now)
+    }
+
+    /// Whether another endpoint could take the request.
+    fn has_other(&self, now: Instant) -> bool {
+        let could_take_it = |endpoint: &Arc<Endpoint>| {
+            endpoint.available(now)
+                && !Arc::ptr_eq(endpoint, &self.endpoint)
+                && !self.tried.contains(&endpoint.addr())
         };
-        !self.endpoint.available(now) && self.pools.iter().any(could_take_it)
+        let members = self.pools.iter().flat_map(|pool| pool.members());
+        members.filter(|member| member.weight > 0).any(|member| could_take_it(&member.endpoint))
     }
 }
 
@@ -39,6 +61,7 @@ mod tests {
     use super::*;
     use crate::policy::Balance;
     use smallvec::smallvec;
+    use std::time::Duration;
 
     #[test]
     fn a_request_is_stranded_where_its_endpoint_is_out_and_another_can_take_it() {
@@ -46,8 +69,12 @@ mod tests {
         let endpoints = [1_u8, 2].map(|last| Endpoint::new(([10, 0, 0, last], 80).into(), "a:80".into()));
         let members = endpoints.iter().map(|endpoint| PoolMember { endpoint: endpoint.clone(), weight: 1 });
         let pool = Arc::new(Pool::new(&Balance::LeastRequest, None, members.collect(), None));
-        let watch =
-            |tried| LeaseWatch { endpoint: endpoints[0].clone(), pools: smallvec![pool.clone()], tried };
+        let watch = |tried| LeaseWatch {
+            endpoint: endpoints[0].clone(),
+            pools: smallvec![pool.clone()],
+            tried,
+            reissue: None,
+        };
         let turn = |endpoint: &Endpoint, is_up| {
             endpoint.checked(is_up, &HealthThresholds { healthy_after: 1, unhealthy_after: 1 });
         };
@@ -57,5 +84,26 @@ mod tests {
         assert!(!watch(vec![endpoints[1].addr()]).is_stranded(now), "the other had it before");
         turn(&endpoints[1], false);
         assert!(!watch(Vec::new()).is_stranded(now), "there is no other");
+    }
+    #[test]
+    fn a_request_is_given_up_after_its_time_where_another_can_take_it_and_the_budget_has_room() {
+        let now = Instant::now();
+        let endpoints = [1_u8, 2].map(|last| Endpoint::new(([10, 0, 0, last], 80).into(), "a:80".into()));
+        let members = endpoints.iter().map(|endpoint| PoolMember { endpoint: endpoint.clone(), weight: 1 });
+        let pool = Arc::new(Pool::new(&Balance::LeastRequest, None, members.collect(), None));
+        let budget = Arc::new(RetryBudget::new(5_000, 0));
+        let watch = |tried| LeaseWatch {
+            endpoint: endpoints[0].clone(),
+            pools: smallvec![pool.clone()],
+            tried,
+            reissue: Some(ReissueWatch { at: now + Duration::from_secs(2), budget: budget.clone() }),
+        };
+        let later = now + Duration::from_secs(2);
+        assert!(!watch(Vec::new()).is_reissued(later), "nothing is in the budget");
+        (0..2).for_each(|_| budget.request(now));
+        assert!(!watch(Vec::new()).is_reissued(now), "there is time");
+        assert!(!watch(vec![endpoints[1].addr()]).is_reissued(later), "the other had it before");
+        assert!(watch(Vec::new()).is_reissued(later));
+        assert!(!watch(Vec::new()).is_reissued(later), "the budget is spent");
     }
 }

@@ -28,7 +28,7 @@ pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
 pub use fair_queue::GateRequest;
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
-pub use lease_watch::LeaseWatch;
+pub use lease_watch::{LeaseWatch, ReissueWatch};
 pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};
 pub use pool::{EndpointForecast, Lease, Pool};
 pub use refusals::Refusal;

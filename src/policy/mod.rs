@@ -75,7 +75,7 @@ pub use pool::{
     MetricsScrape, PoolLimits, PoolProbes, PoolSpec, Saturation, Scorer, Scorers, ScrapeCondition, Timeouts,
     Transport,
 };
-pub use retry::{Retry, RetryBudgetSpec, RetryCause};
+pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
 pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
 pub use signal::*;

@@ -1,10 +1,13 @@
 //! Owns when a request is tried again. Refuses to know what failed.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::BasisPoints;
 use super::checker::Checker;
+use super::duration::DurationText;
 use super::issue::YamlPath;
 
 /// When a request is tried again on another endpoint; never after a byte of the answer was sent.
@@ -19,6 +22,27 @@ pub struct Retry {
     pub on: Vec<RetryCause>,
     /// How many retries there may be beside the requests.
     pub budget: RetryBudgetSpec,
+    /// When a stream that gives nothing is asked for elsewhere, while it could still come; never when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Reissue")]
+    pub reissue: Option<Reissue>,
+}
+
+/// When a stream that has given no byte yet is given up for another endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reissue {
+    /// How long its first byte may take.
+    #[serde(with = "DurationText")]
+    pub after: Duration,
+    /// The share of streams that may be, from 0 to 1.
+    pub share: BasisPoints,
+}
+
+impl Default for Reissue {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(2), share: BasisPoints(500) }
+    }
 }
 
 /// What is worth another try.
@@ -65,7 +89,7 @@ impl Default for Retry {
     fn default() -> Self {
         use RetryCause::{Connect, Refused, Reset, Status429, Status502, Status503, Status504};
         let on = vec![Connect, Reset, Refused, Status429, Status502, Status503, Status504];
-        Self { attempts: 3, on, budget: RetryBudgetSpec::default() }
+        Self { attempts: 3, on, budget: RetryBudgetSpec::default(), reissue: None }
     }
 }
 

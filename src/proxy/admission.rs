@@ -2,8 +2,8 @@
 //!
 //! Judges nothing: the policy gives priorities, and the pools' gates say who has room.
 
-use super::attempt::PlannedRequest;
 use super::exchange::Exchange;
+use super::planned_request::PlannedRequest;
 use crate::balance::{
     AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, GateRequest, QueuedRequest, hash_key,
 };

@@ -3,14 +3,16 @@
 //! Each step may end it with a response of the gateway's own, and so may the client by leaving.
 
 use super::admission::{AdmissionClient, NotAdmitted};
-use super::attempt::PlannedRequest;
 use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::RETRY_AFTER;
+use super::planned_request::PlannedRequest;
 use super::{Gateway, body, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
-use crate::route::{self, DirectResponse, LeaseInput, Plan, PlanInput, PlanTarget, PlanResult, lease_endpoint};
+use crate::route::{
+    self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, PlanTarget, lease_endpoint,
+};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::HeaderMap;

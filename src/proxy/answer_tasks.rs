@@ -55,13 +55,13 @@ pub(super) async fn hold(
     Ok(Vec::new())
 }
 
-/// Drops a part of an error answer that is read elsewhere; fails where the upstream has failed.
+/// Drops a part of an answer that is held elsewhere; fails where the upstream has failed.
 pub(super) fn drop_held(tasks: Vec<HttpTask>) -> Result<bool> {
     for task in tasks {
         match task {
             HttpTask::Failed(error) => return Err(error),
-            HttpTask::Done | HttpTask::Trailer(_) => {
-                return Err(Error::explain(ErrorType::ReadError, "the error's text is not whole").into_up());
+            HttpTask::Done | HttpTask::Trailer(_) | HttpTask::Header(_, true) => {
+                return Err(Error::explain(ErrorType::ReadError, "what is held is not whole").into_up());
             }
             _ => {}
         }

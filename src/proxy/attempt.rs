@@ -5,11 +5,14 @@
 
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
-use super::failure::RETRY_AFTER;
-use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, RequestWork};
-use crate::openai::{Api, ChatRequest, Rejection, TokenUsage};
+use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
+use super::planned_request::PlannedRequest;
+use crate::balance::{
+    ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, ReissueWatch, RequestWork,
+};
+use crate::openai::{Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
-use crate::route::{LeaseInput, Plan, PlanTarget, body_for, lease_endpoint};
+use crate::route::{LeaseInput, PlanTarget, body_for, lease_endpoint};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -32,6 +35,8 @@ pub(super) struct Attempts {
     count: u32,
     /// Whether the current attempt is made a second time, over a new connection.
     is_reconnect: bool,
+    /// Whether an endpoint was left since its first byte took long.
+    is_reissued: bool,
     /// Where the endpoint stood when the current attempt began.
     mark: ConnectionMark,
     /// An attempt that was refused, while another endpoint is asked whether the request or the endpoint is at fault.
@@ -40,22 +45,6 @@ pub(super) struct Attempts {
     in_flight: Option<ModelInFlight>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
     body: Bytes,
-}
-
-/// A request with its plan.
-pub(super) struct PlannedRequest {
-    pub(super) api: Api,
-    /// As the client sent it.
-    pub(super) request: ChatRequest,
-    pub(super) plan: Plan,
-}
-
-impl PlannedRequest {
-    /// The request as plugins and guards changed it.
-    pub(super) fn upstream_request(&self) -> &ChatRequest {
-        let changed = self.plan.effects.as_ref().and_then(|effects| effects.request.as_ref());
-        changed.unwrap_or(&self.request)
-    }
 }
 
 /// An attempt whose failure may be the endpoint's or the request's own.
@@ -131,6 +120,7 @@ impl Attempts {
             tried: Vec::new(),
             count: 0,
             is_reconnect: false,
+            is_reissued: false,
             mark: ConnectionMark::default(),
             compared: None,
             in_flight: None,
@@ -138,6 +128,11 @@ impl Attempts {
         };
         let live = pick.live;
         live.upstreams.retry_budget.request(opened);
+        if let Some(budget) =
+            live.upstreams.reissue_budget.as_ref().filter(|_| attempts.request.may_be_reissued())
+        {
+            budget.request(opened);
+        }
         let found = attempts.candidate(pick, place, true);
         let Some((target, lease)) = found.or_else(|| attempts.candidate(pick, 0, true)) else {
             return Err(no_endpoint(live, &attempts.request.plan.targets, pick.now));
@@ -188,14 +183,19 @@ impl Attempts {
         let is_last = self.count + 1 == retry.attempts && !failure.is_compared();
         let any = failure.allows_last_resort();
         let fallback = is_last.then(|| self.candidate(pick, self.target + 1, any)).flatten();
-        let Some((target, lease)) = fallback.or_else(|| self.candidate(pick, self.target, any)) else {
-            return false;
-        };
-        // The budget bounds what retries add to the load; an endpoint that is out carries none.
-        if failure != AttemptFailure::TakenOut && !live.upstreams.retry_budget.withdraw(now) {
+        let mut found = fallback.or_else(|| self.candidate(pick, self.target, any));
+        if found.is_none() && failure == AttemptFailure::Slow {
+            // It could have answered yet, and may.
+            self.tried.pop();
+            found = self.candidate(pick, self.target, any);
+        }
+        let Some((target, lease)) = found else { return false };
+        // The budget bounds what retries add to the load.
+        if !failure.is_paid_for() && !live.upstreams.retry_budget.withdraw(now) {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
+        self.is_reissued |= failure == AttemptFailure::Slow;
         if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
             let lease = self.lease.take();
             self.compared = lease.map(|lease| ComparedAttempt { target: self.target, lease, status });
@@ -244,7 +244,9 @@ impl Attempts {
     pub(super) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
         let within = self.limits(live, now).first_byte;
         let retry = &live.policy.retry;
-        let may_move = self.count < retry.attempts && retry.covers(RetryCause::Reset);
+        let has_attempts = self.count < retry.attempts;
+        let reissue = retry.reissue.filter(|_| has_attempts && self.request.may_be_reissued());
+        let may_move = reissue.is_some() || (has_attempts && retry.covers(RetryCause::Reset));
         let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
             endpoint: Arc::clone(lease.endpoint()),
             pools: self.request.plan.targets[self.target..]
@@ -252,8 +254,17 @@ impl Attempts {
                 .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
                 .collect(),
             tried: self.tried.clone(),
+            reissue: reissue.zip(live.upstreams.reissue_budget.as_ref()).map(|(reissue, budget)| {
+                ReissueWatch { at: now + reissue.after, budget: Arc::clone(budget) }
+            }),
         });
         self.deadline.await_first_byte(now, within, watch);
+    }
+
+    /// Whether a stream's header waits here for its first byte, so that another endpoint can answer until then.
+    pub(super) fn holds_head(&self, live: &Snapshot) -> bool {
+        let retry = &live.policy.retry;
+        retry.reissue.is_some() && self.count < retry.attempts && self.request.may_be_reissued()
     }
 
     /// What bounds the waits of the current attempt, which begins at `now`.
@@ -392,6 +403,10 @@ impl Attempts {
         self.count
     }
 
+    pub(super) fn is_reissued(&self) -> bool {
+        self.is_reissued
+    }
+
     pub(super) fn is_reconnect(&self) -> bool {
         self.is_reconnect
     }
@@ -399,52 +414,4 @@ impl Attempts {
     pub(super) fn body(&self) -> &Bytes {
         &self.body
     }
-}
-
-fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
-    if let Some(ejected_for) = lease.failed(now) {
-        report_ejection(lease, pool, "failures", ejected_for, metrics);
-    }
-}
-
-fn report_ejection(
-    lease: &Lease,
-    pool: &PoolSpec,
-    cause: &'static str,
-    ejected_for: Duration,
-    metrics: &Metrics,
-) {
-    let pool = &pool.name;
-    metrics.ejected(pool, cause);
-    tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), cause, ?ejected_for, "endpoint ejected");
-}
-
-fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {
-    if let Some(passed_over_for) = lease.refused(refusal, now) {
-        let pool = &pool.name;
-        tracing::info!(%pool, endpoint = %lease.endpoint().addr(), ?refusal, ?passed_over_for, "endpoint refuses a model");
-    }
-}
-
-/// Says that no endpoint takes a request: as many as they may have are on all of them, or they are out.
-fn no_endpoint(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Rejection {
-    let is_full = |target: &PlanTarget| live.pool(target.route(&live.policy).pool).is_full(now);
-    if targets.iter().any(is_full) {
-        return Rejection::Overloaded { retry_after: RETRY_AFTER };
-    }
-    let model = targets.first().map(|target| live.policy[target.model].name.clone()).unwrap_or_default();
-    Rejection::NoHealthyEndpoint { model, retry_after: next_return(live, targets, now) }
-}
-
-/// When the first endpoint may be back: an ejection ends then, or enough checks have passed.
-fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
-    let pools = targets.iter().map(|target| target.route(&live.policy).pool);
-    let returns = pools.map(|id| {
-        let checked =
-            live.pool_spec(id).probes.health.as_ref().map(|health| health.interval * health.healthy_after);
-        let is_down = live.pool(id).members().iter().any(|member| !member.endpoint.is_up());
-        let ejection = live.pool(id).next_return(now);
-        ejection.into_iter().chain(checked.filter(|_| is_down)).min().unwrap_or(RETRY_AFTER)
-    });
-    returns.min().unwrap_or(RETRY_AFTER)
 }

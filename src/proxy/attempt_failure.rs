@@ -35,6 +35,8 @@ pub(super) enum AttemptFailure {
     Saturated,
     /// The endpoint was taken out of its pool before it gave a byte.
     TakenOut,
+    /// It gave no byte for so long that another is asked instead.
+    Slow,
     /// Something did not come in time.
     Late(LateBytes),
 }
@@ -86,7 +88,7 @@ impl AttemptFailure {
             | Self::Reset { .. }
             | Self::Late(LateBytes::Next) => Blame::Endpoint,
             Self::Saturated => Blame::Saturation,
-            Self::Late(LateBytes::First | LateBytes::Last) | Self::TakenOut => Blame::Nobody,
+            Self::Late(LateBytes::First | LateBytes::Last) | Self::TakenOut | Self::Slow => Blame::Nobody,
             Self::Status { status, retry_after } => match status.as_u16() {
                 429 | 529 => Blame::Load { retry_after },
                 503 if retry_after.is_some() => Blame::Load { retry_after },
@@ -109,6 +111,7 @@ impl AttemptFailure {
             Self::Connect { .. } | Self::Stalled { .. } => retry.covers(RetryCause::Connect),
             Self::Reset { answer_begun, .. } => !answer_begun && retry.covers(RetryCause::Reset),
             Self::TakenOut => retry.covers(RetryCause::Reset),
+            Self::Slow => retry.reissue.is_some(),
             Self::Saturated => retry.covers(RetryCause::Status503),
             Self::Status { status, .. } => {
                 retry.covers_status(status.as_u16())
@@ -126,7 +129,13 @@ impl AttemptFailure {
 
     /// Whether an endpoint that had better not be asked may be asked again after this.
     pub(super) fn allows_last_resort(self) -> bool {
-        self == Self::TakenOut || self.blame() == Blame::Endpoint
+        matches!(self, Self::TakenOut | Self::Slow) || self.blame() == Blame::Endpoint
+    }
+
+    /// Whether the retry has been paid for: what leaves an endpoint that is out adds no load, and what leaves a slow one
+    /// has a budget of its own.
+    pub(super) fn is_paid_for(self) -> bool {
+        matches!(self, Self::TakenOut | Self::Slow)
     }
 
     /// What an endpoint that gave this is passed over for, where it is.
@@ -146,6 +155,7 @@ impl AttemptFailure {
             Self::Reset { .. } => "reset",
             Self::Saturated => "saturated",
             Self::TakenOut => "taken_out",
+            Self::Slow => "slow",
             Self::Late(_) => "deadline",
             Self::Status { status, .. } => match status.as_u16() {
                 401 | 403 | 404 => "refused",
@@ -163,7 +173,7 @@ impl AttemptFailure {
         NextStep::GiveUp(match self {
             Self::Status { .. } | Self::Saturated => return NextStep::ForwardAnswer,
             Self::Connect { timed_out: false } => Rejection::UpstreamConnect,
-            Self::Connect { timed_out: true } | Self::Stalled { .. } | Self::Late(_) => {
+            Self::Connect { timed_out: true } | Self::Stalled { .. } | Self::Late(_) | Self::Slow => {
                 Rejection::UpstreamTimeout
             }
             Self::Reset { .. } | Self::TakenOut => Rejection::UpstreamReset,
@@ -191,6 +201,7 @@ mod tests {
             attempts: 3,
             on: vec![RetryCause::Connect, RetryCause::Reset, RetryCause::Status429, RetryCause::Status503],
             budget: RetryBudgetSpec { share: BasisPoints(10_000), min_per_second: 0 },
+            reissue: None,
         };
         let connect = AttemptFailure::Connect { timed_out: true };
         let stalled = AttemptFailure::Stalled { reused: false };

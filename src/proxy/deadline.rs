@@ -41,6 +41,8 @@ pub(super) enum DeadlineState {
     SlowClient,
     /// The endpoint was taken out, and there are others.
     TakenOut,
+    /// The first byte takes long, and another endpoint is to be asked.
+    Slow,
 }
 
 impl Deadline {
@@ -70,9 +72,8 @@ impl Deadline {
     /// Expects the first byte within `within` of `now`, unless `watch` says that it had better come from elsewhere.
     pub(super) fn await_first_byte(&self, now: Instant, within: Duration, watch: Option<LeaseWatch>) {
         self.arm(now, within);
-        if watch.is_some() {
-            let look = self.micros_at(now).saturating_add(micros(LOOK));
-            self.look_us.fetch_min(look, Ordering::Relaxed);
+        if let Some(watch) = &watch {
+            self.look_us.fetch_min(self.next_watch(watch, now), Ordering::Relaxed);
         }
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
@@ -108,13 +109,21 @@ impl Deadline {
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         match &*watch {
             Some(watch) if watch.is_stranded(now) => DeadlineState::TakenOut,
-            Some(_) => {
-                let look = now_us.saturating_add(micros(LOOK)).min(due);
+            Some(watch) if watch.is_reissued(now) => DeadlineState::Slow,
+            Some(watch) => {
+                let look = self.next_watch(watch, now).min(due);
                 self.look_us.store(look, Ordering::Relaxed);
                 DeadlineState::Waiting(self.at(look))
             }
             None => DeadlineState::Waiting(self.at(due)),
         }
+    }
+
+    /// When to look at an endpoint again.
+    fn next_watch(&self, watch: &LeaseWatch, now: Instant) -> u64 {
+        let look = self.micros_at(now).saturating_add(micros(LOOK));
+        let reissue = watch.reissue.as_ref().filter(|reissue| reissue.at > now);
+        reissue.map_or(look, |reissue| look.min(self.micros_at(reissue.at)))
     }
 
     /// Whether the whole exchange has used up its time.

@@ -1,16 +1,20 @@
-//! Owns what follows an error answer whose text had to be read: another attempt, or the answer itself for the client.
+//! Owns what follows what was held of an answer: for an error whose text is read another attempt, or the answer itself for
+//! the client; for the head of a stream its first byte.
 //! Refuses to know what the text says.
 
 use super::attempt_failure::NextStep;
 use super::exchange::Exchange;
+use super::held_error::HeldAnswer;
 use super::{Gateway, respond};
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 impl Gateway {
-    /// Takes a piece of an error answer that is held, and decides what follows once it is whole.
+    /// Takes a piece of an answer that is held, and decides what follows once there is enough of it.
     pub(super) fn read_held(
         &self,
         session: &Session,
@@ -18,7 +22,11 @@ impl Gateway {
         is_last: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let Some(held) = &mut exchange.held else { return Ok(()) };
+        let held = match &mut exchange.held {
+            None => return Ok(()),
+            Some(HeldAnswer::Head(_)) => return release_head(body, is_last, exchange),
+            Some(HeldAnswer::Error(held)) => held,
+        };
         // An empty piece: nothing of it goes on yet.
         let piece = body.replace(Bytes::new()).unwrap_or_default();
         if !held.take(&piece) && !is_last {
@@ -26,11 +34,12 @@ impl Gateway {
         }
         let (status, failure) = (held.status(), held.failure());
         let next = exchange.next(failure, &session.req_header().headers, &self.metrics);
-        let Some(held) = exchange.release_held() else { return Ok(()) };
+        let Some(HeldAnswer::Error(held)) = exchange.release_held() else { return Ok(()) };
         if next == NextStep::Retry {
             return Err(tried_elsewhere(status));
         }
         let (mut header, text) = held.into_parts();
+        frame_for_client(&mut header)?;
         respond::prepare(&mut header, exchange)?;
         if let Some(replay) = &exchange.replay {
             replay.send_held(header);
@@ -38,6 +47,32 @@ impl Gateway {
         *body = Some(text);
         Ok(())
     }
+}
+
+/// Sends the head of a stream with its first piece.
+fn release_head(body: &mut Option<Bytes>, is_last: bool, exchange: &mut Exchange) -> Result<()> {
+    // An empty piece: nothing of the answer goes on yet.
+    let piece = body.replace(Bytes::new()).unwrap_or_default();
+    if piece.is_empty() && !is_last {
+        return Ok(());
+    }
+    let Some(HeldAnswer::Head(mut header)) = exchange.release_held() else { return Ok(()) };
+    frame_for_client(&mut header)?;
+    respond::prepare(&mut header, exchange)?;
+    if let Some(replay) = &exchange.replay {
+        replay.send_held(*header);
+    }
+    *body = Some(piece);
+    Ok(())
+}
+
+/// Frames a header that was held as Pingora does the others: an upstream's HTTP/2 has no framing that HTTP/1.1 knows.
+fn frame_for_client(header: &mut ResponseHeader) -> Result<()> {
+    header.set_version(Version::HTTP_11);
+    if !header.headers.contains_key(CONTENT_LENGTH) && !header.headers.contains_key(TRANSFER_ENCODING) {
+        header.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
 }
 
 /// Has Pingora make the next attempt, whose endpoint is leased already.

@@ -4,10 +4,11 @@
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
-use super::attempt::{AttemptEnd, AttemptLimits, Attempts, FirstAttempt, PickContext, PlannedRequest};
+use super::attempt::{AttemptEnd, AttemptLimits, Attempts, FirstAttempt, PickContext};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
-use super::held_error::HeldError;
+use super::held_error::HeldAnswer;
 use super::load_report::{is_sampled, load_report};
+use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
 use crate::balance::{ConnectionMark, hash_key};
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
@@ -42,8 +43,8 @@ pub struct Exchange {
     pub(super) record: AccessRecord,
     pub(super) attempts: Option<Attempts>,
     pub(super) replay: Option<ReplayHandle>,
-    /// An upstream's error answer whose text decides what follows.
-    pub(super) held: Option<Box<HeldError>>,
+    /// What of an upstream's answer is held back until it is clear what follows.
+    pub(super) held: Option<HeldAnswer>,
     /// What is needed to store the answer in the response cache, until its header comes.
     pub(super) pending_store: Option<Box<PendingStore>>,
     /// Whether the client may know which signals matched.
@@ -199,6 +200,7 @@ impl Exchange {
             pool: Some(spec.name.clone()),
             endpoint: Some(endpoint),
             tries: attempts.count(),
+            reissued: attempts.is_reissued().then_some(true),
             upstream_request_id: None,
             endpoint_reason: work.map(|work| if work.cached() > 0 { "prefix" } else { "load" }),
             predicted_cached_tokens: work.map(|work| work.cached()),
@@ -243,9 +245,9 @@ impl Exchange {
         attempts.spec(&self.live).probes.metrics.is_some() && is_sampled() && attempts.has_engine_metrics()
     }
 
-    /// Holds an error answer until its text is there.
-    pub(super) fn hold(&mut self, held: Box<HeldError>) {
-        if let Some(attempts) = &self.attempts {
+    /// Holds an error answer until its text is there, or the head of a stream until its first byte.
+    pub(super) fn hold(&mut self, held: HeldAnswer) {
+        if let (Some(attempts), HeldAnswer::Error(_)) = (&self.attempts, &held) {
             attempts.deadline.arm(Instant::now(), ERROR_TEXT_TIME);
         }
         if let Some(replay) = &self.replay {
@@ -254,13 +256,18 @@ impl Exchange {
         self.held = Some(held);
     }
 
-    /// Whether an error answer is held.
+    /// Whether the head of a stream is held until its first byte.
+    pub(super) fn holds_head(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.holds_head(&self.live))
+    }
+
+    /// Whether an answer is held.
     pub(super) fn is_held(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Lets go of an error answer that is held; the next answer reaches the client again.
-    pub(super) fn release_held(&mut self) -> Option<Box<HeldError>> {
+    /// Lets go of an answer that is held; the next answer reaches the client again.
+    pub(super) fn release_held(&mut self) -> Option<HeldAnswer> {
         let held = self.held.take()?;
         if let Some(replay) = &self.replay {
             replay.hold(false);

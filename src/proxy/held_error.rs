@@ -1,4 +1,5 @@
-//! Owns an upstream's error answer while its text is read: whether an engine is full or broken only the text says.
+//! Owns what of an upstream's answer is held back: an error while its text is read, since whether an engine is full or
+//! broken only the text says, and the head of a stream until its first byte, since another endpoint can answer until then.
 //! Decides nothing: the attempts do, by what this says of the failure.
 
 use super::attempt_failure::AttemptFailure;
@@ -16,6 +17,21 @@ const MAX_TEXT: usize = 4 << 10;
 /// How vLLM's admission control begins what it says (`--max-num-queued-reqs`, `--max-num-queued-tokens`, vLLM 0.32).
 const SATURATED: [&str; 2] =
     ["The engine is currently busy", "The engine has reached its prefill token backlog limit"];
+
+/// What of an answer is held back.
+pub(super) enum HeldAnswer {
+    Error(Box<HeldError>),
+    /// The head of a stream that has given no byte yet.
+    Head(Box<ResponseHeader>),
+}
+
+impl HeldAnswer {
+    /// Holds the head of an answer if that is a stream of events.
+    pub(super) fn head(header: &ResponseHeader) -> Option<Self> {
+        let content_type = header.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        (Format::of(content_type) == Format::EventStream).then(|| Self::Head(Box::new(header.clone())))
+    }
+}
 
 /// An error answer whose text is being read.
 pub(super) struct HeldError {

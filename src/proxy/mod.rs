@@ -11,6 +11,7 @@ mod attempt_failure;
 mod body;
 mod cache_lookup;
 mod deadline;
+mod endpoint_reports;
 mod error_text;
 mod exchange;
 mod failure;
@@ -18,6 +19,7 @@ mod headers;
 mod held_error;
 mod identity;
 mod load_report;
+mod planned_request;
 mod record;
 mod replay;
 mod respond;
@@ -39,7 +41,7 @@ use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use failure::{RETRY_AFTER, RequestFailure};
-use held_error::HeldError;
+use held_error::{HeldAnswer, HeldError};
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -222,11 +224,16 @@ impl ProxyHttp for Gateway {
         exchange.on_answer(status, &self.metrics);
         exchange.note_load(&response.headers);
         if !status.is_client_error() && !status.is_server_error() {
+            if exchange.holds_head()
+                && let Some(head) = HeldAnswer::head(response)
+            {
+                exchange.hold(head);
+            }
             return Ok(());
         }
         let retry_after = upstream::retry_after(&response.headers);
         if let Some(held) = HeldError::of(response, retry_after) {
-            exchange.hold(held);
+            exchange.hold(HeldAnswer::Error(held));
             return Ok(());
         }
         let failure = AttemptFailure::Status { status, retry_after };
@@ -321,6 +328,7 @@ impl ProxyHttp for Gateway {
             // session, so that these look like the client's.
             (_, etype) if *etype == replay::LATE => AttemptFailure::Late(exchange.late_bytes(Instant::now())),
             (_, etype) if *etype == replay::TAKEN_OUT => AttemptFailure::TakenOut,
+            (_, etype) if *etype == replay::SLOW => AttemptFailure::Slow,
             (ErrorSource::Upstream, ErrorType::ReadTimedout) => {
                 AttemptFailure::Late(exchange.late_bytes(Instant::now()))
             }
@@ -334,7 +342,8 @@ impl ProxyHttp for Gateway {
         };
         // An error answer that did not come whole is as good as none.
         let broke_off = AttemptFailure::Reset { reused: false, answer_begun: false };
-        let failure = if exchange.release_held().is_some() { broke_off } else { failure };
+        let is_held_error = matches!(exchange.release_held(), Some(HeldAnswer::Error(_)));
+        let failure = if is_held_error { broke_off } else { failure };
         if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
             attempts.retire_connections(failure);
         }
@@ -421,6 +430,6 @@ impl ProxyHttp for Gateway {
 async fn has_left(session: &mut Session) -> bool {
     let mut idle = pin!(session.as_downstream_mut().read_body_or_idle(true));
     // What ended the last attempt may still be said by the session that watched for it.
-    let is_clients = |error: &Error| ![replay::LATE, replay::TAKEN_OUT].contains(error.etype());
+    let is_clients = |error: &Error| ![replay::LATE, replay::TAKEN_OUT, replay::SLOW].contains(error.etype());
     matches!(futures::poll!(idle.as_mut()), Poll::Ready(Err(error)) if is_clients(&error))
 }

@@ -44,6 +44,9 @@ const RELEASED: u8 = 2;
 /// Ends an attempt whose endpoint was taken out before its first byte.
 pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 
+/// Ends an attempt whose first byte takes long, for another endpoint.
+pub(super) const SLOW: ErrorType = ErrorType::Custom("EndpointSlow");
+
 /// The exchange's end of a [`ReplaySession`].
 pub(super) struct ReplayHandle {
     handover: Arc<Handover>,
@@ -295,6 +298,7 @@ impl CustomSession for ReplaySession {
                 }
                 DeadlineState::Late => (LATE, "the upstream's deadline has passed"),
                 DeadlineState::TakenOut => (TAKEN_OUT, "the endpoint was taken out"),
+                DeadlineState::Slow => (SLOW, "the first byte takes long"),
                 DeadlineState::SlowClient => (ErrorType::WriteTimedout, "the client took too long to read"),
             };
             self.timer = None;

@@ -5,7 +5,7 @@
 
 use super::slots::{EndpointSlots, HostPort};
 use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget, StickySessions};
-use crate::policy::{Policy, PoolSpec, Retry};
+use crate::policy::{Policy, PoolSpec, RetryBudgetSpec};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub struct UpstreamPools {
     pub pools: Vec<Arc<Pool>>,
     /// The retries that all requests together may spend.
     pub retry_budget: Arc<RetryBudget>,
+    /// The streams that may be given up for another endpoint; `None` where none are.
+    pub reissue_budget: Option<Arc<RetryBudget>>,
     /// Which endpoint made each response of the Responses API, by its id's hash; shared by all snapshots.
     pub response_owners: Arc<StickySessions<SocketAddr>>,
 }
@@ -30,19 +32,21 @@ impl UpstreamPools {
         let pools = policy.pools.iter().map(|spec| build_pool(spec, slots, old(&spec.name)));
         Self {
             pools: pools.collect(),
-            retry_budget: retry_budget(&policy.retry, previous.map(|(_, upstreams)| upstreams)),
+            retry_budget: budget(policy.retry.budget, previous.map(|(_, upstreams)| &upstreams.retry_budget)),
+            reissue_budget: policy.retry.reissue.map(|reissue| {
+                let spec = RetryBudgetSpec { share: reissue.share, min_per_second: 0 };
+                budget(spec, previous.and_then(|(_, upstreams)| upstreams.reissue_budget.as_ref()))
+            }),
             response_owners: previous
                 .map_or_else(Arc::default, |(_, upstreams)| Arc::clone(&upstreams.response_owners)),
         }
     }
 }
 
-fn retry_budget(retry: &Retry, previous: Option<&UpstreamPools>) -> Arc<RetryBudget> {
-    let (share_bp, min_per_second) = (retry.budget.share.0, retry.budget.min_per_second);
+fn budget(spec: RetryBudgetSpec, previous: Option<&Arc<RetryBudget>>) -> Arc<RetryBudget> {
+    let (share_bp, min_per_second) = (spec.share.0, spec.min_per_second);
     match previous {
-        Some(previous) if previous.retry_budget.is_for(share_bp, min_per_second) => {
-            Arc::clone(&previous.retry_budget)
-        }
+        Some(previous) if previous.is_for(share_bp, min_per_second) => Arc::clone(previous),
         _ => Arc::new(RetryBudget::new(share_bp, min_per_second)),
     }
 }

@@ -95,6 +95,8 @@ facts! {
         endpoint: Option<SocketAddr>,
         /// The attempts made.
         tries: u32,
+        /// Whether an endpoint was left since its first byte took long.
+        reissued: Option<bool>,
         /// The upstream's id of the request, if it gave one.
         upstream_request_id: Option<String>,
         /// Why this endpoint, in a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
@@ -238,7 +240,7 @@ facts! {
 }
 
 /// The headers of every response, in the order in which they are sent.
-pub(super) static HEADERS: [Header<AccessRecord>; 8] = [
+pub(super) static HEADERS: [Header<AccessRecord>; 9] = [
     header("x-request-id", |record| text(&record.request_id)),
     header("x-upstream-request-id", |record| text(record.upstream.upstream_request_id.as_ref()?)),
     header("x-vsr-response-path", |record| word(record.response.response_path.as_str())),
@@ -246,6 +248,7 @@ pub(super) static HEADERS: [Header<AccessRecord>; 8] = [
     header("x-vsr-selected-category", |record| text(record.routing.category.as_ref()?)),
     header("x-vsr-selected-decision", |record| text(record.routing.decision.as_ref()?)),
     header("x-vsr-selected-reason", |record| word(record.routing.reason?)),
+    header("x-reissued", |record| flag(record.upstream.reissued?)),
     header("x-endpoint-reason", |record| {
         let upstream = &record.upstream;
         let (cached, prompt) = (upstream.predicted_cached_tokens?, upstream.predicted_prompt_tokens?);

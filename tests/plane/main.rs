@@ -40,6 +40,7 @@ mod overload;
 mod picking;
 mod plugins;
 mod refusals;
+mod reissuing;
 mod rejections;
 mod reloading;
 mod retries;

@@ -44,24 +44,31 @@ async fn a_full_engine_is_spared_for_a_moment_and_another_answers() {
 
 #[tokio::test]
 async fn where_all_engines_are_full_the_client_reads_what_the_last_one_said() {
-    let sims = [full().await, full().await];
-    let gateway = Launch::new(policy_of(&sims.each_ref().map(Sim::addr), STRICT)).start().await;
-    let mut client = Wire::open(gateway.addr).await;
-    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
-    for turn in 0..5 {
-        assert!(client.post("/v1/chat/completions", body).await, "{turn}: the connection is kept");
-        let answer = client.answer().await.unwrap();
-        assert_eq!((answer.status(), answer.header("x-vsr-response-path")), (503, "upstream"), "{answer:?}");
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        assert!(text.contains("The engine is currently busy"), "{text}");
-        assert_eq!(answer.header("content-length"), text.len().to_string());
+    for protocol in ["http1", "h2c"] {
+        let more = format!("    protocol: {protocol}\n{STRICT}");
+        let sims = [full().await, full().await];
+        let gateway = Launch::new(policy_of(&sims.each_ref().map(Sim::addr), &more)).start().await;
+        let mut client = Wire::open(gateway.addr).await;
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+        for turn in 0..5 {
+            assert!(client.post("/v1/chat/completions", body).await, "{turn}: the connection is kept");
+            let answer = client.answer().await.unwrap();
+            assert_eq!(
+                (answer.status(), answer.header("x-vsr-response-path")),
+                (503, "upstream"),
+                "{answer:?}"
+            );
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(text.contains("The engine is currently busy"), "{text}");
+            assert_eq!(answer.header("content-length"), text.len().to_string());
+        }
+        assert_eq!(gateway.metric("signalbox_ejections_total", &[]).await, 0.0);
+        assert_eq!(gateway.metric("signalbox_requests_in_flight", &[]).await, 0.0);
+        for sim in &sims {
+            sim.set_faults(faults(|_| {}));
+        }
+        until("answers again", async || (gateway.chat("m", "hi").await.status == 200).then_some(())).await;
     }
-    assert_eq!(gateway.metric("signalbox_ejections_total", &[]).await, 0.0);
-    assert_eq!(gateway.metric("signalbox_requests_in_flight", &[]).await, 0.0);
-    for sim in &sims {
-        sim.set_faults(faults(|_| {}));
-    }
-    until("answers again", async || (gateway.chat("m", "hi").await.status == 200).then_some(())).await;
 }
 
 #[tokio::test]

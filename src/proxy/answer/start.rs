@@ -7,7 +7,7 @@ use super::verify::{VerifiedAnswer, VerifyStage};
 use super::{AnswerPipeline, AnswerStages};
 use crate::openai::{ChatRequest, Format, Rejection};
 use crate::policy::HallucinationAction;
-use crate::proxy::attempt::PlannedRequest;
+use crate::proxy::planned_request::PlannedRequest;
 use crate::route::RequestEffects;
 use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;

@@ -1,0 +1,35 @@
+//! Owns a request with its plan, from its admission to its last attempt.
+//!
+//! Decides nothing about endpoints.
+
+use crate::openai::{Api, ChatRequest};
+use crate::route::Plan;
+
+/// A request with its plan.
+pub(super) struct PlannedRequest {
+    pub(super) api: Api,
+    /// As the client sent it.
+    pub(super) request: ChatRequest,
+    pub(super) plan: Plan,
+}
+
+impl PlannedRequest {
+    /// The request as plugins and guards changed it.
+    pub(super) fn upstream_request(&self) -> &ChatRequest {
+        let changed = self.plan.effects.as_ref().and_then(|effects| effects.request.as_ref());
+        changed.unwrap_or(&self.request)
+    }
+
+    /// Whether another endpoint may be asked while this one could still answer: a stream of which the upstream keeps
+    /// nothing. A whole answer is as late as its last byte.
+    pub(super) fn may_be_reissued(&self) -> bool {
+        let request = &self.request;
+        let stores = request.field("store");
+        let is_kept = match self.api {
+            // Kept unless the client says otherwise.
+            Api::Responses => stores.as_deref() != Some("false"),
+            _ => stores.as_deref() == Some("true"),
+        };
+        request.stream() && !is_kept && request.field("background").as_deref() != Some("true")
+    }
+}
