@@ -31,12 +31,13 @@
 //! | | [`openai::ChatRequest::segments`] | bytes → every text that the model is shown, read once, when first asked for |
 //! | | [`route::plan`] | snapshot × request → [`route::Plan`], or an answer of our own: calls [`signals`], [`decide`], the guards, [`choose`] and the plugins |
 //! | | `proxy/cache_lookup` | a cached answer, from [`cache`] |
+//! | | `proxy/admission` `wait_for_room` | priority × [`balance::AdmissionGate`] → a permit, a turn in the queue, or 429 |
 //! | | `proxy/attempt` start | plan → [`balance::Lease`], and the bytes to send |
 //! | | `proxy/replay` | the session, made to replay those bytes for every attempt |
 //! | `upstream_peer` | `proxy/upstream` | lease → `HttpPeer` |
 //! | `upstream_request_filter` | `proxy/upstream` `prepare_request` | Host, credential, length; of the rest what `proxy/headers` lets pass |
 //! | `upstream_response_filter`, `fail_to_connect`, `error_while_proxy` | `proxy/attempt` next | failure → another endpoint, a new connection, or a rejection |
-//! | `upstream_response_body_filter` | `proxy/error_text` | an error's text, where only that tells an engine that is full from a broken one |
+//! | `upstream_response_body_filter` | `proxy/error_text` | an error's text, where only that tells an engine that is full from a broken one; a stream's first byte, where its head waits for that |
 //! | `response_filter` | `proxy/respond` prepare, stamp | which model and why, as headers |
 //! | | `proxy/answer` start | the stages of the answer: guard, unmask, collect, verify; none for most answers |
 //! | `response_body_filter` | [`openai::UsageReader`] | chunk → tokens, first byte; the chunk passes untouched |
