@@ -20,7 +20,7 @@ pub struct Retry {
     /// What is worth another try.
     #[schemars(length(max = 16))]
     pub on: Vec<RetryCause>,
-    /// How many retries there may be beside the requests.
+    /// How many retries there may be beside the requests of each pool.
     pub budget: RetryBudgetSpec,
     /// When a stream that gives nothing is asked for elsewhere, while it could still come; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, repo
 use super::planned_request::PlannedRequest;
 use crate::balance::{
     ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, ReissueWatch, RequestWork,
+    RetryBudget,
 };
 use crate::openai::{Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
@@ -127,7 +128,6 @@ impl Attempts {
             body: Bytes::new(),
         };
         let live = pick.live;
-        live.upstreams.retry_budget.request(opened);
         if let Some(budget) =
             live.upstreams.reissue_budget.as_ref().filter(|_| attempts.request.may_be_reissued())
         {
@@ -138,6 +138,7 @@ impl Attempts {
             return Err(no_endpoint(live, &attempts.request.plan.targets, pick.now));
         };
         attempts.switch_to(live, target, lease);
+        attempts.retry_budget(live).request(opened);
         let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
         attempts.deadline.limit(timeout.unwrap_or(attempts.spec(live).timeouts.total));
         Ok(attempts)
@@ -190,8 +191,8 @@ impl Attempts {
             found = self.candidate(pick, self.target, any);
         }
         let Some((target, lease)) = found else { return false };
-        // The budget bounds what retries add to the load.
-        if !failure.is_paid_for() && !live.upstreams.retry_budget.withdraw(now) {
+        // The budget of the pool that fails: others keep theirs.
+        if !failure.is_paid_for() && !self.retry_budget(live).withdraw(now) {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
@@ -202,6 +203,11 @@ impl Attempts {
         }
         self.switch_to(live, target, lease);
         true
+    }
+
+    /// The retries that the requests of the current attempt's pool may spend together.
+    fn retry_budget<'a>(&self, live: &'a Snapshot) -> &'a RetryBudget {
+        &live.upstreams.retry_budgets[self.target().route(&live.policy).pool.0]
     }
 
     /// Whether another endpoint may be asked what this one refused: once for each request, and seldom enough that a

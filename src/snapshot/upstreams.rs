@@ -13,8 +13,8 @@ use std::sync::Arc;
 pub struct UpstreamPools {
     /// The pools, by [`crate::policy::PoolId`].
     pub pools: Vec<Arc<Pool>>,
-    /// The retries that all requests together may spend.
-    pub retry_budget: Arc<RetryBudget>,
+    /// The retries that the requests of each pool may spend together, by [`crate::policy::PoolId`].
+    pub retry_budgets: Vec<Arc<RetryBudget>>,
     /// The streams that may be given up for another endpoint; `None` where none are.
     pub reissue_budget: Option<Arc<RetryBudget>>,
     /// Which endpoint made each response of the Responses API, by its id's hash; shared by all snapshots.
@@ -27,12 +27,16 @@ impl UpstreamPools {
         let old = |name: &str| {
             let (policy, upstreams) = previous?;
             let at = policy.pools.iter().position(|pool| pool.name == name)?;
-            upstreams.pools.get(at)
+            Some((upstreams.pools.get(at)?, upstreams.retry_budgets.get(at)?))
         };
-        let pools = policy.pools.iter().map(|spec| build_pool(spec, slots, old(&spec.name)));
+        let pools = policy.pools.iter().map(|spec| {
+            let (pool, spent) = old(&spec.name).unzip();
+            (build_pool(spec, slots, pool), budget(policy.retry.budget, spent))
+        });
+        let (pools, retry_budgets) = pools.unzip();
         Self {
-            pools: pools.collect(),
-            retry_budget: budget(policy.retry.budget, previous.map(|(_, upstreams)| &upstreams.retry_budget)),
+            pools,
+            retry_budgets,
             reissue_budget: policy.retry.reissue.map(|reissue| {
                 let spec = RetryBudgetSpec { share: reissue.share, min_per_second: 0 };
                 budget(spec, previous.and_then(|(_, upstreams)| upstreams.reissue_budget.as_ref()))

@@ -294,3 +294,35 @@ async fn a_silent_upstream_is_given_up_after_its_time_and_not_asked_again_elsewh
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_pool_that_fails_spends_no_other_pools_retries() {
+    let bad = [failing(503).await, failing(503).await];
+    let (resetting, good) = (sim("m").await, sim("m").await);
+    resetting.set_faults(faults(|faults| faults.reset_before_headers = 1.0));
+    let pool = |addresses: [SocketAddr; 2]| {
+        let [one, two] = addresses;
+        format!(
+            "{{endpoints: [\"{one}\", \"{two}\"], balance: {{strategy: round_robin}}, health: {{enabled: false}}, \
+             ejection: {{consecutive_failures: 0}}}}"
+        )
+    };
+    let policy = format!(
+        "version: 1\nretry: {{attempts: 2, budget: {{share: 0, min_per_second: 1}}}}\nmodels:\n  bad: {{pools: [bad], \
+         upstream_model: m}}\n  m: {{pools: [well]}}\npools:\n  bad: {}\n  well: {}\n",
+        pool(bad.each_ref().map(Sim::addr)),
+        pool([resetting.addr(), good.addr()])
+    );
+    let gateway = Launch::new(policy).start().await;
+    let began = std::time::Instant::now();
+    for _ in 0..30 {
+        assert_eq!(gateway.chat("bad", "hi").await.status, 503);
+    }
+    for _ in 0..8 {
+        assert_eq!(gateway.chat("m", "hi").await.status, 200);
+    }
+    let spent = gateway.metric("signalbox_retries_total", &["pool=\"bad\""]).await;
+    // Ten in ten seconds, of which one may have passed meanwhile.
+    assert!(spent == 10.0 || began.elapsed() > Duration::from_secs(9), "{spent} retries");
+    assert!(gateway.metric("signalbox_retries_total", &["pool=\"well\""]).await >= 4.0);
+}

@@ -189,6 +189,40 @@ async fn an_upstream_that_dies_in_mid_stream_ends_as_an_error_event() {
 }
 
 #[tokio::test]
+async fn a_stream_that_breaks_off_ends_as_streams_of_its_api_do() {
+    let upstream = Upstream::start().await;
+    let gateway = Launch::new(policy_of(&[upstream.addr()], "")).start().await;
+    let prompt = json!({"model": "m", "stream": true, "prompt": "hi"});
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let message = json!({"model": "m", "stream": true, "max_tokens": 9, "messages": messages});
+    let response = json!({"model": "m", "stream": true, "input": "hi"});
+    for (version, client) in clients() {
+        for (path, body, has_name) in [
+            ("/v1/completions", &prompt, false),
+            ("/v1/messages", &message, true),
+            ("/v1/responses", &response, true),
+        ] {
+            let request = client.post(gateway.url(path)).header("content-type", "application/json");
+            let request = request.body(body.to_string()).send();
+            let (mut sent, got) = tokio::join!(upstream.stream(), request);
+            let mut got = got.unwrap();
+            sent.chunk(b"event: first\ndata: {\"n\":1}\n\n").await;
+            assert!(got.chunk().await.unwrap().is_some());
+            sent.reset();
+            let (rest, ended) = read(&mut got).await;
+            let event = rest.strip_suffix("\n\n").unwrap_or_else(|| panic!("{version} {path}: {rest}"));
+            let data = event.strip_prefix("event: error\n").filter(|_| has_name).unwrap_or(event);
+            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            let said = format!("{data}");
+            assert!(event.starts_with("event: error\n") == has_name, "{path}: {rest}");
+            assert!(said.contains("closed the connection before its answer was complete"), "{path}: {said}");
+            assert_eq!(ended, version == "h2", "{path}");
+        }
+    }
+    until("the end of the leases", async || (leased(&gateway).await == 0.0).then_some(())).await;
+}
+
+#[tokio::test]
 async fn an_h2c_upstream_that_dies_in_mid_stream_ends_as_an_error_event() {
     let sim: Sim = sim_with("m", |options| {
         options.latency.itl = std::time::Duration::from_millis(10);
