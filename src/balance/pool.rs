@@ -86,6 +86,28 @@ impl Pool {
         self.lease_among(request, &candidates, now)
     }
 
+    /// Leases the member at `addr`, which was chosen elsewhere; `None` where there is none, or it may not be leased.
+    pub fn lease_at(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        model: &str,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Lease> {
+        self.activate(now);
+        let place = Candidates::new(&self.members, tried, now).place_of(addr)?;
+        let model = hash_key(model.as_bytes());
+        Some(Lease::new(self.clone(), place, LeaseTerms { model, work: None, now }))
+    }
+
+    /// The addresses of the members that could be leased at `now`.
+    pub fn available_addresses(&self, tried: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
+        self.activate(now);
+        let candidates = Candidates::new(&self.members, tried, now);
+        let places = (0..self.members.len()).filter(|place| candidates.contains(*place));
+        places.map(|place| self.members[place].endpoint.addr()).collect()
+    }
+
     fn lease_among(
         self: &Arc<Self>,
         request: &PickRequest<'_>,

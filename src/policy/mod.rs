@@ -69,8 +69,9 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    MetricsScrape, PoolProbes, PoolSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
+    HashKey, Health, HostRule, MetricsScrape, PickerTls, PickerTrust, PoolProbes, PoolSpec, Scorer, Scorers,
+    ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

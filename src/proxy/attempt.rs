@@ -3,6 +3,10 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+mod external;
+
+pub(super) use external::{ExternalPick, PickerContext};
+
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
@@ -38,6 +42,8 @@ pub(super) struct Attempts {
     compared: Option<ComparedAttempt>,
     /// Counts the request as in flight on its model, where latencies are measured.
     in_flight: Option<ModelInFlight>,
+    /// What the pool's external picker said, where it has one.
+    external: Option<Box<ExternalPick>>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
     body: Bytes,
 }
@@ -124,6 +130,7 @@ impl Attempts {
             mark: ConnectionMark::default(),
             compared: None,
             in_flight: None,
+            external: None,
             body: Bytes::new(),
         };
         let live = pick.live;
@@ -315,6 +322,7 @@ impl Attempts {
     /// Gives the endpoint back and reports how the last attempt ended.
     pub(super) fn finish(&mut self, end: AttemptEnd) {
         self.compared = None;
+        self.finish_external(end.is_whole);
         let is_answer = !matches!(end.status, 401 | 403 | 404 | 429 | 500..);
         if let Some(lease) = self.lease.take()
             && end.is_whole

@@ -16,6 +16,7 @@ use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooMany
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, StatusCode};
+use pingora::http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -198,7 +199,9 @@ impl Exchange {
             endpoint: Some(endpoint),
             tries: attempts.count(),
             upstream_request_id: None,
-            endpoint_reason: work.map(|work| if work.cached() > 0 { "prefix" } else { "load" }),
+            endpoint_reason: work
+                .map(|work| if work.cached() > 0 { "prefix" } else { "load" })
+                .or_else(|| attempts.external_reason()),
             predicted_cached_tokens: work.map(|work| work.cached()),
             predicted_prompt_tokens: work.map(|work| work.prompt),
         };
@@ -215,6 +218,26 @@ impl Exchange {
     /// Whether an attempt was made before.
     pub(super) fn is_repeated(&self) -> bool {
         self.attempts.as_ref().is_some_and(|attempts| attempts.count() > 1 || attempts.is_reconnect())
+    }
+
+    /// Whether the current attempt's endpoint is still to be picked by another process.
+    pub(super) fn awaits_external_pick(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.awaits_external_pick(&self.live))
+    }
+
+    /// Tells the external picker that chose the endpoint of the answer's header, and makes the changes that it wants.
+    pub(super) async fn report_header(&mut self, response: &mut ResponseHeader) -> pingora::Result<()> {
+        let Some(attempts) = &mut self.attempts else { return Ok(()) };
+        let served = attempts.endpoint();
+        let (Some(picker), Some(served)) = (attempts.picker_session(), served) else { return Ok(()) };
+        let changes = picker.report_header(served, response.status, &response.headers).await;
+        for name in &changes.remove {
+            response.remove_header(name);
+        }
+        for (name, value) in changes.set {
+            response.insert_header(name, value)?;
+        }
+        Ok(())
     }
 
     /// Notes that the upstream answers with this status.
@@ -310,6 +333,9 @@ impl Exchange {
         self.answer.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.opened));
         if let Some(usage) = &mut self.answer.usage {
             usage.feed(chunk);
+        }
+        if let Some(picker) = self.attempts.as_mut().and_then(Attempts::picker_session) {
+            picker.report_piece(chunk);
         }
         // A stream may open with an event that has no token, as soon as the request is taken.
         let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);

@@ -12,6 +12,8 @@ mod cache_lookup;
 mod deadline;
 mod error_text;
 mod exchange;
+mod ext_proc;
+mod external_pick;
 mod failure;
 mod headers;
 mod held_error;
@@ -32,11 +34,12 @@ use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
-use admit::short_circuit;
+use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
+use ext_proc::EndpointPickers;
 use failure::{RETRY_AFTER, RequestFailure};
 use held_error::HeldError;
 use http::HeaderMap;
@@ -64,6 +67,7 @@ pub struct Gateway {
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
+    pickers: Arc<EndpointPickers>,
 }
 
 impl Gateway {
@@ -75,8 +79,8 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
-        let (upstream_tls, shadows) = (Arc::default(), ShadowClient::new());
-        Self { live, metrics, server_state, limits, log, upstream_tls, shadows }
+        let (upstream_tls, shadows, pickers) = (Arc::default(), ShadowClient::new(), Arc::default());
+        Self { live, metrics, server_state, limits, log, upstream_tls, shadows, pickers }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -166,8 +170,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         if exchange.is_repeated() && has_left(session).await {
-            return Error::e_explain(ErrorType::ConnectionClosed, "the client has gone")
-                .map_err(Error::into_down);
+            return Err(ShortCircuit::ClientGone.into_error());
+        }
+        if exchange.awaits_external_pick() {
+            let picked = Box::pin(self.pick_externally(session, exchange)).await;
+            picked.map_err(ShortCircuit::into_error)?;
         }
         let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
@@ -259,6 +266,7 @@ impl ProxyHttp for Gateway {
         if exchange.is_held() {
             return Ok(());
         }
+        exchange.report_header(response).await?;
         respond::prepare(response, exchange)
     }
 

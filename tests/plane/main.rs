@@ -8,6 +8,7 @@
     reason = "all of this binary is tests, and counters are whole numbers"
 )]
 
+mod endpoint_picker;
 mod h2_upstream;
 mod harness;
 mod raw;
@@ -27,6 +28,7 @@ mod demo;
 mod disconnecting;
 mod eval;
 mod explain;
+mod external_picking;
 mod framing;
 mod guarding;
 mod guides;
