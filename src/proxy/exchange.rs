@@ -353,6 +353,9 @@ impl Exchange {
         if let (Some(id), Some(endpoint)) = (response_id(first), attempts.endpoint()) {
             let owners = &self.live.upstreams.response_owners;
             owners.insert(hash_key(id), endpoint, now, RESPONSE_TTL);
+            if let Some(conversation) = attempts.request.plan.conversation {
+                conversation.note_response(&self.live, id, now);
+            }
         }
     }
 

@@ -23,6 +23,7 @@ mod classify_api;
 mod classifying;
 mod clients;
 mod commands;
+mod conversations;
 mod deciding;
 mod demo;
 mod disconnecting;
