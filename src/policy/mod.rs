@@ -49,8 +49,8 @@ pub use classifier::{
     Precision, Thresholds, WindowSpec,
 };
 pub use decision::{
-    AppliesTo, Choose, ChooseBy, ChooseWeights, Conversations, Decision, DecisionCondition, DecisionStrategy,
-    ModelRef, OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
+    AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, DecisionCondition, DecisionStrategy,
+    KeptConversations, ModelRef, OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
 };
 pub use environment::{Environment, Fixed, Process};
 pub use fraction::BasisPoints;

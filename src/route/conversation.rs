@@ -4,7 +4,7 @@
 //! Knows nothing of how a decision is reached.
 //!
 //! Two requests belong to one conversation if the later one has the user's messages of the earlier one and more; if it goes
-//! on from its response; or if a header names the same one. What the user has written is the same in every client, where
+//! on from its response. Where headers name conversations, they alone tell. What the user has written is the same in every client, where
 //! the model's answers come back shortened and rewritten.
 
 use super::PlanInput;
@@ -15,7 +15,6 @@ use crate::balance::hash_key;
 use crate::openai::Role;
 use crate::policy::Recipe;
 use crate::snapshot::{HeldRoute, Snapshot};
-use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 /// For how long a request that goes on from a response finds the conversation that it belongs to.
@@ -28,8 +27,8 @@ pub(super) struct Conversation<'a> {
     key: ConversationKey,
     /// What it was known by one message of the user before; nothing where this is the first.
     before: Option<u64>,
-    /// What it is known by in the headers that were sent.
-    headers: SmallVec<[u64; 1]>,
+    /// What it is known by instead, where headers name it.
+    named: Option<u64>,
     now: Instant,
 }
 
@@ -41,7 +40,7 @@ impl<'a> Conversation<'a> {
         input: PlanInput<'_>,
     ) -> Option<Self> {
         let RequestedModel::Virtual(recipe) = requested else { return None };
-        if !recipe.conversations.keep || recipe.decisions.is_empty() {
+        if !recipe.keeps_conversations() {
             return None;
         }
         let now = Instant::now();
@@ -60,8 +59,10 @@ impl<'a> Conversation<'a> {
             history = chained(history, segment.text());
         }
         let sent = input.sent.iter().filter(|(name, _)| recipe.conversations.headers.contains(name));
-        let headers = sent.map(|(name, value)| chained(scope, &format!("{name}\0{value}"))).collect();
-        Some(Self { snapshot, recipe, key: ConversationKey { scope, history }, before, headers, now })
+        let named = sent.fold(None, |key: Option<u64>, (name, value)| {
+            Some(chained(key.unwrap_or(scope), &format!("{name}\0{value}")))
+        });
+        Some(Self { snapshot, recipe, key: ConversationKey { scope, history }, before, named, now })
     }
 
     /// Lets a request that matches no decision go on with the one that its conversation has.
@@ -69,10 +70,12 @@ impl<'a> Conversation<'a> {
         if routing.decision.is_some() {
             return;
         }
-        let known = [Some(self.key.history), self.before].into_iter().flatten();
-        let known = known.chain(self.headers.iter().copied());
-        let held = &self.snapshot.models.conversations;
-        if let Some(held) = known.into_iter().find_map(|key| held.get(key, self.now)) {
+        let held = |key| self.snapshot.models.conversations.get(key, self.now);
+        let held = match self.named {
+            Some(named) => held(named),
+            None => held(self.key.history).or_else(|| held(self.before?)),
+        };
+        if let Some(held) = held {
             routing.keep(&self.snapshot.policy, self.recipe, &held);
         }
     }
@@ -87,10 +90,8 @@ impl<'a> Conversation<'a> {
         };
         let model = self.snapshot.policy[model].name.as_str();
         let held = HeldRoute { decision: decision.name.as_str().into(), model: model.into() };
-        for key in std::iter::once(self.key.history).chain(self.headers.iter().copied()) {
-            let ttl = self.recipe.conversations.ttl;
-            self.snapshot.models.conversations.insert(key, held.clone(), self.now, ttl);
-        }
+        let (key, ttl) = (self.named.unwrap_or(self.key.history), self.recipe.conversations.ttl);
+        self.snapshot.models.conversations.insert(key, held, self.now, ttl);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns what is measured and remembered of the models: how quick each is, and which of them sessions have.
 
 use crate::balance::{LatencyStats, StickySessions};
-use crate::policy::{ModelId, Policy, Recipe, Sticky, StickyOn};
+use crate::policy::{ModelId, Policy, Sticky, StickyOn};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -62,8 +62,11 @@ fn sticky_headers(policy: &Policy) -> Vec<String> {
         _ => None,
     };
     let of_decisions = policy.decisions().filter_map(|decision| on_header(decision.sticky.as_ref()?));
-    let keeps = |recipe: &&Recipe| recipe.conversations.keep && !recipe.decisions.is_empty();
-    let kept = policy.recipes.iter().filter(keeps).flat_map(|recipe| recipe.conversations.headers.clone());
+    let kept = policy
+        .recipes
+        .iter()
+        .filter(|recipe| recipe.keeps_conversations())
+        .flat_map(|recipe| recipe.conversations.headers.clone());
     let names: BTreeSet<String> = of_decisions.chain(kept).collect();
     names.into_iter().collect()
 }

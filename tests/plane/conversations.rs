@@ -20,7 +20,7 @@ fn policy(sims: &[Sim; 2], more: &str) -> String {
          models:\n  small: {{pools: [small]}}\n  large: {{pools: [large]}}\n\
          pools:\n  small: {{endpoints: [\"{}\"]}}\n  large: {{endpoints: [\"{}\"]}}\n\
          signals: {{urgent: {{keyword: {{any: [urgent]}}}}, calm: {{keyword: {{any: [calm]}}}}}}\n\
-         decisions:\n- {{name: hurry, when: urgent, model: large, system_prompt: Be quick.}}\n\
+         decisions:\n- {{name: hurry, when: urgent, model: large, plugins: {{system_prompt: {{text: Be quick.}}}}}}\n\
          - {{name: rest, when: calm, model: small}}\n{more}",
         sims[0].addr(),
         sims[1].addr(),
@@ -118,7 +118,8 @@ async fn a_response_that_goes_on_from_another_is_of_its_conversation() {
     let policy = format!(
         "version: 1\nvirtual_models: [auto]\ndefault_model: small\nmodels:\n  small: {{pools: [main]}}\n\
          \x20 large: {{pools: [main]}}\npools:\n  main: {{endpoints: [\"{}\"], health: {{enabled: false}}}}\n\
-         decisions: [{{name: hurry, when: {{keyword: {{any: [urgent]}}}}, model: large}}]\n",
+         signals: {{urgent: {{keyword: {{any: [urgent]}}}}}}\n\
+         decisions: [{{name: hurry, when: urgent, model: large}}]\n",
         upstream.addr
     );
     let gateway = Launch::new(policy).start().await;

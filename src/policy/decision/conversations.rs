@@ -14,10 +14,11 @@ use crate::policy::plugins::header_name;
 /// What becomes of a conversation's message that matches no decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Conversations {
+pub struct KeptConversations {
     /// Whether it gets the decision and the model that the conversation has, instead of the default model.
     pub keep: bool,
-    /// Headers that name a conversation, beside the messages that it has had and the response that it goes on from.
+    /// Headers that name a conversation together; where a request has none of them, it is known by what its user has written
+    /// and by the response that it goes on from.
     #[schemars(length(max = 8))]
     pub headers: Vec<String>,
     /// How long a conversation without requests is remembered.
@@ -25,14 +26,14 @@ pub struct Conversations {
     pub ttl: Duration,
 }
 
-impl Default for Conversations {
+impl Default for KeptConversations {
     fn default() -> Self {
-        let headers = vec!["x-claude-code-session-id".to_owned()];
+        let headers = ["x-claude-code-session-id", "x-claude-code-agent-id"].map(str::to_owned).to_vec();
         Self { keep: true, headers, ttl: Duration::from_secs(1800) }
     }
 }
 
-impl Conversations {
+impl KeptConversations {
     /// Checks the names of the headers, and puts them in lower case.
     pub(super) fn check(mut self, path: &YamlPath, checker: &mut Checker<'_>) -> Self {
         let path = path.key("headers");

@@ -19,7 +19,7 @@ use super::plugins::{Plugins, RawPlugins};
 use super::{BasisPoints, ModelId};
 use choose::RawChoose;
 pub use choose::{Choose, ChooseBy, ChooseWeights};
-pub use conversations::Conversations;
+pub use conversations::KeptConversations;
 pub use recipe::{DecisionStrategy, Recipe};
 pub(super) use recipe::{RawRouting, RecipeContext, recipes};
 use rule::RawCondition;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rule::RuleBuilder;
-use super::{Conversations, Decision, DecisionBuilder, RawDecision};
+use super::{Decision, DecisionBuilder, KeptConversations, RawDecision};
 use crate::policy::ModelId;
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
@@ -28,9 +28,19 @@ pub struct Recipe {
     /// Which of several matching decisions wins.
     pub strategy: DecisionStrategy,
     /// What becomes of a conversation's message that matches none of them.
-    pub conversations: Conversations,
+    pub conversations: KeptConversations,
     /// The decisions, in the order in which they are tried: by tier, then by priority, then as in the file.
     pub decisions: Vec<Decision>,
+}
+
+impl Recipe {
+    /// Whether it keeps conversations on their decision: there is one, and a request may match none.
+    pub fn keeps_conversations(&self) -> bool {
+        let mut decisions = self.decisions.iter();
+        self.conversations.keep
+            && !self.decisions.is_empty()
+            && !decisions.any(|decision| decision.when.rule.holds_always())
+    }
 }
 
 /// Which of several matching decisions wins.
@@ -59,7 +69,7 @@ pub(in crate::policy) struct RawRouting {
     strategy: DecisionStrategy,
     /// What becomes of a conversation's message that matches no decision.
     #[serde(default)]
-    conversations: Conversations,
+    conversations: KeptConversations,
     /// The rules that choose a model; the highest priority first, ties in the order of the file.
     #[serde(default)]
     #[schemars(length(max = 1000))]
@@ -87,8 +97,8 @@ struct RawRecipe {
     strategy: Option<DecisionStrategy>,
     /// What becomes of a conversation's message that matches no decision; as in the policy when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Conversations")]
-    conversations: Option<Conversations>,
+    #[schemars(with = "KeptConversations")]
+    conversations: Option<KeptConversations>,
     /// The rules.
     #[serde(default)]
     #[schemars(length(max = 1000))]
