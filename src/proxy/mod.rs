@@ -9,10 +9,12 @@ mod attempt;
 mod attempt_failure;
 mod body;
 mod cache_lookup;
+mod client_watch;
 mod deadline;
 mod error_text;
 mod exchange;
 mod failure;
+mod handover;
 mod headers;
 mod held_error;
 mod identity;
@@ -25,6 +27,7 @@ mod slow_client;
 mod timer;
 mod upstream;
 
+pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 
 use crate::openai::Rejection;
@@ -179,6 +182,7 @@ impl ProxyHttp for Gateway {
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
         }
+        replay::watch_client(session);
         Ok(peer)
     }
 
