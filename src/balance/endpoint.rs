@@ -191,6 +191,11 @@ impl Endpoint {
         lock(&self.refusals).may_compare(now)
     }
 
+    /// Notes that another endpoint refused the same.
+    pub(super) fn compared_in_vain(&self, now: Instant) {
+        lock(&self.refusals).compared_in_vain(now);
+    }
+
     /// Forgets that a model was refused.
     pub(super) fn answered(&self, model: u64) {
         if self.refuses.load(Ordering::Acquire) {

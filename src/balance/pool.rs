@@ -290,6 +290,16 @@ impl Lease {
     pub fn may_compare(&self, now: Instant) -> bool {
         self.endpoint().may_compare(now)
     }
+
+    /// Reports that another endpoint refused the same.
+    pub fn compared_in_vain(&self, now: Instant) {
+        self.endpoint().compared_in_vain(now);
+    }
+
+    /// Whether the endpoint is known to refuse the model, or to fail.
+    pub fn is_passed_over(&self, now: Instant) -> bool {
+        self.endpoint().is_passed_over(self.model, now)
+    }
 }
 
 impl Drop for Lease {
