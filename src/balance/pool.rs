@@ -356,7 +356,7 @@ mod tests {
     }
 
     fn take_down(endpoint: &Endpoint) {
-        let at_once = super::super::HealthThresholds { healthy_after: 1, unhealthy_after: 1 };
+        let at_once = crate::policy::Health { healthy_after: 1, unhealthy_after: 1, ..Default::default() };
         endpoint.checked(false, &at_once);
     }
 
