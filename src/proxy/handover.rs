@@ -27,7 +27,7 @@ pub(super) struct Handover {
     pub(super) passage: AtomicU8,
 }
 
-/// What is given.
+/// What changes hands, each thing once.
 #[derive(Default)]
 pub(super) struct HandedOver {
     /// For the session from the answer's header on; for the exchange once the session is dropped.
