@@ -19,7 +19,7 @@ mod sticky;
 mod token_load;
 
 pub use budget::RetryBudget;
-pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
+pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;

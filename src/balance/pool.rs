@@ -312,6 +312,16 @@ impl Lease {
     pub fn may_compare(&self, now: Instant) -> bool {
         self.endpoint().may_compare(now)
     }
+
+    /// Reports that another endpoint refused the same.
+    pub fn compared_in_vain(&self, now: Instant) {
+        self.endpoint().compared_in_vain(now);
+    }
+
+    /// Whether the endpoint is known to refuse the model, or to fail.
+    pub fn is_passed_over(&self, now: Instant) -> bool {
+        self.endpoint().is_passed_over(self.model, now)
+    }
 }
 
 impl Drop for Lease {
@@ -368,7 +378,7 @@ mod tests {
     }
 
     fn take_down(endpoint: &Endpoint) {
-        let at_once = super::super::HealthThresholds { healthy_after: 1, unhealthy_after: 1 };
+        let at_once = crate::policy::Health { healthy_after: 1, unhealthy_after: 1, ..Default::default() };
         endpoint.checked(false, &at_once);
     }
 

@@ -6,6 +6,7 @@
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRequest};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
+use super::client_watch;
 use super::held_error::HeldError;
 use super::load_report::{is_sampled, load_report};
 use super::replay::ReplayHandle;
@@ -407,5 +408,16 @@ impl Exchange {
             outcome.record(&mut self.record);
         }
         outcome
+    }
+}
+
+impl Drop for Exchange {
+    /// Closes an exchange that ends where it stands, because its client has left.
+    fn drop(&mut self) {
+        if client_watch::has_left() {
+            self.record_client_gone();
+            self.close();
+            client_watch::leave_record(std::mem::take(&mut self.record));
+        }
     }
 }

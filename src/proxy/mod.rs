@@ -9,12 +9,14 @@ mod attempt;
 mod attempt_failure;
 mod body;
 mod cache_lookup;
+mod client_watch;
 mod deadline;
 mod error_text;
 mod exchange;
 mod ext_proc;
 mod external_pick;
 mod failure;
+mod handover;
 mod headers;
 mod held_error;
 mod identity;
@@ -27,6 +29,7 @@ mod slow_client;
 mod timer;
 mod upstream;
 
+pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 
 use crate::openai::Rejection;
@@ -186,6 +189,7 @@ impl ProxyHttp for Gateway {
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
         }
+        replay::watch_client(session);
         Ok(peer)
     }
 

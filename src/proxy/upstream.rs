@@ -31,7 +31,7 @@ pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
 
 /// How long an upstream may take no byte of a request over HTTP/2, beside what sending it takes at a mebibyte a second.
 ///
-/// While it takes none, nothing else is seen, the client's leaving neither.
+/// While it takes none, nothing is seen but the client's leaving.
 const STALL: Duration = Duration::from_secs(5);
 
 /// A header of up to so many bytes is taken by a socket whatever its peer does: nothing else waits there.

@@ -8,7 +8,7 @@ use crate::policy::{Model, ModelId, Policy, Reasoning};
 /// How a request was routed, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingTrace {
-    /// Why this model.
+    /// What the model was chosen by.
     pub reason: RoutingReason,
     /// The model that was chosen.
     pub model: Option<ModelId>,
@@ -40,14 +40,14 @@ pub enum GuardNotice {
     },
     /// Personal data.
     Pii {
-        /// The kinds.
+        /// The kinds of data, each once, as the classifier names them.
         kinds: Vec<String>,
     },
     /// A guard could not judge the request.
     Unjudged {
-        /// Which.
+        /// The guard's key in the policy.
         guard: &'static str,
-        /// Why.
+        /// Why the classifier gave no answer.
         reason: Unknown,
     },
 }

@@ -65,7 +65,7 @@ facts! {
         coverage: Option<f32>,
         /// The decision that chose the model.
         decision: Option<String>,
-        /// Why this model.
+        /// What the model was chosen by, such as `decided` or `named`.
         reason: Option<&'static str>,
     }
 }
@@ -93,7 +93,7 @@ facts! {
         pool: Option<String>,
         /// The endpoint of the last attempt.
         endpoint: Option<SocketAddr>,
-        /// The attempts made.
+        /// The attempts made, the last one included.
         tries: u32,
         /// The upstream's id of the request, if it gave one.
         upstream_request_id: Option<String>,
@@ -171,7 +171,7 @@ facts! {
         signals: Vec<MatchedSignal>,
         /// By what one of several models was chosen.
         algorithm: Option<&'static str>,
-        /// Why this one.
+        /// What was in favour of the model among several.
         algorithm_reason: Option<&'static str>,
         /// Whether, and how hard, the model is to reason: `off`, `low`, `medium` or `high`.
         reasoning: Option<&'static str>,
