@@ -70,7 +70,8 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    MetricsScrape, PoolProbes, PoolSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    KvConnector, MetricsScrape, PoolProbes, PoolSpec, PrefillSpec, Scorer, Scorers, ScrapeCondition,
+    Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

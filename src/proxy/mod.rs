@@ -17,6 +17,8 @@ mod headers;
 mod held_error;
 mod identity;
 mod load_report;
+mod prefill;
+mod prefill_client;
 mod record;
 mod replay;
 mod respond;
@@ -45,6 +47,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use prefill_client::PrefillClient;
 use replay::ReplayHandle;
 use shadow::ShadowClient;
 use std::net::SocketAddr;
@@ -64,6 +67,7 @@ pub struct Gateway {
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
+    prefills: Arc<PrefillClient>,
 }
 
 impl Gateway {
@@ -75,8 +79,9 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
-        let (upstream_tls, shadows) = (Arc::default(), ShadowClient::new());
-        Self { live, metrics, server_state, limits, log, upstream_tls, shadows }
+        let (upstream_tls, shadows, prefills) =
+            (Arc::default(), ShadowClient::new(), Arc::new(PrefillClient::new()));
+        Self { live, metrics, server_state, limits, log, upstream_tls, shadows, prefills }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -168,6 +173,10 @@ impl ProxyHttp for Gateway {
         if exchange.is_repeated() && has_left(session).await {
             return Error::e_explain(ErrorType::ConnectionClosed, "the client has gone")
                 .map_err(Error::into_down);
+        }
+        if exchange.may_prefill() {
+            // Boxed: keeps the future of other requests small.
+            Box::pin(self.prefill(session, exchange)).await?;
         }
         let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");

@@ -24,6 +24,7 @@ mod clients;
 mod commands;
 mod deciding;
 mod demo;
+mod disaggregating;
 mod disconnecting;
 mod eval;
 mod explain;
