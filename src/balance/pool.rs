@@ -115,7 +115,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         self.activate(now);
-        let prompt = request.prompt.filter(|_| self.reads_prompt());
+        let prompt = request.prompt.filter(|_| self.reads_prompt() || request.needs_work);
         let request = PickRequest { prompt, ..*request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
@@ -228,6 +228,8 @@ pub struct Lease {
     work: Option<RequestWork>,
     /// Whether the endpoint still computes the prompt.
     in_prefill: AtomicBool,
+    /// Whether another endpoint computes the prompt for this one.
+    is_prefilled: AtomicBool,
 }
 
 /// What a lease is made with, beside its endpoint.
@@ -243,8 +245,8 @@ impl Lease {
     pub(super) fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
         let LeaseTerms { model, work, now } = terms;
         let in_prefill = AtomicBool::new(work.is_some());
-        let lease =
-            Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
+        let (failed, is_prefilled) = (AtomicBool::new(false), AtomicBool::new(false));
+        let lease = Self { pool, member, model, taken: now, failed, work, in_prefill, is_prefilled };
         lease.endpoint().enter();
         if let Some(work) = work {
             lease.endpoint().engine().load.begin(work, now);
@@ -267,10 +269,28 @@ impl Lease {
         }
     }
 
-    /// Reports how many tokens of the prompt the endpoint had cached, by its own account.
+    /// Reports whether another endpoint computes the prompt, as of `now`; its tokens are then no work of this one.
+    pub fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
+        let Some(work) = self.work else { return };
+        if self.is_prefilled.swap(elsewhere, Ordering::Relaxed) == elsewhere {
+            return;
+        }
+        let load = &self.endpoint().engine().load;
+        if elsewhere {
+            self.first_token();
+            load.take_back(work, now);
+        } else {
+            load.begin_prefill(work, now);
+            self.in_prefill.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Reports how many tokens of the prompt the endpoint had cached, by its own account; what it got from another counts
+    /// there.
     pub fn cached(&self, cached: u64, prompt: u64) {
         if let Some(work) = self.work
             && prompt > 0
+            && !self.is_prefilled.load(Ordering::Relaxed)
         {
             let predicted = work.cached() as f32 / work.prompt.max(1) as f32;
             self.endpoint().engine().prefixes().correct(predicted, cached as f32 / prompt as f32);

@@ -194,13 +194,14 @@ impl Exchange {
         if attempts.is_fallback() {
             self.record.routing.model = Some(self.live.policy[attempts.target().model].name.clone());
         }
-        let work = attempts.work();
+        let (work, goes_by_prompt) = (attempts.work(), attempts.goes_by_prompt(&self.live));
         self.record.upstream = UpstreamRecord {
             pool: Some(spec.name.clone()),
             endpoint: Some(endpoint),
             tries: attempts.count(),
             upstream_request_id: None,
             endpoint_reason: work
+                .filter(|_| goes_by_prompt)
                 .map(|work| if work.cached() > 0 { "prefix" } else { "load" })
                 .or_else(|| attempts.external_reason()),
             predicted_cached_tokens: work.map(|work| work.cached()),
@@ -214,6 +215,11 @@ impl Exchange {
             limits: attempts.limits(&self.live, Instant::now()),
             header_bytes: self.header_bytes,
         })
+    }
+
+    /// Whether the prompt of the attempt that is about to be made may be computed elsewhere.
+    pub(super) fn may_prefill(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.spec(&self.live).prefill.is_some())
     }
 
     /// Whether an attempt was made before.
@@ -386,7 +392,9 @@ impl Exchange {
         if let Some(usage) = usage {
             response.prompt_tokens = Some(usage.prompt_tokens);
             response.completion_tokens = Some(usage.completion_tokens);
-            response.cached_tokens = Some(usage.cached_tokens);
+            // What one engine got from another is cached to it, and was computed all the same.
+            let prefill = self.record.details.as_ref().and_then(|details| details.prefill.cached_tokens);
+            response.cached_tokens = Some(prefill.unwrap_or(usage.cached_tokens).min(usage.cached_tokens));
         }
         if let Some(attempts) = &mut self.attempts {
             let first_byte = self.answer.first_byte.filter(|_| self.answer.is_stream);

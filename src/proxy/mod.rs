@@ -21,6 +21,8 @@ mod headers;
 mod held_error;
 mod identity;
 mod load_report;
+mod prefill;
+mod prefill_client;
 mod record;
 mod replay;
 mod respond;
@@ -51,6 +53,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use prefill_client::PrefillClient;
 use replay::ReplayHandle;
 use shadow::ShadowClient;
 use std::net::SocketAddr;
@@ -71,6 +74,7 @@ pub struct Gateway {
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
     pickers: Arc<EndpointPickers>,
+    prefills: Arc<PrefillClient>,
 }
 
 impl Gateway {
@@ -82,8 +86,17 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
-        let (upstream_tls, shadows, pickers) = (Arc::default(), ShadowClient::new(), Arc::default());
-        Self { live, metrics, server_state, limits, log, upstream_tls, shadows, pickers }
+        Self {
+            live,
+            metrics,
+            server_state,
+            limits,
+            log,
+            upstream_tls: Arc::default(),
+            shadows: ShadowClient::new(),
+            pickers: Arc::default(),
+            prefills: Arc::new(PrefillClient::new()),
+        }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -178,6 +191,10 @@ impl ProxyHttp for Gateway {
         if exchange.awaits_external_pick() {
             let picked = Box::pin(self.pick_externally(session, exchange)).await;
             picked.map_err(ShortCircuit::into_error)?;
+        }
+        if exchange.may_prefill() {
+            // Boxed: keeps the future of other requests small.
+            Box::pin(self.prefill(session, exchange)).await?;
         }
         let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");

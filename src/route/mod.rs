@@ -14,7 +14,7 @@ mod plugins;
 mod retry_after;
 mod trace;
 
-pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint};
+pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
 pub use plugins::body_for;
 pub use trace::{GuardNotice, RoutingReason, RoutingTrace};

@@ -138,10 +138,11 @@ async fn the_endpoints_that_a_picker_names_are_tried_in_order() {
     let gone = Refusing::new();
     let all: Vec<_> = std::iter::once(gone.addr).chain(addresses(&sims)).collect();
     let named = vec![all[0], all[1]];
-    let picker = EndpointPicker::start(Script::Light(named)).await;
+    let picker = EndpointPicker::start(Script::Full(named, ("hello", "HELLO"))).await;
     let gateway = gateway(&all, &picker, "").await;
     let answer = gateway.chat("m", "hello").await;
     assert_eq!((answer.status, asked(&sims[0]).len(), picker.heard().len()), (200, 1, 1), "{}", answer.text);
+    assert!(String::from_utf8_lossy(&asked(&sims[0])[0].body).contains("HELLO"), "as the picker changed it");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod commands;
 mod conversations;
 mod deciding;
 mod demo;
+mod disaggregating;
 mod disconnecting;
 mod eval;
 mod explain;

@@ -14,6 +14,7 @@ use crate::policy::schema::exactly_one_key;
 
 use super::endpoint_picker::EndpointPickerConfig;
 use super::external_picker::{ExternalPicker, RawExternalPicker};
+use super::prefill::PoolRole;
 use super::scorers::{Scorer, ScorerWeights, Scorers};
 
 /// Which endpoint takes the next request.
@@ -89,7 +90,12 @@ enum RawBalanceStrategy {
 }
 
 impl RawBalance {
-    pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
+    /// From how many uncached tokens on a scheduler's file has prompts computed elsewhere, where it says so.
+    pub(super) fn min_uncached_tokens(&self) -> Option<u32> {
+        self.endpoint_picker.as_ref()?.min_uncached_tokens()
+    }
+
+    pub(super) fn check(self, role: PoolRole, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
         let Self { strategy, hash_on, scorers, endpoint_picker, external } = self;
         let uses_key = matches!(strategy, RawBalanceStrategy::Hash | RawBalanceStrategy::Session);
         if hash_on.is_some() && !uses_key {
@@ -131,7 +137,7 @@ impl RawBalance {
             RawBalanceStrategy::Scored => {
                 let scorers = match (scorers, endpoint_picker) {
                     (Some(weights), None) => Some(weights.check(&path.key("scorers"), checker)),
-                    (None, Some(config)) => Some(config.check(&path.key("endpoint_picker"), checker)),
+                    (None, Some(config)) => Some(config.check(role, &path.key("endpoint_picker"), checker)),
                     _ => None,
                 };
                 if scorers.is_none() {

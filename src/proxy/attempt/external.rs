@@ -76,9 +76,12 @@ impl Attempts {
         let Some(mut earlier) = self.external.take_if(|pick| pick.target == self.target) else {
             return false;
         };
-        let named = earlier.answer.as_ref().map(|answer| answer.endpoints.clone()).unwrap_or_default();
-        if !self.move_to(&named, pick) {
+        let Some(answer) = earlier.answer.as_ref() else { return false };
+        if !self.move_to(&answer.endpoints, pick) {
             return false;
+        }
+        if let Some(body) = &answer.body {
+            self.body = body.clone();
         }
         earlier.attempt = self.count;
         self.external = Some(earlier);
