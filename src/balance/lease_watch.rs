@@ -57,9 +57,9 @@ impl LeaseWatch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HealthThresholds, PoolMember};
+    use super::super::PoolMember;
     use super::*;
-    use crate::policy::Balance;
+    use crate::policy::{Balance, Health};
     use smallvec::smallvec;
     use std::time::Duration;
 
@@ -76,7 +76,7 @@ mod tests {
             reissue: None,
         };
         let turn = |endpoint: &Endpoint, is_up| {
-            endpoint.checked(is_up, &HealthThresholds { healthy_after: 1, unhealthy_after: 1 });
+            endpoint.checked(is_up, &Health { healthy_after: 1, unhealthy_after: 1, ..Health::default() });
         };
         assert!(!watch(Vec::new()).is_stranded(now));
         turn(&endpoints[0], false);

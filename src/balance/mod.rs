@@ -24,7 +24,7 @@ mod token_progress;
 
 pub use admission::{AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, QueuedRequest};
 pub use budget::RetryBudget;
-pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
+pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
 pub use fair_queue::GateRequest;
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};

@@ -73,8 +73,7 @@ impl Pool {
     /// Leases an available member for one request; `None` when there is none.
     ///
     /// Available is a member that is up, not ejected at `now`, has a weight and fewer requests than it may have, and is not
-    /// in `tried`. There is no panic
-    /// mode as Envoy has it: where no member is available, none is chosen. Members that refused the model, or fail and
+    /// in `tried`. There is no panic mode as Envoy has it: where no member is available, none is chosen. Members that refused the model, or fail and
     /// may not be ejected, are the last resort.
     pub fn lease(
         self: &Arc<Self>,
@@ -98,6 +97,32 @@ impl Pool {
         self.lease_among(request, &candidates, now)
     }
 
+    /// Leases the member at `addr`, which was chosen elsewhere; `None` where there is none, or it may not be leased.
+    pub fn lease_at(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        request: &PickRequest<'_>,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Lease> {
+        self.activate(now);
+        let place = self.candidates(tried, now).place_of(addr)?;
+        if !self.members[place].endpoint.enter(self.limits.max_in_flight) {
+            return None;
+        }
+        let model = hash_key(request.model.as_bytes());
+        let terms = LeaseTerms { model, work: None, streams: request.streams, now };
+        Some(Lease::new(self.clone(), place, terms))
+    }
+
+    /// The addresses of the members that could be leased at `now`.
+    pub fn available_addresses(&self, tried: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
+        self.activate(now);
+        let candidates = self.candidates(tried, now);
+        let places = (0..self.members.len()).filter(|place| candidates.contains(*place));
+        places.map(|place| self.members[place].endpoint.addr()).collect()
+    }
+
     fn lease_among(
         self: &Arc<Self>,
         request: &PickRequest<'_>,
@@ -105,7 +130,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         self.activate(now);
-        let prompt = request.prompt.filter(|_| self.reads_prompt());
+        let prompt = request.prompt.filter(|_| self.reads_prompt() || request.needs_work);
         let request = PickRequest { prompt, ..*request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
@@ -249,6 +274,10 @@ pub struct Lease {
     in_prefill: AtomicBool,
     /// Whether the answer comes token by token.
     streams: bool,
+    /// Whether its first token is still to come.
+    awaits_token: AtomicBool,
+    /// Whether another endpoint computes the prompt for this one.
+    is_prefilled: AtomicBool,
 }
 
 /// What a lease is made with, beside its endpoint.
@@ -265,8 +294,18 @@ impl Lease {
     /// Makes a lease on a member that counts the request already.
     fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
         let LeaseTerms { model, work, streams, now } = terms;
-        let (in_prefill, failed) = (AtomicBool::new(true), AtomicBool::new(false));
-        let lease = Self { pool, member, model, taken: now, failed, work, in_prefill, streams };
+        let lease = Self {
+            pool,
+            member,
+            model,
+            taken: now,
+            failed: AtomicBool::new(false),
+            work,
+            in_prefill: AtomicBool::new(work.is_some()),
+            streams,
+            awaits_token: AtomicBool::new(true),
+            is_prefilled: AtomicBool::new(false),
+        };
         if streams {
             let endpoint = lease.endpoint();
             endpoint.engine().progress.begin(now, endpoint.in_flight());
@@ -288,28 +327,48 @@ impl Lease {
     pub fn token(&self, now: Instant) -> Option<Duration> {
         let endpoint = self.endpoint();
         endpoint.engine().progress.token(now, endpoint.in_flight());
-        if !self.end_prefill() || !self.streams {
+        self.end_prefill();
+        let is_first =
+            self.awaits_token.load(Ordering::Relaxed) && self.awaits_token.swap(false, Ordering::Relaxed);
+        if !is_first || !self.streams {
             return None;
         }
         endpoint.engine().progress.decode();
         self.pool.first_token(endpoint, now.saturating_duration_since(self.taken), now)
     }
 
-    /// Ends the counting of the prompt as one that is computed; says whether it was until now.
-    fn end_prefill(&self) -> bool {
-        if !self.in_prefill.load(Ordering::Relaxed) || !self.in_prefill.swap(false, Ordering::Relaxed) {
-            return false;
-        }
-        if let Some(work) = self.work {
+    /// Ends the counting of the prompt as one that is computed.
+    fn end_prefill(&self) {
+        if let Some(work) = self.work
+            && self.in_prefill.load(Ordering::Relaxed)
+            && self.in_prefill.swap(false, Ordering::Relaxed)
+        {
             self.endpoint().engine().load.end_prefill(work);
         }
-        true
     }
 
-    /// Reports how many tokens of the prompt the endpoint had cached, by its own account.
+    /// Reports whether another endpoint computes the prompt, as of `now`; its tokens are then no work of this one.
+    pub fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
+        let Some(work) = self.work else { return };
+        if self.is_prefilled.swap(elsewhere, Ordering::Relaxed) == elsewhere {
+            return;
+        }
+        let load = &self.endpoint().engine().load;
+        if elsewhere {
+            self.end_prefill();
+            load.take_back(work, now);
+        } else {
+            load.begin_prefill(work, now);
+            self.in_prefill.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Reports how many tokens of the prompt the endpoint had cached, by its own account; what it got from another counts
+    /// there.
     pub fn cached(&self, cached: u64, prompt: u64) {
         if let Some(work) = self.work
             && prompt > 0
+            && !self.is_prefilled.load(Ordering::Relaxed)
         {
             let predicted = work.cached() as f32 / work.prompt.max(1) as f32;
             self.endpoint().engine().prefixes().correct(predicted, cached as f32 / prompt as f32);
@@ -351,12 +410,24 @@ impl Lease {
     pub fn may_compare(&self, now: Instant) -> bool {
         self.endpoint().may_compare(now)
     }
+
+    /// Reports that another endpoint refused the same.
+    pub fn compared_in_vain(&self, now: Instant) {
+        self.endpoint().compared_in_vain(now);
+    }
+
+    /// Whether the endpoint is known to refuse the model, or to fail.
+    pub fn is_passed_over(&self, now: Instant) -> bool {
+        self.endpoint().is_passed_over(self.model, now)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let phase = if self.end_prefill() { StreamPhase::Prefill } else { StreamPhase::Decode };
+        self.end_prefill();
         if self.streams {
+            let awaits_token = self.awaits_token.load(Ordering::Relaxed);
+            let phase = if awaits_token { StreamPhase::Prefill } else { StreamPhase::Decode };
             self.endpoint().engine().progress.end(phase);
         }
         if let Some(work) = self.work {
@@ -417,7 +488,7 @@ mod tests {
     }
 
     fn take_down(endpoint: &Endpoint) {
-        let at_once = super::super::HealthThresholds { healthy_after: 1, unhealthy_after: 1 };
+        let at_once = crate::policy::Health { healthy_after: 1, unhealthy_after: 1, ..Default::default() };
         endpoint.checked(false, &at_once);
     }
 

@@ -16,7 +16,7 @@ use super::identity::RawIdentity;
 use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
 use super::plugins::RawReasoningFamilies;
-use super::pool::RawPool;
+use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
 use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, PolicyIndex, Retry};
@@ -109,8 +109,9 @@ impl RawPolicy {
         let names = ModelNames::of(&self.models, checker);
         let RawOverload { retry, admission } = self.overload;
         let mut pools: Vec<_> = {
-            let path = root.key("pools");
-            self.pools.into_iter().map(|(name, raw)| raw.check(&name, &path.key(&name), checker)).collect()
+            let (path, names) = (root.key("pools"), PoolNames::of(&self.pools));
+            let check = |(name, raw): (String, RawPool)| raw.check(&name, &names, &path.key(&name), checker);
+            self.pools.into_iter().map(check).collect()
         };
         for pool in &mut pools {
             pool.set_admission(admission.is_some());

@@ -51,8 +51,8 @@ pub use classifier::{
     Precision, Thresholds, WindowSpec,
 };
 pub use decision::{
-    AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, DecisionCondition, DecisionStrategy, ModelRef,
-    OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
+    AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, DecisionCondition, DecisionStrategy,
+    KeptConversations, ModelRef, OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
 };
 pub use environment::{Environment, Fixed, Process};
 pub use fraction::BasisPoints;
@@ -71,9 +71,9 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    MetricsScrape, PoolLimits, PoolProbes, PoolSpec, Saturation, Scorer, Scorers, ScrapeCondition, Timeouts,
-    Transport,
+    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
+    HashKey, Health, HostRule, KvConnector, MetricsScrape, PickerTls, PickerTrust, PoolLimits, PoolProbes,
+    PoolSpec, PrefillSpec, Saturation, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

@@ -5,7 +5,7 @@
 use super::admission::{AdmissionClient, NotAdmitted};
 use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
-use super::failure::RETRY_AFTER;
+use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
 use super::{Gateway, body, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
@@ -49,6 +49,17 @@ impl From<NotAdmitted> for ShortCircuit {
     }
 }
 
+impl ShortCircuit {
+    /// The error by which Pingora ends a request that it has begun to forward.
+    #[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
+    pub(super) fn into_error(self) -> Box<Error> {
+        match self {
+            Self::Reject(rejection) => RequestFailure::explain(rejection, "the request is not forwarded"),
+            _ => Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down(),
+        }
+    }
+}
+
 /// Answers a request that is not forwarded.
 pub(super) async fn short_circuit(
     session: &mut Session,
@@ -70,9 +81,7 @@ pub(super) async fn short_circuit(
             exchange.active.buffered.release();
             respond::reject(downstream, exchange, rejection).await
         }
-        ShortCircuit::ClientGone => {
-            Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
-        }
+        ShortCircuit::ClientGone => Err(reply.into_error()),
     }
 }
 
@@ -141,6 +150,13 @@ impl Gateway {
         if let Err(full) = exchange.hold_copies() {
             exchange.attempts = None;
             return Err(overloaded(full).into());
+        }
+        // Here rather than before the connection is made, since what is refused here keeps the client's connection.
+        if exchange.awaits_external_pick()
+            && let Err(reply) = Box::pin(self.pick_externally(session, exchange)).await
+        {
+            exchange.attempts = None;
+            return Err(reply);
         }
         self.send_shadow(exchange, &session.req_header().headers);
         Ok(body)

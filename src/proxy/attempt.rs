@@ -3,16 +3,18 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+mod external;
+mod waits;
+
+pub(super) use external::{ExternalPick, PickerContext};
+
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
-use crate::balance::{
-    ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, ReissueWatch, RequestWork,
-    RetryBudget,
-};
+use crate::balance::{ConnectionMark, InFlightGuard, Lease, LoadReport, Refusal, RequestWork, RetryBudget};
 use crate::openai::{Rejection, TokenUsage};
-use crate::policy::{PoolSpec, RetryCause};
+use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, body_for, lease_endpoint};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -40,10 +42,12 @@ pub(super) struct Attempts {
     is_reissued: bool,
     /// Where the endpoint stood when the current attempt began.
     mark: ConnectionMark,
-    /// An attempt that was refused, while another endpoint is asked whether the request or the endpoint is at fault.
-    compared: Option<ComparedAttempt>,
+    /// Attempts that were refused, while another endpoint is asked whether the request or the endpoint is at fault.
+    compared: Vec<ComparedAttempt>,
     /// Counts the request as in flight on its model, where latencies are measured.
     in_flight: Option<ModelInFlight>,
+    /// What the pool's external picker said, where it has one.
+    external: Option<Box<ExternalPick>>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
     body: Bytes,
 }
@@ -123,8 +127,9 @@ impl Attempts {
             is_reconnect: false,
             is_reissued: false,
             mark: ConnectionMark::default(),
-            compared: None,
+            compared: Vec::new(),
             in_flight: None,
+            external: None,
             body: Bytes::new(),
         };
         let live = pick.live;
@@ -191,15 +196,16 @@ impl Attempts {
             found = self.candidate(pick, self.target, any);
         }
         let Some((target, lease)) = found else { return false };
-        // The budget of the pool that fails: others keep theirs.
-        if !failure.is_paid_for() && !self.retry_budget(live).withdraw(now) {
+        // The budget of the pool that fails: others keep theirs. An endpoint that is known to refuse carries no load.
+        let adds_load = !failure.is_paid_for() && !self.is_known_to_refuse(failure, now);
+        if adds_load && !self.retry_budget(live).withdraw(now) {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
         self.is_reissued |= failure == AttemptFailure::Slow;
         if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
             let lease = self.lease.take();
-            self.compared = lease.map(|lease| ComparedAttempt { target: self.target, lease, status });
+            self.compared.extend(lease.map(|lease| ComparedAttempt { target: self.target, lease, status }));
         }
         self.switch_to(live, target, lease);
         true
@@ -210,19 +216,25 @@ impl Attempts {
         &live.upstreams.retry_budgets[self.target().route(&live.policy).pool.0]
     }
 
-    /// Whether another endpoint may be asked what this one refused: once for each request, and seldom enough that a
-    /// client which provokes refusals adds little load.
+    /// Whether the endpoint refuses what others have answered meanwhile.
+    fn is_known_to_refuse(&self, failure: AttemptFailure, now: Instant) -> bool {
+        let is_passed_over = |lease: &Lease| lease.is_passed_over(now);
+        failure.is_compared() && self.lease.as_ref().is_some_and(is_passed_over)
+    }
+
+    /// Whether another endpoint may be asked what this one refused: seldom enough that a client which provokes refusals
+    /// adds little load.
     fn may_compare(&self, failure: AttemptFailure, live: &Snapshot, now: Instant) -> bool {
         let AttemptFailure::Status { status, .. } = failure else { return false };
         let is_listed = live.policy.retry.covers_status(status.as_u16());
         let is_about_client = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             && self.spec(live).forward_authorization;
-        let may = |lease: &Lease| lease.may_compare(now);
-        is_listed || (self.compared.is_none() && !is_about_client && self.lease.as_ref().is_some_and(may))
+        let may = |lease: &Lease| lease.is_passed_over(now) || lease.may_compare(now);
+        is_listed || (!is_about_client && self.lease.as_ref().is_some_and(may))
     }
 
-    /// Notes that the endpoint answers with this status. Where that is no error, an endpoint of the same pool that
-    /// refused the same request is at fault.
+    /// Notes that the endpoint answers with this status. Where that is no error, endpoints of the same pool that refused
+    /// the same request are at fault.
     pub(super) fn on_answer(
         &mut self,
         status: StatusCode,
@@ -233,54 +245,27 @@ impl Attempts {
         if let Some(lease) = &self.lease {
             lease.endpoint().note_answer();
         }
+        if self.compared.is_empty() {
+            return;
+        }
+        let now = now();
         if status.is_client_error() || status.is_server_error() {
+            let alike = self.compared.iter().filter(|compared| compared.status == status);
+            alike.for_each(|compared| compared.lease.compared_in_vain(now));
             return;
         }
-        let Some(compared) = self.compared.take().filter(|compared| compared.target == self.target) else {
-            return;
-        };
-        if compared.status.is_server_error() {
-            report_failure(&compared.lease, self.spec(live), now(), metrics);
-        } else {
-            report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now());
-        }
-    }
-
-    /// Starts the timeout for the answer's first byte, and watches whether the endpoint stays in its pool meanwhile.
-    pub(super) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
-        let within = self.limits(live, now).first_byte;
-        let retry = &live.policy.retry;
-        let has_attempts = self.count < retry.attempts;
-        let reissue = retry.reissue.filter(|_| has_attempts && self.request.may_be_reissued());
-        let may_move = reissue.is_some() || (has_attempts && retry.covers(RetryCause::Reset));
-        let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
-            endpoint: Arc::clone(lease.endpoint()),
-            pools: self.request.plan.targets[self.target..]
-                .iter()
-                .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
-                .collect(),
-            tried: self.tried.clone(),
-            reissue: reissue.zip(live.upstreams.reissue_budget.as_ref()).map(|(reissue, budget)| {
-                ReissueWatch { at: now + reissue.after, budget: Arc::clone(budget) }
-            }),
-        });
-        self.deadline.await_first_byte(now, within, watch);
-    }
-
-    /// Whether a stream's header waits here for its first byte, so that another endpoint can answer until then.
-    pub(super) fn holds_head(&self, live: &Snapshot) -> bool {
-        let retry = &live.policy.retry;
-        retry.reissue.is_some() && self.count < retry.attempts && self.request.may_be_reissued()
-    }
-
-    /// What bounds the waits of the current attempt, which begins at `now`.
-    pub(super) fn limits(&self, live: &Snapshot, now: Instant) -> AttemptLimits {
-        let timeouts = &self.spec(live).timeouts;
-        AttemptLimits {
-            rest: self.deadline.rest(now),
-            first_byte: timeouts.first_byte(self.request.request.stream()),
-            idle: timeouts.idle,
-            body_len: self.body.len(),
+        // What such a request was refused for is what it refers to, not the model.
+        let lacks_stored =
+            |status| status == StatusCode::NOT_FOUND && self.request.request.refers_to_stored();
+        for compared in std::mem::take(&mut self.compared) {
+            if compared.target != self.target || lacks_stored(compared.status) {
+                continue;
+            }
+            if compared.status.is_server_error() {
+                report_failure(&compared.lease, self.spec(live), now, metrics);
+            } else {
+                report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now);
+            }
         }
     }
 
@@ -326,9 +311,31 @@ impl Attempts {
         self.body = body_for(&live.policy, self.target(), api, request);
     }
 
-    /// What the current endpoint was chosen by; `None` where the pool does not go by what endpoints have cached.
+    /// Undoes what was set in place of the plan's body: it may have been sent.
+    pub(super) fn restore_body(&mut self, live: &Snapshot) {
+        self.body = body_for(&live.policy, self.target(), self.request.api, self.request.upstream_request());
+    }
+
+    /// Replaces the body of the current attempt.
+    pub(super) fn set_body(&mut self, body: Bytes) {
+        self.body = body;
+    }
+
+    /// What the request costs the current endpoint; `None` where nothing in its pool goes by that.
     pub(super) fn work(&self) -> Option<RequestWork> {
         self.lease.as_ref()?.work()
+    }
+
+    /// Whether the current endpoint was chosen by what endpoints have cached.
+    pub(super) fn goes_by_prompt(&self, live: &Snapshot) -> bool {
+        live.pool(self.target().route(&live.policy).pool).reads_prompt()
+    }
+
+    /// Reports whether another endpoint computes the prompt.
+    pub(super) fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
+        if let Some(lease) = &self.lease {
+            lease.prefill_elsewhere(elsewhere, now);
+        }
     }
 
     /// Notes that a token of the answer has come, the first or another.
@@ -342,7 +349,8 @@ impl Attempts {
 
     /// Gives the endpoint back and reports how the last attempt ended.
     pub(super) fn finish(&mut self, end: AttemptEnd) {
-        self.compared = None;
+        self.compared.clear();
+        self.finish_external(end.is_whole);
         let is_answer = !matches!(end.status, 401 | 403 | 404 | 429 | 500..);
         if let Some(lease) = self.lease.take()
             && end.is_whole

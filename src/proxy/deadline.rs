@@ -106,10 +106,17 @@ impl Deadline {
             let is_slow_client = total <= now_us && without_client < total;
             return if is_slow_client { DeadlineState::SlowClient } else { DeadlineState::Late };
         }
-        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         match &*watch {
-            Some(watch) if watch.is_stranded(now) => DeadlineState::TakenOut,
-            Some(watch) if watch.is_reissued(now) => DeadlineState::Slow,
+            // Each is said once: the next attempt has a watch of its own.
+            Some(known) if known.is_stranded(now) => {
+                *watch = None;
+                DeadlineState::TakenOut
+            }
+            Some(known) if known.is_reissued(now) => {
+                *watch = None;
+                DeadlineState::Slow
+            }
             Some(watch) => {
                 let look = self.next_watch(watch, now).min(due);
                 self.look_us.store(look, Ordering::Relaxed);

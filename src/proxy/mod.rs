@@ -10,16 +10,22 @@ mod attempt;
 mod attempt_failure;
 mod body;
 mod cache_lookup;
+mod client_watch;
 mod deadline;
 mod endpoint_reports;
 mod error_text;
 mod exchange;
+mod ext_proc;
+mod external_pick;
 mod failure;
+mod handover;
 mod headers;
 mod held_error;
 mod identity;
 mod load_report;
 mod planned_request;
+mod prefill;
+mod prefill_client;
 mod record;
 mod replay;
 mod respond;
@@ -27,7 +33,9 @@ mod shadow;
 mod slow_client;
 mod timer;
 mod upstream;
+mod upstream_error;
 
+pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 
 use crate::openai::Rejection;
@@ -35,11 +43,12 @@ use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
-use admit::short_circuit;
+use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
+use ext_proc::EndpointPickers;
 use failure::{RETRY_AFTER, RequestFailure};
 use held_error::{HeldAnswer, HeldError};
 use http::HeaderMap;
@@ -48,14 +57,16 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use prefill_client::PrefillClient;
 use replay::ReplayHandle;
 use shadow::ShadowClient;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use upstream::UpstreamTls;
+use upstream_error::failure_of;
 
 /// The proxy: what every request needs.
 #[derive(Clone)]
@@ -67,6 +78,8 @@ pub struct Gateway {
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
+    pickers: Arc<EndpointPickers>,
+    prefills: Arc<PrefillClient>,
 }
 
 impl Gateway {
@@ -78,8 +91,17 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
-        let (upstream_tls, shadows) = (Arc::default(), ShadowClient::new());
-        Self { live, metrics, server_state, limits, log, upstream_tls, shadows }
+        Self {
+            live,
+            metrics,
+            server_state,
+            limits,
+            log,
+            upstream_tls: Arc::default(),
+            shadows: ShadowClient::new(),
+            pickers: Arc::default(),
+            prefills: Arc::new(PrefillClient::new()),
+        }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -169,8 +191,15 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         if exchange.is_repeated() && has_left(session).await {
-            return Error::e_explain(ErrorType::ConnectionClosed, "the client has gone")
-                .map_err(Error::into_down);
+            return Err(ShortCircuit::ClientGone.into_error());
+        }
+        if exchange.awaits_external_pick() {
+            let picked = Box::pin(self.pick_externally(session, exchange)).await;
+            picked.map_err(ShortCircuit::into_error)?;
+        }
+        if exchange.may_prefill() {
+            // Boxed: keeps the future of other requests small.
+            Box::pin(self.prefill(session, exchange)).await?;
         }
         let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
@@ -182,6 +211,7 @@ impl ProxyHttp for Gateway {
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
         }
+        replay::watch_client(session);
         Ok(peer)
     }
 
@@ -267,6 +297,7 @@ impl ProxyHttp for Gateway {
         if exchange.is_held() {
             return Ok(());
         }
+        exchange.report_header(response).await?;
         respond::prepare(response, exchange)
     }
 
@@ -323,27 +354,7 @@ impl ProxyHttp for Gateway {
         if *error.etype() == replay::CUT || exchange.has_passed_end() {
             return error;
         }
-        let failure = match (error.esource(), error.etype()) {
-            // Whose fault an error is comes before which deadline has passed. The upstream's is watched by the downstream
-            // session, so that these look like the client's.
-            (_, etype) if *etype == replay::LATE => AttemptFailure::Late(exchange.late_bytes(Instant::now())),
-            (_, etype) if *etype == replay::TAKEN_OUT => AttemptFailure::TakenOut,
-            (_, etype) if *etype == replay::SLOW => AttemptFailure::Slow,
-            (ErrorSource::Upstream, ErrorType::ReadTimedout) => {
-                AttemptFailure::Late(exchange.late_bytes(Instant::now()))
-            }
-            (ErrorSource::Upstream, ErrorType::WriteTimedout) => AttemptFailure::Stalled { reused },
-            (ErrorSource::Upstream, _) => {
-                let answer_begun =
-                    session.response_written().is_some_and(|written| !written.status.is_informational());
-                AttemptFailure::Reset { reused, answer_begun }
-            }
-            _ => return error,
-        };
-        // An error answer that did not come whole is as good as none.
-        let broke_off = AttemptFailure::Reset { reused: false, answer_begun: false };
-        let is_held_error = matches!(exchange.release_held(), Some(HeldAnswer::Error(_)));
-        let failure = if is_held_error { broke_off } else { failure };
+        let Some(failure) = failure_of(&error, session, exchange, reused) else { return error };
         if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
             attempts.retire_connections(failure);
         }

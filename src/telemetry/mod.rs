@@ -5,6 +5,7 @@
 //! A new fact is a line there and a line where the fact is known. Knows nothing of sockets.
 
 mod access_record;
+mod admission_record;
 mod columns;
 mod facts;
 mod headers;
@@ -12,11 +13,12 @@ mod line;
 mod log;
 mod metrics;
 mod output;
+mod prompt_counters;
 mod values;
 
 pub use facts::{
     AccessRecord, CacheRecord, ClassifierRecord, CostRecord, DecisionRecord, GuardRecord, IdentityRecord,
-    RecordDetails, RequestRecord, ResponseRecord, RoutingRecord, UpstreamRecord,
+    PrefillRecord, RecordDetails, RequestRecord, ResponseRecord, RoutingRecord, UpstreamRecord,
 };
 pub use headers::write_headers;
 pub use log::AccessLog;

@@ -34,6 +34,8 @@ pub struct PickRequest<'a> {
     pub prompt: Option<&'a PickPrompt<'a>>,
     /// Whether its answer comes token by token.
     pub streams: bool,
+    /// Whether what the request costs its endpoint is to be known also where the choice does not go by that.
+    pub needs_work: bool,
 }
 
 impl<'a> PickRequest<'a> {

@@ -1,0 +1,50 @@
+//! Owns what an attempt waits for: for how long, and whether another endpoint had better answer meanwhile.
+//!
+//! Knows nothing of what follows where it waits in vain.
+
+use super::{AttemptLimits, Attempts};
+use crate::balance::{LeaseWatch, ReissueWatch};
+use crate::policy::RetryCause;
+use crate::snapshot::Snapshot;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Attempts {
+    /// Starts the timeout for the answer's first byte, and watches whether the endpoint stays in its pool meanwhile.
+    pub(in crate::proxy) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
+        let within = self.limits(live, now).first_byte;
+        let retry = &live.policy.retry;
+        let has_attempts = self.count < retry.attempts;
+        let reissue = retry.reissue.filter(|_| has_attempts && self.request.may_be_reissued());
+        let may_move = reissue.is_some() || (has_attempts && retry.covers(RetryCause::Reset));
+        let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
+            endpoint: Arc::clone(lease.endpoint()),
+            pools: self.request.plan.targets[self.target..]
+                .iter()
+                .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
+                .collect(),
+            tried: self.tried.clone(),
+            reissue: reissue.zip(live.upstreams.reissue_budget.as_ref()).map(|(reissue, budget)| {
+                ReissueWatch { at: now + reissue.after, budget: Arc::clone(budget) }
+            }),
+        });
+        self.deadline.await_first_byte(now, within, watch);
+    }
+
+    /// Whether a stream's header waits here for its first byte, so that another endpoint can answer until then.
+    pub(in crate::proxy) fn holds_head(&self, live: &Snapshot) -> bool {
+        let retry = &live.policy.retry;
+        retry.reissue.is_some() && self.count < retry.attempts && self.request.may_be_reissued()
+    }
+
+    /// What bounds the waits of the current attempt, which begins at `now`.
+    pub(in crate::proxy) fn limits(&self, live: &Snapshot, now: Instant) -> AttemptLimits {
+        let timeouts = &self.spec(live).timeouts;
+        AttemptLimits {
+            rest: self.deadline.rest(now),
+            first_byte: timeouts.first_byte(self.request.request.stream()),
+            idle: timeouts.idle,
+            body_len: self.body.len(),
+        }
+    }
+}
