@@ -17,6 +17,7 @@ mod refusals;
 mod rendezvous;
 mod sticky;
 mod token_load;
+mod work_fit;
 
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
@@ -24,11 +25,12 @@ pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters}
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
 pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};
-pub use pool::{EndpointForecast, Lease, Pool};
+pub use pool::{EndpointForecast, Lease, Pool, ReplicaForecast};
 pub use refusals::Refusal;
 pub use rendezvous::{HashEntry, hash_key, rendezvous};
 pub use sticky::StickySessions;
 pub use token_load::RequestWork;
+pub use work_fit::PrefillTime;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
