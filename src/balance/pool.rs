@@ -118,7 +118,11 @@ impl Pool {
         let prompt = request.prompt.filter(|_| self.reads_prompt() || request.needs_work);
         let request = PickRequest { prompt, ..*request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
-        let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
+        // One member alone needs no choice.
+        let pick = || match self.members.len() {
+            1 => candidates.contains(0).then_some(0),
+            _ => RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied(),
+        };
         let best = owner.or_else(pick)?;
         let view = candidates.get(best);
         let work = view.and_then(|view| view.send(&request));

@@ -262,13 +262,16 @@ impl Attempts {
     pub(super) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
         let within = self.limits(live, now).first_byte;
         let retry = &live.policy.retry;
-        let may_move = self.count < retry.attempts && retry.covers(RetryCause::Reset);
+        let pools = self.request.plan.targets[self.target..]
+            .iter()
+            .map(|target| live.pool(target.route(&live.policy).pool));
+        // Where there is one endpoint alone, there is nothing to watch for.
+        let may_move = self.count < retry.attempts
+            && retry.covers(RetryCause::Reset)
+            && pools.clone().map(|pool| pool.members().len()).sum::<usize>() > 1;
         let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
             endpoint: Arc::clone(lease.endpoint()),
-            pools: self.request.plan.targets[self.target..]
-                .iter()
-                .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
-                .collect(),
+            pools: pools.map(Arc::clone).collect(),
             tried: self.tried.clone(),
         });
         self.deadline.await_first_byte(now, within, watch);
