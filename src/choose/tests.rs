@@ -246,7 +246,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     let price = prop::option::of((0_u64..2_000, 0_u64..2_000).prop_map(|(one, other)| price(one, other)));
     let time = || prop::option::of(prop_oneof![(0_u64..5_000).prop_map(ms), Just(Duration::MAX)]);
     let reading = (time(), time(), 0_u32..3, 0_u8..=4).prop_map(|(ttft, per_token, in_flight, quarters)| {
-        LatencySnapshot { ttft, per_token, in_flight, failures: f32::from(quarters) / 4.0 }
+        LatencySnapshot { ttft, per_token, prefill: None, in_flight, failures: f32::from(quarters) / 4.0 }
     });
     let weight = prop_oneof![0_u32..4, any::<u32>()];
     let parts = (price, weight, 0_u16..=10_000, reading, prop::bool::weighted(0.8), any::<u32>(), 0_u32..4);
