@@ -70,8 +70,8 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    KvConnector, MetricsScrape, PoolProbes, PoolSpec, PrefillSpec, Scorer, Scorers, ScrapeCondition,
-    Timeouts, Transport,
+    KvConnector, KvEventsSpec, MetricsScrape, PoolProbes, PoolSpec, PrefillSpec, Scorer, Scorers,
+    ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

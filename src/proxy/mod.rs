@@ -18,13 +18,14 @@ mod held_error;
 mod identity;
 mod load_report;
 mod prefill;
-mod prefill_client;
 mod record;
 mod replay;
 mod respond;
 mod shadow;
+mod side_client;
 mod slow_client;
 mod timer;
+mod tokenize;
 mod upstream;
 
 pub use exchange::Exchange;
@@ -47,14 +48,15 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use prefill_client::PrefillClient;
 use replay::ReplayHandle;
 use shadow::ShadowClient;
+use side_client::SideClient;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+use tokenize::TokenizeLimits;
 use upstream::UpstreamTls;
 
 /// The proxy: what every request needs.
@@ -67,7 +69,8 @@ pub struct Gateway {
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
-    prefills: Arc<PrefillClient>,
+    side_client: Arc<SideClient>,
+    tokenize: Arc<TokenizeLimits>,
 }
 
 impl Gateway {
@@ -79,9 +82,17 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
-        let (upstream_tls, shadows, prefills) =
-            (Arc::default(), ShadowClient::new(), Arc::new(PrefillClient::new()));
-        Self { live, metrics, server_state, limits, log, upstream_tls, shadows, prefills }
+        Self {
+            live,
+            metrics,
+            server_state,
+            limits,
+            log,
+            upstream_tls: Arc::default(),
+            shadows: ShadowClient::new(),
+            side_client: Arc::new(SideClient::new()),
+            tokenize: Arc::default(),
+        }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -404,6 +415,7 @@ impl ProxyHttp for Gateway {
         if let Some(replay) = &mut exchange.replay {
             replay.uninstall(session);
         }
+        self.learn_tokens(exchange);
         let outcome = exchange.close();
         let mut record = std::mem::take(&mut exchange.record);
         let Some(mut outcome) = outcome else { return self.finish(record, None) };

@@ -6,6 +6,7 @@ mod credential;
 mod endpoint;
 mod endpoint_picker;
 mod health;
+mod kv_events;
 mod metrics;
 mod prefill;
 mod scorers;
@@ -28,6 +29,8 @@ pub(super) use endpoint::parse_address;
 use endpoint::{RawEndpoint, endpoints};
 pub use health::Health;
 use health::RawHealth;
+pub use kv_events::KvEventsSpec;
+use kv_events::RawKvEvents;
 pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
 use metrics::{MetricsContext, RawMetrics};
 pub(super) use prefill::PoolNames;
@@ -73,6 +76,8 @@ pub struct PoolProbes {
     pub health: Option<Health>,
     /// How their engines' figures are read, if they are.
     pub metrics: Option<MetricsScrape>,
+    /// How their engines' accounts of their KV caches are listened to, if they are.
+    pub kv_events: Option<KvEventsSpec>,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
 }
@@ -133,6 +138,10 @@ struct RawPoolProbes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawMetrics")]
     metrics: Option<RawMetrics>,
+    /// Whether and how the engines are listened to for what their KV caches hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawKvEvents")]
+    kv_events: Option<RawKvEvents>,
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
@@ -200,6 +209,7 @@ impl RawPoolProbes {
         PoolProbes {
             health,
             metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker),
+            kv_events: self.kv_events.map(|raw| raw.check(&path.key("kv_events"), checker)),
             resolve_interval: self.resolve_interval,
         }
     }
