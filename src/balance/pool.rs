@@ -5,6 +5,7 @@ use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
 use super::outlier::OutlierDetector;
 use super::picker::{Candidates, EngineLoad, PickRequest, Picker, Standing};
+use super::prompt_tokens::{KnownTokens, LearntTokens, PromptTokens};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
@@ -27,6 +28,8 @@ pub struct Pool {
     generation: u64,
     detector: Arc<Mutex<OutlierDetector>>,
     activated: Once,
+    /// The tokens of prompts' beginnings, where engines are listened to.
+    tokens: Arc<PromptTokens>,
 }
 
 thread_local! {
@@ -56,6 +59,7 @@ impl Pool {
             generation: before + 1,
             detector,
             activated: Once::new(),
+            tokens: previous.map_or_else(Arc::default, |pool| Arc::clone(&pool.tokens)),
         }
     }
 
@@ -117,6 +121,8 @@ impl Pool {
         self.activate(now);
         let prompt = request.prompt.filter(|_| self.reads_prompt() || request.needs_work);
         let request = PickRequest { prompt, ..*request };
+        let known = self.known_tokens(&request);
+        let request = PickRequest { known: known.as_ref(), ..request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         // One member alone needs no choice.
         let pick = || match self.members.len() {
@@ -135,6 +141,8 @@ impl Pool {
     pub fn forecast(&self, request: &PickRequest<'_>, now: Instant) -> Vec<EndpointForecast> {
         let candidates =
             Candidates::new(&self.members, &[], now).passing_over(hash_key(request.model.as_bytes()));
+        let known = self.known_tokens(request);
+        let request = &PickRequest { known: known.as_ref(), ..*request };
         let standings = self.picker.standings(request, &candidates);
         let of = |(place, member): (usize, &PoolMember)| {
             let view = candidates.get(place);
@@ -159,6 +167,8 @@ impl Pool {
         }
         let candidates =
             Candidates::new(&self.members, &[], now).passing_over(hash_key(request.model.as_bytes()));
+        let known = self.known_tokens(request);
+        let request = &PickRequest { known: known.as_ref(), ..*request };
         let standings = self.picker.standings(request, &candidates);
         let (best, _) =
             standings.into_iter().min_by(|one, other| one.1.as_cost().total_cmp(&other.1.as_cost()))?;
@@ -175,6 +185,38 @@ impl Pool {
     /// Whether the choice goes by the prompt; where there is no choice it need not be read.
     pub fn reads_prompt(&self) -> bool {
         self.members.len() > 1 && self.picker.reads_prompt()
+    }
+
+    /// The tokens of the prompt's beginning, where any engine is listened to.
+    fn known_tokens(&self, request: &PickRequest<'_>) -> Option<KnownTokens> {
+        self.block_tokens()?;
+        self.tokens.find(request.blocks()?.blocks)
+    }
+
+    /// Tokens in a block of its engines' KV caches; `None` where none of them has said yet what it holds.
+    pub fn block_tokens(&self) -> Option<u32> {
+        let of = |member: &PoolMember| Some(member.endpoint.engine().kv.get()?.blocks.block_tokens());
+        self.members.iter().filter_map(of).find(|tokens| *tokens > 0)
+    }
+
+    /// Whether it is worth to learn the tokens of a prompt: an engine says what it holds, and more of the prompt is new than
+    /// a block or two.
+    pub fn needs_tokens(&self, request: &PickRequest<'_>) -> bool {
+        let Some(lookup) = request.blocks().filter(|_| self.reads_prompt() && self.block_tokens().is_some())
+        else {
+            return false;
+        };
+        let known = self.tokens.find(lookup.blocks).map_or(0, |known| known.beginning());
+        lookup.blocks.len() >= 2 && lookup.blocks.len() > known + known / 16 + 1
+    }
+
+    /// Learns the tokens of a prompt, as an engine of the pool has them.
+    pub fn learn_tokens(&self, request: &PickRequest<'_>, learnt: LearntTokens<'_>) {
+        if let (Some(prompt), Some(lookup), Some(size)) =
+            (request.prompt, request.blocks(), self.block_tokens())
+        {
+            self.tokens.learn(lookup.blocks, prompt.tokens(), size, learnt);
+        }
     }
 
     /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.

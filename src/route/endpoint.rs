@@ -115,6 +115,7 @@ fn pick_request<'a>(
         adapter: target.lora.as_deref(),
         prompt: keeps_prompt(input.upstream_request).then_some(prompt),
         needs_work: spec.prefill.is_some() || snapshot.models.measures_latency && spec.balance.goes_by_work(),
+        known: None,
     }
 }
 
@@ -154,6 +155,7 @@ pub fn forecast(
         adapter: target.lora.as_deref(),
         prompt: keeps_prompt(request).then_some(&prompt),
         needs_work: false,
+        known: None,
     };
     (prompt.tokens(), snapshot.pool(target.route(policy).pool).forecast(&pick, now))
 }
