@@ -23,6 +23,7 @@
 //!
 //! | phase | where | takes → gives |
 //! | --- | --- | --- |
+//! | (task) | `proxy/client_watch` | a client that leaves while Pingora waits for an upstream ends its exchange |
 //! | `new_ctx` | `proxy/exchange` open | [`snapshot::Live`] → an exchange that holds one snapshot for its whole life |
 //! | `request_filter` | [`openai::Operation::of`] | method, path → operation, or [`openai::Rejection`] |
 //! | | `proxy/body` read | session → `Bytes`, bounded |

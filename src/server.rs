@@ -17,7 +17,7 @@ use crate::control::{
     persist_response_cache, save_response_cache,
 };
 use crate::policy::{self, ServerSpec};
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, WatchedProxy};
 use crate::server_state::ServerState;
 use crate::snapshot::{EndpointSlots, Live, Snapshot};
 use crate::telemetry::{LogStreams, Metrics};
@@ -231,14 +231,14 @@ fn client_app(
     server_state: &Arc<ServerState>,
 ) -> ClientApp {
     let limits = &setup.spec.limits;
-    let mut proxy = pingora_proxy::http_proxy(&Arc::new(configuration(&setup.spec)), gateway);
+    let mut proxy = pingora_proxy::http_proxy(&Arc::new(configuration(&setup.spec)), gateway.clone());
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     options.h2_idle_timeout = Some(limits.idle_timeout);
     proxy.server_options = Some(options);
     proxy.h2_options = Some(h2_options(limits.max_header_bytes));
     ClientApp {
-        proxy: Arc::new(proxy),
+        proxy: Arc::new(WatchedProxy::new(proxy, gateway)),
         acceptors: Vec::new(),
         server_state: Arc::clone(server_state),
         live: Arc::clone(live),

@@ -9,20 +9,11 @@ use super::kv_blocks::KvEvent;
 use super::lock;
 use super::refusals::{Refusal, Refusals};
 use super::rendezvous::address_identity;
-use crate::policy::Ejection;
+use crate::policy::{Ejection, Health};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// How many active checks in a row change an endpoint's state; 0 is read as 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthThresholds {
-    /// Passed checks in a row after which a down endpoint is up again.
-    pub healthy_after: u32,
-    /// Failed checks in a row after which an up endpoint is down.
-    pub unhealthy_after: u32,
-}
 
 /// One upstream address with its live state, kept for as long as any snapshot names the address.
 #[derive(Debug)]
@@ -114,18 +105,19 @@ impl Endpoint {
         self.suspect.load(Ordering::Acquire) && lock(&self.record).ejected(now)
     }
 
-    /// Takes in one active check's result; `Some(up)` when it changed the state.
+    /// Takes in one active check's result; `Some(up)` when it changed the state. Of `rule` only the checks in a row count;
+    /// 0 is read as 1.
     ///
     /// A return from down to up also forgets failures and refusals: they were about the process that went away.
     /// A passed check alone does not end an ejection, since `/health` often answers while requests fail.
-    pub fn checked(&self, ok: bool, thresholds: &HealthThresholds) -> Option<bool> {
+    pub fn checked(&self, ok: bool, rule: &Health) -> Option<bool> {
         let step = |state: u32| {
             let down = state & DOWN == DOWN;
             if ok != down {
                 return down.into();
             }
             let row = state / ONE_CHECK + 1;
-            let needed = if down { thresholds.healthy_after } else { thresholds.unhealthy_after };
+            let needed = if down { rule.healthy_after } else { rule.unhealthy_after };
             if row >= needed { u32::from(!down) } else { state.saturating_add(ONE_CHECK) }
         };
         let before = self
@@ -206,6 +198,11 @@ impl Endpoint {
     /// Whether another endpoint may be asked what this one refused.
     pub(super) fn may_compare(&self, now: Instant) -> bool {
         lock(&self.refusals).may_compare(now)
+    }
+
+    /// Notes that another endpoint refused the same.
+    pub(super) fn compared_in_vain(&self, now: Instant) {
+        lock(&self.refusals).compared_in_vain(now);
     }
 
     /// Forgets that a model was refused.
@@ -292,14 +289,16 @@ mod tests {
     use super::*;
     use crate::policy::BasisPoints;
 
-    const TWO_AND_THREE: HealthThresholds = HealthThresholds { healthy_after: 2, unhealthy_after: 3 };
+    fn rule(healthy_after: u32, unhealthy_after: u32) -> Health {
+        Health { healthy_after, unhealthy_after, ..Health::default() }
+    }
 
     fn endpoint() -> Arc<Endpoint> {
         Endpoint::new(([127, 0, 0, 1], 8000).into(), "localhost:8000".into())
     }
 
     fn results(endpoint: &Endpoint, checks: &[bool]) -> Vec<Option<bool>> {
-        checks.iter().map(|ok| endpoint.checked(*ok, &TWO_AND_THREE)).collect()
+        checks.iter().map(|ok| endpoint.checked(*ok, &rule(2, 3))).collect()
     }
 
     #[test]
@@ -318,8 +317,7 @@ mod tests {
     #[test]
     fn thresholds_of_zero_and_one_change_the_state_at_the_first_check() {
         for after in [0, 1] {
-            let (endpoint, at_once) =
-                (endpoint(), HealthThresholds { healthy_after: after, unhealthy_after: after });
+            let (endpoint, at_once) = (endpoint(), rule(after, after));
             assert_eq!(endpoint.checked(true, &at_once), None);
             assert_eq!(endpoint.checked(false, &at_once), Some(false));
             assert_eq!(endpoint.checked(true, &at_once), Some(true));

@@ -35,9 +35,9 @@ impl LeaseWatch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HealthThresholds, PoolMember};
+    use super::super::PoolMember;
     use super::*;
-    use crate::policy::Balance;
+    use crate::policy::{Balance, Health};
     use smallvec::smallvec;
 
     #[test]
@@ -49,7 +49,7 @@ mod tests {
         let watch =
             |tried| LeaseWatch { endpoint: endpoints[0].clone(), pools: smallvec![pool.clone()], tried };
         let turn = |endpoint: &Endpoint, is_up| {
-            endpoint.checked(is_up, &HealthThresholds { healthy_after: 1, unhealthy_after: 1 });
+            endpoint.checked(is_up, &Health { healthy_after: 1, unhealthy_after: 1, ..Health::default() });
         };
         assert!(!watch(Vec::new()).is_stranded(now));
         turn(&endpoints[0], false);

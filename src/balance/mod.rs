@@ -22,7 +22,7 @@ mod sticky;
 mod token_load;
 
 pub use budget::RetryBudget;
-pub use endpoint::{ConnectionMark, Endpoint, HealthThresholds, PoolMember};
+pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
 pub use kv_account::KvAccountState;
 pub use kv_blocks::{KvEvent, KvTier, StoredBlocks, salt_key};

@@ -90,6 +90,28 @@ impl Pool {
         self.lease_among(request, &candidates, now)
     }
 
+    /// Leases the member at `addr`, which was chosen elsewhere; `None` where there is none, or it may not be leased.
+    pub fn lease_at(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        model: &str,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Lease> {
+        self.activate(now);
+        let place = Candidates::new(&self.members, tried, now).place_of(addr)?;
+        let model = hash_key(model.as_bytes());
+        Some(Lease::new(self.clone(), place, LeaseTerms { model, work: None, now }))
+    }
+
+    /// The addresses of the members that could be leased at `now`.
+    pub fn available_addresses(&self, tried: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
+        self.activate(now);
+        let candidates = Candidates::new(&self.members, tried, now);
+        let places = (0..self.members.len()).filter(|place| candidates.contains(*place));
+        places.map(|place| self.members[place].endpoint.addr()).collect()
+    }
+
     fn lease_among(
         self: &Arc<Self>,
         request: &PickRequest<'_>,
@@ -350,6 +372,16 @@ impl Lease {
     pub fn may_compare(&self, now: Instant) -> bool {
         self.endpoint().may_compare(now)
     }
+
+    /// Reports that another endpoint refused the same.
+    pub fn compared_in_vain(&self, now: Instant) {
+        self.endpoint().compared_in_vain(now);
+    }
+
+    /// Whether the endpoint is known to refuse the model, or to fail.
+    pub fn is_passed_over(&self, now: Instant) -> bool {
+        self.endpoint().is_passed_over(self.model, now)
+    }
 }
 
 impl Drop for Lease {
@@ -406,7 +438,7 @@ mod tests {
     }
 
     fn take_down(endpoint: &Endpoint) {
-        let at_once = super::super::HealthThresholds { healthy_after: 1, unhealthy_after: 1 };
+        let at_once = crate::policy::Health { healthy_after: 1, unhealthy_after: 1, ..Default::default() };
         endpoint.checked(false, &at_once);
     }
 

@@ -10,9 +10,12 @@ const MAX_MODELS: usize = 32;
 /// The longest that an endpoint's own word is taken for.
 const MAX_TOLD: Duration = Duration::from_secs(60);
 
-/// One comparison every second in the long run, and this many at once.
+/// One comparison in vain every second in the long run, and this many in a row.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const COMPARE_AT_ONCE: u32 = 5;
+
+/// The longest that comparisons in vain keep others from being made.
+const MAX_COMPARE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why an endpoint is not to be asked for a model for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ struct ModelPause {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     pauses: Vec<ModelPause>,
-    /// When the comparisons made so far will have been earned.
+    /// When the comparisons that were in vain will have been earned.
     compared_until: Option<Instant>,
 }
 
@@ -100,16 +103,19 @@ impl Refusals {
         self.pauses.retain(|pause| pause.model != model);
     }
 
-    /// Whether another endpoint may be asked what this one refused; counts that it is.
+    /// Whether another endpoint may be asked what this one refused.
     ///
-    /// A client that provokes refusals everywhere doubles no more than this many requests.
-    pub(super) fn may_compare(&mut self, now: Instant) -> bool {
-        let earned = self.compared_until.map_or(now, |until| until.max(now)) + COMPARE_EVERY;
-        let may = earned <= now + COMPARE_EVERY * COMPARE_AT_ONCE;
-        if may {
-            self.compared_until = Some(earned);
-        }
-        may
+    /// Those that are under way do not count, since all of a failing endpoint's requests are refused at once: the retry
+    /// budget bounds them.
+    pub(super) fn may_compare(&self, now: Instant) -> bool {
+        let debt = self.compared_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        debt + COMPARE_EVERY <= COMPARE_EVERY * COMPARE_AT_ONCE
+    }
+
+    /// Notes that another endpoint refused the same: a client that provokes refusals doubles no more than a few requests.
+    pub(super) fn compared_in_vain(&mut self, now: Instant) {
+        let until = self.compared_until.map_or(now, |until| until.max(now)) + COMPARE_EVERY;
+        self.compared_until = Some(until.min(now + MAX_COMPARE_PAUSE));
     }
 }
 
@@ -166,19 +172,36 @@ mod tests {
         assert!(refusals.is_paused(999, now + Duration::from_secs(1)));
     }
 
+    /// Compares so often as is allowed, in vain.
+    fn in_vain(refusals: &mut Refusals, now: Instant) -> usize {
+        let mut count = 0;
+        while refusals.may_compare(now) {
+            refusals.compared_in_vain(now);
+            count += 1;
+        }
+        count
+    }
+
     #[test]
-    fn comparisons_are_few_in_the_long_run() {
+    fn comparisons_in_vain_are_few_in_the_long_run() {
         let (now, mut refusals) = (Instant::now(), Refusals::default());
-        assert_eq!((0..100).filter(|_| refusals.may_compare(now)).count(), 5);
+        assert_eq!(in_vain(&mut refusals, now), 5);
         let later = now + Duration::from_secs(2);
-        assert_eq!((0..100).filter(|_| refusals.may_compare(later)).count(), 2);
+        assert_eq!(in_vain(&mut refusals, later), 2);
         refusals.refused(1, Refusal::Busy { retry_after: None }, later);
         assert!(!refusals.may_compare(later), "that was told, not found out");
         refusals.refused(1, Refusal::Unable, later);
-        assert_eq!(
-            (0..100).filter(|_| refusals.may_compare(later)).count(),
-            5,
-            "what proved right costs nothing"
-        );
+        assert_eq!(in_vain(&mut refusals, later), 5, "what proved right costs nothing");
+    }
+
+    #[test]
+    fn however_many_comparisons_are_in_vain_at_once_others_follow_soon() {
+        let (now, mut refusals) = (Instant::now(), Refusals::default());
+        for _ in 0..1000 {
+            assert!(refusals.may_compare(now), "none of those under way is known to be in vain");
+        }
+        (0..1000).for_each(|_| refusals.compared_in_vain(now));
+        assert!(!refusals.may_compare(now + Duration::from_secs(5)));
+        assert!(refusals.may_compare(now + Duration::from_secs(6)));
     }
 }

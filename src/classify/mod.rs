@@ -47,6 +47,7 @@ mod special_tokens;
 mod task;
 #[cfg(test)]
 mod tests;
+mod timed_pattern;
 mod token_time;
 mod tokenizer_patterns;
 mod weights;

@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use candle_core::{Result, bail};
-use tokenizers::Tokenizer;
 
 use super::backend::WindowPair;
+use super::timed_pattern::TimedTokenizer;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SpecialTokens {
@@ -33,7 +33,7 @@ pub(super) struct EncoderInput {
 
 impl SpecialTokens {
     /// Finds the special tokens that a tokenizer puts around one text.
-    pub(super) fn of_texts(tokenizer: &Tokenizer) -> tokenizers::Result<Self> {
+    pub(super) fn of_texts(tokenizer: &TimedTokenizer) -> tokenizers::Result<Self> {
         let encoding = tokenizer.encode("a", true)?;
         let special = |(id, mask): (&u32, &u32)| (*mask == 1).then_some(*id);
         let tokens = || encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
@@ -44,7 +44,7 @@ impl SpecialTokens {
     }
 
     /// Finds those that it puts around two texts; none if nothing stands between them.
-    pub(super) fn of_pairs(tokenizer: &Tokenizer) -> tokenizers::Result<Option<Self>> {
+    pub(super) fn of_pairs(tokenizer: &TimedTokenizer) -> tokenizers::Result<Option<Self>> {
         let encoding = tokenizer.encode(("a", "a"), true)?;
         let sequences = encoding.get_sequence_ids();
         let first_of = |which| sequences.iter().position(|sequence| *sequence == Some(which));

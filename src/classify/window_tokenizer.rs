@@ -4,7 +4,6 @@
 
 use std::path::PathBuf;
 
-use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ClassifyHead;
@@ -12,10 +11,11 @@ use super::backend::{ModelError, TokenizedText};
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
 use super::special_tokens::SpecialTokens;
+use super::timed_pattern::{TimedTokenizer, encode};
 use super::tokenizer_patterns::check_patterns;
 
 pub(super) struct WindowTokenizer {
-    tokenizer: Tokenizer,
+    tokenizer: TimedTokenizer,
     /// Around pairs where the model judges pairs, else around single windows.
     pub(super) special_tokens: SpecialTokens,
     /// A hash of the file.
@@ -48,15 +48,15 @@ impl WindowTokenizer {
     }
 
     pub(super) fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError> {
-        let encoding = self.tokenizer.encode(text, false)?;
+        let encoding = encode(&self.tokenizer, text)?;
         let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
         Ok(TokenizedText { ids: encoding.get_ids().to_vec(), bytes })
     }
 }
 
 /// Windows are cut by their planner and batches have no padding, whatever the file says.
-fn without_truncation(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+fn without_truncation(bytes: &[u8]) -> tokenizers::Result<TimedTokenizer> {
+    let mut tokenizer = TimedTokenizer::from_bytes(bytes)?;
     tokenizer.with_truncation(None)?;
     tokenizer.with_padding(None);
     Ok(tokenizer)

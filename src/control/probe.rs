@@ -4,7 +4,7 @@
 
 use super::endpoint_client::{EndpointClient, GetLimits, PeerOf, peer, request};
 use super::endpoint_tasks::{EndpointTask, EndpointTasks};
-use crate::balance::{Endpoint, HealthThresholds};
+use crate::balance::Endpoint;
 use crate::policy::{Health, PoolSpec};
 use crate::snapshot::Live;
 use pingora::http::RequestHeader;
@@ -70,17 +70,16 @@ struct EndpointCheck {
 
 impl EndpointCheck {
     async fn run(mut self, client: Arc<EndpointClient>) {
-        let Health { timeout, healthy_after, unhealthy_after, interval, status, .. } = self.health;
-        let thresholds = HealthThresholds { healthy_after, unhealthy_after };
+        let Health { timeout, interval, ref status, .. } = self.health;
         let (pool, address) = (self.pool.name.as_str(), self.endpoint.addr());
         let Some(request) = self.request else {
             tracing::error!(%pool, endpoint = %address, "endpoint cannot be checked");
             return;
         };
-        let limits = GetLimits { time: timeout, bytes: MAX_ANSWER, statuses: &status };
+        let limits = GetLimits { time: timeout, bytes: MAX_ANSWER, statuses: status };
         loop {
             let failure = client.get(&mut self.peer, &request, limits, |_body| {}).await.err();
-            match self.endpoint.checked(failure.is_none(), &thresholds) {
+            match self.endpoint.checked(failure.is_none(), &self.health) {
                 Some(true) => tracing::info!(%pool, endpoint = %address, "endpoint is up"),
                 Some(false) => {
                     let failure = failure.map(|error| error.to_string()).unwrap_or_default();

@@ -28,7 +28,7 @@ pub enum SampleOutcome {
     Unknown(&'static str),
 }
 
-/// All figures.
+/// What one classifier did on one set of labelled texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// What the texts are labelled for.

@@ -15,7 +15,7 @@ use super::secret::SecretSource;
 /// The response cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSpec {
-    /// Where.
+    /// Where answers are stored.
     pub store: CacheStore,
     /// How many at most.
     pub max_entries: usize,

@@ -29,8 +29,8 @@ pub enum RetryCause {
     Connect,
     /// The connection broke, or the endpoint was taken out, before the first byte of the answer.
     Reset,
-    /// An error that may be this endpoint's alone: 401, 403, 404 or 500. Another endpoint is asked, a few times a second
-    /// at most, and where that answers, the first is left out for the model.
+    /// An error that may be this endpoint's alone: 401, 403, 404 or 500. Another endpoint is asked, unless others have
+    /// just refused the same, and where that answers, the first is left out for the model.
     Refused,
     /// Too many requests.
     #[serde(rename = "429")]

@@ -3,6 +3,10 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+mod external;
+
+pub(super) use external::{ExternalPick, PickerContext};
+
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
@@ -34,10 +38,12 @@ pub(super) struct Attempts {
     is_reconnect: bool,
     /// Where the endpoint stood when the current attempt began.
     mark: ConnectionMark,
-    /// An attempt that was refused, while another endpoint is asked whether the request or the endpoint is at fault.
-    compared: Option<ComparedAttempt>,
+    /// Attempts that were refused, while another endpoint is asked whether the request or the endpoint is at fault.
+    compared: Vec<ComparedAttempt>,
     /// Counts the request as in flight on its model, where latencies are measured.
     in_flight: Option<ModelInFlight>,
+    /// What the pool's external picker said, where it has one.
+    external: Option<Box<ExternalPick>>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
     body: Bytes,
 }
@@ -122,8 +128,9 @@ impl Attempts {
             count: 0,
             is_reconnect: false,
             mark: ConnectionMark::default(),
-            compared: None,
+            compared: Vec::new(),
             in_flight: None,
+            external: None,
             body: Bytes::new(),
         };
         let live = pick.live;
@@ -182,32 +189,39 @@ impl Attempts {
         let Some((target, lease)) = fallback.or_else(|| self.candidate(pick, self.target, any)) else {
             return false;
         };
-        // The budget bounds what retries add to the load; an endpoint that is out carries none.
-        if failure != AttemptFailure::TakenOut && !live.upstreams.retry_budget.withdraw(now) {
+        // The budget bounds what retries add to the load; an endpoint that is out carries none, nor one that is known to refuse.
+        let adds_load = failure != AttemptFailure::TakenOut && !self.is_known_to_refuse(failure, now);
+        if adds_load && !live.upstreams.retry_budget.withdraw(now) {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
         if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
             let lease = self.lease.take();
-            self.compared = lease.map(|lease| ComparedAttempt { target: self.target, lease, status });
+            self.compared.extend(lease.map(|lease| ComparedAttempt { target: self.target, lease, status }));
         }
         self.switch_to(live, target, lease);
         true
     }
 
-    /// Whether another endpoint may be asked what this one refused: once for each request, and seldom enough that a
-    /// client which provokes refusals adds little load.
+    /// Whether the endpoint refuses what others have answered meanwhile.
+    fn is_known_to_refuse(&self, failure: AttemptFailure, now: Instant) -> bool {
+        let is_passed_over = |lease: &Lease| lease.is_passed_over(now);
+        failure.is_compared() && self.lease.as_ref().is_some_and(is_passed_over)
+    }
+
+    /// Whether another endpoint may be asked what this one refused: seldom enough that a client which provokes refusals
+    /// adds little load.
     fn may_compare(&self, failure: AttemptFailure, live: &Snapshot, now: Instant) -> bool {
         let AttemptFailure::Status { status, .. } = failure else { return false };
         let is_listed = live.policy.retry.covers_status(status.as_u16());
         let is_about_client = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             && self.spec(live).forward_authorization;
-        let may = |lease: &Lease| lease.may_compare(now);
-        is_listed || (self.compared.is_none() && !is_about_client && self.lease.as_ref().is_some_and(may))
+        let may = |lease: &Lease| lease.is_passed_over(now) || lease.may_compare(now);
+        is_listed || (!is_about_client && self.lease.as_ref().is_some_and(may))
     }
 
-    /// Notes that the endpoint answers with this status. Where that is no error, an endpoint of the same pool that
-    /// refused the same request is at fault.
+    /// Notes that the endpoint answers with this status. Where that is no error, endpoints of the same pool that refused
+    /// the same request are at fault.
     pub(super) fn on_answer(
         &mut self,
         status: StatusCode,
@@ -218,16 +232,27 @@ impl Attempts {
         if let Some(lease) = &self.lease {
             lease.endpoint().note_answer();
         }
-        if status.is_client_error() || status.is_server_error() {
+        if self.compared.is_empty() {
             return;
         }
-        let Some(compared) = self.compared.take().filter(|compared| compared.target == self.target) else {
+        let now = now();
+        if status.is_client_error() || status.is_server_error() {
+            let alike = self.compared.iter().filter(|compared| compared.status == status);
+            alike.for_each(|compared| compared.lease.compared_in_vain(now));
             return;
-        };
-        if compared.status.is_server_error() {
-            report_failure(&compared.lease, self.spec(live), now(), metrics);
-        } else {
-            report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now());
+        }
+        // What such a request was refused for is what it refers to, not the model.
+        let lacks_stored =
+            |status| status == StatusCode::NOT_FOUND && self.request.request.refers_to_stored();
+        for compared in std::mem::take(&mut self.compared) {
+            if compared.target != self.target || lacks_stored(compared.status) {
+                continue;
+            }
+            if compared.status.is_server_error() {
+                report_failure(&compared.lease, self.spec(live), now, metrics);
+            } else {
+                report_refusal(&compared.lease, self.spec(live), Refusal::Unable, now);
+            }
         }
     }
 
@@ -336,7 +361,8 @@ impl Attempts {
 
     /// Gives the endpoint back and reports how the last attempt ended.
     pub(super) fn finish(&mut self, end: AttemptEnd) {
-        self.compared = None;
+        self.compared.clear();
+        self.finish_external(end.is_whole);
         let is_answer = !matches!(end.status, 401 | 403 | 404 | 429 | 500..);
         if let Some(lease) = self.lease.take()
             && end.is_whole

@@ -6,6 +6,7 @@
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptLimits, Attempts, PickContext, PlannedRequest};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
+use super::client_watch;
 use super::held_error::HeldError;
 use super::load_report::{is_sampled, load_report};
 use super::replay::ReplayHandle;
@@ -16,6 +17,7 @@ use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooMany
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, StatusCode};
+use pingora::http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,7 +202,8 @@ impl Exchange {
             upstream_request_id: None,
             endpoint_reason: work
                 .filter(|_| goes_by_prompt)
-                .map(|work| if work.cached() > 0 { "prefix" } else { "load" }),
+                .map(|work| if work.cached() > 0 { "prefix" } else { "load" })
+                .or_else(|| attempts.external_reason()),
             predicted_cached_tokens: work.map(|work| work.cached()),
             predicted_prompt_tokens: work.map(|work| work.prompt),
         };
@@ -222,6 +225,26 @@ impl Exchange {
     /// Whether an attempt was made before.
     pub(super) fn is_repeated(&self) -> bool {
         self.attempts.as_ref().is_some_and(|attempts| attempts.count() > 1 || attempts.is_reconnect())
+    }
+
+    /// Whether the current attempt's endpoint is still to be picked by another process.
+    pub(super) fn awaits_external_pick(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.awaits_external_pick(&self.live))
+    }
+
+    /// Tells the external picker that chose the endpoint of the answer's header, and makes the changes that it wants.
+    pub(super) async fn report_header(&mut self, response: &mut ResponseHeader) -> pingora::Result<()> {
+        let Some(attempts) = &mut self.attempts else { return Ok(()) };
+        let served = attempts.endpoint();
+        let (Some(picker), Some(served)) = (attempts.picker_session(), served) else { return Ok(()) };
+        let changes = picker.report_header(served, response.status, &response.headers).await;
+        for name in &changes.remove {
+            response.remove_header(name);
+        }
+        for (name, value) in changes.set {
+            response.insert_header(name, value)?;
+        }
+        Ok(())
     }
 
     /// Notes that the upstream answers with this status.
@@ -318,6 +341,9 @@ impl Exchange {
         if let Some(usage) = &mut self.answer.usage {
             usage.feed(chunk);
         }
+        if let Some(picker) = self.attempts.as_mut().and_then(Attempts::picker_session) {
+            picker.report_piece(chunk);
+        }
         // A stream may open with an event that has no token, as soon as the request is taken.
         let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);
         if let Some(attempts) = self.attempts.as_ref().filter(|_| may_be_token) {
@@ -334,6 +360,9 @@ impl Exchange {
         if let (Some(id), Some(endpoint)) = (response_id(first), attempts.endpoint()) {
             let owners = &self.live.upstreams.response_owners;
             owners.insert(hash_key(id), endpoint, now, RESPONSE_TTL);
+            if let Some(conversation) = attempts.request.plan.conversation {
+                conversation.note_response(&self.live, id, now);
+            }
         }
     }
 
@@ -387,5 +416,16 @@ impl Exchange {
             outcome.record(&mut self.record);
         }
         outcome
+    }
+}
+
+impl Drop for Exchange {
+    /// Closes an exchange that ends where it stands, because its client has left.
+    fn drop(&mut self) {
+        if client_watch::has_left() {
+            self.record_client_gone();
+            self.close();
+            client_watch::leave_record(std::mem::take(&mut self.record));
+        }
     }
 }

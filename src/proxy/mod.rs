@@ -9,10 +9,14 @@ mod attempt;
 mod attempt_failure;
 mod body;
 mod cache_lookup;
+mod client_watch;
 mod deadline;
 mod error_text;
 mod exchange;
+mod ext_proc;
+mod external_pick;
 mod failure;
+mod handover;
 mod headers;
 mod held_error;
 mod identity;
@@ -28,6 +32,7 @@ mod timer;
 mod tokenize;
 mod upstream;
 
+pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 
 use crate::openai::Rejection;
@@ -35,11 +40,12 @@ use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
-use admit::short_circuit;
+use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
+use ext_proc::EndpointPickers;
 use failure::{RETRY_AFTER, RequestFailure};
 use held_error::HeldError;
 use http::HeaderMap;
@@ -69,6 +75,7 @@ pub struct Gateway {
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
+    pickers: Arc<EndpointPickers>,
     side_client: Arc<SideClient>,
     tokenize: Arc<TokenizeLimits>,
 }
@@ -90,6 +97,7 @@ impl Gateway {
             log,
             upstream_tls: Arc::default(),
             shadows: ShadowClient::new(),
+            pickers: Arc::default(),
             side_client: Arc::new(SideClient::new()),
             tokenize: Arc::default(),
         }
@@ -182,8 +190,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         if exchange.is_repeated() && has_left(session).await {
-            return Error::e_explain(ErrorType::ConnectionClosed, "the client has gone")
-                .map_err(Error::into_down);
+            return Err(ShortCircuit::ClientGone.into_error());
+        }
+        if exchange.awaits_external_pick() {
+            let picked = Box::pin(self.pick_externally(session, exchange)).await;
+            picked.map_err(ShortCircuit::into_error)?;
         }
         if exchange.may_prefill() {
             // Boxed: keeps the future of other requests small.
@@ -199,6 +210,7 @@ impl ProxyHttp for Gateway {
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
         }
+        replay::watch_client(session);
         Ok(peer)
     }
 
@@ -279,6 +291,7 @@ impl ProxyHttp for Gateway {
         if exchange.is_held() {
             return Ok(());
         }
+        exchange.report_header(response).await?;
         respond::prepare(response, exchange)
     }
 

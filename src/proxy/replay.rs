@@ -7,8 +7,10 @@
 
 use super::answer::AnswerPipeline;
 use super::answer_tasks::{drop_held, hold, pass};
+use super::client_watch;
 use super::deadline::{Deadline, DeadlineState};
 use super::failure::RequestFailure;
+use super::handover::{HELD, Handover, OPEN, RELEASED};
 use super::slow_client::SlowClient;
 use super::timer::DeadlineTimer;
 use async_trait::async_trait;
@@ -23,8 +25,8 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
@@ -33,14 +35,6 @@ type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync 
 pub(super) const CUT: ErrorType = ErrorType::Custom("AnswerCut");
 /// Ends an attempt whose upstream's deadline has passed.
 pub(super) const LATE: ErrorType = ErrorType::Custom("UpstreamLate");
-
-/// The answer goes to the client as it comes.
-const OPEN: u8 = 0;
-/// Nothing of it does: it is an error that is read first.
-const HELD: u8 = 1;
-/// It does again, with the header that was held.
-const RELEASED: u8 = 2;
-
 /// Ends an attempt whose endpoint was taken out before its first byte.
 pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 
@@ -50,34 +44,12 @@ pub(super) struct ReplayHandle {
     is_installed: bool,
 }
 
-/// What the exchange and the session give each other.
-///
-/// Shared, because Pingora owns the session as a trait object from which there is no way back to its type. It is locked
-/// when the session is dropped and undone, and for an answer that may have stages once more at its header; never for
-/// a chunk.
-#[derive(Default)]
-struct Handover {
-    things: Mutex<HandedOver>,
-    /// Set once the last event of a stream with stages is written.
-    has_passed_end: AtomicBool,
-    /// Whether the answer goes to the client: [`OPEN`], [`HELD`] or [`RELEASED`].
-    passage: AtomicU8,
-}
-
-/// What is given.
-#[derive(Default)]
-struct HandedOver {
-    /// For the session from the answer's header on; for the exchange once the session is dropped.
-    pipeline: Option<Box<AnswerPipeline>>,
-    /// The header of an answer that was held, in place of the upstream's.
-    held_header: Option<Box<ResponseHeader>>,
-    /// The client's own session, once the session in its place is dropped.
-    client: Option<Box<ServerSession>>,
-}
-
 /// A downstream session whose body is complete and can be sent any number of times.
 struct ReplaySession {
+    /// The client's own session; lent to the watch over the client as long as nothing is read from it or written.
     inner: Option<Box<ServerSession>>,
+    /// The client's header, while its session is lent.
+    header: Option<RequestHeader>,
     body: Bytes,
     deadline: Arc<Deadline>,
     /// How long a client may take to read what is written at once.
@@ -88,6 +60,11 @@ struct ReplaySession {
     /// The answer's header is still to come, and may bring stages.
     awaits_pipeline: bool,
     pipeline: Option<Box<AnswerPipeline>>,
+}
+
+/// Has the client watched while the proxy waits for a connection.
+pub(super) fn watch_client(session: &mut Session) {
+    session.as_downstream_mut().enable_retry_buffering();
 }
 
 impl ReplayHandle {
@@ -105,6 +82,7 @@ impl ReplayHandle {
         inner.set_write_timeout(None);
         let replay = ReplaySession {
             inner: Some(inner),
+            header: None,
             body,
             deadline,
             write_timeout,
@@ -155,17 +133,12 @@ impl ReplayHandle {
     }
 }
 
-impl Handover {
-    fn lock(&self) -> MutexGuard<'_, HandedOver> {
-        self.things.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Drop for ReplaySession {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
             timer.spare();
         }
+        self.take_back();
         let mut client = self.inner.take();
         if let Some(client) = &mut client {
             client.set_write_timeout(self.write_timeout);
@@ -179,8 +152,25 @@ impl Drop for ReplaySession {
 }
 
 impl ReplaySession {
-    fn inner(&self) -> &ServerSession {
-        self.inner.as_deref().expect("the inner session leaves only on drop")
+    /// Lends the client's session to the watch over the client, until anything is asked of it that its header does not say.
+    fn lend(&mut self) {
+        if !client_watch::is_on() {
+            return;
+        }
+        if let Some(mut client) = self.inner.take() {
+            let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
+            self.header = Some(std::mem::replace(client.req_header_mut(), blank));
+            client_watch::lend(client);
+        }
+    }
+
+    fn take_back(&mut self) {
+        if let Some(header) = self.header.take() {
+            self.inner = client_watch::take_back();
+            if let Some(client) = &mut self.inner {
+                *client.req_header_mut() = header;
+            }
+        }
     }
 
     /// Takes over the answer's stages with its header.
@@ -240,11 +230,13 @@ impl ReplaySession {
 
     /// The client's session, and what bounds a write to it.
     fn writer(&mut self) -> (&mut ServerSession, SlowClient<'_>) {
+        self.take_back();
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
         (inner, SlowClient { write_timeout: self.write_timeout, deadline: &self.deadline })
     }
 
     fn inner_mut(&mut self) -> &mut ServerSession {
+        self.take_back();
         self.inner.as_deref_mut().expect("the inner session leaves only on drop")
     }
 }
@@ -267,7 +259,10 @@ impl CustomSession for ReplaySession {
         false
     }
 
-    fn enable_retry_buffering(&mut self) {}
+    /// Called before the body is sent. Over HTTP/2 that may take long, and nothing is asked here before it is done.
+    fn enable_retry_buffering(&mut self) {
+        self.lend();
+    }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
         Ok(None)
@@ -275,6 +270,7 @@ impl CustomSession for ReplaySession {
 
     /// Ends when the client leaves or the upstream's deadline passes; the body itself was read before.
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+        self.take_back();
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
         let Some(look) = self.deadline.next_look() else { return inner.read_body_or_idle(true).await };
         let timer = match &mut self.timer {
@@ -331,6 +327,7 @@ impl CustomSession for ReplaySession {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.take_back();
         let tasks = match self.handover.passage.load(Ordering::Relaxed) {
             OPEN => tasks,
             HELD => return drop_held(tasks),
@@ -355,7 +352,10 @@ impl CustomSession for ReplaySession {
     }
 
     fn req_header(&self) -> &RequestHeader {
-        self.inner().req_header()
+        match &self.header {
+            Some(header) => header,
+            None => self.inner.as_deref().expect("a session that is lent leaves its header").req_header(),
+        }
     }
 
     fn req_header_mut(&mut self) -> &mut RequestHeader {
@@ -367,7 +367,7 @@ impl CustomSession for ReplaySession {
     }
 
     fn get_read_timeout(&self) -> Option<Duration> {
-        self.inner().get_read_timeout()
+        self.inner.as_deref()?.get_read_timeout()
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) {
@@ -383,29 +383,29 @@ impl CustomSession for ReplaySession {
     }
 
     fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.inner().get_total_drain_timeout()
+        self.inner.as_deref()?.get_total_drain_timeout()
     }
 
     fn request_summary(&self) -> String {
-        self.inner().request_summary()
+        self.inner.as_deref().map(ServerSession::request_summary).unwrap_or_default()
     }
 
     /// What is held back counts as written: no attempt follows one whose answer has begun.
     fn response_written(&self) -> Option<&ResponseHeader> {
         let held = || self.pipeline.as_ref().and_then(|pipeline| pipeline.buffer.header());
-        self.inner().response_written().or_else(held)
+        self.inner.as_deref().and_then(ServerSession::response_written).or_else(held)
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.inner().body_bytes_sent()
+        self.inner.as_deref().map_or(0, ServerSession::body_bytes_sent)
     }
 
     fn body_bytes_read(&self) -> usize {
-        self.inner().body_bytes_read()
+        self.inner.as_deref().map_or(0, ServerSession::body_bytes_read)
     }
 
     fn digest(&self) -> Option<&Digest> {
-        self.inner().digest()
+        self.inner.as_deref()?.digest()
     }
 
     fn digest_mut(&mut self) -> Option<&mut Digest> {
@@ -413,15 +413,15 @@ impl CustomSession for ReplaySession {
     }
 
     fn client_addr(&self) -> Option<&SocketAddr> {
-        self.inner().client_addr()
+        self.inner.as_deref()?.client_addr()
     }
 
     fn server_addr(&self) -> Option<&SocketAddr> {
-        self.inner().server_addr()
+        self.inner.as_deref()?.server_addr()
     }
 
     fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.inner().to_h1_raw()
+        self.inner.as_deref().map(ServerSession::to_h1_raw).unwrap_or_default()
     }
 
     async fn finish_custom(&mut self) -> Result<()> {

@@ -2,12 +2,13 @@
 //!
 //! Chooses nothing: the pool and the endpoint were picked before.
 
-use super::attempt::AttemptLimits;
+use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
-use super::headers::{X_REQUEST_ID, is_forwarded, names_of, without_keys};
+use super::headers::{X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
+use crate::snapshot::Snapshot;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -30,7 +31,7 @@ pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
 
 /// How long an upstream may take no byte of a request over HTTP/2, beside what sending it takes at a mebibyte a second.
 ///
-/// While it takes none, nothing else is seen, the client's leaving neither.
+/// While it takes none, nothing is seen but the client's leaving.
 const STALL: Duration = Duration::from_secs(5);
 
 /// A header of up to so many bytes is taken by a socket whatever its peer does: nothing else waits there.
@@ -214,6 +215,12 @@ pub(super) fn prepare_for(
     if let Some(effects) = &attempts.request.plan.effects {
         apply_changes(&mut parts.headers, &effects.headers)?;
     }
+    if let Some(answer) = attempts.picker_answer() {
+        for name in &answer.changes.remove {
+            parts.headers.remove(name);
+        }
+        parts.headers.extend(answer.changes.set.iter().cloned());
+    }
     let public = without_keys(&parts.uri, spec);
     let raw_path = raw_path.filter(|_| public.is_none() && spec.path_prefix.is_empty());
     parts.uri = public.unwrap_or(parts.uri);
@@ -236,6 +243,27 @@ pub(super) fn prepare_for(
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
     }
     Ok(())
+}
+
+/// The headers that the external picker of the current attempt's pool sees: those that its endpoints get, but for the
+/// pool's credential.
+pub(super) fn picker_headers(
+    client: &HeaderMap,
+    attempts: &Attempts,
+    live: &Snapshot,
+    request_id: &str,
+) -> Result<HeaderMap, Rejection> {
+    let (spec, identity) = (attempts.spec(live), &live.policy.identity);
+    let mut headers = client.clone();
+    for name in names_of(&headers, |name| !is_forwarded(name, spec, identity) || is_credential(name)) {
+        headers.remove(&name);
+    }
+    if let Some(effects) = &attempts.request.plan.effects {
+        apply_changes(&mut headers, &effects.headers)?;
+    }
+    headers.insert(CONTENT_LENGTH, attempts.body().len().into());
+    set(&mut headers, X_REQUEST_ID, request_id)?;
+    Ok(headers)
 }
 
 /// Builds the request of a shadow copy, which has no client's header to start from.

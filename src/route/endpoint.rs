@@ -145,6 +145,10 @@ fn session_key(spec: &PoolSpec, input: LeaseInput<'_>) -> Option<u64> {
     match &spec.balance {
         Balance::Hash(HashKey::Header(name)) => Some(hash_key(input.headers.get(name)?.as_bytes())),
         Balance::Hash(HashKey::Field(name)) => Some(hash_key(input.request.field(name)?.as_bytes())),
-        Balance::RoundRobin | Balance::LeastRequest | Balance::Auto | Balance::Scored(_) => None,
+        Balance::RoundRobin
+        | Balance::LeastRequest
+        | Balance::Auto
+        | Balance::Scored(_)
+        | Balance::External(_) => None,
     }
 }

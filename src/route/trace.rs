@@ -8,7 +8,7 @@ use crate::policy::{Model, ModelId, Policy, Reasoning};
 /// How a request was routed, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingTrace {
-    /// Why this model.
+    /// What the model was chosen by.
     pub reason: RoutingReason,
     /// The model that was chosen.
     pub model: Option<ModelId>,
@@ -40,14 +40,14 @@ pub enum GuardNotice {
     },
     /// Personal data.
     Pii {
-        /// The kinds.
+        /// The kinds of data, each once, as the classifier names them.
         kinds: Vec<String>,
     },
     /// A guard could not judge the request.
     Unjudged {
-        /// Which.
+        /// The guard's key in the policy.
         guard: &'static str,
-        /// Why.
+        /// Why the classifier gave no answer.
         reason: Unknown,
     },
 }
@@ -59,6 +59,8 @@ pub enum RoutingReason {
     Named,
     /// A decision matched.
     Decided,
+    /// No decision matched, and the conversation goes on with the one that it has.
+    Kept,
     /// A guard sends attacks there.
     Guarded,
     /// No decision matched.
@@ -73,6 +75,7 @@ impl RoutingReason {
         match self {
             RoutingReason::Named => "named",
             RoutingReason::Decided => "decided",
+            RoutingReason::Kept => "kept",
             RoutingReason::Guarded => "guarded",
             RoutingReason::NoDecision => "default",
             RoutingReason::Unclassified(Unknown::Busy) => "default_classifier_busy",

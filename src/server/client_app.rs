@@ -5,7 +5,7 @@
 
 use super::client_stream::{ClientStream, HeaderLimits, Speech, response};
 use crate::openai::Rejection;
-use crate::proxy::Gateway;
+use crate::proxy::WatchedProxy;
 use crate::server_state::{ConnectionGuard, ConnectionsFull, ServerState};
 use crate::snapshot::Live;
 use async_trait::async_trait;
@@ -14,7 +14,6 @@ use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpConnection;
 use pingora::protocols::{ALPN, Ssl, Stream};
 use pingora::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +31,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Clients' connections on their way to the proxy.
 pub(super) struct ClientApp {
-    pub(super) proxy: Arc<HttpProxy<Gateway>>,
+    pub(super) proxy: Arc<WatchedProxy>,
     /// The listeners with TLS.
     pub(super) acceptors: Vec<(SocketAddr, Acceptor)>,
     pub(super) server_state: Arc<ServerState>,

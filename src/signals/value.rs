@@ -34,7 +34,7 @@ pub struct SignalValue {
     pub score: f32,
     /// Whether it matches by its own threshold.
     pub matches: bool,
-    /// Why.
+    /// Why it has this score.
     pub reason: SignalReason,
 }
 
@@ -52,21 +52,21 @@ pub enum SignalReason {
     Class {
         /// The class.
         class: &'static str,
-        /// Its share.
+        /// How sure that is, 0 to 1.
         share: f32,
     },
     /// Some of several things were found.
     Hits {
-        /// How many.
+        /// How many were found.
         hits: usize,
-        /// Of how many.
+        /// How many were looked for.
         of: usize,
     },
     /// Something was measured.
     Measured {
-        /// What.
+        /// What was measured, such as `tokens` or `cosine`.
         what: &'static str,
-        /// How much.
+        /// Its value.
         value: f64,
     },
     /// Something else, in words of the policy or of ours.

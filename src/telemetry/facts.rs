@@ -65,7 +65,7 @@ facts! {
         coverage: Option<f32>,
         /// The decision that chose the model.
         decision: Option<String>,
-        /// Why this model.
+        /// What the model was chosen by, such as `decided` or `named`.
         reason: Option<&'static str>,
     }
 }
@@ -93,12 +93,13 @@ facts! {
         pool: Option<String>,
         /// The endpoint of the last attempt.
         endpoint: Option<SocketAddr>,
-        /// The attempts made.
+        /// The attempts made, the last one included.
         tries: u32,
         /// The upstream's id of the request, if it gave one.
         upstream_request_id: Option<String>,
-        /// Why this endpoint, in a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
-        /// the prompt, else `load`.
+        /// Why this endpoint. In a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
+        /// the prompt, else `load`; in one with an external picker: `external`, or `external_failed` where its choice is
+        /// not the picker's.
         endpoint_reason: Option<&'static str>,
         /// Tokens of the prompt that the endpoint was taken to have cached, at four bytes a token.
         predicted_cached_tokens: Option<u32>,
@@ -172,7 +173,7 @@ facts! {
         signals: Vec<MatchedSignal>,
         /// By what one of several models was chosen.
         algorithm: Option<&'static str>,
-        /// Why this one.
+        /// What was in favour of the model among several.
         algorithm_reason: Option<&'static str>,
         /// Whether, and how hard, the model is to reason: `off`, `low`, `medium` or `high`.
         reasoning: Option<&'static str>,
@@ -253,8 +254,11 @@ pub(super) static HEADERS: [Header<AccessRecord>; 8] = [
     header("x-vsr-selected-reason", |record| word(record.routing.reason?)),
     header("x-endpoint-reason", |record| {
         let upstream = &record.upstream;
-        let (cached, prompt) = (upstream.predicted_cached_tokens?, upstream.predicted_prompt_tokens?);
-        text(&format!("{}; cached={cached}; prompt={prompt}", upstream.endpoint_reason?))
+        let reason = upstream.endpoint_reason?;
+        match (upstream.predicted_cached_tokens, upstream.predicted_prompt_tokens) {
+            (Some(cached), Some(prompt)) => text(&format!("{reason}; cached={cached}; prompt={prompt}")),
+            _ => word(reason),
+        }
     }),
 ];
 

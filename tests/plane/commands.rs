@@ -308,6 +308,7 @@ fn the_schemas_name_every_documented_key_and_the_documents_every_key_of_the_sche
         "flash",
         "house",
         "scored",
+        "picked",
         "disaggregated",
         "prefillers",
         "lruCapacityPerServer",

@@ -116,3 +116,33 @@ async fn a_tokenizer_whose_patterns_grow_without_bound_changes_nothing() {
         refused(&gateway, &format!("{good}classifier: {{model: ./patterns-{at}}}\n"), reason).await;
     }
 }
+
+#[tokio::test]
+async fn a_tokenizer_whose_patterns_never_end_leaves_a_text_unjudged_and_nothing_waits() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy_of(&[sim.addr()], "")).start().await;
+    let folder = gateway.folder.path().join("slow");
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/distilbert-guard"), &folder);
+    let file = folder.join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    json["pre_tokenizer"] = json!({
+        "type": "Split", "pattern": {"Regex": "(a|aa)+(?!b)c|."}, "behavior": "Isolated", "invert": false
+    });
+    fs::write(&file, json.to_string()).unwrap();
+    let guarded = "classifier: {model: ./slow, threads: 1}\nguards: {prompt: {action: block}}\n";
+    gateway.rewrite(&policy_of(&[sim.addr()], guarded));
+    until("the policy", async || {
+        (gateway.admin("/readyz").await.json()["policy_generation"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.chat("m", "aac").await.status, 200);
+    let began = std::time::Instant::now();
+    let slow = "a".repeat(4_000);
+    let asked = (0..20).map(|_| gateway.chat("m", &slow));
+    for answer in futures::future::join_all(asked).await {
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert!(!answer.header("retry-after").is_empty());
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(gateway.chat("m", "aac").await.status, 200, "the classifier is free again");
+}

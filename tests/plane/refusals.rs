@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use crate::raw::*;
+use serde_json::{Value, json};
 use signalbox::sim::Sim;
 use std::net::SocketAddr;
 
@@ -93,6 +94,52 @@ async fn what_every_endpoint_refuses_is_the_requests_own_fault() {
         }
         assert_eq!(statuses(&gateway, 6, [200]).await, [6], "{status}: nobody else pays for it");
     }
+}
+
+#[tokio::test]
+async fn of_many_requests_at_once_none_hears_the_refusal_of_one_replica() {
+    for bad in [1, 2] {
+        let sims = [sim("m").await, sim("m").await, sim("m").await, sim("m").await];
+        let gateway = Launch::new(policy_of(&sims.each_ref().map(Sim::addr), "")).start().await;
+        assert_eq!(statuses(&gateway, 8, [200]).await, [8]);
+        for sim in &sims[..bad] {
+            sim.set_faults(faults(|faults| faults.status = Some(404)));
+        }
+        let asked_at_once = (0..200).map(|_| gateway.chat("m", "hi"));
+        for answer in futures::future::join_all(asked_at_once).await {
+            assert_eq!(answer.status, 200, "{bad} of four refuse: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_one_replica_alone_has_makes_no_other_look_as_if_it_lacked_the_model() {
+    let found = r#"{"id":"resp_2","object":"response","status":"completed","output":[]}"#;
+    let unknown = r#"{"error":{"message":"Response with id 'resp_1' not found."}}"#;
+    let owner = Scripted::start(move |_, _| Act::Answer(answer("200 OK", found))).await;
+    let other = Scripted::start(move |_, _| Act::Answer(answer("404 Not Found", unknown))).await;
+    let gateway = Launch::new(policy_of(&[other.addr, owner.addr], "")).start().await;
+    let ask = async |more: Value| {
+        let mut body = json!({"model": "m", "input": "hi"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        gateway.post("/v1/responses", body.to_string()).await.status
+    };
+    for more in [
+        json!({"previous_response_id": "resp_1"}),
+        json!({"conversation": "conv_1"}),
+        json!({"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]}),
+    ] {
+        for _ in 0..4 {
+            assert_eq!(ask(more.clone()).await, 200, "{more}: the replica that has it is found");
+        }
+    }
+    assert!(other.requests().len() > 4, "it is asked again and again");
+    // What refers to nothing shows that the replica lacks the model, and is answered elsewhere from then on.
+    for _ in 0..8 {
+        assert_eq!(ask(json!({"previous_response_id": null})).await, 200);
+    }
+    assert!(other.requests().len() <= 1);
 }
 
 #[tokio::test]

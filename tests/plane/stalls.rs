@@ -66,20 +66,54 @@ async fn an_h2_upstream_that_does_not_take_a_body_is_left_for_another_endpoint()
     assert_eq!((asked(&good).len(), upstream.connections()), (2, 1));
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_while_an_h2_upstream_takes_no_body_is_noticed() {
-    let upstream = H2Upstream::start(|_| Manner::NoWindow).await;
-    let gateway = Launch::new(h2c(&[upstream.addr], "")).start().await;
+/// Has clients of both versions leave once they have a lease; each must be noticed at once.
+async fn leave(gateway: &Gateway, what: &str) {
     for (version, client) in clients() {
-        let request = long_request(&client, &gateway, version).send();
+        let id = format!("{version}-{what}");
+        let request = long_request(&client, gateway, &id).send();
         tokio::select! {
             answer = request => panic!("{answer:?}"),
-            () = until("the request", async || (leased(&gateway).await == 1.0).then_some(())) => {}
+            () = until("the request", async || (leased(gateway).await == 1.0).then_some(())) => {}
         }
-        until_free(&gateway).await;
-        let line = gateway.line(version).await;
+        let left = Instant::now();
+        until_free(gateway).await;
+        assert!(left.elapsed() < Duration::from_secs(1), "{id}: {:?}", left.elapsed());
+        let line = gateway.line(&id).await;
         assert_eq!((&line["status"], &line["error"]), (&json!(499), &json!("client_closed")), "{line}");
+        assert_eq!(line["pool"], "main", "{line}");
     }
+    gateway.counts("signalbox_requests_total", &["status=\"499\""], 2.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_an_h2_upstream_takes_no_body_is_noticed_at_once() {
+    for manner in [Manner::NoSettings, Manner::NoWindow, Manner::NoStreams, Manner::OneByte] {
+        let upstream = H2Upstream::start(move |_| manner).await;
+        let gateway = Launch::new(h2c(&[upstream.addr], "")).start().await;
+        leave(&gateway, &format!("{manner:?}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_an_upstream_does_not_shake_hands_is_noticed_at_once() {
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let more = "    tls: {server_name: upstream.test}\n    timeouts: {connect: 60s}\n";
+    let gateway = Launch::new(policy_of(&[mute.local_addr().unwrap()], more)).start().await;
+    leave(&gateway, "tls").await;
+}
+
+#[tokio::test]
+async fn an_h2_connection_whose_clients_left_serves_others() {
+    let upstream = H2Upstream::start(|_| Manner::Answers).await;
+    let gateway = Launch::new(h2c(&[upstream.addr], "")).start().await;
+    for round in 0..20 {
+        let id = format!("{round}");
+        let request = long_request(&client(), &gateway, &id).send();
+        // Wherever it is by then.
+        let _ = tokio::time::timeout(Duration::from_millis(round), request).await;
+    }
+    until_free(&gateway).await;
+    assert_eq!(long_request(&client(), &gateway, "last").send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]

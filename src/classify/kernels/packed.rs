@@ -25,20 +25,20 @@ const LEAST: usize = 1 << 19;
 pub enum Matrix {
     /// Row by row.
     F32 {
-        /// Outputs.
+        /// The length of an output vector.
         rows: usize,
-        /// Inputs.
+        /// The length of an input vector.
         cols: usize,
-        /// The weights.
+        /// `rows × cols` weights.
         data: Vec<f32>,
     },
     /// Row by row, quantised, each row with its scale.
     Int8 {
-        /// Outputs.
+        /// The length of an output vector.
         rows: usize,
-        /// Inputs.
+        /// The length of an input vector.
         cols: usize,
-        /// The quantised weights.
+        /// `rows × cols` weights, to be multiplied by their row's scale.
         data: Vec<i8>,
         /// What each row is multiplied by.
         scale: Vec<f32>,

@@ -201,6 +201,11 @@ impl ChatRequest {
         &self.texts().unread
     }
 
+    /// Says whether it names a stored answer, conversation, prompt or file, which one replica may have and others not.
+    pub fn refers_to_stored(&self) -> bool {
+        self.unread().iter().any(|unread| matches!(unread.kind, UnreadKind::Reference | UnreadKind::File))
+    }
+
     /// Returns the same without what stands before the prompt.
     pub fn latest_unread(&self) -> impl Iterator<Item = &Unread> {
         let first = self.first_of_prompt() as u32;

@@ -13,7 +13,7 @@ use crate::policy::issue::YamlPath;
 /// How one of several models is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choose {
-    /// By what.
+    /// The measure that the models are ranked by.
     pub by: ChooseBy,
     /// The least quality of a model.
     pub min_quality: BasisPoints,
@@ -57,13 +57,13 @@ impl ChooseBy {
 /// What counts how much, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChooseWeights {
-    /// Quality.
+    /// The models' stated quality.
     pub quality: u32,
-    /// Price.
+    /// What the request would cost.
     pub cost: u32,
-    /// Measured speed.
+    /// Times to the first and to each further token, as measured.
     pub latency: u32,
-    /// Requests in flight.
+    /// Requests in flight on the model.
     pub load: u32,
 }
 
