@@ -181,6 +181,7 @@ fn models(criterion: &mut Criterion) {
             price: prices.get(index),
             quality: BasisPoints(5_000 + index as u16 * 100),
             reading: stats.snapshot(now),
+            replica: None,
             reachable: true,
             in_flight: index as u32 % 5,
             capacity: 4,

@@ -20,6 +20,7 @@ mod refusals;
 mod rendezvous;
 mod sticky;
 mod token_load;
+mod work_fit;
 
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
@@ -29,12 +30,13 @@ pub use kv_blocks::{KvEvent, KvTier, StoredBlocks, salt_key};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
 pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};
-pub use pool::{EndpointForecast, Lease, Pool};
+pub use pool::{EndpointForecast, Lease, Pool, ReplicaForecast};
 pub use prompt_tokens::{KnownTokens, LearntTokens};
 pub use refusals::Refusal;
 pub use rendezvous::{HashEntry, hash_key, rendezvous};
 pub use sticky::StickySessions;
 pub use token_load::RequestWork;
+pub use work_fit::PrefillTime;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

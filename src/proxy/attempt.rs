@@ -9,7 +9,7 @@ pub(super) use external::{ExternalPick, PickerContext};
 
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
-use super::failure::RETRY_AFTER;
+use super::endpoint_reports::{next_return, report_failure, report_refusal};
 use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, RequestWork};
 use crate::openai::{Api, ChatRequest, Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
@@ -75,6 +75,8 @@ struct ComparedAttempt {
 struct ModelInFlight {
     guard: InFlightGuard,
     since: Instant,
+    /// What comes before its first token, in tokens to compute, where that is known.
+    work: Option<f64>,
 }
 
 /// What an endpoint is picked by, beside the plan.
@@ -260,13 +262,16 @@ impl Attempts {
     pub(super) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
         let within = self.limits(live, now).first_byte;
         let retry = &live.policy.retry;
-        let may_move = self.count < retry.attempts && retry.covers(RetryCause::Reset);
+        let pools = self.request.plan.targets[self.target..]
+            .iter()
+            .map(|target| live.pool(target.route(&live.policy).pool));
+        // Where there is one endpoint alone, there is nothing to watch for.
+        let may_move = self.count < retry.attempts
+            && retry.covers(RetryCause::Reset)
+            && pools.clone().map(|pool| pool.members().len()).sum::<usize>() > 1;
         let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
             endpoint: Arc::clone(lease.endpoint()),
-            pools: self.request.plan.targets[self.target..]
-                .iter()
-                .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
-                .collect(),
+            pools: pools.map(Arc::clone).collect(),
             tried: self.tried.clone(),
         });
         self.deadline.await_first_byte(now, within, watch);
@@ -317,10 +322,12 @@ impl Attempts {
         self.count += 1;
         let model = self.target().model;
         self.request.plan.use_effects_of(model);
-        self.in_flight = live
-            .models
-            .measures_latency
-            .then(|| ModelInFlight { guard: live.models.latency(model).enter(), since: Instant::now() });
+        let work = self.lease.as_ref().and_then(Lease::expected_work);
+        self.in_flight = live.models.measures_latency.then(|| ModelInFlight {
+            guard: live.models.latency(model).enter(),
+            since: Instant::now(),
+            work,
+        });
         let (api, request) = (self.request.api, self.request.upstream_request());
         self.body = body_for(&live.policy, self.target(), api, request);
     }
@@ -374,12 +381,15 @@ impl Attempts {
                 lease.cached(usage.cached_tokens, usage.prompt_tokens);
             }
         }
-        let Some(ModelInFlight { guard, since }) = self.in_flight.take() else { return };
+        let Some(ModelInFlight { guard, since, work }) = self.in_flight.take() else { return };
         if end.is_whole && (200..300).contains(&end.status) {
             let ttft = end.first_byte.map(|at| at.saturating_duration_since(since));
             let duration = end.now.saturating_duration_since(since);
             let completion_tokens = end.usage.map_or(0, |usage| usage.completion_tokens);
             guard.stats().observe(end.now, ttft, completion_tokens, duration);
+            if let (Some(work), Some(ttft)) = (work, ttft) {
+                guard.stats().observe_work(end.now, work, ttft);
+            }
         } else if !end.client_gone && (end.status == 0 || end.status >= 500) {
             guard.stats().failed(end.now);
         }
@@ -436,32 +446,4 @@ impl Attempts {
     pub(super) fn body(&self) -> &Bytes {
         &self.body
     }
-}
-
-pub(super) fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
-    if let Some(ejected_for) = lease.failed(now) {
-        let pool = &pool.name;
-        metrics.ejected(pool);
-        tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), ?ejected_for, "endpoint ejected after failures");
-    }
-}
-
-pub(super) fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {
-    if let Some(passed_over_for) = lease.refused(refusal, now) {
-        let pool = &pool.name;
-        tracing::info!(%pool, endpoint = %lease.endpoint().addr(), ?refusal, ?passed_over_for, "endpoint refuses a model");
-    }
-}
-
-/// When the first endpoint may be back: an ejection ends then, or enough checks have passed.
-fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
-    let pools = targets.iter().map(|target| target.route(&live.policy).pool);
-    let returns = pools.map(|id| {
-        let checked =
-            live.pool_spec(id).probes.health.as_ref().map(|health| health.interval * health.healthy_after);
-        let is_down = live.pool(id).members().iter().any(|member| !member.endpoint.is_up());
-        let ejection = live.pool(id).next_return(now);
-        ejection.into_iter().chain(checked.filter(|_| is_down)).min().unwrap_or(RETRY_AFTER)
-    });
-    returns.min().unwrap_or(RETRY_AFTER)
 }
