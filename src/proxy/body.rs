@@ -3,11 +3,14 @@
 //! Knows nothing of JSON or upstreams.
 
 use super::failure::RETRY_AFTER;
+use super::replay;
 use crate::openai::Rejection;
 use crate::server_state::ActiveRequest;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora::Error;
 use pingora::protocols::http::ServerSession;
+use pingora_proxy::Session;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -144,4 +147,12 @@ fn is_bad_framing(error: &pingora::Error) -> bool {
     let is_invalid = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
     matches!(error.etype(), InvalidHTTPHeader | Custom("InvalidChunk" | "InvalidTrailerEnd"))
         || error.root_cause().downcast_ref().is_some_and(is_invalid)
+}
+
+/// Whether the client, whose request has been read to its end, has closed its connection.
+pub(super) async fn has_left(session: &mut Session) -> bool {
+    let mut idle = pin!(session.as_downstream_mut().read_body_or_idle(true));
+    // What ended the last attempt may still be said by the session that watched for it.
+    let is_clients = |error: &Error| ![replay::LATE, replay::TAKEN_OUT, replay::SLOW].contains(error.etype());
+    matches!(futures::poll!(idle.as_mut()), Poll::Ready(Err(error)) if is_clients(&error))
 }

@@ -62,11 +62,8 @@ use replay::ReplayHandle;
 use shadow::ShadowClient;
 use side_client::SideClient;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
-use tokenize::TokenizeLimits;
 use upstream::UpstreamTls;
 use upstream_error::failure_of;
 
@@ -82,7 +79,6 @@ pub struct Gateway {
     shadows: Arc<ShadowClient>,
     pickers: Arc<EndpointPickers>,
     side_client: Arc<SideClient>,
-    tokenize: Arc<TokenizeLimits>,
 }
 
 impl Gateway {
@@ -104,7 +100,6 @@ impl Gateway {
             shadows: ShadowClient::new(),
             pickers: Arc::default(),
             side_client: Arc::new(SideClient::new()),
-            tokenize: Arc::default(),
         }
     }
 
@@ -194,7 +189,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        if exchange.is_repeated() && has_left(session).await {
+        if exchange.is_repeated() && body::has_left(session).await {
             return Err(ShortCircuit::ClientGone.into_error());
         }
         if exchange.awaits_external_pick() {
@@ -387,7 +382,7 @@ impl ProxyHttp for Gateway {
         // The client is there: the process has told its connections that its time is over.
         let is_over = is_of_client && self.server_state.is_over();
         // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
-        let has_left = is_of_client || (exchange.attempts.is_some() && has_left(session).await);
+        let has_left = is_of_client || (exchange.attempts.is_some() && body::has_left(session).await);
         if has_left && !is_over {
             exchange.record_client_gone();
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -440,12 +435,4 @@ impl ProxyHttp for Gateway {
         // The access log has it.
         true
     }
-}
-
-/// Whether the client, whose request has been read to its end, has closed its connection.
-async fn has_left(session: &mut Session) -> bool {
-    let mut idle = pin!(session.as_downstream_mut().read_body_or_idle(true));
-    // What ended the last attempt may still be said by the session that watched for it.
-    let is_clients = |error: &Error| ![replay::LATE, replay::TAKEN_OUT, replay::SLOW].contains(error.etype());
-    matches!(futures::poll!(idle.as_mut()), Poll::Ready(Err(error)) if is_clients(&error))
 }

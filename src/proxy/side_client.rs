@@ -1,4 +1,4 @@
-//! Owns the way of a prefill's request to its endpoint and of the answer back, bounded in bytes and ended by whoever waits.
+//! Owns the way of a request beside a client's, such as a prefill, to its endpoint and of the answer back, bounded in bytes and ended by whoever waits.
 //!
 //! Decides nothing.
 
@@ -14,27 +14,34 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Bytes of an answer that are read: the ids of a prompt's blocks, a hundred thousand in less than a megabyte.
 const MAX_ANSWER: usize = 4 << 20;
 
-/// The most connections kept from one prefill to the next.
+/// The most connections kept from one to the next.
 const MAX_IDLE: usize = 1024;
 
-/// Sends prompts to be computed.
+/// The most questions under way that no request waits for; others are left out.
+const MAX_BACKGROUND: usize = 8;
+
+/// Asks endpoints beside requests.
 pub(super) struct SideClient {
     connector: Connector,
+    /// Bounds the questions that no request waits for.
+    pub(super) background: Arc<Semaphore>,
 }
 
-/// A prompt on its way to an endpoint.
+/// A request on its way to an endpoint.
 pub(super) struct SideRequest {
     pub(super) peer: HttpPeer,
     pub(super) header: RequestHeader,
     pub(super) body: Bytes,
 }
 
-/// The answer of an engine that has computed a prompt.
+/// A good answer.
 pub(super) struct SideAnswer {
     pub(super) body: Vec<u8>,
 }
@@ -56,7 +63,8 @@ type Interruption<'a> = Pin<&'a mut (dyn Future<Output = Result<Option<Bytes>>> 
 
 impl SideClient {
     pub(super) fn new() -> Self {
-        Self { connector: Connector::new(Some(ConnectorOptions::new(MAX_IDLE))) }
+        let connector = Connector::new(Some(ConnectorOptions::new(MAX_IDLE)));
+        Self { connector, background: Arc::new(Semaphore::new(MAX_BACKGROUND)) }
     }
 
     /// Sends a prompt; a connection that had gone stale is replaced once. The answer's bytes count in `share`.

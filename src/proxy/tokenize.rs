@@ -16,10 +16,6 @@ use serde::Deserialize;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
-
-/// The most prompts asked about at once; others are left out.
-const MAX_CONCURRENT: usize = 8;
 
 /// How long an engine may take to cut a prompt.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -29,15 +25,6 @@ const FIRST_WORD: (u32, Duration) = (50, Duration::from_millis(100));
 
 /// The path that vLLM cuts prompts at, those of chats and those of completions.
 const PATH: &str = "/tokenize";
-
-/// What bounds the asking.
-pub(super) struct TokenizeLimits(Arc<Semaphore>);
-
-impl Default for TokenizeLimits {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_CONCURRENT)))
-    }
-}
 
 #[derive(Deserialize)]
 struct TokenizeAnswer {
@@ -75,7 +62,7 @@ impl Gateway {
             model: target.upstream_model(&live.policy).to_owned(),
             adapter: target.lora.clone(),
         };
-        let Ok(permit) = Arc::clone(&self.tokenize.0).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.side_client.background).try_acquire_owned() else {
             return self.metrics.kv_event(&spec.name, "tokens_skipped");
         };
         let mut share = exchange.active.new_share();
