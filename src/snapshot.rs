@@ -8,7 +8,7 @@ mod models;
 mod slots;
 mod upstreams;
 
-pub use models::ModelState;
+pub use models::{HeldRoute, ModelState};
 pub use slots::{EndpointSlot, EndpointSlots, EndpointSource, HostPort};
 pub use upstreams::UpstreamPools;
 

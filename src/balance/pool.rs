@@ -86,6 +86,28 @@ impl Pool {
         self.lease_among(request, &candidates, now)
     }
 
+    /// Leases the member at `addr`, which was chosen elsewhere; `None` where there is none, or it may not be leased.
+    pub fn lease_at(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        model: &str,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Lease> {
+        self.activate(now);
+        let place = Candidates::new(&self.members, tried, now).place_of(addr)?;
+        let model = hash_key(model.as_bytes());
+        Some(Lease::new(self.clone(), place, LeaseTerms { model, work: None, now }))
+    }
+
+    /// The addresses of the members that could be leased at `now`.
+    pub fn available_addresses(&self, tried: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
+        self.activate(now);
+        let candidates = Candidates::new(&self.members, tried, now);
+        let places = (0..self.members.len()).filter(|place| candidates.contains(*place));
+        places.map(|place| self.members[place].endpoint.addr()).collect()
+    }
+
     fn lease_among(
         self: &Arc<Self>,
         request: &PickRequest<'_>,
@@ -93,7 +115,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         self.activate(now);
-        let prompt = request.prompt.filter(|_| self.reads_prompt());
+        let prompt = request.prompt.filter(|_| self.reads_prompt() || request.needs_work);
         let request = PickRequest { prompt, ..*request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         // One member alone needs no choice.
@@ -210,6 +232,8 @@ pub struct Lease {
     work: Option<RequestWork>,
     /// Whether the endpoint still computes the prompt.
     in_prefill: AtomicBool,
+    /// Whether another endpoint computes the prompt for this one.
+    is_prefilled: AtomicBool,
 }
 
 /// What a lease is made with, beside its endpoint.
@@ -225,8 +249,8 @@ impl Lease {
     pub(super) fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
         let LeaseTerms { model, work, now } = terms;
         let in_prefill = AtomicBool::new(work.is_some());
-        let lease =
-            Self { pool, member, model, taken: now, failed: AtomicBool::new(false), work, in_prefill };
+        let (failed, is_prefilled) = (AtomicBool::new(false), AtomicBool::new(false));
+        let lease = Self { pool, member, model, taken: now, failed, work, in_prefill, is_prefilled };
         lease.endpoint().enter();
         if let Some(work) = work {
             lease.endpoint().engine().load.begin(work, now);
@@ -249,10 +273,28 @@ impl Lease {
         }
     }
 
-    /// Reports how many tokens of the prompt the endpoint had cached, by its own account.
+    /// Reports whether another endpoint computes the prompt, as of `now`; its tokens are then no work of this one.
+    pub fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
+        let Some(work) = self.work else { return };
+        if self.is_prefilled.swap(elsewhere, Ordering::Relaxed) == elsewhere {
+            return;
+        }
+        let load = &self.endpoint().engine().load;
+        if elsewhere {
+            self.first_token();
+            load.take_back(work, now);
+        } else {
+            load.begin_prefill(work, now);
+            self.in_prefill.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Reports how many tokens of the prompt the endpoint had cached, by its own account; what it got from another counts
+    /// there.
     pub fn cached(&self, cached: u64, prompt: u64) {
         if let Some(work) = self.work
             && prompt > 0
+            && !self.is_prefilled.load(Ordering::Relaxed)
         {
             let predicted = work.cached() as f32 / work.prompt.max(1) as f32;
             self.endpoint().engine().prefixes().correct(predicted, cached as f32 / prompt as f32);

@@ -62,8 +62,23 @@ impl TokenLoad {
     pub(super) fn begin(&self, work: RequestWork, now: Instant) {
         self.prefill.fetch_add(work.uncached.into(), Ordering::Relaxed);
         self.context.fetch_add(work.prompt.into(), Ordering::Relaxed);
+        self.add_recent(work.cost(), now);
+    }
+
+    /// The prompt's uncached tokens are computed here after all.
+    pub(super) fn begin_prefill(&self, work: RequestWork, now: Instant) {
+        self.prefill.fetch_add(work.uncached.into(), Ordering::Relaxed);
+        self.add_recent(f64::from(work.uncached), now);
+    }
+
+    /// The prompt's uncached tokens are computed elsewhere.
+    pub(super) fn take_back(&self, work: RequestWork, now: Instant) {
+        self.add_recent(-f64::from(work.uncached), now);
+    }
+
+    fn add_recent(&self, tokens: f64, now: Instant) {
         let mut recent = lock(&self.recent);
-        *recent = RecentTokens { tokens: recent.at(now) + work.cost(), at: Some(now) };
+        *recent = RecentTokens { tokens: (recent.at(now) + tokens).max(0.0), at: Some(now) };
     }
 
     /// The first token has come: the prompt is computed.
@@ -106,6 +121,9 @@ mod tests {
         assert_eq!((load.prefill(), load.context()), (0, 1_000));
         load.end(work);
         assert_eq!((load.prefill(), load.context()), (0, 0));
+        load.begin_prefill(work, start);
+        load.take_back(work, start);
+        load.end_prefill(work);
         let after = |seconds| load.recent(start + Duration::from_secs(seconds)).round() as u64;
         assert_eq!((after(0), after(5), after(10)), (500, 250, 125));
     }

@@ -55,6 +55,12 @@ struct PaceArgs {
     /// Time to compute one prompt token that is not cached.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     prefill_time_per_token: Duration,
+    /// Time to fetch one prompt token that another server has computed (`kv_transfer_params`).
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    kv_transfer_time_per_token: Duration,
+    /// How long a prompt is kept for another server to fetch.
+    #[arg(long, value_name = "TIME", default_value = "480s", value_parser = humantime::parse_duration)]
+    kv_transfer_timeout: Duration,
     /// By how much times stretch on a full server; at least 1.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
     time_factor_under_load: f64,
@@ -187,6 +193,8 @@ impl SimArgs {
                 ttft: pace.ttft,
                 itl: pace.itl,
                 prefill_per_token: pace.prefill_time_per_token,
+                transfer_per_token: pace.kv_transfer_time_per_token,
+                transfer_timeout: pace.kv_transfer_timeout,
                 load_factor: pace.time_factor_under_load,
             },
             capacity: SimCapacity {

@@ -11,6 +11,16 @@ mod tools;
 
 use super::{Api, ChatRequest, Edit, Rejection, json, splice};
 
+/// Returns the edits that set one member of the top level.
+pub(super) fn set_member(request: &ChatRequest, name: &str, value: &[u8]) -> Vec<Edit> {
+    member::set(request, &[name], value)
+}
+
+/// Returns the edits that remove members of the top level wherever they are.
+pub(super) fn remove_members(request: &ChatRequest, names: &[&str]) -> Vec<Edit> {
+    member::remove(request, names)
+}
+
 /// One change of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

@@ -29,6 +29,8 @@ pub(super) struct RequestDialect {
     pub(super) usage_is_opt_in: bool,
     /// Whether the answer is generated text.
     pub(super) generates_text: bool,
+    /// Whether engines that can hand over the KV cache of a prompt do so for this API.
+    pub(super) hands_over_prefill: bool,
     /// How members of the top level are read that are particular to the API and hold no messages; nothing for others.
     pub(super) member: fn(&str) -> Option<ReadRule>,
     /// Rewrites a tool of Chat's shape for this API; any other shape stays as it is.
@@ -53,6 +55,7 @@ impl RequestDialect {
             token_limits: &[],
             usage_is_opt_in: false,
             generates_text: false,
+            hands_over_prefill: false,
             member: |_| None,
             convert_tool: |raw| Cow::Borrowed(raw),
         }

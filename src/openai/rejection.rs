@@ -187,6 +187,22 @@ pub enum Rejection {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The endpoint picker of the model's pool answered in an endpoint's place.
+    #[error("The endpoint picker refused the request: {}", printable(text))]
+    PickerRefused {
+        /// The picker's status, which is the client's too.
+        status: StatusCode,
+        /// What the picker says of it.
+        text: String,
+        /// When to come back.
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint picker of the model's pool could not be asked, or named no endpoint that is available.
+    #[error("No endpoint could be picked for the request at the moment. Please retry later.")]
+    PickerUnavailable {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// No connection to the upstream could be made.
     #[error("The connection to the model's server failed.")]
     UpstreamConnect,
@@ -268,6 +284,10 @@ impl Rejection {
             Self::NoHealthyEndpoint { .. } => {
                 info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
             }
+            Self::PickerRefused { status, .. } => info(*status, "picker_refused", "endpoint_picker_refused"),
+            Self::PickerUnavailable { .. } => {
+                info(S::SERVICE_UNAVAILABLE, "picker_unavailable", "endpoint_picker_unavailable")
+            }
             Self::UpstreamConnect => info(S::BAD_GATEWAY, "upstream_connect", "upstream_unreachable"),
             Self::UpstreamReset => info(S::BAD_GATEWAY, "upstream_reset", "upstream_reset"),
             Self::UpstreamTimeout => info(S::GATEWAY_TIMEOUT, "upstream_timeout", "upstream_timeout"),
@@ -308,11 +328,13 @@ impl Rejection {
         match self {
             Self::Overloaded { retry_after }
             | Self::ShuttingDown { retry_after }
+            | Self::PickerUnavailable { retry_after }
             | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
             // What was tried elsewhere already is so for a moment.
             Self::UpstreamConnect | Self::UpstreamReset => Some(Duration::from_secs(1)),
             Self::Unclassified { retry_after, .. }
             | Self::Unjudged { retry_after, .. }
+            | Self::PickerRefused { retry_after, .. }
             | Self::UpstreamRefused { retry_after, .. } => *retry_after,
             _ => None,
         }
@@ -409,6 +431,12 @@ mod tests {
             Rejection::UpstreamRefused { status: StatusCode::UNAUTHORIZED, retry_after: None },
             Rejection::Overloaded { retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
+            Rejection::PickerRefused {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                text: "shed".to_owned(),
+                retry_after: None,
+            },
+            Rejection::PickerUnavailable { retry_after },
             Rejection::UpstreamConnect,
             Rejection::UpstreamReset,
             Rejection::UpstreamTimeout,

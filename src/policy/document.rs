@@ -15,7 +15,7 @@ use super::identity::RawIdentity;
 use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
 use super::plugins::RawReasoningFamilies;
-use super::pool::RawPool;
+use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
 use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, Retry};
@@ -96,8 +96,9 @@ impl RawPolicy {
         let root = YamlPath::default();
         let names = ModelNames::of(&self.models, checker);
         let pools: Vec<_> = {
-            let path = root.key("pools");
-            self.pools.into_iter().map(|(name, raw)| raw.check(&name, &path.key(&name), checker)).collect()
+            let (path, names) = (root.key("pools"), PoolNames::of(&self.pools));
+            let check = |(name, raw): (String, RawPool)| raw.check(&name, &names, &path.key(&name), checker);
+            self.pools.into_iter().map(check).collect()
         };
         let classifier = self.classifier.check(&root.key("classifier"), checker);
         let identity = self.identity.check(&root.key("identity"), checker);

@@ -49,8 +49,8 @@ pub use classifier::{
     Precision, Thresholds, WindowSpec,
 };
 pub use decision::{
-    AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, DecisionCondition, DecisionStrategy, ModelRef,
-    OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
+    AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, DecisionCondition, DecisionStrategy,
+    KeptConversations, ModelRef, OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
 };
 pub use environment::{Environment, Fixed, Process};
 pub use fraction::BasisPoints;
@@ -69,8 +69,9 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, HashKey, Health, HostRule,
-    MetricsScrape, PoolProbes, PoolSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
+    HashKey, Health, HostRule, KvConnector, MetricsScrape, PickerTls, PickerTrust, PoolProbes, PoolSpec,
+    PrefillSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

@@ -170,7 +170,7 @@ fn the_commented_policy_shows_every_key_and_its_default() {
         MetricsScrape { condition: ScrapeCondition::Always, paths: Vec::new(), ..shown }
     };
     assert_eq!(metrics(llama), metrics(&minimal.pools[0]));
-    assert_eq!(llama.resolve_interval, openai.resolve_interval);
+    assert_eq!(llama.probes.resolve_interval, openai.probes.resolve_interval);
 }
 
 #[test]

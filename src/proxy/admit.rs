@@ -5,7 +5,7 @@
 use super::attempt::PlannedRequest;
 use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
-use super::failure::RETRY_AFTER;
+use super::failure::{RETRY_AFTER, RequestFailure};
 use super::{Gateway, body, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::Principal;
@@ -37,6 +37,17 @@ impl From<Rejection> for ShortCircuit {
     }
 }
 
+impl ShortCircuit {
+    /// The error by which Pingora ends a request that it has begun to forward.
+    #[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
+    pub(super) fn into_error(self) -> Box<Error> {
+        match self {
+            Self::Reject(rejection) => RequestFailure::explain(rejection, "the request is not forwarded"),
+            _ => Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down(),
+        }
+    }
+}
+
 /// Answers a request that is not forwarded.
 pub(super) async fn short_circuit(
     session: &mut Session,
@@ -58,9 +69,7 @@ pub(super) async fn short_circuit(
             exchange.active.buffered.release();
             respond::reject(downstream, exchange, rejection).await
         }
-        ShortCircuit::ClientGone => {
-            Err(Error::explain(ErrorType::ConnectionClosed, "the client has gone").into_down())
-        }
+        ShortCircuit::ClientGone => Err(reply.into_error()),
     }
 }
 
@@ -125,6 +134,13 @@ impl Gateway {
         if let Err(full) = exchange.hold_copies() {
             exchange.attempts = None;
             return Err(overloaded(full).into());
+        }
+        // Here rather than before the connection is made, since what is refused here keeps the client's connection.
+        if exchange.awaits_external_pick()
+            && let Err(reply) = Box::pin(self.pick_externally(session, exchange)).await
+        {
+            exchange.attempts = None;
+            return Err(reply);
         }
         self.send_shadow(exchange, &session.req_header().headers);
         Ok(body)

@@ -3,6 +3,10 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+mod external;
+
+pub(super) use external::{ExternalPick, PickerContext};
+
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::failure::RETRY_AFTER;
@@ -38,6 +42,8 @@ pub(super) struct Attempts {
     compared: Vec<ComparedAttempt>,
     /// Counts the request as in flight on its model, where latencies are measured.
     in_flight: Option<ModelInFlight>,
+    /// What the pool's external picker said, where it has one.
+    external: Option<Box<ExternalPick>>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
     body: Bytes,
 }
@@ -124,6 +130,7 @@ impl Attempts {
             mark: ConnectionMark::default(),
             compared: Vec::new(),
             in_flight: None,
+            external: None,
             body: Bytes::new(),
         };
         let live = pick.live;
@@ -321,9 +328,31 @@ impl Attempts {
         self.body = body_for(&live.policy, self.target(), api, request);
     }
 
-    /// What the current endpoint was chosen by; `None` where the pool does not go by what endpoints have cached.
+    /// Undoes what was set in place of the plan's body: it may have been sent.
+    pub(super) fn restore_body(&mut self, live: &Snapshot) {
+        self.body = body_for(&live.policy, self.target(), self.request.api, self.request.upstream_request());
+    }
+
+    /// Replaces the body of the current attempt.
+    pub(super) fn set_body(&mut self, body: Bytes) {
+        self.body = body;
+    }
+
+    /// What the request costs the current endpoint; `None` where nothing in its pool goes by that.
     pub(super) fn work(&self) -> Option<RequestWork> {
         self.lease.as_ref()?.work()
+    }
+
+    /// Whether the current endpoint was chosen by what endpoints have cached.
+    pub(super) fn goes_by_prompt(&self, live: &Snapshot) -> bool {
+        live.pool(self.target().route(&live.policy).pool).reads_prompt()
+    }
+
+    /// Reports whether another endpoint computes the prompt.
+    pub(super) fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
+        if let Some(lease) = &self.lease {
+            lease.prefill_elsewhere(elsewhere, now);
+        }
     }
 
     /// Notes that the first token of the answer has come.
@@ -336,6 +365,7 @@ impl Attempts {
     /// Gives the endpoint back and reports how the last attempt ended.
     pub(super) fn finish(&mut self, end: AttemptEnd) {
         self.compared.clear();
+        self.finish_external(end.is_whole);
         let is_answer = !matches!(end.status, 401 | 403 | 404 | 429 | 500..);
         if let Some(lease) = self.lease.take()
             && end.is_whole
@@ -411,7 +441,7 @@ impl Attempts {
     }
 }
 
-fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
+pub(super) fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
     if let Some(ejected_for) = lease.failed(now) {
         let pool = &pool.name;
         metrics.ejected(pool);
@@ -419,7 +449,7 @@ fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metric
     }
 }
 
-fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {
+pub(super) fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {
     if let Some(passed_over_for) = lease.refused(refusal, now) {
         let pool = &pool.name;
         tracing::info!(%pool, endpoint = %lease.endpoint().addr(), ?refusal, ?passed_over_for, "endpoint refuses a model");

@@ -17,6 +17,7 @@ use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooMany
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, StatusCode};
+use pingora::http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -193,13 +194,16 @@ impl Exchange {
         if attempts.is_fallback() {
             self.record.routing.model = Some(self.live.policy[attempts.target().model].name.clone());
         }
-        let work = attempts.work();
+        let (work, goes_by_prompt) = (attempts.work(), attempts.goes_by_prompt(&self.live));
         self.record.upstream = UpstreamRecord {
             pool: Some(spec.name.clone()),
             endpoint: Some(endpoint),
             tries: attempts.count(),
             upstream_request_id: None,
-            endpoint_reason: work.map(|work| if work.cached() > 0 { "prefix" } else { "load" }),
+            endpoint_reason: work
+                .filter(|_| goes_by_prompt)
+                .map(|work| if work.cached() > 0 { "prefix" } else { "load" })
+                .or_else(|| attempts.external_reason()),
             predicted_cached_tokens: work.map(|work| work.cached()),
             predicted_prompt_tokens: work.map(|work| work.prompt),
         };
@@ -213,9 +217,34 @@ impl Exchange {
         })
     }
 
+    /// Whether the prompt of the attempt that is about to be made may be computed elsewhere.
+    pub(super) fn may_prefill(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.spec(&self.live).prefill.is_some())
+    }
+
     /// Whether an attempt was made before.
     pub(super) fn is_repeated(&self) -> bool {
         self.attempts.as_ref().is_some_and(|attempts| attempts.count() > 1 || attempts.is_reconnect())
+    }
+
+    /// Whether the current attempt's endpoint is still to be picked by another process.
+    pub(super) fn awaits_external_pick(&self) -> bool {
+        self.attempts.as_ref().is_some_and(|attempts| attempts.awaits_external_pick(&self.live))
+    }
+
+    /// Tells the external picker that chose the endpoint of the answer's header, and makes the changes that it wants.
+    pub(super) async fn report_header(&mut self, response: &mut ResponseHeader) -> pingora::Result<()> {
+        let Some(attempts) = &mut self.attempts else { return Ok(()) };
+        let served = attempts.endpoint();
+        let (Some(picker), Some(served)) = (attempts.picker_session(), served) else { return Ok(()) };
+        let changes = picker.report_header(served, response.status, &response.headers).await;
+        for name in &changes.remove {
+            response.remove_header(name);
+        }
+        for (name, value) in changes.set {
+            response.insert_header(name, value)?;
+        }
+        Ok(())
     }
 
     /// Notes that the upstream answers with this status.
@@ -312,6 +341,9 @@ impl Exchange {
         if let Some(usage) = &mut self.answer.usage {
             usage.feed(chunk);
         }
+        if let Some(picker) = self.attempts.as_mut().and_then(Attempts::picker_session) {
+            picker.report_piece(chunk);
+        }
         // A stream may open with an event that has no token, as soon as the request is taken.
         let may_be_token = self.answer.usage.as_ref().is_none_or(|usage| usage.events() != 1);
         if let Some(attempts) = self.attempts.as_ref().filter(|_| may_be_token) {
@@ -328,6 +360,9 @@ impl Exchange {
         if let (Some(id), Some(endpoint)) = (response_id(first), attempts.endpoint()) {
             let owners = &self.live.upstreams.response_owners;
             owners.insert(hash_key(id), endpoint, now, RESPONSE_TTL);
+            if let Some(conversation) = attempts.request.plan.conversation {
+                conversation.note_response(&self.live, id, now);
+            }
         }
     }
 
@@ -357,7 +392,9 @@ impl Exchange {
         if let Some(usage) = usage {
             response.prompt_tokens = Some(usage.prompt_tokens);
             response.completion_tokens = Some(usage.completion_tokens);
-            response.cached_tokens = Some(usage.cached_tokens);
+            // What one engine got from another is cached to it, and was computed all the same.
+            let prefill = self.record.details.as_ref().and_then(|details| details.prefill.cached_tokens);
+            response.cached_tokens = Some(prefill.unwrap_or(usage.cached_tokens).min(usage.cached_tokens));
         }
         if let Some(attempts) = &mut self.attempts {
             let first_byte = self.answer.first_byte.filter(|_| self.answer.is_stream);

@@ -6,8 +6,9 @@
 use super::load_report::LOAD_REPORT_FORMAT;
 use crate::policy::{Identity, PoolSpec};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, HOST,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE,
+    EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Uri};
 use std::borrow::Cow;
@@ -292,6 +293,11 @@ fn is_steering(dashed: &str) -> bool {
         && STEERING.iter().any(|start| name.starts_with(start))
 }
 
+/// Whether a header may carry a key, as its name says.
+pub(super) fn is_credential(name: &HeaderName) -> bool {
+    is_secret(&dashed(name))
+}
+
 fn is_secret(dashed: &str) -> bool {
     let is_key = dashed.ends_with("-key") && !dashed.ends_with("idempotency-key");
     is_key || dashed.split('-').any(|word| SECRET_WORDS.contains(&word))
@@ -300,6 +306,15 @@ fn is_secret(dashed: &str) -> bool {
 /// Whether a header says where the body ends, whatever a `Connection` header names.
 fn is_framing(name: &HeaderName) -> bool {
     matches!(name.as_str(), "transfer-encoding" | "content-length" | "content-type" | "content-encoding")
+}
+
+/// Whether an endpoint picker may set or remove this header of a request or an answer: not what frames the message, where
+/// it goes or how it is encoded.
+pub(super) fn may_be_set(name: &HeaderName) -> bool {
+    !is_hop_by_hop(name)
+        && !matches!(*name, HOST | CONTENT_LENGTH | CONTENT_ENCODING | ACCEPT_ENCODING)
+        && !name.as_str().starts_with("x-envoy")
+        && name.as_str() != "x-gateway-destination-endpoint"
 }
 
 /// Whether a header concerns one connection (RFC 9110, 7.6.1) or its framing, which is made anew.

@@ -13,12 +13,16 @@ mod client_watch;
 mod deadline;
 mod error_text;
 mod exchange;
+mod ext_proc;
+mod external_pick;
 mod failure;
 mod handover;
 mod headers;
 mod held_error;
 mod identity;
 mod load_report;
+mod prefill;
+mod prefill_client;
 mod record;
 mod replay;
 mod respond;
@@ -35,11 +39,12 @@ use crate::policy::{ClientLimits, PoolSpec};
 use crate::server_state::{ClientConnection, ServerState};
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
-use admit::short_circuit;
+use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
+use ext_proc::EndpointPickers;
 use failure::{RETRY_AFTER, RequestFailure};
 use held_error::HeldError;
 use http::HeaderMap;
@@ -48,6 +53,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use prefill_client::PrefillClient;
 use replay::ReplayHandle;
 use shadow::ShadowClient;
 use std::net::SocketAddr;
@@ -67,6 +73,8 @@ pub struct Gateway {
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
+    pickers: Arc<EndpointPickers>,
+    prefills: Arc<PrefillClient>,
 }
 
 impl Gateway {
@@ -78,8 +86,17 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
-        let (upstream_tls, shadows) = (Arc::default(), ShadowClient::new());
-        Self { live, metrics, server_state, limits, log, upstream_tls, shadows }
+        Self {
+            live,
+            metrics,
+            server_state,
+            limits,
+            log,
+            upstream_tls: Arc::default(),
+            shadows: ShadowClient::new(),
+            pickers: Arc::default(),
+            prefills: Arc::new(PrefillClient::new()),
+        }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -169,8 +186,15 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         if exchange.is_repeated() && has_left(session).await {
-            return Error::e_explain(ErrorType::ConnectionClosed, "the client has gone")
-                .map_err(Error::into_down);
+            return Err(ShortCircuit::ClientGone.into_error());
+        }
+        if exchange.awaits_external_pick() {
+            let picked = Box::pin(self.pick_externally(session, exchange)).await;
+            picked.map_err(ShortCircuit::into_error)?;
+        }
+        if exchange.may_prefill() {
+            // Boxed: keeps the future of other requests small.
+            Box::pin(self.prefill(session, exchange)).await?;
         }
         let Some(attempt) = exchange.begin_attempt() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
@@ -263,6 +287,7 @@ impl ProxyHttp for Gateway {
         if exchange.is_held() {
             return Ok(());
         }
+        exchange.report_header(response).await?;
         respond::prepare(response, exchange)
     }
 

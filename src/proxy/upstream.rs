@@ -2,12 +2,13 @@
 //!
 //! Chooses nothing: the pool and the endpoint were picked before.
 
-use super::attempt::AttemptLimits;
+use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
-use super::headers::{X_REQUEST_ID, is_forwarded, names_of, without_keys};
+use super::headers::{X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::openai::Rejection;
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
+use crate::snapshot::Snapshot;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -170,13 +171,40 @@ pub(super) fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
     }
 }
 
-/// Turns the client's request into the upstream's: its host, path and credential, without steering headers.
+/// Where a request goes, and how long its body is.
+#[derive(Clone, Copy)]
+pub(super) struct UpstreamTarget<'a> {
+    pub(super) spec: &'a PoolSpec,
+    /// The endpoint's host and port, as the policy writes them.
+    pub(super) authority: &'a str,
+    pub(super) length: usize,
+}
+
+/// Turns the client's request into that of the current attempt.
+pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
+    let attempts = exchange.attempts.as_ref().ok_or(Rejection::Internal)?;
+    let target = UpstreamTarget {
+        spec: attempts.spec(&exchange.live),
+        authority: attempts.authority().unwrap_or_default(),
+        length: attempts.body().len(),
+    };
+    prepare_for(request, exchange, target)?;
+    if exchange.asks_for_load() {
+        request.insert_header(LOAD_REPORT_FORMAT, JSON).map_err(|_invalid| Rejection::Internal)?;
+    }
+    Ok(())
+}
+
+/// Turns the client's request into an upstream's: its host, path and credential, without steering headers.
 ///
 /// Goes through `http::request::Parts`: that drops Pingora's second map of header names in their original case. Names
 /// go out in lower case, the commonest ones excepted.
-pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) -> Result<(), Rejection> {
+pub(super) fn prepare_for(
+    request: &mut RequestHeader,
+    exchange: &Exchange,
+    UpstreamTarget { spec, authority, length }: UpstreamTarget<'_>,
+) -> Result<(), Rejection> {
     let attempts = exchange.attempts.as_ref().ok_or(Rejection::Internal)?;
-    let spec = attempts.spec(&exchange.live);
     let identity = &exchange.live.policy.identity;
     let raw_path = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
@@ -187,6 +215,12 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     if let Some(effects) = &attempts.request.plan.effects {
         apply_changes(&mut parts.headers, &effects.headers)?;
     }
+    if let Some(answer) = attempts.picker_answer() {
+        for name in &answer.changes.remove {
+            parts.headers.remove(name);
+        }
+        parts.headers.extend(answer.changes.set.iter().cloned());
+    }
     let public = without_keys(&parts.uri, spec);
     let raw_path = raw_path.filter(|_| public.is_none() && spec.path_prefix.is_empty());
     parts.uri = public.unwrap_or(parts.uri);
@@ -195,23 +229,41 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
-        HostRule::Endpoint => attempts.authority().unwrap_or_default(),
+        HostRule::Endpoint => authority,
     };
     set(&mut parts.headers, HOST, host)?;
-    parts.headers.insert(CONTENT_LENGTH, attempts.body().len().into());
+    parts.headers.insert(CONTENT_LENGTH, length.into());
     // Guards and usage are read from the chunks as they pass, which needs them uncompressed; a server may compress for
     // a client that names no encoding.
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     set(&mut parts.headers, X_REQUEST_ID, exchange.record.own_id())?;
     authorize(&mut parts.headers, spec)?;
-    if exchange.asks_for_load() {
-        parts.headers.insert(LOAD_REPORT_FORMAT, JSON);
-    }
     *request = parts.into();
     if let Some(raw_path) = raw_path {
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
     }
     Ok(())
+}
+
+/// The headers that the external picker of the current attempt's pool sees: those that its endpoints get, but for the
+/// pool's credential.
+pub(super) fn picker_headers(
+    client: &HeaderMap,
+    attempts: &Attempts,
+    live: &Snapshot,
+    request_id: &str,
+) -> Result<HeaderMap, Rejection> {
+    let (spec, identity) = (attempts.spec(live), &live.policy.identity);
+    let mut headers = client.clone();
+    for name in names_of(&headers, |name| !is_forwarded(name, spec, identity) || is_credential(name)) {
+        headers.remove(&name);
+    }
+    if let Some(effects) = &attempts.request.plan.effects {
+        apply_changes(&mut headers, &effects.headers)?;
+    }
+    headers.insert(CONTENT_LENGTH, attempts.body().len().into());
+    set(&mut headers, X_REQUEST_ID, request_id)?;
+    Ok(headers)
 }
 
 /// Builds the request of a shadow copy, which has no client's header to start from.

@@ -10,6 +10,7 @@ use crate::decide::{DecisionOutcome, decide};
 use crate::openai::Rejection;
 use crate::policy::{Decision, ModelId, OnUnknown, Policy, Recipe};
 use crate::signals::{Audience, SignalEvaluation};
+use crate::snapshot::HeldRoute;
 
 /// What the model's name in a request stands for.
 #[derive(Clone, Copy)]
@@ -51,6 +52,18 @@ pub(super) struct RoutingDecision<'a> {
 impl<'a> RoutingDecision<'a> {
     fn new(reason: RoutingReason, default: ModelId) -> Self {
         Self { trace: RoutingTrace::new(reason), decision: None, routing: None, default, lora: None }
+    }
+
+    /// Goes on with a decision that matched earlier, where it and its model are still there.
+    pub(super) fn keep(&mut self, policy: &Policy, recipe: &'a Recipe, held: &HeldRoute) {
+        let decision = recipe.decisions.iter().find(|decision| *decision.name == *held.decision);
+        let Some(decision) = decision else { return };
+        let is_held = |model: &ModelId| *policy[*model].name == *held.model;
+        let Some(model) = decision.models.iter().map(|one| one.model).find(is_held) else { return };
+        self.trace.reason = RoutingReason::Kept;
+        self.trace.decision = Some(decision.name.clone());
+        self.trace.model = Some(model);
+        (self.decision, self.routing) = (Some(decision), Some(decision));
     }
 
     fn matched(mut self, decision: &'a Decision, score: f32) -> Self {

@@ -6,7 +6,7 @@ use super::plan::PlanTarget;
 use crate::balance::{EndpointForecast, Lease, PickPrompt, PickRequest, hash_key};
 use crate::classify::read_beside;
 use crate::openai::ChatRequest;
-use crate::policy::{Balance, HashKey, PoolSpec};
+use crate::policy::{Balance, HashKey, PoolId, PoolSpec};
 use crate::snapshot::Snapshot;
 use http::HeaderMap;
 use std::net::SocketAddr;
@@ -49,13 +49,8 @@ pub fn lease_endpoint(
 ) -> Option<LeasedTarget> {
     let policy = &snapshot.policy;
     let prompt = PickPrompt::new(input.upstream_request);
-    // Engines keep what they generate from; of an embedding they keep nothing.
-    let keeps_prompt = input.upstream_request.api().generates_text();
-    if keeps_prompt
-        && let Some(first) = targets.first()
-        && snapshot.pool(first.route(policy).pool).reads_prompt()
-    {
-        read_beside(input.upstream_request.body().len(), || prompt.tokens());
+    if let Some(first) = targets.first() {
+        read_prompt(snapshot, first.route(policy).pool, &prompt, input);
     }
     let owner = input
         .request
@@ -63,13 +58,7 @@ pub fn lease_endpoint(
         .and_then(|id| snapshot.upstreams.response_owners.get(hash_key(id.as_bytes()), input.now));
     let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.route(policy).pool;
-        let request = PickRequest {
-            key: session_key(snapshot.pool_spec(pool), input),
-            owner,
-            model: target.upstream_model(policy),
-            adapter: target.lora.as_deref(),
-            prompt: keeps_prompt.then_some(&prompt),
-        };
+        let request = PickRequest { owner, ..pick_request(snapshot, target, pool, &prompt, input) };
         let pool = snapshot.pool(pool);
         if last_resort {
             pool.lease(&request, input.tried, input.now)
@@ -82,6 +71,50 @@ pub fn lease_endpoint(
         leases.find_map(|(place, lease)| Some(LeasedTarget { place, lease: lease? }))
     };
     first(false).or_else(|| if input.last_resort { first(true) } else { None })
+}
+
+/// Leases an endpoint of another pool, to compute the prompt of a request that one of `target`'s pool will answer.
+pub fn lease_prefill(
+    snapshot: &Snapshot,
+    target: &PlanTarget,
+    pool: PoolId,
+    input: LeaseInput<'_>,
+) -> Option<Lease> {
+    let prompt = PickPrompt::new(input.upstream_request);
+    read_prompt(snapshot, pool, &prompt, input);
+    let request = pick_request(snapshot, target, pool, &prompt, input);
+    snapshot.pool(pool).lease_preferred(&request, input.tried, input.now)
+}
+
+/// Reads a long prompt beside the proxy's threads, where the choice in a pool goes by it.
+fn read_prompt(snapshot: &Snapshot, pool: PoolId, prompt: &PickPrompt<'_>, input: LeaseInput<'_>) {
+    let is_read = snapshot.pool(pool).reads_prompt() || snapshot.pool_spec(pool).prefill.is_some();
+    if is_read && keeps_prompt(input.upstream_request) {
+        read_beside(input.upstream_request.body().len(), || prompt.tokens());
+    }
+}
+
+/// Engines keep what they generate from; of an embedding they keep nothing.
+fn keeps_prompt(request: &ChatRequest) -> bool {
+    request.api().generates_text()
+}
+
+fn pick_request<'a>(
+    snapshot: &'a Snapshot,
+    target: &'a PlanTarget,
+    pool: PoolId,
+    prompt: &'a PickPrompt<'a>,
+    input: LeaseInput<'a>,
+) -> PickRequest<'a> {
+    let spec = snapshot.pool_spec(pool);
+    PickRequest {
+        key: session_key(spec, input),
+        owner: None,
+        model: target.upstream_model(&snapshot.policy),
+        adapter: target.lora.as_deref(),
+        prompt: keeps_prompt(input.upstream_request).then_some(prompt),
+        needs_work: spec.prefill.is_some(),
+    }
 }
 
 /// How the endpoints of a target's pool stand for a request, which is not sent; and the tokens of its prompt, at four
@@ -99,7 +132,8 @@ pub fn forecast(
         owner: None,
         model: target.upstream_model(policy),
         adapter: target.lora.as_deref(),
-        prompt: request.api().generates_text().then_some(&prompt),
+        prompt: keeps_prompt(request).then_some(&prompt),
+        needs_work: false,
     };
     (prompt.tokens(), snapshot.pool(target.route(policy).pool).forecast(&pick, now))
 }
@@ -109,6 +143,10 @@ fn session_key(spec: &PoolSpec, input: LeaseInput<'_>) -> Option<u64> {
     match &spec.balance {
         Balance::Hash(HashKey::Header(name)) => Some(hash_key(input.headers.get(name)?.as_bytes())),
         Balance::Hash(HashKey::Field(name)) => Some(hash_key(input.request.field(name)?.as_bytes())),
-        Balance::RoundRobin | Balance::LeastRequest | Balance::Auto | Balance::Scored(_) => None,
+        Balance::RoundRobin
+        | Balance::LeastRequest
+        | Balance::Auto
+        | Balance::Scored(_)
+        | Balance::External(_) => None,
     }
 }

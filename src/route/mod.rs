@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of sockets; calls the classifier only when a decision, a guard or a plugin needs its answer.
 
+mod conversation;
 mod decision;
 mod endpoint;
 mod guards;
@@ -13,8 +14,8 @@ mod plugins;
 mod retry_after;
 mod trace;
 
-pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint};
-pub use plan::{DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
+pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
+pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
 pub use plugins::body_for;
 pub use trace::{GuardNotice, RoutingReason, RoutingTrace};
 
@@ -23,6 +24,7 @@ use crate::openai::{Api, ChatRequest, Rejection};
 use crate::policy::{ClassifierPolicy, Decision, ModelId, PiiAction, Policy, Principal, Shadow};
 use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
 use crate::snapshot::Snapshot;
+use conversation::Conversation;
 use decision::{RequestedModel, RoutingDecision, decide_route};
 use guards::{ActiveGuards, GuardInput, PromptVerdict};
 use plan::ModelEffects;
@@ -87,6 +89,10 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
     let found = known.as_ref().unwrap_or(&nothing);
     let (trace, outcome) = match decide_route(policy, requested, found) {
         Ok(mut routing) => {
+            let conversation = Conversation::of(snapshot, requested, input);
+            if let Some(conversation) = &conversation {
+                conversation.go_on(&mut routing);
+            }
             let mut outcome = route_and_guard(snapshot, input, found, &mut routing).await;
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.decision) {
                 let applied = Box::pin(apply_plugins(plan, snapshot, input, found, decision)).await;
@@ -97,6 +103,9 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.routing) {
                 let applied = Box::pin(apply_targets(plan, snapshot, input, found, decision)).await;
                 outcome = applied.map_err(DirectResponse::Rejected).and(outcome);
+            }
+            if let (Ok(plan), Some(conversation), false) = (&mut outcome, conversation, input.dry_run) {
+                conversation.note(plan, &routing);
             }
             (Some(routing.trace), outcome)
         }

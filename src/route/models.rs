@@ -5,7 +5,7 @@
 use super::PlanInput;
 use super::guards::GuardInput;
 use super::plan::PlanTarget;
-use super::trace::RoutingTrace;
+use super::trace::{RoutingReason, RoutingTrace};
 use crate::balance::hash_key;
 use crate::choose::{Candidate, ChoiceInput, choose, identity};
 use crate::policy::{ChooseBy, Decision, ModelId, ModelRef, Policy, Reasoning, Sticky, StickyOn};
@@ -62,10 +62,12 @@ fn chosen<'a>(
     let key = decision.sticky.as_ref().and_then(|sticky| session(sticky, input));
     let key = key.map(|session| hash_key(format!("{}\0{session}", decision.name).as_bytes()));
     let held = key.and_then(|key| snapshot.models.sticky_sessions.get(key, now));
-    let held = held.and_then(|name| {
-        let is_held = |one: &ModelRef| snapshot.policy[one.model].name == *name;
-        decision.models.iter().position(is_held)
-    });
+    let kept = trace.model.filter(|_| trace.reason == RoutingReason::Kept);
+    let is_held = |one: &ModelRef| match &held {
+        Some(name) => snapshot.policy[one.model].name == **name,
+        None => kept == Some(one.model),
+    };
+    let held = decision.models.iter().position(is_held);
     let allowed = |one: &'a ModelRef| {
         let candidate = candidate(snapshot, one, now);
         // A model whose guards refuse the request can't be reached by it.
@@ -79,7 +81,7 @@ fn chosen<'a>(
         random: rand::random(),
         key,
         held,
-        margin: decision.sticky.as_ref().map_or(0.0, |sticky| sticky.margin.fraction()),
+        margin: decision.sticky.as_ref().map_or(Sticky::MARGIN, |sticky| sticky.margin).fraction(),
     };
     let choice = choose(&candidates, &decision.choose, &choice_input);
     let one = decision.models.get(choice.index)?;

@@ -14,10 +14,21 @@ pub struct Plan {
     pub targets: Vec<PlanTarget>,
     /// What else is done, where anything is: for the model that is being tried.
     pub effects: Option<Box<RequestEffects>>,
+    /// The conversation that it is part of, where such are kept together.
+    pub conversation: Option<ConversationKey>,
     /// What is done instead for models with guards of their own.
     pub(super) others: Vec<ModelEffects>,
     /// Which of those are in `effects`, whose place has what was there.
     pub(super) current: Option<usize>,
+}
+
+/// A conversation up to one request of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConversationKey {
+    /// The recipe and the user: conversations of others are other ones.
+    pub(super) scope: u64,
+    /// All that the user has written, up to this request.
+    pub(super) history: u64,
 }
 
 /// What is done for a model with guards of its own.
@@ -30,7 +41,7 @@ pub(super) struct ModelEffects {
 impl Plan {
     /// Makes a plan of which the effects are those for every target.
     pub(super) fn new(targets: Vec<PlanTarget>, effects: Option<Box<RequestEffects>>) -> Self {
-        Self { targets, effects, others: Vec::new(), current: None }
+        Self { targets, effects, conversation: None, others: Vec::new(), current: None }
     }
 
     /// Puts the effects of a model in place, before it is tried.

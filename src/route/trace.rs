@@ -59,6 +59,8 @@ pub enum RoutingReason {
     Named,
     /// A decision matched.
     Decided,
+    /// No decision matched, and the conversation goes on with the one that it has.
+    Kept,
     /// A guard sends attacks there.
     Guarded,
     /// No decision matched.
@@ -73,6 +75,7 @@ impl RoutingReason {
         match self {
             RoutingReason::Named => "named",
             RoutingReason::Decided => "decided",
+            RoutingReason::Kept => "kept",
             RoutingReason::Guarded => "guarded",
             RoutingReason::NoDecision => "default",
             RoutingReason::Unclassified(Unknown::Busy) => "default_classifier_busy",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -24,7 +24,7 @@ use super::responder::Responder;
 use super::schedule::Load;
 use super::tokens::{TokenizedPrompt, ids_of, text_of};
 use super::writer::CompletionWriter;
-use super::{Faults, Flavour, exposition};
+use super::{Faults, Flavour, exposition, transfer};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
 const LOAD_REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
@@ -47,7 +47,8 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
             .route("/wake_up", post(wake_up))
             .route("/is_sleeping", get(is_sleeping))
             .route("/tokenize", post(tokenize))
-            .route("/detokenize", post(detokenize));
+            .route("/detokenize", post(detokenize))
+            .route(transfer::PATH, get(kv_blocks));
     }
     router.fallback(no_path).method_not_allowed_fallback(no_method).with_state(engine)
 }
@@ -301,6 +302,14 @@ async fn detokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Respons
             let error = SimApiError::Malformed { message: error.to_string(), at: Some("body.tokens") };
             call.refuse(&engine, &error)
         }
+    }
+}
+
+/// What is kept of a prompt for another engine; asked by engines, so that it is not among the recorded requests.
+async fn kv_blocks(State(engine): State<Arc<SimEngine>>, Path(request): Path<String>) -> Response {
+    match engine.kept.take(&request) {
+        Some(kept) => Json(kept).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

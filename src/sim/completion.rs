@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::engine::SimEngine;
@@ -32,6 +33,8 @@ pub(super) struct Completion {
     placement: Option<Placement>,
     running: Option<RunningRequest>,
     cached: usize,
+    /// What the engine that goes on from here is to be told.
+    pub(super) handed_over: Value,
     emitted: usize,
     times: Timestamps,
     is_over: bool,
@@ -78,6 +81,7 @@ impl Completion {
             placement,
             running,
             cached: 0,
+            handed_over: Value::Null,
             emitted: 0,
             times,
             is_over: false,
@@ -94,8 +98,18 @@ impl Completion {
         let options = &self.engine.options;
         self.engine.stats.scheduled(tokens, self.cached, options.capacity.prefix_caching);
         self.running = Some(running);
-        let computed = u32::try_from(tokens - self.cached).unwrap_or(u32::MAX);
-        let prefill = options.latency.ttft + options.latency.prefill_per_token * computed;
+        let latency = &options.latency;
+        let tokens_of = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        // One token is always computed.
+        let fetched =
+            self.request.transfer.fetch(&self.request.prompts[0]).await.min(tokens.saturating_sub(1));
+        let prefill = if fetched > self.cached {
+            let time = latency.transfer_per_token * tokens_of(fetched - self.cached);
+            self.cached = fetched;
+            time
+        } else {
+            latency.ttft + latency.prefill_per_token * tokens_of(tokens - self.cached)
+        };
         self.times.due = self.times.scheduled;
         self.sleep(prefill).await;
         self.times.first = Instant::now();
@@ -142,6 +156,7 @@ impl Completion {
         }
         self.is_over = true;
         self.running = None;
+        self.hand_over();
         let times = &self.times;
         let usage = self.usage();
         let reason = self.choices.first().map_or(SimFinishReason::Stop, |choice| choice.finish);
@@ -157,6 +172,17 @@ impl Completion {
                 max_tokens: self.request.max_tokens,
             },
         );
+    }
+
+    /// Keeps the prompt for another engine, where that is asked for and the answer did not end by itself.
+    fn hand_over(&mut self) {
+        let engine = &self.engine;
+        let is_cut = self.choices.iter().all(|choice| choice.finish == SimFinishReason::Length);
+        if self.request.transfer.do_remote_decode && is_cut {
+            let request = format!("cmpl-{:016x}", engine.random().next_u64());
+            let block_size = engine.options.capacity.block_size;
+            self.handed_over = engine.kept.keep(request, &self.request.prompts[0], block_size);
+        }
     }
 
     fn prompt_tokens(&self) -> usize {

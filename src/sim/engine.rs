@@ -1,6 +1,7 @@
 //! What all requests of one simulated server share: its options, scheduler, counters, log of requests and faults.
 //! It refuses to know paths and bytes.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use super::generation::SplitMix64;
 use super::request_log::RequestLog;
 use super::schedule::Scheduler;
 use super::stats::SimStats;
+use super::transfer::KeptPrompts;
 use super::{Faults, Flavour, SimOptions};
 
 /// The state of one simulated server.
@@ -23,6 +25,8 @@ pub(super) struct SimEngine {
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) stats: SimStats,
     pub(super) requests: Arc<RequestLog>,
+    /// What is kept for other servers.
+    pub(super) kept: KeptPrompts,
     /// When it started, in seconds since 1970.
     pub(super) started: f64,
     /// The longest prompt with its answer, in tokens: the model's context or what all blocks hold.
@@ -37,8 +41,8 @@ pub(super) struct SimEngine {
 }
 
 impl SimEngine {
-    /// Makes an idle server that listens on `port`.
-    pub(super) fn new(options: SimOptions, port: u16) -> Self {
+    /// Makes an idle server that listens on `addr`.
+    pub(super) fn new(options: SimOptions, addr: SocketAddr) -> Self {
         let scheduler = Scheduler::new(&options);
         let first = options.models.first().map_or("", String::as_str);
         let model = match options.flavour {
@@ -49,10 +53,11 @@ impl SimEngine {
             context: options.capacity.max_model_len.min(scheduler.capacity_tokens()),
             stats: SimStats::new(options.capacity.max_model_len),
             requests: Arc::default(),
+            kept: KeptPrompts::new(addr, options.latency.transfer_timeout),
             started: since_1970().as_secs_f64(),
             sleep: watch::Sender::new(0),
             faults: RwLock::new(options.faults),
-            headers: response_headers(&options, port),
+            headers: response_headers(&options, addr.port()),
             seeds: AtomicU64::new(options.seed),
             scheduler,
             model,

@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_page_names_what_schedulers_read() {
-        let page = text(&SimEngine::new(SimOptions::default(), 1));
+        let page = text(&SimEngine::new(SimOptions::default(), ([127, 0, 0, 1], 1).into()));
         for line in [
             r#"vllm:num_requests_running{engine="0",model_name="llama3-8b"} 0.0"#,
             r#"vllm:kv_cache_usage_perc{engine="0",model_name="llama3-8b"} 0.0"#,

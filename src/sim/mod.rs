@@ -8,6 +8,7 @@
 //! | `request` · `error` | request bodies · error responses |
 //! | `engine` · `schedule` · `queue` · `kv` | shared state · running and waiting requests · their blocks |
 //! | `tokens` · `generation` | prompts as tokens · generated texts |
+//! | `transfer` | prompts that one engine computes for another |
 //! | `completion` · `responder` · `writer` | a completion over time · as a response · as bytes |
 //! | `stats` · `exposition` · `request_log` | counters · `/metrics` · the latest requests |
 //!
@@ -22,6 +23,9 @@
 //! * Blocks are reference-counted, named by chained hashes and evicted least recently used, tail first. The blocks
 //!   of an answer are promised when it starts, so that nothing is ever preempted; `kv_cache_usage_perc` shows only
 //!   those in use.
+//! * With `kv_transfer_params` a prompt is computed by one and answered by another, as with vLLM's NIXL connector: the
+//!   first answers where it keeps the prompt, the second fetches it there, once and in time, and else computes it itself.
+//!   What is kept counts in no gauge and is evicted by nothing but its age.
 //! * A client that disconnects frees its slot and its blocks at once, and counts as `finished_reason="abort"`.
 //!
 //! # How it compares with the real one
@@ -63,6 +67,7 @@ mod stats;
 mod tests;
 pub mod tls;
 mod tokens;
+mod transfer;
 mod writer;
 
 use std::net::SocketAddr;
@@ -134,6 +139,10 @@ pub struct SimLatency {
     pub itl: Duration,
     /// Time to compute one prompt token that is not cached.
     pub prefill_per_token: Duration,
+    /// Time to fetch one prompt token that another server has computed.
+    pub transfer_per_token: Duration,
+    /// How long a prompt is kept for another server.
+    pub transfer_timeout: Duration,
     /// By how much times stretch on a full server, at least 1.
     pub load_factor: f64,
 }
@@ -141,7 +150,14 @@ pub struct SimLatency {
 impl Default for SimLatency {
     fn default() -> Self {
         let zero = Duration::ZERO;
-        Self { ttft: zero, itl: zero, prefill_per_token: zero, load_factor: 1.0 }
+        Self {
+            ttft: zero,
+            itl: zero,
+            prefill_per_token: zero,
+            transfer_per_token: zero,
+            transfer_timeout: Duration::from_secs(480),
+            load_factor: 1.0,
+        }
     }
 }
 
@@ -222,7 +238,7 @@ impl Sim {
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
         let addr = listener.local_addr().expect("a bound listener has an address");
-        let engine = Arc::new(engine::SimEngine::new(options, addr.port()));
+        let engine = Arc::new(engine::SimEngine::new(options, addr));
         let router = api::router(Arc::clone(&engine));
         let task = tokio::spawn(connection::serve(Arc::clone(&engine), router, listener, tls));
         Self { engine, addr, task }

@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 use super::SimOptions;
 use super::error::SimApiError;
 use super::tokens::TokenizedPrompt;
+use super::transfer::TransferParams;
 
 /// vLLM's `max_tokens` of a text completion that names none.
 const TEXT_DEFAULT_TOKENS: usize = 16;
@@ -51,6 +52,8 @@ pub(super) struct SimRequest {
     /// Strings that end a completion.
     pub(super) stops: Vec<String>,
     pub(super) streaming: Streaming,
+    /// Where the prompt comes from and goes to, if not here.
+    pub(super) transfer: TransferParams,
 }
 
 impl SimRequest {
@@ -87,6 +90,7 @@ impl SimRequest {
             ignore_eos: body.sampling.ignore_eos.unwrap_or_default(),
             stops: body.sampling.stop.map_or_else(Vec::new, StopStrings::into_vec),
             streaming,
+            transfer: body.kv_transfer_params.unwrap_or_default(),
         })
     }
 }
@@ -99,6 +103,7 @@ struct CompletionBody {
     echo: Option<bool>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    kv_transfer_params: Option<TransferParams>,
     #[serde(flatten)]
     sampling: SamplingBody,
 }

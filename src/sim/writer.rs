@@ -71,7 +71,7 @@ impl CompletionWriter {
             self.choice(&mut out, completion, index);
         }
         out.push(']');
-        self.ending(&mut out, completion.usage());
+        self.ending(&mut out, completion);
         out.push('}');
         out.into_bytes()
     }
@@ -246,7 +246,8 @@ impl CompletionWriter {
         };
     }
 
-    fn ending(&self, out: &mut String, usage: SimUsage) {
+    fn ending(&self, out: &mut String, completion: &Completion) {
+        let usage = completion.usage();
         if self.flavour == Flavour::OpenAi {
             let usage = openai_usage(usage);
             let _ = write!(
@@ -264,7 +265,9 @@ impl CompletionWriter {
         if self.api == CompletionApi::Chat {
             out.push_str(r#","prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null"#);
         }
-        out.push_str(r#","kv_transfer_params":null,"ec_transfer_params":null,"metrics":null"#);
+        let handed_over = &completion.handed_over;
+        let _ =
+            write!(out, r#","kv_transfer_params":{handed_over},"ec_transfer_params":null,"metrics":null"#);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Which facts there are, `facts` says.
 
-use super::facts::{AccessRecord, DecisionRecord, GuardRecord, RecordDetails};
+use super::facts::{AccessRecord, DecisionRecord, GuardRecord, PrefillRecord, RecordDetails};
 use super::values::ResponsePath;
 
 impl AccessRecord {
@@ -19,6 +19,16 @@ impl AccessRecord {
     /// The recipe whose decisions were asked, if it is not the policy's own list.
     pub fn recipe(&self) -> Option<&str> {
         self.details.as_ref()?.decision.recipe.as_deref()
+    }
+
+    /// The prefill by another pool's endpoint, where there was one: what was predicted and cached of the prompt was there.
+    pub(super) fn remote_prefill(&self) -> Option<&PrefillRecord> {
+        Some(&self.details.as_ref()?.prefill).filter(|prefill| prefill.cached_tokens.is_some())
+    }
+
+    /// Where the prompt was computed, or why not elsewhere.
+    pub(super) fn prefill_result(&self) -> Option<&'static str> {
+        self.details.as_ref()?.prefill.result
     }
 
     /// The model as a label: empty where none was chosen.

@@ -97,8 +97,9 @@ facts! {
         tries: u32,
         /// The upstream's id of the request, if it gave one.
         upstream_request_id: Option<String>,
-        /// Why this endpoint, in a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
-        /// the prompt, else `load`.
+        /// Why this endpoint. In a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
+        /// the prompt, else `load`; in one with an external picker: `external`, or `external_failed` where its choice is
+        /// not the picker's.
         endpoint_reason: Option<&'static str>,
         /// Tokens of the prompt that the endpoint was taken to have cached, at four bytes a token.
         predicted_cached_tokens: Option<u32>,
@@ -142,6 +143,8 @@ facts! {
         guards: GuardRecord,
         /// What the response cache did.
         cache: CacheRecord,
+        /// Where the prompt was computed, in a pool with `prefill`.
+        prefill: PrefillRecord,
         /// The model that got a copy.
         shadow: Option<String>,
         /// What the answer cost.
@@ -212,6 +215,25 @@ facts! {
 }
 
 facts! {
+    /// Where a prompt was computed, and how that went.
+    pub struct PrefillRecord {
+        /// `remote`, or why it was computed where it was answered: `below_threshold`, `unsupported`, `no_endpoint`,
+        /// `no_room`, `connect`, `reset`, `timeout`, `busy`, `refused`, `server_error`, `malformed`, `too_long`, `nothing_kept`.
+        result as "prefill": Option<&'static str>,
+        /// The pool that was asked to compute it.
+        pool as "prefill_pool": Option<String>,
+        /// The endpoint that was asked last.
+        endpoint as "prefill_endpoint": Option<SocketAddr>,
+        /// Milliseconds that this took, failed tries included.
+        ms as "prefill_ms": Option<f64>,
+        /// Tokens of the prompt that this endpoint was taken to have cached, at four bytes a token.
+        predicted_cached_tokens as "prefill_predicted_cached_tokens": Option<u32>,
+        /// Tokens of the prompt that it had cached, as it counted them.
+        cached_tokens as "prefill_cached_tokens": Option<u64>,
+    }
+}
+
+facts! {
     /// What the answer cost.
     pub struct CostRecord {
         /// By the policy's prices, in `currency`.
@@ -232,13 +254,17 @@ pub(super) static HEADERS: [Header<AccessRecord>; 8] = [
     header("x-vsr-selected-reason", |record| word(record.routing.reason?)),
     header("x-endpoint-reason", |record| {
         let upstream = &record.upstream;
-        let (cached, prompt) = (upstream.predicted_cached_tokens?, upstream.predicted_prompt_tokens?);
-        text(&format!("{}; cached={cached}; prompt={prompt}", upstream.endpoint_reason?))
+        let reason = upstream.endpoint_reason?;
+        match (upstream.predicted_cached_tokens, upstream.predicted_prompt_tokens) {
+            (Some(cached), Some(prompt)) => text(&format!("{reason}; cached={cached}; prompt={prompt}")),
+            _ => word(reason),
+        }
     }),
 ];
 
 /// The headers that follow for a record with details, in the order in which they are sent.
-pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 18] = [
+pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 19] = [
+    header("x-prefill-result", |record| word(record.prefill_result()?)),
     header("x-vsr-selected-recipe", |record| text(record.recipe()?)),
     header("x-vsr-selected-confidence", |record| decimals(record.decision_details()?.score?, 4)),
     header("x-vsr-selected-algorithm", |record| word(record.decision_details()?.algorithm?)),
@@ -384,23 +410,6 @@ pub(super) const COUNTERS: &[RequestCounter<AccessRecord>] = &[
         &["kind"],
         |record, add| {
             record.guards().into_iter().flat_map(|guards| &guards.pii).for_each(|kind| add(&[kind], 1.0));
-        },
-    ),
-    counter(
-        "prefix_tokens_total",
-        "Tokens of prompts in pools that go by what endpoints have cached: predicted_prompt and predicted_cached as the \
-         endpoint was chosen, prompt and cached as it then reported.",
-        &["pool", "kind"],
-        |record, add| {
-            let (upstream, response) = (&record.upstream, &record.response);
-            let (Some(pool), Some(predicted)) = (&upstream.pool, upstream.predicted_prompt_tokens) else {
-                return;
-            };
-            let Some(prompt) = response.prompt_tokens else { return };
-            add(&[pool, "predicted_prompt"], f64::from(predicted));
-            add(&[pool, "predicted_cached"], f64::from(upstream.predicted_cached_tokens.unwrap_or_default()));
-            add(&[pool, "prompt"], prompt as f64);
-            add(&[pool, "cached"], response.cached_tokens.unwrap_or_default() as f64);
         },
     ),
     counter(

@@ -46,6 +46,7 @@ struct ShadowMetrics {
 struct UpstreamMetrics {
     retries: IntCounterVec,
     ejections: IntCounterVec,
+    external_picks: HistogramVec,
     in_flight: IntGaugeVec,
     up: IntGaugeVec,
 }
@@ -127,6 +128,11 @@ impl Metrics {
         self.upstream.ejections.with_label_values(&[pool]).inc();
     }
 
+    /// Counts an external picker that was asked, by its result: `picked`, `refused`, or why it could not be asked.
+    pub fn picked_externally(&self, pool: &str, result: &'static str, took: Duration) {
+        self.upstream.external_picks.with_label_values(&[pool, result]).observe(took.as_secs_f64());
+    }
+
     /// Counts a page of engine metrics that was asked for, by its result: `success`, `failure` or `not_offered`.
     pub fn scraped(&self, pool: &str, result: &'static str, took: Duration) {
         self.engines.scraped(pool, result, took);
@@ -200,6 +206,11 @@ impl UpstreamMetrics {
                 &["pool", "cause"],
             ),
             ejections: families.counter("ejections_total", "Endpoints set aside after failures.", &["pool"]),
+            external_picks: families.histogram(
+                "external_pick_seconds",
+                "What the wait for an external endpoint picker took, by its result.",
+                &["pool", "result"],
+            ),
             in_flight: families.gauges(
                 "endpoint_in_flight",
                 "Requests on an endpoint now.",

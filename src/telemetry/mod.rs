@@ -12,11 +12,12 @@ mod line;
 mod log;
 mod metrics;
 mod output;
+mod prompt_counters;
 mod values;
 
 pub use facts::{
     AccessRecord, CacheRecord, ClassifierRecord, CostRecord, DecisionRecord, GuardRecord, IdentityRecord,
-    RecordDetails, RequestRecord, ResponseRecord, RoutingRecord, UpstreamRecord,
+    PrefillRecord, RecordDetails, RequestRecord, ResponseRecord, RoutingRecord, UpstreamRecord,
 };
 pub use headers::write_headers;
 pub use log::AccessLog;

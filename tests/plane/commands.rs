@@ -308,6 +308,9 @@ fn the_schemas_name_every_documented_key_and_the_documents_every_key_of_the_sche
         "flash",
         "house",
         "scored",
+        "picked",
+        "disaggregated",
+        "prefillers",
         "lruCapacityPerServer",
     ];
     for (which, file) in [("policy", "conf/policy.yaml"), ("server", "conf/server.yaml")] {

@@ -8,6 +8,7 @@
     reason = "all of this binary is tests, and counters are whole numbers"
 )]
 
+mod endpoint_picker;
 mod h2_upstream;
 mod harness;
 mod raw;
@@ -22,11 +23,14 @@ mod classify_api;
 mod classifying;
 mod clients;
 mod commands;
+mod conversations;
 mod deciding;
 mod demo;
+mod disaggregating;
 mod disconnecting;
 mod eval;
 mod explain;
+mod external_picking;
 mod framing;
 mod guarding;
 mod guides;

@@ -28,6 +28,8 @@ pub struct PickRequest<'a> {
     /// The prompt as it goes upstream, which is read only when a picker asks for it; `None` for a request whose prompt
     /// no engine keeps.
     pub prompt: Option<&'a PickPrompt<'a>>,
+    /// Whether what the request costs its endpoint is to be known also where the choice does not go by that.
+    pub needs_work: bool,
 }
 
 impl<'a> PickRequest<'a> {

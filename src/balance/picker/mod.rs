@@ -76,7 +76,8 @@ impl Picker {
                 };
                 Self::RoundRobin(Mutex::new(turns))
             }
-            Balance::LeastRequest => Self::LeastRequest(PowerOfTwo::new(members)),
+            // What an external picker names is leased by its address; this is for where it names none.
+            Balance::LeastRequest | Balance::External(_) => Self::LeastRequest(PowerOfTwo::new(members)),
             Balance::Hash(_) => Self::Hash(RendezvousHash::new(members)),
             Balance::Auto => Self::ExpectedWork,
             Balance::Scored(scorers) => Self::Scored(ScoredPicker::new(scorers.clone())),

@@ -94,9 +94,9 @@ impl DnsRefresh {
             policy = Arc::clone(&live.policy);
             let mut names = BTreeSet::new();
             for pool in &policy.pools {
-                let next = due.entry(pool.name.clone()).or_insert(now + pool.resolve_interval);
+                let next = due.entry(pool.name.clone()).or_insert(now + pool.probes.resolve_interval);
                 if is_reloaded || *next <= now {
-                    *next = now + pool.resolve_interval;
+                    *next = now + pool.probes.resolve_interval;
                     let hosts = pool.endpoints.iter().map(HostPort::from);
                     names.extend(hosts.filter(|host| source_of(host) == EndpointSource::Dns));
                 }

@@ -9,6 +9,7 @@ pub(super) const REQUEST: RequestDialect = RequestDialect {
     token_limits: &["max_completion_tokens", "max_tokens"],
     usage_is_opt_in: true,
     generates_text: true,
+    hands_over_prefill: true,
     ..RequestDialect::of_prompt("messages")
 };
 

@@ -8,6 +8,7 @@ pub(super) const REQUEST: RequestDialect = RequestDialect {
     token_limits: &["max_tokens"],
     usage_is_opt_in: true,
     generates_text: true,
+    hands_over_prefill: true,
     member: |name| (name == "suffix").then_some(ReadRule::Strings(SegmentKind::Message)),
     ..RequestDialect::of_prompt("prompt")
 };

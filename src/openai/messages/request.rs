@@ -11,6 +11,7 @@ pub(super) const REQUEST: RequestDialect = RequestDialect {
     system_prompt: Some(SystemPromptPlace { member: Some("system"), messages: "messages" }),
     token_limits: &["max_tokens"],
     generates_text: true,
+    hands_over_prefill: true,
     member,
     convert_tool,
     ..RequestDialect::of_prompt("messages")

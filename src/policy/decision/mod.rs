@@ -1,6 +1,7 @@
 //! Owns the policy's decisions: which requests each is for, and where those go. Refuses to know how a decision is reached.
 
 mod choose;
+mod conversations;
 mod recipe;
 mod rule;
 mod sticky;
@@ -18,6 +19,7 @@ use super::plugins::{Plugins, RawPlugins};
 use super::{BasisPoints, ModelId};
 use choose::RawChoose;
 pub use choose::{Choose, ChooseBy, ChooseWeights};
+pub use conversations::KeptConversations;
 pub use recipe::{DecisionStrategy, Recipe};
 pub(super) use recipe::{RawRouting, RecipeContext, recipes};
 use rule::RawCondition;

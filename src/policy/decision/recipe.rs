@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rule::RuleBuilder;
-use super::{Decision, DecisionBuilder, RawDecision};
+use super::{Decision, DecisionBuilder, KeptConversations, RawDecision};
 use crate::policy::ModelId;
 use crate::policy::checker::Checker;
 use crate::policy::context::PolicyContext;
@@ -27,8 +27,20 @@ pub struct Recipe {
     pub default_model: Option<ModelId>,
     /// Which of several matching decisions wins.
     pub strategy: DecisionStrategy,
+    /// What becomes of a conversation's message that matches none of them.
+    pub conversations: KeptConversations,
     /// The decisions, in the order in which they are tried: by tier, then by priority, then as in the file.
     pub decisions: Vec<Decision>,
+}
+
+impl Recipe {
+    /// Whether it keeps conversations on their decision: there is one, and a request may match none.
+    pub fn keeps_conversations(&self) -> bool {
+        let mut decisions = self.decisions.iter();
+        self.conversations.keep
+            && !self.decisions.is_empty()
+            && !decisions.any(|decision| decision.when.rule.holds_always())
+    }
 }
 
 /// Which of several matching decisions wins.
@@ -55,6 +67,9 @@ pub(in crate::policy) struct RawRouting {
     /// Which of several matching decisions wins.
     #[serde(default)]
     strategy: DecisionStrategy,
+    /// What becomes of a conversation's message that matches no decision.
+    #[serde(default)]
+    conversations: KeptConversations,
     /// The rules that choose a model; the highest priority first, ties in the order of the file.
     #[serde(default)]
     #[schemars(length(max = 1000))]
@@ -80,6 +95,10 @@ struct RawRecipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DecisionStrategy")]
     strategy: Option<DecisionStrategy>,
+    /// What becomes of a conversation's message that matches no decision; as in the policy when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KeptConversations")]
+    conversations: Option<KeptConversations>,
     /// The rules.
     #[serde(default)]
     #[schemars(length(max = 1000))]
@@ -112,6 +131,7 @@ pub(in crate::policy) fn recipes(
         let message = "without `virtual_models` no request asks for a decision";
         checker.issue(&root.key("decisions"), message);
     }
+    let conversations = raw.conversations.check(&root.key("conversations"), checker);
     let rules = RuleBuilder { context: context.policy, signals };
     let mut builder = DecisionBuilder { rules, models: context.models };
     let mut recipes = vec![Recipe {
@@ -119,6 +139,7 @@ pub(in crate::policy) fn recipes(
         virtual_models: raw.virtual_models,
         default_model: own_default,
         strategy: raw.strategy,
+        conversations,
         decisions: builder.decisions(raw.decisions, &root.key("decisions"), checker),
     }];
     for (name, recipe) in raw.recipes {
@@ -136,6 +157,10 @@ pub(in crate::policy) fn recipes(
             virtual_models: recipe.virtual_models,
             default_model,
             strategy: recipe.strategy.unwrap_or(raw.strategy),
+            conversations: match recipe.conversations {
+                Some(own) => own.check(&path.key("conversations"), checker),
+                None => recipes[0].conversations.clone(),
+            },
             decisions: builder.decisions(recipe.decisions, &path.key("decisions"), checker),
         });
     }

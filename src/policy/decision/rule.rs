@@ -32,6 +32,11 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Whether it holds for every request.
+    pub fn holds_always(&self) -> bool {
+        matches!(self, Self::All(parts) if parts.iter().all(Self::holds_always))
+    }
+
     /// Calls `each` with every signal that the rule names.
     pub fn signals(&self, each: &mut impl FnMut(SignalId)) {
         match self {

@@ -32,7 +32,7 @@ fn half_an_hour() -> Duration {
 }
 
 fn tenth() -> BasisPoints {
-    BasisPoints(1000)
+    Sticky::MARGIN
 }
 
 /// What the requests of a conversation have in common: `conversation`, `identity`, or a mapping.
@@ -51,6 +51,9 @@ pub enum StickyOn {
 }
 
 impl Sticky {
+    /// By how much another model must be better where the policy does not say.
+    pub const MARGIN: BasisPoints = BasisPoints(1000);
+
     /// Checks what conversations are known by, and puts a header's name in lower case.
     pub(super) fn check(&mut self, path: &YamlPath, context: &PolicyContext<'_>, checker: &mut Checker<'_>) {
         let path = path.key("on");

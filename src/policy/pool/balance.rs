@@ -13,6 +13,8 @@ use crate::policy::issue::YamlPath;
 use crate::policy::schema::exactly_one_key;
 
 use super::endpoint_picker::EndpointPickerConfig;
+use super::external_picker::{ExternalPicker, RawExternalPicker};
+use super::prefill::PoolRole;
 use super::scorers::{Scorer, ScorerWeights, Scorers};
 
 /// Which endpoint takes the next request.
@@ -28,6 +30,8 @@ pub enum Balance {
     Auto,
     /// The one with the highest sum of scores.
     Scored(Scorers),
+    /// The one that a server names which is asked for every request.
+    External(ExternalPicker),
 }
 
 /// Which endpoint takes the next request.
@@ -49,6 +53,10 @@ pub(in crate::policy) struct RawBalance {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "EndpointPickerConfig")]
     endpoint_picker: Option<EndpointPickerConfig>,
+    /// The endpoint picker that is asked; for `external` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawExternalPicker")]
+    external: Option<RawExternalPicker>,
 }
 
 /// A way of choosing an endpoint.
@@ -77,11 +85,18 @@ enum RawBalanceStrategy {
     KvAware,
     /// The highest sum of `scorers`.
     Scored,
+    /// As another process says, by the endpoint-picker protocol of the Gateway API inference extension.
+    External,
 }
 
 impl RawBalance {
-    pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
-        let Self { strategy, hash_on, scorers, endpoint_picker } = self;
+    /// From how many uncached tokens on a scheduler's file has prompts computed elsewhere, where it says so.
+    pub(super) fn min_uncached_tokens(&self) -> Option<u32> {
+        self.endpoint_picker.as_ref()?.min_uncached_tokens()
+    }
+
+    pub(super) fn check(self, role: PoolRole, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
+        let Self { strategy, hash_on, scorers, endpoint_picker, external } = self;
         let uses_key = matches!(strategy, RawBalanceStrategy::Hash | RawBalanceStrategy::Session);
         if hash_on.is_some() && !uses_key {
             checker.issue(&path.key("hash_on"), "is for the strategies `hash` and `session` alone");
@@ -91,6 +106,9 @@ impl RawBalance {
         }
         if endpoint_picker.is_some() && strategy != RawBalanceStrategy::Scored {
             checker.issue(&path.key("endpoint_picker"), "is for the strategy `scored` alone");
+        }
+        if external.is_some() && strategy != RawBalanceStrategy::External {
+            checker.issue(&path.key("external"), "is for the strategy `external` alone");
         }
         match strategy {
             RawBalanceStrategy::RoundRobin => Balance::RoundRobin,
@@ -119,13 +137,21 @@ impl RawBalance {
             RawBalanceStrategy::Scored => {
                 let scorers = match (scorers, endpoint_picker) {
                     (Some(weights), None) => Some(weights.check(&path.key("scorers"), checker)),
-                    (None, Some(config)) => Some(config.check(&path.key("endpoint_picker"), checker)),
+                    (None, Some(config)) => Some(config.check(role, &path.key("endpoint_picker"), checker)),
                     _ => None,
                 };
                 if scorers.is_none() {
                     checker.issue(path, "the strategy `scored` needs one of `scorers` and `endpoint_picker`");
                 }
                 scorers.map_or(Balance::Auto, Balance::Scored)
+            }
+            RawBalanceStrategy::External => {
+                if external.is_none() {
+                    checker
+                        .issue(path, "the strategy `external` needs `external`, with the picker's address");
+                }
+                let picker = external.and_then(|picker| picker.check(&path.key("external"), checker));
+                picker.map_or(Balance::Auto, Balance::External)
             }
         }
     }

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::prefill::PoolRole;
 use super::scorers::{Scorer, Scorers};
 use crate::policy::checker::Checker;
 use crate::policy::issue::YamlPath;
@@ -53,6 +54,16 @@ const SIZED: [&str; 5] = [
     "core-metrics-extractor",
 ];
 
+/// Plugins that choose a pair of endpoints, one for the prompt and one for the answer: their pools stand for them here.
+const PAIRED: [&str; 4] =
+    ["disagg-profile-handler", "prefill-filter", ALWAYS_DISAGGREGATES, DISAGGREGATES_BY_PREFIX];
+
+/// Has every prompt computed elsewhere.
+const ALWAYS_DISAGGREGATES: &str = "always-disagg-pd-decider";
+
+/// Has those computed elsewhere of which much is not cached.
+const DISAGGREGATES_BY_PREFIX: &str = "prefix-based-pd-decider";
+
 /// A scheduler's configuration of the Gateway API inference extension or llm-d; only its scores and their weights count.
 #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -64,7 +75,8 @@ pub(super) struct EndpointPickerConfig {
     /// The plugins that profiles refer to.
     #[serde(default)]
     plugins: Vec<PickerPlugin>,
-    /// One profile; when absent, all plugins are its own.
+    /// One profile, or in a pair of pools `prefill` and `decode`, of which each takes its own; when absent, all plugins are
+    /// its own.
     #[serde(default)]
     scheduling_profiles: Vec<SchedulingProfile>,
     /// None has a counterpart here.
@@ -118,6 +130,33 @@ impl PickerPlugin {
     fn name(&self) -> &str {
         self.name.as_ref().unwrap_or(&self.r#type)
     }
+
+    /// Checks a plugin that is about pairs of endpoints.
+    fn check_paired(&self, role: PoolRole, path: &YamlPath, checker: &mut Checker<'_>) {
+        let kind = self.r#type.as_str();
+        if role == PoolRole::Whole {
+            checker.issue(
+                &path.key("type"),
+                format!("`{kind}` is for pools with `prefill`, and those that it names"),
+            );
+        }
+        for (name, value) in &self.parameters {
+            let is_known = match (kind, name.as_str()) {
+                ("disagg-profile-handler", "deciders") => value
+                    .0
+                    .as_object()
+                    .is_some_and(|deciders| deciders.keys().all(|stage| stage == "prefill")),
+                (DISAGGREGATES_BY_PREFIX, "nonCachedTokens") => {
+                    value.0.as_u64().is_some_and(|tokens| u32::try_from(tokens).is_ok())
+                }
+                _ => false,
+            };
+            if !is_known {
+                let path = path.key("parameters").key(name);
+                checker.issue(&path, format!("this of `{kind}` has no counterpart here"));
+            }
+        }
+    }
 }
 
 /// What one profile is made of.
@@ -143,7 +182,21 @@ struct PluginUse {
 }
 
 impl EndpointPickerConfig {
-    pub(super) fn check(&self, path: &YamlPath, checker: &mut Checker<'_>) -> Scorers {
+    /// From how many uncached tokens on a prompt is computed elsewhere, where the decider in use says so.
+    pub(super) fn min_uncached_tokens(&self) -> Option<u32> {
+        let handler = self.plugins.iter().find(|plugin| plugin.r#type == "disagg-profile-handler")?;
+        let name = handler.parameters.get("deciders")?.0.get("prefill")?.as_str()?;
+        let decider = self.plugins.iter().find(|plugin| plugin.name() == name)?;
+        match decider.r#type.as_str() {
+            ALWAYS_DISAGGREGATES => Some(0),
+            DISAGGREGATES_BY_PREFIX => {
+                u32::try_from(decider.parameters.get("nonCachedTokens")?.0.as_u64()?).ok()
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn check(&self, role: PoolRole, path: &YamlPath, checker: &mut Checker<'_>) -> Scorers {
         if !GROUPS.iter().any(|group| self.api_version.starts_with(group)) {
             checker
                 .issue(&path.key("apiVersion"), "must be of `llm-d.ai` or `inference.networking.x-k8s.io`");
@@ -154,7 +207,9 @@ impl EndpointPickerConfig {
         for (at, plugin) in self.plugins.iter().enumerate() {
             let kind = plugin.r#type.as_str();
             let path = path.key("plugins").index(at);
-            if !GIVEN.contains(&kind) && scorer(kind).is_none() {
+            if PAIRED.contains(&kind) {
+                plugin.check_paired(role, &path, checker);
+            } else if !GIVEN.contains(&kind) && scorer(kind).is_none() {
                 checker.issue(&path.key("type"), format!("`{kind}` has no counterpart here"));
             } else if !plugin.parameters.is_empty() && !SIZED.contains(&kind) {
                 let message = format!("those of `{kind}` have no counterpart here");
@@ -164,14 +219,41 @@ impl EndpointPickerConfig {
         if !self.feature_gates.is_empty() {
             checker.issue(&path.key("featureGates"), "none has a counterpart here");
         }
-        if self.scheduling_profiles.len() > 1 {
-            checker.issue(&path.key("schedulingProfiles"), "only one profile has a counterpart here");
-        }
-        let weights = match self.scheduling_profiles.first() {
-            Some(profile) => self.weights_of(profile, &path.key("schedulingProfiles").index(0), checker),
+        let weights = match self.profile(role, &path.key("schedulingProfiles"), checker) {
+            Some(at) => {
+                let profiles = path.key("schedulingProfiles");
+                self.weights_of(&self.scheduling_profiles[at], &profiles.index(at), checker)
+            }
             None => self.plugins.iter().filter_map(|plugin| Some((scorer(&plugin.r#type)?, 1.0))).collect(),
         };
         Scorers::checked(&weights, path, checker)
+    }
+
+    /// The place of the profile that a pool of this role goes by.
+    fn profile(&self, role: PoolRole, path: &YamlPath, checker: &mut Checker<'_>) -> Option<usize> {
+        let profiles = &self.scheduling_profiles;
+        let own = match role {
+            _ if profiles.len() < 2 => return (profiles.len() == 1).then_some(0),
+            PoolRole::Whole => {
+                checker
+                    .issue(path, "only one profile has a counterpart here, or two in a pool with `prefill`");
+                return Some(0);
+            }
+            PoolRole::Prefill => "prefill",
+            PoolRole::Decode => "decode",
+        };
+        for (at, profile) in profiles.iter().enumerate() {
+            if !matches!(profile.name.as_str(), "prefill" | "decode") {
+                let message =
+                    format!("`{}` has no counterpart here beside `prefill` and `decode`", profile.name);
+                checker.issue(&path.index(at).key("name"), message);
+            }
+        }
+        let found = profiles.iter().position(|profile| profile.name == own);
+        if found.is_none() {
+            checker.issue(path, format!("has no profile `{own}`"));
+        }
+        found.or(Some(0))
     }
 
     fn weights_of(

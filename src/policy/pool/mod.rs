@@ -5,8 +5,10 @@ mod balance;
 mod credential;
 mod endpoint;
 mod endpoint_picker;
+mod external_picker;
 mod health;
 mod metrics;
+mod prefill;
 mod scorers;
 mod transport;
 
@@ -25,10 +27,14 @@ use credential::RawCredential;
 pub use endpoint::EndpointSpec;
 pub(super) use endpoint::parse_address;
 use endpoint::{RawEndpoint, endpoints};
+pub use external_picker::{ExternalPicker, FailureMode, PickerTls, PickerTrust};
 pub use health::Health;
 use health::RawHealth;
 pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
 use metrics::{MetricsContext, RawMetrics};
+pub(super) use prefill::PoolNames;
+use prefill::RawPrefill;
+pub use prefill::{KvConnector, PrefillSpec};
 pub use scorers::{Scorer, Scorers};
 pub use transport::{Alpn, ClientCert, HostRule, Transport};
 use transport::{RawProtocol, RawTls, host_rule, transport};
@@ -54,21 +60,23 @@ pub struct PoolSpec {
     pub timeouts: Timeouts,
     /// Which endpoint takes the next request.
     pub balance: Balance,
-    /// What endpoints are asked beside requests.
+    /// Where long prompts are computed, if that is not where their answers are.
+    pub prefill: Option<PrefillSpec>,
+    /// What is asked about endpoints beside requests.
     pub probes: PoolProbes,
     /// When a failing endpoint is left out, if ever.
     pub ejection: Option<Ejection>,
-    /// How often DNS names are resolved again.
-    pub resolve_interval: Duration,
 }
 
-/// What a pool's endpoints are asked beside requests.
+/// What is asked about a pool's endpoints beside requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolProbes {
     /// Active health checks, if there are any.
     pub health: Option<Health>,
     /// How their engines' figures are read, if they are.
     pub metrics: Option<MetricsScrape>,
+    /// How often DNS names are resolved again.
+    pub resolve_interval: Duration,
 }
 
 /// One upstream: its endpoints and how requests get there.
@@ -106,17 +114,18 @@ pub(super) struct RawPool {
     /// Which endpoint takes the next request.
     #[serde(default)]
     balance: RawBalance,
+    /// Where long prompts are computed, if that is not where their answers are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawPrefill")]
+    prefill: Option<RawPrefill>,
     #[serde(flatten)]
     probes: RawPoolProbes,
     /// When an endpoint that keeps failing is left out.
     #[serde(default)]
     ejection: Ejection,
-    /// How often DNS names are resolved again.
-    #[serde(default = "thirty_seconds", with = "DurationText")]
-    resolve_interval: Duration,
 }
 
-/// What endpoints are asked beside requests.
+/// What is asked about endpoints beside requests.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct RawPoolProbes {
     /// Active health checks.
@@ -126,6 +135,9 @@ struct RawPoolProbes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawMetrics")]
     metrics: Option<RawMetrics>,
+    /// How often DNS names are resolved again.
+    #[serde(default = "thirty_seconds", with = "DurationText")]
+    resolve_interval: Duration,
 }
 
 fn thirty_seconds() -> Duration {
@@ -133,7 +145,13 @@ fn thirty_seconds() -> Duration {
 }
 
 impl RawPool {
-    pub(super) fn check(self, name: &str, path: &YamlPath, checker: &mut Checker<'_>) -> PoolSpec {
+    pub(super) fn check(
+        self,
+        name: &str,
+        pools: &PoolNames,
+        path: &YamlPath,
+        checker: &mut Checker<'_>,
+    ) -> PoolSpec {
         checker.name(path, name);
         let endpoints = endpoints(&self.endpoints, &path.key("endpoints"), checker);
         let uses_tls = self.tls.is_some();
@@ -152,6 +170,8 @@ impl RawPool {
             let path = path.key("endpoints").index(index);
             checker.issue(&path, "is port 443 without `tls`: the key would go in clear");
         }
+        let min_uncached = self.balance.min_uncached_tokens();
+        let prefill = self.prefill.map(|prefill| prefill.or_min_uncached(min_uncached));
         PoolSpec {
             name: name.to_owned(),
             host: host_rule(self.host, &transport, &path.key("host"), checker),
@@ -161,10 +181,10 @@ impl RawPool {
             credential,
             forward_authorization: self.forward_authorization,
             timeouts: self.timeouts,
-            balance: self.balance.check(&path.key("balance"), checker),
+            balance: self.balance.check(pools.role(name), &path.key("balance"), checker),
+            prefill: prefill.and_then(|prefill| prefill.check(name, pools, &path.key("prefill"), checker)),
             probes: self.probes.check(uses_tls, has_credential, path, checker),
             ejection: self.ejection.check(&path.key("ejection"), checker),
-            resolve_interval: self.resolve_interval,
         }
     }
 }
@@ -179,7 +199,11 @@ impl RawPoolProbes {
     ) -> PoolProbes {
         let health = self.health.check(uses_tls, &path.key("health"), checker);
         let pool = MetricsContext { uses_tls, has_credential, has_checks: health.is_some() };
-        PoolProbes { health, metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker) }
+        PoolProbes {
+            health,
+            metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker),
+            resolve_interval: self.resolve_interval,
+        }
     }
 }
 

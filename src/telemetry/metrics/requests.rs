@@ -3,7 +3,9 @@
 //! Knows the families that every request has; the others it takes from the table of facts.
 
 use super::families::Families;
+use crate::telemetry::columns::RequestCounter;
 use crate::telemetry::facts::{AccessRecord, COUNTERS, DURATION, REQUESTS, TIME_TO_FIRST_TOKEN, TOKENS};
+use crate::telemetry::prompt_counters::PROMPT_COUNTERS;
 use prometheus::{CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +15,7 @@ pub(super) struct RequestMetrics {
     duration: HistogramVec,
     ttft: HistogramVec,
     tokens: IntCounterVec,
-    /// In the order of [`COUNTERS`].
+    /// In the order of [`all_counters`].
     counters: Vec<CounterVec>,
     /// Handles by the model's name, of which the policy has few.
     models: RwLock<HashMap<String, Arc<ModelSeries>>>,
@@ -40,6 +42,11 @@ struct OutcomeSeries {
 /// Outcomes cached per model; others are looked up by their labels.
 const MAX_OUTCOMES: usize = 8;
 
+/// The counters of the table of facts, all of them.
+fn all_counters() -> impl Iterator<Item = &'static RequestCounter<AccessRecord>> {
+    COUNTERS.iter().chain(PROMPT_COUNTERS)
+}
+
 impl RequestMetrics {
     pub(super) fn new(families: &Families<'_>) -> Self {
         Self {
@@ -51,14 +58,14 @@ impl RequestMetrics {
                 TIME_TO_FIRST_TOKEN.labels,
             ),
             tokens: families.counter(TOKENS.name, TOKENS.help, TOKENS.labels),
-            counters: COUNTERS.iter().map(|counter| families.float_counter(&counter.family)).collect(),
+            counters: all_counters().map(|counter| families.float_counter(&counter.family)).collect(),
             models: RwLock::default(),
         }
     }
 
     /// Counts a finished request.
     pub(super) fn finished(&self, record: &AccessRecord) {
-        for (counter, family) in COUNTERS.iter().zip(&self.counters) {
+        for (counter, family) in all_counters().zip(&self.counters) {
             (counter.count)(record, &mut |labels, amount| family.with_label_values(labels).inc_by(amount));
         }
         let (model, response) = (record.model(), &record.response);

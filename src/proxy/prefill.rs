@@ -1,0 +1,291 @@
+//! Owns the prefill of a long prompt by another pool's endpoint, before the request goes to the one that answers it.
+//!
+//! Whatever goes wrong there, the request goes on: the endpoint that answers computes the prompt itself. Knows nothing of
+//! what the two engines hand over; `openai` reads and writes that.
+
+use super::attempt::{Attempts, report_failure, report_refusal};
+use super::attempt_failure::{AttemptFailure, Blame, LateBytes};
+use super::exchange::Exchange;
+use super::failure::{RETRY_AFTER, RequestFailure};
+use super::prefill_client::{PrefillAnswer, PrefillError, PrefillRequest};
+use super::upstream::{UpstreamTarget, prepare_for, use_connections_of};
+use super::{Gateway, replay};
+use crate::balance::Lease;
+use crate::openai::{ChatRequest, Format, KvTransfer, Rejection, TokenUsage, UsageReader, transfer_of};
+use crate::policy::{KvConnector, PoolSpec, PrefillSpec};
+use crate::route::{LeaseInput, lease_prefill};
+use crate::snapshot::Snapshot;
+use crate::telemetry::{PrefillRecord, millis};
+use bytes::Bytes;
+use http::Version;
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How many endpoints are asked to compute one prompt; after that the endpoint that answers does.
+const MAX_TRIES: usize = 2;
+
+/// What became of a prefill.
+enum PrefillOutcome {
+    /// It is done, and the next engine is to be told this, if anything.
+    Remote { transfer: Option<Bytes>, usage: Option<TokenUsage> },
+    /// The prompt is computed where it is answered, for this reason.
+    Local(&'static str),
+}
+
+/// The prefill of one attempt.
+struct Prefill<'a> {
+    live: &'a Snapshot,
+    spec: &'a PrefillSpec,
+    /// The pool that computes the prompt.
+    pool: &'a PoolSpec,
+    body: Bytes,
+    /// The client's header.
+    header: RequestHeader,
+    record: PrefillRecord,
+}
+
+impl Gateway {
+    /// Has the prompt of the current attempt computed elsewhere, where its pool's policy says so and it is worth it; fails
+    /// where the client leaves meanwhile or its time is over.
+    pub(super) async fn prefill(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        let live = Arc::clone(&exchange.live);
+        let Some(attempts) = &mut exchange.attempts else { return Ok(()) };
+        let Some(spec) = &attempts.spec(&live).prefill else { return Ok(()) };
+        attempts.restore_body(&live);
+        if let Some(reason) = why_local(attempts, spec) {
+            if attempts.request.upstream_request().names_kv_transfer() {
+                attempts.set_body(parsed(attempts)?.decode_body(None));
+            }
+            let record = PrefillRecord { result: Some(reason), ..PrefillRecord::default() };
+            exchange.record.details().prefill = record;
+            return Ok(());
+        }
+        let request = parsed(attempts)?;
+        let (began, header) = (Instant::now(), session.req_header().clone());
+        let mut prefill = Prefill {
+            live: &live,
+            spec,
+            pool: live.pool_spec(spec.pool),
+            body: request.prefill_body(spec.connector == KvConnector::Nixl),
+            header,
+            record: PrefillRecord::default(),
+        };
+        let outcome = self.run_prefill(&mut prefill, session, exchange).await?;
+        let mut record = prefill.record;
+        record.pool = Some(prefill.pool.name.clone());
+        record.ms = Some(millis(began.elapsed()));
+        record.result = Some(outcome.label());
+        let attempts = exchange.attempts.as_mut().expect("it is there for the whole prefill");
+        attempts.prefill_elsewhere(outcome.is_remote(), Instant::now());
+        let body = match &outcome {
+            PrefillOutcome::Remote { transfer, usage } => {
+                record.cached_tokens = Some(usage.map_or(0, |usage| usage.cached_tokens));
+                request.decode_body(transfer.as_deref())
+            }
+            PrefillOutcome::Local(_) => request.decode_body(None),
+        };
+        let held = exchange.active.buffered.bytes() + body.len();
+        attempts.set_body(body);
+        exchange.record.details().prefill = record;
+        if exchange.active.buffered.grow_to(held).is_err() {
+            let overloaded = Rejection::Overloaded { retry_after: RETRY_AFTER };
+            return Err(RequestFailure::explain(overloaded, "there is no room for what engines hand over"));
+        }
+        Ok(())
+    }
+
+    /// Asks endpoints until one has computed the prompt, as long as time, tries and the client's patience last.
+    async fn run_prefill(
+        &self,
+        prefill: &mut Prefill<'_>,
+        session: &mut Session,
+        exchange: &Exchange,
+    ) -> Result<PrefillOutcome> {
+        let Some(attempts) = &exchange.attempts else { return Ok(PrefillOutcome::Local("no_endpoint")) };
+        let mut share = exchange.active.new_share();
+        if share.grow_to(prefill.body.len()).is_err() {
+            return Ok(PrefillOutcome::Local("no_room"));
+        }
+        attempts.deadline.await_first_byte(Instant::now(), prefill.spec.timeout, None);
+        attempts.prefill_elsewhere(true, Instant::now());
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut reason = "no_endpoint";
+        let mut left = pin!(session.as_downstream_mut().read_body_or_idle(true));
+        while tried.len() < MAX_TRIES {
+            let Some(lease) = prefill.lease(attempts, &tried) else { break };
+            prefill.record.endpoint = Some(lease.endpoint().addr());
+            prefill.record.predicted_cached_tokens = lease.work().map(|work| work.cached());
+            let request = self.prefill_request(prefill, &lease, exchange)?;
+            let answer = self.prefills.send(request, &mut share, left.as_mut()).await;
+            let failure = match answer.map(|answer| taken(prefill.spec.connector, &lease, &answer)) {
+                Ok(outcome) => return Ok(outcome),
+                Err(PrefillError::Interrupted(why)) => return interrupted(why.as_deref(), attempts),
+                Err(PrefillError::TooLong) => return Ok(PrefillOutcome::Local("too_long")),
+                Err(PrefillError::NoRoom) => return Ok(PrefillOutcome::Local("no_room")),
+                Err(PrefillError::Failed(failure)) => failure,
+            };
+            reason = label(failure);
+            self.note_prefill_failure(prefill, &lease, failure);
+            tried.push(lease.endpoint().addr());
+            if !may_retry(failure) || !prefill.live.upstreams.retry_budget.withdraw(Instant::now()) {
+                break;
+            }
+        }
+        Ok(PrefillOutcome::Local(reason))
+    }
+
+    fn prefill_request(
+        &self,
+        prefill: &Prefill<'_>,
+        lease: &Lease,
+        exchange: &Exchange,
+    ) -> Result<PrefillRequest> {
+        let target = UpstreamTarget {
+            spec: prefill.pool,
+            authority: lease.endpoint().host(),
+            length: prefill.body.len(),
+        };
+        let mut header = prefill.header.clone();
+        header.set_version(Version::HTTP_11);
+        prepare_for(&mut header, exchange, target).map_err(|rejection| {
+            RequestFailure::explain(rejection, "the request cannot be made the prefill's")
+        })?;
+        let mut peer = self.upstream_tls.peer(prefill.pool, lease.endpoint().addr());
+        use_connections_of(&mut peer, lease.endpoint().mark().connections);
+        Ok(PrefillRequest { peer, header, body: prefill.body.clone() })
+    }
+
+    fn note_prefill_failure(&self, prefill: &Prefill<'_>, lease: &Lease, failure: AttemptFailure) {
+        let now = Instant::now();
+        if failure.blame() == Blame::Endpoint {
+            report_failure(lease, prefill.pool, now, &self.metrics);
+        }
+        if let Some(refusal) = failure.refusal() {
+            report_refusal(lease, prefill.pool, refusal, now);
+        }
+    }
+}
+
+impl Prefill<'_> {
+    fn lease(&self, attempts: &Attempts, tried: &[SocketAddr]) -> Option<Lease> {
+        let input = LeaseInput {
+            headers: &self.header.headers,
+            request: &attempts.request.request,
+            upstream_request: attempts.request.upstream_request(),
+            tried,
+            last_resort: false,
+            now: Instant::now(),
+        };
+        lease_prefill(self.live, attempts.target(), self.spec.pool, input)
+    }
+}
+
+impl PrefillOutcome {
+    fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote { .. })
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Remote { .. } => "remote",
+            Self::Local(reason) => reason,
+        }
+    }
+}
+
+/// Why the endpoint that answers computes the prompt itself, where it does.
+fn why_local(attempts: &Attempts, spec: &PrefillSpec) -> Option<&'static str> {
+    let work = attempts.work().filter(|_| attempts.request.upstream_request().can_hand_over_prefill());
+    match work {
+        None => Some("unsupported"),
+        Some(work) if work.uncached < spec.min_uncached_tokens => Some("below_threshold"),
+        Some(_) => None,
+    }
+}
+
+/// The request of an attempt, as its body has it.
+fn parsed(attempts: &Attempts) -> Result<ChatRequest> {
+    ChatRequest::of(attempts.request.api, attempts.body().clone())
+        .map_err(|rejection| RequestFailure::explain(rejection, "a changed request cannot be read again"))
+}
+
+/// Reads what an engine says of a prompt that it has computed.
+fn taken(connector: KvConnector, lease: &Lease, answer: &PrefillAnswer) -> PrefillOutcome {
+    let mut reader = UsageReader::new(Format::Json);
+    reader.feed(&answer.body);
+    let usage = reader.finish();
+    lease.first_token();
+    lease.succeeded();
+    if let Some(usage) = usage {
+        lease.cached(usage.cached_tokens, usage.prompt_tokens);
+    }
+    let transfer = match (connector, transfer_of(&answer.body)) {
+        (_, KvTransfer::Malformed) => return PrefillOutcome::Local("malformed"),
+        (KvConnector::Nixl, KvTransfer::Nothing) => return PrefillOutcome::Local("nothing_kept"),
+        (KvConnector::Nixl, KvTransfer::Kept(transfer)) => Some(Bytes::copy_from_slice(transfer)),
+        (KvConnector::SharedStorage, _) => None,
+    };
+    PrefillOutcome::Remote { transfer, usage }
+}
+
+/// Tells a deadline that has passed from a client that has left.
+fn interrupted(why: Option<&Error>, attempts: &Attempts) -> Result<PrefillOutcome> {
+    let is_late = why.is_some_and(|error| *error.etype() == replay::LATE);
+    if attempts.deadline.is_over(Instant::now()) {
+        return Err(RequestFailure::explain(Rejection::UpstreamTimeout, "the prefill took all of the time"));
+    }
+    if is_late {
+        return Ok(PrefillOutcome::Local("timeout"));
+    }
+    Error::e_explain(ErrorType::ConnectionClosed, "the client has gone").map_err(Error::into_down)
+}
+
+/// The failure as the log and the metrics have it.
+fn label(failure: AttemptFailure) -> &'static str {
+    match failure {
+        AttemptFailure::Status { status, .. } if status.is_server_error() => "server_error",
+        AttemptFailure::Status { status, .. } if status.as_u16() == 429 => "busy",
+        // The endpoint that answers refuses it too, in the client's hearing.
+        AttemptFailure::Status { .. } => "refused",
+        AttemptFailure::Saturated => "busy",
+        AttemptFailure::Connect { .. } => "connect",
+        AttemptFailure::Late(LateBytes::First | LateBytes::Next | LateBytes::Last) => "timeout",
+        AttemptFailure::Stalled { .. } | AttemptFailure::Reset { .. } | AttemptFailure::TakenOut => "reset",
+    }
+}
+
+/// Whether another endpoint may do better at once.
+fn may_retry(failure: AttemptFailure) -> bool {
+    label(failure) != "refused" && label(failure) != "timeout"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn only_what_another_endpoint_may_do_better_is_tried_there() {
+        let status = |status| AttemptFailure::Status {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+        };
+        for (failure, name, is_retried) in [
+            (status(400), "refused", false),
+            (status(404), "refused", false),
+            (status(429), "busy", true),
+            (status(503), "server_error", true),
+            (AttemptFailure::Saturated, "busy", true),
+            (AttemptFailure::Connect { timed_out: true }, "connect", true),
+            (AttemptFailure::Reset { reused: false, answer_begun: false }, "reset", true),
+            (AttemptFailure::Late(LateBytes::First), "timeout", false),
+        ] {
+            assert_eq!((label(failure), may_retry(failure)), (name, is_retried), "{failure:?}");
+        }
+    }
+}
