@@ -8,8 +8,8 @@ mod external;
 pub(super) use external::{ExternalPick, PickerContext};
 
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
+use super::attempt_report::{next_return, report_failure, report_refusal};
 use super::deadline::Deadline;
-use super::failure::RETRY_AFTER;
 use crate::balance::{ConnectionMark, InFlightGuard, Lease, LeaseWatch, LoadReport, Refusal, RequestWork};
 use crate::openai::{Api, ChatRequest, Rejection, TokenUsage};
 use crate::policy::{PoolSpec, RetryCause};
@@ -439,32 +439,4 @@ impl Attempts {
     pub(super) fn body(&self) -> &Bytes {
         &self.body
     }
-}
-
-pub(super) fn report_failure(lease: &Lease, pool: &PoolSpec, now: Instant, metrics: &Metrics) {
-    if let Some(ejected_for) = lease.failed(now) {
-        let pool = &pool.name;
-        metrics.ejected(pool);
-        tracing::warn!(%pool, endpoint = %lease.endpoint().addr(), ?ejected_for, "endpoint ejected after failures");
-    }
-}
-
-pub(super) fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, now: Instant) {
-    if let Some(passed_over_for) = lease.refused(refusal, now) {
-        let pool = &pool.name;
-        tracing::info!(%pool, endpoint = %lease.endpoint().addr(), ?refusal, ?passed_over_for, "endpoint refuses a model");
-    }
-}
-
-/// When the first endpoint may be back: an ejection ends then, or enough checks have passed.
-fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
-    let pools = targets.iter().map(|target| target.route(&live.policy).pool);
-    let returns = pools.map(|id| {
-        let checked =
-            live.pool_spec(id).probes.health.as_ref().map(|health| health.interval * health.healthy_after);
-        let is_down = live.pool(id).members().iter().any(|member| !member.endpoint.is_up());
-        let ejection = live.pool(id).next_return(now);
-        ejection.into_iter().chain(checked.filter(|_| is_down)).min().unwrap_or(RETRY_AFTER)
-    });
-    returns.min().unwrap_or(RETRY_AFTER)
 }

@@ -3,8 +3,9 @@
 //! Whatever goes wrong there, the request goes on: the endpoint that answers computes the prompt itself. Knows nothing of
 //! what the two engines hand over; `openai` reads and writes that.
 
-use super::attempt::{Attempts, report_failure, report_refusal};
+use super::attempt::Attempts;
 use super::attempt_failure::{AttemptFailure, Blame, LateBytes};
+use super::attempt_report::{report_failure, report_refusal};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::prefill_client::{PrefillAnswer, PrefillError, PrefillRequest};
