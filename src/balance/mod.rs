@@ -7,28 +7,36 @@ mod endpoint;
 mod engine_metrics;
 mod engine_state;
 mod failure_record;
+mod kv_account;
+mod kv_blocks;
 mod latency;
 mod lease_watch;
 mod outlier;
 pub mod picker;
 mod pool;
 mod prefix_table;
+mod prompt_tokens;
 mod refusals;
 mod rendezvous;
 mod sticky;
 mod token_load;
+mod work_fit;
 
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
+pub use kv_account::KvAccountState;
+pub use kv_blocks::{KvEvent, KvTier, StoredBlocks, salt_key};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::LeaseWatch;
 pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};
-pub use pool::{EndpointForecast, Lease, Pool};
+pub use pool::{EndpointForecast, Lease, Pool, ReplicaForecast};
+pub use prompt_tokens::{KnownTokens, LearntTokens};
 pub use refusals::Refusal;
 pub use rendezvous::{HashEntry, hash_key, rendezvous};
 pub use sticky::StickySessions;
 pub use token_load::RequestWork;
+pub use work_fit::PrefillTime;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -70,8 +70,8 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
-    HashKey, Health, HostRule, KvConnector, MetricsScrape, PickerTls, PickerTrust, PoolProbes, PoolSpec,
-    PrefillSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    HashKey, Health, HostRule, KvConnector, KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolProbes,
+    PoolSpec, PrefillSpec, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

@@ -17,7 +17,7 @@ mod trace;
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
 pub use plugins::body_for;
-pub use trace::{GuardNotice, RoutingReason, RoutingTrace};
+pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};

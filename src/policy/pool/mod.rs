@@ -7,6 +7,7 @@ mod endpoint;
 mod endpoint_picker;
 mod external_picker;
 mod health;
+mod kv_events;
 mod metrics;
 mod prefill;
 mod scorers;
@@ -30,6 +31,8 @@ use endpoint::{RawEndpoint, endpoints};
 pub use external_picker::{ExternalPicker, FailureMode, PickerTls, PickerTrust};
 pub use health::Health;
 use health::RawHealth;
+pub use kv_events::KvEventsSpec;
+use kv_events::RawKvEvents;
 pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
 use metrics::{MetricsContext, RawMetrics};
 pub(super) use prefill::PoolNames;
@@ -75,6 +78,8 @@ pub struct PoolProbes {
     pub health: Option<Health>,
     /// How their engines' figures are read, if they are.
     pub metrics: Option<MetricsScrape>,
+    /// How their engines' accounts of their KV caches are listened to, if they are.
+    pub kv_events: Option<KvEventsSpec>,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
 }
@@ -135,6 +140,10 @@ struct RawPoolProbes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawMetrics")]
     metrics: Option<RawMetrics>,
+    /// Whether and how the engines are listened to for what their KV caches hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawKvEvents")]
+    kv_events: Option<RawKvEvents>,
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
@@ -202,6 +211,7 @@ impl RawPoolProbes {
         PoolProbes {
             health,
             metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker),
+            kv_events: self.kv_events.map(|raw| raw.check(&path.key("kv_events"), checker)),
             resolve_interval: self.resolve_interval,
         }
     }
