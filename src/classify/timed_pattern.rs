@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    fn file(normalizer: Value, pre_tokenizer: Value) -> Vec<u8> {
+    fn file(normalizer: &Value, pre_tokenizer: &Value) -> Vec<u8> {
         let vocab = json!({"a": 0, "b": 1, "c": 2, " ": 3, "[UNK]": 4, "aa": 5, "ab": 6});
         let model = json!({
             "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "", "max_input_chars_per_word": 100,
@@ -226,7 +226,7 @@ mod tests {
             json!({"type": "Sequence", "pretokenizers": [split(r"\s", "MergedWithPrevious", false), split("a", "Contiguous", false)]}),
             json!({"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated", "invert": false}),
         ] {
-            let file = file(normalizer.clone(), split);
+            let file = file(&normalizer, &split);
             let (timed, library) =
                 (TimedTokenizer::from_bytes(&file).unwrap(), Tokenizer::from_bytes(&file).unwrap());
             for text in ["", "a", "aB  abbb x", "  \n a'sb  ", "bbbb", "ä 1 ab"] {
@@ -244,7 +244,7 @@ mod tests {
             (Value::Null, split("(a|aa)+(?!b)c", "Isolated", false)),
             (json!({"type": "Replace", "pattern": {"Regex": "(a|aa)+(?!b)c"}, "content": ""}), Value::Null),
         ] {
-            let tokenizer = TimedTokenizer::from_bytes(file(normalizer, pre_tokenizer)).unwrap();
+            let tokenizer = TimedTokenizer::from_bytes(file(&normalizer, &pre_tokenizer)).unwrap();
             assert!(encode(&tokenizer, "aac").is_ok());
             let fault = encode(&tokenizer, &"a".repeat(60)).unwrap_err().to_string();
             assert!(fault.contains("backtrack") || fault.contains("gives up"), "{fault}");
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn searches_that_are_slow_together_end_in_time() {
         // Each looks at the rest of the text.
-        let file = file(Value::Null, split("a(?=[ab]*c?[ab]*$)", "Isolated", false));
+        let file = file(&Value::Null, &split("a(?=[ab]*c?[ab]*$)", "Isolated", false));
         let tokenizer = TimedTokenizer::from_bytes(file).unwrap();
         let began = Instant::now();
         let fault = tokenizer.encode("a".repeat(2_000_000), false).unwrap_err();
@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn a_long_text_takes_a_small_part_of_the_time() {
         let gpt = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-        let tokenizer = TimedTokenizer::from_bytes(file(Value::Null, split(gpt, "Isolated", false))).unwrap();
+        let tokenizer =
+            TimedTokenizer::from_bytes(file(&Value::Null, &split(gpt, "Isolated", false))).unwrap();
         for text in ["ab aa, abba \n", "a    b", "\n\n   "] {
             assert!(tokenizer.encode(text.repeat(20_000), false).is_ok(), "{text:?}");
         }

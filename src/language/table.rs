@@ -76,24 +76,25 @@ impl Scores {
         }
     }
 
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "compiled crate by crate, zipped iterators stay calls here"
+    )]
     fn add_pending(&mut self) {
         let rows: &[[[u8; 8]; WORDS]] = WEIGHTS.as_chunks().0.as_chunks().0;
         let pending = &self.pending[..self.pending_rows];
         let (mut even, mut odd) = ([0_u64; WORDS], [0_u64; WORDS]);
         for row in pending {
-            let sums = even.iter_mut().zip(&mut odd);
-            for ((even, odd), weights) in sums.zip(&rows[usize::from(*row)]) {
-                let weights = u64::from_le_bytes(*weights);
-                *even += weights & EVEN;
-                *odd += (weights >> 8) & EVEN;
+            let weights = &rows[usize::from(*row)];
+            for at in 0..WORDS {
+                let weights = u64::from_le_bytes(weights[at]);
+                even[at] += weights & EVEN;
+                odd[at] += (weights >> 8) & EVEN;
             }
         }
-        let sums = even.iter().zip(&odd);
-        for (totals, (even, odd)) in self.total.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
-            for (at, total) in totals.iter_mut().enumerate() {
-                let sums = if at % 2 == 0 { even } else { odd };
-                *total += (sums >> (at / 2 * 16)) as u32 & u32::from(u16::MAX);
-            }
+        for (lane, total) in self.total.iter_mut().enumerate() {
+            let sums = if lane % 2 == 0 { even[lane / 8] } else { odd[lane / 8] };
+            *total += (sums >> (lane % 8 / 2 * 16)) as u32 & u32::from(u16::MAX);
         }
         self.rows += pending.len() as u32;
         self.pending_rows = 0;
@@ -137,6 +138,6 @@ mod tests {
     #[test]
     fn no_sum_of_pending_rows_runs_over() {
         let most = WEIGHTS.iter().copied().max().unwrap_or_default();
-        assert!(u32::from(most) * PENDING as u32 <= u32::from(u16::MAX));
+        assert!(u16::from(most).checked_mul(PENDING as u16).is_some());
     }
 }

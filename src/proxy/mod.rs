@@ -10,6 +10,7 @@ mod attempt;
 mod attempt_failure;
 mod body;
 mod cache_lookup;
+mod client_connection;
 mod client_watch;
 mod deadline;
 mod endpoint_reports;
@@ -41,7 +42,7 @@ pub use exchange::Exchange;
 
 use crate::openai::Rejection;
 use crate::policy::{ClientLimits, PoolSpec};
-use crate::server_state::{ClientConnection, ServerState};
+use crate::server_state::ServerState;
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
 use admit::{ShortCircuit, short_circuit};
@@ -109,21 +110,6 @@ impl Gateway {
         move |pool: &PoolSpec, address| upstream_tls.peer(pool, address)
     }
 
-    /// Sets the limits of the client's connection.
-    fn limit_connection(&self, session: &mut Session) {
-        let downstream = session.as_downstream_mut();
-        // `None` stays: the request's header or framing forbids keep-alive.
-        let keepalive = downstream.get_keepalive().filter(|_| !self.server_state.is_closing());
-        downstream.set_keepalive(keepalive.map(|_| self.limits.idle_timeout.as_secs().max(1)));
-        // Pingora takes bytes after the body for an aborted request unless pipelining is allowed.
-        downstream.set_pipelining_enabled(true);
-        // `body::read` bounds the whole body's time.
-        downstream.set_read_timeout(None);
-        // A client that stops reading must not hold an endpoint for ever.
-        downstream.set_write_timeout(Some(self.limits.idle_timeout));
-        downstream.set_total_drain_timeout(Some(self.limits.body_timeout));
-    }
-
     /// Counts and logs a finished request.
     fn finish(&self, record: AccessRecord, verified: Option<&VerifyOutcome>) {
         if let Some(outcome) = verified {
@@ -152,11 +138,6 @@ impl Gateway {
     }
 }
 
-/// The connection that a request came on, as its listener has attached it.
-fn connection_of(session: &Session) -> Option<&Arc<ClientConnection>> {
-    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
-}
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     /// Boxed: Pingora's futures move the context along, and a pointer moves faster.
@@ -172,7 +153,8 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         exchange.record_header(session);
         let opened = exchange.opened;
-        exchange.connection = connection_of(session).map(|connection| connection.begin_request(opened));
+        exchange.connection =
+            client_connection::of(session).map(|connection| connection.begin_request(opened));
         self.limit_connection(session);
         match self.admit(session, exchange).await {
             Ok(body) => {
