@@ -2,8 +2,8 @@
 //! Refuses to know how that is weighed.
 
 use super::engine_metrics::{EngineMetrics, LoadReport};
-use super::latency::LatencyStats;
 use super::kv_account::KvAccount;
+use super::latency::LatencyStats;
 use super::lock;
 use super::prefix_table::{PrefixTable, PromptBlocks};
 use super::prompt_tokens::KnownTokens;

@@ -1,12 +1,14 @@
 //! Owns one upstream's members, and the leases that requests hold on them.
 //! Refuses to know how a member is chosen, what a request is and what counts as its success or failure.
 
+mod tokens;
+
 use super::admission::AdmissionGate;
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
 use super::outlier::OutlierDetector;
 use super::picker::{Candidates, EngineLoad, PickRequest, Picker, Standing};
-use super::prompt_tokens::{KnownTokens, LearntTokens, PromptTokens};
+use super::prompt_tokens::PromptTokens;
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
@@ -219,38 +221,6 @@ impl Pool {
     /// Whether the choice goes by the prompt; where there is no choice it need not be read.
     pub fn reads_prompt(&self) -> bool {
         self.members.len() > 1 && self.picker.reads_prompt()
-    }
-
-    /// The tokens of the prompt's beginning, where any engine is listened to.
-    fn known_tokens(&self, request: &PickRequest<'_>) -> Option<KnownTokens> {
-        self.block_tokens()?;
-        self.tokens.find(request.blocks()?.blocks)
-    }
-
-    /// Tokens in a block of its engines' KV caches; `None` where none of them has said yet what it holds.
-    pub fn block_tokens(&self) -> Option<u32> {
-        let of = |member: &PoolMember| Some(member.endpoint.engine().kv.get()?.blocks.block_tokens());
-        self.members.iter().filter_map(of).find(|tokens| *tokens > 0)
-    }
-
-    /// Whether it is worth to learn the tokens of a prompt: an engine says what it holds, and more of the prompt is new than
-    /// a block or two.
-    pub fn needs_tokens(&self, request: &PickRequest<'_>) -> bool {
-        let Some(lookup) = request.blocks().filter(|_| self.reads_prompt() && self.block_tokens().is_some())
-        else {
-            return false;
-        };
-        let known = self.tokens.find(lookup.blocks).map_or(0, |known| known.beginning());
-        lookup.blocks.len() >= 2 && lookup.blocks.len() > known + known / 16 + 1
-    }
-
-    /// Learns the tokens of a prompt, as an engine of the pool has them.
-    pub fn learn_tokens(&self, request: &PickRequest<'_>, learnt: LearntTokens<'_>) {
-        if let (Some(prompt), Some(lookup), Some(size)) =
-            (request.prompt, request.blocks(), self.block_tokens())
-        {
-            self.tokens.learn(lookup.blocks, prompt.tokens(), size, learnt);
-        }
     }
 
     /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.

@@ -163,16 +163,20 @@ pub fn choose(candidates: &[Candidate<'_>], how: &Choose, input: &ChoiceInput) -
     let is_held = |index: &usize| candidates.get(*index).is_some_and(|held| filter.reaches(held));
     let held = input.held.filter(is_held);
     let kept = held.map(|index| (index, ChoiceReason::Held));
-    let (index, reason, runner_up) = match how.by {
-        ChooseBy::First => alone(kept.unwrap_or_else(|| first(candidates, &filter))),
-        ChooseBy::Weight => alone(kept.unwrap_or_else(|| by_weight(candidates, &filter, input))),
+    let choice = match how.by {
+        ChooseBy::First | ChooseBy::Weight => {
+            let (index, reason) = kept.unwrap_or_else(|| match how.by {
+                ChooseBy::Weight => by_weight(candidates, &filter, input),
+                _ => first(candidates, &filter),
+            });
+            ModelChoice { index, reason, runner_up: None }
+        }
         ChooseBy::Cost | ChooseBy::Latency | ChooseBy::Score => {
             let held = held.filter(|index| filter.admits(&candidates[*index]));
             by_measure(candidates, &filter, &ChoiceInput { held, ..*input })
         }
     };
-    let reason = if filter.reachable { reason } else { ChoiceReason::Unreachable };
-    ModelChoice { index, reason, runner_up }
+    if filter.reachable { choice } else { ModelChoice { reason: ChoiceReason::Unreachable, ..choice } }
 }
 
 /// Which candidates are considered: those within the limits that at least one meets.
@@ -208,10 +212,6 @@ impl<'a> CandidateFilter<'a> {
     fn reaches(&self, candidate: &Candidate<'_>) -> bool {
         !self.reachable || candidate.reachable
     }
-}
-
-fn alone((index, reason): (usize, ChoiceReason)) -> (usize, ChoiceReason, Option<RunnerUp>) {
-    (index, reason, None)
 }
 
 fn first(candidates: &[Candidate<'_>], filter: &CandidateFilter<'_>) -> (usize, ChoiceReason) {
@@ -261,7 +261,7 @@ fn by_measure<'a>(
     candidates: &[Candidate<'a>],
     filter: &CandidateFilter<'_>,
     input: &ChoiceInput,
-) -> (usize, ChoiceReason, Option<RunnerUp>) {
+) -> ModelChoice {
     let admitted = || candidates.iter().enumerate().filter(|(_, candidate)| filter.admits(candidate));
     // Whoever else measures the held model is no reason to leave it.
     let unmeasured = |held: &Candidate<'a>| Candidate {
@@ -278,7 +278,9 @@ fn by_measure<'a>(
         let [one, other] = [one, other].map(|index| &candidates[*index]);
         less.total_cmp(more).then_with(|| measures.is_freer(other, one).cmp(&measures.is_freer(one, other)))
     });
-    let Some((index, measure)) = ranked.first().copied() else { return alone((0, ChoiceReason::First)) };
+    let Some((index, measure)) = ranked.first().copied() else {
+        return ModelChoice { index: 0, reason: ChoiceReason::First, runner_up: None };
+    };
     let margin = f64::from(input.margin).max(0.0);
     let (index, measure, reason) = match held {
         Some((held, state)) if held != index && measures.gain(measures.of(&state), measure) <= margin => {
@@ -289,7 +291,7 @@ fn by_measure<'a>(
     let next = ranked.into_iter().find(|(other, _)| *other != index);
     let of = |measure: f64| measures.shown(measure);
     let runner_up = next.map(|(at, other)| RunnerUp { index: at, measure: of(other), chosen: of(measure) });
-    (index, reason, runner_up)
+    ModelChoice { index, reason, runner_up }
 }
 
 #[cfg(test)]

@@ -34,8 +34,20 @@ pub(super) struct GatheredReply {
     changes: PickerChanges,
     body: BytesMut,
     has_header: bool,
-    is_body_new: bool,
-    is_body_whole: bool,
+    body_state: BodyState,
+}
+
+/// What has come of the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum BodyState {
+    #[default]
+    Awaited,
+    /// It goes on as it was sent.
+    Kept,
+    /// Pieces of another.
+    Begun,
+    /// All of another.
+    Replaced,
 }
 
 impl GatheredReply {
@@ -46,7 +58,8 @@ impl GatheredReply {
 
     /// Whether nothing that concerns the request is still to come.
     pub(super) fn is_whole(&self) -> bool {
-        self.has_header && (self.is_body_whole || !self.has_body)
+        let is_body_whole = matches!(self.body_state, BodyState::Kept | BodyState::Replaced);
+        self.has_header && (is_body_whole || !self.has_body)
     }
 
     /// Takes one message of the picker.
@@ -76,7 +89,7 @@ impl GatheredReply {
                 .and_then(|value| addresses(std::str::from_utf8(value).ok()?).into())
                 .unwrap_or_default();
         }
-        self.changes = changes(mutation);
+        self.changes = changes(&mutation);
     }
 
     fn take_body(&mut self, reply: CommonResponse) -> Result<(), PickerFailure> {
@@ -87,22 +100,23 @@ impl GatheredReply {
             Some(NewBody::ClearBody(_)) => (Bytes::new(), true),
             // The body goes on as it is; such a message comes for each piece that a picker only has read.
             None => {
-                self.is_body_whole = self.has_header && !self.is_body_new;
+                if self.has_header && self.body_state == BodyState::Awaited {
+                    self.body_state = BodyState::Kept;
+                }
                 return Ok(());
             }
         };
         if self.body.len() + piece.len() > self.most_bytes {
             return Err(PickerFailure::Unavailable("too_large"));
         }
-        self.is_body_new = true;
-        self.is_body_whole = is_last;
+        self.body_state = if is_last { BodyState::Replaced } else { BodyState::Begun };
         self.body.extend_from_slice(&piece);
         Ok(())
     }
 
     /// Gives the endpoints, the changes of the header, and the body where it is not the one that was sent.
     pub(super) fn into_parts(self, sent: &Bytes) -> (Vec<SocketAddr>, PickerChanges, Option<Bytes>) {
-        let is_new = self.is_body_new && self.is_body_whole && self.body != *sent;
+        let is_new = self.body_state == BodyState::Replaced && self.body != *sent;
         (self.endpoints, self.changes, is_new.then(|| self.body.freeze()))
     }
 }
@@ -123,7 +137,7 @@ fn addresses(named: &str) -> Vec<SocketAddr> {
 }
 
 /// The changes of headers that a picker may make; others are left out.
-pub(super) fn changes(mutation: HeaderMutation) -> PickerChanges {
+pub(super) fn changes(mutation: &HeaderMutation) -> PickerChanges {
     let name = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok().filter(may_be_set);
     let set = mutation.set_headers.iter().filter_map(|option| option.header.as_ref());
     let set =

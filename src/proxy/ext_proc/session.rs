@@ -108,7 +108,7 @@ impl Drop for PickerSession {
 async fn header_reply(responses: &mut Streaming<ProcessingResponse>) -> Option<PickerChanges> {
     while let Some(response) = responses.message().await.ok()? {
         if let Some(ResponsePart::ResponseHeaders(reply)) = response.response {
-            return Some(reply.response?.header_mutation.map(changes).unwrap_or_default());
+            return Some(reply.response?.header_mutation.as_ref().map(changes).unwrap_or_default());
         }
     }
     None
