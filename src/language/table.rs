@@ -76,16 +76,13 @@ impl Scores {
         }
     }
 
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "compiled crate by crate, zipped iterators stay calls here"
-    )]
     fn add_pending(&mut self) {
         let rows: &[[[u8; 8]; WORDS]] = WEIGHTS.as_chunks().0.as_chunks().0;
         let pending = &self.pending[..self.pending_rows];
         let (mut even, mut odd) = ([0_u64; WORDS], [0_u64; WORDS]);
         for row in pending {
             let weights = &rows[usize::from(*row)];
+            // Not zipped: compiled in pieces, those iterators stay calls.
             for at in 0..WORDS {
                 let weights = u64::from_le_bytes(weights[at]);
                 even[at] += weights & EVEN;
