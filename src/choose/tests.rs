@@ -396,8 +396,8 @@ proptest! {
     }
 }
 
-fn on_replica(work: f64, cached: u32, in_flight: u32) -> Option<ReplicaForecast> {
-    Some(ReplicaForecast { endpoint: ([10, 0, 0, 1], 8000).into(), work, cached, in_flight })
+fn replica(work: f64, cached: u32, in_flight: u32) -> ReplicaForecast {
+    ReplicaForecast { endpoint: ([10, 0, 0, 1], 8000).into(), work, cached, in_flight }
 }
 
 #[test]
@@ -407,8 +407,8 @@ fn a_model_is_as_quick_as_the_replica_that_would_get_the_request() {
     two[0].reading = LatencySnapshot { prefill: line(0.0001), ..read(200, 10) };
     two[1].reading = LatencySnapshot { prefill: line(0.0002), ..read(500, 10) };
     assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (0, "quickest"), "by their averages");
-    two[0].replica = on_replica(20_000.0, 0, 9);
-    two[1].replica = on_replica(300.0, 700, 0);
+    two[0].replica = Some(replica(20_000.0, 0, 9));
+    two[1].replica = Some(replica(300.0, 700, 0));
     let choice = choose(&two, &how(ChooseBy::Latency), &input());
     assert_eq!((choice.index, choice.reason), (1, ChoiceReason::Quickest), "the first's replica is busy");
     let runner_up = choice.runner_up.expect("there are two");
@@ -424,7 +424,7 @@ fn what_a_replica_has_cached_is_paid_as_cached() {
     (two[0].price, two[1].price) = (Some(&cheap), Some(&dear));
     let no_margin = ChoiceInput { margin: 0.0, ..input() };
     assert_eq!(chosen(&two, &how(ChooseBy::Cost), &no_margin), (0, "cheapest"));
-    two[1].replica = on_replica(500.0, 500, 0);
+    two[1].replica = Some(replica(500.0, 500, 0));
     assert_eq!(chosen(&two, &how(ChooseBy::Cost), &no_margin), (1, "cheapest"));
 }
 

@@ -206,7 +206,6 @@ async fn process(
             heard[at].clone()
         };
         match (&script, message.part) {
-            (Script::Silent, _) => {}
             (Script::Close, _) => return,
             (Script::Fail, _) => {
                 let _ = replies.send(Err(Status::internal("no endpoints available"))).await;
@@ -239,19 +238,16 @@ async fn process(
                 reply(FromPicker { part: Some(reply_part), metadata: None }).await;
             }
             (Script::Full(endpoints, _), Some(Part::RequestHeaders(_))) => {
-                reply(chosen(&now.among(endpoints))).await
+                reply(chosen(&now.among(endpoints))).await;
             }
-            (Script::Full(_, (old, new)), Some(Part::RequestBody(piece))) => {
-                if piece.end_of_stream {
-                    let body = String::from_utf8(now.body.clone()).unwrap().replace(old, new);
-                    let pieces: Vec<_> = body.as_bytes().chunks(62_000).collect();
-                    for (number, piece) in pieces.iter().enumerate() {
-                        let body = Piece { body: piece.to_vec(), end_of_stream: number + 1 == pieces.len() };
-                        let common =
-                            Common { mutation: None, body: Some(BodyMutation { streamed: Some(body) }) };
-                        let told = Told::RequestBody(Reply { response: Some(common) });
-                        reply(FromPicker { part: Some(told), metadata: None }).await;
-                    }
+            (Script::Full(_, (old, new)), Some(Part::RequestBody(piece))) if piece.end_of_stream => {
+                let body = String::from_utf8(now.body.clone()).unwrap().replace(old, new);
+                let pieces: Vec<_> = body.as_bytes().chunks(62_000).collect();
+                for (number, piece) in pieces.iter().enumerate() {
+                    let body = Piece { body: piece.to_vec(), end_of_stream: number + 1 == pieces.len() };
+                    let common = Common { mutation: None, body: Some(BodyMutation { streamed: Some(body) }) };
+                    let told = Told::RequestBody(Reply { response: Some(common) });
+                    reply(FromPicker { part: Some(told), metadata: None }).await;
                 }
             }
             _ => {}

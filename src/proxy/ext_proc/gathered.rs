@@ -204,8 +204,8 @@ mod tests {
         ProcessingResponse { response: Some(ResponsePart::RequestBody(reply)), dynamic_metadata: None }
     }
 
-    fn piece(body: &'static [u8], end_of_stream: bool) -> Option<NewBody> {
-        Some(NewBody::StreamedResponse(HttpBody { body: Bytes::from_static(body), end_of_stream }))
+    fn piece(body: &'static [u8], end_of_stream: bool) -> NewBody {
+        NewBody::StreamedResponse(HttpBody { body: Bytes::from_static(body), end_of_stream })
     }
 
     fn gathered(messages: impl IntoIterator<Item = ProcessingResponse>) -> GatheredReply {
@@ -241,12 +241,20 @@ mod tests {
         let cases = [
             (vec![named(), body(None)], true, None),
             (vec![body(None), body(None), named(), body(None)], true, None),
-            (vec![named(), body(piece(b"01234", false)), body(piece(b"56789", true))], true, None),
-            (vec![named(), body(piece(b"01234", false)), body(piece(b"x", true))], true, Some("01234x")),
-            (vec![body(piece(b"new", true)), named()], true, Some("new")),
+            (
+                vec![named(), body(Some(piece(b"01234", false))), body(Some(piece(b"56789", true)))],
+                true,
+                None,
+            ),
+            (
+                vec![named(), body(Some(piece(b"01234", false))), body(Some(piece(b"x", true)))],
+                true,
+                Some("01234x"),
+            ),
+            (vec![body(Some(piece(b"new", true))), named()], true, Some("new")),
             (vec![named(), body(Some(NewBody::Body(Bytes::from_static(b"new"))))], true, Some("new")),
             (vec![named(), body(Some(NewBody::ClearBody(true)))], true, Some("")),
-            (vec![named(), body(piece(b"01234", false)), body(None)], false, None),
+            (vec![named(), body(Some(piece(b"01234", false))), body(None)], false, None),
             (vec![body(None)], false, None),
         ];
         for (messages, is_whole, expected) in cases {
