@@ -11,6 +11,7 @@ mod failure_record;
 mod fair_queue;
 mod latency;
 mod lease_watch;
+mod members;
 mod outlier;
 pub mod picker;
 mod pool;
@@ -29,8 +30,9 @@ pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters}
 pub use fair_queue::GateRequest;
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::{LeaseWatch, ReissueWatch};
+pub use members::EndpointForecast;
 pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};
-pub use pool::{EndpointForecast, Lease, Pool};
+pub use pool::{Lease, Pool};
 pub use refusals::Refusal;
 pub use rendezvous::{HashEntry, hash_key, rendezvous};
 pub use sticky::StickySessions;

@@ -4,8 +4,9 @@
 use super::admission::AdmissionGate;
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
+use super::members::{EndpointForecast, merged, weighted};
 use super::outlier::OutlierDetector;
-use super::picker::{Candidates, EngineLoad, PickRequest, Picker, Standing};
+use super::picker::{Candidates, PickRequest, Picker};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
@@ -14,7 +15,6 @@ use crate::policy::{Balance, PoolLimits};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
@@ -223,38 +223,6 @@ impl Pool {
             lock(&self.detector).replace_with(own, now);
         });
     }
-}
-
-fn merged(members: Vec<PoolMember>) -> Vec<PoolMember> {
-    let mut places = HashMap::with_capacity(members.len());
-    let mut merged: Vec<PoolMember> = Vec::with_capacity(members.len());
-    for member in members {
-        let place = *places.entry(Arc::as_ptr(&member.endpoint)).or_insert(merged.len());
-        match merged.get_mut(place) {
-            Some(earlier) => earlier.weight = earlier.weight.saturating_add(member.weight),
-            None => merged.push(member),
-        }
-    }
-    merged
-}
-
-fn weighted(members: &[PoolMember]) -> Vec<Arc<Endpoint>> {
-    members.iter().filter(|member| member.weight > 0).map(|member| member.endpoint.clone()).collect()
-}
-
-/// How one endpoint of a pool stands for a request.
-#[derive(Clone, Debug)]
-pub struct EndpointForecast {
-    /// The endpoint.
-    pub endpoint: Arc<Endpoint>,
-    /// Whether it may get the request: it is up, not ejected, awake, has a weight and does not refuse the model.
-    pub is_available: bool,
-    /// Tokens of the prompt that it probably has to compute, where the pool goes by that.
-    pub uncached: Option<u32>,
-    /// How busy its engine is.
-    pub load: Option<EngineLoad>,
-    /// What it is held against the others by, where the pool's strategy has such a figure.
-    pub standing: Option<Standing>,
 }
 
 /// One request on one endpoint: counted in flight from its making to its drop, exactly once.
