@@ -4,7 +4,8 @@
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use signalbox::balance::{
-    Endpoint, LatencyStats, PickPrompt, PickRequest, Pool, PoolMember, RetryBudget, StickySessions,
+    Endpoint, KvEvent, LatencyStats, LearntTokens, PickPrompt, PickRequest, Pool, PoolMember, RetryBudget,
+    StickySessions, StoredBlocks,
 };
 use signalbox::choose::{Candidate, ChoiceInput, choose, identity};
 use signalbox::openai::ChatRequest;
@@ -61,6 +62,33 @@ fn alone(criterion: &mut Criterion) {
             });
         }
     }
+}
+
+/// As [`by_prompt`] for `auto`, where 100 engines say what they hold: each has some of the same 100,000 tokens.
+fn by_account(criterion: &mut Criterion) {
+    let (now, pool) = (Instant::now(), pool(&Balance::Auto, 100));
+    let tokens: Vec<u64> = (0..100_000).collect();
+    for (number, member) in pool.members().iter().enumerate() {
+        let count = 6_250 * number / 100;
+        let stored = StoredBlocks {
+            names: (1..=count as u64).collect(),
+            tokens: tokens[..count * 16].to_vec(),
+            block_tokens: 16,
+            ..StoredBlocks::default()
+        };
+        member.endpoint.apply_kv_events(&[KvEvent::Stored(stored)]);
+        member.endpoint.set_kv_complete(true);
+    }
+    let text = "All that was said before, and more of it. ".repeat(9_524);
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let request = ChatRequest::parse(body.into()).expect("a request");
+    let prompt = PickPrompt::new(&request);
+    let pick = PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
+    pool.learn_tokens(&pick, LearntTokens { tokens: &tokens, adapter: None, salt: None });
+    // Hashed once: `by_prompt` says what that costs.
+    criterion.bench_function("auto-100/account", |bencher| {
+        bencher.iter(|| drop(black_box(pool.lease(&pick, &[], now))));
+    });
 }
 
 /// The strategies that go by prompts: 100 endpoints, prompts of 1,000 and 100,000 tokens of which some have the first
@@ -154,6 +182,7 @@ fn models(criterion: &mut Criterion) {
             price: prices.get(index),
             quality: BasisPoints(5_000 + index as u16 * 100),
             reading: stats.snapshot(now),
+            replica: None,
             reachable: true,
             in_flight: index as u32 % 5,
             capacity: 4,
@@ -200,5 +229,5 @@ fn readings(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, alone, by_prompt, contended, budget, models, readings);
+criterion_group!(benches, alone, by_prompt, by_account, contended, budget, models, readings);
 criterion_main!(benches);

@@ -5,9 +5,12 @@ use super::engine::{BLOCK, Engine, Sequence, own_block};
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use signalbox::balance::{Endpoint, Lease, PickPrompt, PickRequest, Pool, PoolMember};
+use signalbox::balance::{
+    Endpoint, InFlightGuard, LatencyStats, Lease, PickPrompt, PickRequest, Pool, PoolMember,
+};
+use signalbox::choose::{Candidate, ChoiceInput, choose, identity};
 use signalbox::openai::ChatRequest;
-use signalbox::policy::Balance;
+use signalbox::policy::{Balance, BasisPoints, Choose, ChooseBy, ChooseWeights, ModelId};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt::Write;
@@ -21,7 +24,10 @@ const SCRAPE: u64 = 200_000;
 #[derive(Clone, Copy)]
 pub(super) struct Workload {
     pub(super) name: &'static str,
+    /// Engines of each model.
     pub(super) engines: usize,
+    /// The models that a request may go to, each by what its engines take in multiples of the usual time.
+    pub(super) models: &'static [f64],
     /// Prompts of one group begin with the same text; `None`: no two do.
     pub(super) groups: Option<u64>,
     /// How uneven groups are: each next one is asked for less often by this power of its rank.
@@ -35,6 +41,15 @@ pub(super) struct Workload {
     pub(super) rates: &'static [f64],
 }
 
+/// How one of several models is chosen, by the least expected time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ModelChoosing {
+    /// By the averages of each model; then its replica.
+    ModelThenReplica,
+    /// Each model together with the replica that would get the request.
+    Pair,
+}
+
 /// What a run gave.
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -42,6 +57,8 @@ pub(super) struct Outcome {
     pub(super) tokens: f64,
     /// Times to the first token, in seconds, in order.
     ttft: Vec<f64>,
+    /// Times to the last, in seconds, of answers that ended.
+    whole: Vec<f64>,
     /// The share of prompts' tokens that were cached, 0 to 1.
     pub(super) hits: f64,
     /// The most that one engine got, as a multiple of its fair share.
@@ -57,6 +74,11 @@ impl Outcome {
     pub(super) fn mean(&self) -> f64 {
         self.ttft.iter().sum::<f64>() / self.ttft.len() as f64
     }
+
+    /// The mean time to the last token.
+    pub(super) fn whole(&self) -> f64 {
+        self.whole.iter().sum::<f64>() / self.whole.len() as f64
+    }
 }
 
 /// What happens next.
@@ -71,17 +93,22 @@ enum Event {
 struct Flight {
     came: f64,
     lease: Option<Lease>,
+    /// Counts it at its model, where one of several was chosen.
+    at_model: Option<InFlightGuard>,
+    ttft: f64,
     /// Tokens of its prompt that its engine had cached.
     cached: usize,
     has_token: bool,
 }
 
-/// Engines behind a pool.
+/// Engines behind a pool for each model.
 struct Cluster<'a> {
     workload: &'a Workload,
     start: Instant,
     endpoints: Vec<Arc<Endpoint>>,
-    pool: Arc<Pool>,
+    choosing: ModelChoosing,
+    pools: Vec<Arc<Pool>>,
+    latencies: Vec<Arc<LatencyStats>>,
     engines: Vec<Engine>,
     flights: Vec<Flight>,
     /// By time, in microseconds.
@@ -98,8 +125,14 @@ struct Cluster<'a> {
 }
 
 /// Runs a workload at a rate for so many seconds, the first quarter of which does not count.
-pub(super) fn run(workload: &Workload, balance: &Balance, rate: f64, seconds: f64) -> Outcome {
-    let mut cluster = Cluster::new(workload, balance, seconds / 4.0);
+pub(super) fn run(
+    workload: &Workload,
+    balance: &Balance,
+    choosing: ModelChoosing,
+    rate: f64,
+    seconds: f64,
+) -> Outcome {
+    let mut cluster = Cluster::new(workload, balance, choosing, seconds / 4.0);
     cluster.events.push(Reverse((0, Event::Arrival)));
     cluster.events.push(Reverse((0, Event::Scrape)));
     while let Some(Reverse((micros, event))) = cluster.events.pop() {
@@ -117,13 +150,20 @@ pub(super) fn run(workload: &Workload, balance: &Balance, rate: f64, seconds: f6
 }
 
 impl<'a> Cluster<'a> {
-    fn new(workload: &'a Workload, balance: &Balance, warm: f64) -> Self {
+    fn new(workload: &'a Workload, balance: &Balance, choosing: ModelChoosing, warm: f64) -> Self {
         let endpoint = |last: usize| {
             Endpoint::new(([10, 0, 0, last as u8], 8_000).into(), format!("engine-{last}:8000").into())
         };
-        let endpoints: Vec<Arc<Endpoint>> = (0..workload.engines).map(endpoint).collect();
+        let endpoints: Vec<Arc<Endpoint>> =
+            (0..workload.engines * workload.models.len()).map(endpoint).collect();
         let member = |endpoint: &Arc<Endpoint>| PoolMember { endpoint: Arc::clone(endpoint), weight: 1 };
-        let pool = Pool::new(balance, None, endpoints.iter().map(member).collect(), None);
+        let pool = |own: &[Arc<Endpoint>]| {
+            Arc::new(Pool::new(balance, None, own.iter().map(member).collect(), None))
+        };
+        let pools = endpoints.chunks(workload.engines).map(pool).collect();
+        let engines = workload.models.iter().flat_map(|speed| {
+            (0..workload.engines).map(|_| Engine { slowness: *speed, ..Engine::default() })
+        });
         let mut sum = 0.0;
         let weights = (1..=workload.groups.unwrap_or(0)).map(|rank| {
             sum += (rank as f64).powf(-workload.skew);
@@ -132,8 +172,10 @@ impl<'a> Cluster<'a> {
         Self {
             workload,
             start: Instant::now(),
-            pool: Arc::new(pool),
-            engines: endpoints.iter().map(|_| Engine::default()).collect(),
+            choosing,
+            pools,
+            latencies: workload.models.iter().map(|_| Arc::default()).collect(),
+            engines: engines.collect(),
             endpoints,
             flights: Vec::new(),
             events: BinaryHeap::new(),
@@ -162,8 +204,9 @@ impl<'a> Cluster<'a> {
         let (group, id) = (self.draw_group(), self.flights.len());
         let request = self.request(group, id);
         let prompt = PickPrompt::new(&request);
-        let pick = PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
-        let lease = self.pool.lease(&pick, &[], self.instant()).expect("an endpoint is up");
+        let mut pick = PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
+        let model = self.choose(&mut pick);
+        let lease = self.pools[model].lease(&pick, &[], self.instant()).expect("an endpoint is up");
         let same = |one: &Arc<Endpoint>| Arc::ptr_eq(one, lease.endpoint());
         let at = self.endpoints.iter().position(same).expect("one of the pool's");
         let Workload { shared, own, answer, .. } = *self.workload;
@@ -180,13 +223,63 @@ impl<'a> Cluster<'a> {
         };
         let engine = &mut self.engines[at];
         let cached = engine.cache.cached(&sequence.prompt) * BLOCK;
-        self.flights.push(Flight { came: self.now, lease: Some(lease), cached, has_token: false });
+        let at_model = (self.pools.len() > 1).then(|| self.latencies[model].enter());
+        self.flights.push(Flight {
+            came: self.now,
+            lease: Some(lease),
+            at_model,
+            ttft: 0.0,
+            cached,
+            has_token: false,
+        });
         engine.requests += usize::from(self.now > self.warm);
         engine.waiting.push_back(sequence);
         if !std::mem::replace(&mut engine.is_stepping, true) {
             let takes = engine.step();
             self.after(takes, Event::StepEnd(at));
         }
+    }
+
+    /// Chooses one of several models, by the gateway's own function.
+    fn choose(&self, pick: &mut PickRequest<'_>) -> usize {
+        if self.pools.len() == 1 {
+            return 0;
+        }
+        let now = self.instant();
+        let how = Choose {
+            by: ChooseBy::Latency,
+            min_quality: BasisPoints(0),
+            max_ttft: None,
+            max_time_per_token: None,
+            weights: ChooseWeights { quality: 0, cost: 0, latency: 1, load: 0 },
+        };
+        let candidates: Vec<Candidate<'_>> = self
+            .pools
+            .iter()
+            .zip(&self.latencies)
+            .enumerate()
+            .map(|(model, (pool, latency))| Candidate {
+                model: ModelId(model),
+                identity: identity(&model.to_string(), None),
+                weight: 1,
+                price: None,
+                quality: BasisPoints(5_000),
+                reading: latency.snapshot(now),
+                replica: match self.choosing {
+                    ModelChoosing::ModelThenReplica => None,
+                    ModelChoosing::Pair => pool.best_replica(pick, now),
+                },
+                reachable: true,
+                in_flight: pool.members().iter().map(|member| member.endpoint.in_flight()).sum(),
+                capacity: pool.members().len() as u32,
+            })
+            .collect();
+        let Workload { shared, own, answer, .. } = *self.workload;
+        let (prompt_tokens, expected_tokens) = ((shared + own) as u64, answer as u64);
+        let input = ChoiceInput { prompt_tokens, expected_tokens, ..ChoiceInput::default() };
+        let chosen = choose(&candidates, &how, &input).index;
+        pick.owner = candidates[chosen].replica.map(|replica| replica.endpoint);
+        chosen
     }
 
     /// Draws a group; with a skew the first are asked for most.
@@ -215,7 +308,11 @@ impl<'a> Cluster<'a> {
         for id in end.first {
             let flight = &mut self.flights[id];
             flight.has_token = true;
+            flight.ttft = self.now - flight.came;
             if let Some(lease) = &flight.lease {
+                if let (Some(at_model), Some(work)) = (&flight.at_model, lease.expected_work()) {
+                    at_model.stats().observe_work(now, work, Duration::from_secs_f64(flight.ttft));
+                }
                 lease.token(now);
                 lease.cached(flight.cached as u64, (self.workload.shared + self.workload.own) as u64);
             }
@@ -224,7 +321,17 @@ impl<'a> Cluster<'a> {
             }
         }
         for id in end.over {
-            self.flights[id].lease = None;
+            let now = self.instant();
+            let flight = &mut self.flights[id];
+            flight.lease = None;
+            let took = self.now - flight.came;
+            if let Some(at_model) = flight.at_model.take() {
+                let [ttft, took] = [flight.ttft, took].map(Duration::from_secs_f64);
+                at_model.stats().observe(now, Some(ttft), self.workload.answer as u64, took);
+            }
+            if flight.came > self.warm {
+                self.outcome.whole.push(took);
+            }
         }
         let engine = &mut self.engines[at];
         engine.is_stepping = !engine.running.is_empty() || !engine.waiting.is_empty();
@@ -254,6 +361,7 @@ impl<'a> Cluster<'a> {
             hits: sum(|engine| engine.cached_tokens) / sum(|engine| engine.prompt_tokens).max(1.0),
             busiest: most * self.engines.len() as f64 / sum(|engine| engine.requests).max(1.0),
             ttft: self.outcome.ttft,
+            whole: self.outcome.whole,
         }
     }
 }

@@ -99,8 +99,9 @@ impl Cache {
 }
 
 /// One engine.
-#[derive(Default)]
 pub(super) struct Engine {
+    /// What it takes, in multiples of the usual time.
+    pub(super) slowness: f64,
     pub(super) waiting: VecDeque<Sequence>,
     pub(super) running: Vec<Sequence>,
     pub(super) cache: Cache,
@@ -109,6 +110,21 @@ pub(super) struct Engine {
     pub(super) prompt_tokens: usize,
     pub(super) cached_tokens: usize,
     pub(super) requests: usize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            slowness: 1.0,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            cache: Cache::default(),
+            is_stepping: false,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            requests: 0,
+        }
+    }
 }
 
 /// What a step did: requests that had their first token, and those that are over.
@@ -155,7 +171,7 @@ impl Engine {
             (budget, prefilled) = (budget - rest, prefilled + rest);
             self.running.push(sequence);
         }
-        STEP + STEP_SEQUENCE * decoding as f64 + STEP_PROMPT * prefilled as f64
+        self.slowness * (STEP + STEP_SEQUENCE * decoding as f64 + STEP_PROMPT * prefilled as f64)
     }
 
     /// Ends a step: each computed sequence has one token more.

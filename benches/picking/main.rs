@@ -13,7 +13,7 @@ mod cluster;
 mod engine;
 mod plot;
 
-use cluster::{Outcome, Workload, run};
+use cluster::{ModelChoosing, Outcome, Workload, run};
 use signalbox::policy::{Balance, Fixed, load};
 use std::io::{self, Write};
 use std::path::Path;
@@ -35,12 +35,24 @@ const SECONDS: f64 = 120.0;
 const SHARED: Workload = Workload {
     name: "shared prefixes: 150 groups, 6,000 + 1,200 tokens, answers of 1,000, 8 engines",
     engines: 8,
+    models: &[1.0],
     groups: Some(150),
     skew: 0.0,
     shared: 6_000,
     own: 1_200,
     answer: 1_000,
     rates: &[3.0, 10.0, 15.0, 20.0, 30.0, 40.0],
+};
+
+/// Two models of four engines each, of which the second takes a fifth longer: which is quicker depends on what is cached where.
+const TWO_MODELS: Workload = Workload {
+    name: "two models: 60 groups, 6,000 + 1,200 tokens, answers of 300, 4 engines each, the second 1.2 times as slow",
+    engines: 4,
+    models: &[1.0, 1.2],
+    groups: Some(60),
+    answer: 300,
+    rates: &[5.0, 15.0, 25.0, 35.0],
+    ..SHARED
 };
 
 const WORKLOADS: [Workload; 5] = [
@@ -112,6 +124,9 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     let mut out = io::stdout().lock();
+    if options.has(&TWO_MODELS) {
+        two_models(options.seconds, &mut out)?;
+    }
     for workload in WORKLOADS.iter().filter(|workload| options.has(workload)) {
         let outcomes = table(workload, options.seconds, &mut out)?;
         if let Some(file) = options.svg.as_ref().filter(|_| workload.name == SHARED.name) {
@@ -131,7 +146,7 @@ fn table(workload: &Workload, seconds: f64, out: &mut impl Write) -> io::Result<
     let mut all: Vec<StrategyOutcomes> = STRATEGIES.iter().map(|(name, _)| (*name, Vec::new())).collect();
     for rate in workload.rates {
         for ((name, yaml), (_, outcomes)) in STRATEGIES.iter().zip(&mut all) {
-            let outcome = run(workload, &balance(yaml), *rate, seconds);
+            let outcome = run(workload, &balance(yaml), ModelChoosing::Pair, *rate, seconds);
             writeln!(
                 out,
                 "| {rate} | {name} | {:.0} | {:.3} s | {:.3} s | {:.3} s | {:.0} % | {:.2} x |",
@@ -146,6 +161,30 @@ fn table(workload: &Workload, seconds: f64, out: &mut impl Write) -> io::Result<
         }
     }
     Ok(all)
+}
+
+/// What it gives to choose a model together with its replica.
+fn two_models(seconds: f64, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\n{}\n", TWO_MODELS.name)?;
+    writeln!(out, "| requests/s | chosen | tokens/s | TTFT mean | p90 | p99 | whole mean | cached |")?;
+    writeln!(out, "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")?;
+    let ways = [("model, then replica", ModelChoosing::ModelThenReplica), ("as a pair", ModelChoosing::Pair)];
+    for rate in TWO_MODELS.rates {
+        for (name, choosing) in ways {
+            let outcome = run(&TWO_MODELS, &balance("{strategy: auto}"), choosing, *rate, seconds);
+            writeln!(
+                out,
+                "| {rate} | {name} | {:.0} | {:.3} s | {:.3} s | {:.3} s | {:.2} s | {:.0} % |",
+                outcome.tokens,
+                outcome.mean(),
+                outcome.percentile(0.9),
+                outcome.percentile(0.99),
+                outcome.whole(),
+                outcome.hits * 100.0,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn balance(yaml: &str) -> Balance {

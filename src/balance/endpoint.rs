@@ -4,6 +4,8 @@
 use super::engine_metrics::{EngineMetrics, LoadReport};
 use super::engine_state::EngineState;
 use super::failure_record::FailureRecord;
+use super::kv_account::{KvAccount, KvAccountState};
+use super::kv_blocks::KvEvent;
 use super::lock;
 use super::refusals::{Refusal, Refusals};
 use super::rendezvous::address_identity;
@@ -153,6 +155,21 @@ impl Endpoint {
     /// What the engine last said of itself, however long ago; `None` where it never did.
     pub fn engine_metrics(&self) -> Option<Arc<EngineMetrics>> {
         Some(self.engine.report()?.metrics)
+    }
+
+    /// Takes in what the engine says of its KV cache.
+    pub fn apply_kv_events(&self, events: &[KvEvent]) {
+        self.engine.kv.get_or_init(KvAccount::default).apply(events);
+    }
+
+    /// Says whether the engine's account of its KV cache, as it was taken in, is all of it.
+    pub fn set_kv_complete(&self, is_complete: bool) {
+        self.engine.kv.get_or_init(KvAccount::default).blocks.set_complete(is_complete);
+    }
+
+    /// What is known of the engine's account of its KV cache; `None` where it was never listened to.
+    pub fn kv_account(&self, now: Instant) -> Option<KvAccountState> {
+        Some(self.engine.kv.get()?.state(now))
     }
 
     /// What pickers go by.

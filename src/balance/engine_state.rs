@@ -2,9 +2,11 @@
 //! Refuses to know how that is weighed.
 
 use super::engine_metrics::{EngineMetrics, LoadReport};
+use super::kv_account::KvAccount;
 use super::latency::LatencyStats;
 use super::lock;
-use super::prefix_table::PrefixTable;
+use super::prefix_table::{PrefixTable, PromptBlocks};
+use super::prompt_tokens::KnownTokens;
 use super::token_load::TokenLoad;
 use super::token_progress::TokenProgress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +31,8 @@ pub(super) struct EngineState {
     joined_us: AtomicU64,
     /// What it probably has cached, once a picker asked for that.
     prefixes: OnceLock<PrefixTable>,
+    /// What it has cached by its own account, once it was listened to.
+    pub(super) kv: OnceLock<KvAccount>,
     /// The turn in which it last got a prompt that no endpoint had anything of; 0 where it never did.
     pub(super) last_cold: AtomicU64,
 }
@@ -81,6 +85,30 @@ impl EngineState {
     pub(super) fn is_asleep(&self, now: Instant) -> bool {
         let sleeps = |report: EngineReport| report.metrics.is_asleep && report.metrics.is_fresh(now);
         self.said_asleep.load(Ordering::Acquire) && self.report().is_some_and(sleeps)
+    }
+
+    /// Counts the leading blocks of a prompt that it has cached: by its own account where that holds and the prompt's tokens
+    /// are known, else by what was sent there. `hint` is what another endpoint has, or 0.
+    pub(super) fn matched(
+        &self,
+        prompt: PromptBlocks<'_>,
+        known: Option<&KnownTokens>,
+        hint: usize,
+        now: Instant,
+    ) -> usize {
+        let account = self.kv.get().filter(|account| account.is_live(now));
+        match (account, known) {
+            (Some(account), Some(known)) => account.matched(prompt, known, now),
+            _ => self.prefixes().matched(prompt, hint),
+        }
+    }
+
+    /// Notes that it gets a prompt, of whose blocks it has the first `matched`.
+    pub(super) fn record(&self, prompt: PromptBlocks<'_>, matched: usize, now: Instant) {
+        self.prefixes().record(prompt, matched);
+        if let Some(account) = self.kv.get() {
+            account.send(prompt, matched, now);
+        }
     }
 
     /// What it probably has cached.

@@ -1,6 +1,7 @@
 //! Owns a model's recent latency, failures and requests in flight.
 //! Refuses to know where a model runs, what a request is and what time it is.
 
+use super::work_fit::{PrefillTime, WorkFit};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ const EXPIRY: Duration = Duration::from_secs(60);
 /// averaged over the same time, not over the same number of answers. 60 seconds after the last answer an average is
 /// unknown, as it was before the first: a model that is no longer chosen because it was slow is tried again after that.
 ///
-/// There are no locks. An observation is a few atomic operations on each average; of two at the same moment none is
+/// There are no locks but for the line of the work. An observation is a few atomic operations on each average; of two at the same moment none is
 /// lost, unless they are the first after an expiry. A snapshot sees each average as it was after one of them.
 #[derive(Debug, Default)]
 pub struct LatencyStats {
@@ -26,6 +27,7 @@ pub struct LatencyStats {
     ttft: Average,
     per_token: Average,
     failures: Average,
+    prefill: WorkFit,
     in_flight: AtomicU32,
 }
 
@@ -34,6 +36,8 @@ pub struct LatencyStats {
 pub struct LatencySnapshot {
     /// From sending a request to the first token of its answer.
     pub ttft: Option<Duration>,
+    /// The same by the work before it, where replicas' work is known.
+    pub prefill: Option<PrefillTime>,
     /// From one token to the next.
     pub per_token: Option<Duration>,
     /// Requests whose answers have not ended.
@@ -88,6 +92,11 @@ impl LatencyStats {
         self.ttft.state.store(0, Ordering::Relaxed);
     }
 
+    /// Takes in that the first token of an answer came at `now` after `ttft`, behind so many tokens to compute.
+    pub fn observe_work(&self, now: Instant, work: f64, ttft: Duration) {
+        self.prefill.observe(now, work, ttft);
+    }
+
     /// Takes in that the model failed a request at `now`.
     pub fn failed(&self, now: Instant) {
         self.failures.add(self.moment(now), 1.0);
@@ -98,6 +107,7 @@ impl LatencyStats {
         let at = self.moment(now);
         LatencySnapshot {
             ttft: self.ttft.read(at).map(seconds),
+            prefill: self.prefill.read(now),
             per_token: self.per_token.read(at).map(seconds),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             failures: self.failures.read(at).unwrap_or(0.0).clamp(0.0, 1.0),

@@ -7,6 +7,7 @@ use super::lock;
 use super::members::{EndpointForecast, merged, weighted};
 use super::outlier::OutlierDetector;
 use super::picker::{Candidates, PickRequest, Picker};
+use super::prompt_tokens::{KnownTokens, LearntTokens, PromptTokens};
 use super::refusals::Refusal;
 use super::rendezvous::hash_key;
 use super::token_load::RequestWork;
@@ -31,6 +32,8 @@ pub struct Pool {
     generation: u64,
     detector: Arc<Mutex<OutlierDetector>>,
     activated: Once,
+    /// The tokens of prompts' beginnings, where engines are listened to.
+    tokens: Arc<PromptTokens>,
 }
 
 thread_local! {
@@ -62,6 +65,7 @@ impl Pool {
             generation: before + 1,
             detector,
             activated: Once::new(),
+            tokens: previous.map_or_else(Arc::default, |pool| Arc::clone(&pool.tokens)),
         }
     }
 
@@ -111,7 +115,7 @@ impl Pool {
             return None;
         }
         let model = hash_key(request.model.as_bytes());
-        let terms = LeaseTerms { model, work: None, streams: request.streams, now };
+        let terms = LeaseTerms { model, work: None, expected: None, streams: request.streams, now };
         Some(Lease::new(self.clone(), place, terms))
     }
 
@@ -132,19 +136,26 @@ impl Pool {
         self.activate(now);
         let prompt = request.prompt.filter(|_| self.reads_prompt() || request.needs_work);
         let request = PickRequest { prompt, ..*request };
+        let known = self.known_tokens(&request);
+        let request = PickRequest { known: known.as_ref(), ..request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
-        let pick = || RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied();
+        // One member alone needs no choice.
+        let pick = || match self.members.len() {
+            1 => candidates.contains(0).then_some(0),
+            _ => RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied(),
+        };
         // Once for each endpoint that others fill up between the choice and its lease.
         for _ in 0..self.members.len() {
             let best = owner.filter(|owner| candidates.contains(*owner)).or_else(pick)?;
             let Some(view) = candidates.get(best) else { continue };
             if self.members[best].endpoint.enter(self.limits.max_in_flight) {
                 let work = view.send(&request);
+                let expected = work.map(|work| view.work_to_first_token(work.uncached));
                 let model = hash_key(request.model.as_bytes());
                 return Some(Lease::new(
                     self.clone(),
                     best,
-                    LeaseTerms { model, work, streams: request.streams, now },
+                    LeaseTerms { model, work, expected, streams: request.streams, now },
                 ));
             }
         }
@@ -167,6 +178,8 @@ impl Pool {
     /// What the endpoints are held against each other by for a request, which is not sent; in the order of the members.
     pub fn forecast(&self, request: &PickRequest<'_>, now: Instant) -> Vec<EndpointForecast> {
         let candidates = self.candidates(&[], now).passing_over(hash_key(request.model.as_bytes()));
+        let known = self.known_tokens(request);
+        let request = &PickRequest { known: known.as_ref(), ..*request };
         let standings = self.picker.standings(request, &candidates);
         let of = |(place, member): (usize, &PoolMember)| {
             let view = candidates.get(place);
@@ -183,9 +196,64 @@ impl Pool {
         self.members.iter().enumerate().map(of).collect()
     }
 
+    /// The member that would get a request, as it stands for it; `None` where the choice does not go by the work before the
+    /// first token, or no member is available.
+    pub fn best_replica(&self, request: &PickRequest<'_>, now: Instant) -> Option<ReplicaForecast> {
+        if !self.picker.reads_prompt() {
+            return None;
+        }
+        let candidates =
+            Candidates::new(&self.members, &[], now).passing_over(hash_key(request.model.as_bytes()));
+        let known = self.known_tokens(request);
+        let request = &PickRequest { known: known.as_ref(), ..*request };
+        let standings = self.picker.standings(request, &candidates);
+        let (best, _) =
+            standings.into_iter().min_by(|one, other| one.1.as_cost().total_cmp(&other.1.as_cost()))?;
+        let view = candidates.get(best)?;
+        let uncached = request.uncached(view.matched(request.blocks(), 0));
+        Some(ReplicaForecast {
+            endpoint: view.addr(),
+            work: view.work_to_first_token(uncached),
+            cached: request.prompt.map_or(0, |prompt| prompt.tokens().saturating_sub(uncached)),
+            in_flight: view.in_flight(),
+        })
+    }
+
     /// Whether the choice goes by the prompt; where there is no choice it need not be read.
     pub fn reads_prompt(&self) -> bool {
         self.members.len() > 1 && self.picker.reads_prompt()
+    }
+
+    /// The tokens of the prompt's beginning, where any engine is listened to.
+    fn known_tokens(&self, request: &PickRequest<'_>) -> Option<KnownTokens> {
+        self.block_tokens()?;
+        self.tokens.find(request.blocks()?.blocks)
+    }
+
+    /// Tokens in a block of its engines' KV caches; `None` where none of them has said yet what it holds.
+    pub fn block_tokens(&self) -> Option<u32> {
+        let of = |member: &PoolMember| Some(member.endpoint.engine().kv.get()?.blocks.block_tokens());
+        self.members.iter().filter_map(of).find(|tokens| *tokens > 0)
+    }
+
+    /// Whether it is worth to learn the tokens of a prompt: an engine says what it holds, and more of the prompt is new than
+    /// a block or two.
+    pub fn needs_tokens(&self, request: &PickRequest<'_>) -> bool {
+        let Some(lookup) = request.blocks().filter(|_| self.reads_prompt() && self.block_tokens().is_some())
+        else {
+            return false;
+        };
+        let known = self.tokens.find(lookup.blocks).map_or(0, |known| known.beginning());
+        lookup.blocks.len() >= 2 && lookup.blocks.len() > known + known / 16 + 1
+    }
+
+    /// Learns the tokens of a prompt, as an engine of the pool has them.
+    pub fn learn_tokens(&self, request: &PickRequest<'_>, learnt: LearntTokens<'_>) {
+        if let (Some(prompt), Some(lookup), Some(size)) =
+            (request.prompt, request.blocks(), self.block_tokens())
+        {
+            self.tokens.learn(lookup.blocks, prompt.tokens(), size, learnt);
+        }
     }
 
     /// In what time the first of the ejected members returns; `None` where none is ejected at `now`.
@@ -225,6 +293,19 @@ impl Pool {
     }
 }
 
+/// The endpoint that would get a request, and what the request would find there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReplicaForecast {
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// What comes before the first token, in tokens to compute.
+    pub work: f64,
+    /// Tokens of the prompt that it probably has cached.
+    pub cached: u32,
+    /// Requests that it has.
+    pub in_flight: u32,
+}
+
 /// One request on one endpoint: counted in flight from its making to its drop, exactly once.
 ///
 /// It cannot be cloned; hold it until the last byte.
@@ -238,6 +319,8 @@ pub struct Lease {
     failed: AtomicBool,
     /// What the request costs the endpoint, where the pool goes by that.
     work: Option<RequestWork>,
+    /// What comes before its first token, in tokens to compute.
+    expected: Option<f64>,
     /// Whether the endpoint still computes the prompt.
     in_prefill: AtomicBool,
     /// Whether the answer comes token by token.
@@ -254,6 +337,7 @@ struct LeaseTerms {
     /// The model that is asked for, by its name's hash.
     model: u64,
     work: Option<RequestWork>,
+    expected: Option<f64>,
     streams: bool,
     now: Instant,
 }
@@ -261,7 +345,7 @@ struct LeaseTerms {
 impl Lease {
     /// Makes a lease on a member that counts the request already.
     fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
-        let LeaseTerms { model, work, streams, now } = terms;
+        let LeaseTerms { model, work, expected, streams, now } = terms;
         let lease = Self {
             pool,
             member,
@@ -269,6 +353,7 @@ impl Lease {
             taken: now,
             failed: AtomicBool::new(false),
             work,
+            expected,
             in_prefill: AtomicBool::new(work.is_some()),
             streams,
             awaits_token: AtomicBool::new(true),
@@ -287,6 +372,11 @@ impl Lease {
     /// What the request was taken to cost its endpoint; `None` where the pool does not go by that.
     pub fn work(&self) -> Option<RequestWork> {
         self.work
+    }
+
+    /// What came before the request's first token when it was sent, in tokens to compute; `None` as [`Self::work`].
+    pub fn expected_work(&self) -> Option<f64> {
+        self.expected.filter(|_| !self.is_prefilled.load(Ordering::Relaxed))
     }
 
     /// Reports that a token has come at `now`, the first or another.

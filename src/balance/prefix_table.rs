@@ -25,6 +25,13 @@ pub(super) fn tokens_of(blocks: usize) -> u32 {
         + u32::try_from(long).unwrap_or(u32::MAX).saturating_mul(LONG_BLOCK)
 }
 
+/// How many leading blocks so many tokens fill.
+pub(super) fn blocks_within(tokens: u32) -> usize {
+    let short = SHORT_BLOCKS as u32 * SHORT_BLOCK;
+    let long = tokens.saturating_sub(short) / LONG_BLOCK;
+    (tokens.min(short) / SHORT_BLOCK + long) as usize
+}
+
 /// Sets of a table, a power of two.
 const SETS: usize = 4096;
 
@@ -58,11 +65,11 @@ pub(super) struct PromptBlocks<'a> {
 }
 
 impl PromptBlocks<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.chain.len()
     }
 
-    fn block(&self, place: usize) -> u64 {
+    pub(super) fn block(&self, place: usize) -> u64 {
         mixed(self.chain[place] ^ self.model)
     }
 }

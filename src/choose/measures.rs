@@ -54,8 +54,8 @@ impl<'a> Measures<'a> {
         measures
     }
 
-    /// The price of the request, in 10⁻¹² of the currency: `prompt tokens × prompt price + expected tokens ×
-    /// completion price`; infinite where the price is unknown.
+    /// The price of the request, in 10⁻¹² of the currency: `uncached tokens × prompt price + cached tokens × cached price +
+    /// expected tokens × completion price`; infinite where the price is unknown.
     ///
     /// Prices are compared as numbers: the operator states all of a decision's models in one currency.
     pub fn cost(&self, candidate: &Candidate<'_>) -> f64 {
@@ -63,7 +63,8 @@ impl<'a> Measures<'a> {
     }
 
     /// The expected time for the answer, in seconds: `(ttft + (expected tokens - 1) × time per token) / share of
-    /// requests that do not fail`, that share at least 0.05; of the two times an unknown one is 0.
+    /// requests that do not fail`, that share at least 0.05; of the two times an unknown one is 0. Where the replica is
+    /// known, the ttft is that of the work before its first token, by the line of [`crate::balance::LatencySnapshot::prefill`].
     ///
     /// Where both are unknown it is 0 while no request is in flight, so that one request goes and measures the
     /// model, and infinite from then on until it has been measured; at half of its requests failed it is infinite,
@@ -78,7 +79,11 @@ impl<'a> Measures<'a> {
 
     /// The load: `(requests in flight + 1) / capacity`, so that the first request is not all the difference.
     pub fn load(candidate: &Candidate<'_>) -> f64 {
-        (f64::from(candidate.in_flight) + 1.0) / f64::from(candidate.capacity.max(1))
+        let (in_flight, capacity) = match candidate.replica {
+            Some(replica) => (replica.in_flight, 1),
+            None => (candidate.in_flight, candidate.capacity.max(1)),
+        };
+        (f64::from(in_flight) + 1.0) / f64::from(capacity)
     }
 
     /// The score, from 0 to 1: the mean of these terms by the policy's weights, each from 0 to 1 among those
@@ -119,6 +124,11 @@ impl<'a> Measures<'a> {
         self.how.by == ChooseBy::Latency && Self::load(one) < Self::load(other)
     }
 
+    /// A measure as people read it: a score is the better the higher it is.
+    pub(super) fn shown(&self, measure: f64) -> f64 {
+        if self.how.by == ChooseBy::Score { -measure } else { measure }
+    }
+
     /// By how much one measure is better than the held model's, from 0 to 1: the difference of scores, or the share that is saved.
     pub(super) fn gain(&self, held: f64, other: f64) -> f64 {
         match self.how.by {
@@ -141,8 +151,12 @@ impl<'a> Measures<'a> {
 
     fn known_cost(&self, candidate: &Candidate<'_>) -> Option<f64> {
         let of = |tokens: f64, micros: u64| tokens * micros as f64;
+        let cached =
+            candidate.replica.map_or(0.0, |replica| f64::from(replica.cached)).min(self.prompt_tokens);
         let cost = |price: &Price| {
-            of(self.prompt_tokens, price.prompt_micros) + of(self.expected_tokens, price.completion_micros)
+            of(self.prompt_tokens - cached, price.prompt_micros)
+                + of(cached, price.cached_micros)
+                + of(self.expected_tokens, price.completion_micros)
         };
         candidate.price.map(cost)
     }
@@ -153,7 +167,10 @@ impl<'a> Measures<'a> {
         let further = (self.expected_tokens - 1.0).max(0.0);
         let success = (1.0 - f64::from(reading.failures)).max(LEAST_SUCCESS);
         let is_known = reading.ttft.is_some() || reading.per_token.is_some();
-        is_known.then(|| (of(reading.ttft) + of(reading.per_token) * further) / success)
+        let on_replica = reading.prefill.zip(candidate.replica);
+        let first =
+            on_replica.map_or_else(|| of(reading.ttft), |(prefill, replica)| prefill.of(replica.work));
+        is_known.then(|| (first + of(reading.per_token) * further) / success)
     }
 }
 

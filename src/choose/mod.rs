@@ -24,19 +24,19 @@
 //!
 //! # Where the state of replicas comes in
 //!
-//! A candidate stands for all replicas of a model: [`Candidate::in_flight`] and [`Candidate::capacity`] are sums over
-//! its pools. A caller that knows replicas apart passes one candidate for each pair of model and replica instead, with
-//! that replica's numbers, and takes the pair at [`ModelChoice::index`]; nothing here depends on models being different.
-//! A further term, such as the share of a prompt that the replica's cache holds or the depth of its queue, is a field
-//! of [`Candidate`], a weight of [`crate::policy::ChooseWeights`] and a line in [`Measures::score`]; a prefix that is
-//! cached also lowers [`Measures::cost`] and [`Measures::time`], which take it off the prompt.
+//! A candidate is a pair: a model, and the replica of it that would get the request. What is cached there lowers
+//! [`Measures::cost`]; its queue, and what of the prompt is not cached, are in [`Measures::time`]; its requests are
+//! [`Measures::load`]. So a model that is quick on average is passed over while the replica that has the conversation is
+//! busy, and a slower one chosen that has it cached. Of a model whose replicas are not told apart
+//! ([`Candidate::replica`] is `None`) the averages and sums over all of them count.
 
 mod measures;
 
 pub use measures::Measures;
 
-use crate::balance::{HashEntry, LatencySnapshot, hash_key, rendezvous};
+use crate::balance::{HashEntry, LatencySnapshot, ReplicaForecast, hash_key, rendezvous};
 use crate::policy::{BasisPoints, Choose, ChooseBy, ModelId, Price};
+use smallvec::SmallVec;
 use std::fmt;
 
 /// A model as the choice sees it.
@@ -54,6 +54,8 @@ pub struct Candidate<'a> {
     pub quality: BasisPoints,
     /// How quick it has been.
     pub reading: LatencySnapshot,
+    /// The replica that would get the request, where its pool goes by what replicas have cached and to do.
+    pub replica: Option<ReplicaForecast>,
     /// Whether one of its pools has an endpoint for a request.
     pub reachable: bool,
     /// Requests that the endpoints of its pools have, those for other models too.
@@ -82,12 +84,25 @@ pub struct ChoiceInput {
 }
 
 /// Which model gets the request, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ModelChoice {
     /// Its place among the candidates; 0 where there are none.
     pub index: usize,
     /// Why this one.
     pub reason: ChoiceReason,
+    /// The best of the others, where they are compared by a measure.
+    pub runner_up: Option<RunnerUp>,
+}
+
+/// The candidate that would have been chosen without the chosen one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RunnerUp {
+    /// Its place among the candidates.
+    pub index: usize,
+    /// Its measure: the price in 10⁻¹² of the currency, the time in seconds, or the score.
+    pub measure: f64,
+    /// The chosen one's.
+    pub chosen: f64,
 }
 
 /// Why a model was chosen.
@@ -147,19 +162,17 @@ pub fn choose(candidates: &[Candidate<'_>], how: &Choose, input: &ChoiceInput) -
     let filter = CandidateFilter::for_all(candidates, how);
     let is_held = |index: &usize| candidates.get(*index).is_some_and(|held| filter.reaches(held));
     let held = input.held.filter(is_held);
-    let (index, reason) = match how.by {
-        ChooseBy::First => {
-            held.map_or_else(|| first(candidates, &filter), |index| (index, ChoiceReason::Held))
-        }
-        ChooseBy::Weight => {
-            held.map_or_else(|| by_weight(candidates, &filter, input), |index| (index, ChoiceReason::Held))
-        }
+    let kept = held.map(|index| (index, ChoiceReason::Held));
+    let (index, reason, runner_up) = match how.by {
+        ChooseBy::First => alone(kept.unwrap_or_else(|| first(candidates, &filter))),
+        ChooseBy::Weight => alone(kept.unwrap_or_else(|| by_weight(candidates, &filter, input))),
         ChooseBy::Cost | ChooseBy::Latency | ChooseBy::Score => {
             let held = held.filter(|index| filter.admits(&candidates[*index]));
             by_measure(candidates, &filter, &ChoiceInput { held, ..*input })
         }
     };
-    ModelChoice { index, reason: if filter.reachable { reason } else { ChoiceReason::Unreachable } }
+    let reason = if filter.reachable { reason } else { ChoiceReason::Unreachable };
+    ModelChoice { index, reason, runner_up }
 }
 
 /// Which candidates are considered: those within the limits that at least one meets.
@@ -195,6 +208,10 @@ impl<'a> CandidateFilter<'a> {
     fn reaches(&self, candidate: &Candidate<'_>) -> bool {
         !self.reachable || candidate.reachable
     }
+}
+
+fn alone((index, reason): (usize, ChoiceReason)) -> (usize, ChoiceReason, Option<RunnerUp>) {
+    (index, reason, None)
 }
 
 fn first(candidates: &[Candidate<'_>], filter: &CandidateFilter<'_>) -> (usize, ChoiceReason) {
@@ -244,34 +261,35 @@ fn by_measure<'a>(
     candidates: &[Candidate<'a>],
     filter: &CandidateFilter<'_>,
     input: &ChoiceInput,
-) -> (usize, ChoiceReason) {
+) -> (usize, ChoiceReason, Option<RunnerUp>) {
     let admitted = || candidates.iter().enumerate().filter(|(_, candidate)| filter.admits(candidate));
     // Whoever else measures the held model is no reason to leave it.
-    let alone = |held: &Candidate<'a>| Candidate {
+    let unmeasured = |held: &Candidate<'a>| Candidate {
         reading: LatencySnapshot { in_flight: 0, ..held.reading },
         ..*held
     };
-    let held = input.held.map(|index| (index, alone(&candidates[index])));
+    let held = input.held.map(|index| (index, unmeasured(&candidates[index])));
     let considered = admitted().map(|(_, candidate)| candidate);
     let measures = Measures::among(considered, held.as_ref().map(|(_, held)| held), filter.how, input);
-    let mut best = None;
-    for (index, candidate) in admitted() {
-        let measure = measures.of(candidate);
-        let is_better = |(best, least): (usize, f64)| {
-            measure < least || measure <= least && measures.is_freer(candidate, &candidates[best])
-        };
-        if best.is_none_or(is_better) {
-            best = Some((index, measure));
-        }
-    }
-    let Some((index, measure)) = best else { return (0, ChoiceReason::First) };
+    let mut ranked: SmallVec<[(usize, f64); 8]> =
+        admitted().map(|(index, candidate)| (index, measures.of(candidate))).collect();
+    // Stable: of equals the first in the list.
+    ranked.sort_by(|(one, less), (other, more)| {
+        let [one, other] = [one, other].map(|index| &candidates[*index]);
+        less.total_cmp(more).then_with(|| measures.is_freer(other, one).cmp(&measures.is_freer(one, other)))
+    });
+    let Some((index, measure)) = ranked.first().copied() else { return alone((0, ChoiceReason::First)) };
     let margin = f64::from(input.margin).max(0.0);
-    match held {
+    let (index, measure, reason) = match held {
         Some((held, state)) if held != index && measures.gain(measures.of(&state), measure) <= margin => {
-            (held, ChoiceReason::Held)
+            (held, measures.of(&state), ChoiceReason::Held)
         }
-        _ => (index, measures.why(&candidates[index])),
-    }
+        _ => (index, measure, measures.why(&candidates[index])),
+    };
+    let next = ranked.into_iter().find(|(other, _)| *other != index);
+    let of = |measure: f64| measures.shown(measure);
+    let runner_up = next.map(|(at, other)| RunnerUp { index: at, measure: of(other), chosen: of(measure) });
+    (index, reason, runner_up)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Owns the tests of the choice among models. Refuses to know how readings come about.
 
 use super::*;
+use crate::balance::PrefillTime;
 use crate::policy::ChooseWeights;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -36,6 +37,7 @@ fn candidate(index: usize) -> Candidate<'static> {
         price: None,
         quality: BasisPoints(5_000),
         reading: LatencySnapshot::default(),
+        replica: None,
         reachable: true,
         in_flight: 0,
         capacity: 1,
@@ -51,7 +53,7 @@ fn input() -> ChoiceInput {
 }
 
 fn chosen(candidates: &[Candidate<'_>], how: &Choose, input: &ChoiceInput) -> (usize, &'static str) {
-    let ModelChoice { index, reason } = choose(candidates, how, input);
+    let ModelChoice { index, reason, .. } = choose(candidates, how, input);
     (index, reason.as_str())
 }
 
@@ -244,7 +246,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     let price = prop::option::of((0_u64..2_000, 0_u64..2_000).prop_map(|(one, other)| price(one, other)));
     let time = || prop::option::of(prop_oneof![(0_u64..5_000).prop_map(ms), Just(Duration::MAX)]);
     let reading = (time(), time(), 0_u32..3, 0_u8..=4).prop_map(|(ttft, per_token, in_flight, quarters)| {
-        LatencySnapshot { ttft, per_token, in_flight, failures: f32::from(quarters) / 4.0 }
+        LatencySnapshot { ttft, per_token, prefill: None, in_flight, failures: f32::from(quarters) / 4.0 }
     });
     let weight = prop_oneof![0_u32..4, any::<u32>()];
     let parts = (price, weight, 0_u16..=10_000, reading, prop::bool::weighted(0.8), any::<u32>(), 0_u32..4);
@@ -392,4 +394,47 @@ proptest! {
         let is_better = stays - free > stays * f64::from(margin);
         prop_assert_eq!(chosen.index != held, is_better, "{} {}", stays, free);
     }
+}
+
+fn on_replica(work: f64, cached: u32, in_flight: u32) -> Option<ReplicaForecast> {
+    Some(ReplicaForecast { endpoint: ([10, 0, 0, 1], 8000).into(), work, cached, in_flight })
+}
+
+#[test]
+fn a_model_is_as_quick_as_the_replica_that_would_get_the_request() {
+    let mut two = candidates::<2>();
+    let line = |per_token| Some(PrefillTime { base: 0.02, per_token });
+    two[0].reading = LatencySnapshot { prefill: line(0.0001), ..read(200, 10) };
+    two[1].reading = LatencySnapshot { prefill: line(0.0002), ..read(500, 10) };
+    assert_eq!(chosen(&two, &how(ChooseBy::Latency), &input()), (0, "quickest"), "by their averages");
+    two[0].replica = on_replica(20_000.0, 0, 9);
+    two[1].replica = on_replica(300.0, 700, 0);
+    let choice = choose(&two, &how(ChooseBy::Latency), &input());
+    assert_eq!((choice.index, choice.reason), (1, ChoiceReason::Quickest), "the first's replica is busy");
+    let runner_up = choice.runner_up.expect("there are two");
+    assert_eq!(runner_up.index, 0);
+    assert!((runner_up.measure - (2.02 + 499.0 * 0.01)).abs() < 1e-6, "{runner_up:?}");
+    assert!((runner_up.chosen - (0.08 + 499.0 * 0.01)).abs() < 1e-6, "{runner_up:?}");
+}
+
+#[test]
+fn what_a_replica_has_cached_is_paid_as_cached() {
+    let (cheap, dear) = (price(90, 100), price(100, 100));
+    let mut two = candidates::<2>();
+    (two[0].price, two[1].price) = (Some(&cheap), Some(&dear));
+    let no_margin = ChoiceInput { margin: 0.0, ..input() };
+    assert_eq!(chosen(&two, &how(ChooseBy::Cost), &no_margin), (0, "cheapest"));
+    two[1].replica = on_replica(500.0, 500, 0);
+    assert_eq!(chosen(&two, &how(ChooseBy::Cost), &no_margin), (1, "cheapest"));
+}
+
+#[test]
+fn the_held_model_stays_within_the_margin_and_names_the_better_one_as_runner_up() {
+    let mut two = candidates::<2>();
+    (two[0].reading, two[1].reading) = (read(100, 10), read(105, 10));
+    let held = ChoiceInput { held: Some(1), ..input() };
+    let choice = choose(&two, &how(ChooseBy::Latency), &held);
+    assert_eq!((choice.index, choice.reason), (1, ChoiceReason::Held));
+    assert_eq!(choice.runner_up.map(|other| other.index), Some(0));
+    assert_eq!(choose(&two, &how(ChooseBy::First), &held).runner_up, None, "nothing is compared");
 }

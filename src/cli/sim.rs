@@ -91,6 +91,12 @@ struct CapacityArgs {
     /// Reuse no block between requests.
     #[arg(long)]
     no_prefix_caching: bool,
+    /// Publish what changes in the KV cache over `ZeroMQ` on this port of the same address.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    kv_events_port: Option<u16>,
+    /// Repeat missed KV events on this port.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), requires = "kv_events_port")]
+    kv_events_replay_port: Option<u16>,
 }
 
 /// Who gets in, and how.
@@ -173,12 +179,21 @@ impl SimArgs {
     pub(super) async fn run(self) -> Result<(), SimCommandError> {
         let address = self.listen;
         let tls = self.access.tls()?;
+        let (events, replays) = (self.capacity.kv_events_port, self.capacity.kv_events_replay_port);
         let options = self.options()?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(SimCommandError::Signal)?;
         let mut terminated = signal(SignalKind::terminate()).map_err(SimCommandError::Signal)?;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| SimCommandError::Listen { address, source })?;
-        let sim = Sim::start(options, listener, tls).await;
+        let bind = async |address: SocketAddr| {
+            TcpListener::bind(address).await.map_err(|source| SimCommandError::Listen { address, source })
+        };
+        let mut sim = Sim::start(options, bind(address).await?, tls).await;
+        if let Some(port) = events {
+            let replays = match replays {
+                Some(port) => Some(bind(SocketAddr::new(address.ip(), port)).await?),
+                None => None,
+            };
+            sim.serve_kv_events(bind(SocketAddr::new(address.ip(), port)).await?, replays);
+        }
         let line = format!("{{\"event\":\"listening\",\"listeners\":[\"{}\"]}}", sim.addr());
         super::say_meanwhile(move || super::say(&line));
         tokio::select! {
@@ -216,6 +231,7 @@ impl SimArgs {
             faults: self.faults.faults(),
             seed: self.seed,
             default_max_tokens: pace.answer_tokens,
+            kv_events: capacity.kv_events_port.is_some(),
         })
     }
 }

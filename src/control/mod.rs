@@ -7,6 +7,7 @@ mod admin;
 mod classify_api;
 mod endpoint_client;
 mod endpoint_tasks;
+mod kv_events;
 mod persist;
 mod probe;
 mod reload;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use admin::{Admin, AdminListener};
 pub use endpoint_client::PeerOf;
+pub use kv_events::KvListener;
 pub use persist::{persist_response_cache, save_response_cache};
 pub use probe::Prober;
 pub use reload::{LoadFailure, PolicyFile, Reloader};

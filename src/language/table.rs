@@ -57,8 +57,11 @@ pub(super) struct Scores {
 
 /// The most rows of which the sum fits into 16 bits.
 const PENDING: usize = (u16::MAX / u8::MAX as u16) as usize;
-/// Lanes that are added at a time, so that their sums stay in registers.
-const CHUNK: usize = 32;
+/// Weights are added eight at a time, in two words of four sums each: any processor's vector instructions do that, and four
+/// times as quickly as widening the weights one by one.
+const WORDS: usize = LANES / 8;
+/// The bytes at even places of a word, each with room for a sum of 16 bits.
+const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
 
 impl Scores {
     pub(super) const fn new() -> Self {
@@ -74,17 +77,22 @@ impl Scores {
     }
 
     fn add_pending(&mut self) {
-        let rows: &[[[u8; CHUNK]; LANES / CHUNK]] = WEIGHTS.as_chunks().0.as_chunks().0;
+        let rows: &[[[u8; 8]; WORDS]] = WEIGHTS.as_chunks().0.as_chunks().0;
         let pending = &self.pending[..self.pending_rows];
-        for (chunk, total) in self.total.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
-            let mut sums = [0_u16; CHUNK];
-            for row in pending {
-                for (sum, weight) in sums.iter_mut().zip(&rows[usize::from(*row)][chunk]) {
-                    *sum += u16::from(*weight);
-                }
+        let (mut even, mut odd) = ([0_u64; WORDS], [0_u64; WORDS]);
+        for row in pending {
+            let sums = even.iter_mut().zip(&mut odd);
+            for ((even, odd), weights) in sums.zip(&rows[usize::from(*row)]) {
+                let weights = u64::from_le_bytes(*weights);
+                *even += weights & EVEN;
+                *odd += (weights >> 8) & EVEN;
             }
-            for (total, sum) in total.iter_mut().zip(sums) {
-                *total += u32::from(sum);
+        }
+        let sums = even.iter().zip(&odd);
+        for (totals, (even, odd)) in self.total.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+            for (at, total) in totals.iter_mut().enumerate() {
+                let sums = if at % 2 == 0 { even } else { odd };
+                *total += (sums >> (at / 2 * 16)) as u32 & u32::from(u16::MAX);
             }
         }
         self.rows += pending.len() as u32;
@@ -105,5 +113,30 @@ impl Scores {
         let scale = table.step / (self.rows as f32).sqrt() / divisor;
         let all: f32 = sums.iter().map(|sum| (-((most - sum) as f32) * scale).exp()).sum();
         Some((table.lanes[start + place], all.recip()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_those_of_the_weights_one_by_one() {
+        let mut scores = Scores::new();
+        let rows = (0..700_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 18) as u16);
+        let mut total = [0_u32; LANES];
+        for row in rows.chain([0, ROWS as u16 - 1]) {
+            scores.add(row);
+            let weights = &WEIGHTS[usize::from(row) * LANES..][..LANES];
+            total.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += u32::from(*weight));
+        }
+        scores.add_pending();
+        assert_eq!((scores.total, scores.rows), (total, 702));
+    }
+
+    #[test]
+    fn no_sum_of_pending_rows_runs_over() {
+        let most = WEIGHTS.iter().copied().max().unwrap_or_default();
+        assert!(u32::from(most) * PENDING as u32 <= u32::from(u16::MAX));
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::change::{remove_members, set_member};
 use super::json::object::non_null_member;
-use super::{ChatRequest, json, splice};
+use super::{Api, ChatRequest, json, splice};
 
 /// The member that says whence and whither the KV cache of a prompt goes.
 const TRANSFER: &str = "kv_transfer_params";
@@ -33,6 +33,13 @@ impl ChatRequest {
             && ["echo", "use_beam_search"].into_iter().all(is_off)
             && WHOLE.iter().all(|name| self.member(name).is_none_or(|value| value == b"null"))
             && self.member("prompt").is_none_or(is_one_prompt)
+    }
+
+    /// Says whether the prompt is one text, or one conversation.
+    pub fn is_one_text_prompt(&self) -> bool {
+        let is_text = |prompt: &[u8]| prompt.starts_with(b"\"");
+        self.api() == Api::Chat
+            || (self.api() == Api::Completions && self.member("prompt").is_some_and(is_text))
     }
 
     /// Says whether the client has written where a KV cache comes from: an engine would fetch it from there.
@@ -111,7 +118,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::openai::Api;
 
     fn request(api: Api, body: &str) -> ChatRequest {
         ChatRequest::of(api, Bytes::copy_from_slice(body.as_bytes())).unwrap()

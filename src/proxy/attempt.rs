@@ -61,6 +61,8 @@ struct ComparedAttempt {
 struct ModelInFlight {
     guard: InFlightGuard,
     since: Instant,
+    /// What comes before its first token, in tokens to compute, where that is known.
+    work: Option<f64>,
 }
 
 /// Where and when a request begins.
@@ -299,10 +301,12 @@ impl Attempts {
         self.count += 1;
         let model = self.target().model;
         self.request.plan.use_effects_of(model);
-        self.in_flight = live
-            .models
-            .measures_latency
-            .then(|| ModelInFlight { guard: live.models.latency(model).enter(), since: Instant::now() });
+        let work = self.lease.as_ref().and_then(Lease::expected_work);
+        self.in_flight = live.models.measures_latency.then(|| ModelInFlight {
+            guard: live.models.latency(model).enter(),
+            since: Instant::now(),
+            work,
+        });
         let (api, request) = (self.request.api, self.request.upstream_request());
         self.body = body_for(&live.policy, self.target(), api, request);
     }
@@ -358,12 +362,15 @@ impl Attempts {
                 lease.cached(usage.cached_tokens, usage.prompt_tokens);
             }
         }
-        let Some(ModelInFlight { guard, since }) = self.in_flight.take() else { return };
+        let Some(ModelInFlight { guard, since, work }) = self.in_flight.take() else { return };
         if end.is_whole && (200..300).contains(&end.status) {
             let ttft = end.first_byte.map(|at| at.saturating_duration_since(since));
             let duration = end.now.saturating_duration_since(since);
             let completion_tokens = end.usage.map_or(0, |usage| usage.completion_tokens);
             guard.stats().observe(end.now, ttft, completion_tokens, duration);
+            if let (Some(work), Some(ttft)) = (work, ttft) {
+                guard.stats().observe_work(end.now, work, ttft);
+            }
         } else if !end.client_gone && (end.status == 0 || end.status >= 500) {
             guard.stats().failed(end.now);
         }

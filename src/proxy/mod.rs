@@ -25,13 +25,14 @@ mod identity;
 mod load_report;
 mod planned_request;
 mod prefill;
-mod prefill_client;
 mod record;
 mod replay;
 mod respond;
 mod shadow;
+mod side_client;
 mod slow_client;
 mod timer;
+mod tokenize;
 mod upstream;
 mod upstream_error;
 
@@ -57,14 +58,15 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use prefill_client::PrefillClient;
 use replay::ReplayHandle;
 use shadow::ShadowClient;
+use side_client::SideClient;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokenize::TokenizeLimits;
 use upstream::UpstreamTls;
 use upstream_error::failure_of;
 
@@ -79,7 +81,8 @@ pub struct Gateway {
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
     pickers: Arc<EndpointPickers>,
-    prefills: Arc<PrefillClient>,
+    side_client: Arc<SideClient>,
+    tokenize: Arc<TokenizeLimits>,
 }
 
 impl Gateway {
@@ -100,7 +103,8 @@ impl Gateway {
             upstream_tls: Arc::default(),
             shadows: ShadowClient::new(),
             pickers: Arc::default(),
-            prefills: Arc::new(PrefillClient::new()),
+            side_client: Arc::new(SideClient::new()),
+            tokenize: Arc::default(),
         }
     }
 
@@ -416,6 +420,7 @@ impl ProxyHttp for Gateway {
         if let Some(replay) = &mut exchange.replay {
             replay.uninstall(session);
         }
+        self.learn_tokens(exchange);
         let outcome = exchange.close();
         let mut record = std::mem::take(&mut exchange.record);
         let Some(mut outcome) = outcome else { return self.finish(record, None) };

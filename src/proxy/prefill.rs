@@ -8,7 +8,7 @@ use super::attempt_failure::{AttemptFailure, Blame, LateBytes};
 use super::endpoint_reports::{report_failure, report_refusal};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
-use super::prefill_client::{PrefillAnswer, PrefillError, PrefillRequest};
+use super::side_client::{SideAnswer, SideError, SideRequest};
 use super::upstream::{UpstreamTarget, prepare_for, use_connections_of};
 use super::{Gateway, replay};
 use crate::balance::{Lease, RetryBudget};
@@ -122,13 +122,13 @@ impl Gateway {
             prefill.record.endpoint = Some(lease.endpoint().addr());
             prefill.record.predicted_cached_tokens = lease.work().map(|work| work.cached());
             let request = self.prefill_request(prefill, &lease, exchange)?;
-            let answer = self.prefills.send(request, &mut share, left.as_mut()).await;
+            let answer = self.side_client.send(request, &mut share, left.as_mut()).await;
             let failure = match answer.map(|answer| taken(prefill.spec.connector, &lease, &answer)) {
                 Ok(outcome) => return Ok(outcome),
-                Err(PrefillError::Interrupted(why)) => return interrupted(why.as_deref(), attempts),
-                Err(PrefillError::TooLong) => return Ok(PrefillOutcome::Local("too_long")),
-                Err(PrefillError::NoRoom) => return Ok(PrefillOutcome::Local("no_room")),
-                Err(PrefillError::Failed(failure)) => failure,
+                Err(SideError::Interrupted(why)) => return interrupted(why.as_deref(), attempts),
+                Err(SideError::TooLong) => return Ok(PrefillOutcome::Local("too_long")),
+                Err(SideError::NoRoom) => return Ok(PrefillOutcome::Local("no_room")),
+                Err(SideError::Failed(failure)) => failure,
             };
             reason = label(failure);
             self.note_prefill_failure(prefill, &lease, failure);
@@ -145,7 +145,7 @@ impl Gateway {
         prefill: &Prefill<'_>,
         lease: &Lease,
         exchange: &Exchange,
-    ) -> Result<PrefillRequest> {
+    ) -> Result<SideRequest> {
         let target = UpstreamTarget {
             spec: prefill.pool,
             authority: lease.endpoint().host(),
@@ -158,7 +158,7 @@ impl Gateway {
         })?;
         let mut peer = self.upstream_tls.peer(prefill.pool, lease.endpoint().addr());
         use_connections_of(&mut peer, lease.endpoint().mark().connections);
-        Ok(PrefillRequest { peer, header, body: prefill.body.clone() })
+        Ok(SideRequest { peer, header, body: prefill.body.clone() })
     }
 
     fn note_prefill_failure(&self, prefill: &Prefill<'_>, lease: &Lease, failure: AttemptFailure) {
@@ -221,7 +221,7 @@ fn parsed(attempts: &Attempts) -> Result<ChatRequest> {
 }
 
 /// Reads what an engine says of a prompt that it has computed.
-fn taken(connector: KvConnector, lease: &Lease, answer: &PrefillAnswer) -> PrefillOutcome {
+fn taken(connector: KvConnector, lease: &Lease, answer: &SideAnswer) -> PrefillOutcome {
     let mut reader = UsageReader::new(Format::Json);
     reader.feed(&answer.body);
     let usage = reader.finish();

@@ -58,7 +58,11 @@ impl Exchange {
             let decision = &mut details.decision;
             decision.recipe = trace.recipe;
             decision.score = trace.score;
-            (decision.algorithm, decision.algorithm_reason) = trace.chosen.unzip();
+            if let Some(chosen) = trace.chosen {
+                decision.algorithm = Some(chosen.by);
+                decision.algorithm_reason = Some(chosen.reason);
+                decision.runner_up = chosen.runner_up.map(|other| other.to_string());
+            }
             decision.reasoning = trace.reasoning.map(|reasoning| match reasoning {
                 Reasoning::Off => "off",
                 Reasoning::On(effort) => effort.as_str(),

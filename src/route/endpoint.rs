@@ -3,10 +3,10 @@
 //! Knows nothing of why an attempt failed.
 
 use super::plan::PlanTarget;
-use crate::balance::{EndpointForecast, Lease, PickPrompt, PickRequest, hash_key};
+use crate::balance::{EndpointForecast, Lease, PickPrompt, PickRequest, ReplicaForecast, hash_key};
 use crate::classify::read_beside;
 use crate::openai::ChatRequest;
-use crate::policy::{Balance, HashKey, PoolId, PoolSpec};
+use crate::policy::{Balance, HashKey, ModelRef, PoolId, PoolSpec};
 use crate::snapshot::Snapshot;
 use http::HeaderMap;
 use std::net::SocketAddr;
@@ -58,6 +58,7 @@ pub fn lease_endpoint(
         .and_then(|id| snapshot.upstreams.response_owners.get(hash_key(id.as_bytes()), input.now));
     let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.route(policy).pool;
+        let owner = owner.or(target.endpoint);
         let request = PickRequest { owner, ..pick_request(snapshot, target, pool, &prompt, input) };
         let pool = snapshot.pool(pool);
         if last_resort {
@@ -96,7 +97,7 @@ fn read_prompt(snapshot: &Snapshot, pool: PoolId, prompt: &PickPrompt<'_>, input
 }
 
 /// Engines keep what they generate from; of an embedding they keep nothing.
-fn keeps_prompt(request: &ChatRequest) -> bool {
+pub(super) fn keeps_prompt(request: &ChatRequest) -> bool {
     request.api().generates_text()
 }
 
@@ -114,9 +115,29 @@ fn pick_request<'a>(
         model: target.upstream_model(&snapshot.policy),
         adapter: target.lora.as_deref(),
         prompt: keeps_prompt(input.upstream_request).then_some(prompt),
-        needs_work: spec.prefill.is_some(),
+        needs_work: spec.prefill.is_some() || snapshot.models.measures_latency && spec.balance.goes_by_work(),
+        known: None,
         streams: input.request.stream(),
     }
+}
+
+/// The replica of a model that would get a request, and the index of its pool among the model's routes: of the first that
+/// has an endpoint. Nothing where that pool does not go by what replicas have cached and to do.
+pub(super) fn best_replica(
+    snapshot: &Snapshot,
+    one: &ModelRef,
+    prompt: &PickPrompt<'_>,
+    now: Instant,
+) -> Option<(usize, ReplicaForecast)> {
+    let routes = &snapshot.policy[one.model].routes;
+    let at = routes.iter().position(|route| snapshot.pool(route.pool).available(now) > 0)?;
+    let pick = PickRequest {
+        model: one.lora.as_deref().unwrap_or(&routes[at].upstream_model),
+        adapter: one.lora.as_deref(),
+        prompt: Some(prompt),
+        ..PickRequest::default()
+    };
+    Some((at, snapshot.pool(routes[at].pool).best_replica(&pick, now)?))
 }
 
 /// How the endpoints of a target's pool stand for a request, which is not sent; and the tokens of its prompt, at four
@@ -137,6 +158,7 @@ pub fn forecast(
         prompt: keeps_prompt(request).then_some(&prompt),
         streams: request.stream(),
         needs_work: false,
+        known: None,
     };
     (prompt.tokens(), snapshot.pool(target.route(policy).pool).forecast(&pick, now))
 }

@@ -3,11 +3,13 @@
 //! Knows the state of models only through the snapshot.
 
 use super::PlanInput;
+use super::endpoint::{best_replica, keeps_prompt};
 use super::guards::GuardInput;
 use super::plan::PlanTarget;
-use super::trace::{RoutingReason, RoutingTrace};
-use crate::balance::hash_key;
+use super::trace::{ChosenModel, RoutingReason, RoutingTrace, RunnerUpModel};
+use crate::balance::{PickPrompt, ReplicaForecast, hash_key};
 use crate::choose::{Candidate, ChoiceInput, choose, identity};
+use crate::classify::read_beside;
 use crate::policy::{ChooseBy, Decision, ModelId, ModelRef, Policy, Reasoning, Sticky, StickyOn};
 use crate::snapshot::Snapshot;
 use std::time::Instant;
@@ -26,7 +28,9 @@ pub(super) fn all_routes(
     reasoning: Option<Reasoning>,
 ) -> Vec<PlanTarget> {
     let routes = 0..policy[model].routes.len();
-    routes.map(|route| PlanTarget { model, route, lora: lora.map(str::to_owned), reasoning }).collect()
+    let target =
+        |route| PlanTarget { model, route, lora: lora.map(str::to_owned), reasoning, endpoint: None };
+    routes.map(target).collect()
 }
 
 /// Chooses one of the decision's models and lists its targets, followed by those of the fall-backs.
@@ -38,66 +42,112 @@ pub(super) fn targets(
     trace: &mut RoutingTrace,
 ) -> Vec<PlanTarget> {
     let policy = &snapshot.policy;
-    let Some(chosen) = chosen(snapshot, decision, input, judge, trace) else { return Vec::new() };
+    let (chosen, pair) = match &*decision.models {
+        [] => return Vec::new(),
+        [only] => (only, None),
+        models => {
+            let choice = chosen(snapshot, decision, input, judge, trace);
+            (&models[choice.index], choice.pair)
+        }
+    };
     let reasoning = chosen.reasoning.or(decision.plugins.reasoning);
     let mut targets = all_routes(policy, chosen.model, chosen.lora.as_deref(), reasoning);
+    if let Some((route, replica)) = pair {
+        targets[route].endpoint = Some(replica.endpoint);
+    }
     for model in decision.fallback.iter().filter(|model| **model != chosen.model) {
         targets.extend(all_routes(policy, *model, None, decision.plugins.reasoning));
     }
     targets
 }
 
-fn chosen<'a>(
+/// One of a decision's models, by its place among them, with the replica that it was chosen with.
+struct ChosenPair {
+    index: usize,
+    pair: Option<(usize, ReplicaForecast)>,
+}
+
+/// Chooses among several models, together with their replicas where these are told apart.
+fn chosen(
     snapshot: &Snapshot,
-    decision: &'a Decision,
+    decision: &Decision,
     input: PlanInput<'_>,
     judge: &GuardInput<'_>,
     trace: &mut RoutingTrace,
-) -> Option<&'a ModelRef> {
-    let first = decision.models.first()?;
-    if decision.models.len() == 1 {
-        return Some(first);
-    }
+) -> ChosenPair {
     let now = Instant::now();
     let key = decision.sticky.as_ref().and_then(|sticky| session(sticky, input));
     let key = key.map(|session| hash_key(format!("{}\0{session}", decision.name).as_bytes()));
-    let held = key.and_then(|key| snapshot.models.sticky_sessions.get(key, now));
-    let kept = trace.model.filter(|_| trace.reason == RoutingReason::Kept);
-    let is_held = |one: &ModelRef| match &held {
-        Some(name) => snapshot.policy[one.model].name == **name,
-        None => kept == Some(one.model),
-    };
-    let held = decision.models.iter().position(is_held);
-    let allowed = |one: &'a ModelRef| {
-        let candidate = candidate(snapshot, one, now);
+    let pairs = replicas(snapshot, decision, input, now);
+    let allowed = |(one, pair): (&ModelRef, &Option<(usize, ReplicaForecast)>)| {
+        let replica = pair.map(|(_, replica)| replica);
+        let candidate = Candidate { replica, ..candidate(snapshot, one, now) };
         // A model whose guards refuse the request can't be reached by it.
         Candidate { reachable: candidate.reachable && judge.is_allowed(one.model), ..candidate }
     };
-    let candidates: Vec<Candidate<'_>> = decision.models.iter().map(allowed).collect();
+    let candidates: Vec<_> = decision.models.iter().zip(&pairs).map(allowed).collect();
     let choice_input = ChoiceInput {
         prompt_tokens: (input.request.body().len() as u64 / BYTES_PER_TOKEN)
             .max(judge.known.cost.tokens as u64),
         expected_tokens: expected_tokens(input),
         random: rand::random(),
         key,
-        held,
+        held: held(snapshot, decision, key, trace, now),
         margin: decision.sticky.as_ref().map_or(Sticky::MARGIN, |sticky| sticky.margin).fraction(),
     };
     let choice = choose(&candidates, &decision.choose, &choice_input);
-    let one = decision.models.get(choice.index)?;
-    trace.chosen = Some((decision.choose.by.as_str(), choice.reason.as_str()));
+    let name = |index: usize| &*snapshot.policy[decision.models[index].model].name;
+    trace.chosen = Some(ChosenModel {
+        by: decision.choose.by.as_str(),
+        reason: choice.reason.as_str(),
+        runner_up: choice.runner_up.map(|other| RunnerUpModel {
+            name: name(other.index).to_owned(),
+            endpoint: candidates[other.index].replica.map(|replica| replica.endpoint),
+            by: decision.choose.by,
+            measure: other.measure,
+            chosen: other.chosen,
+        }),
+    });
     if let (Some(key), Some(sticky)) = (key, &decision.sticky)
         && decision.choose.by != ChooseBy::First
         && !input.dry_run
     {
-        snapshot.models.sticky_sessions.insert(
-            key,
-            snapshot.policy[one.model].name.as_str(),
-            now,
-            sticky.ttl,
-        );
+        snapshot.models.sticky_sessions.insert(key, name(choice.index), now, sticky.ttl);
     }
-    Some(one)
+    ChosenPair { index: choice.index, pair: pairs[choice.index] }
+}
+
+/// The place of the model that the session or the conversation has.
+fn held(
+    snapshot: &Snapshot,
+    decision: &Decision,
+    key: Option<u64>,
+    trace: &RoutingTrace,
+    now: Instant,
+) -> Option<usize> {
+    let held = key.and_then(|key| snapshot.models.sticky_sessions.get(key, now));
+    let kept = trace.model.filter(|_| trace.reason == RoutingReason::Kept);
+    let is_held = |one: &ModelRef| match &held {
+        Some(name) => snapshot.policy[one.model].name == **name,
+        None => kept == Some(one.model),
+    };
+    decision.models.iter().position(is_held)
+}
+
+/// The replica of each of the decision's models that would get the request, where it matters and is known.
+fn replicas(
+    snapshot: &Snapshot,
+    decision: &Decision,
+    input: PlanInput<'_>,
+    now: Instant,
+) -> Vec<Option<(usize, ReplicaForecast)>> {
+    let is_measured = matches!(decision.choose.by, ChooseBy::Cost | ChooseBy::Latency | ChooseBy::Score);
+    if !is_measured || !keeps_prompt(input.request) {
+        return vec![None; decision.models.len()];
+    }
+    let prompt = PickPrompt::new(input.request);
+    read_beside(input.request.body().len(), || prompt.tokens());
+    decision.models.iter().map(|one| best_replica(snapshot, one, &prompt, now)).collect()
 }
 
 fn candidate<'a>(snapshot: &'a Snapshot, one: &ModelRef, now: Instant) -> Candidate<'a> {
@@ -108,6 +158,7 @@ fn candidate<'a>(snapshot: &'a Snapshot, one: &ModelRef, now: Instant) -> Candid
         identity: identity(&model.name, one.lora.as_deref()),
         in_flight: members().map(|member| member.endpoint.in_flight()).sum(),
         capacity: members().count() as u32,
+        replica: None,
         weight: one.weight,
         price: model.price.as_ref(),
         quality: model.quality,

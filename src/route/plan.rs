@@ -4,6 +4,7 @@
 
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::{AnswerGuard, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, Reasoning, Route};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub struct PlanTarget {
     pub lora: Option<String>,
     /// Whether, and how hard, it is to reason.
     pub reasoning: Option<Reasoning>,
+    /// The endpoint that the model was chosen with, where both were chosen together.
+    pub endpoint: Option<SocketAddr>,
 }
 
 impl PlanTarget {

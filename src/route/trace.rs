@@ -3,7 +3,9 @@
 //! Decides nothing.
 
 use crate::classify::{Label, Unknown};
-use crate::policy::{Model, ModelId, Policy, Reasoning};
+use crate::policy::{ChooseBy, Model, ModelId, Policy, Reasoning};
+use std::fmt;
+use std::net::SocketAddr;
 
 /// How a request was routed, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,13 +23,55 @@ pub struct RoutingTrace {
     /// What the prompt is about, where that was asked.
     pub label: Option<Label>,
     /// By what one of several models was chosen, and why this one.
-    pub chosen: Option<(&'static str, &'static str)>,
+    pub chosen: Option<ChosenModel>,
     /// Whether the model was told to reason.
     pub reasoning: Option<Reasoning>,
     /// Whether the operator's system prompt went in.
     pub system_prompt: bool,
     /// What the guards found.
     pub notices: Vec<GuardNotice>,
+}
+
+/// How one of several models was chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChosenModel {
+    /// By what.
+    pub by: &'static str,
+    /// Why this one.
+    pub reason: &'static str,
+    /// The best of the others, where they are compared by a measure.
+    pub runner_up: Option<RunnerUpModel>,
+}
+
+/// The model that would have been chosen without the chosen one, with its replica, and why it was not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunnerUpModel {
+    /// The model's name.
+    pub name: String,
+    /// Its replica, where replicas are told apart.
+    pub endpoint: Option<SocketAddr>,
+    /// What is measured.
+    pub by: ChooseBy,
+    /// Its measure: see [`crate::choose::RunnerUp`].
+    pub measure: f64,
+    /// The chosen one's.
+    pub chosen: f64,
+}
+
+impl fmt::Display for RunnerUpModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(endpoint) = self.endpoint {
+            write!(f, " on {endpoint}")?;
+        }
+        let (measure, chosen) = (self.measure, self.chosen);
+        match self.by {
+            // Prices are kept in 10⁻¹² of the currency.
+            ChooseBy::Cost => write!(f, ": cost {:.6} against {:.6}", measure / 1e12, chosen / 1e12),
+            ChooseBy::Latency => write!(f, ": {measure:.3} s against {chosen:.3} s"),
+            _ => write!(f, ": score {measure:.3} against {chosen:.3}"),
+        }
+    }
 }
 
 /// Something that a guard found.

@@ -279,8 +279,8 @@ async fn tokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Response 
     }
     match SimRequest::read(CompletionApi::Chat, &call.body, &engine.options, usize::MAX) {
         Ok(request) => {
-            let count = request.prompts.iter().map(|TokenizedPrompt { tokens, .. }| tokens).sum();
-            call.done(&engine, Json(tokenized(count, &[], &engine)))
+            let tokens: Vec<u64> = request.prompts.iter().flat_map(TokenizedPrompt::ids).collect();
+            call.done(&engine, Json(tokenized(tokens.len(), &tokens, &engine)))
         }
         Err(error) => call.refuse(&engine, &error),
     }

@@ -16,6 +16,31 @@ pub(super) struct BlockDemand {
     pub(super) prompt_blocks: usize,
     /// Blocks that the generated tokens will grow into.
     pub(super) later_blocks: usize,
+    /// The tokens of the prompt's full blocks, where changes are told.
+    pub(super) ids: Vec<Vec<u64>>,
+}
+
+/// What has happened to a block that has a name.
+#[derive(Debug, Clone)]
+pub(super) enum BlockChange {
+    /// It is full; 0 is the parent of a prompt's first.
+    Stored { hash: u64, parent: u64, ids: Vec<u64> },
+    /// Its content is gone.
+    Removed { hash: u64 },
+}
+
+/// What a block holds.
+#[derive(Debug)]
+pub(super) struct BlockContent {
+    pub(super) parent: u64,
+    pub(super) ids: Vec<u64>,
+}
+
+impl BlockDemand {
+    fn content(&self, index: usize) -> BlockContent {
+        let parent = index.checked_sub(1).map_or(0, |before| self.hashes[before]);
+        BlockContent { parent, ids: self.ids.get(index).cloned().unwrap_or_default() }
+    }
 }
 
 /// The blocks of one running request; `BlockPool::release` takes them back.
@@ -47,18 +72,38 @@ pub(super) struct BlockPool {
     free: usize,
     promised: usize,
     caching: bool,
+    /// What has changed since it was last asked, where that is told.
+    changes: Option<Vec<BlockChange>>,
 }
 
 impl BlockPool {
     /// Makes a pool of `total` free blocks; without `caching` nothing is ever reused.
     pub(super) fn new(total: usize, caching: bool) -> Self {
         let blocks = vec![KvBlock { hash: None, refs: 0, before: NIL, after: NIL }; total];
-        let mut pool =
-            Self { blocks, by_hash: HashMap::new(), oldest: NIL, newest: NIL, free: 0, promised: 0, caching };
+        let mut pool = Self {
+            blocks,
+            by_hash: HashMap::new(),
+            oldest: NIL,
+            newest: NIL,
+            free: 0,
+            promised: 0,
+            caching,
+            changes: None,
+        };
         for id in 0..total as u32 {
             pool.park_newest(id);
         }
         pool
+    }
+
+    /// Notes changes from here on.
+    pub(super) fn tell_changes(&mut self) {
+        self.changes = Some(Vec::new());
+    }
+
+    /// What has changed since this was last asked.
+    pub(super) fn take_changes(&mut self) -> Vec<BlockChange> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(super) fn total(&self) -> usize {
@@ -102,10 +147,14 @@ impl BlockPool {
     }
 
     /// Names the content of a block that has become full, so that a later prompt can reuse it.
-    pub(super) fn seal(&mut self, id: u32, hash: u64) {
+    pub(super) fn seal(&mut self, id: u32, hash: u64, content: impl FnOnce() -> BlockContent) {
         if self.caching && !self.by_hash.contains_key(&hash) {
             self.by_hash.insert(hash, id);
             self.blocks[id as usize].hash = Some(hash);
+            if let Some(changes) = &mut self.changes {
+                let BlockContent { parent, ids } = content();
+                changes.push(BlockChange::Stored { hash, parent, ids });
+            }
         }
     }
 
@@ -147,7 +196,7 @@ impl BlockPool {
             let id = self.fresh();
             allocation.blocks.push(id);
             if let Some(hash) = demand.hashes.get(index) {
-                self.seal(id, *hash);
+                self.seal(id, *hash, || demand.content(index));
             }
         }
         allocation
@@ -163,6 +212,9 @@ impl BlockPool {
         self.unpark(id);
         if let Some(hash) = self.blocks[id as usize].hash.take() {
             self.by_hash.remove(&hash);
+            if let Some(changes) = &mut self.changes {
+                changes.push(BlockChange::Removed { hash });
+            }
         }
         self.blocks[id as usize].refs = 1;
         id
@@ -205,7 +257,8 @@ mod tests {
     use super::*;
 
     fn demand(hashes: &[u64], prompt_blocks: usize, later_blocks: usize) -> BlockDemand {
-        BlockDemand { hashes: hashes.to_vec(), reusable: hashes.len(), prompt_blocks, later_blocks }
+        let (hashes, reusable) = (hashes.to_vec(), hashes.len());
+        BlockDemand { hashes, reusable, prompt_blocks, later_blocks, ids: Vec::new() }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | `request` · `error` | request bodies · error responses |
 //! | `engine` · `schedule` · `queue` · `kv` | shared state · running and waiting requests · their blocks |
 //! | `tokens` · `generation` | prompts as tokens · generated texts |
+//! | `kv_events` | what is said of blocks, over `ZeroMQ` |
 //! | `transfer` | prompts that one engine computes for another |
 //! | `completion` · `responder` · `writer` | a completion over time · as a response · as bytes |
 //! | `stats` · `exposition` · `request_log` | counters · `/metrics` · the latest requests |
@@ -57,6 +58,7 @@ mod error;
 mod exposition;
 mod generation;
 mod kv;
+mod kv_events;
 mod queue;
 mod request;
 mod request_log;
@@ -111,6 +113,8 @@ pub struct SimOptions {
     pub seed: u64,
     /// The length in tokens at which an answer ends by itself.
     pub default_max_tokens: usize,
+    /// Whether what changes in its KV cache is published: see [`Sim::serve_kv_events`].
+    pub kv_events: bool,
 }
 
 impl Default for SimOptions {
@@ -126,6 +130,7 @@ impl Default for SimOptions {
             faults: Faults::default(),
             seed: 0,
             default_max_tokens: 64,
+            kv_events: false,
         }
     }
 }
@@ -223,6 +228,7 @@ pub struct Sim {
     engine: Arc<engine::SimEngine>,
     addr: SocketAddr,
     task: JoinHandle<()>,
+    events: Vec<JoinHandle<()>>,
 }
 
 impl Sim {
@@ -244,7 +250,39 @@ impl Sim {
         let engine = Arc::new(engine::SimEngine::new(options, addr));
         let router = api::router(Arc::clone(&engine));
         let task = tokio::spawn(connection::serve(Arc::clone(&engine), router, listener, tls));
-        Self { engine, addr, task }
+        Self { engine, addr, task, events: Vec::new() }
+    }
+
+    /// Serves its KV events to subscribers on one listener, and those that were missed on the other; nothing where its
+    /// options have no `kv_events`.
+    pub fn serve_kv_events(&mut self, events: TcpListener, replays: Option<TcpListener>) {
+        let Some(publisher) = &self.engine.scheduler.publisher else { return };
+        self.events.push(tokio::spawn(Arc::clone(publisher).serve(events)));
+        let replays = replays.map(|replays| tokio::spawn(Arc::clone(publisher).serve_replays(replays)));
+        self.events.extend(replays);
+    }
+
+    /// Ends the serving of its KV events, with the connections of those who listen.
+    pub async fn stop_kv_events(&mut self) {
+        for task in std::mem::take(&mut self.events) {
+            task.abort();
+            // The only possible error is the cancellation just asked for.
+            drop(task.await);
+        }
+    }
+
+    /// Whether KV events are numbered and kept, but reach no subscriber.
+    pub fn mute_kv_events(&self, is_muted: bool) {
+        if let Some(publisher) = &self.engine.scheduler.publisher {
+            publisher.mute(is_muted);
+        }
+    }
+
+    /// Publishes any bytes among its KV events.
+    pub fn publish_kv_events(&self, payload: bytes::Bytes) {
+        if let Some(publisher) = &self.engine.scheduler.publisher {
+            publisher.publish_raw(payload);
+        }
     }
 
     /// The address it listens on.
@@ -280,6 +318,7 @@ impl Sim {
     /// Closes the port and every connection, and returns once they are closed.
     pub async fn stop(mut self) {
         self.task.abort();
+        self.stop_kv_events().await;
         // The only possible error is the cancellation just asked for.
         drop((&mut self.task).await);
     }
@@ -288,5 +327,6 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         self.task.abort();
+        self.events.iter().for_each(JoinHandle::abort);
     }
 }

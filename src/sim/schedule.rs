@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::SimOptions;
-use super::kv::{BlockAllocation, BlockDemand, BlockPool};
+use super::kv::{BlockAllocation, BlockContent, BlockDemand, BlockPool};
+use super::kv_events::KvPublisher;
 use super::queue::{Admission, RequestQueue};
-use super::tokens::{TokenizedPrompt, block_hash};
+use super::tokens::{TokenizedPrompt, block_hash, ids_of};
 
 type SharedQueue = RequestQueue<oneshot::Sender<RunningSlot>>;
 
@@ -19,6 +20,8 @@ pub(super) struct Scheduler {
     queue: Mutex<SharedQueue>,
     running: AtomicUsize,
     block_size: usize,
+    /// Where changes of blocks are told.
+    pub(super) publisher: Option<Arc<KvPublisher>>,
 }
 
 /// What the gauges of `/metrics` show.
@@ -33,7 +36,12 @@ pub(super) struct Load {
 impl Scheduler {
     /// Makes an idle scheduler.
     pub(super) fn new(options: &SimOptions) -> Arc<Self> {
-        let pool = BlockPool::new(options.capacity.kv_blocks, options.capacity.prefix_caching);
+        let mut pool = BlockPool::new(options.capacity.kv_blocks, options.capacity.prefix_caching);
+        let model = options.models.first().map_or("", String::as_str);
+        let publisher = options.kv_events.then(|| KvPublisher::new(model, options.capacity.block_size));
+        if publisher.is_some() {
+            pool.tell_changes();
+        }
         Arc::new(Self {
             queue: Mutex::new(RequestQueue::new(
                 options.capacity.max_num_seqs,
@@ -42,6 +50,7 @@ impl Scheduler {
             )),
             running: AtomicUsize::new(0),
             block_size: options.capacity.block_size,
+            publisher,
         })
     }
 
@@ -67,10 +76,12 @@ impl Scheduler {
         let demands = sequences.iter().map(|(prompt, tokens)| self.demand(prompt, *tokens)).collect();
         let tails = sequences.iter().map(|(prompt, _)| SequenceTail::after(prompt)).collect();
         let mut receiver = None;
-        let admission = self.lock().submit(demands, || {
-            let (sender, woken) = oneshot::channel();
-            receiver = Some(woken);
-            sender
+        let admission = self.change(|queue| {
+            queue.submit(demands, || {
+                let (sender, woken) = oneshot::channel();
+                receiver = Some(woken);
+                sender
+            })
         });
         match (admission, receiver) {
             (Admission::Running(blocks), _) => {
@@ -92,6 +103,11 @@ impl Scheduler {
             reusable: prompt.tokens.saturating_sub(1) / self.block_size,
             prompt_blocks,
             later_blocks: all_blocks - prompt_blocks,
+            ids: if self.publisher.is_some() {
+                prompt.ids().chunks_exact(self.block_size).map(<[u64]>::to_vec).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -100,6 +116,16 @@ impl Scheduler {
             // The slot of a request that was just cancelled is dropped here, which frees it.
             drop(wake.send(RunningSlot::new(Arc::clone(self), blocks)));
         }
+    }
+
+    /// Changes the queue or its blocks, and tells what has changed, in order.
+    fn change<T>(&self, change: impl FnOnce(&mut SharedQueue) -> T) -> T {
+        let mut queue = self.lock();
+        let result = change(&mut queue);
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(&queue.pool_mut().take_changes());
+        }
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, SharedQueue> {
@@ -137,7 +163,7 @@ pub(super) struct WaitingSlot {
 
 impl Drop for WaitingSlot {
     fn drop(&mut self) {
-        let started = self.scheduler.lock().cancel(self.ticket);
+        let started = self.scheduler.change(|queue| queue.cancel(self.ticket));
         self.scheduler.start(started);
     }
 }
@@ -160,7 +186,7 @@ impl Drop for RunningSlot {
     fn drop(&mut self) {
         if let Some(blocks) = self.blocks.take() {
             self.scheduler.running.fetch_sub(1, Ordering::Relaxed);
-            let started = self.scheduler.lock().finish(blocks);
+            let started = self.scheduler.change(|queue| queue.finish(blocks));
             self.scheduler.start(started);
         }
     }
@@ -203,15 +229,17 @@ impl RunningRequest {
             return;
         };
         if tail.tokens.is_multiple_of(size) {
-            tail.block = self.slot.scheduler.lock().pool_mut().grow(blocks);
+            tail.block = self.slot.scheduler.change(|queue| queue.pool_mut().grow(blocks));
         }
         tail.tokens += 1;
         tail.bytes.extend_from_slice(token);
         if tail.tokens.is_multiple_of(size) {
-            tail.chain = block_hash(&tail.bytes, tail.chain);
-            tail.bytes.clear();
+            let (parent, bytes) = (tail.chain, std::mem::take(&mut tail.bytes));
+            tail.chain = block_hash(&bytes, parent);
             if let Some(block) = tail.block.or(blocks.lasts.get(sequence).copied().flatten()) {
-                self.slot.scheduler.lock().pool_mut().seal(block, tail.chain);
+                let content = || BlockContent { parent, ids: ids_of(&String::from_utf8_lossy(&bytes)) };
+                let chain = tail.chain;
+                self.slot.scheduler.change(|queue| queue.pool_mut().seal(block, chain, content));
             }
         }
     }

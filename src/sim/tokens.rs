@@ -15,12 +15,27 @@ pub(super) struct TokenizedPrompt {
     pub(super) tail: Vec<u8>,
     /// A hash of the whole prompt, the seed of what is generated.
     pub(super) digest: u64,
+    source: PromptSource,
+}
+
+/// What a prompt is made of.
+#[derive(Debug, Clone)]
+enum PromptSource {
+    Text(Box<str>),
+    Ids(Box<[u64]>),
+}
+
+impl Default for PromptSource {
+    fn default() -> Self {
+        Self::Ids(Box::default())
+    }
 }
 
 impl TokenizedPrompt {
     /// Cuts a text into tokens and blocks of `block_size` tokens.
     pub(super) fn of_text(text: &str, block_size: usize) -> Self {
-        let mut prompt = Self { digest: xxh3_64_with_seed(text.as_bytes(), 0), ..Self::default() };
+        let source = PromptSource::Text(text.into());
+        let mut prompt = Self { digest: xxh3_64_with_seed(text.as_bytes(), 0), source, ..Self::default() };
         let (mut at, mut block_start, mut chain) = (0, 0, 0);
         while at < text.len() {
             at += piece(&text[at..]);
@@ -38,7 +53,8 @@ impl TokenizedPrompt {
     /// Takes token ids as they are.
     pub(super) fn of_ids(ids: &[u64], block_size: usize) -> Self {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        let mut prompt = Self { tokens: ids.len(), digest: xxh3_64_with_seed(&bytes, 0), ..Self::default() };
+        let (digest, source) = (xxh3_64_with_seed(&bytes, 0), PromptSource::Ids(ids.into()));
+        let mut prompt = Self { tokens: ids.len(), digest, source, ..Self::default() };
         let mut blocks = bytes.chunks_exact(block_size * size_of::<u64>());
         for block in &mut blocks {
             let chain = xxh3_64_with_seed(block, prompt.chain());
@@ -46,6 +62,14 @@ impl TokenizedPrompt {
         }
         prompt.tail = blocks.remainder().to_vec();
         prompt
+    }
+
+    /// The ids of its tokens.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        match &self.source {
+            PromptSource::Text(text) => ids_of(text),
+            PromptSource::Ids(ids) => ids.to_vec(),
+        }
     }
 
     /// The hash that the next full block's hash is chained to.

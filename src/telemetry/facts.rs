@@ -180,6 +180,8 @@ facts! {
         algorithm: Option<&'static str>,
         /// What was in favour of the model among several.
         algorithm_reason: Option<&'static str>,
+        /// The model that would have been chosen otherwise, with its replica where that is known, and why it was not.
+        runner_up: Option<String>,
         /// Whether, and how hard, the model is to reason: `off`, `low`, `medium` or `high`.
         reasoning: Option<&'static str>,
         /// Whether the operator's system prompt went in.

@@ -144,6 +144,11 @@ impl Metrics {
         self.engines.scraped(pool, result, took);
     }
 
+    /// Counts something about engines' accounts of their KV caches: see the family `kv_events_total`.
+    pub fn kv_event(&self, pool: &str, what: &'static str) {
+        self.engines.kv_event(pool, what);
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, result: Result<(), ()>) {
         let label = if result.is_ok() { "success" } else { "failure" };

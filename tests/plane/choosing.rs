@@ -132,3 +132,44 @@ async fn a_decisions_own_time_limit_holds() {
     let answer = gateway.chat("auto", "hi").await;
     assert_eq!(answer.status, 504, "{}", answer.text);
 }
+
+#[tokio::test]
+async fn a_model_is_chosen_together_with_the_replica_that_has_the_conversation() {
+    let replica = |name: &'static str, micros: u64| {
+        sim_with(name, move |options| {
+            options.latency.prefill_per_token = std::time::Duration::from_micros(micros);
+        })
+    };
+    let quick = [replica("quick", 50).await, replica("quick", 50).await];
+    let slow = [replica("slow", 100).await, replica("slow", 100).await];
+    let endpoints = |sims: &[Sim; 2]| format!("\"{}\", \"{}\"", sims[0].addr(), sims[1].addr());
+    let policy = format!(
+        "version: 1\nvirtual_models: [auto]\ndefault_model: quick\n\
+         models:\n  quick: {{pools: [quick]}}\n  slow: {{pools: [slow]}}\n\
+         pools:\n  quick: {{endpoints: [{}]}}\n  slow: {{endpoints: [{}]}}\n\
+         decisions: [{{name: all, models: [quick, slow], choose: {{by: latency}}}}]\n",
+        endpoints(&quick),
+        endpoints(&slow)
+    );
+    let gateway = Launch::new(policy).start().await;
+    let ask = async |model: &str, matter: &str| {
+        let system = format!("You know everything about {matter}. ").repeat(400);
+        let body = json!({"model": model, "stream": true, "max_tokens": 2, "messages": [
+            {"role": "system", "content": system}, {"role": "user", "content": "hello"}]});
+        let answer = gateway.post("/v1/chat/completions", body.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        (answer.header("x-vsr-selected-model").to_owned(), gateway.line(answer.header("x-request-id")).await)
+    };
+    // Both are measured, with prompts that they have and prompts that they have not.
+    for matter in ["tea", "iron", "tea", "chess", "iron"] {
+        ask("quick", matter).await;
+        ask("slow", matter).await;
+    }
+    assert_eq!(ask("auto", "rivers").await.0, "quick", "nobody has it");
+    let (_, home) = ask("slow", "the sea").await;
+    let (model, line) = ask("auto", "the sea").await;
+    assert_eq!((model.as_str(), &line["endpoint"]), ("slow", &home["endpoint"]), "{line}");
+    assert_eq!(line["algorithm_reason"], "quickest");
+    let runner_up = line["runner_up"].as_str().unwrap();
+    assert!(runner_up.starts_with("quick on 127.0.0.1:") && runner_up.contains(" s against "), "{runner_up}");
+}

@@ -38,6 +38,7 @@ mod guides;
 mod hostile_files;
 mod importing;
 mod judging;
+mod kv_events;
 mod lifecycle;
 mod logs;
 mod overload;

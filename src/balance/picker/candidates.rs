@@ -5,6 +5,7 @@ use super::prompt::PickPrompt;
 use crate::balance::endpoint::{Endpoint, PoolMember};
 use crate::balance::engine_metrics::EngineMetrics;
 use crate::balance::prefix_table::{PromptBlocks, tokens_of};
+use crate::balance::prompt_tokens::KnownTokens;
 use crate::balance::rendezvous::hash_key;
 use crate::balance::token_load::RequestWork;
 use crate::balance::token_progress::Liveness;
@@ -36,13 +37,22 @@ pub struct PickRequest<'a> {
     pub streams: bool,
     /// Whether what the request costs its endpoint is to be known also where the choice does not go by that.
     pub needs_work: bool,
+    /// The tokens of the prompt's beginning, where the pool knows them.
+    pub known: Option<&'a KnownTokens>,
+}
+
+/// A prompt as it is looked for among what endpoints have.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct PromptLookup<'a> {
+    pub(in super::super) blocks: PromptBlocks<'a>,
+    known: Option<&'a KnownTokens>,
 }
 
 impl<'a> PickRequest<'a> {
     /// The blocks of the prompt, as the model with its adapter has them.
-    pub(in super::super) fn blocks(&self) -> Option<PromptBlocks<'a>> {
+    pub(in super::super) fn blocks(&self) -> Option<PromptLookup<'a>> {
         let model = hash_key(self.adapter.unwrap_or(self.model).as_bytes());
-        Some(self.prompt?.prefix().blocks_of(model))
+        Some(PromptLookup { blocks: self.prompt?.prefix().blocks_of(model), known: self.known })
     }
 }
 
@@ -245,15 +255,16 @@ impl EndpointView<'_> {
     }
 
     /// How many leading blocks of the prompt it probably has cached; `hint` is what another endpoint has, or 0.
-    pub(in super::super) fn matched(&self, prompt: Option<PromptBlocks<'_>>, hint: usize) -> usize {
-        prompt.map_or(0, |blocks| self.endpoint.engine().prefixes().matched(blocks, hint))
+    pub(in super::super) fn matched(&self, prompt: Option<PromptLookup<'_>>, hint: usize) -> usize {
+        let engine = self.endpoint.engine();
+        prompt.map_or(0, |PromptLookup { blocks, known }| engine.matched(blocks, known, hint, self.now))
     }
 
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
     pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> Option<RequestWork> {
-        let (prompt, blocks) = (request.prompt?, request.blocks()?);
-        let matched = self.endpoint.engine().prefixes().matched(blocks, 0);
-        self.endpoint.engine().prefixes().record(blocks, matched);
+        let (prompt, lookup) = (request.prompt?, request.blocks()?);
+        let matched = self.matched(Some(lookup), 0);
+        self.endpoint.engine().record(lookup.blocks, matched, self.now);
         Some(work(prompt.prefix().tokens(), matched))
     }
 

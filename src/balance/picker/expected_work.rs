@@ -71,6 +71,18 @@ pub(super) fn costs(request: &PickRequest<'_>, candidates: &Candidates<'_>) -> C
     endpoints.iter().map(|one| (one.place, one.cost(fair, unfair))).collect()
 }
 
+/// What comes before a request's first token on an endpoint, beside its own prompt: in tokens to compute.
+fn work_before(prefill: f64, load: EngineLoad) -> f64 {
+    prefill + WAITING * load.waiting + RUNNING * load.running
+}
+
+impl EndpointView<'_> {
+    /// What comes before a request's first token, where so much of its prompt is to be computed: in tokens to compute.
+    pub(in super::super) fn work_to_first_token(&self, uncached: u32) -> f64 {
+        work_before(self.prefill_tokens(), self.engine_load()) + f64::from(uncached)
+    }
+}
+
 /// One candidate, in tokens to compute.
 struct EndpointWork {
     place: usize,
@@ -103,8 +115,7 @@ impl EndpointWork {
     /// What comes before the request's first token, where `fair` is the fair share of an endpoint of weight 1 and `unfair`
     /// what one fair share too much costs.
     fn cost(&self, fair: f64, unfair: f64) -> f64 {
-        let EngineLoad { waiting, running, .. } = self.load;
-        let before = self.prefill + WAITING * waiting + RUNNING * running + RECENT * self.recent;
+        let before = work_before(self.prefill, self.load) + RECENT * self.recent;
         let share = self.given / (self.weight * fair + SMALL);
         UNCACHED * self.uncached + before / self.weight + unfair * (share - FAIR_SHARE).max(0.0)
     }

@@ -114,6 +114,8 @@ enum ExplainedPlan {
         reason: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         chosen: Option<(&'static str, &'static str)>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        runner_up: Option<String>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         noticed: Vec<String>,
     },
@@ -214,7 +216,8 @@ fn outcome(policy: &Policy, planned: PlanResult) -> ExplainedPlan {
                 pools: pools.collect(),
                 decision,
                 reason,
-                chosen,
+                chosen: chosen.as_ref().map(|chosen| (chosen.by, chosen.reason)),
+                runner_up: chosen.and_then(|chosen| Some(chosen.runner_up?.to_string())),
                 noticed: notices.iter().map(noticed).collect(),
             }
         }

@@ -34,6 +34,13 @@ pub enum Balance {
     External(ExternalPicker),
 }
 
+impl Balance {
+    /// Whether it goes by the work before a request's first token.
+    pub fn goes_by_work(&self) -> bool {
+        matches!(self, Self::Auto | Self::Scored(_))
+    }
+}
+
 /// Which endpoint takes the next request.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -7,6 +7,7 @@ mod endpoint;
 mod endpoint_picker;
 mod external_picker;
 mod health;
+mod kv_events;
 mod limits;
 mod metrics;
 mod prefill;
@@ -31,6 +32,8 @@ use endpoint::{RawEndpoint, endpoints};
 pub use external_picker::{ExternalPicker, FailureMode, PickerTls, PickerTrust};
 pub use health::Health;
 use health::RawHealth;
+pub use kv_events::KvEventsSpec;
+use kv_events::RawKvEvents;
 use limits::RawPoolLimits;
 pub use limits::{PoolLimits, Saturation};
 pub use metrics::{EngineKind, MetricsScrape, ScrapeCondition};
@@ -88,6 +91,8 @@ pub struct PoolProbes {
     pub health: Option<Health>,
     /// How their engines' figures are read, if they are.
     pub metrics: Option<MetricsScrape>,
+    /// How their engines' accounts of their KV caches are listened to, if they are.
+    pub kv_events: Option<KvEventsSpec>,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
 }
@@ -147,6 +152,10 @@ struct RawPoolProbes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawMetrics")]
     metrics: Option<RawMetrics>,
+    /// Whether and how the engines are listened to for what their KV caches hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawKvEvents")]
+    kv_events: Option<RawKvEvents>,
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
@@ -214,6 +223,7 @@ impl RawPoolProbes {
         PoolProbes {
             health,
             metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker),
+            kv_events: self.kv_events.map(|raw| raw.check(&path.key("kv_events"), checker)),
             resolve_interval: self.resolve_interval,
         }
     }

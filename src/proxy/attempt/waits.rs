@@ -16,13 +16,15 @@ impl Attempts {
         let retry = &live.policy.retry;
         let has_attempts = self.count < retry.attempts;
         let reissue = retry.reissue.filter(|_| has_attempts && self.request.may_be_reissued());
-        let may_move = reissue.is_some() || (has_attempts && retry.covers(RetryCause::Reset));
+        let pools = self.request.plan.targets[self.target..]
+            .iter()
+            .map(|target| live.pool(target.route(&live.policy).pool));
+        // Where there is one endpoint alone, there is nothing to watch for.
+        let may_move = (reissue.is_some() || (has_attempts && retry.covers(RetryCause::Reset)))
+            && pools.clone().map(|pool| pool.members().len()).sum::<usize>() > 1;
         let watch = self.lease.as_ref().filter(|_| may_move).map(|lease| LeaseWatch {
             endpoint: Arc::clone(lease.endpoint()),
-            pools: self.request.plan.targets[self.target..]
-                .iter()
-                .map(|target| Arc::clone(live.pool(target.route(&live.policy).pool)))
-                .collect(),
+            pools: pools.map(Arc::clone).collect(),
             tried: self.tried.clone(),
             reissue: reissue.zip(live.upstreams.reissue_budget.as_ref()).map(|(reissue, budget)| {
                 ReissueWatch { at: now + reissue.after, budget: Arc::clone(budget) }

@@ -17,6 +17,9 @@ pub(super) struct EngineFigures {
     kv_usage: GaugeVec,
     asleep: GaugeVec,
     age: GaugeVec,
+    kv_live: GaugeVec,
+    kv_blocks: GaugeVec,
+    kv_events: IntCounterVec,
     scrapes: IntCounterVec,
     duration: HistogramVec,
 }
@@ -42,6 +45,20 @@ impl EngineFigures {
                 "engine_metrics_age_seconds",
                 "How long ago an endpoint's engine gave its figures; too old ones count for nothing.",
             ),
+            kv_live: gauges(
+                "engine_kv_account_live",
+                "1 while an endpoint is picked by its engine's own account of its KV cache, 0 while by what was sent there.",
+            ),
+            kv_blocks: gauges(
+                "engine_kv_account_blocks",
+                "Blocks that an endpoint's engine has in its KV cache by its own account.",
+            ),
+            kv_events: families.counter(
+                "kv_events_total",
+                "Of engines' accounts of their KV caches: batches taken in (batch), those that are none (garbage), numbers that \
+                 are missing (gap) or go back (restart), replays; of prompts' tokens: tokens_learnt, _failed, _skipped.",
+                &["pool", "kind"],
+            ),
             scrapes: families.counter(
                 "engine_scrapes_total",
                 "Pages of engine metrics asked for, by result: success, failure or not_offered.",
@@ -56,6 +73,10 @@ impl EngineFigures {
         }
     }
 
+    pub(super) fn kv_event(&self, pool: &str, what: &'static str) {
+        self.kv_events.with_label_values(&[pool, what]).inc();
+    }
+
     pub(super) fn scraped(&self, pool: &str, result: &'static str, took: Duration) {
         self.scrapes.with_label_values(&[pool, result]).inc();
         self.duration.with_label_values(&[pool]).observe(took.as_secs_f64());
@@ -63,10 +84,16 @@ impl EngineFigures {
 
     /// Shows what the engines of the live endpoints last said.
     pub(super) fn follow(&self, snapshot: &Snapshot, now: Instant) {
-        for family in [&self.waiting, &self.running, &self.kv_usage, &self.asleep, &self.age] {
+        let Self { waiting, running, kv_usage, asleep, age, kv_live, kv_blocks, .. } = self;
+        for family in [waiting, running, kv_usage, asleep, age, kv_live, kv_blocks] {
             family.reset();
         }
         for (pool, endpoint) in snapshot.endpoints() {
+            if let Some(account) = endpoint.kv_account(now) {
+                let labels = [pool.name.as_str(), &endpoint.addr().to_string()];
+                kv_live.with_label_values(&labels).set(f64::from(u8::from(account.is_live)));
+                kv_blocks.with_label_values(&labels).set(account.blocks as f64);
+            }
             if let Some(metrics) = endpoint.engine_metrics() {
                 self.show(&[&pool.name, &endpoint.addr().to_string()], &metrics, now);
             }

@@ -94,7 +94,7 @@ fn show<T>(
 impl fmt::Display for ExplainedPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plan { model, pools, decision, reason, chosen, noticed } => {
+            Self::Plan { model, pools, decision, reason, chosen, runner_up, noticed } => {
                 let pools = pools.iter().map(|pool| format!("{} (as {})", pool.name, pool.upstream_model));
                 let pools: Vec<_> = pools.collect();
                 write!(f, "{model} by {reason}")?;
@@ -103,6 +103,9 @@ impl fmt::Display for ExplainedPlan {
                 }
                 if let Some((by, why)) = chosen {
                     write!(f, ", of several by {by}: {why}")?;
+                }
+                if let Some(other) = runner_up {
+                    write!(f, " (next: {other})")?;
                 }
                 write!(f, "; pools: {}", pools.join(", then "))?;
                 noticed.iter().try_for_each(|noticed| write!(f, "; a guard noticed {noticed}"))

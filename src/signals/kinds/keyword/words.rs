@@ -81,8 +81,11 @@ pub(super) fn fold_into(text: &str, folded: &mut String) {
     }
 }
 
-/// Counts the ASCII characters that a text begins with; whole chunks are tested with vector instructions.
+/// Counts the ASCII characters that a text begins with; all of it, or whole chunks, are tested with vector instructions.
 fn ascii_prefix(text: &[u8]) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     let chunks = text.chunks(32).take_while(|chunk| chunk.is_ascii());
     let whole: usize = chunks.map(<[u8]>::len).sum();
     whole + text[whole..].iter().take_while(|byte| byte.is_ascii()).count()

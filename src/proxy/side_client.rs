@@ -23,24 +23,24 @@ const MAX_ANSWER: usize = 4 << 20;
 const MAX_IDLE: usize = 1024;
 
 /// Sends prompts to be computed.
-pub(super) struct PrefillClient {
+pub(super) struct SideClient {
     connector: Connector,
 }
 
 /// A prompt on its way to an endpoint.
-pub(super) struct PrefillRequest {
+pub(super) struct SideRequest {
     pub(super) peer: HttpPeer,
     pub(super) header: RequestHeader,
     pub(super) body: Bytes,
 }
 
 /// The answer of an engine that has computed a prompt.
-pub(super) struct PrefillAnswer {
+pub(super) struct SideAnswer {
     pub(super) body: Vec<u8>,
 }
 
 /// Why there is no answer.
-pub(super) enum PrefillError {
+pub(super) enum SideError {
     /// The endpoint failed, or refused.
     Failed(AttemptFailure),
     /// Nobody waits any longer.
@@ -54,7 +54,7 @@ pub(super) enum PrefillError {
 /// Ends when nobody waits any longer.
 type Interruption<'a> = Pin<&'a mut (dyn Future<Output = Result<Option<Bytes>>> + Send + 'a)>;
 
-impl PrefillClient {
+impl SideClient {
     pub(super) fn new() -> Self {
         Self { connector: Connector::new(Some(ConnectorOptions::new(MAX_IDLE))) }
     }
@@ -62,13 +62,13 @@ impl PrefillClient {
     /// Sends a prompt; a connection that had gone stale is replaced once. The answer's bytes count in `share`.
     pub(super) async fn send(
         &self,
-        mut request: PrefillRequest,
+        mut request: SideRequest,
         share: &mut BufferShare,
         mut interrupted: Interruption<'_>,
-    ) -> Result<PrefillAnswer, PrefillError> {
+    ) -> Result<SideAnswer, SideError> {
         let first = self.send_once(&request, share, interrupted.as_mut()).await;
         match first {
-            Err(PrefillError::Failed(failure)) if failure.is_of_connection() => {
+            Err(SideError::Failed(failure)) if failure.is_of_connection() => {
                 upstream::avoid_pooled_connections(&mut request.peer);
                 self.send_once(&request, share, interrupted).await
             }
@@ -78,27 +78,27 @@ impl PrefillClient {
 
     async fn send_once(
         &self,
-        request: &PrefillRequest,
+        request: &SideRequest,
         share: &mut BufferShare,
         mut interrupted: Interruption<'_>,
-    ) -> Result<PrefillAnswer, PrefillError> {
-        let PrefillRequest { peer, .. } = request;
+    ) -> Result<SideAnswer, SideError> {
+        let SideRequest { peer, .. } = request;
         let connected = tokio::select! {
             biased;
             connected = self.connector.get_http_session(peer) => connected,
-            why = interrupted.as_mut() => return Err(PrefillError::Interrupted(why.err())),
+            why = interrupted.as_mut() => return Err(SideError::Interrupted(why.err())),
         };
         let (mut session, reused) = connected.map_err(|error| {
             let timed_out =
                 matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-            PrefillError::Failed(AttemptFailure::Connect { timed_out })
+            SideError::Failed(AttemptFailure::Connect { timed_out })
         })?;
         let outcome = tokio::select! {
             biased;
             answer = exchange(&mut session, request, share) => answer.unwrap_or_else(|_error| {
-                Err(PrefillError::Failed(AttemptFailure::Reset { reused, answer_begun: false }))
+                Err(SideError::Failed(AttemptFailure::Reset { reused, answer_begun: false }))
             }),
-            why = interrupted => Err(PrefillError::Interrupted(why.err())),
+            why = interrupted => Err(SideError::Interrupted(why.err())),
         };
         if outcome.is_ok() {
             self.connector.release_http_session(session, peer, peer.options.idle_timeout).await;
@@ -117,9 +117,9 @@ impl PrefillClient {
 /// Sends the prompt and reads the answer.
 async fn exchange(
     session: &mut HttpSession,
-    request: &PrefillRequest,
+    request: &SideRequest,
     share: &mut BufferShare,
-) -> Result<Result<PrefillAnswer, PrefillError>> {
+) -> Result<Result<SideAnswer, SideError>> {
     session.write_request_header(Box::new(request.header.clone())).await?;
     session.write_request_body(request.body.clone(), true).await?;
     session.finish_request_body().await?;
@@ -138,17 +138,17 @@ async fn exchange(
             }
             failure = held.failure();
         }
-        return Ok(Err(PrefillError::Failed(failure)));
+        return Ok(Err(SideError::Failed(failure)));
     }
     let mut body = Vec::new();
     while let Some(piece) = session.read_response_body().await? {
         if body.len() + piece.len() > MAX_ANSWER {
-            return Ok(Err(PrefillError::TooLong));
+            return Ok(Err(SideError::TooLong));
         }
         if share.grow_to(share.bytes() + piece.len()).is_err() {
-            return Ok(Err(PrefillError::NoRoom));
+            return Ok(Err(SideError::NoRoom));
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Ok(PrefillAnswer { body }))
+    Ok(Ok(SideAnswer { body }))
 }
