@@ -38,8 +38,6 @@ pub(super) struct Attempts {
     count: u32,
     /// Whether the current attempt is made a second time, over a new connection.
     is_reconnect: bool,
-    /// Whether an endpoint was left since its first byte took long.
-    is_reissued: bool,
     /// Where the endpoint stood when the current attempt began.
     mark: ConnectionMark,
     /// Attempts that were refused, while another endpoint is asked whether the request or the endpoint is at fault.
@@ -127,7 +125,6 @@ impl Attempts {
             tried: Vec::new(),
             count: 0,
             is_reconnect: false,
-            is_reissued: false,
             mark: ConnectionMark::default(),
             compared: Vec::new(),
             in_flight: None,
@@ -204,7 +201,6 @@ impl Attempts {
             return false;
         }
         metrics.retried(&self.spec(live).name, failure.label());
-        self.is_reissued |= failure == AttemptFailure::Slow;
         if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
             let lease = self.lease.take();
             self.compared.extend(lease.map(|lease| ComparedAttempt { target: self.target, lease, status }));
@@ -424,8 +420,9 @@ impl Attempts {
         self.count
     }
 
+    /// Whether an endpoint was left since its first byte took long.
     pub(super) fn is_reissued(&self) -> bool {
-        self.is_reissued
+        self.deadline.was_slow()
     }
 
     pub(super) fn is_reconnect(&self) -> bool {

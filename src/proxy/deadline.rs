@@ -5,7 +5,7 @@
 //! or a stage of the answer, keeps the upstream waiting. Knows no policy.
 
 use crate::balance::LeaseWatch;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(super) struct Deadline {
     client_us: AtomicU64,
     /// The endpoint whose first byte is awaited, where the request may still go elsewhere.
     watch: Mutex<Option<LeaseWatch>>,
+    /// Whether an endpoint was too slow.
+    was_slow: AtomicBool,
 }
 
 /// What a look at a deadline says.
@@ -56,6 +58,7 @@ impl Deadline {
             total_us: never(),
             client_us: AtomicU64::new(0),
             watch: Mutex::default(),
+            was_slow: AtomicBool::new(false),
         }
     }
 
@@ -76,6 +79,11 @@ impl Deadline {
             self.look_us.fetch_min(self.next_watch(watch, now), Ordering::Relaxed);
         }
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    /// Whether an endpoint was left since its first byte took long.
+    pub(super) fn was_slow(&self) -> bool {
+        self.was_slow.load(Ordering::Relaxed)
     }
 
     /// Ends the watch over the endpoint: the first byte is there.
@@ -115,6 +123,7 @@ impl Deadline {
             }
             Some(known) if known.is_reissued(now) => {
                 *watch = None;
+                self.was_slow.store(true, Ordering::Relaxed);
                 DeadlineState::Slow
             }
             Some(watch) => {

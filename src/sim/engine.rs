@@ -2,8 +2,8 @@
 //! It refuses to know paths and bytes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -35,9 +35,7 @@ pub(super) struct SimEngine {
     pub(super) model: String,
     /// How deep it sleeps, as vLLM counts it: 0 is awake, 1 without weights on the device, 2 without weights.
     pub(super) sleep: watch::Sender<u8>,
-    faults: RwLock<Faults>,
-    /// Whether tokens come, as the faults say.
-    wedged: watch::Sender<bool>,
+    faults: watch::Sender<Faults>,
     headers: HeaderMap,
     seeds: AtomicU64,
 }
@@ -58,8 +56,7 @@ impl SimEngine {
             kept: KeptPrompts::new(addr, options.latency.transfer_timeout),
             started: since_1970().as_secs_f64(),
             sleep: watch::Sender::new(0),
-            faults: RwLock::new(options.faults),
-            wedged: watch::Sender::new(options.faults.wedged),
+            faults: watch::Sender::new(options.faults),
             headers: response_headers(&options, addr.port()),
             seeds: AtomicU64::new(options.seed),
             scheduler,
@@ -70,20 +67,19 @@ impl SimEngine {
 
     /// What goes wrong now.
     pub(super) fn faults(&self) -> Faults {
-        *self.faults.read().unwrap_or_else(PoisonError::into_inner)
+        *self.faults.borrow()
     }
 
     /// Replaces what goes wrong.
     pub(super) fn set_faults(&self, faults: Faults) {
-        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
-        self.wedged.send_replace(faults.wedged);
+        self.faults.send_replace(faults);
     }
 
     /// Waits while no token comes.
     pub(super) async fn until_unwedged(&self) {
-        if *self.wedged.borrow() {
+        if self.faults().wedged {
             // The sender lives as long as this.
-            let _ = self.wedged.subscribe().wait_for(|wedged| !wedged).await;
+            let _ = self.faults.subscribe().wait_for(|faults| !faults.wedged).await;
         }
     }
 
