@@ -453,7 +453,7 @@ mod tests {
             Rejection::PickerRefused {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 text: "shed".to_owned(),
-                retry_after: None,
+                retry_after: Some(retry_after),
             },
             Rejection::PickerUnavailable { retry_after },
             Rejection::UpstreamConnect,
