@@ -152,9 +152,9 @@ impl Pool {
             let best = owner.filter(|owner| candidates.contains(*owner)).or_else(pick)?;
             let Some(view) = candidates.get(best) else { continue };
             if self.members[best].endpoint.enter(self.limits.max_in_flight) {
-                let before = view.work_to_first_token(0);
+                let before = request.prompt.map(|_prompt| view.work_to_first_token(0));
                 let work = view.send(&request);
-                let expected = work.map(|work| before + f64::from(work.uncached));
+                let expected = before.zip(work).map(|(before, work)| before + f64::from(work.uncached));
                 let model = hash_key(request.model.as_bytes());
                 let terms = LeaseTerms { model, work, expected, streams: request.streams, now };
                 return Some(Lease::new(self.clone(), best, terms));

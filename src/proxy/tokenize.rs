@@ -46,6 +46,9 @@ impl Gateway {
     pub(super) fn learn_tokens(&self, exchange: &Exchange) {
         let Some(attempts) = &exchange.attempts else { return };
         let spec = attempts.spec(&exchange.live);
+        if spec.probes.kv_events.is_none() && spec.prefill.is_none() {
+            return;
+        }
         let request = attempts.request.upstream_request();
         let (live, target) = (&exchange.live, attempts.target());
         let own = target.route(&live.policy).pool;
