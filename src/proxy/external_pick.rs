@@ -5,8 +5,10 @@
 use super::admit::ShortCircuit;
 use super::attempt::{PickContext, PickerContext};
 use super::exchange::Exchange;
+use super::failure::RETRY_AFTER;
 use super::{Gateway, replay, upstream};
 use crate::openai::Rejection;
+use bytes::Bytes;
 use pingora_proxy::Session;
 use std::future::pending;
 use std::time::Instant;
@@ -18,7 +20,7 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> Result<(), ShortCircuit> {
-        let Exchange { live, attempts: Some(attempts), record, .. } = exchange else { return Ok(()) };
+        let Exchange { live, attempts: Some(attempts), record, active, .. } = exchange else { return Ok(()) };
         let client = session.req_header().clone();
         let path = client.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let pick = PickContext { live, headers: &client.headers, now: Instant::now() };
@@ -33,11 +35,16 @@ impl Gateway {
         };
         tokio::select! {
             biased;
-            picked = attempts.pick_externally(pick, context, headers) => Ok(picked?),
-            etype = client_leaves => Err(match etype {
+            picked = attempts.pick_externally(pick, context, headers) => picked?,
+            etype = client_leaves => return Err(match etype {
                 replay::LATE => Rejection::UpstreamTimeout.into(),
                 _ => ShortCircuit::ClientGone,
             }),
         }
+        // A body of the picker's own is one more copy.
+        let own = attempts.picker_answer().and_then(|answer| answer.body.as_ref());
+        let held = active.buffered.bytes() + own.map_or(0, Bytes::len);
+        let full = |_full| Rejection::Overloaded { retry_after: RETRY_AFTER }.into();
+        active.buffered.grow_to(held).map_err(full)
     }
 }

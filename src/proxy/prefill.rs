@@ -3,6 +3,7 @@
 //! Whatever goes wrong there, the request goes on: the endpoint that answers computes the prompt itself. Knows nothing of
 //! what the two engines hand over; `openai` reads and writes that.
 
+use super::admit::ShortCircuit;
 use super::attempt::Attempts;
 use super::attempt_failure::{AttemptFailure, Blame, LateBytes};
 use super::endpoint_reports::{report_failure, report_refusal};
@@ -20,7 +21,7 @@ use crate::telemetry::{PrefillRecord, millis};
 use bytes::Bytes;
 use http::Version;
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -248,7 +249,7 @@ fn interrupted(why: Option<&Error>, attempts: &Attempts) -> Result<PrefillOutcom
     if is_late {
         return Ok(PrefillOutcome::Local("timeout"));
     }
-    Error::e_explain(ErrorType::ConnectionClosed, "the client has gone").map_err(Error::into_down)
+    Err(ShortCircuit::ClientGone.into_error())
 }
 
 /// The failure as the log and the metrics have it.

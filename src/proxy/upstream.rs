@@ -7,7 +7,7 @@ use super::exchange::Exchange;
 use super::headers::{X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::openai::Rejection;
-use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, PoolSpec, Transport};
+use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, Identity, PoolSpec, Transport};
 use crate::snapshot::Snapshot;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
@@ -209,12 +209,7 @@ pub(super) fn prepare_for(
     let raw_path = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = Parts::from(std::mem::replace(request, blank));
-    for name in names_of(&parts.headers, |name| !is_forwarded(name, spec, identity)) {
-        parts.headers.remove(&name);
-    }
-    if let Some(effects) = &attempts.request.plan.effects {
-        apply_changes(&mut parts.headers, &effects.headers)?;
-    }
+    keep_forwarded(&mut parts.headers, attempts, spec, identity)?;
     if let Some(answer) = attempts.picker_answer() {
         for name in &answer.changes.remove {
             parts.headers.remove(name);
@@ -245,6 +240,22 @@ pub(super) fn prepare_for(
     Ok(())
 }
 
+/// Leaves those of a client's headers that a pool gets, as the decision's plugins change them.
+fn keep_forwarded(
+    headers: &mut HeaderMap,
+    attempts: &Attempts,
+    spec: &PoolSpec,
+    identity: &Identity,
+) -> Result<(), Rejection> {
+    for name in names_of(headers, |name| !is_forwarded(name, spec, identity)) {
+        headers.remove(&name);
+    }
+    match &attempts.request.plan.effects {
+        Some(effects) => apply_changes(headers, &effects.headers),
+        None => Ok(()),
+    }
+}
+
 /// The headers that the external picker of the current attempt's pool sees: those that its endpoints get, but for the
 /// pool's credential.
 pub(super) fn picker_headers(
@@ -253,13 +264,10 @@ pub(super) fn picker_headers(
     live: &Snapshot,
     request_id: &str,
 ) -> Result<HeaderMap, Rejection> {
-    let (spec, identity) = (attempts.spec(live), &live.policy.identity);
     let mut headers = client.clone();
-    for name in names_of(&headers, |name| !is_forwarded(name, spec, identity) || is_credential(name)) {
+    keep_forwarded(&mut headers, attempts, attempts.spec(live), &live.policy.identity)?;
+    for name in names_of(&headers, is_credential) {
         headers.remove(&name);
-    }
-    if let Some(effects) = &attempts.request.plan.effects {
-        apply_changes(&mut headers, &effects.headers)?;
     }
     headers.insert(CONTENT_LENGTH, attempts.body().len().into());
     set(&mut headers, X_REQUEST_ID, request_id)?;

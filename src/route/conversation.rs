@@ -13,7 +13,7 @@ use super::plan::{ConversationKey, Plan};
 use super::trace::RoutingReason;
 use crate::balance::hash_key;
 use crate::openai::Role;
-use crate::policy::Recipe;
+use crate::policy::{Principal, Recipe};
 use crate::snapshot::{HeldRoute, Snapshot};
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,7 @@ impl<'a> Conversation<'a> {
             return None;
         }
         let now = Instant::now();
-        let user = input.principal.map_or("", |principal| &principal.user);
-        let name = recipe.name.as_deref().unwrap_or_default();
-        let scope = hash_key(format!("{name}\0{user}").as_bytes());
+        let scope = scope(recipe, input.principal);
         let responses = &snapshot.models.response_conversations;
         let previous = input.request.previous_response();
         let mut before = previous.and_then(|id| responses.get(response_key(scope, id.as_bytes()), now));
@@ -101,6 +99,13 @@ impl ConversationKey {
         let responses = &snapshot.models.response_conversations;
         responses.insert(response_key(self.scope, id), self.history, now, RESPONSE_TTL);
     }
+}
+
+/// What sets the conversations of one recipe and one identity apart from all others. An identity is all that decisions go by:
+/// who has lost a group keeps nothing that the group had decided.
+fn scope(recipe: &Recipe, principal: Option<&Principal>) -> u64 {
+    let identity = principal.map(|Principal { user, groups, tenant }| (user, groups, tenant));
+    hash_key(format!("{:?}", (&recipe.name, identity)).as_bytes())
 }
 
 fn response_key(scope: u64, id: &[u8]) -> u64 {

@@ -26,7 +26,7 @@ pub struct Plan {
 /// A conversation up to one request of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConversationKey {
-    /// The recipe and the user: conversations of others are other ones.
+    /// The recipe and the identity: conversations of others are other ones.
     pub(super) scope: u64,
     /// All that the user has written, up to this request.
     pub(super) history: u64,

@@ -9,9 +9,17 @@ const URGENT: &str = "This is urgent: the build is broken.";
 
 async fn stage(more: &str) -> (Gateway, [Sim; 2]) {
     let sims = [sim("small").await, sim("large").await];
-    let identity = "identity: {keys: [{value: {env: A}, user: a}, {value: {env: B}, user: b}]}\n";
+    let identity = "identity: {keys: [{value: {env: A}, user: a}, {value: {env: B}, user: b}, {value: {env: C}, user: a, groups: [staff]}]}\n";
     let policy = policy(&sims, more) + identity;
-    (Launch::new(policy).variable("A", "key-a").variable("B", "key-b").start().await, sims)
+    (
+        Launch::new(policy)
+            .variable("A", "key-a")
+            .variable("B", "key-b")
+            .variable("C", "key-c")
+            .start()
+            .await,
+        sims,
+    )
 }
 
 fn policy(sims: &[Sim; 2], more: &str) -> String {
@@ -75,6 +83,8 @@ async fn conversations_of_users_are_apart_and_a_header_may_name_one() {
     let (a, b) = (("authorization", "Bearer key-a"), ("authorization", "Bearer key-b"));
     say(&gateway, &[a], &[URGENT]).await;
     assert_eq!(told(&say(&gateway, &[b], &[URGENT, "I see.", "why?"]).await), DEFAULT);
+    let in_a_group = ("authorization", "Bearer key-c");
+    assert_eq!(told(&say(&gateway, &[in_a_group], &[URGENT, "I see.", "why?"]).await), DEFAULT);
     assert_eq!(told(&say(&gateway, &[a], &[URGENT, "I see.", "why?"]).await), KEPT);
     // Compacted: nothing is left of what was said.
     say(&gateway, &[a, ("x-thread", "1")], &[URGENT]).await;

@@ -114,6 +114,21 @@ async fn a_long_body_goes_to_the_picker_in_pieces_and_comes_back_as_the_picker_c
 }
 
 #[tokio::test]
+async fn a_body_of_the_pickers_own_counts_among_the_bytes_that_are_held() {
+    let roomy = sim_with("m", |options| options.capacity.max_model_len = 1 << 20).await;
+    let text = "0123456789abcdef".repeat(40_000);
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": text}]}).to_string();
+    for (change, status) in [(NOTHING, 200), (("abcdef", "ABC"), 503)] {
+        let picker = EndpointPicker::start(Script::Full(vec![roomy.addr()], change)).await;
+        let limits = "limits: {max_body_bytes: 1000000, max_buffered_bytes: 1000000}\ndrain: {delay: 0s}\n";
+        let gateway = Launch::new(policy(&[roomy.addr()], picker.addr, "")).server(limits).start().await;
+        let answer = gateway.post(CHAT, body.clone()).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        gateway.counts("signalbox_buffered_bytes", &[], 0.0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_picker_hears_a_stream_as_it_passes_and_of_a_client_that_leaves() {
     let slow = sim_with("m", |options| {
         options.latency.itl = Duration::from_millis(20);

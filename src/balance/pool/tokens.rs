@@ -8,6 +8,8 @@ use crate::balance::prompt_tokens::{KnownTokens, LearntTokens};
 impl Pool {
     /// The tokens of the prompt's beginning, where any engine is listened to.
     pub(super) fn known_tokens(&self, request: &PickRequest<'_>) -> Option<KnownTokens> {
+        // First what costs nothing: a choice that does not go by the prompt looks at few members.
+        request.prompt?;
         self.block_tokens()?;
         self.tokens.find(request.blocks()?.blocks)
     }

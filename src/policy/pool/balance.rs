@@ -153,6 +153,10 @@ impl RawBalance {
                 scorers.map_or(Balance::Auto, Balance::Scored)
             }
             RawBalanceStrategy::External => {
+                if role != PoolRole::Whole {
+                    let message = "`external` is not for pools with `prefill`, nor for those that it names";
+                    checker.issue(&path.key("strategy"), message);
+                }
                 if external.is_none() {
                     checker
                         .issue(path, "the strategy `external` needs `external`, with the picker's address");
