@@ -102,6 +102,11 @@ pub(super) trait ModelBackend: Send + Sync {
 
     fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError>;
 
+    /// Returns the token that stands for what the vocabulary lacks; none where it lacks nothing.
+    fn unknown_token(&self) -> Option<u32> {
+        None
+    }
+
     /// Computes the wanted heads for each window, in one forward.
     fn run(&self, windows: &[&[u32]], wanted: ClassifyHeads) -> Result<Vec<HeadOutputs>, ModelError>;
 

@@ -311,12 +311,21 @@ pub enum Unknown {
     Unsupported,
     /// There are more tokens than are read, and what was not read might matter.
     TooLong,
+    /// Much of the text is in signs that the model's vocabulary lacks.
+    Unreadable,
 }
 
 impl Unknown {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 6] =
-        [Self::Busy, Self::Late, Self::Failed, Self::Empty, Self::Unsupported, Self::TooLong];
+    pub const ALL: [Self; 7] = [
+        Self::Busy,
+        Self::Late,
+        Self::Failed,
+        Self::Empty,
+        Self::Unsupported,
+        Self::TooLong,
+        Self::Unreadable,
+    ];
 
     /// Says whether the same text may have an answer later.
     pub fn is_temporary(self) -> bool {
@@ -332,6 +341,7 @@ impl Unknown {
             Self::Empty => "empty",
             Self::Unsupported => "unsupported",
             Self::TooLong => "too_long",
+            Self::Unreadable => "unreadable",
         }
     }
 }

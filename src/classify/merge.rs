@@ -139,10 +139,10 @@ impl ModelWindows {
     }
 
     /// Returns why some window lacks outputs of `heads` that it was to have; none if all are there. A text without
-    /// windows is empty.
+    /// windows is empty, or unreadable.
     fn missing(&self, heads: ClassifyHeads) -> Option<Unknown> {
         if self.results.is_empty() {
-            return Some(Unknown::Empty);
+            return Some(if self.is_unreadable { Unknown::Unreadable } else { Unknown::Empty });
         }
         let incomplete = self.results.iter().filter(|result| {
             let computed = result.outputs.as_ref().map_or(ClassifyHeads::NONE, |outputs| outputs.heads());

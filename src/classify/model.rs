@@ -273,6 +273,10 @@ impl ModelBackend for LoadedModel {
         self.tokenizer.tokenize(text)
     }
 
+    fn unknown_token(&self) -> Option<u32> {
+        self.tokenizer.unknown
+    }
+
     fn run(&self, windows: &[&[u32]], wanted: ClassifyHeads) -> Result<Vec<HeadOutputs>, ModelError> {
         Ok(self.forward(&self.window_input(windows)?, wanted)?)
     }

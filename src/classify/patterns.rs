@@ -1,20 +1,51 @@
-//! Personal data that a rule can recognise: cards, IBANs, social security numbers, IP and mail addresses, domains, phones.
+//! Personal data and secrets that a rule can recognise: numbers of cards, accounts, people and telephones, addresses of mail
+//! and machines, domains, keys and passwords.
 //!
 //! A match counts only after its check (checksum, issuer, allotted range, neighbours), so that a hit may overrule a
 //! model. Every scan is linear in the text. Knows nothing of models or tokens.
 
+mod accounts;
 mod digits;
 mod iban;
 mod ip;
 mod mail;
+mod national;
 mod phone;
+mod refuted;
+mod secrets;
+
+pub(super) use refuted::is_refuted;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The kinds that are found.
-pub(super) const KINDS: [&str; 7] =
-    ["CREDIT_CARD", "DOMAIN_NAME", "EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "PHONE_NUMBER", "US_SSN"];
+pub const KINDS: [&str; 24] = [
+    "ACCESS_TOKEN",
+    "BR_CNPJ",
+    "BR_CPF",
+    "CLOUD_KEY",
+    "CONNECTION_STRING",
+    "CREDIT_CARD",
+    "CRYPTO",
+    "DE_TAX_ID",
+    "DOMAIN_NAME",
+    "EMAIL_ADDRESS",
+    "ES_NIE",
+    "ES_NIF",
+    "FR_NIR",
+    "IBAN_CODE",
+    "IN_AADHAAR",
+    "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "PASSWORD",
+    "PHONE_NUMBER",
+    "PRIVATE_KEY",
+    "UK_NHS",
+    "US_PASSPORT",
+    "US_SSN",
+    "VAT_NUMBER",
+];
 
 /// A match that has passed its check.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,11 +62,14 @@ pub(super) struct PatternHit {
 pub(super) fn hits(text: &str) -> Vec<PatternHit> {
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
     let mut found = Vec::new();
-    // Of overlapping hits the first is kept: the surer patterns come first.
+    // Of overlapping hits the first is kept: the surer patterns come first, and what contains others.
+    secrets::secrets(text, &mut found);
     mail::addresses(text, &mut found);
     if has_digit {
         iban::accounts(text, &mut found);
         digits::cards_and_security_numbers(text, &mut found);
+        accounts::addresses(text, &mut found);
+        national::numbers(text, &mut found);
     }
     ip::addresses(text, &mut found);
     if has_digit {
@@ -82,6 +116,15 @@ fn is_isolated(text: &str, bytes: &Range<usize>) -> bool {
         is_word(c) || (ties(c) && further())
     });
     !left && !right
+}
+
+/// How many bytes around a number may hold the word that says what it is.
+const REACH: usize = 64;
+
+/// Whether one of the words is near a number.
+fn near(text: &str, bytes: &Range<usize>, words: &[&str]) -> bool {
+    last_word(&lead(text, bytes.start, REACH), words).is_some()
+        || last_word(&trail(text, bytes.end, REACH / 2), words).is_some()
 }
 
 /// The lowercase ASCII of at most `reach` bytes before a place, cut to whole characters.

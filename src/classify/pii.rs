@@ -37,7 +37,8 @@ pub(super) fn entities(
     }
     let mut spans = joined(spans(text, windows, &tags, threshold));
     spans.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.bytes.start.cmp(&b.bytes.start)));
-    for span in spans {
+    for span in spans.into_iter().filter(|span| !patterns::is_refuted(&span.kind, &text[span.bytes.clone()]))
+    {
         for part in kept.free_parts(text, &span) {
             kept.put(PiiSpan { bytes: part, ..span.clone() }, EntitySource::Model);
         }

@@ -61,6 +61,8 @@ pub(super) struct ModelWindows {
     pub(super) token_bytes: Vec<Range<usize>>,
     /// Whether the windows cover all of the text.
     pub(super) is_whole: bool,
+    /// Whether so much of it is unknown to the model that there are no windows.
+    pub(super) is_unreadable: bool,
     /// Tokens of the whole text; an estimate where it was not tokenized as a whole.
     pub(super) total_tokens: f32,
     /// In the order in which they are computed.
@@ -257,6 +259,16 @@ impl ClassifyTask {
     }
 }
 
+/// Says whether at least a third of a text's bytes, and more than a few signs, are unknown to a model: a word of unknown
+/// signs is one token, however long it is.
+fn is_unreadable(ids: &[u32], bytes: &[Range<usize>], unknown: Option<u32>) -> bool {
+    const FEW: usize = 32;
+    let all: usize = bytes.iter().map(ExactSizeIterator::len).sum();
+    let lacking = ids.iter().zip(bytes).filter(|(id, _)| Some(**id) == unknown);
+    let lacking: usize = lacking.map(|(_, bytes)| bytes.len()).sum();
+    lacking > FEW && lacking * 3 >= all
+}
+
 /// Lays one model's windows over a task and collects those that must be computed.
 struct WindowPlanner<'a> {
     task: &'a Arc<ClassifyTask>,
@@ -285,9 +297,10 @@ impl WindowPlanner<'_> {
         let for_domain =
             from_both_ends(&windows, spec.windows.domain_tokens.min(spec.windows.max_tokens)).len();
         let total_tokens = self.task.excerpt.estimate_tokens(ids.len());
+        let is_unreadable = is_unreadable(&ids, &token_bytes, model.unknown_token());
         let ids: Arc<[u32]> = ids.into();
         let mut results = Vec::new();
-        for (rank, at) in kept.into_iter().enumerate() {
+        for (rank, at) in kept.into_iter().enumerate().filter(|_| !is_unreadable) {
             let of_window = ClassifyHeads { domain: rank < for_domain, pii: is_whole, ..ClassifyHeads::ALL };
             let heads = heads.and(of_window);
             if heads.is_empty() {
@@ -298,7 +311,7 @@ impl WindowPlanner<'_> {
             let outputs = self.cached_or_queued(results.len(), heads, tokens);
             results.push(WindowResult { window, heads, outputs, failed: false });
         }
-        Ok(ModelWindows { heads, token_bytes, is_whole, total_tokens, results })
+        Ok(ModelWindows { heads, token_bytes, is_whole, is_unreadable, total_tokens, results })
     }
 
     /// Cuts a groundedness check into pairs; none of them where it is too long.
@@ -329,7 +342,7 @@ impl WindowPlanner<'_> {
             results.push(WindowResult { window, heads, outputs, failed: false });
         }
         let total_tokens = token_bytes.len() as f32;
-        Ok(ModelWindows { heads, token_bytes, is_whole, total_tokens, results })
+        Ok(ModelWindows { heads, token_bytes, is_whole, is_unreadable: false, total_tokens, results })
     }
 
     /// Returns a window's outputs where the cache has all of them; queues the window where it does not.

@@ -14,10 +14,15 @@ use super::special_tokens::SpecialTokens;
 use super::timed_pattern::{TimedTokenizer, encode};
 use super::tokenizer_patterns::check_patterns;
 
+/// How vocabularies name the token for what they lack.
+const UNKNOWN_TOKENS: [&str; 2] = ["[UNK]", "<unk>"];
+
 pub(super) struct WindowTokenizer {
     tokenizer: TimedTokenizer,
     /// Around pairs where the model judges pairs, else around single windows.
     pub(super) special_tokens: SpecialTokens,
+    /// What stands for signs that the vocabulary lacks; none where it has every byte.
+    pub(super) unknown: Option<u32>,
     /// A hash of the file.
     pub(super) digest: u128,
 }
@@ -44,7 +49,8 @@ impl WindowTokenizer {
             path: path.clone(),
             reason: "it puts nothing between the two texts of a pair".to_owned(),
         })?;
-        Ok(Self { tokenizer, special_tokens, digest: xxh3_128(&bytes) })
+        let unknown = UNKNOWN_TOKENS.iter().find_map(|name| tokenizer.token_to_id(name));
+        Ok(Self { tokenizer, special_tokens, unknown, digest: xxh3_128(&bytes) })
     }
 
     pub(super) fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError> {

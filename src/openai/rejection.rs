@@ -283,7 +283,7 @@ impl Rejection {
             Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
             Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
             // Nothing that a retry would change: it is in the request.
-            Self::Unjudged { reason: "unsupported" | "too_long", .. } => {
+            Self::Unjudged { reason: "unsupported" | "too_long" | "unreadable", .. } => {
                 info(S::UNPROCESSABLE_ENTITY, "unjudged", "unclassified")
             }
             Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),

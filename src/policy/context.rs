@@ -8,23 +8,40 @@ use super::checker::Checker;
 use super::issue::YamlPath;
 use super::{BasisPoints, Effort, ModelId, PlaceholderKey, PoolId};
 
-/// The kinds of personal data that the built-in model and the patterns distinguish.
-pub(super) const PII_KINDS: [&str; 16] = [
+/// The kinds of personal data and secrets that the built-in model and the patterns distinguish.
+pub(super) const PII_KINDS: [&str; 33] = [
+    "ACCESS_TOKEN",
     "AGE",
+    "BR_CNPJ",
+    "BR_CPF",
+    "CLOUD_KEY",
+    "CONNECTION_STRING",
     "CREDIT_CARD",
+    "CRYPTO",
     "DATE_TIME",
+    "DE_TAX_ID",
     "DOMAIN_NAME",
     "EMAIL_ADDRESS",
+    "ES_NIE",
+    "ES_NIF",
+    "FR_NIR",
     "GPE",
     "IBAN_CODE",
+    "IN_AADHAAR",
     "IP_ADDRESS",
+    "MAC_ADDRESS",
     "NRP",
     "ORGANIZATION",
+    "PASSWORD",
     "PERSON",
     "PHONE_NUMBER",
+    "PRIVATE_KEY",
     "STREET_ADDRESS",
+    "UK_NHS",
     "US_DRIVER_LICENSE",
+    "US_PASSPORT",
     "US_SSN",
+    "VAT_NUMBER",
     "ZIP_CODE",
 ];
 

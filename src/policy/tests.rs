@@ -437,8 +437,9 @@ fn a_guard_that_acts_on_what_it_finds_fails_closed_unless_told_otherwise() {
     let base = "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
     let of = |guards: &str| {
         let policy = loaded(&format!("{base}guards: {{{guards}}}\n")).unwrap();
-        let Guards { prompt, pii, answer } = policy.guards;
-        let on_unknown = prompt.map(|guard| guard.on_unknown).or(pii.map(|guard| guard.on_unknown));
+        let Guards { prompt, pii, secrets, answer } = policy.guards;
+        let pii = pii.or(secrets).map(|guard| guard.on_unknown);
+        let on_unknown = prompt.map(|guard| guard.on_unknown).or(pii);
         on_unknown.or(answer.map(|guard| guard.on_unknown)).unwrap()
     };
     for (guard, on_unknown) in [
@@ -451,6 +452,8 @@ fn a_guard_that_acts_on_what_it_finds_fails_closed_unless_told_otherwise() {
         ("pii: {action: mask}", GuardOnUnknown::Reject),
         ("pii: {action: report}", GuardOnUnknown::Allow),
         ("pii: {action: mask, on_unknown: allow}", GuardOnUnknown::Allow),
+        ("secrets: {action: mask}", GuardOnUnknown::Reject),
+        ("secrets: {action: report}", GuardOnUnknown::Allow),
         ("answer: {pii: mask}", GuardOnUnknown::Reject),
         ("answer: {jailbreak: cut}", GuardOnUnknown::Reject),
         ("answer: {words: [x]}", GuardOnUnknown::Reject),

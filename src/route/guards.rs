@@ -3,16 +3,17 @@
 //! A decision's guards come before its model's, those before the policy's. Knows nothing of answers.
 
 use super::masking::{self, MaskedRequest, PiiPlace};
-use super::plan::DirectResponse;
+use super::plan::{DirectResponse, MaskedValues};
 use super::retry_after::retry_after;
 use super::trace::GuardNotice;
 use crate::classify::{Entity, EntitySource, Unknown, read_beside};
 use crate::openai::{ChatRequest, Rejection, SegmentPlace, TextPiece, Unread, UnreadKind};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
-    Policy, PromptAction, PromptGuard, Scope, SignalKind, TextSources,
+    Policy, PromptAction, PromptGuard, Scope, SignalKind, TextSources, is_secret,
 };
 use crate::signals::{JudgedFindings, SignalEvaluation, source_of};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ptr;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ const MASKING_TIME: Duration = Duration::from_secs(1);
 pub(super) struct ActiveGuards<'a> {
     pub(super) prompt: Option<&'a PromptGuard>,
     pub(super) pii: Option<&'a PiiGuard>,
+    pub(super) secrets: Option<&'a PiiGuard>,
     pub(super) answer: Option<&'a AnswerGuard>,
 }
 
@@ -54,15 +56,16 @@ impl<'a> GuardInput<'a> {
         ActiveGuards {
             prompt: held().find_map(|guards| guards.prompt.as_ref()),
             pii: held().find_map(|guards| guards.pii.as_ref()),
+            secrets: held().find_map(|guards| guards.secrets.as_ref()),
             answer: held().find_map(|guards| guards.answer.as_ref()).filter(|guard| guard.is_on()),
         }
     }
 
-    /// By when a guard must have masked the request.
-    fn deadline_of(&self, guard: &PiiGuard) -> Instant {
+    /// By when guards must have masked the request.
+    fn deadline_of(&self, finders: &[PiiFinder<'_>]) -> Instant {
         let classifier = &self.policy.classifier;
-        let timeout = guard.timeout.unwrap_or(classifier.guard_timeout);
-        self.deadline + timeout.saturating_sub(classifier.deadline)
+        let timeouts = finders.iter().map(|finder| finder.guard.timeout.unwrap_or(classifier.guard_timeout));
+        self.deadline + timeouts.max().unwrap_or_default().saturating_sub(classifier.deadline)
     }
 
     /// Whether no guard of a model refuses the request.
@@ -70,24 +73,85 @@ impl<'a> GuardInput<'a> {
         let (guards, mut notices) = (self.guards_of(Some(model)), Vec::new());
         let is_refused =
             |guard| matches!(judge_prompt(guard, self, &mut Vec::new()), PromptVerdict::Refuse(_));
-        !guards.prompt.is_some_and(is_refused)
-            && guards.pii.filter(|guard| guard.action != PiiAction::Off).is_none_or(|guard| {
-                let bytes = self.request.body().len();
-                let found = read_beside(bytes, || PiiFound::look_for(guard, self.request, self.known, false));
-                found.conclude(guard, self.known, &mut notices).is_ok()
-            })
+        !guards.prompt.is_some_and(is_refused) && {
+            let (bytes, finders) = (self.request.body().len(), guards.pii_finders());
+            let found = read_beside(bytes, || PiiFound::look_for(&finders, self.request, self.known, false));
+            found.conclude(&finders, self.known, &mut notices).is_ok()
+        }
     }
 }
 
-impl ActiveGuards<'_> {
-    pub(super) const NONE: Self = Self { prompt: None, pii: None, answer: None };
+impl<'a> ActiveGuards<'a> {
+    pub(super) const NONE: Self = Self { prompt: None, pii: None, secrets: None, answer: None };
 
     /// Whether these are the very same guards.
     pub(super) fn are(&self, other: &Self) -> bool {
         fn same<T>(one: Option<&T>, other: Option<&T>) -> bool {
             one.map(ptr::from_ref) == other.map(ptr::from_ref)
         }
-        same(self.prompt, other.prompt) && same(self.pii, other.pii) && same(self.answer, other.answer)
+        same(self.prompt, other.prompt)
+            && same(self.pii, other.pii)
+            && same(self.secrets, other.secrets)
+            && same(self.answer, other.answer)
+    }
+
+    /// Returns what of the masked values is put back into the answer; a secret never is where it has a guard of its own.
+    pub(super) fn values_to_unmask(&self, mut values: MaskedValues) -> MaskedValues {
+        let unmasks = self.pii.is_some_and(|guard| guard.action == PiiAction::Mask { unmask: true });
+        values.retain(|(token, _)| {
+            unmasks && !(self.secrets.is_some() && masking::kind_of(token).is_some_and(is_secret))
+        });
+        values
+    }
+
+    /// What looks for personal data and secrets; where secrets have a guard of their own, they are its alone.
+    fn pii_finders(&self) -> Vec<PiiFinder<'a>> {
+        let personal = if self.secrets.is_some() { Guarded::PersonalData } else { Guarded::Both };
+        let guards = [(Guarded::Secrets, self.secrets), (personal, self.pii)];
+        let finders = guards.into_iter().filter_map(|(guarded, guard)| {
+            guard.map(|guard| PiiFinder { guarded, guard: Cow::Borrowed(guard) })
+        });
+        finders.filter(|finder| finder.guard.action != PiiAction::Off).collect()
+    }
+}
+
+/// What a guard looks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guarded {
+    Secrets,
+    /// Without secrets, which another guard has.
+    PersonalData,
+    Both,
+}
+
+impl Guarded {
+    /// As notices name the guard.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Secrets => "secrets",
+            Self::PersonalData | Self::Both => "pii",
+        }
+    }
+}
+
+/// A guard of personal data or of secrets, and what it counts.
+#[derive(Clone)]
+struct PiiFinder<'a> {
+    guarded: Guarded,
+    guard: Cow<'a, PiiGuard>,
+}
+
+impl PiiFinder<'_> {
+    fn counts(&self, kind: &str) -> bool {
+        self.guard.kinds.holds(kind) && !(self.guarded == Guarded::PersonalData && is_secret(kind))
+    }
+
+    fn masks(&self) -> bool {
+        matches!(self.guard.action, PiiAction::Mask { .. })
+    }
+
+    fn into_owned(self) -> PiiFinder<'static> {
+        PiiFinder { guard: Cow::Owned(self.guard.into_owned()), ..self }
     }
 }
 
@@ -145,99 +209,119 @@ pub(super) fn needs_facts(policy: &Policy, known: &SignalEvaluation) -> bool {
     })
 }
 
-/// Judges the personal data in a request: returns it masked where the guard masks, or refuses it.
+/// Judges the personal data and the secrets in a request: returns it masked where a guard masks, or refuses it.
 pub(super) async fn judge_pii(
-    guard: &PiiGuard,
+    guards: &ActiveGuards<'_>,
     input: &GuardInput<'_>,
     notices: &mut Vec<GuardNotice>,
 ) -> Result<Option<MaskedRequest>, DirectResponse> {
-    if guard.action == PiiAction::Off {
+    let finders = guards.pii_finders();
+    if finders.is_empty() {
         return Ok(None);
     }
-    let masks = matches!(guard.action, PiiAction::Mask { .. });
     if input.request.body().len() < LARGE {
-        return PiiFound::look_for(guard, input.request, input.known, masks).conclude(
-            guard,
-            input.known,
-            notices,
-        );
+        let found = PiiFound::look_for(&finders, input.request, input.known, true);
+        return found.conclude(&finders, input.known, notices);
     }
-    let (own, request, known) = (guard.clone(), input.request.clone(), Arc::clone(input.known));
-    let task = spawn_blocking(move || PiiFound::look_for(&own, &request, &known, masks));
-    let deadline = input.deadline_of(guard).max(Instant::now() + MASKING_TIME);
+    let own: Vec<_> = finders.iter().cloned().map(PiiFinder::into_owned).collect();
+    let (request, known) = (input.request.clone(), Arc::clone(input.known));
+    let task = spawn_blocking(move || PiiFound::look_for(&own, &request, &known, true));
+    let deadline = input.deadline_of(&finders).max(Instant::now() + MASKING_TIME);
     let found = match tokio::time::timeout_at(deadline.into(), task).await {
         Ok(Ok(found)) => found,
-        Ok(Err(_panicked)) => PiiFound::unknown(Unknown::Failed),
-        Err(_elapsed) => PiiFound::unknown(Unknown::Late),
+        Ok(Err(_panicked)) => PiiFound::unknown(&finders, Unknown::Failed),
+        Err(_elapsed) => PiiFound::unknown(&finders, Unknown::Late),
     };
-    found.conclude(guard, input.known, notices)
+    found.conclude(&finders, input.known, notices)
 }
 
-/// The personal data of a request, as a guard counts it.
+/// The personal data and secrets of a request, as guards count them.
 struct PiiFound {
-    kinds: BTreeSet<String>,
-    /// Why there may be more.
-    unknown: Option<Unknown>,
+    /// What each guard found: the kinds, and why there may be more.
+    each: Vec<(BTreeSet<String>, Option<Unknown>)>,
     /// The request without it, where that was wanted.
     masked: Option<Result<MaskedRequest, Rejection>>,
 }
 
 impl PiiFound {
-    fn unknown(reason: Unknown) -> Self {
-        Self { kinds: BTreeSet::new(), unknown: Some(reason), masked: None }
+    fn unknown(finders: &[PiiFinder<'_>], reason: Unknown) -> Self {
+        Self { each: finders.iter().map(|_| (BTreeSet::new(), Some(reason))).collect(), masked: None }
     }
 
-    /// Gathers what was found where the guard looks, and masks it.
-    fn look_for(guard: &PiiGuard, request: &ChatRequest, known: &SignalEvaluation, masks: bool) -> Self {
-        let mut unknown = unreadable(request, guard.scope);
-        let mut places: Vec<PiiPlace<'_>> = Vec::new();
+    /// Gathers what was found where the guards look, and masks it where they mask.
+    fn look_for(
+        finders: &[PiiFinder<'_>],
+        request: &ChatRequest,
+        known: &SignalEvaluation,
+        may_mask: bool,
+    ) -> Self {
+        let mut masked: Vec<PiiPlace<'_>> = Vec::new();
         let mut pieces = Vec::new();
-        for judged in known.judged(request, guard.scope, guard.of) {
-            pieces.push(judged.pieces);
-            match &judged.findings.pii {
-                Some(found) => {
-                    add_places(guard, request, judged.pieces, &found.entities, &mut places);
-                    unknown = found.unknown_among(|kind| guard.kinds.holds(kind)).or(unknown);
+        let each = finders.iter().map(|finder| {
+            let guard = &*finder.guard;
+            let mut unknown = unreadable(request, guard.scope);
+            let mut places: Vec<PiiPlace<'_>> = Vec::new();
+            for judged in known.judged(request, guard.scope, guard.of) {
+                // What the model finds is masked wherever it stands; secrets are found by patterns.
+                if finder.masks() && finder.guarded != Guarded::Secrets {
+                    pieces.push(judged.pieces);
                 }
-                None => unknown = Some(Unknown::Failed),
+                match &judged.findings.pii {
+                    Some(found) => {
+                        add_places(finder, request, judged.pieces, &found.entities, &mut places);
+                        unknown = found.unknown_among(|kind| finder.counts(kind)).or(unknown);
+                    }
+                    None => unknown = Some(Unknown::Failed),
+                }
             }
-        }
-        let kinds: BTreeSet<String> = places.iter().map(|found| found.kind.to_owned()).collect();
-        let masked =
-            (masks && !kinds.is_empty()).then(|| masking::mask(request, guard.key.expose(), places, &pieces));
-        Self { kinds, unknown, masked }
+            let kinds = places.iter().map(|found| found.kind.to_owned()).collect();
+            if finder.masks() {
+                masked.append(&mut places);
+            }
+            (kinds, unknown)
+        });
+        let each = each.collect();
+        let key = finders.iter().find(|finder| finder.masks()).map(|finder| finder.guard.key.expose());
+        let key = key.filter(|_| may_mask && !masked.is_empty());
+        let masked = key.map(|key| masking::mask(request, key, masked, &pieces));
+        Self { each, masked }
     }
 
     fn conclude(
         self,
-        guard: &PiiGuard,
+        finders: &[PiiFinder<'_>],
         known: &SignalEvaluation,
         notices: &mut Vec<GuardNotice>,
     ) -> Result<Option<MaskedRequest>, DirectResponse> {
-        let Self { kinds, unknown, masked } = self;
-        if !kinds.is_empty() {
-            notices.push(GuardNotice::Pii { kinds: kinds.iter().cloned().collect() });
-            if guard.action == PiiAction::Block {
-                let kinds = kinds.into_iter().collect();
-                return Err(DirectResponse::Blocked(Rejection::PersonalData { kinds }));
+        for (finder, (kinds, unknown)) in finders.iter().zip(self.each) {
+            if !kinds.is_empty() {
+                notices.push(GuardNotice::Pii { kinds: kinds.iter().cloned().collect() });
+                if finder.guard.action == PiiAction::Block {
+                    let kinds = kinds.into_iter().collect();
+                    return Err(DirectResponse::Blocked(Rejection::PersonalData { kinds }));
+                }
+            }
+            let refusal = unknown.and_then(|reason| {
+                unjudged(finder.guarded.as_str(), finder.guard.on_unknown, reason, known, notices)
+            });
+            if let Some(refusal) = refusal {
+                return Err(refusal);
             }
         }
-        match unknown.and_then(|reason| unjudged("pii", guard.on_unknown, reason, known, notices)) {
-            Some(refusal) => Err(refusal),
-            None => masked.transpose().map_err(DirectResponse::Rejected),
-        }
+        self.masked.transpose().map_err(DirectResponse::Rejected)
     }
 }
 
-/// Adds the places of the entities that the guard counts.
+/// Adds the places of the entities that a guard counts.
 fn add_places<'a>(
-    guard: &'a PiiGuard,
+    finder: &PiiFinder<'_>,
     request: &'a ChatRequest,
     pieces: &[TextPiece],
     entities: &'a [Entity],
     found: &mut Vec<PiiPlace<'a>>,
 ) {
-    let counted: Vec<&Entity> = counted(guard, entities).collect();
+    let guard = &*finder.guard;
+    let counted: Vec<&Entity> = counted(finder, entities).collect();
     let places = request.segment_places(pieces, counted.iter().map(|entity| entity.bytes.clone()));
     for (entity, places) in counted.into_iter().zip(places) {
         let by_model = entity.by == EntitySource::Model;
@@ -288,11 +372,12 @@ fn unjudged(
     })
 }
 
-/// The entities that the guard counts; one that a validated pattern found always counts.
-fn counted<'a>(guard: &'a PiiGuard, entities: &'a [Entity]) -> impl Iterator<Item = &'a Entity> {
+/// The entities that a guard counts; one that a validated pattern found always counts.
+fn counted<'a>(finder: &PiiFinder<'_>, entities: &'a [Entity]) -> impl Iterator<Item = &'a Entity> {
     entities.iter().filter(move |entity| {
+        let least = finder.guard.min_score;
         let sure = entity.by == EntitySource::Pattern
-            || guard.min_score.is_none_or(|least| entity.confidence >= least.fraction());
-        sure && guard.kinds.holds(&entity.kind)
+            || least.is_none_or(|least| entity.confidence >= least.fraction());
+        sure && finder.counts(&entity.kind)
     })
 }

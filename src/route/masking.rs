@@ -38,6 +38,11 @@ pub(super) struct MaskedRequest {
     pub(super) values: MaskedValues,
 }
 
+/// The kind that a placeholder names.
+pub(super) fn kind_of(token: &str) -> Option<&str> {
+    token.strip_prefix('[')?.rsplit_once('_').map(|(kind, _)| kind)
+}
+
 /// Whether words are a placeholder of an earlier turn, with or without its brackets.
 pub(super) fn is_placeholder(words: &str) -> bool {
     let inside = words.trim_start_matches('[').trim_end_matches(']');

@@ -23,7 +23,7 @@ pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpM
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{ClassifierPolicy, Decision, ModelId, PiiAction, Policy, Principal, Shadow};
+use crate::policy::{ClassifierPolicy, Decision, ModelId, Policy, Principal, Shadow};
 use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
 use crate::snapshot::Snapshot;
 use conversation::Conversation;
@@ -218,18 +218,15 @@ async fn effects(
     judge: &GuardInput<'_>,
     notices: &mut Vec<GuardNotice>,
 ) -> Result<RequestEffects, DirectResponse> {
-    let masked = match guards.pii {
-        Some(guard) => guards::judge_pii(guard, judge, notices).await?,
-        None => None,
-    };
-    let unmasks = matches!(guards.pii.map(|guard| guard.action), Some(PiiAction::Mask { unmask: true }));
+    let masked = guards::judge_pii(&guards, judge, notices).await?;
     let (request, values) = masked.map(|masked| (masked.request, masked.values)).unzip();
+    let values = values.map(|values| guards.values_to_unmask(values));
     Ok(RequestEffects {
         request,
         answer: guards.answer.cloned(),
         needs_facts: guards.answer.is_some_and(|guard| guard.hallucination.unverified)
             && guards::needs_facts(judge.policy, judge.known),
-        unmask: values.filter(|_| unmasks).unwrap_or_default(),
+        unmask: values.unwrap_or_default(),
         embedding: judge.known.embedding().cloned(),
         ..RequestEffects::default()
     })

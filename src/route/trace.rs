@@ -128,6 +128,7 @@ impl RoutingReason {
             RoutingReason::Unclassified(Unknown::Empty) => "default_no_text",
             RoutingReason::Unclassified(Unknown::Unsupported) => "default_classifier_unsupported",
             RoutingReason::Unclassified(Unknown::TooLong) => "default_classifier_too_long",
+            RoutingReason::Unclassified(Unknown::Unreadable) => "default_classifier_unreadable",
         }
     }
 }

@@ -203,7 +203,9 @@ impl Requirements {
                 self.fact_checks(policy);
             }
             let pii = of().find_map(|guards| guards.pii.as_ref());
-            if let Some(guard) = pii.filter(|guard| guard.action != PiiAction::Off) {
+            let secrets = of().find_map(|guards| guards.secrets.as_ref());
+            let written = pii.into_iter().chain(secrets);
+            for guard in written.filter(|guard| guard.action != PiiAction::Off) {
                 let pii = ScopedSources::new(guard.scope, guard.of);
                 self.judge(GuardInputs { pii, ..GuardInputs::NONE });
                 if guard.action.holds_up() {

@@ -148,6 +148,90 @@ async fn personal_data_that_must_not_pass_is_refused() {
     assert!(asked(&sim).is_empty());
 }
 
+/// A token as GitHub makes them, put together so that nobody takes it for one.
+fn token() -> String {
+    format!("ghp_{}", "a1B2c3D4e5F6g7H8i9J0".repeat(2).split_at(36).0)
+}
+
+#[tokio::test]
+async fn secrets_have_a_guard_of_their_own_beside_that_of_personal_data() {
+    let (gateway, sim) = stage("guards: {secrets: {action: block}, pii: {action: report}}\n").await;
+    let refused = gateway.chat("m", &format!("Why does {} not work?", token())).await;
+    assert_eq!(
+        (refused.status, refused.header("x-vsr-pii-types")),
+        (400, "ACCESS_TOKEN"),
+        "{}",
+        refused.text
+    );
+    assert!(asked(&sim).is_empty() && !refused.text.contains("ghp_") && !gateway.stdout().contains("ghp_"));
+    let passed = gateway.chat("m", "Write to jane.doe@example.org").await;
+    assert_eq!(passed.status, 200, "{}", passed.text);
+}
+
+#[tokio::test]
+async fn a_masked_secret_is_not_put_back_and_personal_data_beside_it_is() {
+    let upstream = Upstream::start().await;
+    let policy = policy_of(&[upstream.addr()], "")
+        + "classifier: {deadline: 30s}\nguards: {secrets: {action: mask}, pii: {action: mask, unmask: true}}\n";
+    let gateway = Launch::new(policy).start().await;
+    let asking = tokio::spawn({
+        let url = gateway.url("/v1/chat/completions");
+        let prompt = format!("Send {} to jane.doe@example.org", token());
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": prompt}]}).to_string();
+        async move {
+            let request = client().post(url).header("content-type", "application/json").body(body);
+            Answer::of(request.send().await.unwrap()).await
+        }
+    });
+    let mut call = upstream.call().await;
+    let placeholder = |kind: &str| {
+        let start = call.body.find(&format!("[{kind}_")).unwrap();
+        call.body[start..=start + call.body[start..].find(']').unwrap()].to_owned()
+    };
+    let (secret, mail) = (placeholder("ACCESS_TOKEN"), placeholder("EMAIL_ADDRESS"));
+    assert!(!call.body.contains("ghp_") && !call.body.contains("jane.doe"), "{}", call.body);
+    let message = json!({"role": "assistant", "content": format!("sent {secret} to {mail}")});
+    let whole = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]});
+    let whole = whole.to_string();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        whole.len()
+    );
+    call.send(head + &whole).await;
+    let answer = asking.await.unwrap();
+    let said = answer.json()["choices"][0]["message"]["content"].clone();
+    assert_eq!(said, format!("sent {secret} to jane.doe@example.org"));
+}
+
+#[tokio::test]
+async fn a_signal_sends_secrets_to_the_model_that_may_have_them() {
+    let (local, cloud) = (sim("local").await, sim("cloud").await);
+    let policy = format!(
+        "version: 1\nclassifier: {{deadline: 30s}}\nvirtual_models: [auto]\ndefault_model: cloud\n\
+         models: {{local: {{pools: [a]}}, cloud: {{pools: [b]}}}}\n\
+         pools: {{a: {{endpoints: [\"{}\"]}}, b: {{endpoints: [\"{}\"]}}}}\n\
+         signals: {{leak: {{secrets: {{}}}}}}\n\
+         decisions: [{{name: leaks, when: leak, model: local}}]\n",
+        local.addr(),
+        cloud.addr()
+    );
+    let gateway = Launch::new(policy).start().await;
+    for (prompt, model) in [
+        (format!("what is wrong with {}?", token()), "local"),
+        ("connect to postgres://app:Xy7kq9z@db/shop".to_owned(), "local"),
+        ("write to jane.doe@example.org".to_owned(), "cloud"),
+    ] {
+        let answer = gateway.chat("auto", &prompt).await;
+        assert_eq!(
+            (answer.status, answer.header("x-vsr-selected-model")),
+            (200, model),
+            "{prompt}: {}",
+            answer.text
+        );
+    }
+}
+
 #[tokio::test]
 async fn an_answer_is_masked_as_it_streams() {
     let upstream = Upstream::start().await;

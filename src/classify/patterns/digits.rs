@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{PatternHit, is_isolated, last_word, lead, trail};
+use super::{PatternHit, is_isolated, near};
 
 /// Digits in groups, with single separators between them.
 static RUN: LazyLock<Regex> = LazyLock::new(|| {
@@ -41,9 +41,6 @@ const CARD_WORDS: &[&str] = &[
 
 /// Words that tell a social security number from other numbers.
 const SSN_WORDS: &[&str] = &["ssn", "ssns", "ss#", "social security", "social sec", "soc sec"];
-
-/// How many bytes around a number may hold the word that says what it is.
-const REACH: usize = 64;
 
 /// How many groups a number has at most: a card of 19 digits, in fours.
 const MOST_GROUPS: usize = 5;
@@ -115,12 +112,6 @@ fn digits_of(text: &str, bytes: Range<usize>) -> impl DoubleEndedIterator<Item =
     text[bytes].bytes().filter(u8::is_ascii_digit).map(|byte| u32::from(byte - b'0'))
 }
 
-/// Whether one of the words is near the number.
-fn near(text: &str, bytes: &Range<usize>, words: &[&str]) -> bool {
-    last_word(&lead(text, bytes.start, REACH), words).is_some()
-        || last_word(&trail(text, bytes.end, REACH / 2), words).is_some()
-}
-
 /// Whether the same separator ties a further group of `len` digits to those from `first` to `last`.
 fn is_tied(groups: &[DigitGroup], first: usize, last: usize, len: impl Fn(usize) -> bool) -> bool {
     let own = groups[first..=last].get(1).and_then(|group| group.separator);
@@ -158,7 +149,7 @@ fn is_grouped_like_a_card(groups: &[DigitGroup]) -> bool {
 }
 
 /// Whether the checksum of ISO/IEC 7812-1 holds.
-fn luhn(digits: &[u32]) -> bool {
+pub(super) fn luhn(digits: &[u32]) -> bool {
     let doubled = |digit: u32| if digit > 4 { 2 * digit - 9 } else { 2 * digit };
     let each = digits.iter().rev().enumerate();
     each.map(|(at, digit)| if at % 2 == 1 { doubled(*digit) } else { *digit }).sum::<u32>() % 10 == 0
@@ -187,12 +178,19 @@ fn issued(digits: &[u32]) -> CardIssuer {
     }
 }
 
+/// Whether nine digits may be somebody's social security number. None was ever given out with these areas, groups and serials
+/// (<https://www.ssa.gov/employer/randomization.html>), and two were printed as examples.
+pub(super) fn was_given_out(digits: &[u32]) -> bool {
+    let value =
+        digits.iter().fold(0_u64, |value, digit| value.saturating_mul(10).saturating_add(u64::from(*digit)));
+    let (area, group, serial) = (value / 1_000_000, value / 10_000 % 100, value % 10_000);
+    let is_example = matches!(value, 78_051_120 | 219_099_999);
+    digits.len() == 9 && !matches!(area, 0 | 666 | 900..) && group > 0 && serial > 0 && !is_example
+}
+
 fn is_security_number(text: &str, groups: &[DigitGroup], first: usize, last: usize) -> bool {
     let bytes = groups[first].bytes.start..groups[last].bytes.end;
-    let value = digits_of(text, bytes.clone()).fold(0, |value, digit| value * 10 + digit);
-    let (area, group, serial) = (value / 1_000_000, value / 10_000 % 100, value % 10_000);
-    // No number was ever given out with these; https://www.ssa.gov/employer/randomization.html.
-    if matches!(area, 0 | 666 | 900..) || group == 0 || serial == 0 {
+    if !was_given_out(&digits_of(text, bytes.clone()).collect::<Vec<_>>()) {
         return false;
     }
     let lens: Vec<usize> = groups[first..=last].iter().map(DigitGroup::len).collect();

@@ -115,6 +115,11 @@ pub(super) fn accounts(text: &str, found: &mut Vec<PatternHit>) {
     }
 }
 
+/// Says whether a text is an account number as a whole.
+pub(super) fn is_account(text: &str) -> bool {
+    START.find(text).is_some_and(|start| start.start() == 0 && end(text, 0) == Some(text.len()))
+}
+
 /// Gives where the number that begins at a byte ends.
 fn end(text: &str, start: usize) -> Option<usize> {
     let country = text[start..start + 2].to_ascii_uppercase();

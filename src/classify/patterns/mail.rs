@@ -24,6 +24,13 @@ const TOP: &[&str] = &[
     "br", "eu", "dk", "cz", "kr", "nz", "za",
 ];
 
+/// Extensions of files that are no top-level domains.
+const FILES: &[&str] = &[
+    "png", "jpg", "jpeg", "gif", "svg", "webp", "bmp", "ico", "css", "scss", "js", "jsx", "mjs", "tsx",
+    "json", "html", "htm", "xml", "yaml", "yml", "toml", "lock", "txt", "pdf", "csv", "log", "tgz", "gz",
+    "jar", "exe", "dll",
+];
+
 /// Names in code that end like domains.
 const NOT_HOSTS: &[&str] =
     &["asp.net", "vb.net", "ado.net", "system.net", "java.net", "ml.net", "socket.net"];
@@ -35,11 +42,22 @@ pub(super) fn addresses(text: &str, found: &mut Vec<PatternHit>) {
         let at = address.start() + local.len();
         let local = local_of(local);
         let Some(host) = host_of(host) else { continue };
+        // A picture for a dense screen, as in `icon@2x.png`, or a file of a pinned package.
+        if host.rsplit('.').next().is_some_and(|top| FILES.contains(&top.to_ascii_lowercase().as_str())) {
+            continue;
+        }
         if !local.is_empty() && local.len() <= 64 {
             let bytes = at - local.len()..at + 1 + host.len();
             found.push(PatternHit { kind: "EMAIL_ADDRESS", bytes, confidence: 0.99 });
         }
     }
+}
+
+/// Says whether a text holds an address.
+pub(super) fn holds_address(text: &str) -> bool {
+    let mut found = Vec::new();
+    addresses(text, &mut found);
+    !found.is_empty()
 }
 
 /// Gives the end of a word that is the name in front of the `@`.

@@ -1,7 +1,7 @@
 //! Owns what the API says of itself: its paths, the models in memory, and what the policy in force makes of them.
 
 use super::{Admin, PATHS};
-use crate::classify::{Classifier, ClassifyHead, ModelInfo};
+use crate::classify::{Classifier, ClassifyHead, ModelInfo, PATTERN_KINDS};
 use crate::policy::{DomainSignal, Policy, Rule, SignalKind};
 use axum::Json;
 use axum::extract::State;
@@ -159,7 +159,8 @@ pub(super) fn answering(models: &[ModelInfo], question: ClassifyHead) -> Option<
 pub(super) fn pii_types(classifier: &Classifier) -> BTreeSet<String> {
     let models = classifier.models();
     let model = answering(&models, ClassifyHead::Pii);
-    model.map_or_else(BTreeSet::new, |model| labels(model, ClassifyHead::Pii).into_iter().collect())
+    let labels = model.map_or_else(Vec::new, |model| labels(model, ClassifyHead::Pii));
+    labels.into_iter().chain(PATTERN_KINDS.map(str::to_owned)).collect()
 }
 
 /// A head's labels; those that mark tokens as types, without `O` and without what tells a type's start.

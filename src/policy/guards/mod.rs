@@ -5,6 +5,7 @@ mod answer;
 mod hallucination;
 mod pii;
 mod prompt;
+mod secrets;
 mod sources;
 mod words;
 
@@ -21,6 +22,7 @@ use pii::RawPiiGuard;
 pub use pii::{PiiAction, PiiGuard};
 use prompt::RawPromptGuard;
 pub use prompt::{PromptAction, PromptGuard};
+use secrets::RawSecretsGuard;
 pub use sources::{TextSource, TextSources};
 pub use words::Words;
 
@@ -32,6 +34,8 @@ pub struct Guards {
     pub prompt: Option<PromptGuard>,
     /// What happens to personal data in requests.
     pub pii: Option<PiiGuard>,
+    /// What happens to keys, tokens and passwords in requests; where there is none, the guard of personal data has them too.
+    pub secrets: Option<PiiGuard>,
     /// What happens to answers.
     pub answer: Option<AnswerGuard>,
 }
@@ -54,6 +58,9 @@ pub(super) struct RawGuards {
     /// What happens to personal data in requests.
     #[schemars(with = "RawPiiGuard")]
     pii: Option<RawPiiGuard>,
+    /// What happens to keys, tokens and passwords in requests; without this they are personal data.
+    #[schemars(with = "RawSecretsGuard")]
+    secrets: Option<RawSecretsGuard>,
     /// What happens to answers, as they come.
     #[schemars(with = "RawAnswerGuard")]
     answer: Option<RawAnswerGuard>,
@@ -62,7 +69,7 @@ pub(super) struct RawGuards {
 impl RawGuards {
     /// Whether there is any.
     pub(super) fn is_some(&self) -> bool {
-        self.prompt.is_some() || self.pii.is_some() || self.answer.is_some()
+        self.prompt.is_some() || self.pii.is_some() || self.secrets.is_some() || self.answer.is_some()
     }
 
     pub(super) fn check(
@@ -74,6 +81,7 @@ impl RawGuards {
         Guards {
             prompt: self.prompt.map(|raw| raw.check(&path.key("prompt"), context, checker)),
             pii: self.pii.map(|raw| raw.check(&path.key("pii"), context, checker)),
+            secrets: self.secrets.map(|raw| raw.check(context)),
             answer: self.answer.map(|raw| raw.check(&path.key("answer"), context, checker)),
         }
     }

@@ -16,6 +16,7 @@ mod metadata;
 mod modality;
 mod pii;
 mod reask;
+mod secrets;
 mod similarity;
 mod structure;
 mod table;
@@ -45,6 +46,8 @@ pub use metadata::{MetadataSignal, MetadataTest};
 pub use modality::{Modality, ModalitySignal};
 pub use pii::{PiiKinds, PiiSignal};
 pub use reask::ReaskSignal;
+pub(super) use secrets::secret_kinds;
+pub use secrets::{SecretKind, SecretsSignal, is_secret};
 pub use similarity::{Aggregate, SimilaritySignal};
 pub use structure::{MAX_PATTERN_BYTES, Measure, StructureSignal};
 pub(super) use table::SignalTable;
@@ -132,6 +135,8 @@ signal_kinds! {
     Jailbreak(JailbreakSignal) = "jailbreak",
     /// Which personal data the text holds.
     Pii(PiiSignal) = "pii",
+    /// Whether the text holds keys, tokens or passwords.
+    Secrets(SecretsSignal) = "secrets",
     /// Words and phrases.
     Keyword(Keywords) = "keyword",
     /// Likeness to example phrases.

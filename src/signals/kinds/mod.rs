@@ -16,6 +16,7 @@ mod metadata;
 pub(super) mod modality;
 mod pii;
 mod reask;
+mod secrets;
 mod similarity;
 mod structure;
 
@@ -28,6 +29,7 @@ pub(super) fn spec(kind: &SignalKind) -> &dyn SignalSpec {
         SignalKind::Domain(spec) => spec,
         SignalKind::Jailbreak(spec) => spec,
         SignalKind::Pii(spec) => spec,
+        SignalKind::Secrets(spec) => spec,
         SignalKind::Keyword(spec) => spec,
         SignalKind::Similarity(spec) => spec,
         SignalKind::Complexity(spec) => spec,
