@@ -42,6 +42,11 @@ impl ApiError {
                 "TEXT_TOO_LONG",
                 "the text has more tokens than are read, and what is not read might matter",
             ),
+            Unknown::Unreadable => (
+                StatusCode::BAD_REQUEST,
+                "TEXT_UNREADABLE",
+                "much of the text is in signs that the model does not know",
+            ),
             Unknown::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "CLASSIFIER_BUSY",

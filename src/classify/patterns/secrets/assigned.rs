@@ -62,8 +62,8 @@ fn end_of_value(text: &str, bytes: Range<usize>, is_quoted: bool) -> Range<usize
 /// placeholder.
 fn looks_made_up(value: &str, least: usize) -> bool {
     let has = |test: fn(&char) -> bool| value.chars().any(|c| test(&c));
-    let letters = has(|c| c.is_alphabetic());
-    let digits = has(|c| c.is_ascii_digit());
+    let letters = has(|c| char::is_alphabetic(*c));
+    let digits = has(char::is_ascii_digit);
     let signs = has(|c| !c.is_alphanumeric() && !"-_./:".contains(*c));
     let mixed = letters && (digits || signs);
     value.len() >= least && mixed && !is_placeholder(value) && entropy(value.as_bytes()) >= 2.2
