@@ -13,6 +13,7 @@ mod completions;
 pub mod conversation;
 mod dialect;
 mod embeddings;
+mod error_dialect;
 mod fields;
 pub mod fingerprint;
 pub mod groundedness;
@@ -35,6 +36,7 @@ pub mod splice;
 pub mod sse;
 mod tokenize;
 pub mod tools;
+pub mod translate;
 
 pub use answer::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
@@ -58,3 +60,4 @@ pub use segment::{Segment, SegmentKind, SegmentPlace, TextBlock, TextPiece, Unre
 pub use shed_reason::ShedReason;
 pub use splice::{Edit, splice};
 pub use tools::Tool;
+pub use translate::{AnswerTranslator, TranslatedAnswer, Translation, UpstreamKind};

@@ -6,6 +6,7 @@ mod ending;
 mod scan;
 mod stream;
 
+use crate::openai::FinishReason;
 use crate::openai::answer::LocalReply;
 use crate::openai::answer::content::{AnswerContent, ContentScanner, TextId};
 use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
@@ -13,24 +14,13 @@ use crate::openai::answer::ending::StreamEnding;
 use crate::openai::answer::merged::NotMergeable;
 use crate::openai::json::object::{Object, array, non_null_member, string_member};
 use crate::openai::json::quoted;
-use crate::openai::sse::named_event;
-use crate::openai::{FinishReason, Rejection};
 use ending::ResponseEnding;
-use serde_json::json;
 
 /// The dialect of `/v1/responses`.
 #[derive(Debug)]
 pub(in crate::openai) struct ResponseAnswers;
 
 impl AnswerDialect for ResponseAnswers {
-    fn error_event(&self, rejection: &Rejection) -> Vec<u8> {
-        let (code, message) = (rejection.code(), rejection.to_string());
-        let data = json!({"type": "error", "code": code, "message": message, "param": null});
-        let mut event = Vec::new();
-        named_event(&mut event, "error", data.to_string().as_bytes());
-        event
-    }
-
     fn scan_event(&self, data: &[u8]) -> AnswerContent {
         scan::event(data)
     }
