@@ -31,7 +31,7 @@ fn status(status: StatusCode) -> StatusCode {
 }
 
 /// The type of an error by its status.
-pub(in crate::openai) fn kind(status: StatusCode) -> &'static str {
+pub(crate) fn kind(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 => "authentication_error",
         402 => "billing_error",
@@ -59,7 +59,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::openai::Rejection;
+    use crate::Rejection;
 
     #[test]
     fn an_error_has_anthropics_type_and_status_and_names_its_request() {

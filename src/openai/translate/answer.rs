@@ -6,10 +6,10 @@
 use serde_json::Value;
 
 use super::{Api, ChatRequest, DialectWriter, Rejection, TranslatedAnswer, Translation};
-use crate::openai::Format;
-use crate::openai::error_dialect::ErrorText;
-use crate::openai::json::object::{is_object, non_null_member};
-use crate::openai::sse::{OversizedEvent, SseFrame, SseSplitter};
+use crate::Format;
+use crate::error_dialect::ErrorText;
+use crate::json::object::{is_object, non_null_member};
+use crate::sse::{OversizedEvent, SseFrame, SseSplitter};
 use http::StatusCode;
 
 /// The longest event that is translated, in bytes.

@@ -9,158 +9,158 @@ use serde_json::value::RawValue;
 
 /// A whole answer, or an event of a stream.
 #[derive(Debug, Deserialize)]
-pub(in crate::openai) struct ChatAnswer<'a> {
+pub(crate) struct ChatAnswer<'a> {
     #[serde(borrow, default)]
-    pub(in crate::openai) id: Option<Cow<'a, str>>,
+    pub(crate) id: Option<Cow<'a, str>>,
     #[serde(default)]
-    pub(in crate::openai) created: Option<u64>,
+    pub(crate) created: Option<u64>,
     #[serde(borrow)]
-    pub(in crate::openai) choices: Vec<ChatChoice<'a>>,
+    pub(crate) choices: Vec<ChatChoice<'a>>,
     #[serde(default)]
-    pub(in crate::openai) usage: Option<ChatUsage>,
+    pub(crate) usage: Option<ChatUsage>,
 }
 
 /// A choice, whose message comes whole or in pieces.
 #[derive(Debug, Deserialize)]
-pub(in crate::openai) struct ChatChoice<'a> {
+pub(crate) struct ChatChoice<'a> {
     #[serde(default)]
-    pub(in crate::openai) index: u32,
+    pub(crate) index: u32,
     #[serde(borrow, alias = "delta", default)]
-    pub(in crate::openai) message: Option<ChatMessage<'a>>,
+    pub(crate) message: Option<ChatMessage<'a>>,
     #[serde(borrow, default)]
-    pub(in crate::openai) finish_reason: Option<Cow<'a, str>>,
+    pub(crate) finish_reason: Option<Cow<'a, str>>,
     /// vLLM's: the string or the token that ended the answer.
     #[serde(borrow, default)]
-    pub(in crate::openai) stop_reason: Option<&'a RawValue>,
+    pub(crate) stop_reason: Option<&'a RawValue>,
 }
 
 /// A message, or a piece of one.
 #[derive(Debug, Default, Deserialize)]
-pub(in crate::openai) struct ChatMessage<'a> {
+pub(crate) struct ChatMessage<'a> {
     #[serde(borrow, default)]
-    pub(in crate::openai) content: Option<Cow<'a, str>>,
+    pub(crate) content: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     reasoning: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     reasoning_content: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(in crate::openai) refusal: Option<Cow<'a, str>>,
+    pub(crate) refusal: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(in crate::openai) tool_calls: Option<Vec<ChatToolCall<'a>>>,
+    pub(crate) tool_calls: Option<Vec<ChatToolCall<'a>>>,
 }
 
 /// A call of a tool, or a piece of one.
 #[derive(Debug, Deserialize)]
-pub(in crate::openai) struct ChatToolCall<'a> {
+pub(crate) struct ChatToolCall<'a> {
     #[serde(default)]
-    pub(in crate::openai) index: Option<u32>,
+    pub(crate) index: Option<u32>,
     #[serde(borrow, default)]
-    pub(in crate::openai) id: Option<Cow<'a, str>>,
+    pub(crate) id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(in crate::openai) function: Option<ChatFunctionCall<'a>>,
+    pub(crate) function: Option<ChatFunctionCall<'a>>,
 }
 
 /// What is called, and with what.
 #[derive(Debug, Deserialize)]
-pub(in crate::openai) struct ChatFunctionCall<'a> {
+pub(crate) struct ChatFunctionCall<'a> {
     #[serde(borrow, default)]
-    pub(in crate::openai) name: Option<Cow<'a, str>>,
+    pub(crate) name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(in crate::openai) arguments: Option<Cow<'a, str>>,
+    pub(crate) arguments: Option<Cow<'a, str>>,
 }
 
 /// What an answer cost.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
-pub(in crate::openai) struct ChatUsage {
+pub(crate) struct ChatUsage {
     #[serde(default)]
-    pub(in crate::openai) prompt_tokens: u64,
+    pub(crate) prompt_tokens: u64,
     #[serde(default)]
-    pub(in crate::openai) completion_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
     #[serde(default)]
-    pub(in crate::openai) prompt_tokens_details: Option<PromptTokens>,
+    pub(crate) prompt_tokens_details: Option<PromptTokens>,
     #[serde(default)]
-    pub(in crate::openai) completion_tokens_details: Option<CompletionTokens>,
+    pub(crate) completion_tokens_details: Option<CompletionTokens>,
 }
 
 /// Classes of a prompt's tokens.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
-pub(in crate::openai) struct PromptTokens {
+pub(crate) struct PromptTokens {
     #[serde(default)]
-    pub(in crate::openai) cached_tokens: Option<u64>,
+    pub(crate) cached_tokens: Option<u64>,
     /// vLLM's.
     #[serde(default)]
-    pub(in crate::openai) created_cache_tokens: Option<u64>,
+    pub(crate) created_cache_tokens: Option<u64>,
 }
 
 /// Classes of an answer's tokens.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
-pub(in crate::openai) struct CompletionTokens {
+pub(crate) struct CompletionTokens {
     #[serde(default)]
-    pub(in crate::openai) reasoning_tokens: Option<u64>,
+    pub(crate) reasoning_tokens: Option<u64>,
 }
 
 impl<'a> ChatAnswer<'a> {
     /// Reads an answer or an event; nothing if it is neither.
-    pub(in crate::openai) fn read(data: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(data: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(data).ok()
     }
 
     /// The id without what servers begin theirs with.
-    pub(in crate::openai) fn bare_id(&self) -> &str {
+    pub(crate) fn bare_id(&self) -> &str {
         let id = self.id.as_deref().unwrap_or_default();
         id.strip_prefix("chatcmpl-").unwrap_or(id)
     }
 
     /// The first choice: of several a client of another dialect can have but one.
-    pub(in crate::openai) fn choice(&self) -> Option<&ChatChoice<'a>> {
+    pub(crate) fn choice(&self) -> Option<&ChatChoice<'a>> {
         self.choices.iter().find(|choice| choice.index == 0)
     }
 }
 
 impl ChatMessage<'_> {
     /// What the model thought, under either of its names; nothing if it is empty.
-    pub(in crate::openai) fn reasoning(&self) -> Option<&str> {
+    pub(crate) fn reasoning(&self) -> Option<&str> {
         let under = |text: &'_ Option<Cow<'_, str>>| text.as_deref().is_some_and(|text| !text.is_empty());
         let text = if under(&self.reasoning) { &self.reasoning } else { &self.reasoning_content };
         text.as_deref().filter(|text| !text.is_empty())
     }
 
     /// What the model said; nothing if it is empty.
-    pub(in crate::openai) fn content(&self) -> Option<&str> {
+    pub(crate) fn content(&self) -> Option<&str> {
         self.content.as_deref().filter(|text| !text.is_empty())
     }
 
     /// Why the model does not answer; nothing if it is empty.
-    pub(in crate::openai) fn refusal(&self) -> Option<&str> {
+    pub(crate) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref().filter(|text| !text.is_empty())
     }
 }
 
 impl ChatChoice<'_> {
     /// The string of the client's that ended the answer.
-    pub(in crate::openai) fn matched_stop(&self) -> Option<String> {
+    pub(crate) fn matched_stop(&self) -> Option<String> {
         serde_json::from_str(self.stop_reason?.get()).ok()
     }
 }
 
 impl ChatToolCall<'_> {
-    pub(in crate::openai) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.function.as_ref()?.name.as_deref().filter(|name| !name.is_empty())
     }
 
-    pub(in crate::openai) fn arguments(&self) -> &str {
+    pub(crate) fn arguments(&self) -> &str {
         self.function.as_ref().and_then(|function| function.arguments.as_deref()).unwrap_or_default()
     }
 }
 
 impl ChatUsage {
     /// Tokens of the prompt that were in the upstream's cache; nothing where it does not say.
-    pub(in crate::openai) fn cached(&self) -> Option<u64> {
+    pub(crate) fn cached(&self) -> Option<u64> {
         self.prompt_tokens_details.and_then(|details| details.cached_tokens)
     }
 
     /// Tokens of the prompt that were put there; nothing where it does not say.
-    pub(in crate::openai) fn created(&self) -> Option<u64> {
+    pub(crate) fn created(&self) -> Option<u64> {
         self.prompt_tokens_details.and_then(|details| details.created_cache_tokens)
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::credential::Credential;
 use super::endpoint::EndpointSpec;
 use super::transport::Transport;
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// How a pool's API differs from the clients'.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 //!
 //! Refuses to know how events are found.
 
-use crate::openai::json::object::{Object, array, elements, non_null_member, number_member, string_member};
-use crate::openai::json::{self, quoted};
-use crate::openai::sse::{DONE, unnamed_event};
-use crate::openai::translate::{DialectWriter, TranslatedAnswer};
+use crate::json::object::{Object, array, elements, non_null_member, number_member, string_member};
+use crate::json::{self, quoted};
+use crate::sse::{DONE, unnamed_event};
+use crate::translate::{DialectWriter, TranslatedAnswer};
 
 /// Writes an answer of Chat.
 #[derive(Debug)]

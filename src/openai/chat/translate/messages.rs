@@ -2,10 +2,10 @@
 //!
 //! Strings go over as they are written, without being decoded. Refuses to know the other members of a request.
 
-use crate::openai::Rejection;
-use crate::openai::json;
-use crate::openai::json::object::{Object, array, elements, is_object, non_null_member, string_member};
-use crate::openai::translate::refusal::untranslatable;
+use crate::Rejection;
+use crate::json;
+use crate::json::object::{Object, array, elements, is_object, non_null_member, string_member};
+use crate::translate::refusal::untranslatable;
 
 /// A conversation as it comes about.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@ mod answer;
 mod messages;
 mod request;
 
-use crate::openai::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
-use crate::openai::{Api, ChatRequest, Rejection};
+use crate::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
+use crate::{Api, ChatRequest, Rejection};
 use answer::ChatWriter;
 
 /// Chat Completions as Messages.

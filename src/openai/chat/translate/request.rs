@@ -2,11 +2,11 @@
 //!
 //! Refuses to know what messages hold.
 
-use crate::openai::json;
-use crate::openai::json::object::{Object, array, elements, non_null_member, string_member};
-use crate::openai::json::string::decode;
-use crate::openai::translate::refusal::untranslatable;
-use crate::openai::{ChatRequest, Rejection};
+use crate::json;
+use crate::json::object::{Object, array, elements, non_null_member, string_member};
+use crate::json::string::decode;
+use crate::translate::refusal::untranslatable;
+use crate::{ChatRequest, Rejection};
 
 use super::messages::Conversation;
 

@@ -7,19 +7,19 @@ mod ending;
 mod scan;
 mod stream;
 
-use crate::openai::FinishReason;
-use crate::openai::answer::LocalReply;
-use crate::openai::answer::content::{AnswerContent, ContentScanner};
-use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
-use crate::openai::answer::ending::StreamEnding;
-use crate::openai::json::object::{Object, array};
-use crate::openai::json::quoted;
+use crate::FinishReason;
+use crate::answer::LocalReply;
+use crate::answer::content::{AnswerContent, ContentScanner};
+use crate::answer::dialect::{AnswerDialect, StreamAssembler};
+use crate::answer::ending::StreamEnding;
+use crate::json::object::{Object, array};
+use crate::json::quoted;
 use assemble::MessageAssembler;
 use ending::MessageEnding;
 
 /// The dialect of `/v1/messages`.
 #[derive(Debug)]
-pub(in crate::openai) struct MessageAnswers;
+pub(crate) struct MessageAnswers;
 
 impl AnswerDialect for MessageAnswers {
     fn scan_event(&self, data: &[u8]) -> AnswerContent {

@@ -4,10 +4,10 @@
 
 use serde_json::value::RawValue;
 
-use crate::openai::json::object::{Object, array, number_member};
-use crate::openai::json::quoted;
-use crate::openai::translate::DialectWriter;
-use crate::openai::translate::chat::{ChatAnswer, ChatChoice, ChatToolCall, ChatUsage};
+use crate::json::object::{Object, array, number_member};
+use crate::json::quoted;
+use crate::translate::DialectWriter;
+use crate::translate::chat::{ChatAnswer, ChatChoice, ChatToolCall, ChatUsage};
 
 use super::stream::MessageStream;
 

@@ -2,11 +2,11 @@
 //!
 //! Strings go over as they are written, without being decoded. Refuses to know the other members of a request.
 
-use crate::openai::Rejection;
-use crate::openai::json::object::{Object, array, elements, entries, non_null_member, string_member};
-use crate::openai::json::{self, quoted};
-use crate::openai::translate::UpstreamKind;
-use crate::openai::translate::refusal::untranslatable;
+use crate::Rejection;
+use crate::json::object::{Object, array, elements, entries, non_null_member, string_member};
+use crate::json::{self, quoted};
+use crate::translate::UpstreamKind;
+use crate::translate::refusal::untranslatable;
 
 /// How the block begins that Claude Code puts before its system prompt, with a hash that differs in each request: as the
 /// first tokens of a prompt it would leave nothing of it in any engine's cache.

@@ -8,8 +8,8 @@ mod content;
 mod request;
 mod stream;
 
-use crate::openai::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
-use crate::openai::{Api, ChatRequest, Rejection};
+use crate::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
+use crate::{Api, ChatRequest, Rejection};
 use answer::{MessageWriter, TokenCountWriter};
 
 /// Messages as Chat Completions.

@@ -2,12 +2,12 @@
 //!
 //! Refuses to know what messages hold.
 
-use crate::openai::json::object::{Object, non_null_member, string_member};
-use crate::openai::json::string::decode;
-use crate::openai::json::{self};
-use crate::openai::translate::UpstreamKind;
-use crate::openai::translate::refusal::untranslatable;
-use crate::openai::{ChatRequest, Rejection};
+use crate::json::object::{Object, non_null_member, string_member};
+use crate::json::string::decode;
+use crate::json::{self};
+use crate::translate::UpstreamKind;
+use crate::translate::refusal::untranslatable;
+use crate::{ChatRequest, Rejection};
 
 use super::content::{ChatMessages, tools};
 

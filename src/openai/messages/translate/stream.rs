@@ -2,10 +2,10 @@
 //!
 //! Refuses to know how events are found, and whole answers.
 
-use crate::openai::json::escaped;
-use crate::openai::json::object::Object;
-use crate::openai::sse::named_event;
-use crate::openai::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
+use crate::json::escaped;
+use crate::json::object::Object;
+use crate::sse::named_event;
+use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
 
 use super::answer::{StopReason, call_id, message_id, tool_use, usage};
 

@@ -2,10 +2,10 @@
 //!
 //! Refuses to know a stream's events.
 
-use crate::openai::ChatRequest;
-use crate::openai::json::object::{Object, array, string_member};
-use crate::openai::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
-use crate::openai::translate::{DialectWriter, TranslatedAnswer};
+use crate::ChatRequest;
+use crate::json::object::{Object, array, string_member};
+use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
+use crate::translate::{DialectWriter, TranslatedAnswer};
 
 use super::names::ToolNames;
 use super::stream::ResponseStream;
@@ -79,7 +79,7 @@ impl ResponseEnd {
 
 impl ResponseWriter {
     pub(super) fn new(request: &ChatRequest, answer: TranslatedAnswer<'_>) -> Self {
-        let mut settings = vec![("model", crate::openai::json::quoted(answer.model))];
+        let mut settings = vec![("model", crate::json::quoted(answer.model))];
         for (name, otherwise) in SETTINGS {
             let own = request.member(name).filter(|value| *value != b"null");
             settings.push((name, own.unwrap_or(otherwise).to_vec()));
@@ -163,7 +163,7 @@ impl ToolCall {
 
 /// The input of a custom tool out of the arguments of the function that stands for it.
 pub(super) fn custom_input(arguments: &str) -> String {
-    let is_whole = crate::openai::json::object::is_object(arguments.as_bytes());
+    let is_whole = crate::json::object::is_object(arguments.as_bytes());
     let input = is_whole.then(|| string_member(arguments.as_bytes(), INPUT)).flatten();
     input.map_or_else(|| arguments.to_owned(), std::borrow::Cow::into_owned)
 }

@@ -2,11 +2,11 @@
 //!
 //! Strings go over as they are written, without being decoded. Refuses to know the other members of a request.
 
-use crate::openai::Rejection;
-use crate::openai::json::object::{Object, array, elements, non_null_member, string_member};
-use crate::openai::json::{self, quoted};
-use crate::openai::translate::UpstreamKind;
-use crate::openai::translate::refusal::untranslatable;
+use crate::Rejection;
+use crate::json::object::{Object, array, elements, non_null_member, string_member};
+use crate::json::{self, quoted};
+use crate::translate::UpstreamKind;
+use crate::translate::refusal::untranslatable;
 
 use super::names::flat_name;
 use super::tools::INPUT;

@@ -10,8 +10,8 @@ mod request;
 mod stream;
 mod tools;
 
-use crate::openai::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
-use crate::openai::{ChatRequest, Rejection};
+use crate::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
+use crate::{ChatRequest, Rejection};
 use answer::ResponseWriter;
 
 /// Responses as Chat Completions.

@@ -4,7 +4,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::openai::json::object::{elements, string_member};
+use crate::json::object::{elements, string_member};
 
 /// The longest name of a function, in bytes.
 const MAX_NAME: usize = 64;
@@ -36,7 +36,7 @@ impl ToolNames {
             match string_member(tool, "type").as_deref() {
                 Some("custom") => names.add(None, &name, true),
                 Some("namespace") => {
-                    let inner = crate::openai::json::member(tool, "tools").unwrap_or(b"[]");
+                    let inner = crate::json::member(tool, "tools").unwrap_or(b"[]");
                     for tool in elements(if inner.starts_with(b"[") { inner } else { b"[]" }) {
                         let is_custom = string_member(tool, "type").as_deref() == Some("custom");
                         let own = string_member(tool, "name").unwrap_or_default();

@@ -2,11 +2,11 @@
 //!
 //! Refuses to know what items hold.
 
-use crate::openai::json::object::{Object, entries, non_null_member, string_member};
-use crate::openai::json::string::decode;
-use crate::openai::translate::UpstreamKind;
-use crate::openai::translate::refusal::untranslatable;
-use crate::openai::{ChatRequest, Rejection};
+use crate::json::object::{Object, entries, non_null_member, string_member};
+use crate::json::string::decode;
+use crate::translate::UpstreamKind;
+use crate::translate::refusal::untranslatable;
+use crate::{ChatRequest, Rejection};
 
 use super::items::ChatMessages;
 use super::tools::{tool_choice, tools};

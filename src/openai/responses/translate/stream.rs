@@ -3,10 +3,10 @@
 //!
 //! Holds the texts that the last event repeats, within a bound. Refuses to know how events are found, and whole answers.
 
-use crate::openai::json::escaped;
-use crate::openai::json::object::Object;
-use crate::openai::sse::named_event;
-use crate::openai::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
+use crate::json::escaped;
+use crate::json::object::Object;
+use crate::sse::named_event;
+use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
 
 use super::answer::{
     ResponseEnd, ResponseFrame, ToolCall, custom_input, message_item, reasoning_item, text_part, usage,

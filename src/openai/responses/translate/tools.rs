@@ -2,10 +2,10 @@
 //!
 //! Refuses to know the items of calls.
 
-use crate::openai::Rejection;
-use crate::openai::json::object::{Object, array, elements, entries, non_null_member, string_member};
-use crate::openai::json::quoted;
-use crate::openai::translate::refusal::untranslatable;
+use crate::Rejection;
+use crate::json::object::{Object, array, elements, entries, non_null_member, string_member};
+use crate::json::quoted;
+use crate::translate::refusal::untranslatable;
 
 use super::names::flat_name;
 
