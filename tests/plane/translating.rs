@@ -1,6 +1,6 @@
 //! Clients of Anthropic's Messages and of OpenAI's Responses before an upstream that speaks Chat Completions alone.
 
-use crate::harness::{Answer, Gateway, Launch, client, policy_of};
+use crate::harness::{Answer, Gateway, Launch, client, policy_of, sim};
 use crate::raw::{Act, Scripted, answer};
 use serde_json::{Value, json};
 
@@ -524,4 +524,47 @@ async fn a_stream_of_a_message_becomes_chunks_of_a_chat() {
     assert_eq!(delta(3), &json!({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}));
     assert_eq!(chunks[4]["choices"][0]["finish_reason"], "tool_calls");
     assert_eq!((&chunks[5]["usage"]["completion_tokens"], chunks.len()), (&json!(9), 6));
+}
+
+/// The text of a message or a response, whole or as a stream.
+fn text_of(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    if answer.header("content-type") == "application/json" {
+        let whole = answer.json();
+        let said = whole["content"][0]["text"].as_str().or(whole["output"][0]["content"][0]["text"].as_str());
+        return said.unwrap().to_owned();
+    }
+    let pieces = events(answer).into_iter().filter_map(|(name, data)| match name.as_str() {
+        "content_block_delta" => data["delta"]["text"].as_str().map(str::to_owned),
+        "response.output_text.delta" => data["delta"].as_str().map(str::to_owned),
+        _ => None,
+    });
+    pieces.collect()
+}
+
+#[tokio::test]
+async fn an_engine_says_the_same_in_every_dialect_translated_or_not() {
+    let engine = sim("m").await;
+    let translating = Launch::new(policy_of(&[engine.addr()], "    speaks: [chat]\n")).start().await;
+    let passing = Launch::new(policy_of(&[engine.addr()], "")).start().await;
+    let said = translating.chat("m", "hi there").await.json();
+    let said = said["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+    for stream in [false, true] {
+        let user = json!([{"role": "user", "content": "hi there"}]);
+        let message = json!({"model": "m", "max_tokens": 8, "stream": stream, "messages": user});
+        let response = json!({"model": "m", "max_output_tokens": 8, "stream": stream, "input": user});
+        for gateway in [&translating, &passing] {
+            for (path, body) in [("/v1/messages", &message), ("/v1/responses", &response)] {
+                let answer = gateway.post(path, body.to_string()).await;
+                assert_eq!(text_of(&answer), said, "{path}, {stream}");
+            }
+        }
+    }
+    let count = json!({"model": "m", "messages": [{"role": "user", "content": "hi there"}]});
+    let counts =
+        [&translating, &passing].map(|gateway| gateway.post("/v1/messages/count_tokens", count.to_string()));
+    let [first, second] = counts;
+    let (first, second) = (first.await.json(), second.await.json());
+    assert_eq!(first, second);
+    assert!(first["input_tokens"].as_u64().unwrap() > 0, "{first}");
 }
