@@ -395,8 +395,8 @@ async fn a_compressed_body_is_read_and_goes_on_plain() {
     use std::io::Write;
     let (sim, gateway) = limited("max_body_bytes: 100000").await;
     let text = "hi ".repeat(10_000);
-    let body =
-        json!({"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": 1}).to_string();
+    let message = serde_json::json!({"role": "user", "content": text});
+    let body = serde_json::json!({"model": "m", "messages": [message], "max_tokens": 1}).to_string();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(body.as_bytes()).unwrap();
     let gzip = encoder.finish().unwrap();
