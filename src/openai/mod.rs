@@ -24,6 +24,7 @@ pub mod message_text;
 mod messages;
 mod operation;
 mod prefill;
+mod printable;
 mod redact;
 pub mod rejection;
 pub mod request;

@@ -10,10 +10,8 @@ use http::StatusCode;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::printable::printable;
 use super::shed_reason::ShedReason;
-
-/// The most characters of a client's own text that a message repeats.
-const MAX_QUOTED_CHARS: usize = 200;
 
 /// Why a request is not served, or not to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -434,23 +432,6 @@ struct ErrorBody<'a> {
     code: &'static str,
 }
 
-/// A client's own text as a message may repeat it: bounded, and control characters escaped.
-fn printable(text: &str) -> Cow<'_, str> {
-    let end = text.char_indices().nth(MAX_QUOTED_CHARS).map_or(text.len(), |(at, _)| at);
-    let whole = end == text.len();
-    if whole && !text.chars().any(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(end + 8);
-    for c in text[..end].chars() {
-        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    if !whole {
-        safe.push('…');
-    }
-    Cow::Owned(safe)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -542,7 +523,7 @@ mod tests {
         let name = format!("a\r\n\u{1b}[31m{}", "é".repeat(10_000));
         let message = Rejection::UnknownModel { name }.to_string();
         assert!(message.contains("a\\r\\n\\u{1b}[31mé"), "{message}");
-        assert!(message.chars().count() < MAX_QUOTED_CHARS + 120);
+        assert!(message.chars().count() < super::super::printable::MAX_QUOTED_CHARS + 120);
         assert!(!message.chars().any(char::is_control));
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn short_circuit(
     match reply {
         ShortCircuit::ListModels => respond::models(downstream, exchange).await,
         ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
-        ShortCircuit::Preflight(cors) => cors::answer_preflight(downstream, exchange, &cors).await,
+        ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
         ShortCircuit::Answer(api, request, answer) => {
             respond::send_answer(downstream, exchange, api, &request, answer).await
         }

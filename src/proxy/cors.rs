@@ -2,17 +2,14 @@
 //!
 //! Lets nobody in by itself: a page sends a key as all clients do.
 
-use super::exchange::Exchange;
-use super::respond::send_header;
 use crate::policy::Cors;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 
 /// What a page may read of an answer's header beside what every page may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -47,20 +44,20 @@ pub(super) fn mark(headers: &mut HeaderMap, origin: &HeaderValue) {
     headers.append(VARY, HeaderValue::from_static("origin"));
 }
 
-/// Answers a browser that asks whether it may ask; one whose page may not is told nothing.
-pub(super) async fn answer_preflight(
-    session: &mut ServerSession,
-    exchange: &mut Exchange,
+/// The answer to a browser that asks whether it may ask; one whose page may not is told nothing.
+pub(super) fn preflight_header(
+    request: &RequestHeader,
+    is_allowed: bool,
     cors: &Cors,
-) -> pingora::Result<()> {
-    let mut header = ResponseHeader::build(204, Some(8))?;
-    if exchange.answer.origin.is_some() {
+) -> pingora::Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(StatusCode::NO_CONTENT, Some(8))?;
+    if is_allowed {
         header.insert_header(ACCESS_CONTROL_ALLOW_METHODS, METHODS)?;
         header.insert_header(ACCESS_CONTROL_MAX_AGE, cors.max_age.as_secs().to_string())?;
-        let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
+        let asked = request.headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
         if let Some(asked) = asked.filter(|asked| asked.len() <= MAX_HEADERS) {
             header.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone())?;
         }
     }
-    send_header(session, exchange, header).await
+    Ok(header)
 }

@@ -156,11 +156,8 @@ impl Exchange {
         if let (Some(replay), Some(attempts), true) = (&self.replay, &self.attempts, may_have_stages) {
             let request = &attempts.request;
             let share = self.active.new_share();
-            let id = self.record.own_id();
-            let (head, translate) = match attempts.translate_answer(&self.live, head, id) {
-                Some((head, translate)) => (head, Some(translate)),
-                None => (head, None),
-            };
+            let translated = attempts.translate_answer(&self.live, head, self.record.own_id());
+            let (head, translate) = translated.map_or((head, None), |(head, stage)| (head, Some(stage)));
             let start = AnswerStart { live: &self.live, request, head, translate, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();

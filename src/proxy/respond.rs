@@ -9,7 +9,7 @@ use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use super::replay::ReplayHandle;
 use super::{body, cors};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
-use crate::policy::{BlockStyle, Model};
+use crate::policy::{BlockStyle, Cors, Model};
 use crate::route::DirectResponse;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
@@ -274,15 +274,16 @@ async fn send_json(
     send(session, header, text.into()).await
 }
 
-/// Answers with a header alone.
-pub(super) async fn send_header(
+/// Answers a browser that asks whether its page may ask.
+pub(super) async fn preflight(
     session: &mut ServerSession,
     exchange: &mut Exchange,
-    mut header: ResponseHeader,
+    cors: &Cors,
 ) -> pingora::Result<()> {
+    let is_allowed = exchange.answer.origin.is_some();
+    let mut header = cors::preflight_header(session.req_header(), is_allowed, cors)?;
     stamp(&mut header, exchange, ResponsePath::Local);
-    session.write_response_header(Box::new(header)).await?;
-    session.write_response_body(Bytes::new(), true).await
+    send(session, header, Bytes::new()).await
 }
 
 fn json_header(status: StatusCode, length: usize) -> pingora::Result<ResponseHeader> {

@@ -77,14 +77,14 @@ pub(crate) struct ChatUsage {
     #[serde(default)]
     pub(crate) completion_tokens: Option<u64>,
     #[serde(default)]
-    pub(crate) prompt_tokens_details: Option<PromptTokens>,
+    pub(crate) prompt_tokens_details: Option<PromptTokenDetails>,
     #[serde(default)]
-    pub(crate) completion_tokens_details: Option<CompletionTokens>,
+    pub(crate) completion_tokens_details: Option<CompletionTokenDetails>,
 }
 
 /// Classes of a prompt's tokens.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
-pub(crate) struct PromptTokens {
+pub(crate) struct PromptTokenDetails {
     #[serde(default)]
     pub(crate) cached_tokens: Option<u64>,
     /// vLLM's.
@@ -94,7 +94,7 @@ pub(crate) struct PromptTokens {
 
 /// Classes of an answer's tokens.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
-pub(crate) struct CompletionTokens {
+pub(crate) struct CompletionTokenDetails {
     #[serde(default)]
     pub(crate) reasoning_tokens: Option<u64>,
 }

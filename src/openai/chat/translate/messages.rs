@@ -9,13 +9,13 @@ use crate::translate::refusal::untranslatable;
 
 /// A conversation as it comes about.
 #[derive(Debug, Default)]
-pub(super) struct Conversation {
+pub(super) struct MessageTurns {
     system: Vec<Vec<u8>>,
     /// The turns: messages of one side that follow one another are one.
     turns: Vec<(&'static str, Vec<Vec<u8>>)>,
 }
 
-impl Conversation {
+impl MessageTurns {
     /// Reads the messages of a chat.
     pub(super) fn read(messages: &[u8]) -> Result<Self, Rejection> {
         if !messages.starts_with(b"[") {

@@ -8,7 +8,7 @@ use crate::json::string::decode;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
 
-use super::messages::Conversation;
+use super::messages::MessageTurns;
 
 /// How many tokens an answer may have where the client sets no limit, since Anthropic's API wants one: as many as each of
 /// its models gives.
@@ -34,7 +34,7 @@ pub(super) fn messages(request: &ChatRequest) -> Result<Vec<u8>, Rejection> {
             "model" | "temperature" | "top_p" | "top_k" => written.raw(&key, value),
             "stream" if request.stream() => written.raw("stream", value),
             "messages" => {
-                let conversation = Conversation::read(value)?;
+                let conversation = MessageTurns::read(value)?;
                 let (system, messages) = conversation.end();
                 let written = if system == b"[]" { written } else { written.raw("system", &system) };
                 written.raw("messages", &messages)

@@ -5,6 +5,7 @@
 
 mod answer;
 mod content;
+mod parts;
 mod request;
 mod stream;
 

@@ -7,7 +7,7 @@ use crate::json::object::Object;
 use crate::sse::named_event;
 use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
 
-use super::answer::{StopReason, call_id, message_id, tool_use, usage};
+use super::parts::{StopReason, call_id, message_id, tool_use, usage};
 
 /// A message as far as it is written.
 #[derive(Debug)]

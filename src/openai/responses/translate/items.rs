@@ -13,7 +13,7 @@ use super::tools::INPUT;
 
 /// The messages of a chat, as they come about.
 #[derive(Debug)]
-pub(super) struct ChatMessages {
+pub(super) struct ChatTurns {
     upstream: UpstreamKind,
     written: Vec<Vec<u8>>,
     turn: Turn,
@@ -27,7 +27,7 @@ struct Turn {
     calls: Vec<Vec<u8>>,
 }
 
-impl ChatMessages {
+impl ChatTurns {
     pub(super) fn new(upstream: UpstreamKind) -> Self {
         Self { upstream, written: Vec::new(), turn: Turn::default() }
     }

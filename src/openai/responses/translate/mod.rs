@@ -4,6 +4,7 @@
 //! Keeps nothing: what refers to a response that was kept is refused. Refuses to know where the upstream is.
 
 mod answer;
+mod frame;
 mod items;
 mod names;
 mod request;

@@ -8,13 +8,13 @@ use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
 
-use super::items::ChatMessages;
+use super::items::ChatTurns;
 use super::tools::{tool_choice, tools};
 
 /// Writes a request of Chat.
 pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<u8>, Rejection> {
     let mut written = Object::default();
-    let mut messages = ChatMessages::new(upstream);
+    let mut messages = ChatTurns::new(upstream);
     if let Some(instructions) = request.member("instructions").filter(|value| *value != b"null") {
         messages.instructions(instructions)?;
     }

@@ -8,7 +8,7 @@ use crate::json::object::Object;
 use crate::sse::named_event;
 use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
 
-use super::answer::{
+use super::frame::{
     ResponseEnd, ResponseFrame, ToolCall, custom_input, message_item, reasoning_item, text_part, usage,
 };
 
