@@ -17,8 +17,8 @@ async fn answering(status: &'static str, body: Value) -> Scripted {
 
 /// An upstream that answers with a stream of these events, and `[DONE]`.
 async fn streaming(events: Vec<Value>) -> Scripted {
-    let mut body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-    body.push_str("data: [DONE]\n\n");
+    let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let body = events.concat() + "data: [DONE]\n\n";
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
     let whole = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     Scripted::start(move |_, _| Act::Answer(whole.clone().into_bytes())).await
@@ -504,10 +504,8 @@ async fn a_stream_of_a_message_becomes_chunks_of_a_chat() {
         json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}}),
         json!({"type": "message_stop"}),
     ];
-    let body: String = events
-        .iter()
-        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
-        .collect();
+    let named = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+    let body = events.iter().map(named).collect::<Vec<_>>().concat();
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
     let whole = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     let upstream = Scripted::start(move |_, _| Act::Answer(whole.clone().into_bytes())).await;
