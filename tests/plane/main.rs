@@ -56,6 +56,7 @@ mod spoofing;
 mod stalls;
 mod streaming;
 mod timeouts;
+mod translating;
 mod upgrading;
 mod upstreams;
 mod verifying;
