@@ -71,9 +71,10 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
-    HashKey, Health, HostRule, KvConnector, KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolLimits,
-    PoolProbes, PoolSpec, PrefillSpec, Saturation, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    Alpn, Balance, ClientCert, Credential, DiscoverySpec, Ejection, EndpointSpec, EngineKind, ExternalPicker,
+    FailureMode, HashKey, Health, HostRule, KubeObject, KubeSelection, KvConnector, KvEventsSpec,
+    MetricsScrape, PickerTls, PickerTrust, PoolLimits, PoolProbes, PoolSpec, PortRef, PrefillSpec,
+    Saturation, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

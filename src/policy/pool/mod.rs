@@ -3,6 +3,7 @@
 
 mod balance;
 mod credential;
+mod discovery;
 mod endpoint;
 mod endpoint_picker;
 mod external_picker;
@@ -26,9 +27,11 @@ use balance::RawBalance;
 pub use balance::{Balance, Ejection, HashKey};
 pub use credential::Credential;
 use credential::RawCredential;
+use discovery::RawDiscovery;
+pub use discovery::{DiscoverySpec, KubeObject, KubeSelection, PortRef};
 pub use endpoint::EndpointSpec;
 pub(super) use endpoint::parse_address;
-use endpoint::{RawEndpoint, endpoints};
+use endpoint::{PoolEndpoints, RawEndpoint};
 pub use external_picker::{ExternalPicker, FailureMode, PickerTls, PickerTrust};
 pub use health::Health;
 use health::RawHealth;
@@ -50,8 +53,10 @@ use transport::{RawProtocol, RawTls, host_rule, transport};
 pub struct PoolSpec {
     /// The name that logs and metrics show.
     pub name: String,
-    /// The addresses, each once; at least one has a weight.
+    /// The addresses that the policy writes, each once.
     pub endpoints: Vec<EndpointSpec>,
+    /// What of Kubernetes names others; of all together at least one has a weight.
+    pub discovered: Vec<DiscoverySpec>,
     /// The protocol, with or without TLS.
     pub transport: Transport,
     /// The Host header.
@@ -102,8 +107,11 @@ pub struct PoolProbes {
 #[schemars(rename = "Pool", deny_unknown_fields)]
 pub(super) struct RawPool {
     /// The addresses; a DNS name stands for each address it resolves to.
+    #[serde(default)]
     #[schemars(length(min = 1, max = 1024))]
     endpoints: Vec<RawEndpoint>,
+    #[serde(flatten)]
+    discovery: RawDiscovery,
     /// The plaintext protocol, `http1` when absent; a pool with `tls` has `tls.alpn` instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawProtocol")]
@@ -174,7 +182,8 @@ impl RawPool {
         checker: &mut Checker<'_>,
     ) -> PoolSpec {
         checker.name(path, name);
-        let endpoints = endpoints(&self.endpoints, &path.key("endpoints"), checker);
+        let PoolEndpoints { written: endpoints, discovered } =
+            PoolEndpoints::check(self.endpoints, self.discovery, path, checker);
         let uses_tls = self.tls.is_some();
         let transport = transport(self.protocol, self.tls, &endpoints, path, checker);
         let credential = self.credential.and_then(|raw| raw.check(&path.key("credential"), checker));
@@ -197,6 +206,7 @@ impl RawPool {
             name: name.to_owned(),
             host: host_rule(self.host, &transport, &path.key("host"), checker),
             endpoints,
+            discovered,
             transport,
             path_prefix: path_prefix(self.path_prefix.as_deref(), &path.key("path_prefix"), checker),
             credential,
