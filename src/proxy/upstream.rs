@@ -69,7 +69,7 @@ impl UpstreamTls {
         options.h2_ping_interval = Some(spec.timeouts.ping);
         match &spec.transport {
             Transport::Plain { h2c } if h2c.unwrap_or(endpoint.speaks_h2c()) => {
-                options.set_http_version(2, 2)
+                options.set_http_version(2, 2);
             }
             Transport::Plain { .. } => options.set_http_version(1, 1),
             Transport::Tls { server_name, alpn, ca, client } => {

@@ -93,7 +93,7 @@ impl EndpointSlots {
         for slot in self.hosts.values_mut().filter(|slot| slot.keys().any(|host| !named.contains(host))) {
             Arc::make_mut(slot).retain(|host, _| named.contains(host));
         }
-        let discovered = || policy.pools.iter().flat_map(|pool| &pool.discovered);
+        let discovered = || policy.pools.iter().flat_map(|pool| &pool.probes.discovered);
         let is_named = |selection: &KubeSelection| discovered().any(|spec| spec.selection == *selection);
         if self.kube.keys().any(|selection| !is_named(selection)) {
             Arc::make_mut(&mut self.kube).retain(|selection, _| is_named(selection));

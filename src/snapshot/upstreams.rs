@@ -75,7 +75,7 @@ fn build_pool(spec: &PoolSpec, slots: &EndpointSlots, old: Option<&Arc<Pool>>) -
             add(address, false, written.weight, &|| Arc::from(written.authority()));
         }
     }
-    for discovery in &spec.discovered {
+    for discovery in &spec.probes.discovered {
         for found in slots.discovered(&discovery.selection) {
             add(found.address, found.h2c, discovery.weight, &|| Arc::from(found.address.to_string()));
         }

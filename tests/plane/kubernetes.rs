@@ -328,9 +328,8 @@ async fn a_thousand_endpoints_flap_under_load_without_a_failed_request() {
     let mut text = "version: 1\nmodels: {m: {pools: [p0]}}\npools:\n".to_owned();
     for pool in 0..POOLS {
         api.put(PODS, NAMESPACE, of_pool(pool, 0, sim.addr(), true));
-        text.push_str(&format!(
-            "  p{pool}: {{health: {{enabled: false}}, endpoints: [{{pods: {{app: p{pool}}}, port: http}}]}}\n"
-        ));
+        let endpoints = format!("[{{pods: {{app: p{pool}}}, port: http}}]");
+        text = format!("{text}  p{pool}: {{health: {{enabled: false}}, endpoints: {endpoints}}}\n");
     }
     let gateway = gateway(&api, text).await;
     let total = async || {

@@ -14,7 +14,7 @@ use super::super::{
 use super::*;
 
 fn repository(path: &str) -> PathBuf {
-    FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 fn source(path: &FilePath) -> ImportSource {
@@ -497,7 +497,7 @@ fn a_regular_expression_among_keywords_stays_one() {
     let (imported, policy) =
         loaded(&texts(&[&canonical(signals, &decision_on("AND", "{type: keyword, name: k}"))]));
     assert_eq!(policy.signals.len(), 2, "{}", imported.policy);
-    assert!(imported.policy.contains(r"(?i)\bsk-[a-z]{3}\b|(?i)x|y$"), "{}", imported.policy);
+    assert!(imported.policy.contains(r"(?i)\\bsk-[a-z]{3}\\b|(?i)x|y$$"), "{}", imported.policy);
     assert!(imported.policy.contains("plain words"), "{}", imported.policy);
     let broken = signals.replace("x|y$", "(unclosed");
     let text = canonical(&broken, &decision_on("AND", "{type: keyword, name: k}"));
@@ -545,7 +545,7 @@ fn a_lora_that_is_a_model_too_and_an_address_given_twice_pass_the_check() {
 fn a_config_map_is_read_as_the_files_that_it_holds() {
     let inner =
         canonical("", "{name: d, rules: {conditions: [{type: domain, name: law}]}, modelRefs: [{model: b}]}");
-    let indented: String = inner.lines().map(|line| format!("    {line}\n")).collect();
+    let indented = inner.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
     let map = format!(
         "kind: Namespace\napiVersion: v1\nmetadata: {{name: n}}\n---\nkind: ConfigMap\napiVersion: v1\n\
          metadata: {{name: router}}\ndata:\n  other: text\n  config.yaml: |\n{indented}"

@@ -53,10 +53,8 @@ use transport::{RawProtocol, RawTls, host_rule, transport};
 pub struct PoolSpec {
     /// The name that logs and metrics show.
     pub name: String,
-    /// The addresses that the policy writes, each once.
+    /// The addresses that the policy writes, each once; those that Kubernetes names are among the probes.
     pub endpoints: Vec<EndpointSpec>,
-    /// What of Kubernetes names others; of all together at least one has a weight.
-    pub discovered: Vec<DiscoverySpec>,
     /// The protocol, with or without TLS.
     pub transport: Transport,
     /// The Host header.
@@ -100,6 +98,8 @@ pub struct PoolProbes {
     pub kv_events: Option<KvEventsSpec>,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
+    /// What of Kubernetes names further endpoints; of all together at least one has a weight.
+    pub discovered: Vec<DiscoverySpec>,
 }
 
 /// One upstream: its endpoints and how requests get there.
@@ -110,8 +110,6 @@ pub(super) struct RawPool {
     #[serde(default)]
     #[schemars(length(min = 1, max = 1024))]
     endpoints: Vec<RawEndpoint>,
-    #[serde(flatten)]
-    discovery: RawDiscovery,
     /// The plaintext protocol, `http1` when absent; a pool with `tls` has `tls.alpn` instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawProtocol")]
@@ -167,6 +165,8 @@ struct RawPoolProbes {
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
+    #[serde(flatten)]
+    discovery: RawDiscovery,
 }
 
 fn thirty_seconds() -> Duration {
@@ -175,7 +175,7 @@ fn thirty_seconds() -> Duration {
 
 impl RawPool {
     pub(super) fn check(
-        self,
+        mut self,
         name: &str,
         pools: &PoolNames,
         path: &YamlPath,
@@ -183,7 +183,7 @@ impl RawPool {
     ) -> PoolSpec {
         checker.name(path, name);
         let PoolEndpoints { written: endpoints, discovered } =
-            PoolEndpoints::check(self.endpoints, self.discovery, path, checker);
+            PoolEndpoints::check(self.endpoints, std::mem::take(&mut self.probes.discovery), path, checker);
         let uses_tls = self.tls.is_some();
         let transport = transport(self.protocol, self.tls, &endpoints, path, checker);
         let credential = self.credential.and_then(|raw| raw.check(&path.key("credential"), checker));
@@ -206,7 +206,6 @@ impl RawPool {
             name: name.to_owned(),
             host: host_rule(self.host, &transport, &path.key("host"), checker),
             endpoints,
-            discovered,
             transport,
             path_prefix: path_prefix(self.path_prefix.as_deref(), &path.key("path_prefix"), checker),
             credential,
@@ -214,7 +213,7 @@ impl RawPool {
             timeouts: self.timeouts,
             balance: self.balance.check(pools.role(name), &path.key("balance"), checker),
             prefill: prefill.and_then(|prefill| prefill.check(name, pools, &path.key("prefill"), checker)),
-            probes: self.probes.check(uses_tls, has_credential, path, checker),
+            probes: PoolProbes { discovered, ..self.probes.check(uses_tls, has_credential, path, checker) },
             limits: self.limits.check(path, checker),
         }
     }
@@ -235,6 +234,7 @@ impl RawPoolProbes {
             metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker),
             kv_events: self.kv_events.map(|raw| raw.check(&path.key("kv_events"), checker)),
             resolve_interval: self.resolve_interval,
+            discovered: Vec::new(),
         }
     }
 }

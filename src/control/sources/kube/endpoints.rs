@@ -1,6 +1,6 @@
 //! Owns which addresses objects of Kubernetes name. Pure; refuses to know how the objects were found.
 
-use super::objects::{EndpointSlice, InferencePool, ReadyPod, SlicePort};
+use super::objects::{EndpointSlice, PoolSelection, ReadyPod, SliceEndpoint, SlicePort};
 use crate::policy::PortRef;
 use crate::snapshot::DiscoveredEndpoint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ fn of_slice(slice: &EndpointSlice, port: Option<&PortRef>) -> impl Iterator<Item
     };
     let number = found.and_then(|port| port.port).filter(|number| *number > 0);
     let h2c = found.is_some_and(SlicePort::is_h2c);
-    let addresses = slice.endpoints.iter().flatten().filter_map(|endpoint| endpoint.serving());
+    let addresses = slice.endpoints.iter().flatten().filter_map(SliceEndpoint::serving);
     addresses.filter_map(move |ip| Some(DiscoveredEndpoint { address: SocketAddr::new(ip, number?), h2c }))
 }
 
@@ -55,7 +55,7 @@ pub(super) fn of_pods(pods: &BTreeMap<String, ReadyPod>, ports: &[PortRef]) -> B
 
 /// The endpoints of an `InferencePool` that selects these pods.
 pub(super) fn of_inference_pool(
-    pool: &InferencePool,
+    pool: &PoolSelection,
     pods: &BTreeMap<String, ReadyPod>,
 ) -> BTreeSet<DiscoveredEndpoint> {
     let ports: Vec<PortRef> = pool.ports.iter().copied().map(PortRef::Number).collect();
@@ -135,7 +135,7 @@ mod tests {
         ]);
         let ports = [PortRef::Name("http".to_owned()), PortRef::Number(8001)];
         assert_eq!(texts(&of_pods(&pods, &ports)), ["10.0.0.1:8000", "10.0.0.1:8001", "10.0.0.2:8001"]);
-        let pool = InferencePool { labels: BTreeMap::new(), ports: vec![8001], h2c: true };
+        let pool = PoolSelection { labels: BTreeMap::new(), ports: vec![8001], h2c: true };
         assert_eq!(texts(&of_inference_pool(&pool, &pods)), ["10.0.0.1:8001 h2c", "10.0.0.2:8001 h2c"]);
     }
 }

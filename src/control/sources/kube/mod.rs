@@ -130,6 +130,6 @@ impl KubeSources {
 }
 
 fn selections(policy: &Policy) -> BTreeSet<KubeSelection> {
-    let discovered = policy.pools.iter().flat_map(|pool| &pool.discovered);
+    let discovered = policy.pools.iter().flat_map(|pool| &pool.probes.discovered);
     discovered.map(|discovery| discovery.selection.clone()).collect()
 }

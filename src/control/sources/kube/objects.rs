@@ -127,12 +127,12 @@ struct ContainerPort {
 struct PodStatus {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
-    conditions: Vec<Condition>,
+    conditions: Vec<PodCondition>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Condition {
+struct PodCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
@@ -144,7 +144,7 @@ pub(super) fn ready_pod(object: DynamicObject) -> Option<ReadyPod> {
         return None;
     }
     let pod: Pod = serde_json::from_value(object.data).ok()?;
-    let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
+    let is_ready = |condition: &PodCondition| condition.kind == "Ready" && condition.status == "True";
     if !pod.status.conditions.iter().any(is_ready) {
         return None;
     }
@@ -161,7 +161,7 @@ pub(super) fn ready_pod(object: DynamicObject) -> Option<ReadyPod> {
 
 /// What an `InferencePool` selects, of either group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct InferencePool {
+pub(super) struct PoolSelection {
     pub(super) labels: BTreeMap<String, String>,
     /// At most eight.
     pub(super) ports: Vec<u16>,
@@ -170,7 +170,7 @@ pub(super) struct InferencePool {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PoolSpec {
+struct InferencePoolSpec {
     selector: PoolSelector,
     #[serde(default)]
     target_ports: Vec<TargetPort>,
@@ -189,11 +189,11 @@ struct TargetPort {
 }
 
 /// Reads an `InferencePool` of `inference.networking.k8s.io/v1`.
-pub(super) fn inference_pool(mut object: DynamicObject) -> Option<InferencePool> {
-    let spec: PoolSpec = serde_json::from_value(object.data.get_mut("spec")?.take()).ok()?;
+pub(super) fn inference_pool(mut object: DynamicObject) -> Option<PoolSelection> {
+    let spec: InferencePoolSpec = serde_json::from_value(object.data.get_mut("spec")?.take()).ok()?;
     let ports = spec.target_ports.iter().map(|port| port.number).take(MAX_PORTS).collect();
     let h2c = spec.app_protocol.as_deref() == Some(H2C);
-    Some(InferencePool { labels: spec.selector.match_labels, ports, h2c })
+    Some(PoolSelection { labels: spec.selector.match_labels, ports, h2c })
 }
 
 #[derive(Deserialize)]
@@ -204,9 +204,9 @@ struct OlderPoolSpec {
 }
 
 /// Reads an `InferencePool` of `inference.networking.x-k8s.io/v1alpha2`.
-pub(super) fn older_inference_pool(mut object: DynamicObject) -> Option<InferencePool> {
+pub(super) fn older_inference_pool(mut object: DynamicObject) -> Option<PoolSelection> {
     let spec: OlderPoolSpec = serde_json::from_value(object.data.get_mut("spec")?.take()).ok()?;
-    Some(InferencePool { labels: spec.selector, ports: vec![spec.target_port_number], h2c: false })
+    Some(PoolSelection { labels: spec.selector, ports: vec![spec.target_port_number], h2c: false })
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn pod(metadata: Value, ready: &str) -> DynamicObject {
+    fn pod(metadata: &Value, ready: &str) -> DynamicObject {
         object(json!({
             "metadata": metadata,
             "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8000}, {"containerPort": 9}]}]},
@@ -228,19 +228,19 @@ mod tests {
 
     #[test]
     fn a_pod_counts_while_it_is_ready_and_stays() {
-        let found = ready_pod(pod(json!({"name": "p"}), "True")).unwrap();
+        let found = ready_pod(pod(&json!({"name": "p"}), "True")).unwrap();
         assert_eq!(found.named_ports, BTreeMap::from([("http".to_owned(), 8000)]));
         assert_eq!(found.active_ports, None);
-        assert_eq!(ready_pod(pod(json!({"name": "p"}), "False")), None);
+        assert_eq!(ready_pod(pod(&json!({"name": "p"}), "False")), None);
         let terminating = json!({"name": "p", "deletionTimestamp": "2026-11-30T12:00:00Z"});
-        assert_eq!(ready_pod(pod(terminating, "True")), None);
+        assert_eq!(ready_pod(pod(&terminating, "True")), None);
         assert_eq!(ready_pod(object(json!({"metadata": {"name": "p"}, "status": {"podIP": 5}}))), None);
     }
 
     #[test]
     fn the_newer_annotation_of_active_ports_wins() {
         let active = |annotations: Value| {
-            ready_pod(pod(json!({"name": "p", "annotations": annotations}), "True")).unwrap().active_ports
+            ready_pod(pod(&json!({"name": "p", "annotations": annotations}), "True")).unwrap().active_ports
         };
         let (new, old) = (ACTIVE_PORTS[0], ACTIVE_PORTS[1]);
         assert_eq!(active(json!({old: "8000"})), Some(vec![8000]));
@@ -257,11 +257,11 @@ mod tests {
             "extensionRef": {"name": "epp"}}});
         assert_eq!(
             inference_pool(object(newer)),
-            Some(InferencePool { labels: labels(), ports: vec![8000, 8001], h2c: true })
+            Some(PoolSelection { labels: labels(), ports: vec![8000, 8001], h2c: true })
         );
         assert_eq!(
             older_inference_pool(object(older)),
-            Some(InferencePool { labels: labels(), ports: vec![8000], h2c: false })
+            Some(PoolSelection { labels: labels(), ports: vec![8000], h2c: false })
         );
         assert_eq!(inference_pool(object(json!({"spec": {}}))), None);
     }

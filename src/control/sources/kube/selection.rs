@@ -5,7 +5,7 @@ use super::api::KubeApi;
 use super::endpoints::{of_inference_pool, of_pods, of_slices};
 use super::object_watch::{ObjectQuery, ObjectWatch, Observation, WatchFault};
 use super::objects::{
-    EndpointSlice, InferencePool, ReadyPod, endpoint_slice, inference_pool, older_inference_pool, ready_pod,
+    EndpointSlice, PoolSelection, ReadyPod, endpoint_slice, inference_pool, older_inference_pool, ready_pod,
     resource,
 };
 use crate::policy::{KubeObject, KubeSelection, PortRef};
@@ -48,7 +48,7 @@ impl Followed {
     pub(super) fn start(selection: KubeSelection, api: Arc<KubeApi>, changed: Arc<Notify>) -> Self {
         let (sender, states) = watch::channel(SelectionState::default());
         let name = selection.to_string();
-        let report = Report { name, sender, changed };
+        let report = SelectionReport { name, sender, changed };
         let watches = Watches { namespace: selection.namespace, api };
         let task = tokio::spawn(async move {
             match selection.object {
@@ -62,13 +62,13 @@ impl Followed {
 }
 
 /// Where what is known of a selection goes.
-struct Report {
+struct SelectionReport {
     name: String,
     sender: watch::Sender<SelectionState>,
     changed: Arc<Notify>,
 }
 
-impl Report {
+impl SelectionReport {
     /// Takes in what is known now; without endpoints, those that were known stay.
     fn tell(&self, endpoints: Option<BTreeSet<DiscoveredEndpoint>>, fault: Option<String>) {
         let mut is_changed = false;
@@ -76,15 +76,14 @@ impl Report {
             is_changed = endpoints.as_ref().is_some_and(|found| state.endpoints.as_deref() != Some(found));
             let is_other_fault = state.fault != fault;
             if is_other_fault {
-                match &fault {
-                    Some(fault) => {
-                        tracing::warn!(
-                            source = self.name,
-                            fault,
-                            "Kubernetes does not say which endpoints there are"
-                        );
-                    }
-                    None => tracing::info!(source = self.name, "Kubernetes says which endpoints there are"),
+                if let Some(fault) = &fault {
+                    tracing::warn!(
+                        source = self.name,
+                        fault,
+                        "Kubernetes does not say which endpoints there are"
+                    );
+                } else {
+                    tracing::info!(source = self.name, "Kubernetes says which endpoints there are");
                 }
                 state.fault = fault;
             }
@@ -127,7 +126,7 @@ impl Watches {
         ObjectWatch::start(query, Arc::clone(&self.api), ready_pod)
     }
 
-    fn inference_pools(&self, group: PoolGroup, name: &str) -> ObjectWatch<InferencePool> {
+    fn inference_pools(&self, group: PoolGroup, name: &str) -> ObjectWatch<PoolSelection> {
         let (resource, read): (_, fn(_) -> _) = match group {
             PoolGroup::V1 => (resource("inference.networking.k8s.io", "v1", "InferencePool"), inference_pool),
             PoolGroup::Older => {
@@ -151,7 +150,7 @@ enum PoolGroup {
     Older,
 }
 
-async fn follow_service(watches: Watches, name: &str, port: Option<PortRef>, report: Report) {
+async fn follow_service(watches: Watches, name: &str, port: Option<PortRef>, report: SelectionReport) {
     let mut watch = watches.slices(name);
     while watch.seen.changed().await.is_ok() {
         let seen = watch.seen.borrow_and_update().clone();
@@ -164,7 +163,7 @@ async fn follow_pods(
     watches: Watches,
     labels: &BTreeMap<String, String>,
     ports: Vec<PortRef>,
-    report: Report,
+    report: SelectionReport,
 ) {
     let mut watch = watches.pods(labels);
     while watch.seen.changed().await.is_ok() {
@@ -174,7 +173,7 @@ async fn follow_pods(
 }
 
 /// Follows the pool of that name in both groups, and the pods that it selects; where both have one, the newer holds.
-async fn follow_inference_pool(watches: Watches, name: &str, report: Report) {
+async fn follow_inference_pool(watches: Watches, name: &str, report: SelectionReport) {
     let mut newer = watches.inference_pools(PoolGroup::V1, name);
     let mut older = watches.inference_pools(PoolGroup::Older, name);
     let mut selected: Option<SelectedPods> = None;
@@ -224,14 +223,14 @@ async fn pods_changed(selected: Option<&mut SelectedPods>) -> Result<(), watch::
 /// What both groups together say of a pool.
 enum PoolAnswer {
     /// It is there, though that may be out of date.
-    Pool(InferencePool, Option<String>),
+    Pool(PoolSelection, Option<String>),
     /// It is in neither.
     None,
     /// One has not answered, and the other has none.
     Unknown(Option<String>),
 }
 
-fn pool_of(newer: &Observation<InferencePool>, older: &Observation<InferencePool>) -> PoolAnswer {
+fn pool_of(newer: &Observation<PoolSelection>, older: &Observation<PoolSelection>) -> PoolAnswer {
     let both = [newer, older];
     for seen in both {
         if let Some(pool) = seen.objects.as_deref().and_then(|pools| pools.values().next()) {
@@ -266,15 +265,15 @@ impl<T> Observation<T> {
 mod tests {
     use super::*;
 
-    fn seen(objects: Option<&[&str]>, fault: Option<WatchFault>) -> Observation<InferencePool> {
+    fn seen(objects: Option<&[&str]>, fault: Option<WatchFault>) -> Observation<PoolSelection> {
         let pool = |label: &&str| {
             let labels = BTreeMap::from([("app".to_owned(), (*label).to_owned())]);
-            ("p".to_owned(), InferencePool { labels, ports: vec![8000], h2c: false })
+            ("p".to_owned(), PoolSelection { labels, ports: vec![8000], h2c: false })
         };
         Observation { objects: objects.map(|labels| Arc::new(labels.iter().map(pool).collect())), fault }
     }
 
-    fn answer(newer: &Observation<InferencePool>, older: &Observation<InferencePool>) -> String {
+    fn answer(newer: &Observation<PoolSelection>, older: &Observation<PoolSelection>) -> String {
         let or_none = |fault: Option<String>| fault.unwrap_or_default();
         match pool_of(newer, older) {
             PoolAnswer::Pool(pool, fault) => format!("{} {}", pool.labels["app"], or_none(fault)),
