@@ -12,6 +12,8 @@ mod body;
 mod cache_lookup;
 mod client_connection;
 mod client_watch;
+mod content_coding;
+mod cors;
 mod deadline;
 mod endpoint_reports;
 mod error_text;
@@ -23,6 +25,7 @@ mod handover;
 mod headers;
 mod held_error;
 mod identity;
+mod keep_alive;
 mod load_report;
 mod planned_request;
 mod prefill;
@@ -42,7 +45,7 @@ pub use exchange::Exchange;
 
 use crate::balance::Endpoint;
 use crate::openai::Rejection;
-use crate::policy::{ClientLimits, PoolSpec};
+use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
@@ -60,7 +63,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use replay::ReplayHandle;
+use replay::{ExpectedAnswer, ReplayHandle};
 use shadow::ShadowClient;
 use side_client::SideClient;
 use std::sync::Arc;
@@ -75,6 +78,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     server_state: Arc<ServerState>,
     limits: ClientLimits,
+    cors: Option<Arc<Cors>>,
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
@@ -96,12 +100,19 @@ impl Gateway {
             metrics,
             server_state,
             limits,
+            cors: None,
             log,
             upstream_tls: Arc::default(),
             shadows: ShadowClient::new(),
             pickers: Arc::default(),
             side_client: Arc::new(SideClient::new()),
         }
+    }
+
+    /// Lets pages in browsers ask.
+    #[must_use]
+    pub fn with_cors(self, cors: Option<Cors>) -> Self {
+        Self { cors: cors.map(Arc::new), ..self }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -160,8 +171,11 @@ impl ProxyHttp for Gateway {
             Ok(body) => {
                 if let Some(attempts) = &exchange.attempts {
                     let deadline = Arc::clone(&attempts.deadline);
-                    let may_have_stages = exchange.may_have_stages();
-                    exchange.replay = Some(ReplayHandle::install(session, body, deadline, may_have_stages));
+                    let answer = ExpectedAnswer {
+                        may_have_stages: exchange.may_have_stages(),
+                        keep_alive: exchange.answer.api.keep_alive(),
+                    };
+                    exchange.replay = Some(ReplayHandle::install(session, body, deadline, answer));
                 }
                 Ok(false)
             }

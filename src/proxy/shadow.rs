@@ -4,9 +4,9 @@
 
 use super::upstream::{self, UpstreamTls};
 use crate::balance::Lease;
-use crate::openai::{Api, ChatRequest, Format, UsageReader};
+use crate::openai::{Api, ChatRequest, Format, Translation, UsageReader};
 use crate::policy::PoolSpec;
-use crate::route::{PlanTarget, body_for};
+use crate::route::{PlanTarget, translation, upstream_body};
 use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -97,14 +97,10 @@ impl ShadowClient {
         spec: &PoolSpec,
         peer: HttpPeer,
     ) -> Result<Option<u64>, ShadowFailure> {
-        let body = body_for(&copy.live.policy, target, copy.api, &copy.request);
-        let header = upstream::new_request(
-            spec,
-            lease.endpoint().host(),
-            copy.api.path(),
-            body.len(),
-            &copy.request_id,
-        );
+        let translation = translation(spec, copy.api).map_err(|_none| ShadowFailure)?;
+        let path = translation.map_or(copy.api, Translation::upstream).path();
+        let body = upstream_body(&copy.live, target, &copy.request).map_err(|_none| ShadowFailure)?;
+        let header = upstream::new_request(spec, lease.endpoint().host(), path, body.len(), &copy.request_id);
         let header = header.map_err(|_rejection| ShadowFailure)?;
         let (mut session, _reused) = self.connector.get_http_session(&peer).await?;
         session.write_request_header(Box::new(header)).await?;
