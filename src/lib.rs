@@ -8,6 +8,7 @@
 //! ```text
 //! policy.yaml ──▶ control/reload ──┐
 //! DNS         ──▶ control/sources ─┼─▶ Snapshot ◀── proxy ◀── client
+//! Kubernetes  ──▶ control/sources ─┤
 //! /health     ──▶ control/probe ───┤  (states inside its Endpoints)
 //! /metrics    ──▶ control/scrape ──┘  (figures inside its Endpoints)
 //! ```

@@ -13,8 +13,8 @@ mod shutdown;
 mod upgrade;
 
 use crate::control::{
-    Admin, DnsRefresh, KvListener, LoadFailure, PeerOf, PolicyFile, Prober, Reloader, Scraper, discover_new,
-    persist_response_cache, save_response_cache,
+    Admin, DnsRefresh, KubeSources, KvListener, LoadFailure, PeerOf, PolicyFile, Prober, Reloader, Scraper,
+    discover_new, persist_response_cache, save_response_cache,
 };
 use crate::policy::{self, ServerSpec};
 use crate::proxy::{Gateway, WatchedProxy};
@@ -104,7 +104,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         .thread_name("control")
         .enable_all()
         .build()?;
-    let live = control.block_on(first_snapshot(&setup.policy))?;
+    let kube = Arc::new(KubeSources::default());
+    let live = control.block_on(first_snapshot(&setup.policy, &kube))?;
     let limits = &setup.spec.limits;
     let server_state = ServerState::new(limits, limits::connections(limits));
     let metrics = Arc::new(Metrics::new());
@@ -114,6 +115,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     let admin_address = admin_socket.local_addr()?.as_socket().unwrap_or(setup.spec.admin);
 
     control.spawn(DnsRefresh::new(Arc::clone(&live)).run());
+    control.spawn(Arc::clone(&kube).run(Arc::clone(&live)));
     let listeners = setup.spec.addresses();
     for warning in policy::warnings(&live.load().policy, &listeners) {
         tracing::warn!(warning, "the policy may not do what is expected of it");
@@ -125,8 +127,9 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         server_state: Arc::clone(&server_state),
         logs: setup.logs.clone(),
         fault: Arc::clone(&fault),
+        kube: Arc::clone(&kube),
     };
-    let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault);
+    let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault, kube);
     control.spawn(reloader.run());
 
     let gateway = Gateway::new(
@@ -189,9 +192,9 @@ fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), Se
     Ok((admin, addresses.map(reserve).collect::<Result<_, _>>()?))
 }
 
-async fn first_snapshot(policy: &PolicyFile) -> Result<Arc<Live>, ServeError> {
+async fn first_snapshot(policy: &PolicyFile, kube: &KubeSources) -> Result<Arc<Live>, ServeError> {
     let policy = Arc::new(policy.load()?);
-    let slots = discover_new(&policy, &EndpointSlots::default()).await;
+    let slots = discover_new(&policy, &EndpointSlots::default(), kube).await;
     let first = Snapshot::build(policy, slots, None).map_err(LoadFailure::Build)?;
     Ok(Live::new(first))
 }

@@ -9,7 +9,7 @@ mod slots;
 mod upstreams;
 
 pub use models::{HeldRoute, ModelState};
-pub use slots::{EndpointSlot, EndpointSlots, EndpointSource, HostPort};
+pub use slots::{DiscoveredEndpoint, EndpointSlot, EndpointSlots, EndpointSource, HostPort, KubeSlot};
 pub use upstreams::UpstreamPools;
 
 use crate::balance::{Endpoint, Pool};

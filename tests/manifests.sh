@@ -19,7 +19,7 @@ readonly TOOLS=(
 )
 # The oldest and the newest Kubernetes that the manifests are held to.
 readonly KUBERNETES_VERSIONS=(1.32 1.37)
-readonly KUSTOMIZATIONS=(k8s k8s/examples/sim k8s/metallb)
+readonly KUSTOMIZATIONS=(k8s k8s/discovery k8s/examples/sim k8s/metallb)
 # The only kinds that may go without a schema, which kubernetes-validate has for Kubernetes' own kinds alone.
 readonly WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1'
 
@@ -147,6 +147,7 @@ check_manifests() {
     done
     say 'promises'
     check_promises "$scratch/k8s.yaml"
+    check_promises "$scratch/k8s-discovery.yaml"
     cat k8s/examples/vllm-*.yaml | sed 's/^apiVersion: v1$/---\n&/' >"$scratch/backends.yaml"
     { cat "$scratch/k8s.yaml"; echo ---; cat "$scratch/backends.yaml"; } >"$scratch/with-vllm.yaml"
     check_promises "$scratch/with-vllm.yaml" --backends

@@ -39,6 +39,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hf_hub", &["src/classify/hub.rs"]),
     ("ureq", &["src/classify/hub/"]),
     ("saphyr_parser", &["src/policy/yaml.rs"]),
+    ("k8s_openapi", &[]),
+    ("kube", &["src/control/sources/"]),
     ("notify", &["src/control/watch.rs"]),
     ("prometheus", &["src/telemetry/metrics.rs", "src/telemetry/metrics/"]),
     ("arc_swap", &["src/snapshot.rs"]),

@@ -19,10 +19,7 @@ use std::time::{Duration, Instant};
 /// One upstream address with its live state, kept for as long as any snapshot names the address.
 #[derive(Debug)]
 pub struct Endpoint {
-    addr: SocketAddr,
-    host: Arc<str>,
-    /// The address, hashed: the same in every process and on every machine.
-    identity: u64,
+    location: Location,
     in_flight: AtomicU32,
     /// Bit 0: down. Above it: checks in a row that contradict bit 0.
     active: AtomicU32,
@@ -38,6 +35,18 @@ pub struct Endpoint {
     answers: AtomicU64,
     /// What pickers go by.
     engine: EngineState,
+}
+
+/// Where an endpoint is, and how it is spoken to.
+#[derive(Debug)]
+struct Location {
+    addr: SocketAddr,
+    /// The address as the operator wrote it.
+    host: Arc<str>,
+    /// Whether it is known to speak HTTP/2 with prior knowledge.
+    h2c: bool,
+    /// The address, hashed: the same in every process and on every machine.
+    identity: u64,
 }
 
 /// An endpoint's connections and answers at one moment.
@@ -68,12 +77,15 @@ impl Endpoint {
     /// Makes an endpoint that is up, idle and without a record; `host` is the address as the operator wrote
     /// it.
     pub fn new(addr: SocketAddr, host: Arc<str>) -> Arc<Self> {
+        Self::with_protocol(addr, host, false)
+    }
+
+    /// The same for one that is known to speak HTTP/2 with prior knowledge, or not.
+    pub fn with_protocol(addr: SocketAddr, host: Arc<str>, h2c: bool) -> Arc<Self> {
         let engine = EngineState::default();
         engine.joins(Instant::now());
         Arc::new(Self {
-            addr,
-            host,
-            identity: address_identity(addr),
+            location: Location { addr, host, h2c, identity: address_identity(addr) },
             in_flight: AtomicU32::new(0),
             active: AtomicU32::new(0),
             suspect: AtomicBool::new(false),
@@ -88,12 +100,17 @@ impl Endpoint {
 
     /// The resolved address.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.location.addr
     }
 
     /// The address as the operator wrote it, such as `api.openai.com:443`.
     pub fn host(&self) -> &Arc<str> {
-        &self.host
+        &self.location.host
+    }
+
+    /// Whether it is known to speak HTTP/2 with prior knowledge.
+    pub fn speaks_h2c(&self) -> bool {
+        self.location.h2c
     }
 
     /// Leases out at this moment.
@@ -189,7 +206,7 @@ impl Endpoint {
 
     /// The address as rendezvous hashing takes it.
     pub(super) fn identity(&self) -> u64 {
-        self.identity
+        self.location.identity
     }
 
     /// Whether a request may be sent here at `now`.

@@ -73,6 +73,11 @@ impl ImportArgs {
         let sources = self.sources()?;
         let imported = import(&sources).map_err(|error| ImportFailure::Nothing(error.into()))?;
         self.report(&imported);
+        if !imported.lost.is_empty() {
+            let lost: Vec<String> = imported.lost.iter().map(ToString::to_string).collect();
+            let why = "none of these decisions can be taken over (`--explain` tells why)";
+            return Err(format!("{why}: {}", lost.join("; ")).into());
+        }
         let base = self.output.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
         check(&imported.policy, base)?;
         match &self.output {

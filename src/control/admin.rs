@@ -2,10 +2,11 @@
 //!
 //! Answers from the live state; changes nothing.
 
+use super::sources::{KubeSources, SourceState};
 use crate::policy;
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::telemetry::{LogStreams, Metrics, ProcessGauges};
+use crate::telemetry::{LogStreams, Metrics, ProcessGauges, SourceGauges};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -37,6 +38,8 @@ pub struct Admin {
     pub logs: LogStreams,
     /// Why the last reload changed nothing.
     pub fault: Arc<RwLock<Option<String>>>,
+    /// What Kubernetes says of endpoints.
+    pub kube: Arc<KubeSources>,
 }
 
 impl Admin {
@@ -83,6 +86,9 @@ struct Readiness {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     pools: Vec<PoolState>,
+    /// What Kubernetes says of endpoints, where the policy asks it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<SourceState>,
 }
 
 #[derive(Serialize)]
@@ -111,6 +117,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         policy_fault: admin.fault.read().unwrap_or_else(PoisonError::into_inner).clone(),
         warnings: policy::warnings(&live.policy, &admin.listeners),
         pools: pools.collect(),
+        sources: admin.kube.states(),
     };
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(readiness)).into_response()
@@ -126,7 +133,16 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
             ("access", admin.logs.access.dropped()),
             ("process", admin.logs.process.dropped()),
         ],
+        sources: admin.kube.states().into_iter().map(gauges).collect(),
     };
     let text = admin.metrics.render(&admin.live.load(), &process);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+fn gauges(state: SourceState) -> SourceGauges {
+    SourceGauges {
+        source: state.source,
+        endpoints: state.endpoints.unwrap_or_default(),
+        is_current: state.endpoints.is_some() && state.fault.is_none(),
+    }
 }

@@ -9,14 +9,13 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 /// Makes the peer for an endpoint of a pool, the same as for requests.
-pub type PeerOf = Arc<dyn Fn(&PoolSpec, SocketAddr) -> HttpPeer + Send + Sync>;
+pub type PeerOf = Arc<dyn Fn(&PoolSpec, &Endpoint) -> HttpPeer + Send + Sync>;
 
 /// The most connections kept from one request to the next.
 const MAX_IDLE: usize = 2048;
@@ -99,7 +98,7 @@ async fn exchange(
 
 /// The peer of an endpoint whose connections are made within `time`.
 pub(super) fn peer(peer_of: &PeerOf, pool: &PoolSpec, endpoint: &Endpoint, time: Duration) -> HttpPeer {
-    let mut peer = peer_of(pool, endpoint.addr());
+    let mut peer = peer_of(pool, endpoint);
     peer.options.connection_timeout = Some(time);
     peer.options.total_connection_timeout = Some(time);
     peer.options.h2_ping_interval = None;

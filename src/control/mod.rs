@@ -22,5 +22,5 @@ pub use persist::{persist_response_cache, save_response_cache};
 pub use probe::Prober;
 pub use reload::{LoadFailure, PolicyFile, Reloader};
 pub use scrape::{EnginePage, Scraper};
-pub use sources::{DnsRefresh, discover_new};
+pub use sources::{DnsRefresh, KubeSources, SourceState, discover_new};
 pub use watch::{Contents, FileWatch};

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of requests. What is read includes the secrets and certificates that the policy names.
 
-use super::sources::discover_new;
+use super::sources::{KubeSources, discover_new};
 use super::watch::{Contents, FileWatch};
 use crate::classify;
 use crate::policy::import::{ImportError, native};
@@ -115,6 +115,7 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     /// Why the last reload changed nothing, for the operator's API.
     fault: Arc<RwLock<Option<String>>>,
+    kube: Arc<KubeSources>,
 }
 
 impl Reloader {
@@ -124,8 +125,9 @@ impl Reloader {
         live: Arc<Live>,
         metrics: Arc<Metrics>,
         fault: Arc<RwLock<Option<String>>>,
+        kube: Arc<KubeSources>,
     ) -> Self {
-        Self { file, live, metrics, fault }
+        Self { file, live, metrics, fault, kube }
     }
 
     /// Reloads for ever, at every change of the policy's files.
@@ -199,7 +201,7 @@ impl Reloader {
 
     async fn publish(&self, policy: Policy) -> Result<u64, LoadFailure> {
         let policy = Arc::new(policy);
-        let found = discover_new(&policy, &self.live.load().slots).await;
+        let found = discover_new(&policy, &self.live.load().slots, &self.kube).await;
         let live = Arc::clone(&self.live);
         let built = tokio::task::spawn_blocking(move || {
             live.update(|current| {

@@ -73,10 +73,10 @@ pub use plugins::{
     ReasoningKind, SystemPrompt, SystemPromptMode, ToolPick, ToolSpec, Tools,
 };
 pub use pool::{
-    Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
-    HashKey, Health, HostRule, KvConnector, KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi,
-    PoolLimits, PoolProbes, PoolSpec, PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition,
-    SpokenApi, Timeouts, Transport,
+    Alpn, Balance, ClientCert, Credential, DiscoverySpec, Ejection, EndpointSpec, EngineKind, ExternalPicker,
+    FailureMode, HashKey, Health, HostRule, KubeObject, KubeSelection, KvConnector, KvEventsSpec,
+    MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef, PrefillSpec,
+    Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

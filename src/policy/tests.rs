@@ -220,7 +220,7 @@ fn a_tls_pool_is_complete_after_the_check() {
 fn defaults_fill_what_the_operator_left_out() {
     let policy = fixture("minimal");
     let pool = &policy.pools[0];
-    assert_eq!(pool.transport, Transport::Plain { h2c: false });
+    assert_eq!(pool.transport, Transport::Plain { h2c: None });
     assert_eq!(pool.balance, Balance::Auto);
     assert_eq!(pool.timeouts.total, Duration::from_secs(600));
     assert_eq!(pool.limits.ejection.unwrap().max_share, BasisPoints(5000));

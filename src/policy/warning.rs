@@ -36,7 +36,8 @@ fn clear_keys(policy: &Policy) -> Option<String> {
         let is_plain = matches!(pool.transport, Transport::Plain { .. });
         pool.credential.is_some()
             && is_plain
-            && pool.endpoints.iter().any(|endpoint| !is_here(&endpoint.host))
+            && (!pool.probes.discovered.is_empty()
+                || pool.endpoints.iter().any(|endpoint| !is_here(&endpoint.host)))
     }));
     (!pools.is_empty()).then(|| format!("the credential of {pools} goes over the network in clear: no `tls`"))
 }

@@ -61,6 +61,21 @@ pub(super) enum Style {
 }
 
 impl YamlNode {
+    /// Moves a tree down, as part of a text that holds its own.
+    pub(super) fn move_down(&mut self, lines: usize) {
+        self.mark.line += lines;
+        match &mut self.kind {
+            YamlKind::Scalar(_) => {}
+            YamlKind::List(items) => items.iter_mut().for_each(|item| item.move_down(lines)),
+            YamlKind::Map(entries) => {
+                for entry in entries {
+                    entry.mark.line += lines;
+                    entry.value.move_down(lines);
+                }
+            }
+        }
+    }
+
     /// Finds where a path lies; a path into nothing lies at its deepest existing ancestor.
     pub(super) fn locate(&self, path: &YamlPath) -> Position {
         let (mut node, mut mark) = (self, self.mark);

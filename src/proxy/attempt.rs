@@ -13,7 +13,9 @@ use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
-use crate::balance::{ConnectionMark, InFlightGuard, Lease, LoadReport, Refusal, RequestWork, RetryBudget};
+use crate::balance::{
+    ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RequestWork, RetryBudget,
+};
 use crate::openai::{Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
@@ -392,7 +394,12 @@ impl Attempts {
     }
 
     pub(super) fn endpoint(&self) -> Option<SocketAddr> {
-        Some(self.lease.as_ref()?.endpoint().addr())
+        Some(self.leased()?.addr())
+    }
+
+    /// The current endpoint.
+    pub(super) fn leased(&self) -> Option<&Endpoint> {
+        Some(self.lease.as_ref()?.endpoint())
     }
 
     /// The current endpoint's host and port, as the policy writes them.

@@ -11,7 +11,7 @@ use super::held_error::HeldAnswer;
 use super::load_report::{is_sampled, load_report};
 use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
-use crate::balance::{ConnectionMark, hash_key};
+use crate::balance::{ConnectionMark, Endpoint, hash_key};
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
 use crate::policy::PoolSpec;
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
@@ -19,7 +19,6 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,7 +56,7 @@ pub struct Exchange {
 /// An attempt that is about to be made.
 pub(super) struct BegunAttempt<'a> {
     pub(super) spec: &'a PoolSpec,
-    pub(super) endpoint: SocketAddr,
+    pub(super) endpoint: &'a Endpoint,
     pub(super) is_reconnect: bool,
     /// Says which of the endpoint's pooled connections may be used.
     pub(super) mark: ConnectionMark,
@@ -200,7 +199,7 @@ impl Exchange {
     /// Records the attempt that is about to be made.
     pub(super) fn begin_attempt(&mut self) -> Option<BegunAttempt<'_>> {
         let attempts = self.attempts.as_ref()?;
-        let endpoint = attempts.endpoint()?;
+        let endpoint = attempts.leased()?;
         let spec = attempts.spec(&self.live);
         if attempts.is_fallback() {
             self.record.routing.model = Some(self.live.policy[attempts.target().model].name.clone());
@@ -208,7 +207,7 @@ impl Exchange {
         let (work, goes_by_prompt) = (attempts.work(), attempts.goes_by_prompt(&self.live));
         self.record.upstream = UpstreamRecord {
             pool: Some(spec.name.clone()),
-            endpoint: Some(endpoint),
+            endpoint: Some(endpoint.addr()),
             tries: attempts.count(),
             reissued: attempts.is_reissued().then_some(true),
             upstream_request_id: None,

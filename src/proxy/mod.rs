@@ -43,6 +43,7 @@ mod upstream_error;
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 
+use crate::balance::Endpoint;
 use crate::openai::Rejection;
 use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
@@ -65,7 +66,6 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use replay::{ExpectedAnswer, ReplayHandle};
 use shadow::ShadowClient;
 use side_client::SideClient;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::UpstreamTls;
@@ -116,9 +116,9 @@ impl Gateway {
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
-    pub fn peer_of(&self) -> impl Fn(&PoolSpec, SocketAddr) -> HttpPeer + Send + Sync + 'static {
+    pub fn peer_of(&self) -> impl Fn(&PoolSpec, &Endpoint) -> HttpPeer + Send + Sync + 'static {
         let upstream_tls = Arc::clone(&self.upstream_tls);
-        move |pool: &PoolSpec, address| upstream_tls.peer(pool, address)
+        move |pool: &PoolSpec, endpoint: &Endpoint| upstream_tls.peer(pool, endpoint)
     }
 
     /// Counts and logs a finished request.

@@ -157,7 +157,7 @@ impl Gateway {
         prepare_for(&mut header, exchange, target).map_err(|rejection| {
             RequestFailure::explain(rejection, "the request cannot be made the prefill's")
         })?;
-        let mut peer = self.upstream_tls.peer(prefill.pool, lease.endpoint().addr());
+        let mut peer = self.upstream_tls.peer(prefill.pool, lease.endpoint());
         use_connections_of(&mut peer, lease.endpoint().mark().connections);
         Ok(SideRequest { peer, header, body: prefill.body.clone() })
     }

@@ -84,7 +84,7 @@ impl ShadowClient {
     ) -> Result<Option<u64>, ShadowFailure> {
         let upstream = copy.upstream.as_ref().ok_or(ShadowFailure)?;
         let spec = copy.live.pool_spec(upstream.target.route(&copy.live.policy).pool);
-        let peer = upstream_tls.peer(spec, upstream.lease.endpoint().addr());
+        let peer = upstream_tls.peer(spec, upstream.lease.endpoint());
         let sent = self.send(copy, upstream, spec, peer);
         tokio::time::timeout(spec.timeouts.total, sent).await.map_err(|_elapsed| ShadowFailure)?
     }

@@ -75,8 +75,8 @@ impl Gateway {
         let (body, id) = (attempts.body().clone(), format!("{}-tokenize", exchange.record.own_id()));
         let authority = attempts.authority().unwrap_or_default();
         let Ok(header) = new_request(spec, authority, PATH, body.len(), &id) else { return };
-        let Some(address) = attempts.endpoint() else { return };
-        let request = SideRequest { peer: self.upstream_tls.peer(spec, address), header, body };
+        let Some(endpoint) = attempts.leased() else { return };
+        let request = SideRequest { peer: self.upstream_tls.peer(spec, endpoint), header, body };
         let (client, metrics, pool) =
             (Arc::clone(&self.side_client), Arc::clone(&self.metrics), spec.name.clone());
         tokio::spawn(async move {

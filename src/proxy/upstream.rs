@@ -6,6 +6,7 @@ use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
 use super::headers::{X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
+use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, Identity, PoolSpec, Transport};
 use crate::snapshot::Snapshot;
@@ -21,7 +22,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -60,7 +60,8 @@ impl UpstreamTls {
     const LIMIT: usize = 4096;
 
     /// The peer for one attempt.
-    pub(super) fn peer(&self, spec: &PoolSpec, address: SocketAddr) -> HttpPeer {
+    pub(super) fn peer(&self, spec: &PoolSpec, endpoint: &Endpoint) -> HttpPeer {
+        let address = endpoint.addr();
         let mut peer = match &spec.transport {
             Transport::Plain { .. } => HttpPeer::new(address, false, String::new()),
             Transport::Tls { server_name, .. } => HttpPeer::new(address, true, server_name.clone()),
@@ -72,8 +73,10 @@ impl UpstreamTls {
         options.max_h2_streams = H2_STREAMS;
         options.h2_ping_interval = Some(spec.timeouts.ping);
         match &spec.transport {
-            Transport::Plain { h2c: true } => options.set_http_version(2, 2),
-            Transport::Plain { h2c: false } => options.set_http_version(1, 1),
+            Transport::Plain { h2c } if h2c.unwrap_or(endpoint.speaks_h2c()) => {
+                options.set_http_version(2, 2);
+            }
+            Transport::Plain { .. } => options.set_http_version(1, 1),
             Transport::Tls { server_name, alpn, ca, client } => {
                 options.alpn = match alpn {
                     Alpn::Both => ALPN::H2H1,

@@ -3,7 +3,7 @@
 //! No source writes another's slot: a reload of the policy can't undo what DNS found, nor the other way round. Knows
 //! nothing of how addresses are found.
 
-use crate::policy::{EndpointSpec, Policy};
+use crate::policy::{EndpointSpec, KubeSelection, Policy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,49 +42,84 @@ impl From<&EndpointSpec> for HostPort {
 /// What one source knows: the addresses of each host.
 pub type EndpointSlot = BTreeMap<HostPort, BTreeSet<SocketAddr>>;
 
+/// An endpoint that Kubernetes names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DiscoveredEndpoint {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Whether Kubernetes says that it speaks HTTP/2 with prior knowledge.
+    pub h2c: bool,
+}
+
+/// What Kubernetes names, by what was looked up; nothing of what it has not answered yet.
+pub type KubeSlot = BTreeMap<KubeSelection, Arc<BTreeSet<DiscoveredEndpoint>>>;
+
 /// The slots of all sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EndpointSlots(BTreeMap<EndpointSource, Arc<EndpointSlot>>);
+pub struct EndpointSlots {
+    hosts: BTreeMap<EndpointSource, Arc<EndpointSlot>>,
+    kube: Arc<KubeSlot>,
+}
 
 impl EndpointSlots {
     /// Takes in what a source found now; of hosts that it found nothing of, it keeps what it knew.
     pub fn refresh(&mut self, source: EndpointSource, found: EndpointSlot) {
-        Arc::make_mut(self.0.entry(source).or_default()).extend(found);
+        Arc::make_mut(self.hosts.entry(source).or_default()).extend(found);
+    }
+
+    /// Takes in what Kubernetes names now, which may be no endpoint; of what it has not answered, it keeps what it knew.
+    pub fn refresh_kube(&mut self, found: KubeSlot) {
+        Arc::make_mut(&mut self.kube).extend(found);
     }
 
     /// Takes in what was found of hosts that are new; what a source knows already is not touched, since it may have
     /// learnt it after `found` was looked up.
     pub fn add_new(&mut self, found: Self) {
-        for (source, hosts) in found.0 {
-            let slot = Arc::make_mut(self.0.entry(source).or_default());
+        for (source, hosts) in found.hosts {
+            let slot = Arc::make_mut(self.hosts.entry(source).or_default());
             for (host, addresses) in Arc::unwrap_or_clone(hosts) {
                 slot.entry(host).or_insert(addresses);
             }
         }
+        let slot = Arc::make_mut(&mut self.kube);
+        for (selection, endpoints) in Arc::unwrap_or_clone(found.kube) {
+            slot.entry(selection).or_insert(endpoints);
+        }
     }
 
-    /// Forgets hosts that a policy does not name, so that a name that comes back is looked up anew.
+    /// Forgets what a policy does not name, so that what comes back is looked up anew.
     pub fn retain(&mut self, policy: &Policy) {
         let named = HostPort::all(policy);
-        for slot in self.0.values_mut().filter(|slot| slot.keys().any(|host| !named.contains(host))) {
+        for slot in self.hosts.values_mut().filter(|slot| slot.keys().any(|host| !named.contains(host))) {
             Arc::make_mut(slot).retain(|host, _| named.contains(host));
+        }
+        let discovered = || policy.pools.iter().flat_map(|pool| &pool.probes.discovered);
+        let is_named = |selection: &KubeSelection| discovered().any(|spec| spec.selection == *selection);
+        if self.kube.keys().any(|selection| !is_named(selection)) {
+            Arc::make_mut(&mut self.kube).retain(|selection, _| is_named(selection));
         }
     }
 
     /// Whether a source knows the host.
     pub fn contains(&self, host: &HostPort) -> bool {
-        self.0.values().any(|slot| slot.contains_key(host))
+        self.hosts.values().any(|slot| slot.contains_key(host))
     }
 
     /// Merges what all sources know of a host, each address once, in ascending order.
     pub fn addresses(&self, host: &HostPort) -> BTreeSet<SocketAddr> {
-        self.0.values().filter_map(|slot| slot.get(host)).flatten().copied().collect()
+        self.hosts.values().filter_map(|slot| slot.get(host)).flatten().copied().collect()
+    }
+
+    /// The endpoints that Kubernetes names, in ascending order.
+    pub fn discovered(&self, selection: &KubeSelection) -> impl Iterator<Item = DiscoveredEndpoint> {
+        self.kube.get(selection).into_iter().flat_map(|endpoints| endpoints.iter().copied())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::KubeObject;
 
     fn host(name: &str) -> HostPort {
         HostPort { host: name.to_owned(), port: 80 }
@@ -127,6 +162,25 @@ mod tests {
         live.refresh(EndpointSource::Dns, slot(&[("both", &[2])]));
         assert_eq!(last(&live, "both"), [1, 2]);
         assert_eq!(last(&live, "gone"), [4], "a name that stops resolving keeps its last addresses");
+    }
+
+    #[test]
+    fn what_kubernetes_names_no_more_is_gone_and_what_it_has_not_answered_stays() {
+        let selection = |name: &str| KubeSelection {
+            namespace: None,
+            object: KubeObject::InferencePool { name: name.to_owned() },
+        };
+        let endpoint = DiscoveredEndpoint { address: ([10, 0, 0, 1], 80).into(), h2c: true };
+        let one = Arc::new(BTreeSet::from([endpoint]));
+        let mut live = EndpointSlots::default();
+        live.refresh_kube(KubeSlot::from([(selection("a"), Arc::clone(&one)), (selection("b"), one)]));
+        live.refresh_kube(KubeSlot::from([(selection("a"), Arc::default())]));
+        let count = |name| live.discovered(&selection(name)).count();
+        assert_eq!((count("a"), count("b"), count("c")), (0, 1, 0));
+        let mut older = EndpointSlots::default();
+        older.refresh_kube(KubeSlot::from([(selection("b"), Arc::default())]));
+        live.add_new(older);
+        assert_eq!(live.discovered(&selection("b")).collect::<Vec<_>>(), [endpoint]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::slots::{EndpointSlots, HostPort};
 use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget, StickySessions};
 use crate::policy::{Policy, PoolSpec, RetryBudgetSpec};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -56,19 +57,27 @@ fn budget(spec: RetryBudgetSpec, previous: Option<&Arc<RetryBudget>>) -> Arc<Ret
 }
 
 fn build_pool(spec: &PoolSpec, slots: &EndpointSlots, old: Option<&Arc<Pool>>) -> Arc<Pool> {
-    let known = |address: SocketAddr| {
-        let member = old?.members().iter().find(|member| member.endpoint.addr() == address)?;
-        Some(Arc::clone(&member.endpoint))
-    };
+    // By address, since there may be thousands; a member that comes twice is one endpoint.
+    let old_members = old.into_iter().flat_map(|pool| pool.members());
+    let mut known: HashMap<SocketAddr, Arc<Endpoint>> =
+        old_members.map(|member| (member.endpoint.addr(), Arc::clone(&member.endpoint))).collect();
+    let mut taken = HashSet::new();
     let mut members: Vec<PoolMember> = Vec::new();
+    let mut add = |address: SocketAddr, h2c: bool, weight: u32, host: &dyn Fn() -> Arc<str>| {
+        let is_first = taken.insert(address);
+        let kept = known.get(&address).filter(|endpoint| !is_first || endpoint.speaks_h2c() == h2c);
+        let endpoint = kept.map_or_else(|| Endpoint::with_protocol(address, host(), h2c), Arc::clone);
+        known.insert(address, Arc::clone(&endpoint));
+        members.push(PoolMember { endpoint, weight });
+    };
     for written in &spec.endpoints {
         for address in slots.addresses(&HostPort::from(written)) {
-            let earlier = members.iter().find(|member| member.endpoint.addr() == address);
-            let endpoint = earlier
-                .map(|member| Arc::clone(&member.endpoint))
-                .or_else(|| known(address))
-                .unwrap_or_else(|| Endpoint::new(address, Arc::from(written.authority())));
-            members.push(PoolMember { endpoint, weight: written.weight });
+            add(address, false, written.weight, &|| Arc::from(written.authority()));
+        }
+    }
+    for discovery in &spec.probes.discovered {
+        for found in slots.discovered(&discovery.selection) {
+            add(found.address, found.h2c, discovery.weight, &|| Arc::from(found.address.to_string()));
         }
     }
     Arc::new(Pool::new(&spec.balance, spec.limits, members, old.map(AsRef::as_ref)))

@@ -68,6 +68,19 @@ pub struct ProcessGauges {
     pub refused: Vec<(&'static str, u64)>,
     /// Log lines that were lost, by stream, since the start.
     pub dropped_lines: Vec<(&'static str, u64)>,
+    /// What Kubernetes says of endpoints.
+    pub sources: Vec<SourceGauges>,
+}
+
+/// What Kubernetes says of the endpoints of one selection.
+#[derive(Debug)]
+pub struct SourceGauges {
+    /// The selection as text.
+    pub source: String,
+    /// How many there are.
+    pub endpoints: usize,
+    /// Whether that is up to date.
+    pub is_current: bool,
 }
 
 /// Gauges, set when the metrics are printed.
@@ -80,6 +93,8 @@ struct StateGauges {
     classifier_queue: IntGauge,
     reloads: IntCounterVec,
     generation: IntGauge,
+    source_endpoints: IntGaugeVec,
+    source_current: IntGaugeVec,
 }
 
 impl Metrics {
@@ -272,6 +287,16 @@ impl StateGauges {
                 &["result"],
             ),
             generation: families.gauge("policy_generation", "Snapshots published since the start."),
+            source_endpoints: families.gauges(
+                "discovery_endpoints",
+                "Endpoints that Kubernetes names, by what the policy selects.",
+                &["source"],
+            ),
+            source_current: families.gauges(
+                "discovery_current",
+                "1 while Kubernetes says which endpoints there are; the last known ones stay otherwise.",
+                &["source"],
+            ),
         }
     }
 
@@ -279,6 +304,13 @@ impl StateGauges {
         self.in_flight.set(signed(process.in_flight));
         self.buffered_bytes.set(signed(process.buffered_bytes));
         self.connections.set(signed(process.connections));
+        self.source_endpoints.reset();
+        self.source_current.reset();
+        for source in &process.sources {
+            let label = [source.source.as_str()];
+            self.source_endpoints.with_label_values(&label).set(signed(source.endpoints));
+            self.source_current.with_label_values(&label).set(i64::from(source.is_current));
+        }
         for (family, counts) in
             [(&self.refused, &process.refused), (&self.dropped_lines, &process.dropped_lines)]
         {

@@ -22,7 +22,7 @@ pub use facts::{
 };
 pub use headers::write_headers;
 pub use log::AccessLog;
-pub use metrics::{Metrics, ProcessGauges};
+pub use metrics::{Metrics, ProcessGauges, SourceGauges};
 pub use output::{FlushGuard, ProcessLog};
 pub use values::{MatchedSignal, ResponsePath};
 

@@ -283,6 +283,8 @@ fn the_schemas_name_every_documented_key_and_the_documents_every_key_of_the_sche
         "llama",
         "openai",
         "sessions",
+        "discovered",
+        "app",
         "keyed",
         "science",
         "attack",

@@ -11,6 +11,7 @@
 mod endpoint_picker;
 mod h2_upstream;
 mod harness;
+mod kube_api;
 mod raw;
 mod upstream;
 
@@ -38,6 +39,7 @@ mod guides;
 mod hostile_files;
 mod importing;
 mod judging;
+mod kubernetes;
 mod kv_events;
 mod lifecycle;
 mod logs;

@@ -1,14 +1,18 @@
 //! Owns the sources of endpoints: each keeps its own slot of the live snapshot in step.
 //!
-//! A source is a [`ServiceDiscovery`] of Pingora's. Its `LoadBalancer` is not used: that would be a second place for
+//! A source of names and addresses is a [`ServiceDiscovery`] of Pingora's. Its `LoadBalancer` is not used: that would be a second place for
 //! membership and health beside the snapshot, with neither leases nor outlier detection. Knows nothing of health.
 //!
-//! A further source is a file here, a variant of [`EndpointSource`] and its arm in [`discovery_of`].
+//! A further one is a file here, a variant of [`EndpointSource`] and its arm in [`discovery_of`]. Kubernetes pushes what it
+//! knows, so it is followed by watches instead.
 
 mod dns;
+mod kube;
+
+pub use self::kube::{KubeSources, SourceState};
 
 use crate::policy::Policy;
-use crate::snapshot::{EndpointSlot, EndpointSlots, EndpointSource, HostPort, Live, Snapshot};
+use crate::snapshot::{EndpointSlot, EndpointSlots, EndpointSource, HostPort, KubeSlot, Live, Snapshot};
 use dns::DnsName;
 use pingora_load_balancing::discovery::{ServiceDiscovery, Static};
 use std::collections::hash_map::DefaultHasher;
@@ -21,7 +25,7 @@ use std::time::{Duration, Instant};
 type Discovery = Box<dyn ServiceDiscovery + Send + Sync>;
 
 /// Finds the endpoints of a policy that `known` does not have yet, all at once.
-pub async fn discover_new(policy: &Policy, known: &EndpointSlots) -> EndpointSlots {
+pub async fn discover_new(policy: &Policy, known: &EndpointSlots, kube: &KubeSources) -> EndpointSlots {
     let mut hosts: BTreeMap<EndpointSource, BTreeSet<HostPort>> = BTreeMap::new();
     for host in HostPort::all(policy).into_iter().filter(|host| !known.contains(host)) {
         hosts.entry(source_of(&host)).or_default().insert(host);
@@ -30,6 +34,7 @@ pub async fn discover_new(policy: &Policy, known: &EndpointSlots) -> EndpointSlo
     for (source, hosts) in hosts {
         slots.refresh(source, discover(source, hosts).await);
     }
+    slots.refresh_kube(kube.find(policy).await);
     slots
 }
 
@@ -111,9 +116,18 @@ impl DnsRefresh {
 
 /// Puts what a source found into its slot of the live snapshot, whatever policy is live by then.
 fn publish(live: &Live, source: EndpointSource, found: EndpointSlot) {
+    update_slots(live, |slots| slots.refresh(source, found));
+}
+
+/// The same for what Kubernetes names.
+fn publish_kube(live: &Live, found: KubeSlot) {
+    update_slots(live, |slots| slots.refresh_kube(found));
+}
+
+fn update_slots(live: &Live, refresh: impl FnOnce(&mut EndpointSlots)) {
     let published = live.update(|current| {
         let mut slots = EndpointSlots::clone(&current.slots);
-        slots.refresh(source, found);
+        refresh(&mut slots);
         slots.retain(&current.policy);
         if slots == *current.slots {
             return Ok(None);
@@ -121,7 +135,7 @@ fn publish(live: &Live, source: EndpointSource, found: EndpointSlot) {
         Snapshot::build(Arc::clone(&current.policy), slots, Some(current)).map(Some)
     });
     match published {
-        Ok(true) => tracing::info!("endpoints changed with their names"),
+        Ok(true) => tracing::info!("endpoints changed with their sources"),
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "endpoints could not be changed"),
     }

@@ -3,10 +3,11 @@
 
 use super::conditions::Conditions;
 use super::decision_defaults::DecisionDefaults;
-use super::decisions;
+use super::decisions::{self, DecisionList};
 use super::detector;
 use super::draft::{PolicyDraft, ascii};
 use super::globals;
+use super::keywords;
 use super::providers;
 use super::shapes::shapes;
 use super::signals::{self, SignalBuilder, SignalThresholds};
@@ -51,7 +52,9 @@ pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut Pol
         globals::strategy(&routing).or_else(|| at(&["router"]).and_then(|router| globals::strategy(&router)));
     draft.routing.strategy = strategy.filter(|strategy| strategy != "priority");
     let conditions = conditions(&routing, &Conditions::default(), thresholds, draft);
-    draft.routing.decisions = decisions::read(&routing.list("decisions"), &conditions, &defaults, draft);
+    let items = routing.list("decisions");
+    let list = DecisionList { items: &items, recipe: None };
+    draft.routing.decisions = decisions::read(&list, &conditions, &defaults, draft);
     recipes(root, &conditions, thresholds, &defaults, draft);
     detector::put(detector, draft);
 }
@@ -129,7 +132,7 @@ fn conditions(
     let Some(signals) = routing.get("signals") else { return conditions };
     let mut builder = SignalBuilder { draft, conditions: &mut conditions, thresholds };
     signals::domains(&signals.list("domains"), &mut builder);
-    signals::keywords(&signals.list("keywords"), &mut builder);
+    keywords::keywords(&signals.list("keywords"), &mut builder);
     signals::similar("embedding", &signals.list("embeddings"), &mut builder);
     signals::similar("preference", &signals.list("preferences"), &mut builder);
     signals::fact_checks(&signals.list("fact_check"), &mut builder);
@@ -192,7 +195,9 @@ fn recipes(
         // A recipe without a strategy has the policy's.
         out.maybe("strategy", globals::strategy(&routing));
         let conditions = conditions(&routing, outer, thresholds, draft);
-        let decisions = decisions::read(&routing.list("decisions"), &conditions, defaults, draft);
+        let items = routing.list("decisions");
+        let list = DecisionList { items: &items, recipe: Some(&name) };
+        let decisions = decisions::read(&list, &conditions, defaults, draft);
         out.put("decisions", YamlValue::List(decisions));
         draft.routing.recipes.put(&ascii(&name), out);
     }

@@ -191,7 +191,14 @@ impl Conditions {
             "OR" => Condition::any(parts),
             "NOT" if parts.len() == 1 => parts.into_iter().next().map_or(Condition::Always, Condition::not),
             "NOT" | "NOR" => Condition::any(parts).not(),
-            _ => Condition::all(parts),
+            "" | "AND" => Condition::all(parts),
+            other => {
+                let why = format!("the operator `{other}` is none of AND, OR, NOT and NOR");
+                if let Some(node) = node.get("operator") {
+                    node.unsupported(&why);
+                }
+                Condition::Unsupported(why)
+            }
         }
     }
 

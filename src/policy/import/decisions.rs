@@ -3,26 +3,36 @@
 
 use super::conditions::{Condition, Conditions};
 use super::decision_defaults::DecisionDefaults;
-use super::draft::{PolicyDraft, ascii};
+use super::draft::{LostDecisions, PolicyDraft, ascii};
 use super::plugins::{self, PluginDraft};
 use super::source_node::SourceNode;
 use super::yaml_writer::{YamlMapping, YamlValue};
 
-/// Reads a list of decisions.
+/// Reads a list of decisions: the configuration's own, or a recipe's.
 pub(super) fn read(
-    list: &[SourceNode<'_>],
+    list: &DecisionList<'_, '_>,
     conditions: &Conditions,
     defaults: &DecisionDefaults,
     draft: &mut PolicyDraft,
 ) -> Vec<YamlValue> {
     let mut names: Vec<String> = Vec::new();
     let mut decisions = Vec::new();
-    for item in list {
+    for item in list.items {
         let Some(name) = name(item, &mut names) else { continue };
         let item = item.clone().within(&name);
         decisions.extend(decision(&item, name, conditions, defaults, draft).map(YamlValue::Map));
     }
+    if decisions.is_empty() && !names.is_empty() {
+        let recipe = list.recipe.map(str::to_owned);
+        draft.routing.lost.push(LostDecisions { recipe, decisions: names });
+    }
     decisions
+}
+
+/// The decisions of a configuration, or of one of its recipes.
+pub(super) struct DecisionList<'list, 'source> {
+    pub(super) items: &'list [SourceNode<'source>],
+    pub(super) recipe: Option<&'list str>,
 }
 
 fn name(item: &SourceNode<'_>, names: &mut Vec<String>) -> Option<String> {

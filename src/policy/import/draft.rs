@@ -1,6 +1,8 @@
 //! Owns the policy under construction, and its completion: every model has a pool, every name is one that a policy
 //! allows. Refuses to know the sources.
 
+use std::fmt;
+
 use indexmap::IndexMap;
 
 use super::yaml_writer::{YamlMapping, YamlValue};
@@ -33,6 +35,26 @@ pub(super) struct RoutingDraft {
     pub(super) signals: YamlMapping,
     pub(super) decisions: Vec<YamlValue>,
     pub(super) recipes: YamlMapping,
+    /// The lists of decisions of which none is left.
+    pub(super) lost: Vec<LostDecisions>,
+}
+
+/// A list of decisions of which an import could take over none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostDecisions {
+    /// The recipe that they are in; none for those of the configuration itself.
+    pub recipe: Option<String>,
+    /// Their names.
+    pub decisions: Vec<String>,
+}
+
+impl fmt::Display for LostDecisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(recipe) = &self.recipe {
+            write!(f, "of the recipe `{recipe}`: ")?;
+        }
+        f.write_str(&self.decisions.join(", "))
+    }
 }
 
 /// What the sources use that decides on keys elsewhere in the policy.
@@ -68,6 +90,27 @@ pub(super) struct PoolDraft {
     pub(super) endpoints: Vec<EndpointDraft>,
     pub(super) settings: YamlMapping,
     pub(super) remarks: Vec<String>,
+}
+
+impl PoolDraft {
+    /// Joins endpoints of one address: their weights add up.
+    fn merge_endpoints(&mut self) {
+        let mut merged: Vec<EndpointDraft> = Vec::new();
+        for endpoint in std::mem::take(&mut self.endpoints) {
+            match merged.iter_mut().find(|known| known.address == endpoint.address) {
+                Some(known) => {
+                    let weights = known.weight.unwrap_or(1) + endpoint.weight.unwrap_or(1);
+                    known.weight = Some(weights.min(1000));
+                    let remark = format!("`{}` stands more than once in the original.", endpoint.address);
+                    if !self.remarks.contains(&remark) {
+                        self.remarks.push(remark);
+                    }
+                }
+                None => merged.push(endpoint),
+            }
+        }
+        self.endpoints = merged;
+    }
 }
 
 /// One address of a pool.
@@ -156,6 +199,10 @@ impl PolicyDraft {
     }
 
     fn complete(&mut self) {
+        self.separate_adapters();
+        for pool in self.pools.values_mut() {
+            pool.merge_endpoints();
+        }
         for (name, model) in &mut self.models {
             if !model.pools.is_empty() || model.base.is_some() {
                 continue;
@@ -191,6 +238,29 @@ impl PolicyDraft {
             if let Some((_, model)) = self.models.get_index_mut(index) {
                 model.aliases.retain(|alias| !names.contains(alias));
                 taken.extend(model.aliases.iter().cloned());
+            }
+        }
+    }
+
+    /// Of a name that is a model and an adapter of another, leaves the model: a policy has each name once.
+    fn separate_adapters(&mut self) {
+        let named: Vec<String> = self.models.keys().cloned().collect();
+        let mut adapters = Vec::new();
+        for (base, model) in &mut self.models {
+            let (own, loras) =
+                std::mem::take(&mut model.loras).into_iter().partition(|lora| named.contains(lora));
+            model.loras = loras;
+            adapters.extend(own.into_iter().map(|lora: String| (base.clone(), lora)));
+        }
+        for (base, lora) in adapters.into_iter().filter(|(base, lora)| base != lora) {
+            let family = self.models.get(&base).and_then(|base| base.family.clone());
+            let model = self.model(&lora);
+            if model.pools.is_empty() && model.base.is_none() {
+                model
+                    .remarks
+                    .push(format!("An adapter of `{base}`, and a model of its own in the original."));
+                model.family = model.family.take().or(family);
+                model.base = Some(base);
             }
         }
     }

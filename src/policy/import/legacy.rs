@@ -3,10 +3,11 @@
 
 use super::conditions::Conditions;
 use super::decision_defaults::DecisionDefaults;
-use super::decisions::{self, reasoning};
+use super::decisions::{self, DecisionList, reasoning};
 use super::detector;
 use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, ascii, pool_name};
 use super::globals;
+use super::keywords;
 use super::plugins::block_pii;
 use super::signals::{self, SignalBuilder, SignalThresholds, kinds};
 use super::source_node::SourceNode;
@@ -47,10 +48,12 @@ pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut Pol
     let thresholds = SignalThresholds { fact_check, feedback: None };
     let mut builder = SignalBuilder { draft, conditions: &mut conditions, thresholds };
     signals::domains(&root.list("categories"), &mut builder);
-    signals::keywords(&root.list("keyword_rules"), &mut builder);
+    keywords::keywords(&root.list("keyword_rules"), &mut builder);
     signals::similar("embedding", &root.list("embedding_rules"), &mut builder);
     signals::fact_checks(&root.list("fact_check_rules"), &mut builder);
-    draft.routing.decisions = decisions::read(&root.list("decisions"), &conditions, &defaults, draft);
+    let items = root.list("decisions");
+    let list = DecisionList { items: &items, recipe: None };
+    draft.routing.decisions = decisions::read(&list, &conditions, &defaults, draft);
     detector::put(detector, draft);
 }
 

@@ -6,6 +6,7 @@
 
 mod canonical;
 mod conditions;
+mod config_map;
 mod decision_defaults;
 mod decisions;
 mod detector;
@@ -13,6 +14,7 @@ mod dialect;
 mod draft;
 mod globals;
 mod identity;
+mod keywords;
 mod legacy;
 mod objects;
 mod plugins;
@@ -43,6 +45,7 @@ use source_node::SourceNode;
 use tool_files::ToolFiles;
 
 pub use dialect::{ConfigDialect, recognise};
+pub use draft::LostDecisions;
 pub use report::{KeyOutcome, Note};
 
 /// The most texts that one import takes.
@@ -66,6 +69,8 @@ pub struct ImportOutput {
     pub policy: String,
     /// The outcome of every key, in the order of the sources.
     pub notes: Vec<Note>,
+    /// The lists of decisions of which none could be taken over: the policy is not what was meant.
+    pub lost: Vec<LostDecisions>,
 }
 
 /// Why there is nothing to import.
@@ -80,6 +85,16 @@ pub enum ImportError {
     /// There are more texts than one import takes.
     #[error("more than {MAX_SOURCES} files")]
     Many,
+    /// Of a list of decisions none can be taken over.
+    #[error(
+        "{name}: none of its decisions can be taken over: {lost}; `signalbox import --explain` tells why"
+    )]
+    Lost {
+        /// The text's name.
+        name: String,
+        /// The decisions.
+        lost: LostDecisions,
+    },
     /// A text that seems to be meant cannot be read.
     #[error("{name}: {issue}")]
     Unreadable {
@@ -106,11 +121,13 @@ pub fn import(sources: &[ImportSource]) -> Result<ImportOutput, ImportError> {
     }
     let main = mains.first().copied();
     if let Some(main) = main.filter(|main| kinds[*main].dialect == ConfigDialect::Signalbox) {
-        let policy = sources[documents[main].source].text.clone();
-        return Ok(ImportOutput { dialect: ConfigDialect::Signalbox, policy, notes: Vec::new() });
+        let document = &documents[main];
+        let policy = document.text.as_ref().unwrap_or(&sources[document.source].text).clone();
+        let dialect = ConfigDialect::Signalbox;
+        return Ok(ImportOutput { dialect, policy, notes: Vec::new(), lost: Vec::new() });
     }
     let report = ImportReport::default();
-    let draft = build_draft(&documents, &kinds, &names, &report);
+    let mut draft = build_draft(&documents, &kinds, &names, &report);
     if draft.models.is_empty() {
         return Err(ImportError::Nothing(sources.len()));
     }
@@ -124,7 +141,9 @@ pub fn import(sources: &[ImportSource]) -> Result<ImportOutput, ImportError> {
         }
         known => unread::why(known, kinds[index].wrapped_in, segments),
     };
+    let lost = std::mem::take(&mut draft.routing.lost);
     Ok(ImportOutput {
+        lost,
         dialect: first.map_or(ConfigDialect::Manifests, |index| kinds[index].dialect),
         policy: draft.text(),
         notes: report.finish(&names, &documents, &unread),
@@ -138,7 +157,11 @@ pub fn native<'a>(name: &str, text: &'a str) -> Result<Cow<'a, str>, ImportError
         return Ok(Cow::Borrowed(text));
     }
     let source = ImportSource { name: name.to_owned(), text: text.to_owned() };
-    import(&[source]).map(|imported| Cow::Owned(imported.policy))
+    let imported = import(&[source])?;
+    match imported.lost.into_iter().next() {
+        Some(lost) => Err(ImportError::Lost { name: name.to_owned(), lost }),
+        None => Ok(Cow::Owned(imported.policy)),
+    }
 }
 
 /// Parses the sources into their documents.
@@ -150,11 +173,25 @@ fn documents(sources: &[ImportSource]) -> Result<Vec<SourceDocument>, ImportErro
     for (index, source) in sources.iter().enumerate() {
         let roots = dialect::parse(&source.text)
             .map_err(|issue| ImportError::Unreadable { name: source.name.clone(), issue })?;
-        documents.extend(roots.into_iter().map(|root| SourceDocument {
-            source: index,
-            label: label(&root),
-            root,
-        }));
+        for root in roots {
+            let label = label(&root);
+            // What a ConfigMap holds is read as the files that a pod would see.
+            for file in config_map::files(&root) {
+                let roots = dialect::parse(&file.text)
+                    .map_err(|issue| ImportError::Unreadable { name: source.name.clone(), issue })?;
+                for mut root in roots {
+                    root.move_down(file.lines_above);
+                    let label = format!("{label} data.{}", file.name);
+                    documents.push(SourceDocument {
+                        source: index,
+                        label,
+                        text: Some(file.text.clone()),
+                        root,
+                    });
+                }
+            }
+            documents.push(SourceDocument { source: index, label, text: None, root });
+        }
     }
     Ok(documents)
 }
@@ -206,7 +243,13 @@ fn build_draft(
     }
     let mut objects = KubernetesObjects::default();
     for (index, document) in of(ConfigDialect::Manifests) {
-        objects::collect(&SourceNode::root(index, document, report), &mut objects);
+        let root = SourceNode::root(index, document, report);
+        for name in config_map::names(&document.root) {
+            if let Some(file) = root.at(&["data", &name]) {
+                file.mapped("as the file that it is");
+            }
+        }
+        objects::collect(&root, &mut objects);
     }
     routes::read(&objects, &mut draft);
     if draft.head.is_empty() {

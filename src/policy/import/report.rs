@@ -88,6 +88,8 @@ pub(super) struct SourceDocument {
     pub(super) source: usize,
     /// What paths start with; empty for a configuration, kind and name for a Kubernetes object.
     pub(super) label: String,
+    /// Its text, where that is not the source's.
+    pub(super) text: Option<String>,
     pub(super) root: YamlNode,
 }
 

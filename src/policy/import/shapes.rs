@@ -40,10 +40,14 @@ fn context(item: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
     let bound = |key: &str| {
         let text = item.take(key, &format!("signals.*.context.{key}"))?;
         let tokens = tokens(&text);
-        if tokens.is_none()
-            && let Some(node) = item.get(key)
-        {
-            node.broken("not a number of tokens such as `32K`", "left out");
+        if let Some(node) = item.get(key) {
+            match tokens {
+                None => node.broken("not a number of tokens such as `32K`", "left out"),
+                Some(_) => node.unsupported(
+                    "vSR takes four bytes for a token; here the classifier's tokenizer counts, which differs \
+                     most outside English",
+                ),
+            }
         }
         tokens
     };

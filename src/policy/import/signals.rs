@@ -56,76 +56,6 @@ pub(super) fn domains(list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) 
     }
 }
 
-/// Reads keyword rules; `category` where `name` is meant was shipped in one of vSR's own configurations.
-pub(super) fn keywords(list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) {
-    for item in list {
-        let Some(name) = named(item) else { continue };
-        note_text(item);
-        let words = item.take_list("keywords", "signals.*.keyword");
-        let words: Vec<String> = words.into_iter().filter(|word| !word.trim().is_empty()).collect();
-        if words.is_empty() {
-            builder.conditions.add("keyword", &name, Condition::Never("it has no keywords".to_owned()));
-            continue;
-        }
-        let need =
-            match item.take("operator", "signals.*.keyword").unwrap_or_default().to_uppercase().as_str() {
-                "AND" => "all",
-                "NOR" => "none",
-                _ => "any",
-            };
-        let mut keyword = YamlMapping::default();
-        keyword.put(need, words);
-        if item.flag("case_sensitive", "signals.*.keyword.case_sensitive") == Some(true) {
-            keyword.put("case_sensitive", true);
-        }
-        if let Some(edits) = edits(item) {
-            keyword.put("max_edits", edits);
-        }
-        methods(item);
-        builder.add("keyword", &name, YamlValue::of("keyword", keyword));
-    }
-}
-
-fn named(item: &SourceNode<'_>) -> Option<String> {
-    if let Some(name) = item.take("name", "signals") {
-        return Some(name);
-    }
-    let alias = item.get("category")?;
-    alias.broken(
-        "`category` is no key of a keyword rule, so it has no name and nothing can refer to it; `name` is meant",
-        "read as `name`",
-    );
-    alias.text().map(str::to_owned)
-}
-
-fn edits(item: &SourceNode<'_>) -> Option<u64> {
-    let is_fuzzy = item.flag("fuzzy_match", "signals.*.keyword.max_edits") == Some(true)
-        || item.peek("method") == Some("fuzzy");
-    let threshold = item.whole("fuzzy_threshold", "signals.*.keyword.max_edits");
-    if threshold.is_some_and(|edits| edits > 3)
-        && let Some(node) = item.get("fuzzy_threshold")
-    {
-        node.broken("a count of letters this large makes everything match", "max_edits: 2, vSR's default");
-    }
-    is_fuzzy.then(|| threshold.filter(|edits| *edits <= 3).unwrap_or(2))
-}
-
-fn methods(item: &SourceNode<'_>) {
-    if let Some(method) = item.get("method") {
-        match method.text() {
-            Some("bm25" | "ngram") => {
-                method.unsupported("words are matched as they stand, not ranked by BM25 or n-grams");
-            }
-            _ => method.mapped("signals.*.keyword"),
-        }
-    }
-    for key in ["bm25_threshold", "ngram_threshold", "ngram_arity"] {
-        if let Some(node) = item.get(key) {
-            node.unsupported("words are matched as they stand, not ranked by BM25 or n-grams");
-        }
-    }
-}
-
 /// Reads what is like example phrases: embedding rules, and preferences with examples.
 pub(super) fn similar(kind: &str, list: &[SourceNode<'_>], builder: &mut SignalBuilder<'_>) {
     for item in list {
@@ -153,8 +83,15 @@ pub(super) fn similar(kind: &str, list: &[SourceNode<'_>], builder: &mut SignalB
         if let Some(aggregate) = aggregate.filter(|aggregate| ["mean", "any"].contains(&aggregate.as_str())) {
             similarity.put("aggregate", aggregate);
         }
-        let least = item.share("threshold", "signals.*.similarity.min_score").unwrap_or(0.7);
-        similarity.put("min_score", least);
+        let least = item.share("threshold", "signals.*.similarity.min_score");
+        if least.is_some()
+            && let Some(node) = item.get("threshold")
+        {
+            node.unsupported(
+                "taken as it is, though it was chosen for another embedder: `signalbox explain` shows the scores here",
+            );
+        }
+        similarity.put("min_score", least.unwrap_or(0.7));
         builder.add(kind, &name, YamlValue::of("similarity", similarity));
     }
 }

@@ -1,8 +1,9 @@
-//! Owns one address of a pool and the forms in which operators write it. Refuses to resolve names.
+//! Owns one address of a pool and the forms in which operators write it, or where it is found. Refuses to resolve names.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::discovery::{DiscoverySpec, RawDiscovery};
 use crate::checker::Checker;
 use crate::issue::YamlPath;
 
@@ -28,24 +29,27 @@ impl EndpointSpec {
     }
 }
 
-/// One address: `host:port`, or a mapping.
+/// One address, `host:port`, or a mapping.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "Endpoint")]
 pub(super) enum RawEndpoint {
     /// The address alone.
     Address(String),
-    /// The address and its weight.
+    /// The address, or what of Kubernetes names some, and a weight.
     Full(RawFullEndpoint),
 }
 
-/// An address with its weight.
+/// An address with its weight, or what of Kubernetes names some.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "FullEndpoint")]
+#[schemars(rename = "FullEndpoint", deny_unknown_fields)]
 pub(super) struct RawFullEndpoint {
     /// `host:port`; IPv6 as `[::1]:8001`.
-    address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    address: Option<String>,
+    #[serde(flatten)]
+    discovery: RawDiscovery,
     /// The share of requests relative to the other endpoints; 0 takes none.
     #[serde(default = "one")]
     #[schemars(range(max = 1000))]
@@ -56,31 +60,83 @@ fn one() -> u32 {
     1
 }
 
-pub(super) fn endpoints(
-    raw: &[RawEndpoint],
-    path: &YamlPath,
-    checker: &mut Checker<'_>,
-) -> Vec<EndpointSpec> {
-    let mut endpoints: Vec<EndpointSpec> = Vec::with_capacity(raw.len());
-    for (index, endpoint) in raw.iter().enumerate() {
-        let path = path.index(index);
-        let (address, path, weight) = match endpoint {
-            RawEndpoint::Address(address) => (address, path, 1),
-            RawEndpoint::Full(full) => (&full.address, path.key("address"), full.weight),
-        };
-        match parse_address(address) {
-            Ok((host, port)) if endpoints.iter().any(|other| other.host == host && other.port == port) => {
-                checker.issue(&path, format!("`{address}` stands twice"));
+/// A pool's endpoints: those that are written, and where others are found.
+#[derive(Debug, Default)]
+pub(super) struct PoolEndpoints {
+    pub(super) written: Vec<EndpointSpec>,
+    pub(super) discovered: Vec<DiscoverySpec>,
+}
+
+impl PoolEndpoints {
+    /// Checks a pool's `endpoints`, and the short form `own` in the pool at `pool` itself.
+    pub(super) fn check(
+        raw: Vec<RawEndpoint>,
+        own: RawDiscovery,
+        pool: &YamlPath,
+        checker: &mut Checker<'_>,
+    ) -> Self {
+        let path = pool.key("endpoints");
+        let written = raw.len() + usize::from(own.is_used());
+        let mut endpoints = Self::default();
+        if let Some(key) = own.stray_key() {
+            checker.issue(&pool.key(key), "goes with `service`, `pods` or `inference_pool`");
+        }
+        if own.is_used() {
+            endpoints.add_discovery(own, 1, pool, checker);
+        }
+        for (index, endpoint) in raw.into_iter().enumerate() {
+            endpoints.add(endpoint, &path.index(index), checker);
+        }
+        if written == 0 {
+            checker.issue(pool, "needs `endpoints`, or one of `service`, `pods` and `inference_pool`");
+        }
+        let mut weights = endpoints.written.iter().map(|endpoint| endpoint.weight);
+        let mut others = endpoints.discovered.iter().map(|discovery| discovery.weight);
+        let is_complete = written > 0 && endpoints.written.len() + endpoints.discovered.len() == written;
+        if is_complete && weights.all(|weight| weight == 0) && others.all(|weight| weight == 0) {
+            checker.issue(&path, "no endpoint has a weight above 0");
+        }
+        endpoints
+    }
+
+    fn add(&mut self, raw: RawEndpoint, path: &YamlPath, checker: &mut Checker<'_>) {
+        match raw {
+            RawEndpoint::Address(address) => self.add_address(&address, 1, path, checker),
+            RawEndpoint::Full(RawFullEndpoint { address, discovery, weight }) => {
+                match (address, discovery.is_used()) {
+                    (Some(address), false) => {
+                        if let Some(key) = discovery.stray_key() {
+                            checker.issue(&path.key(key), "goes with `service`, `pods` or `inference_pool`");
+                        }
+                        self.add_address(&address, weight, &path.key("address"), checker);
+                    }
+                    (None, true) => self.add_discovery(discovery, weight, path, checker),
+                    _ => {
+                        checker.issue(path, "needs one of `address`, `service`, `pods` and `inference_pool`");
+                    }
+                }
             }
-            Ok((host, port)) => endpoints.push(EndpointSpec { host, port, weight }),
-            Err(error) => checker.issue(&path, format!("`{address}` {error}")),
         }
     }
-    let complete = !raw.is_empty() && endpoints.len() == raw.len();
-    if complete && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
-        checker.issue(path, "no endpoint has a weight above 0");
+
+    fn add_address(&mut self, address: &str, weight: u32, path: &YamlPath, checker: &mut Checker<'_>) {
+        match parse_address(address) {
+            Ok((host, port)) if self.written.iter().any(|other| other.host == host && other.port == port) => {
+                checker.issue(path, format!("`{address}` stands twice"));
+            }
+            Ok((host, port)) => self.written.push(EndpointSpec { host, port, weight }),
+            Err(error) => checker.issue(path, format!("`{address}` {error}")),
+        }
     }
-    endpoints
+
+    fn add_discovery(&mut self, raw: RawDiscovery, weight: u32, path: &YamlPath, checker: &mut Checker<'_>) {
+        let Some(selection) = raw.check(path, checker) else { return };
+        if self.discovered.iter().any(|other| other.selection == selection) {
+            checker.issue(path, format!("`{selection}` stands twice"));
+        } else {
+            self.discovered.push(DiscoverySpec { selection, weight });
+        }
+    }
 }
 
 /// Why a text is no address.

@@ -4,6 +4,7 @@
 mod api;
 mod balance;
 mod credential;
+mod discovery;
 mod endpoint;
 mod endpoint_picker;
 mod external_picker;
@@ -29,9 +30,11 @@ use balance::RawBalance;
 pub use balance::{Balance, Ejection, HashKey};
 pub use credential::Credential;
 use credential::RawCredential;
+use discovery::RawDiscovery;
+pub use discovery::{DiscoverySpec, KubeObject, KubeSelection, PortRef};
 pub use endpoint::EndpointSpec;
 pub(super) use endpoint::parse_address;
-use endpoint::{RawEndpoint, endpoints};
+use endpoint::{PoolEndpoints, RawEndpoint};
 pub use external_picker::{ExternalPicker, FailureMode, PickerTls, PickerTrust};
 pub use health::Health;
 use health::RawHealth;
@@ -53,7 +56,7 @@ use transport::{RawProtocol, RawTls, host_rule, transport};
 pub struct PoolSpec {
     /// The name that logs and metrics show.
     pub name: String,
-    /// The addresses, each once; at least one has a weight.
+    /// The addresses that the policy writes, each once; those that Kubernetes names are among the probes.
     pub endpoints: Vec<EndpointSpec>,
     /// The protocol, with or without TLS.
     pub transport: Transport,
@@ -98,6 +101,8 @@ pub struct PoolProbes {
     pub kv_events: Option<KvEventsSpec>,
     /// How often DNS names are resolved again.
     pub resolve_interval: Duration,
+    /// What of Kubernetes names further endpoints; of all together at least one has a weight.
+    pub discovered: Vec<DiscoverySpec>,
 }
 
 /// One upstream: its endpoints and how requests get there.
@@ -105,6 +110,7 @@ pub struct PoolProbes {
 #[schemars(rename = "Pool", deny_unknown_fields)]
 pub(super) struct RawPool {
     /// The addresses; a DNS name stands for each address it resolves to.
+    #[serde(default)]
     #[schemars(length(min = 1, max = 1024))]
     endpoints: Vec<RawEndpoint>,
     /// The plaintext protocol, `http1` when absent; a pool with `tls` has `tls.alpn` instead.
@@ -161,6 +167,8 @@ struct RawPoolProbes {
     /// How often DNS names are resolved again.
     #[serde(default = "thirty_seconds", with = "DurationText")]
     resolve_interval: Duration,
+    #[serde(flatten)]
+    discovery: RawDiscovery,
 }
 
 fn thirty_seconds() -> Duration {
@@ -169,14 +177,15 @@ fn thirty_seconds() -> Duration {
 
 impl RawPool {
     pub(super) fn check(
-        self,
+        mut self,
         name: &str,
         pools: &PoolNames,
         path: &YamlPath,
         checker: &mut Checker<'_>,
     ) -> PoolSpec {
         checker.name(path, name);
-        let endpoints = endpoints(&self.endpoints, &path.key("endpoints"), checker);
+        let PoolEndpoints { written: endpoints, discovered } =
+            PoolEndpoints::check(self.endpoints, std::mem::take(&mut self.probes.discovery), path, checker);
         let uses_tls = self.tls.is_some();
         let transport = transport(self.protocol, self.tls, &endpoints, path, checker);
         let credential = self.credential.and_then(|raw| raw.check(&path.key("credential"), checker));
@@ -215,7 +224,7 @@ impl RawPool {
             timeouts: self.timeouts,
             balance: self.balance.check(pools.role(name), &path.key("balance"), checker),
             prefill: prefill.and_then(|prefill| prefill.check(name, pools, &path.key("prefill"), checker)),
-            probes,
+            probes: PoolProbes { discovered, ..probes },
             limits: self.limits.check(path, checker),
         }
     }
@@ -236,6 +245,7 @@ impl RawPoolProbes {
             metrics: RawMetrics::check(self.metrics, pool, &path.key("metrics"), checker),
             kv_events: self.kv_events.map(|raw| raw.check(&path.key("kv_events"), checker)),
             resolve_interval: self.resolve_interval,
+            discovered: Vec::new(),
         }
     }
 }

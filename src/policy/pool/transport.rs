@@ -13,8 +13,9 @@ use crate::issue::YamlPath;
 pub enum Transport {
     /// Without TLS.
     Plain {
-        /// Whether it is HTTP/2 with prior knowledge, instead of HTTP/1.1.
-        h2c: bool,
+        /// Whether it is HTTP/2 with prior knowledge, instead of HTTP/1.1; as Kubernetes says of each endpoint when absent,
+        /// and HTTP/1.1 where that says nothing.
+        h2c: Option<bool>,
     },
     /// With TLS.
     Tls {
@@ -120,7 +121,7 @@ pub(super) fn transport(
     checker: &mut Checker<'_>,
 ) -> Transport {
     let Some(tls) = tls else {
-        return Transport::Plain { h2c: protocol == Some(RawProtocol::H2c) };
+        return Transport::Plain { h2c: protocol.map(|protocol| protocol == RawProtocol::H2c) };
     };
     if protocol.is_some() {
         checker.issue(&path.key("protocol"), "is for plaintext; a pool with `tls` has `tls.alpn`");
@@ -154,13 +155,12 @@ fn server_name(
     }
     match endpoints.first() {
         Some(first) if !is_address(&first.host) => first.host.clone(),
-        Some(_) => {
+        _ => {
             let message =
                 "needs `server_name`, since the first endpoint's address has no name to take it from";
             checker.issue(path, message);
             String::new()
         }
-        None => String::new(),
     }
 }
 
