@@ -72,8 +72,9 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
-    HashKey, Health, HostRule, KvConnector, KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolLimits,
-    PoolProbes, PoolSpec, PrefillSpec, Saturation, Scorer, Scorers, ScrapeCondition, Timeouts, Transport,
+    HashKey, Health, HostRule, KvConnector, KvEventPorts, KvEventsSpec, MetricsScrape, PickerTls,
+    PickerTrust, PoolLimits, PoolProbes, PoolSpec, PrefillSpec, Saturation, Scorer, Scorers, ScrapeCondition,
+    Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

@@ -46,6 +46,7 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
             .route("/sleep", post(sleep))
             .route("/wake_up", post(wake_up))
             .route("/is_sleeping", get(is_sleeping))
+            .route("/kv_event_sources", get(kv_event_sources))
             .route("/tokenize", post(tokenize))
             .route("/detokenize", post(detokenize))
             .route(transfer::PATH, get(kv_blocks));
@@ -266,6 +267,12 @@ async fn wake_up(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
 async fn is_sleeping(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let is_sleeping = *engine.sleep.borrow() != 0;
     call.done(&engine, Json(json!({"is_sleeping": is_sleeping})))
+}
+
+async fn kv_event_sources(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    let sources =
+        engine.scheduler.publisher.as_ref().map_or_else(|| json!({}), |publisher| publisher.sources());
+    call.done(&engine, Json(sources))
 }
 
 async fn tokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
