@@ -10,7 +10,9 @@ mod shapes;
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{File, bare, line_of, repository, sources, test_modules, without_tests, words};
+use source::{
+    File, bare, line_of, member_crates, repository, sources, test_modules, top_module, without_tests, words,
+};
 
 /// The most lines of a file outside its tests.
 const MOST_LINES: usize = 450;
@@ -67,7 +69,9 @@ const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "shared", 
 fn layers(lib: &str) -> Vec<Vec<&str>> {
     let mut groups = vec![Vec::new()];
     for line in lib.lines() {
-        match line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')) {
+        let module = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';'));
+        let member = || line.strip_prefix("pub use signalbox_")?.split_once(" as ")?.1.strip_suffix(';');
+        match module.or_else(member) {
             Some(module) => groups.last_mut().expect("there is a first group").push(module),
             None if line.trim().is_empty() => groups.push(Vec::new()),
             None => {}
@@ -77,11 +81,22 @@ fn layers(lib: &str) -> Vec<Vec<&str>> {
     groups
 }
 
-/// The modules at the top of the crate that a file names, each with its line.
-fn used(file: &File) -> Vec<(usize, String)> {
+/// The modules of `lib.rs` that a file names, each with its line. In a crate beside the main one they go by the names of
+/// their own crates.
+fn used(file: &File, members: &[&str]) -> Vec<(usize, String)> {
     let code = file.production();
-    let to_root = "super::".repeat(file.depth());
     let mut found = Vec::new();
+    for (at, word) in words(code) {
+        let Some(name) = word.strip_prefix("signalbox_") else { continue };
+        let Some(member) = members.iter().find(|member| member.strip_prefix("src/") == Some(name)) else {
+            continue;
+        };
+        found.extend(top_module(member).map(|module| (line_of(code, at), module.to_owned())));
+    }
+    if file.member(members).is_some() {
+        return found;
+    }
+    let to_root = "super::".repeat(file.depth());
     for prefix in ["crate::", to_root.as_str()] {
         for (at, _) in code.match_indices(prefix) {
             if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
@@ -128,6 +143,7 @@ fn heads(path: &str) -> Vec<String> {
 fn layering(files: &[File]) -> Vec<String> {
     let lib = files.iter().find(|file| file.path == "src/lib.rs").expect("there is a lib.rs");
     let layers = layers(&lib.text);
+    let members = member_crates(files);
     let layer = |module: &str| layers.iter().position(|group| group.contains(&module));
     let mut faults = Vec::new();
     for file in sources(files).filter(|file| !["src/lib.rs", "src/main.rs"].contains(&file.path.as_str())) {
@@ -136,7 +152,7 @@ fn layering(files: &[File]) -> Vec<String> {
             faults.push(format!("{}: lib.rs names no module `{own}`", file.path));
             continue;
         };
-        for (line, other) in used(file).into_iter().filter(|(_, other)| other != own) {
+        for (line, other) in used(file, &members).into_iter().filter(|(_, other)| other != own) {
             let barred = ONLY_FOR.iter().any(|(module, users)| *module == other && !users.contains(&own));
             match layer(&other) {
                 Some(depth) if depth < height && !barred => {}
@@ -298,7 +314,15 @@ fn a_module_that_uses_its_neighbour_or_a_group_above_is_noticed() {
     ] {
         assert_eq!(found(layering, path, text).len(), 1, "{path}: {text}");
     }
+    for path in ["src/beside/mod.rs", "src/beside/deep.rs"] {
+        let sample =
+            [("src/low/Cargo.toml", ""), ("src/beside/Cargo.toml", ""), (path, "use signalbox_low::Thing;")];
+        assert_eq!(found_in(layering, &sample).len(), 1, "{path}");
+        let sample = [("src/beside/Cargo.toml", ""), (path, "use crate::high;\nuse super::high;")];
+        assert_eq!(found_in(layering, &sample), [""; 0], "{path}");
+    }
     for (path, text) in [
+        ("src/high.rs", "use signalbox_low::Thing;"),
         ("src/high.rs", "use crate::{low::Thing, beside};\nuse crate::high::Own;"),
         ("src/cli.rs", "use crate::sim::Sim;"),
         ("src/low/deep.rs", "use super::Thing;\nuse super::other::Thing;"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use crate::policy::{DeviceChoice, Precision};
+use signalbox_policy::{DeviceChoice, Precision};
 
 #[derive(Debug, Clone)]
 pub(super) enum ComputeDevice {
@@ -33,22 +33,22 @@ const MAX_FLASH_HEAD_SIZE: usize = 256;
 /// A compute capability: major and minor version.
 type Capability = (i32, i32);
 
-impl DeviceChoice {
+impl ComputeDevice {
     /// Opens the device; falls back to the CPU, loudly where a GPU was asked for by name.
-    pub(super) fn open(self, precision: Precision) -> ComputeDevice {
-        if self == Self::Cpu {
-            return ComputeDevice::Kernels;
+    pub(super) fn open(choice: DeviceChoice, precision: Precision) -> Self {
+        if choice == DeviceChoice::Cpu {
+            return Self::Kernels;
         }
         match TensorEngine::cuda(precision) {
             Ok(engine) => {
                 tracing::info!(device = %engine.name(), dtype = engine.dtype.as_str(), "models run on a GPU");
-                return ComputeDevice::Tensors(engine);
+                return Self::Tensors(engine);
             }
             Err(error) => {
                 // candle appends a backtrace where they are on.
                 let error = error.to_string();
                 let reason = error.lines().next().unwrap_or_default();
-                if self == Self::Cuda {
+                if choice == DeviceChoice::Cuda {
                     tracing::warn!(
                         reason,
                         "device: cuda is asked for and there is none: MODELS RUN ON THE CPU, MUCH SLOWER"
@@ -58,33 +58,9 @@ impl DeviceChoice {
                 }
             }
         }
-        ComputeDevice::Kernels
-    }
-}
-
-impl Precision {
-    /// Returns the best that a device of this capability has.
-    fn on(self, capability: Capability) -> DType {
-        match self {
-            Self::F16 if capability >= (5, 3) => DType::F16,
-            Self::Auto | Self::Bf16 if capability >= (8, 0) => DType::BF16,
-            Self::Auto | Self::Bf16 if capability >= (7, 0) => DType::F16,
-            Self::Auto | Self::F32 | Self::F16 | Self::Bf16 => DType::F32,
-        }
+        Self::Kernels
     }
 
-    /// Returns the configured type, none where it is to be chosen.
-    fn named(self) -> Option<DType> {
-        match self {
-            Self::Auto => None,
-            Self::F32 => Some(DType::F32),
-            Self::F16 => Some(DType::F16),
-            Self::Bf16 => Some(DType::BF16),
-        }
-    }
-}
-
-impl ComputeDevice {
     pub(super) fn dtype(&self) -> DType {
         match self {
             Self::Kernels => DType::F32,
@@ -122,8 +98,8 @@ impl TensorEngine {
         // lock around each forward orders these.
         let device = Device::new_cuda(0)?;
         let capability = capability(&device)?;
-        let mut engine = Self::new(device, precision.on(capability));
-        if let Some(named) = precision.named().filter(|named| *named != engine.dtype) {
+        let mut engine = Self::new(device, dtype_on(precision, capability));
+        if let Some(named) = named_dtype(precision).filter(|named| *named != engine.dtype) {
             tracing::warn!(
                 precision = named.as_str(),
                 capability = ?capability,
@@ -158,6 +134,26 @@ impl TensorEngine {
             candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
             candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
         }
+    }
+}
+
+/// Returns the best of a precision that a device of this capability has.
+fn dtype_on(precision: Precision, capability: Capability) -> DType {
+    match precision {
+        Precision::F16 if capability >= (5, 3) => DType::F16,
+        Precision::Auto | Precision::Bf16 if capability >= (8, 0) => DType::BF16,
+        Precision::Auto | Precision::Bf16 if capability >= (7, 0) => DType::F16,
+        Precision::Auto | Precision::F32 | Precision::F16 | Precision::Bf16 => DType::F32,
+    }
+}
+
+/// Returns the configured type, none where it is to be chosen.
+fn named_dtype(precision: Precision) -> Option<DType> {
+    match precision {
+        Precision::Auto => None,
+        Precision::F32 => Some(DType::F32),
+        Precision::F16 => Some(DType::F16),
+        Precision::Bf16 => Some(DType::BF16),
     }
 }
 
@@ -212,7 +208,7 @@ mod tests {
     fn the_precision_is_the_configured_one_as_far_as_the_device_has_it() {
         let on = |capability| {
             [Precision::Auto, Precision::F32, Precision::F16, Precision::Bf16]
-                .map(|named| named.on(capability))
+                .map(|named| dtype_on(named, capability))
         };
         assert_eq!(on(HOPPER), [DType::BF16, DType::F32, DType::F16, DType::BF16]);
         assert_eq!(on(TURING), [DType::F16, DType::F32, DType::F16, DType::F16]);
@@ -231,7 +227,7 @@ mod tests {
     fn the_cpu_stands_in_for_a_device_that_is_missing() {
         if !candle_core::utils::cuda_is_available() {
             for choice in [DeviceChoice::Cpu, DeviceChoice::Cuda, DeviceChoice::Auto] {
-                let device = choice.open(Precision::Bf16);
+                let device = ComputeDevice::open(choice, Precision::Bf16);
                 assert!(matches!(device, ComputeDevice::Kernels), "{choice:?}");
                 assert_eq!((device.name().as_str(), device.dtype()), ("cpu", DType::F32));
             }

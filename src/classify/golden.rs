@@ -12,7 +12,7 @@ use super::load_error::LoadError;
 use super::model::{LoadOptions, LoadedModel};
 use super::model_parts::HeadSelection;
 use super::{ClassifyHead, ClassifyHeads};
-use crate::policy::{HubSpec, ModelSource};
+use signalbox_policy::{HubSpec, ModelSource};
 
 const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
 
@@ -64,7 +64,7 @@ fn tensors(dtype: DType) -> ComputeDevice {
 }
 
 fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models")
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -17,8 +17,8 @@ use std::sync::OnceLock;
 
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::policy::HubSpec;
 use client::{FileLookup, HubClient};
+use signalbox_policy::HubSpec;
 
 /// A file could not be had from the hub.
 #[derive(Debug, thiserror::Error)]

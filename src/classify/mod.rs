@@ -72,12 +72,13 @@ pub use model_info::ModelInfo;
 
 use backend::ModelBackend;
 use batch::BatchQueue;
+use device::ComputeDevice;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
 use model_set::ModelSet;
 use pattern_search::PatternSearch;
 
-use crate::policy::{ClassifierSpec, ModelSource};
+use signalbox_policy::{ClassifierSpec, ModelSource};
 
 /// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
@@ -115,7 +116,7 @@ impl Classifier {
     /// Loads the models and starts the threads; blocks for some hundred milliseconds, for longer if models must be
     /// fetched first.
     pub fn load(spec: &ClassifierSpec) -> Result<Self, LoadError> {
-        let device = spec.device.open(spec.precision);
+        let device = ComputeDevice::open(spec.device, spec.precision);
         let rest = ClassifyHeads::ALL.without(assigned(spec).map(|(head, _)| head).collect());
         let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
         let others = assigned(spec).map(|(head, source)| (HeadSelection::only(head), source));
@@ -285,26 +286,24 @@ impl Classifier {
     }
 }
 
-impl ClassifierSpec {
-    /// Reads the domain head's labels without loading any weights; may download a file.
-    pub fn domains(&self) -> Result<Vec<String>, LoadError> {
-        match &self.models.domain {
-            Some(source) => source.labels(&self.hub, Some(ClassifyHead::Domain)),
-            None => self.model.labels(&self.hub, None),
-        }
-    }
-
-    /// Checks that the configured detector of hallucinations looks like one, without loading any weights; may download
-    /// files.
-    pub fn check_detector(&self) -> Result<(), LoadError> {
-        self.models.hallucination.as_ref().map_or(Ok(()), |source| source.check_detector(&self.hub))
-    }
-}
-
 impl std::fmt::Debug for Classifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Classifier").field("spec", self.spec()).finish_non_exhaustive()
     }
+}
+
+/// Reads the domain head's labels without loading any weights; may download a file.
+pub fn domains(spec: &ClassifierSpec) -> Result<Vec<String>, LoadError> {
+    match &spec.models.domain {
+        Some(source) => model::domain_labels(source, &spec.hub, Some(ClassifyHead::Domain)),
+        None => model::domain_labels(&spec.model, &spec.hub, None),
+    }
+}
+
+/// Checks that the configured detector of hallucinations looks like one, without loading any weights; may download
+/// files.
+pub fn check_detector(spec: &ClassifierSpec) -> Result<(), LoadError> {
+    spec.models.hallucination.as_ref().map_or(Ok(()), |source| model::check_detector(source, &spec.hub))
 }
 
 fn threads(configured: usize) -> usize {

@@ -20,7 +20,7 @@ use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
 use super::special_tokens::{EncoderInput, SpecialTokens};
 use super::window_tokenizer::WindowTokenizer;
 use super::{ClassifyHead, ClassifyHeads, ModelInfo};
-use crate::policy::{HubSpec, ModelSource};
+use signalbox_policy::{HubSpec, ModelSource};
 
 pub(super) struct LoadOptions<'a> {
     pub(super) heads: HeadSelection,
@@ -305,24 +305,26 @@ impl ModelConfig {
     }
 }
 
-impl ModelSource {
-    /// Reads a model's domains, without its weights.
-    pub fn labels(&self, hub: &HubSpec, assigned: Option<ClassifyHead>) -> Result<Vec<String>, LoadError> {
-        let files = ModelFiles::of(self, hub)?;
-        let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
-        let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
-        Ok(match ModelConfig::read(&files, &folder)? {
-            ModelConfig::Builtin(config) => config.domains(),
-            ModelConfig::Checkpoint(config) => config.domains(assigned),
-        })
-    }
+/// Reads a model's domains, without its weights.
+pub(super) fn domain_labels(
+    source: &ModelSource,
+    hub: &HubSpec,
+    assigned: Option<ClassifyHead>,
+) -> Result<Vec<String>, LoadError> {
+    let files = ModelFiles::of(source, hub)?;
+    let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
+    let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
+    Ok(match ModelConfig::read(&files, &folder)? {
+        ModelConfig::Builtin(config) => config.domains(),
+        ModelConfig::Checkpoint(config) => config.domains(assigned),
+    })
+}
 
-    /// Says whether a model looks as if it could judge groundedness, without its weights.
-    pub(super) fn check_detector(&self, hub: &HubSpec) -> Result<(), LoadError> {
-        let files = ModelFiles::of(self, hub)?;
-        ModelConfig::read(&files, "")?.check_detector(&files, self)?;
-        WindowTokenizer::read(&files, "", Some(ClassifyHead::Hallucination)).map(drop)
-    }
+/// Says whether a model looks as if it could judge groundedness, without its weights.
+pub(super) fn check_detector(source: &ModelSource, hub: &HubSpec) -> Result<(), LoadError> {
+    let files = ModelFiles::of(source, hub)?;
+    ModelConfig::read(&files, "")?.check_detector(&files, source)?;
+    WindowTokenizer::read(&files, "", Some(ClassifyHead::Hallucination)).map(drop)
 }
 
 fn kinds(heads: &[LoadedHead]) -> ClassifyHeads {
@@ -349,9 +351,9 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::classify::device::TensorEngine;
-    use crate::classify::ops::{Pooling, pool};
-    use crate::policy::ClassifierSpec;
+    use crate::device::TensorEngine;
+    use crate::ops::{Pooling, pool};
+    use signalbox_policy::ClassifierSpec;
 
     #[derive(Deserialize)]
     struct Golden {
@@ -493,7 +495,7 @@ mod tests {
 
     #[test]
     fn equal_encoders_are_shared() {
-        let here = folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin"));
+        let here = folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/builtin"));
         let models = vec![load(&ModelSource::Builtin).unwrap(), load(&here).unwrap()];
         let text = "the force on a charge in a magnetic field";
         assert_eq!(domain(&models[0], text), domain(&models[1], text));
@@ -511,7 +513,7 @@ mod tests {
     #[test]
     fn a_broken_model_file_is_an_error_that_names_it_and_the_tensor() {
         let scratch = tempfile::tempdir().unwrap();
-        let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
+        let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/builtin");
         let [config, tokenizer, weights] = ["config.json", "tokenizer.json", "model.safetensors"]
             .map(|name| std::fs::read(builtin.join(name)).unwrap());
         let fails = |config: &[u8], tokenizer: &[u8], weights: &[u8], wanted: &str| {

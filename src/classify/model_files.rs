@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::hub::RepoSnapshot;
 use super::load_error::LoadError;
 use super::weights::{Weights, read_bounded, read_error, shards};
-use crate::policy::{HubSpec, ModelSource};
+use signalbox_policy::{HubSpec, ModelSource};
 
 /// Weights by falling preference, each with the index that stands in for it where they are sharded.
 const WEIGHTS: [(&str, &str); 2] = [

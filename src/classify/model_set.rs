@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use super::backend::ModelBackend;
 use super::window_cache::WindowCache;
 use super::{ClassifierSpec, ClassifyHead, ClassifyHeads};
-use crate::policy::BasisPoints;
+use signalbox_policy::BasisPoints;
 
 pub(super) struct ModelSet {
     pub(super) models: Vec<Arc<dyn ModelBackend>>,

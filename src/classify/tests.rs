@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::backend::{HeadOutputs, ModelBackend, ModelError, TokenizedText, WindowPair};
 use super::*;
-use crate::policy::{DeviceChoice, HubSpec, Precision, WindowSpec};
+use signalbox_policy::{DeviceChoice, HubSpec, Precision, WindowSpec};
 
 /// A model whose tokens are words; holds every forward until it is opened, and remembers them.
 ///
@@ -817,7 +817,7 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 fn builtin() -> LoadedModel {
-    let (device, hub) = (DeviceChoice::Cpu.open(Precision::Auto), HubSpec::default());
+    let (device, hub) = (ComputeDevice::open(DeviceChoice::Cpu, Precision::Auto), HubSpec::default());
     let options =
         LoadOptions { heads: HeadSelection::any(ClassifyHeads::DOMAIN), device: &device, hub: &hub };
     LoadedModel::load(&ModelSource::Builtin, &options).unwrap()

@@ -1,6 +1,7 @@
 //! Owns `signalbox import`: files and folders of other systems in, one policy and the report on it out.
 
 use super::{Failure, print_failure, say};
+use crate::classify;
 use crate::policy::import::{ImportOutput, ImportSource, KeyOutcome, MAX_SOURCES, Note, import, recognise};
 use crate::policy::{self, Process};
 use clap::Args;
@@ -177,7 +178,7 @@ fn check(text: &str, base: &Path) -> Result<(), Failure> {
         format!("the imported policy has {} issue(s):\n{issues}\n\n{text}", issues.0.len())
     };
     let policy = policy::load(text, base, &Process, None).map_err(wrong)?;
-    if let Ok(labels) = policy.classifier.spec.domains() {
+    if let Ok(labels) = classify::domains(&policy.classifier.spec) {
         let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
         policy::load(text, base, &Process, Some(&names)).map_err(wrong)?;
     }

@@ -4,6 +4,7 @@
 
 use super::sources::discover_new;
 use super::watch::{Contents, FileWatch};
+use crate::classify;
 use crate::policy::import::{ImportError, native};
 use crate::policy::{self, Environment, Issues, Policy};
 use crate::snapshot::{BuildError, EndpointSlots, Live, Snapshot};
@@ -68,14 +69,14 @@ impl PolicyFile {
         // The first pass tells whose labels the decisions may name, the second holds them to those.
         let policy = policy::load(&text, base, environment, None).map_err(invalid)?;
         let spec = &policy.classifier.spec;
-        match spec.check_detector() {
+        match classify::check_detector(spec) {
             Err(error) if !error.is_out_of_reach() => {
                 let at = ["classifier", "models", "hallucination"];
                 return Err(invalid(policy::fault_at(&text, &at, error.to_string())));
             }
             Ok(()) | Err(_) => {}
         }
-        let labels = match spec.domains() {
+        let labels = match classify::domains(spec) {
             // Offline, a policy can be checked without its hub; what puts it in force loads the model anyway.
             Err(error) if error.is_out_of_reach() => return Ok(policy),
             labels => labels.map_err(BuildError::Classifier)?,

@@ -191,7 +191,7 @@ impl RawAdmission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Fixed, load};
+    use crate::{Fixed, load};
     use std::path::Path;
 
     fn admission(text: &str) -> AdmissionPolicy {

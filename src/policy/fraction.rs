@@ -11,7 +11,7 @@ pub struct BasisPoints(pub u16);
 
 impl BasisPoints {
     /// Rounds a fraction, and takes what lies outside of 0 to 1 for the nearer end.
-    pub(crate) fn from_fraction(fraction: f64) -> Self {
+    pub fn from_fraction(fraction: f64) -> Self {
         Self((fraction.clamp(0.0, 1.0) * 10_000.0).round() as u16)
     }
 

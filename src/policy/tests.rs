@@ -46,7 +46,7 @@ fn loaded(text: &str) -> Result<Policy, Issues> {
 }
 
 fn root(path: &str) -> PathBuf {
-    FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 fn text(path: &str) -> String {

@@ -91,7 +91,7 @@ fn names<'a>(pools: impl Iterator<Item = &'a PoolSpec>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Fixed, load};
+    use crate::{Fixed, load};
 
     fn of(pool: &str, more: &str, listener: &str) -> Vec<String> {
         let text = format!(

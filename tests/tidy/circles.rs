@@ -1,7 +1,7 @@
 //! The rule that files of a module do not use each other in a circle. A file and the modules inside it may use each
 //! other: a parent declares its children and re-exports from them.
 
-use super::source::{File, sources};
+use super::source::{File, member_crates, sources};
 use super::{found_in, holds};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,15 +14,15 @@ fn module_of(path: &str) -> Module {
     inside.split('/').filter(|part| !["lib", "main"].contains(part)).map(str::to_owned).collect()
 }
 
-/// The paths that code names, `crate`, `super` and `self` resolved against its own module.
-fn paths(code: &str, own: &[String]) -> Vec<Module> {
+/// The paths that code names, `crate`, `super` and `self` resolved against its own module and its crate's root.
+fn paths(code: &str, own: &[String], root: &[String]) -> Vec<Module> {
     let mut found = Vec::new();
     for head in ["crate::", "super::", "self::"] {
         for (at, _) in code.match_indices(head) {
             if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
                 continue;
             }
-            let mut base = if head == "crate::" { Vec::new() } else { own.to_vec() };
+            let mut base = if head == "crate::" { root.to_vec() } else { own.to_vec() };
             if head == "super::" {
                 base.pop();
             }
@@ -75,8 +75,10 @@ fn circles(files: &[File]) -> Vec<String> {
         .map(|file| (module_of(&file.path), file))
         .collect();
     let mut uses: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
+    let members = member_crates(files);
     for (own, file) in &modules {
-        for path in paths(file.production(), own) {
+        let root = file.member(&members).map(module_of).unwrap_or_default();
+        for path in paths(file.production(), own, &root) {
             let target = (1..=path.len()).rev().find_map(|length| modules.get_key_value(&path[..length]));
             let target = target.map(|(module, _)| module);
             uses.entry(own).or_default().extend(
@@ -131,6 +133,9 @@ fn a_circle_of_files_is_noticed() {
         let faults = found_in(circles, &files);
         assert_eq!(faults.len(), 1, "{a} {b}: {faults:?}");
     }
+    let of_a_crate =
+        [("src/low/Cargo.toml", ""), ("src/low/a.rs", "use crate::b::B;"), ("src/low/b.rs", "use crate::a;")];
+    assert_eq!(found_in(circles, &of_a_crate).len(), 1);
     for (a, b) in [
         ("use super::b::B;", "use super::Parent;"),
         ("use super::b::B;", "#[cfg(test)]\nmod tests { use super::super::a::A; }"),

@@ -29,11 +29,17 @@ impl File {
         self.production.get_or_init(read)
     }
 
-    /// The module at the top of the crate that this file belongs to.
+    /// The module of `lib.rs` that this file belongs to.
     pub(crate) fn module(&self) -> Option<&str> {
-        let inside = self.path.strip_prefix("src/")?;
-        let first = inside.split('/').next()?;
-        Some(first.strip_suffix(".rs").unwrap_or(first))
+        top_module(&self.path)
+    }
+
+    /// The folder of the crate beside the main one that this file belongs to.
+    pub(crate) fn member<'a>(&self, members: &[&'a str]) -> Option<&'a str> {
+        let around = members
+            .iter()
+            .filter(|member| self.path.strip_prefix(**member).is_some_and(|inside| inside.starts_with('/')));
+        around.max_by_key(|member| member.len()).copied()
     }
 
     /// How many modules deep the file stands: 1 for those that `lib.rs` names.
@@ -96,6 +102,18 @@ pub(crate) fn test_modules(file: &File) -> Vec<String> {
     let names = marked.filter_map(|rest| rest.trim_start().strip_prefix("mod ")?.split_once(';'));
     let names = names.map(|(name, _)| name).filter(|name| !name.contains('{'));
     names.map(|name| format!("{folder}/{name}.rs")).collect()
+}
+
+/// The module of `lib.rs` that a path in `src` belongs to.
+pub(crate) fn top_module(path: &str) -> Option<&str> {
+    let first = path.strip_prefix("src/")?.split('/').next()?;
+    Some(first.strip_suffix(".rs").unwrap_or(first))
+}
+
+/// The folders of the crates beside the main one.
+pub(crate) fn member_crates(files: &[File]) -> Vec<&str> {
+    let folders = files.iter().filter_map(|file| file.path.strip_suffix("/Cargo.toml"));
+    folders.filter(|folder| folder.starts_with("src/")).collect()
 }
 
 pub(crate) fn sources(files: &[File]) -> impl Iterator<Item = &File> {

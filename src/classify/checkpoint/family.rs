@@ -7,17 +7,17 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::classify::encoder::bert::{self, Bert, PositionScheme, TensorNaming};
-use crate::classify::encoder::modernbert::{self, ModernBert};
-use crate::classify::encoder::rope::RopeConfig;
-use crate::classify::encoder::{Encoder, EncoderDimensions};
-use crate::classify::layer_builder::LayerBuilder;
-use crate::classify::load_error::LoadError;
-use crate::classify::ops::Activation;
-use crate::classify::weights::Weights;
+use crate::encoder::bert::{self, Bert, PositionScheme, TensorNaming};
+use crate::encoder::modernbert::{self, ModernBert};
+use crate::encoder::rope::RopeConfig;
+use crate::encoder::{Encoder, EncoderDimensions};
+use crate::layer_builder::LayerBuilder;
+use crate::load_error::LoadError;
+use crate::ops::Activation;
+use crate::weights::Weights;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::classify) enum EncoderFamily {
+pub(crate) enum EncoderFamily {
     Bert,
     DistilBert,
     Roberta,

@@ -4,13 +4,13 @@
 
 use super::family::activation;
 use super::{CheckpointConfig, EncoderFamily, labels};
-use crate::classify::ClassifyHead;
-use crate::classify::encoder::Encoder;
-use crate::classify::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
-use crate::classify::layer_builder::LayerBuilder;
-use crate::classify::load_error::LoadError;
-use crate::classify::model_parts::LoadedHead;
-use crate::classify::ops::{Activation, Pooling};
+use crate::ClassifyHead;
+use crate::encoder::Encoder;
+use crate::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
+use crate::layer_builder::LayerBuilder;
+use crate::load_error::LoadError;
+use crate::model_parts::LoadedHead;
+use crate::ops::{Activation, Pooling};
 
 /// What a checkpoint was trained for, in the hub's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Knows nothing of weights.
 
 use super::CheckpointConfig;
-use crate::classify::findings::ClassifyHead;
+use crate::findings::ClassifyHead;
 
 /// Words in the names of labels of attacks.
 const ATTACK: [&str; 8] =

@@ -4,19 +4,19 @@
 
 use serde::Deserialize;
 
-use crate::classify::device::ComputeDevice;
-use crate::classify::encoder::Encoder;
-use crate::classify::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
-use crate::classify::layer_builder::LayerBuilder;
-use crate::classify::load_error::LoadError;
-use crate::classify::model_files::ModelFiles;
-use crate::classify::model_parts::LoadedHead;
-use crate::classify::ops::{Activation, Pooling};
+use crate::device::ComputeDevice;
+use crate::encoder::Encoder;
+use crate::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
+use crate::layer_builder::LayerBuilder;
+use crate::load_error::LoadError;
+use crate::model_files::ModelFiles;
+use crate::model_parts::LoadedHead;
+use crate::ops::{Activation, Pooling};
 
 /// `modules.json`.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(in crate::classify) struct SentenceModules(Vec<Module>);
+pub(crate) struct SentenceModules(Vec<Module>);
 
 #[derive(Deserialize)]
 struct Module {
@@ -61,7 +61,7 @@ struct TokenizerConfig {
 
 impl SentenceModules {
     /// Returns the folder of the encoder, empty or with a slash at its end.
-    pub(in crate::classify) fn encoder_folder(&self) -> String {
+    pub(crate) fn encoder_folder(&self) -> String {
         self.0.first().map_or_else(String::new, Module::folder)
     }
 }
@@ -121,10 +121,7 @@ pub(super) fn embedding(
 }
 
 /// Returns how many tokens the model was trained on, which may be fewer than it has positions; none where no file says it.
-pub(in crate::classify) fn max_sequence_length(
-    files: &ModelFiles,
-    folder: &str,
-) -> Result<Option<usize>, LoadError> {
+pub(crate) fn max_sequence_length(files: &ModelFiles, folder: &str) -> Result<Option<usize>, LoadError> {
     let own: Option<TransformerModuleConfig> =
         files.json_if_any(&format!("{folder}sentence_bert_config.json"))?;
     if let Some(longest) = own.and_then(|config| config.max_seq_length) {

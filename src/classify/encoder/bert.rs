@@ -4,44 +4,44 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::classify::device::ComputeDevice;
-use crate::classify::layer_builder::LayerBuilder;
-use crate::classify::load_error::LoadError;
-use crate::classify::ops::{
+use crate::device::ComputeDevice;
+use crate::layer_builder::LayerBuilder;
+use crate::load_error::LoadError;
+use crate::ops::{
     Activation, AttentionPattern, AttentionShape, BatchLayout, EmbeddingTable, LayerNorm, Linear, Matrix,
 };
-use crate::classify::special_tokens::EncoderInput;
+use crate::special_tokens::EncoderInput;
 
 #[derive(Debug, Clone)]
-pub(in crate::classify) struct BertShape {
-    pub(in crate::classify) layers: usize,
-    pub(in crate::classify) width: usize,
-    pub(in crate::classify) heads: usize,
-    pub(in crate::classify) intermediate: usize,
-    pub(in crate::classify) vocabulary: usize,
+pub(crate) struct BertShape {
+    pub(crate) layers: usize,
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) vocabulary: usize,
     /// Rows of the position table.
-    pub(in crate::classify) positions: usize,
-    pub(in crate::classify) position_scheme: PositionScheme,
-    pub(in crate::classify) epsilon: f32,
-    pub(in crate::classify) activation: Activation,
-    pub(in crate::classify) naming: TensorNaming,
+    pub(crate) positions: usize,
+    pub(crate) position_scheme: PositionScheme,
+    pub(crate) epsilon: f32,
+    pub(crate) activation: Activation,
+    pub(crate) naming: TensorNaming,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::classify) enum PositionScheme {
+pub(crate) enum PositionScheme {
     FromZero,
     /// From the row after the padding token's; padding tokens have their own row wherever they are.
     AfterPadding(u32),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::classify) enum TensorNaming {
+pub(crate) enum TensorNaming {
     Bert,
     DistilBert,
 }
 
-pub(in crate::classify) struct Bert {
-    pub(in crate::classify) shape: BertShape,
+pub(crate) struct Bert {
+    pub(crate) shape: BertShape,
     device: ComputeDevice,
     word_embeddings: EmbeddingTable,
     /// With the token type added, as many times as there are token types.
@@ -96,7 +96,7 @@ const DISTILBERT: BertTensorNames = BertTensorNames {
 
 impl BertShape {
     /// Returns how many tokens a text may have.
-    pub(in crate::classify) fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         match self.position_scheme {
             PositionScheme::FromZero => self.positions,
             PositionScheme::AfterPadding(padding) => self.positions.saturating_sub(padding as usize + 1),
@@ -122,10 +122,7 @@ impl BertShape {
 }
 
 impl Bert {
-    pub(in crate::classify) fn load(
-        builder: &LayerBuilder<'_>,
-        shape: BertShape,
-    ) -> std::result::Result<Self, LoadError> {
+    pub(crate) fn load(builder: &LayerBuilder<'_>, shape: BertShape) -> std::result::Result<Self, LoadError> {
         let names = match shape.naming {
             TensorNaming::Bert => &BERT,
             TensorNaming::DistilBert => &DISTILBERT,

@@ -6,38 +6,38 @@
 use candle_core::{Result, Tensor};
 
 use super::rope::RopeConfig;
-use crate::classify::device::ComputeDevice;
-use crate::classify::layer_builder::LayerBuilder;
-use crate::classify::load_error::LoadError;
-use crate::classify::ops::{
+use crate::device::ComputeDevice;
+use crate::layer_builder::LayerBuilder;
+use crate::load_error::LoadError;
+use crate::ops::{
     Activation, AttentionPattern, AttentionShape, BatchLayout, EmbeddingTable, GatedLinear, LayerNorm,
     Linear, RotaryEmbedding,
 };
-use crate::classify::special_tokens::EncoderInput;
+use crate::special_tokens::EncoderInput;
 
 /// For how many positions angles are tabulated: a window has 32,768 tokens at most, and special ones around them.
-pub(in crate::classify) const MAX_WINDOW_POSITIONS: usize = 32_768 + 64;
+pub(crate) const MAX_WINDOW_POSITIONS: usize = 32_768 + 64;
 
 #[derive(Debug, Clone)]
-pub(in crate::classify) struct ModernBertShape {
-    pub(in crate::classify) layers: usize,
-    pub(in crate::classify) width: usize,
-    pub(in crate::classify) heads: usize,
-    pub(in crate::classify) intermediate: usize,
-    pub(in crate::classify) vocabulary: usize,
-    pub(in crate::classify) positions: usize,
-    pub(in crate::classify) epsilon: f32,
-    pub(in crate::classify) activation: Activation,
+pub(crate) struct ModernBertShape {
+    pub(crate) layers: usize,
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) vocabulary: usize,
+    pub(crate) positions: usize,
+    pub(crate) epsilon: f32,
+    pub(crate) activation: Activation,
     /// For each layer, whether its attention is local.
-    pub(in crate::classify) local: Vec<bool>,
+    pub(crate) local: Vec<bool>,
     /// How many tokens away, on either side, a token in such a layer sees.
-    pub(in crate::classify) reach: usize,
-    pub(in crate::classify) global_rope: RopeConfig,
-    pub(in crate::classify) local_rope: RopeConfig,
+    pub(crate) reach: usize,
+    pub(crate) global_rope: RopeConfig,
+    pub(crate) local_rope: RopeConfig,
 }
 
-pub(in crate::classify) struct ModernBert {
-    pub(in crate::classify) shape: ModernBertShape,
+pub(crate) struct ModernBert {
+    pub(crate) shape: ModernBertShape,
     device: ComputeDevice,
     word_embeddings: EmbeddingTable,
     norm: LayerNorm,
@@ -58,7 +58,7 @@ struct ModernBertLayer {
 }
 
 impl ModernBert {
-    pub(in crate::classify) fn load(
+    pub(crate) fn load(
         builder: &LayerBuilder<'_>,
         shape: ModernBertShape,
     ) -> std::result::Result<Self, LoadError> {

@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 /// What `rope_scaling`, or an entry of `rope_parameters`, says.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub(in crate::classify) struct RopeConfig {
+pub(crate) struct RopeConfig {
     #[serde(default, alias = "type")]
     rope_type: Option<String>,
     #[serde(default)]
-    pub(in crate::classify) rope_theta: Option<f64>,
+    pub(crate) rope_theta: Option<f64>,
     factor: Option<f64>,
     original_max_position_embeddings: Option<f64>,
     attention_factor: Option<f64>,
@@ -22,7 +22,7 @@ pub(in crate::classify) struct RopeConfig {
 
 impl RopeConfig {
     /// Fills in the defaults of the base and of the trained length, and checks the rest.
-    pub(in crate::classify) fn complete(mut self, theta: f64, positions: usize) -> Result<Self, String> {
+    pub(crate) fn complete(mut self, theta: f64, positions: usize) -> Result<Self, String> {
         self.rope_theta.get_or_insert(theta);
         self.original_max_position_embeddings.get_or_insert(positions as f64);
         match self.kind() {
@@ -34,7 +34,7 @@ impl RopeConfig {
     }
 
     /// Takes from `other` what is not set here.
-    pub(in crate::classify) fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         Self {
             rope_type: self.rope_type.or(other.rope_type),
             rope_theta: self.rope_theta.or(other.rope_theta),
@@ -59,7 +59,7 @@ impl RopeConfig {
     }
 
     /// Returns what cosines and sines are multiplied by.
-    pub(in crate::classify) fn scale(&self) -> f32 {
+    pub(crate) fn scale(&self) -> f32 {
         if self.kind() != "yarn" {
             return 1.0;
         }
@@ -73,7 +73,7 @@ impl RopeConfig {
     }
 
     /// Returns the angle that one position adds, for each pair of a head `size` wide.
-    pub(in crate::classify) fn inverse_frequencies(&self, size: usize) -> Vec<f32> {
+    pub(crate) fn inverse_frequencies(&self, size: usize) -> Vec<f32> {
         let theta = self.rope_theta.unwrap_or(10_000.0);
         let plain = (0..size / 2).map(|pair| 1.0 / theta.powf((2 * pair) as f64 / size as f64));
         match self.kind() {

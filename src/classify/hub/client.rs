@@ -14,7 +14,7 @@ use ring::digest::{Context, SHA256};
 use ureq::{Agent, Body};
 
 use super::HubError;
-use crate::policy::{HubSpec, Secret};
+use signalbox_policy::{HubSpec, Secret};
 
 /// How many attempts in a row may bring nothing.
 const MAX_ATTEMPTS: u32 = 5;

@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 
 use super::*;
-use crate::classify::backend::ModelBackend;
-use crate::classify::device::ComputeDevice;
-use crate::classify::findings::{ClassifyHead, ClassifyHeads};
-use crate::classify::model::{LoadOptions, LoadedModel};
-use crate::classify::model_parts::HeadSelection;
-use crate::policy::{ModelSource, Secret};
+use crate::backend::ModelBackend;
+use crate::device::ComputeDevice;
+use crate::findings::{ClassifyHead, ClassifyHeads};
+use crate::model::{LoadOptions, LoadedModel};
+use crate::model_parts::HeadSelection;
+use signalbox_policy::{ModelSource, Secret};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_very_secret";
@@ -217,7 +217,7 @@ fn add(files: &mut HashMap<String, Vec<u8>>, folder: &Path, under: &str) {
 
 #[test]
 fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
     for (name, head) in [
         ("sentence-bert-dense", ClassifyHead::Embedding),
         ("roberta-guard-shards", ClassifyHead::Jailbreak),

@@ -5,16 +5,16 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::{Matrix, tensors};
-use crate::classify::device::ComputeDevice;
+use crate::device::ComputeDevice;
 
 /// A table; for the kernels as its file keeps it.
-pub(in crate::classify) enum EmbeddingTable {
+pub(crate) enum EmbeddingTable {
     Host(Matrix),
     Device(Tensor),
 }
 
 impl EmbeddingTable {
-    pub(in crate::classify) fn new(rows: Matrix, device: &ComputeDevice) -> Result<Self> {
+    pub(crate) fn new(rows: Matrix, device: &ComputeDevice) -> Result<Self> {
         Ok(match device {
             ComputeDevice::Kernels => Self::Host(rows),
             ComputeDevice::Tensors(engine) => Self::Device(tensors::matrix(rows, engine)?),
@@ -22,7 +22,7 @@ impl EmbeddingTable {
     }
 
     /// Returns the rows of these indices; fails where one is outside.
-    pub(in crate::classify) fn gather(&self, indices: &[u32]) -> Result<Tensor> {
+    pub(crate) fn gather(&self, indices: &[u32]) -> Result<Tensor> {
         match self {
             Self::Host(matrix) => {
                 let width = matrix.dims().1;

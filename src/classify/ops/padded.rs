@@ -9,7 +9,7 @@ use candle_nn::rotary_emb;
 
 use super::AttentionShape;
 use super::tensors::{Qkv, TensorRope};
-use crate::classify::device::TensorEngine;
+use crate::device::TensorEngine;
 
 /// Texts are padded to one another whose lengths differ by at most this share of the longest one.
 const MAX_PADDING: f64 = 0.25;

@@ -9,7 +9,7 @@ use super::cpu;
 
 /// How a text's states are pooled to one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::classify) enum Pooling {
+pub(crate) enum Pooling {
     /// The first token's.
     First,
     /// The last token's.
@@ -26,7 +26,7 @@ pub(in crate::classify) enum Pooling {
 const MAX_SHARES: usize = 1 << 22;
 
 /// Pools each text: states of (tokens, width) to (texts, width · states), side by side.
-pub(in crate::classify) fn pool(states: &[&Tensor], starts: &[usize], pooling: Pooling) -> Result<Tensor> {
+pub(crate) fn pool(states: &[&Tensor], starts: &[usize], pooling: Pooling) -> Result<Tensor> {
     let each = |pooled: &dyn Fn(&Tensor) -> Result<Tensor>| {
         let parts = states.iter().map(|state| pooled(state)).collect::<Result<Vec<_>>>()?;
         concatenated(&parts.iter().collect::<Vec<_>>())
@@ -53,7 +53,7 @@ pub(in crate::classify) fn pool(states: &[&Tensor], starts: &[usize], pooling: P
 }
 
 /// Concatenates rows.
-pub(in crate::classify) fn concatenated(parts: &[&Tensor]) -> Result<Tensor> {
+pub(crate) fn concatenated(parts: &[&Tensor]) -> Result<Tensor> {
     match parts {
         [] => bail!("a head that reads nothing"),
         [one] => Ok((*one).clone()),
@@ -95,16 +95,12 @@ fn shares(length: usize, pooling: Pooling) -> Vec<f32> {
 }
 
 /// Turns each row of scores into probabilities that add up to one.
-pub(in crate::classify) fn softmax(scores: &Tensor) -> Result<Tensor> {
+pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
     softmax_last_dim(&scores.to_dtype(DType::F32)?.contiguous()?)
 }
 
 /// Concatenates each token's row with those of its `context` neighbours on either side; zeros outside its text.
-pub(in crate::classify) fn with_neighbours(
-    states: &Tensor,
-    starts: &[usize],
-    context: usize,
-) -> Result<Tensor> {
+pub(crate) fn with_neighbours(states: &Tensor, starts: &[usize], context: usize) -> Result<Tensor> {
     if context == 0 {
         return Ok(states.clone());
     }

@@ -8,7 +8,7 @@ use super::padded::PaddedAttention;
 use super::tensors::TensorRope;
 use super::varlen::VarlenAttention;
 use super::{AttentionPattern, AttentionShape};
-use crate::classify::device::TensorEngine;
+use crate::device::TensorEngine;
 
 pub(super) enum TensorLayout {
     Padded(PaddedAttention),

@@ -6,15 +6,15 @@ use candle_core::{Result, Shape, Tensor};
 use candle_nn::ops::layer_norm;
 
 use super::{Activation, Matrix};
-use crate::classify::device::TensorEngine;
+use crate::device::TensorEngine;
 
 /// A dense layer; its weight is (outputs, inputs).
-pub(in crate::classify) struct TensorLinear {
+pub(crate) struct TensorLinear {
     weight: Tensor,
     bias: Option<Tensor>,
 }
 
-pub(in crate::classify) struct TensorNorm {
+pub(crate) struct TensorNorm {
     gain: Tensor,
     shift: Tensor,
     epsilon: f32,
@@ -22,7 +22,7 @@ pub(in crate::classify) struct TensorNorm {
 
 /// The angles' cosines and sines, for as many positions as a model has.
 #[derive(Clone)]
-pub(in crate::classify) struct TensorRope {
+pub(crate) struct TensorRope {
     pub(super) cos: Tensor,
     pub(super) sin: Tensor,
 }

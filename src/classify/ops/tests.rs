@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::classify::device::TensorEngine;
+use crate::device::TensorEngine;
 
 /// Numbers between -1 and 1 without a pattern.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {

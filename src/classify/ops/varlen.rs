@@ -7,7 +7,7 @@ use candle_nn::rotary_emb::rope_thd;
 
 use super::tensors::{Qkv, TensorRope};
 use super::{AttentionPattern, AttentionShape, RotaryEmbedding};
-use crate::classify::device::TensorEngine;
+use crate::device::TensorEngine;
 
 pub(super) struct VarlenAttention {
     shape: AttentionShape,
@@ -117,8 +117,8 @@ mod tests {
     use candle_nn::ops::softmax_last_dim;
 
     use super::*;
-    use crate::classify::device::ComputeDevice;
-    use crate::classify::ops::BatchLayout;
+    use crate::device::ComputeDevice;
+    use crate::ops::BatchLayout;
 
     /// What the kernel computes, text by text.
     fn attend(qkv: &Qkv, starts: &[usize], reach: Option<usize>) -> Tensor {

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 
-use crate::openai::json::object::{is_object, non_null_member};
-use crate::openai::sse::SseFrame;
-use crate::openai::{Api, Format};
+use crate::json::object::{is_object, non_null_member};
+use crate::sse::SseFrame;
+use crate::{Api, Format};
 
 use super::AnswerPiece;
 use super::dialect::StreamAssembler;
@@ -67,7 +67,7 @@ impl Assembler {
     }
 
     /// Returns the whole answer: one JSON object. Nothing if it broke off, reported an error, had an event longer than
-    /// [`crate::openai::sse::MAX_EVENT`], or is longer than allowed.
+    /// [`crate::sse::MAX_EVENT`], or is longer than allowed.
     pub fn finish(&mut self) -> Option<Bytes> {
         let whole = match self.collected.take()? {
             Collected::Document(body) => {

@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use crate::openai::FinishReason;
-use crate::openai::json::object::number_member;
-use crate::openai::json::string::{decode, decodes_to};
-use crate::openai::json::{self, ItemSpan};
+use crate::FinishReason;
+use crate::json::object::number_member;
+use crate::json::string::{decode, decodes_to};
+use crate::json::{self, ItemSpan};
 
 /// Which kind of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,21 +47,21 @@ pub struct TextId {
 
 /// What an event or a whole answer says about its texts and the answer's progress.
 #[derive(Debug, Default)]
-pub(in crate::openai) struct AnswerContent {
-    pub(in crate::openai) texts: Vec<TextSpan>,
-    pub(in crate::openai) derived: Vec<DerivedMember>,
-    pub(in crate::openai) steps: Vec<AnswerStep>,
+pub(crate) struct AnswerContent {
+    pub(crate) texts: Vec<TextSpan>,
+    pub(crate) derived: Vec<DerivedMember>,
+    pub(crate) steps: Vec<AnswerStep>,
     /// The members of a whole answer that say how it ended, and how they are written for another end.
-    pub(in crate::openai) ends: Vec<(Range<usize>, WriteEnd)>,
+    pub(crate) ends: Vec<(Range<usize>, WriteEnd)>,
     /// There are more texts in it than are read.
-    pub(in crate::openai) is_unread: bool,
+    pub(crate) is_unread: bool,
 }
 
 /// The most strings under names that are not known here that are read, each as a text of its own.
 const MOST_OTHERS: usize = 2048;
 
 /// Members that hold nothing that a model says: names, kinds and places, and bytes in other forms.
-pub(in crate::openai) const NO_TEXTS: [&str; 44] = [
+pub(crate) const NO_TEXTS: [&str; 44] = [
     "approval_request_id",
     "b64_json",
     "call_id",
@@ -109,30 +109,30 @@ pub(in crate::openai) const NO_TEXTS: [&str; 44] = [
 ];
 
 /// Writes the value of a member that says how an answer ended.
-pub(in crate::openai) type WriteEnd = fn(FinishReason) -> Vec<u8>;
+pub(crate) type WriteEnd = fn(FinishReason) -> Vec<u8>;
 
 /// One string that carries text.
 #[derive(Debug)]
-pub(in crate::openai) struct TextSpan {
-    pub(in crate::openai) id: TextId,
+pub(crate) struct TextSpan {
+    pub(crate) id: TextId,
     /// Between the quotes.
-    pub(in crate::openai) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     /// It repeats what earlier events have said.
-    pub(in crate::openai) is_repeat: bool,
+    pub(crate) is_repeat: bool,
 }
 
 /// A member that shows a text in another form (log probabilities, token ids), and what stands there if the text was
 /// changed.
 #[derive(Debug)]
-pub(in crate::openai) struct DerivedMember {
-    pub(in crate::openai) choice: u32,
-    pub(in crate::openai) span: Range<usize>,
-    pub(in crate::openai) with: &'static [u8],
+pub(crate) struct DerivedMember {
+    pub(crate) choice: u32,
+    pub(crate) span: Range<usize>,
+    pub(crate) with: &'static [u8],
 }
 
 /// A step in the progress of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::openai) enum AnswerStep {
+pub(crate) enum AnswerStep {
     /// An event has a piece of a choice, perhaps the last.
     Choice { index: u32, is_over: bool },
     /// The message or response has begun, as it describes itself.
@@ -157,7 +157,7 @@ pub(in crate::openai) enum AnswerStep {
 
 impl AnswerContent {
     /// Takes this as a whole answer's: nothing follows.
-    pub(in crate::openai) fn whole(mut self) -> Self {
+    pub(crate) fn whole(mut self) -> Self {
         self.steps.push(AnswerStep::Over);
         self
     }
@@ -185,52 +185,52 @@ impl AnswerContent {
 }
 
 /// Walks through a JSON object and notes what it finds.
-pub(in crate::openai) struct ContentScanner<'a> {
+pub(crate) struct ContentScanner<'a> {
     data: &'a [u8],
-    pub(in crate::openai) content: AnswerContent,
+    pub(crate) content: AnswerContent,
 }
 
 impl<'a> ContentScanner<'a> {
-    pub(in crate::openai) fn new(data: &'a [u8]) -> Self {
+    pub(crate) fn new(data: &'a [u8]) -> Self {
         Self { data, content: AnswerContent::default() }
     }
 
-    pub(in crate::openai) fn members(&self, at: usize) -> Vec<ItemSpan> {
+    pub(crate) fn members(&self, at: usize) -> Vec<ItemSpan> {
         json::members(self.data, at).map_while(Result::ok).collect()
     }
 
-    pub(in crate::openai) fn elements(&self, at: usize) -> Vec<Range<usize>> {
+    pub(crate) fn elements(&self, at: usize) -> Vec<Range<usize>> {
         json::elements(self.data, at).map_while(Result::ok).map(|item| item.value).collect()
     }
 
     /// Finds the last member of this name, however it is escaped.
-    pub(in crate::openai) fn named(&self, at: usize, name: &str) -> Option<Range<usize>> {
+    pub(crate) fn named(&self, at: usize, name: &str) -> Option<Range<usize>> {
         let items = self.members(at).into_iter();
         items.rev().find(|item| decodes_to(&self.data[item.key.clone()], name)).map(|item| item.value)
     }
 
-    pub(in crate::openai) fn key(&self, item: &ItemSpan) -> String {
+    pub(crate) fn key(&self, item: &ItemSpan) -> String {
         decode(&self.data[item.key.clone()], usize::MAX).into_owned()
     }
 
-    pub(in crate::openai) fn is_named(&self, item: &ItemSpan, name: &str) -> bool {
+    pub(crate) fn is_named(&self, item: &ItemSpan, name: &str) -> bool {
         decodes_to(&self.data[item.key.clone()], name)
     }
 
-    pub(in crate::openai) fn value(&self, span: &Range<usize>) -> &'a [u8] {
+    pub(crate) fn value(&self, span: &Range<usize>) -> &'a [u8] {
         &self.data[span.clone()]
     }
 
-    pub(in crate::openai) fn number(&self, at: &Range<usize>, name: &str) -> Option<u32> {
+    pub(crate) fn number(&self, at: &Range<usize>, name: &str) -> Option<u32> {
         number_member(self.value(at), name).and_then(|number| number.try_into().ok())
     }
 
-    pub(in crate::openai) fn step(&mut self, step: AnswerStep) {
+    pub(crate) fn step(&mut self, step: AnswerStep) {
         self.content.steps.push(step);
     }
 
     /// Notes a text if the value is a string.
-    pub(in crate::openai) fn text(&mut self, id: TextId, span: Range<usize>, is_repeat: bool) {
+    pub(crate) fn text(&mut self, id: TextId, span: Range<usize>, is_repeat: bool) {
         if self.value(&span).starts_with(b"\"") {
             let span = span.start + 1..span.end - 1;
             self.content.texts.push(TextSpan { id, span, is_repeat });
@@ -238,7 +238,7 @@ impl<'a> ContentScanner<'a> {
     }
 
     /// Notes every member of this name, of which a reader would take one.
-    pub(in crate::openai) fn texts(&mut self, at: usize, name: &str, id: TextId, is_repeat: bool) {
+    pub(crate) fn texts(&mut self, at: usize, name: &str, id: TextId, is_repeat: bool) {
         for item in self.members(at) {
             if self.is_named(&item, name) {
                 self.text(id, item.value, is_repeat);
@@ -247,7 +247,7 @@ impl<'a> ContentScanner<'a> {
     }
 
     /// Notes every string in the members of an object, but for those that are known and those that hold no texts.
-    pub(in crate::openai) fn rest(&mut self, choice: u32, at: usize, known: &[&str]) {
+    pub(crate) fn rest(&mut self, choice: u32, at: usize, known: &[&str]) {
         for item in self.members(at) {
             let key = self.key(&item);
             if !known.contains(&&*key) {
@@ -257,7 +257,7 @@ impl<'a> ContentScanner<'a> {
     }
 
     /// Notes every string of a member under a name that is not known, unless it is one that holds no texts.
-    pub(in crate::openai) fn unknown(&mut self, choice: u32, key: &str, span: Range<usize>) {
+    pub(crate) fn unknown(&mut self, choice: u32, key: &str, span: Range<usize>) {
         if !NO_TEXTS.contains(&key) {
             self.strings(choice, span, &NO_TEXTS);
         }
@@ -266,7 +266,7 @@ impl<'a> ContentScanner<'a> {
     /// Notes every string of a value, each as a text that is complete; members under the skipped names are passed over.
     ///
     /// Not by recursion: a value may be nested deeper than the stack.
-    pub(in crate::openai) fn strings(&mut self, choice: u32, span: Range<usize>, skipped: &[&str]) {
+    pub(crate) fn strings(&mut self, choice: u32, span: Range<usize>, skipped: &[&str]) {
         let mut open = vec![span];
         while let Some(span) = open.pop() {
             match self.value(&span).first() {
@@ -300,14 +300,14 @@ impl<'a> ContentScanner<'a> {
     }
 
     /// Notes a member that says how the answer ended.
-    pub(in crate::openai) fn end(&mut self, name: &str, write: WriteEnd) {
+    pub(crate) fn end(&mut self, name: &str, write: WriteEnd) {
         if let Some(span) = self.named(0, name) {
             self.content.ends.push((span, write));
         }
     }
 
     /// Notes a member that shows a choice's text in another form.
-    pub(in crate::openai) fn derived(&mut self, choice: u32, span: Range<usize>, with: &'static [u8]) {
+    pub(crate) fn derived(&mut self, choice: u32, span: Range<usize>, with: &'static [u8]) {
         self.content.derived.push(DerivedMember { choice, span, with });
     }
 }

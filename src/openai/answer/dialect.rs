@@ -4,8 +4,8 @@
 
 use std::fmt::Debug;
 
-use crate::openai::Rejection;
-use crate::openai::sse::unnamed_event;
+use crate::Rejection;
+use crate::sse::unnamed_event;
 
 use super::LocalReply;
 use super::content::{AnswerContent, TextId};
@@ -13,7 +13,7 @@ use super::ending::StreamEnding;
 use super::merged::NotMergeable;
 
 /// How the answers of one dialect are read and written.
-pub(in crate::openai) trait AnswerDialect: Debug + Sync {
+pub(crate) trait AnswerDialect: Debug + Sync {
     /// Finds the texts in an event's data, which is a JSON object.
     fn scan_event(&self, data: &[u8]) -> AnswerContent;
 
@@ -57,7 +57,7 @@ pub(in crate::openai) trait AnswerDialect: Debug + Sync {
 }
 
 /// A stream that is put together: each event is merged and forgotten.
-pub(in crate::openai) trait StreamAssembler: Debug + Send + Sync {
+pub(crate) trait StreamAssembler: Debug + Send + Sync {
     /// Merges an event's data, which is a JSON object, as long as no more than `max_bytes` are kept.
     fn merge(&mut self, data: &[u8], max_bytes: usize) -> Result<(), NotMergeable>;
 

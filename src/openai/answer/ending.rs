@@ -4,16 +4,16 @@
 
 use std::fmt::Debug;
 
-use crate::openai::FinishReason;
-use crate::openai::json::object::Object;
+use crate::FinishReason;
+use crate::json::object::Object;
 
 use super::content::{AnswerStep, TextId};
 
 /// The most choices, blocks and items whose progress is followed; an answer with more is ended without them.
-pub(in crate::openai) const MOST_FOLLOWED: usize = 1024;
+pub(crate) const MOST_FOLLOWED: usize = 1024;
 
 /// What the client has seen of a stream, and how such a stream ends early.
-pub(in crate::openai) trait StreamEnding: Debug + Send + Sync {
+pub(crate) trait StreamEnding: Debug + Send + Sync {
     /// Notes what has gone out.
     fn sent(&mut self, step: &AnswerStep);
 
@@ -28,34 +28,34 @@ pub(in crate::openai) trait StreamEnding: Debug + Send + Sync {
 
 /// A stream that ends here.
 #[derive(Debug)]
-pub(in crate::openai) struct CutAnswer<'a> {
-    pub(in crate::openai) finish: FinishReason,
+pub(crate) struct CutAnswer<'a> {
+    pub(crate) finish: FinishReason,
     /// A last text for the client.
-    pub(in crate::openai) note: Option<&'a str>,
+    pub(crate) note: Option<&'a str>,
     /// What the first event said of the whole answer.
-    pub(in crate::openai) head: &'a [(&'static str, Vec<u8>)],
+    pub(crate) head: &'a [(&'static str, Vec<u8>)],
     /// What was released of the texts behind something that was not, and so has not gone out.
-    pub(in crate::openai) unsent: Vec<(TextId, &'a str)>,
+    pub(crate) unsent: Vec<(TextId, &'a str)>,
     /// The steps of the events that have not gone out.
-    pub(in crate::openai) unsent_steps: Vec<&'a AnswerStep>,
+    pub(crate) unsent_steps: Vec<&'a AnswerStep>,
     /// All that was released of each text, for dialects that repeat texts.
-    pub(in crate::openai) released: Vec<(TextId, &'a str)>,
+    pub(crate) released: Vec<(TextId, &'a str)>,
 }
 
 impl CutAnswer<'_> {
     /// Starts an object with what the first event said of the whole answer.
-    pub(in crate::openai) fn head(&self) -> Object {
+    pub(crate) fn head(&self) -> Object {
         Object::default().all(self.head.iter().map(|(key, value)| (*key, value)))
     }
 
     /// Returns what was released of a text and has not gone out.
-    pub(in crate::openai) fn unsent(&self, id: TextId) -> String {
+    pub(crate) fn unsent(&self, id: TextId) -> String {
         self.unsent.iter().filter(|(of, _)| *of == id).map(|(_, text)| *text).collect()
     }
 }
 
 /// Updates what is known under an index.
-pub(in crate::openai) fn follow(known: &mut Vec<(u32, bool)>, index: u32, update: impl Fn(bool) -> bool) {
+pub(crate) fn follow(known: &mut Vec<(u32, bool)>, index: u32, update: impl Fn(bool) -> bool) {
     if let Some((_, state)) = known.iter_mut().find(|(of, _)| *of == index) {
         *state = update(*state);
     } else if known.len() < MOST_FOLLOWED {

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
-use crate::openai::Api;
-use crate::openai::json::object::Object;
+use crate::Api;
+use crate::json::object::Object;
 
 /// Why an answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ impl LocalReply {
     }
 
     /// Starts an answer of OpenAI's older APIs.
-    pub(in crate::openai) fn head(&self, object: &str) -> Object {
+    pub(crate) fn head(&self, object: &str) -> Object {
         Object::default()
             .text("id", &self.id)
             .text("object", object)

@@ -2,16 +2,16 @@
 //!
 //! Refuses to know what a member means; who calls says how it is to be merged.
 
-use crate::openai::json;
-use crate::openai::json::object::{self, Object, elements, entries, number_member, string_value};
+use crate::json;
+use crate::json::object::{self, Object, elements, entries, number_member, string_value};
 
 /// What keeps an event from being part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::openai) struct NotMergeable;
+pub(crate) struct NotMergeable;
 
 /// The members so far, in the order of their first sight.
 #[derive(Debug, Default)]
-pub(in crate::openai) struct MergedObject {
+pub(crate) struct MergedObject {
     members: Vec<(String, MergedValue)>,
 }
 
@@ -29,14 +29,14 @@ enum MergedValue {
 
 /// How many bytes are kept, and how many may be.
 #[derive(Debug, Default)]
-pub(in crate::openai) struct ByteBudget {
-    pub(in crate::openai) kept: usize,
-    pub(in crate::openai) max: usize,
+pub(crate) struct ByteBudget {
+    pub(crate) kept: usize,
+    pub(crate) max: usize,
 }
 
 impl ByteBudget {
     /// Counts what is about to be kept.
-    pub(in crate::openai) fn take(&mut self, bytes: usize) -> Result<(), NotMergeable> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), NotMergeable> {
         self.kept = self.kept.saturating_add(bytes);
         if self.kept <= self.max { Ok(()) } else { Err(NotMergeable) }
     }
@@ -44,7 +44,7 @@ impl ByteBudget {
 
 impl MergedObject {
     /// Takes a value in place of what was there; a null only where there was nothing.
-    pub(in crate::openai) fn last(
+    pub(crate) fn last(
         &mut self,
         key: &str,
         value: &[u8],
@@ -65,7 +65,7 @@ impl MergedObject {
     }
 
     /// Appends to a text.
-    pub(in crate::openai) fn append(
+    pub(crate) fn append(
         &mut self,
         key: &str,
         more: &str,
@@ -80,7 +80,7 @@ impl MergedObject {
     }
 
     /// Appends the elements of an array.
-    pub(in crate::openai) fn extend(
+    pub(crate) fn extend(
         &mut self,
         key: &str,
         array: &[u8],
@@ -103,11 +103,7 @@ impl MergedObject {
     }
 
     /// Returns the object under `key`, a new one if there was none.
-    pub(in crate::openai) fn inner(
-        &mut self,
-        key: &str,
-        budget: &mut ByteBudget,
-    ) -> Result<&mut Self, NotMergeable> {
+    pub(crate) fn inner(&mut self, key: &str, budget: &mut ByteBudget) -> Result<&mut Self, NotMergeable> {
         let part = self.part(key, budget)?;
         if !matches!(part, MergedValue::Inner(_)) {
             *part = MergedValue::Inner(Self::default());
@@ -119,11 +115,7 @@ impl MergedObject {
     }
 
     /// Merges a delta as a chat stream has it: texts grow, calls of tools grow under their index.
-    pub(in crate::openai) fn merge_delta(
-        &mut self,
-        delta: &[u8],
-        budget: &mut ByteBudget,
-    ) -> Result<(), NotMergeable> {
+    pub(crate) fn merge_delta(&mut self, delta: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(delta) {
             match (&*key, value.first()) {
                 ("role", _) => self.last("role", value, budget)?,
@@ -139,11 +131,7 @@ impl MergedObject {
     }
 
     /// Merges an object whose arrays go on from event to event, as log probabilities do.
-    pub(in crate::openai) fn merge_lists(
-        &mut self,
-        object: &[u8],
-        budget: &mut ByteBudget,
-    ) -> Result<(), NotMergeable> {
+    pub(crate) fn merge_lists(&mut self, object: &[u8], budget: &mut ByteBudget) -> Result<(), NotMergeable> {
         for (key, value) in entries(object) {
             match value.first() {
                 Some(b'[') => self.extend(&key, value, budget)?,
@@ -154,13 +142,13 @@ impl MergedObject {
     }
 
     /// Says whether a member is there and not null.
-    pub(in crate::openai) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         let part = self.members.iter().find(|(name, _)| name == key).map(|(_, part)| part);
         part.is_some_and(|part| !matches!(part, MergedValue::Raw(raw) if raw == b"null"))
     }
 
     /// Returns the members written as JSON, in order.
-    pub(in crate::openai) fn written(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+    pub(crate) fn written(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
         self.members.iter().map(|(key, part)| (key.as_str(), part.json()))
     }
 
@@ -233,7 +221,7 @@ const OVERHEAD: usize = 4;
 const MOST_ENTRIES: usize = 1024;
 
 /// Returns the object under an index, a new one if there was none.
-pub(in crate::openai) fn indexed<'a>(
+pub(crate) fn indexed<'a>(
     known: &'a mut Vec<(u64, MergedObject)>,
     index: u64,
     budget: &mut ByteBudget,

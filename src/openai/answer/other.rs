@@ -1,7 +1,7 @@
 //! Answers of APIs that generate no text.
 
-use crate::openai::Rejection;
-use crate::openai::sse::unnamed_event;
+use crate::Rejection;
+use crate::sse::unnamed_event;
 
 use super::LocalReply;
 use super::content::{AnswerContent, AnswerStep};
@@ -11,7 +11,7 @@ use super::ending::{CutAnswer, StreamEnding};
 /// The answers of APIs that generate no text: every string in them is read, they are never collected, and what stands in
 /// place of one is an error.
 #[derive(Debug)]
-pub(in crate::openai) struct OtherAnswers;
+pub(crate) struct OtherAnswers;
 
 impl AnswerDialect for OtherAnswers {
     fn scan_event(&self, data: &[u8]) -> AnswerContent {

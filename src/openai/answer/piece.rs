@@ -2,7 +2,7 @@
 //!
 //! Refuses to know what a piece says.
 
-use crate::openai::sse::{MAX_EVENT, OversizedEvent, SseFrame, SseSplitter};
+use crate::sse::{MAX_EVENT, OversizedEvent, SseFrame, SseSplitter};
 
 /// How an answer's body is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum AnswerPiece<'a> {
 
 impl<'a> AnswerPiece<'a> {
     /// Takes an event, unless it is longer than [`MAX_EVENT`].
-    pub(in crate::openai) fn event(frame: SseFrame<'a>) -> Self {
+    pub(crate) fn event(frame: SseFrame<'a>) -> Self {
         Self::Event(frame).bounded()
     }
 

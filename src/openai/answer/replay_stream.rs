@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
-use crate::openai::Api;
-use crate::openai::json::object::{is_object, non_null_member};
+use crate::Api;
+use crate::json::object::{is_object, non_null_member};
 
 /// How many pieces a text is cut into, about, at most.
 const MOST_PIECES: usize = 1024;
@@ -23,7 +23,7 @@ pub fn stream_of(answer: &[u8], api: Api, include_usage: bool, now: u64) -> Opti
 }
 
 /// Cuts a text into words, each with the white space after it; a long text into longer pieces.
-pub(in crate::openai) fn pieces(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let least = (text.len() / MOST_PIECES).min(LONGEST_PIECE);
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -95,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::openai::json::value_end;
+    use crate::json::value_end;
 
     fn found(tail: &Tail) -> String {
         let read = |after: &[u8]| value_end(after).map(|end| (after[..end].trim_ascii().to_vec(), end));

@@ -5,9 +5,9 @@
 
 use memchr::memmem::Finder;
 
-use crate::openai::json;
-use crate::openai::json::object::string_member;
-use crate::openai::sse::{MAX_EVENT, SseFrame};
+use crate::json;
+use crate::json::object::string_member;
+use crate::sse::{MAX_EVENT, SseFrame};
 
 use super::tail::Tail;
 use super::{AnswerPiece, AnswerSplitter, Format};

@@ -2,17 +2,17 @@
 //!
 //! Owns the shape in which vLLM Semantic Router tells chat clients of a block. Refuses to know other dialects.
 
-use crate::openai::answer::content::AnswerContent;
-use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
-use crate::openai::answer::ending::StreamEnding;
-use crate::openai::answer::{LocalReply, ReplyShape};
-use crate::openai::choices::{self, ChoicesAssembler, ChoicesEnding, NO_TOKENS};
-use crate::openai::json::object::{Object, array};
-use crate::openai::sse::{DONE, unnamed_event};
+use crate::answer::content::AnswerContent;
+use crate::answer::dialect::{AnswerDialect, StreamAssembler};
+use crate::answer::ending::StreamEnding;
+use crate::answer::{LocalReply, ReplyShape};
+use crate::choices::{self, ChoicesAssembler, ChoicesEnding, NO_TOKENS};
+use crate::json::object::{Object, array};
+use crate::sse::{DONE, unnamed_event};
 
 /// The dialect of `/v1/chat/completions`.
 #[derive(Debug)]
-pub(in crate::openai) struct ChatAnswers;
+pub(crate) struct ChatAnswers;
 
 impl AnswerDialect for ChatAnswers {
     fn scan_event(&self, data: &[u8]) -> AnswerContent {

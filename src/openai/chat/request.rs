@@ -14,7 +14,7 @@ pub(super) const REQUEST: RequestDialect = RequestDialect {
 };
 
 /// How members of a message beside `role` and `content` are read.
-pub(in crate::openai) fn message_member(name: &str) -> Option<ReadRule> {
+pub(crate) fn message_member(name: &str) -> Option<ReadRule> {
     Some(match name {
         "name" => ReadRule::Strings(SegmentKind::Name),
         "tool_calls" | "function_call" => ReadRule::ToolCalls,
@@ -26,7 +26,7 @@ pub(in crate::openai) fn message_member(name: &str) -> Option<ReadRule> {
 }
 
 /// How parts of OpenAI's and vLLM's contents are read.
-pub(in crate::openai) fn part(kind: &str) -> Option<PartShape> {
+pub(crate) fn part(kind: &str) -> Option<PartShape> {
     Some(match kind {
         "text" => PartShape::text(|name| (name == "text").then_some(ReadRule::Text)),
         "refusal" => PartShape::text(|name| (name == "refusal").then_some(ReadRule::Text)),

@@ -2,14 +2,14 @@
 //!
 //! Refuses to know other dialects.
 
-use crate::openai::json::object::{Object, array, elements, entries, number_member, string_value};
+use crate::json::object::{Object, array, elements, entries, number_member, string_value};
 
-use crate::openai::answer::dialect::StreamAssembler;
-use crate::openai::answer::merged::{ByteBudget, MergedObject, NotMergeable, indexed};
+use crate::answer::dialect::StreamAssembler;
+use crate::answer::merged::{ByteBudget, MergedObject, NotMergeable, indexed};
 
 /// The choices so far, and what stands beside them.
 #[derive(Debug)]
-pub(in crate::openai) struct ChoicesAssembler {
+pub(crate) struct ChoicesAssembler {
     object: &'static str,
     /// The members beside `choices`.
     top: MergedObject,
@@ -23,12 +23,12 @@ pub(in crate::openai) struct ChoicesAssembler {
 
 impl ChoicesAssembler {
     /// Starts an answer of `/v1/chat/completions`.
-    pub(in crate::openai) fn of_chat() -> Self {
+    pub(crate) fn of_chat() -> Self {
         Self::of("chat.completion")
     }
 
     /// Starts an answer of `/v1/completions`.
-    pub(in crate::openai) fn of_completions() -> Self {
+    pub(crate) fn of_completions() -> Self {
         Self::of("text_completion")
     }
 

@@ -1,13 +1,13 @@
 //! How far a stream of choices has gone out, and how it ends early: a last chunk for each choice that is open.
 
-use crate::openai::answer::content::{AnswerStep, Channel, TextId};
-use crate::openai::answer::ending::{CutAnswer, StreamEnding, follow};
-use crate::openai::json::object::{Object, array};
-use crate::openai::sse::{DONE, unnamed_event};
+use crate::answer::content::{AnswerStep, Channel, TextId};
+use crate::answer::ending::{CutAnswer, StreamEnding, follow};
+use crate::json::object::{Object, array};
+use crate::sse::{DONE, unnamed_event};
 
 /// What the client has seen of a stream of choices.
 #[derive(Debug)]
-pub(in crate::openai) struct ChoicesEnding {
+pub(crate) struct ChoicesEnding {
     is_chat: bool,
     /// The choices that went out, and whether their end did.
     sent: Vec<(u32, bool)>,
@@ -15,12 +15,12 @@ pub(in crate::openai) struct ChoicesEnding {
 
 impl ChoicesEnding {
     /// Starts to follow an answer of `/v1/chat/completions`.
-    pub(in crate::openai) fn of_chat() -> Self {
+    pub(crate) fn of_chat() -> Self {
         Self { is_chat: true, sent: Vec::new() }
     }
 
     /// Starts to follow an answer of `/v1/completions`.
-    pub(in crate::openai) fn of_completions() -> Self {
+    pub(crate) fn of_completions() -> Self {
         Self { is_chat: false, sent: Vec::new() }
     }
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use crate::openai::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, NO_TEXTS, TextId};
-use crate::openai::json::object::non_null_member;
-use crate::openai::json::quoted;
+use crate::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, NO_TEXTS, TextId};
+use crate::json::object::non_null_member;
+use crate::json::quoted;
 
 /// The members of a text's part that are text.
 const PART_TEXTS: [&str; 4] = ["text", "thinking", "summary", "content"];
@@ -13,7 +13,7 @@ const PART_TEXTS: [&str; 4] = ["text", "thinking", "summary", "content"];
 const DEEPEST: u32 = 4;
 
 /// Reads every choice, and what stands beside them.
-pub(in crate::openai) fn scan(data: &[u8]) -> AnswerContent {
+pub(crate) fn scan(data: &[u8]) -> AnswerContent {
     let mut scanner = ContentScanner::new(data);
     let choices = scanner.named(0, "choices").map(|choices| scanner.elements(choices.start));
     for (order, choice) in choices.into_iter().flatten().enumerate() {

@@ -4,12 +4,12 @@
 
 use std::borrow::Cow;
 
-use crate::openai::json::object::{
+use crate::json::object::{
     Object, array, elements, entries, non_null_member, number_member, string_member, string_value,
 };
-use crate::openai::sse::{DONE, unnamed_event};
+use crate::sse::{DONE, unnamed_event};
 
-use crate::openai::answer::replay_stream::pieces;
+use crate::answer::replay_stream::pieces;
 
 /// What every chunk repeats.
 const EVERYWHERE: [&str; 5] = ["id", "created", "model", "system_fingerprint", "service_tier"];
@@ -25,7 +25,7 @@ struct ChunkWriter<'a> {
 }
 
 /// Writes a chat answer as a stream.
-pub(in crate::openai) fn chat_stream(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u8>> {
+pub(crate) fn chat_stream(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u8>> {
     stream(answer, "chat.completion.chunk", now, include_usage, |chunks, choice| {
         let message = non_null_member(choice, "message")?;
         chunks.role(message);
@@ -55,7 +55,7 @@ pub(in crate::openai) fn chat_stream(answer: &[u8], include_usage: bool, now: u6
 }
 
 /// Writes a completion as a stream.
-pub(in crate::openai) fn completion_stream(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u8>> {
+pub(crate) fn completion_stream(answer: &[u8], include_usage: bool, now: u64) -> Option<Vec<u8>> {
     stream(answer, "text_completion", now, include_usage, |chunks, choice| {
         let text = string_member(choice, "text")?;
         let mut logprobs = non_null_member(choice, "logprobs");

@@ -2,16 +2,16 @@
 //!
 //! Refuses to know other dialects.
 
-use crate::openai::answer::LocalReply;
-use crate::openai::answer::content::AnswerContent;
-use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
-use crate::openai::answer::ending::StreamEnding;
-use crate::openai::choices::{self, ChoicesAssembler, ChoicesEnding, NO_TOKENS};
-use crate::openai::json::object::{Object, array};
+use crate::answer::LocalReply;
+use crate::answer::content::AnswerContent;
+use crate::answer::dialect::{AnswerDialect, StreamAssembler};
+use crate::answer::ending::StreamEnding;
+use crate::choices::{self, ChoicesAssembler, ChoicesEnding, NO_TOKENS};
+use crate::json::object::{Object, array};
 
 /// The dialect of `/v1/completions`.
 #[derive(Debug)]
-pub(in crate::openai) struct CompletionAnswers;
+pub(crate) struct CompletionAnswers;
 
 impl AnswerDialect for CompletionAnswers {
     fn scan_event(&self, data: &[u8]) -> AnswerContent {

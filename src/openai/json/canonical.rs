@@ -10,7 +10,7 @@ use super::{JsonError, Scanner, quoted};
 
 /// Writes an object canonically, without these members of its top level and with these strings empty: the bytes
 /// between their quotes, in the object's bytes, in order.
-pub(in crate::openai) fn canonical(
+pub(crate) fn canonical(
     object: &[u8],
     without: &[&str],
     blank: &[Range<usize>],

@@ -3,44 +3,44 @@
 //! Owns RFC 8259's grammar, one pass, no allocation, bounded depth. Refuses to know what any member means,
 //! and never turns a number into anything: what it has accepted can be passed on byte for byte.
 
-pub(in crate::openai) mod canonical;
-pub(in crate::openai) mod object;
+pub(crate) mod canonical;
+pub(crate) mod object;
 mod observer;
 mod plain;
-pub(in crate::openai) mod string;
+pub(crate) mod string;
 
 use std::ops::Range;
 
-pub(in crate::openai) use observer::JsonObserver;
+pub(crate) use observer::JsonObserver;
 use plain::plain;
 use string::decodes_to;
 
 /// How deep arrays and objects may nest, the outermost included.
-pub(in crate::openai) const MAX_DEPTH: u32 = 128;
+pub(crate) const MAX_DEPTH: u32 = 128;
 
 /// Where the text stops being JSON, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::openai) struct JsonError {
-    pub(in crate::openai) at: usize,
-    pub(in crate::openai) detail: &'static str,
+pub(crate) struct JsonError {
+    pub(crate) at: usize,
+    pub(crate) detail: &'static str,
 }
 
 /// One member of an object or element of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::openai) struct ItemSpan {
+pub(crate) struct ItemSpan {
     /// The bytes between the key's quotes, escapes and all; empty in an array.
-    pub(in crate::openai) key: Range<usize>,
+    pub(crate) key: Range<usize>,
     /// The value with its quotes or brackets, without white space around it.
-    pub(in crate::openai) value: Range<usize>,
+    pub(crate) value: Range<usize>,
 }
 
 /// The items of one array or object, in order; after an error there is nothing more.
-pub(in crate::openai) struct Items<'a, O = ()> {
+pub(crate) struct Items<'a, O = ()> {
     scanner: Scanner<'a>,
     state: ItemsState,
     /// The byte that ends the items.
     close: u8,
-    pub(in crate::openai) observer: O,
+    pub(crate) observer: O,
 }
 
 #[derive(PartialEq, Eq)]
@@ -51,59 +51,59 @@ enum ItemsState {
 }
 
 /// Reads the members of the object that starts, after white space, at `at`.
-pub(in crate::openai) fn members(bytes: &[u8], at: usize) -> Items<'_> {
+pub(crate) fn members(bytes: &[u8], at: usize) -> Items<'_> {
     Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b'}', observer: () }
 }
 
 /// Reads the members of the object that the text is, and tells `observer` of it and of all that is nested in it.
-pub(in crate::openai) fn observed_members<O: JsonObserver>(bytes: &[u8], observer: O) -> Items<'_, O> {
+pub(crate) fn observed_members<O: JsonObserver>(bytes: &[u8], observer: O) -> Items<'_, O> {
     Items { scanner: Scanner { bytes, at: 0 }, state: ItemsState::Start, close: b'}', observer }
 }
 
 /// Reads the elements of the array that starts, after white space, at `at`.
-pub(in crate::openai) fn elements(bytes: &[u8], at: usize) -> Items<'_> {
+pub(crate) fn elements(bytes: &[u8], at: usize) -> Items<'_> {
     Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b']', observer: () }
 }
 
 /// Checks that the whole text is one value of any kind.
-pub(in crate::openai) fn document(bytes: &[u8]) -> Result<(), JsonError> {
+pub(crate) fn document(bytes: &[u8]) -> Result<(), JsonError> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.value()?;
     scanner.end()
 }
 
 /// Says where the value ends that starts, after white space, at the start; nothing if there is none.
-pub(in crate::openai) fn value_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn value_end(bytes: &[u8]) -> Option<usize> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.value().ok().map(|()| scanner.at)
 }
 
 /// Finds a member's value in an object; of several the last one.
-pub(in crate::openai) fn member<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(crate) fn member<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let items = members(object, 0).map_while(Result::ok);
     let found = items.filter(|item| decodes_to(&object[item.key.clone()], name)).last()?;
     Some(&object[found.value])
 }
 
 /// Returns where in `whole` a part is that was found in it.
-pub(in crate::openai) fn span(whole: &[u8], part: &[u8]) -> Range<usize> {
+pub(crate) fn span(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
 
 /// Returns the bytes between a string's quotes; nothing if the value is no string.
-pub(in crate::openai) fn string(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn string(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
 /// Returns the elements of a value, none if it is no array.
-pub(in crate::openai) fn array(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn array(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let items = value.starts_with(b"[").then(|| elements(value, 0));
     items.into_iter().flatten().map_while(Result::ok).map(|item| &value[item.value])
 }
 
 /// Returns keys, as written between their quotes, and values; none if it is no object.
-pub(in crate::openai) fn object(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn object(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let items = value.starts_with(b"{").then(|| members(value, 0));
     items.into_iter().flatten().map_while(Result::ok).map(|item| (&value[item.key], &value[item.value]))
 }
@@ -114,12 +114,12 @@ pub fn is_plain(text: &str) -> bool {
 }
 
 /// Writes a string with its quotes.
-pub(in crate::openai) fn quoted(text: &str) -> Vec<u8> {
+pub(crate) fn quoted(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).expect("a string always serialises")
 }
 
 /// Writes a string without its quotes.
-pub(in crate::openai) fn escaped(text: &str) -> Vec<u8> {
+pub(crate) fn escaped(text: &str) -> Vec<u8> {
     let mut inside = quoted(text);
     inside.pop();
     inside.remove(0);
@@ -128,12 +128,12 @@ pub(in crate::openai) fn escaped(text: &str) -> Vec<u8> {
 
 impl<O: JsonObserver> Items<'_, O> {
     /// Where the items end, once they are over: behind the closing bracket.
-    pub(in crate::openai) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.scanner.at
     }
 
     /// Requires that nothing but white space follows; call it when the items are over.
-    pub(in crate::openai) fn end(mut self) -> Result<O, JsonError> {
+    pub(crate) fn end(mut self) -> Result<O, JsonError> {
         self.scanner.end()?;
         Ok(self.observer)
     }
@@ -187,14 +187,14 @@ impl<O: JsonObserver> Iterator for Items<'_, O> {
 }
 
 /// A place in the text.
-pub(in crate::openai) struct Scanner<'a> {
-    pub(in crate::openai) bytes: &'a [u8],
-    pub(in crate::openai) at: usize,
+pub(crate) struct Scanner<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) at: usize,
 }
 
 impl Scanner<'_> {
     /// Returns the byte at the cursor.
-    pub(in crate::openai) fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
@@ -210,7 +210,7 @@ impl Scanner<'_> {
     }
 
     /// Passes this byte if it is next, and says whether it did.
-    pub(in crate::openai) fn eat(&mut self, byte: u8) -> bool {
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
         there
@@ -221,7 +221,7 @@ impl Scanner<'_> {
     }
 
     /// Passes white space.
-    pub(in crate::openai) fn white_space(&mut self) {
+    pub(crate) fn white_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
@@ -314,7 +314,7 @@ impl Scanner<'_> {
 
     /// Passes a string, number, boolean or null.
     #[inline]
-    pub(in crate::openai) fn scalar(&mut self) -> Result<(), JsonError> {
+    pub(crate) fn scalar(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -360,7 +360,7 @@ impl Scanner<'_> {
     }
 
     /// Passes the string that starts here and returns the bytes between its quotes.
-    pub(in crate::openai) fn string(&mut self) -> Result<Range<usize>, JsonError> {
+    pub(crate) fn string(&mut self) -> Result<Range<usize>, JsonError> {
         let start = self.at + 1;
         self.at = start;
         loop {

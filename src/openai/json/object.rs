@@ -10,13 +10,13 @@ use super::{self as json, quoted};
 
 /// An object under construction.
 #[derive(Debug, Default)]
-pub(in crate::openai) struct Object {
+pub(crate) struct Object {
     inside: Vec<u8>,
 }
 
 impl Object {
     /// Adds a member whose value is JSON already.
-    pub(in crate::openai) fn raw(mut self, key: &str, value: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, key: &str, value: &[u8]) -> Self {
         if !self.inside.is_empty() {
             self.inside.push(b',');
         }
@@ -27,31 +27,28 @@ impl Object {
     }
 
     /// Adds a string.
-    pub(in crate::openai) fn text(self, key: &str, value: &str) -> Self {
+    pub(crate) fn text(self, key: &str, value: &str) -> Self {
         self.raw(key, &quoted(value))
     }
 
     /// Adds a whole number.
-    pub(in crate::openai) fn number(self, key: &str, value: u64) -> Self {
+    pub(crate) fn number(self, key: &str, value: u64) -> Self {
         self.raw(key, value.to_string().as_bytes())
     }
 
     /// Adds every member that is given.
-    pub(in crate::openai) fn all<'a, V: AsRef<[u8]>>(
-        self,
-        members: impl IntoIterator<Item = (&'a str, V)>,
-    ) -> Self {
+    pub(crate) fn all<'a, V: AsRef<[u8]>>(self, members: impl IntoIterator<Item = (&'a str, V)>) -> Self {
         members.into_iter().fold(self, |object, (key, value)| object.raw(key, value.as_ref()))
     }
 
     /// Returns the object's bytes.
-    pub(in crate::openai) fn end(self) -> Vec<u8> {
+    pub(crate) fn end(self) -> Vec<u8> {
         [b"{", self.inside.as_slice(), b"}"].concat()
     }
 }
 
 /// Writes an array of values that are JSON already.
-pub(in crate::openai) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Vec<u8> {
+pub(crate) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item = V>) -> Vec<u8> {
     let mut written = vec![b'['];
     for element in elements {
         if written.len() > 1 {
@@ -64,39 +61,39 @@ pub(in crate::openai) fn array<V: AsRef<[u8]>>(elements: impl IntoIterator<Item 
 }
 
 /// Reads an object's members, keys decoded; nothing if it is none.
-pub(in crate::openai) fn entries(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+pub(crate) fn entries(object: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
     let items = json::members(object, 0).map_while(Result::ok);
     items.map(|item| (decode(&object[item.key], usize::MAX), &object[item.value]))
 }
 
 /// Reads an array's elements; nothing if it is none.
-pub(in crate::openai) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     json::elements(array, 0).map_while(Result::ok).map(|item| &array[item.value])
 }
 
 /// Returns the text of a string; nothing if the value is none.
-pub(in crate::openai) fn string_value(value: &[u8]) -> Option<Cow<'_, str>> {
+pub(crate) fn string_value(value: &[u8]) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     Some(decode(inside, usize::MAX))
 }
 
 /// Returns the text of a member that is a string.
-pub(in crate::openai) fn string_member<'a>(object: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn string_member<'a>(object: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     json::member(object, key).and_then(string_value)
 }
 
 /// Returns a member that is a whole number.
-pub(in crate::openai) fn number_member(object: &[u8], key: &str) -> Option<u64> {
+pub(crate) fn number_member(object: &[u8], key: &str) -> Option<u64> {
     std::str::from_utf8(json::member(object, key)?).ok()?.parse().ok()
 }
 
 /// Returns a member that is there and not null.
-pub(in crate::openai) fn non_null_member<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
+pub(crate) fn non_null_member<'a>(object: &'a [u8], key: &str) -> Option<&'a [u8]> {
     json::member(object, key).filter(|value| *value != b"null")
 }
 
 /// Checks that bytes are one JSON object in UTF-8.
-pub(in crate::openai) fn is_object(bytes: &[u8]) -> bool {
+pub(crate) fn is_object(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"{")
         && json::document(bytes).is_ok()
         && std::str::from_utf8(bytes).is_ok()

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 /// Is told of the brackets and keys that a scanner passes.
-pub(in crate::openai) trait JsonObserver {
+pub(crate) trait JsonObserver {
     /// An array or an object opens.
     fn open(&mut self, is_object: bool);
 

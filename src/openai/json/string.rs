@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 /// Says whether a string with these insides decodes to `name`, which escapes can hide.
-pub(in crate::openai) fn decodes_to(inside: &[u8], name: &str) -> bool {
+pub(crate) fn decodes_to(inside: &[u8], name: &str) -> bool {
     // An escape is longer than what it stands for.
     inside == name.as_bytes()
         || (inside.len() > name.len() && inside.contains(&b'\\') && decode(inside, usize::MAX) == name)
@@ -13,7 +13,7 @@ pub(in crate::openai) fn decodes_to(inside: &[u8], name: &str) -> bool {
 
 /// Decodes the bytes between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes
 /// U+FFFD.
-pub(in crate::openai) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
+pub(crate) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
     // An escape takes at most six bytes for one, and the character at the limit is to be seen whole.
     let enough = limit.saturating_mul(6).saturating_add(12);
     let written = String::from_utf8_lossy(&inside[..inside.len().min(enough)]);
@@ -36,7 +36,7 @@ pub(in crate::openai) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
 }
 
 /// Finds places in a string's insides by those in its text, from its start to its end; the insides are UTF-8.
-pub(in crate::openai) struct EncodedCursor<'a> {
+pub(crate) struct EncodedCursor<'a> {
     inside: &'a [u8],
     /// The same place in the insides and in their text.
     written: usize,
@@ -44,13 +44,13 @@ pub(in crate::openai) struct EncodedCursor<'a> {
 }
 
 impl<'a> EncodedCursor<'a> {
-    pub(in crate::openai) fn new(inside: &'a [u8]) -> Self {
+    pub(crate) fn new(inside: &'a [u8]) -> Self {
         Self { inside, written: 0, text: 0 }
     }
 
     /// Returns where the character starts that is at byte `at` of the text, or the end; no place comes before one
     /// that was asked for earlier.
-    pub(in crate::openai) fn advance(&mut self, at: usize) -> usize {
+    pub(crate) fn advance(&mut self, at: usize) -> usize {
         while self.text < at && self.written < self.inside.len() {
             let rest = &self.inside[self.written..];
             // Searched no further than needed, so that all steps together are one pass.
@@ -113,7 +113,7 @@ fn unescape_unicode(bytes: &[u8]) -> (char, usize) {
 }
 
 /// Reads one hexadecimal digit.
-pub(in crate::openai) fn hex(digit: u8) -> Option<u8> {
+pub(crate) fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 

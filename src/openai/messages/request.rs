@@ -45,7 +45,7 @@ fn member(name: &str) -> Option<ReadRule> {
 }
 
 /// How blocks of Anthropic's contents are read.
-pub(in crate::openai) fn part(kind: &str) -> Option<PartShape> {
+pub(crate) fn part(kind: &str) -> Option<PartShape> {
     Some(match kind {
         "thinking" => PartShape::text(|name| match name {
             "thinking" => Some(ReadRule::TextAs(SegmentKind::Reasoning)),

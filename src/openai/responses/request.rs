@@ -38,7 +38,7 @@ fn member(name: &str) -> Option<ReadRule> {
 }
 
 /// How items other than messages, tool calls and their results are read.
-pub(in crate::openai) fn item(kind: &str) -> Option<PartShape> {
+pub(crate) fn item(kind: &str) -> Option<PartShape> {
     Some(match kind {
         "reasoning" => {
             PartShape::text(|name| (name == "summary").then_some(ReadRule::Parts(SegmentKind::Reasoning)))
@@ -73,7 +73,7 @@ fn call_member(name: &str) -> Option<ReadRule> {
 }
 
 /// How parts of the contents of Responses are read.
-pub(in crate::openai) fn part(kind: &str) -> Option<PartShape> {
+pub(crate) fn part(kind: &str) -> Option<PartShape> {
     Some(match kind {
         "input_text" | "output_text" => PartShape::text(|name| match name {
             "text" => Some(ReadRule::Text),

@@ -10,7 +10,7 @@ use super::rule::{self, ReadRule};
 use super::{
     MAX_SEGMENTS, MessageEntry, NONE, RequestTexts, SegmentEntry, SegmentKind, TextForm, Unread, UnreadKind,
 };
-use crate::openai::message::Role;
+use crate::message::Role;
 
 /// How much of a key or a type is read, in bytes; every known one is shorter.
 pub(super) const MAX_WORD: usize = 64;

@@ -7,7 +7,7 @@ use super::{SegmentKind, UnreadKind};
 
 /// How the value of a member is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::openai) enum ReadRule {
+pub(crate) enum ReadRule {
     /// Not shown to the model, or an enumeration.
     Skip,
     /// The text of the message.
@@ -48,19 +48,19 @@ impl ReadRule {
 
 /// How a content part or an item is read.
 #[derive(Clone, Copy)]
-pub(in crate::openai) struct PartShape {
+pub(crate) struct PartShape {
     /// What of it cannot be read.
-    pub(in crate::openai) unread: Option<UnreadKind>,
+    pub(crate) unread: Option<UnreadKind>,
     /// How its members are read; nothing for unknown ones.
-    pub(in crate::openai) member: fn(&str) -> Option<ReadRule>,
+    pub(crate) member: fn(&str) -> Option<ReadRule>,
 }
 
 impl PartShape {
-    pub(in crate::openai) const fn text(member: fn(&str) -> Option<ReadRule>) -> Self {
+    pub(crate) const fn text(member: fn(&str) -> Option<ReadRule>) -> Self {
         Self { unread: None, member }
     }
 
-    pub(in crate::openai) const fn unread(kind: UnreadKind, member: fn(&str) -> Option<ReadRule>) -> Self {
+    pub(crate) const fn unread(kind: UnreadKind, member: fn(&str) -> Option<ReadRule>) -> Self {
         Self { unread: Some(kind), member }
     }
 }

@@ -10,20 +10,20 @@ use super::BYTE_ORDER_MARK;
 
 /// An event's data, and the way back to where it stands.
 #[derive(Debug)]
-pub(in crate::openai) struct EventData {
-    pub(in crate::openai) bytes: Vec<u8>,
+pub(crate) struct EventData {
+    pub(crate) bytes: Vec<u8>,
     /// Where each line of the data starts: in the data, and in the event.
     lines: Vec<(usize, usize)>,
 }
 
 impl EventData {
     /// Takes a document that is its own data.
-    pub(in crate::openai) fn whole(bytes: &[u8]) -> Self {
+    pub(crate) fn whole(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), lines: vec![(0, 0)] }
     }
 
     /// Reads an event's data; nothing if it has none.
-    pub(in crate::openai) fn of(frame: &[u8]) -> Option<Self> {
+    pub(crate) fn of(frame: &[u8]) -> Option<Self> {
         let mut data = Self { bytes: Vec::new(), lines: Vec::new() };
         // A lenient client may pass over the mark anywhere, so that what follows one is always read here.
         let mut at = if frame.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
@@ -42,7 +42,7 @@ impl EventData {
     }
 
     /// Returns where in the event a span of the data stands; it is not empty, or lies inside a line.
-    pub(in crate::openai) fn locate(&self, span: &Range<usize>) -> Range<usize> {
+    pub(crate) fn locate(&self, span: &Range<usize>) -> Range<usize> {
         let locate = |at: usize| {
             let line = self.lines.partition_point(|(start, _)| *start <= at).saturating_sub(1);
             let (in_data, in_frame) = self.lines.get(line).copied().unwrap_or_default();

@@ -3,10 +3,10 @@
 //! Refuses to know what the data says.
 
 /// What ends a stream of OpenAI's older APIs.
-pub(in crate::openai) const DONE: &[u8] = b"data: [DONE]\n\n";
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// Writes an event without a name.
-pub(in crate::openai) fn unnamed_event(out: &mut Vec<u8>, data: &[u8]) {
+pub(crate) fn unnamed_event(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"data: ");
     // A line end in JSON is white space, but in a stream it would end the data.
     out.extend(data.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
@@ -14,7 +14,7 @@ pub(in crate::openai) fn unnamed_event(out: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// Writes an event under a name, which is its data's `type` too.
-pub(in crate::openai) fn named_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
+pub(crate) fn named_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.push(b'\n');

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Secret;
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
-use crate::policy::secret::SecretSource;
+use crate::Secret;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
+use crate::secret::SecretSource;
 
 const HUB_ENDPOINT: &str = "https://huggingface.co";
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 const BUILTIN: &str = "builtin";
 /// How a model of the hub is written.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
 
 /// How one of several models is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

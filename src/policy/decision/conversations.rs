@@ -6,10 +6,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
-use crate::policy::plugins::header_name;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
+use crate::plugins::header_name;
 
 /// What becomes of a conversation's message that matches no decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::rule::RuleBuilder;
 use super::{Decision, DecisionBuilder, KeptConversations, RawDecision};
-use crate::policy::ModelId;
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::issue::YamlPath;
-use crate::policy::model::{Model, ModelNames};
-use crate::policy::signal::SignalTable;
+use crate::ModelId;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::issue::YamlPath;
+use crate::model::{Model, ModelNames};
+use crate::signal::SignalTable;
 
 /// A list of decisions behind names of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub enum DecisionStrategy {
 
 /// How the model of a request is chosen where the request leaves it open.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(in crate::policy) struct RawRouting {
+pub(crate) struct RawRouting {
     /// Names that ask for a decision instead of naming a model, such as `auto`.
     #[serde(default)]
     #[schemars(inner(length(min = 1, max = 256)), length(max = 64))]
@@ -106,14 +106,14 @@ struct RawRecipe {
 }
 
 /// What lists of decisions refer to.
-pub(in crate::policy) struct RecipeContext<'a> {
-    pub(in crate::policy) policy: &'a PolicyContext<'a>,
-    pub(in crate::policy) models: &'a [Model],
-    pub(in crate::policy) names: &'a ModelNames,
+pub(crate) struct RecipeContext<'a> {
+    pub(crate) policy: &'a PolicyContext<'a>,
+    pub(crate) models: &'a [Model],
+    pub(crate) names: &'a ModelNames,
 }
 
 /// Puts the policy's own list of decisions and its recipes together.
-pub(in crate::policy) fn recipes(
+pub(crate) fn recipes(
     raw: RawRouting,
     context: &RecipeContext<'_>,
     signals: &mut SignalTable,

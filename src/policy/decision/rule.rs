@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::issue::YamlPath;
-use crate::policy::signal::{DomainSignal, SignalId, SignalTable};
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::issue::YamlPath;
+use crate::signal::{DomainSignal, SignalId, SignalTable};
 
 /// The most parts that one condition may have, and how deep they may nest.
 const MAX_PARTS: usize = 1000;

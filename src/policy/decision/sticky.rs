@@ -5,13 +5,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
-use crate::policy::plugins::header_name;
-use crate::policy::schema::exactly_one_key;
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
+use crate::plugins::header_name;
+use crate::schema::exactly_one_key;
 
 /// What keeps a conversation on the model it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

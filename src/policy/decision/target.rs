@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Choose, ChooseBy, DecisionBuilder};
-use crate::policy::ModelId;
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
-use crate::policy::plugins::{RawReasoning, Reasoning};
+use crate::ModelId;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
+use crate::plugins::{RawReasoning, Reasoning};
 
 /// A model and how a decision uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]

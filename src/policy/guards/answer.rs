@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::hallucination::HallucinationGuard;
 use super::{GuardOnUnknown, Words};
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
-use crate::policy::signal::PiiKinds;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
+use crate::signal::PiiKinds;
 
 /// What happens to answers, as they come.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
 
 /// How an answer is reported that the model's own sources, results of tools and documents, don't support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

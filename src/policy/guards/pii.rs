@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GuardOnUnknown, TextSource, TextSources};
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
-use crate::policy::signal::{PiiKinds, Scope};
-use crate::policy::{BasisPoints, PlaceholderKey};
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
+use crate::signal::{PiiKinds, Scope};
+use crate::{BasisPoints, PlaceholderKey};
 
 /// What happens to personal data in requests.
 #[derive(Debug, Clone, PartialEq, Eq)]

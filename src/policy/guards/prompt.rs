@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GuardOnUnknown, TextSource, TextSources};
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
-use crate::policy::signal::Scope;
-use crate::policy::{BasisPoints, ModelId};
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
+use crate::signal::Scope;
+use crate::{BasisPoints, ModelId};
 
 /// What happens to prompts that attack the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

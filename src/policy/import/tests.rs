@@ -14,7 +14,7 @@ use super::super::{
 use super::*;
 
 fn repository(path: &str) -> PathBuf {
-    FilePath::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 fn source(path: &FilePath) -> ImportSource {

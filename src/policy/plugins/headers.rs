@@ -4,11 +4,11 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// Headers that belong to the connection or to the gateway; a policy cannot change them.
-pub(in crate::policy) const RESERVED_HEADERS: [&str; 9] = [
+pub(crate) const RESERVED_HEADERS: [&str; 9] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -84,7 +84,7 @@ fn pairs(raw: IndexMap<String, String>, path: &YamlPath, checker: &mut Checker<'
 }
 
 /// Gives a header's name in lower case.
-pub(in crate::policy) fn header_name(name: &str, path: &YamlPath, checker: &mut Checker<'_>) -> String {
+pub(crate) fn header_name(name: &str, path: &YamlPath, checker: &mut Checker<'_>) -> String {
     match http::HeaderName::from_bytes(name.as_bytes()) {
         Err(_) => checker.issue(path, format!("`{name}` is no header's name")),
         Ok(name) if RESERVED_HEADERS.contains(&name.as_str()) => {

@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// Whether, and how hard, a model reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl ReasoningKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Reasoning")]
-pub(in crate::policy) enum RawReasoning {
+pub(crate) enum RawReasoning {
     /// It does, with the policy's `default_effort` where the model knows efforts.
     On,
     /// It does not, and is instructed not to.
@@ -92,7 +92,7 @@ pub(in crate::policy) enum RawReasoning {
 
 impl RawReasoning {
     /// Completes what `on` alone leaves open.
-    pub(in crate::policy) fn or_default(self, effort: Effort) -> Reasoning {
+    pub(crate) fn or_default(self, effort: Effort) -> Reasoning {
         match self {
             Self::Off => Reasoning::Off,
             Self::On => Reasoning::On(effort),
@@ -107,7 +107,7 @@ impl RawReasoning {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ReasoningFamily")]
-pub(in crate::policy) struct RawReasoningFamily {
+pub(crate) struct RawReasoningFamily {
     /// Where the instruction goes.
     kind: ReasoningKind,
     /// The name of the parameter; that of the kind when absent.
@@ -116,7 +116,7 @@ pub(in crate::policy) struct RawReasoningFamily {
 }
 
 /// The families, by name.
-pub(in crate::policy) type RawReasoningFamilies = IndexMap<String, RawReasoningFamily>;
+pub(crate) type RawReasoningFamilies = IndexMap<String, RawReasoningFamily>;
 
 /// The families that every policy knows.
 const FAMILIES: [(&str, ReasoningKind, &str); 4] = [
@@ -127,7 +127,7 @@ const FAMILIES: [(&str, ReasoningKind, &str); 4] = [
 ];
 
 /// Finds a family of models by its name: the operator's own, or one that every policy knows.
-pub(in crate::policy) fn family(
+pub(crate) fn family(
     name: &str,
     own: &RawReasoningFamilies,
     path: &YamlPath,

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// How many tools a file may hold.
 const MAX_TOOLS: usize = 10_000;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
-use crate::policy::schema::exactly_one_key;
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
+use crate::schema::exactly_one_key;
 
 use super::endpoint_picker::EndpointPickerConfig;
 use super::external_picker::{ExternalPicker, RawExternalPicker};
@@ -45,7 +45,7 @@ impl Balance {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Balance")]
-pub(in crate::policy) struct RawBalance {
+pub(crate) struct RawBalance {
     /// The way of choosing.
     strategy: RawBalanceStrategy,
     /// What requests of one session have in common; for `hash` and `session` alone.

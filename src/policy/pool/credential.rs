@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
-use crate::policy::secret::{Secret, SecretSource};
+use crate::checker::Checker;
+use crate::issue::YamlPath;
+use crate::secret::{Secret, SecretSource};
 
 /// A header that carries a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

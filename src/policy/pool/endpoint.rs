@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// One address as the operator wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,7 +85,7 @@ pub(super) fn endpoints(
 
 /// Why a text is no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(in crate::policy) enum AddressError {
+pub(crate) enum AddressError {
     #[error("has no port; write `host:port`")]
     NoPort,
     #[error("has no valid port; write `host:port` with a port from 1 to 65535")]
@@ -97,7 +97,7 @@ pub(in crate::policy) enum AddressError {
 }
 
 /// Splits `host:port`; the host is a DNS name or an IP address, IPv6 without its brackets.
-pub(in crate::policy) fn parse_address(text: &str) -> Result<(String, u16), AddressError> {
+pub(crate) fn parse_address(text: &str) -> Result<(String, u16), AddressError> {
     if text.contains('/') {
         return Err(AddressError::Host);
     }

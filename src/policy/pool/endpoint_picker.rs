@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::prefill::PoolRole;
 use super::scorers::{Scorer, Scorers};
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// The groups that the kind is known in: llm-d's, and the extension's before its scheduler moved there.
 const GROUPS: [&str; 2] = ["llm-d.ai/", "inference.networking.x-k8s.io/"];

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{is_host, parse_address};
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
 
 /// A server of the Gateway API inference extension's endpoint-picker protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

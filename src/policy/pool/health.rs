@@ -5,9 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
 
 /// How endpoints are checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,11 +50,11 @@ impl Default for Health {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Health")]
-pub(in crate::policy) struct RawHealth {
+pub(crate) struct RawHealth {
     /// Whether endpoints are checked; when absent, only those of pools without `tls` are.
-    pub(in crate::policy) enabled: Option<bool>,
+    pub(crate) enabled: Option<bool>,
     #[serde(flatten)]
-    pub(in crate::policy) health: Health,
+    pub(crate) health: Health,
 }
 
 impl RawHealth {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
 
 /// How the engines behind a pool's endpoints are asked for their figures.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RawPool;
-use crate::policy::PoolId;
-use crate::policy::checker::Checker;
-use crate::policy::duration::DurationText;
-use crate::policy::issue::YamlPath;
+use crate::PoolId;
+use crate::checker::Checker;
+use crate::duration::DurationText;
+use crate::issue::YamlPath;
 
 /// Where the long prompts of a pool's requests are computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl RawKvConnector {
 }
 
 /// The pools of a policy, as far as one must know the others.
-pub(in crate::policy) struct PoolNames {
+pub(crate) struct PoolNames {
     names: IndexSet<String>,
     /// Those that have a `prefill`.
     disaggregated: HashSet<String>,
@@ -158,7 +158,7 @@ pub(super) enum PoolRole {
 }
 
 impl PoolNames {
-    pub(in crate::policy) fn of(pools: &IndexMap<String, RawPool>) -> Self {
+    pub(crate) fn of(pools: &IndexMap<String, RawPool>) -> Self {
         let having = || pools.iter().filter_map(|(name, pool)| Some((name, pool.prefill.as_ref()?)));
         Self {
             names: pools.keys().cloned().collect(),

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// What endpoints are scored by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

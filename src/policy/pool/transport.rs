@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{EndpointSpec, is_host};
-use crate::policy::Secret;
-use crate::policy::checker::Checker;
-use crate::policy::issue::YamlPath;
+use crate::Secret;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
 
 /// The connection to a pool's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PlainFields;
-use crate::policy::BasisPoints;
+use crate::BasisPoints;
 
 /// How hard a prompt is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CountRange, SignalFields};
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::issue::YamlPath;
 
 /// How many tokens the texts of the request have.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PlainFields, half};
-use crate::policy::BasisPoints;
+use crate::BasisPoints;
 
 /// How the user judges the answer before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PlainFields, Scope};
-use crate::policy::BasisPoints;
+use crate::BasisPoints;
 
 /// An attack on the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

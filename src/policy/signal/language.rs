@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SignalFields;
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::issue::YamlPath;
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::issue::YamlPath;
 
 /// The languages that can be named: ISO 639-1, then every other code that means it, ISO 639-3 first. Languages that a
 /// detector can't tell from one go by its code.
@@ -63,7 +63,7 @@ impl SignalFields for LanguageSignal {
 }
 
 /// Finds the language of a code in lower case, by ISO 639-1.
-pub(in crate::policy) fn named(code: &str) -> Option<&'static str> {
+pub(crate) fn named(code: &str) -> Option<&'static str> {
     LANGUAGES.iter().find(|(short, others)| *short == code || others.contains(&code)).map(|(short, _)| *short)
 }
 

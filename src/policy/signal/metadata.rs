@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::SignalFields;
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::issue::YamlPath;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::issue::YamlPath;
 
 /// What the body's `metadata` holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PlainFields, half};
-use crate::policy::BasisPoints;
+use crate::BasisPoints;
 
 /// Which kind of answer the prompt asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Scope, SignalFields};
-use crate::policy::BasisPoints;
-use crate::policy::checker::Checker;
-use crate::policy::context::PolicyContext;
-use crate::policy::issue::YamlPath;
+use crate::BasisPoints;
+use crate::checker::Checker;
+use crate::context::PolicyContext;
+use crate::issue::YamlPath;
 
 /// Personal data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{DomainSignal, Signal, SignalId, SignalKind};
 
 /// The signals of a policy.
-pub(in crate::policy) struct SignalTable {
+pub(crate) struct SignalTable {
     signals: Vec<Signal>,
     named: HashMap<String, SignalId>,
     in_place: HashMap<DomainSignal, SignalId>,
@@ -19,17 +19,17 @@ impl SignalTable {
     }
 
     /// Finds a signal by its name.
-    pub(in crate::policy) fn named(&self, name: &str) -> Option<SignalId> {
+    pub(crate) fn named(&self, name: &str) -> Option<SignalId> {
         self.named.get(name).copied()
     }
 
     /// Gives the names of the signals that have one.
-    pub(in crate::policy) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.named.keys().map(String::as_str)
     }
 
     /// Adds what a condition defines in place; equal ones are one.
-    pub(in crate::policy) fn domain(&mut self, domain: DomainSignal) -> SignalId {
+    pub(crate) fn domain(&mut self, domain: DomainSignal) -> SignalId {
         let next = SignalId(self.signals.len());
         let id = *self.in_place.entry(domain.clone()).or_insert(next);
         if id == next {
@@ -40,7 +40,7 @@ impl SignalTable {
     }
 
     /// Gives the finished list.
-    pub(in crate::policy) fn into_signals(self) -> Vec<Signal> {
+    pub(crate) fn into_signals(self) -> Vec<Signal> {
         self.signals
     }
 }

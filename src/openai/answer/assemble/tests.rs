@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::openai::answer::AnswerSplitter;
-use crate::openai::sse::MAX_EVENT;
+use crate::answer::AnswerSplitter;
+use crate::sse::MAX_EVENT;
 
 fn assembled(api: Api, stream: &str, cuts: &[usize]) -> Option<Value> {
     fed(Format::EventStream, Assembler::new(Format::EventStream, api, 1 << 20), stream.as_bytes(), cuts)

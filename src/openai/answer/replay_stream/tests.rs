@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::openai::Format;
-use crate::openai::answer::{AnswerSplitter, Assembler};
+use crate::Format;
+use crate::answer::{AnswerSplitter, Assembler};
 
 fn back(answer: &Value, api: Api) -> Option<Value> {
     let stream = stream_of(answer.to_string().as_bytes(), api, true, 99)?;

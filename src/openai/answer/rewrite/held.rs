@@ -6,13 +6,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::openai::answer::content::{
-    AnswerContent, AnswerStep, Channel, DerivedMember, TextId, TextSpan, WriteEnd,
-};
-use crate::openai::json::quoted;
-use crate::openai::json::string::decode;
-use crate::openai::sse::EventData;
-use crate::openai::{Edit, FinishReason, splice};
+use crate::answer::content::{AnswerContent, AnswerStep, Channel, DerivedMember, TextId, TextSpan, WriteEnd};
+use crate::json::quoted;
+use crate::json::string::decode;
+use crate::sse::EventData;
+use crate::{Edit, FinishReason, splice};
 
 use super::texts::{AnswerTexts, TextRelease};
 

@@ -16,10 +16,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::openai::json;
-use crate::openai::json::object::is_object;
-use crate::openai::sse::{EventData, SseFrame};
-use crate::openai::{Api, FinishReason, Format};
+use crate::json;
+use crate::json::object::is_object;
+use crate::sse::{EventData, SseFrame};
+use crate::{Api, FinishReason, Format};
 
 use super::AnswerPiece;
 use super::content::{AnswerContent, AnswerStep, TextId};

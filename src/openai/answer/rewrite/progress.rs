@@ -5,12 +5,12 @@
 
 use std::collections::VecDeque;
 
-use crate::openai::FinishReason;
-use crate::openai::answer::LocalReply;
-use crate::openai::answer::content::AnswerStep;
-use crate::openai::answer::dialect::AnswerDialect;
-use crate::openai::answer::ending::{CutAnswer, MOST_FOLLOWED, StreamEnding};
-use crate::openai::json::object::{Object, non_null_member, string_member};
+use crate::FinishReason;
+use crate::answer::LocalReply;
+use crate::answer::content::AnswerStep;
+use crate::answer::dialect::AnswerDialect;
+use crate::answer::ending::{CutAnswer, MOST_FOLLOWED, StreamEnding};
+use crate::json::object::{Object, non_null_member, string_member};
 
 use super::held::HeldFrame;
 use super::texts::AnswerTexts;

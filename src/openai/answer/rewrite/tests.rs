@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::openai::answer::content::Channel;
-use crate::openai::{AnswerSplitter, Assembler, stream_of};
+use crate::answer::content::Channel;
+use crate::{AnswerSplitter, Assembler, stream_of};
 
 const ROOMY: RewriteLimits = RewriteLimits { max_held: 1 << 20 };
 

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::openai::answer::content::{AnswerStep, Channel, TextId};
+use crate::answer::content::{AnswerStep, Channel, TextId};
 
 use super::PendingText;
 

@@ -2,11 +2,11 @@
 //!
 //! Refuses to know other dialects.
 
-use crate::openai::json;
-use crate::openai::json::object::{Object, array, entries, non_null_member, number_member, string_member};
+use crate::json;
+use crate::json::object::{Object, array, entries, non_null_member, number_member, string_member};
 
-use crate::openai::answer::dialect::StreamAssembler;
-use crate::openai::answer::merged::{ByteBudget, MergedObject, NotMergeable, indexed};
+use crate::answer::dialect::StreamAssembler;
+use crate::answer::merged::{ByteBudget, MergedObject, NotMergeable, indexed};
 
 /// The message so far.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! How far a stream of `/v1/messages` has gone out, and how it ends early: its blocks closed, one last reason.
 
-use crate::openai::answer::content::{AnswerStep, Channel, TextId};
-use crate::openai::answer::ending::{CutAnswer, StreamEnding, follow};
-use crate::openai::json::object::Object;
-use crate::openai::sse::named_event;
+use crate::answer::content::{AnswerStep, Channel, TextId};
+use crate::answer::ending::{CutAnswer, StreamEnding, follow};
+use crate::json::object::Object;
+use crate::sse::named_event;
 
 use super::stop_reason;
 

@@ -7,21 +7,21 @@ mod ending;
 mod scan;
 mod stream;
 
-use crate::openai::answer::LocalReply;
-use crate::openai::answer::content::{AnswerContent, ContentScanner};
-use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
-use crate::openai::answer::ending::StreamEnding;
-use crate::openai::json::object::{Object, array};
-use crate::openai::json::quoted;
-use crate::openai::sse::named_event;
-use crate::openai::{FinishReason, Rejection};
+use crate::answer::LocalReply;
+use crate::answer::content::{AnswerContent, ContentScanner};
+use crate::answer::dialect::{AnswerDialect, StreamAssembler};
+use crate::answer::ending::StreamEnding;
+use crate::json::object::{Object, array};
+use crate::json::quoted;
+use crate::sse::named_event;
+use crate::{FinishReason, Rejection};
 use assemble::MessageAssembler;
 use ending::MessageEnding;
 use serde_json::json;
 
 /// The dialect of `/v1/messages`.
 #[derive(Debug)]
-pub(in crate::openai) struct MessageAnswers;
+pub(crate) struct MessageAnswers;
 
 impl AnswerDialect for MessageAnswers {
     fn error_event(&self, rejection: &Rejection) -> Vec<u8> {

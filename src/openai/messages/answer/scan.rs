@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::openai::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, TextId};
-use crate::openai::json::object::{non_null_member, string_member};
+use crate::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, TextId};
+use crate::json::object::{non_null_member, string_member};
 
 /// Reads one event.
 pub(super) fn event(data: &[u8]) -> AnswerContent {

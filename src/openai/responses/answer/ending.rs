@@ -1,9 +1,9 @@
 //! How far a stream of `/v1/responses` has gone out, and how it ends early: what is open is closed, and the last event
 //! says everything once more.
 
-use crate::openai::answer::content::{AnswerStep, Channel, TextId};
-use crate::openai::answer::ending::{CutAnswer, MOST_FOLLOWED, StreamEnding};
-use crate::openai::json::object::{Object, array, entries, string_member};
+use crate::answer::content::{AnswerStep, Channel, TextId};
+use crate::answer::ending::{CutAnswer, MOST_FOLLOWED, StreamEnding};
+use crate::json::object::{Object, array, entries, string_member};
 
 use super::stream::{EventSequence, EventSubject};
 use super::{incomplete_details, status};

@@ -6,21 +6,21 @@ mod ending;
 mod scan;
 mod stream;
 
-use crate::openai::answer::LocalReply;
-use crate::openai::answer::content::{AnswerContent, ContentScanner, TextId};
-use crate::openai::answer::dialect::{AnswerDialect, StreamAssembler};
-use crate::openai::answer::ending::StreamEnding;
-use crate::openai::answer::merged::NotMergeable;
-use crate::openai::json::object::{Object, array, non_null_member, string_member};
-use crate::openai::json::quoted;
-use crate::openai::sse::named_event;
-use crate::openai::{FinishReason, Rejection};
+use crate::answer::LocalReply;
+use crate::answer::content::{AnswerContent, ContentScanner, TextId};
+use crate::answer::dialect::{AnswerDialect, StreamAssembler};
+use crate::answer::ending::StreamEnding;
+use crate::answer::merged::NotMergeable;
+use crate::json::object::{Object, array, non_null_member, string_member};
+use crate::json::quoted;
+use crate::sse::named_event;
+use crate::{FinishReason, Rejection};
 use ending::ResponseEnding;
 use serde_json::json;
 
 /// The dialect of `/v1/responses`.
 #[derive(Debug)]
-pub(in crate::openai) struct ResponseAnswers;
+pub(crate) struct ResponseAnswers;
 
 impl AnswerDialect for ResponseAnswers {
     fn error_event(&self, rejection: &Rejection) -> Vec<u8> {

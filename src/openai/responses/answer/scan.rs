@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::openai::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, TextId};
-use crate::openai::json::object::{non_null_member, number_member, string_member, string_value};
+use crate::answer::content::{AnswerContent, AnswerStep, Channel, ContentScanner, TextId};
+use crate::json::object::{non_null_member, number_member, string_member, string_value};
 
 /// How the names of events end that repeat what others have said.
 const REPEATS: [&str; 4] = [".done", ".completed", ".incomplete", ".failed"];

@@ -2,10 +2,10 @@
 //!
 //! Refuses to know other dialects.
 
-use crate::openai::json::object::{Object, elements, entries, non_null_member, string_member};
-use crate::openai::sse::named_event;
+use crate::json::object::{Object, elements, entries, non_null_member, string_member};
+use crate::sse::named_event;
 
-use crate::openai::answer::replay_stream::pieces;
+use crate::answer::replay_stream::pieces;
 
 /// A stream under construction; every event has a number.
 #[derive(Debug, Default)]
