@@ -94,7 +94,9 @@ impl KvAccount {
     pub(super) fn apply(&self, rank: usize, events: &[KvEvent]) {
         *lock(&self.awaited) = None;
         if let Some(blocks) = self.blocks_of(rank) {
-            events.iter().for_each(|event| blocks.apply(event));
+            for event in events {
+                blocks.apply(event);
+            }
         }
     }
 

@@ -150,16 +150,15 @@ impl EngineWake {
             let question = SideRequest::without_body(self.peer.clone(), self.is_sleeping.clone());
             match self.client.send(question, &mut self.share, late.as_mut()).await {
                 Ok(answer) => match serde_json::from_slice::<SleepState>(&answer.body) {
-                    Ok(state) if state.is_sleeping => tokio::time::sleep(LOOK).await,
+                    Ok(state) if state.is_sleeping => {}
                     _ => return true,
                 },
                 // It says no more than that it was told to wake.
                 Err(SideError::Failed(AttemptFailure::Status { .. })) => return true,
-                Err(SideError::Failed(_)) if tokio::time::Instant::now() < end => {
-                    tokio::time::sleep(LOOK).await
-                }
+                Err(SideError::Failed(_)) if tokio::time::Instant::now() < end => {}
                 Err(_) => return false,
             }
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

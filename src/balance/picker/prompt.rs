@@ -5,7 +5,7 @@ use crate::openai::{ChatRequest, PromptPrefix};
 use std::borrow::Cow;
 
 /// The prompt of one request, which is read and hashed when a picker first asks for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct PickPrompt<'a> {
     request: &'a ChatRequest,
 }
