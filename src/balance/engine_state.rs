@@ -90,6 +90,9 @@ impl EngineState {
     /// Notes that it has been woken; what it says next of itself counts again.
     pub(super) fn note_awake(&self) {
         self.said_asleep.store(false, Ordering::Release);
+        if let Some(report) = lock(&self.report).as_mut() {
+            report.metrics = Arc::new(EngineMetrics { is_asleep: false, ..(*report.metrics).clone() });
+        }
     }
 
     /// Counts the leading blocks of a prompt that it has cached: by its own account where that holds and the prompt's tokens

@@ -132,13 +132,13 @@ struct KnownBlocks {
 }
 
 /// A map by keys that are hashes already.
-pub(super) type KeyMap<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
+pub(super) type KeyMap<V> = HashMap<u64, V, BuildHasherDefault<BlockKeyHasher>>;
 
 /// Takes a key as its own hash.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KeyHasher(u64);
+pub(super) struct BlockKeyHasher(u64);
 
-impl Hasher for KeyHasher {
+impl Hasher for BlockKeyHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+mod endpoint;
 mod external;
 mod waits;
 
@@ -12,9 +13,7 @@ use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
-use crate::balance::{
-    ChoiceMargin, ConnectionMark, InFlightGuard, Lease, LoadReport, Refusal, RequestWork, RetryBudget,
-};
+use crate::balance::{ConnectionMark, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
 use crate::openai::{Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, body_for, lease_endpoint};
@@ -321,46 +320,6 @@ impl Attempts {
     /// Replaces the body of the current attempt.
     pub(super) fn set_body(&mut self, body: Bytes) {
         self.body = body;
-    }
-
-    /// What the request costs the current endpoint; `None` where nothing in its pool goes by that.
-    pub(super) fn work(&self) -> Option<RequestWork> {
-        self.lease.as_ref()?.work()
-    }
-
-    /// The data-parallel rank that the request is to go to at the current endpoint, where it matters which.
-    pub(super) fn rank(&self) -> Option<u16> {
-        self.lease.as_ref()?.rank()
-    }
-
-    /// What the current endpoint was chosen by.
-    pub(super) fn margin(&self) -> Option<ChoiceMargin> {
-        self.lease.as_ref()?.margin()
-    }
-
-    /// Whether the current endpoint was chosen by what endpoints have cached.
-    pub(super) fn goes_by_prompt(&self, live: &Snapshot) -> bool {
-        live.pool(self.target().route(&live.policy).pool).reads_prompt()
-    }
-
-    /// How long the current endpoint's engine may take to wake, where it sleeps and is woken.
-    pub(super) fn sleeping_for(&self, live: &Snapshot) -> Option<Duration> {
-        let timeout = self.spec(live).limits.wake?;
-        self.lease.as_ref().is_some_and(|lease| lease.endpoint().is_asleep(Instant::now())).then_some(timeout)
-    }
-
-    /// Notes that the current endpoint's engine is awake.
-    pub(super) fn note_awake(&self) {
-        if let Some(lease) = &self.lease {
-            lease.endpoint().note_awake();
-        }
-    }
-
-    /// Reports whether another endpoint computes the prompt.
-    pub(super) fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
-        if let Some(lease) = &self.lease {
-            lease.prefill_elsewhere(elsewhere, now);
-        }
     }
 
     /// Notes that a token of the answer has come, the first or another.
