@@ -87,7 +87,7 @@ async fn nothing_is_left(gateway: &Gateway, sims: &[Sim]) {
 async fn start(sims: &[Sim]) -> Gateway {
     let addresses: Vec<_> = sims.iter().map(Sim::addr).collect();
     let more = "    health: {interval: 500ms, timeout: 10s}\n    timeouts: {first_byte: 10s}\n\
-                retry: {reissue: {after: 300ms, share: 1}}\n";
+                retry: {budget: {share: 1, min_per_second: 100}, reissue: {after: 300ms, share: 1}}\n";
     Launch::new(policy_of(&addresses, more).replacen("    health: {enabled: false}\n", "", 1)).start().await
 }
 

@@ -3,7 +3,6 @@
 use crate::harness::*;
 use signalbox::sim::Sim;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// Engines are looked at often.
 const READ: &str = "    metrics: {enabled: true, max_interval: 100ms, max_age: 10m}\n";
@@ -64,14 +63,14 @@ async fn an_engine_that_does_not_wake_in_time_is_left_for_another_and_the_client
     for sim in [&one, &other] {
         put_to_sleep(&gateway, sim).await;
     }
-    one.set_faults(faults(|faults| faults.stall_before_headers = Some(Duration::from_secs(600))));
+    one.set_faults(faults(|faults| faults.refuse = true));
     until("an answer of the one that wakes", async || {
         assert_eq!(gateway.chat("m", "hi").await.status, 200);
         (woken(&one) > 0 || woken(&other) > 0).then_some(())
     })
     .await;
     put_to_sleep(&gateway, &other).await;
-    other.set_faults(faults(|faults| faults.stall_before_headers = Some(Duration::from_secs(600))));
+    other.set_faults(faults(|faults| faults.refuse = true));
     let refused = gateway.chat("m", "hi").await;
     assert!(matches!(refused.status, 502 | 503), "{refused:?}");
     assert!(gateway.metric("signalbox_engine_wake_seconds_count", &["result=\"failed\""]).await >= 1.0);
