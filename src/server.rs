@@ -135,7 +135,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         Arc::clone(&server_state),
         setup.spec.limits,
         setup.logs.access.clone(),
-    );
+    )
+    .with_cors(setup.spec.cors.clone());
     control.spawn(persist_response_cache(Arc::clone(&live)));
     let peer_of: PeerOf = Arc::new(gateway.peer_of());
     control.spawn(Prober::new(Arc::clone(&live), Arc::clone(&peer_of)).run());

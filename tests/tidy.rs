@@ -56,6 +56,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tower", &["src/proxy/ext_proc/connector.rs"]),
     ("rcgen", &["src/sim/tls.rs"]),
     ("redis", &["src/cache/"]),
+    ("flate2", &["src/proxy/content_coding.rs"]),
+    ("brotli", &["src/proxy/content_coding.rs"]),
+    ("zstd", &["src/proxy/content_coding.rs"]),
     ("clap", &["src/main.rs", "src/cli.rs", "src/cli/"]),
     ("indicatif", &["src/cli/", "src/classify/hub/client.rs"]),
 ];

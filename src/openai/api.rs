@@ -1,5 +1,8 @@
 //! The APIs that go upstream, and the one place that finds the room of each.
 
+use bytes::Bytes;
+use http::StatusCode;
+
 use super::answer::dialect::AnswerDialect;
 use super::dialect::Dialect;
 use super::{
@@ -7,9 +10,10 @@ use super::{
 };
 
 /// The kinds of request that go upstream, each with a JSON body that names its model in `model`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Api {
     /// `/v1/chat/completions`
+    #[default]
     Chat,
     /// `/v1/completions`
     Completions,
@@ -97,9 +101,34 @@ impl Api {
         self.dialect().answer
     }
 
+    /// Finds the API in whose shape errors on a path are told, served or not.
+    pub fn of_errors(path: &str) -> Self {
+        if path.contains("/v1/messages") { Self::Messages } else { Self::Chat }
+    }
+
+    /// Returns the status of an error as this API's clients know it.
+    pub fn error_status(self, rejection: &Rejection) -> StatusCode {
+        self.dialect().errors.status_of(rejection)
+    }
+
+    /// Returns the body of an error.
+    pub fn error_body(self, rejection: &Rejection, request_id: &str) -> Bytes {
+        Bytes::from(self.dialect().errors.body_of(rejection, request_id))
+    }
+
     /// Returns the event that ends a stream of this API before its time.
-    pub fn error_event(self, rejection: &Rejection) -> Vec<u8> {
-        self.answers().error_event(rejection)
+    pub fn error_event(self, rejection: &Rejection, request_id: &str) -> Bytes {
+        Bytes::from(self.dialect().errors.event_of(rejection, request_id))
+    }
+
+    /// Says whether its clients look for the request's id in the header `request-id`.
+    pub fn has_request_id(self) -> bool {
+        self.dialect().errors.has_request_id
+    }
+
+    /// Returns what keeps a silent stream of this API open: an event, or a comment.
+    pub fn keep_alive(self) -> &'static str {
+        self.dialect().errors.keep_alive
     }
 
     /// Says whether its answers are generated text.
@@ -114,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_broken_stream_ends_with_one_event_in_the_words_of_its_api() {
-        let event = |api: Api| String::from_utf8(api.error_event(&Rejection::UpstreamReset)).unwrap();
+        let event =
+            |api: Api| String::from_utf8(api.error_event(&Rejection::UpstreamReset, "r").to_vec()).unwrap();
         let chat = event(Api::Chat);
         let data = chat.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
         let value: serde_json::Value = serde_json::from_str(data).unwrap();

@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 
 use super::answer::dialect::AnswerDialect;
+use super::error_dialect::ErrorDialect;
 use super::segment::rule::ReadRule;
+use super::translate::ApiTranslation;
 
 /// What one API's room says about it.
 pub(super) struct Dialect {
@@ -15,6 +17,9 @@ pub(super) struct Dialect {
     pub(super) paths: &'static [&'static str],
     pub(super) request: RequestDialect,
     pub(super) answer: &'static dyn AnswerDialect,
+    pub(super) errors: ErrorDialect,
+    /// The way to another dialect, for upstreams that do not speak this one.
+    pub(super) translation: Option<&'static dyn ApiTranslation>,
 }
 
 /// Where an API's requests have what is read and changed.

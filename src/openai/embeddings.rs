@@ -2,11 +2,13 @@
 
 use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
+use super::error_dialect::ErrorDialect;
 
 pub(super) const EMBEDDINGS: Dialect = dialect("embeddings", &["/v1/embeddings"]);
 pub(super) const CLASSIFY: Dialect = dialect("classify", &["/classify"]);
 pub(super) const POOLING: Dialect = dialect("pooling", &["/pooling"]);
 
 const fn dialect(name: &'static str, paths: &'static [&'static str]) -> Dialect {
-    Dialect { name, paths, request: RequestDialect::of_prompt("input"), answer: &OtherAnswers }
+    let (request, errors) = (RequestDialect::of_prompt("input"), ErrorDialect::OPENAI);
+    Dialect { name, paths, request, answer: &OtherAnswers, errors, translation: None }
 }

@@ -2,6 +2,7 @@
 
 use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
+use super::error_dialect::ErrorDialect;
 use super::segment::SegmentKind;
 use super::segment::rule::ReadRule;
 
@@ -10,6 +11,8 @@ pub(super) const DIALECT: Dialect = Dialect {
     paths: &["/v1/images/generations"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("prompt") },
     answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translation: None,
 };
 
 fn member(name: &str) -> Option<ReadRule> {

@@ -13,6 +13,7 @@ mod completions;
 pub mod conversation;
 mod dialect;
 mod embeddings;
+mod error_dialect;
 mod fields;
 pub mod fingerprint;
 pub mod groundedness;
@@ -23,6 +24,7 @@ pub mod message_text;
 mod messages;
 mod operation;
 mod prefill;
+mod printable;
 mod prompt_prefix;
 mod redact;
 pub mod rejection;
@@ -36,6 +38,7 @@ pub mod splice;
 pub mod sse;
 mod tokenize;
 pub mod tools;
+pub mod translate;
 
 pub use answer::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
@@ -60,3 +63,4 @@ pub use segment::{Segment, SegmentKind, SegmentPlace, TextBlock, TextPiece, Unre
 pub use shed_reason::ShedReason;
 pub use splice::{Edit, splice};
 pub use tools::Tool;
+pub use translate::{AnswerTranslator, TranslatedAnswer, Translation, UpstreamKind};

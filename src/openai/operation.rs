@@ -24,20 +24,24 @@ impl Operation {
     /// Finds the operation of a request line; `path` comes without its query.
     pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
         let (operation, allowed) = Self::at(path)?;
-        if method == allowed {
+        // Clients ask for the head of what they could get, to see whether anybody is there.
+        if method == allowed || (method == Method::HEAD && allowed == "GET") {
             return Ok(operation);
         }
         Err(Rejection::MethodNotAllowed { allowed })
     }
 
     fn at(path: &str) -> Result<(Self, &'static str), Rejection> {
-        let trimmed = path.strip_suffix('/').unwrap_or(path);
+        let trimmed = path.trim_end_matches('/');
         if let Some(api) = Api::at(trimmed) {
             return Ok((Self::Infer(api), "POST"));
         }
-        let unknown = || Rejection::UnknownPath { path: path.to_owned() };
-        match path.strip_prefix(MODELS).ok_or_else(unknown)? {
-            "" | "/" => Ok((Self::ListModels, "GET")),
+        let unknown = || match path.strip_prefix("/v1/v1/") {
+            Some(_) => Rejection::DoubledPath { path: path.to_owned() },
+            None => Rejection::UnknownPath { path: path.to_owned() },
+        };
+        match trimmed.strip_prefix(MODELS).ok_or_else(unknown)? {
+            "" => Ok((Self::ListModels, "GET")),
             rest => {
                 let name = rest.strip_prefix('/').and_then(percent_decoded).ok_or_else(unknown)?;
                 Ok((Self::GetModel(name), "GET"))
@@ -75,6 +79,7 @@ mod tests {
     fn every_path_that_names_a_model_is_known() {
         assert_eq!(post("/v1/chat/completions"), Ok(Operation::Infer(Api::Chat)));
         assert_eq!(post("/v1/chat/completions/"), Ok(Operation::Infer(Api::Chat)));
+        assert_eq!(post("/v1/messages//"), Ok(Operation::Infer(Api::Messages)));
         assert_eq!(post("/rerank"), Ok(Operation::Infer(Api::Rerank)));
         for path in ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/messages/count_tokens", "/tokenize"] {
             assert!(matches!(post(path), Ok(Operation::Infer(_))), "{path}");
@@ -85,6 +90,8 @@ mod tests {
     fn a_model_is_asked_for_by_its_percent_decoded_name() {
         assert_eq!(get("/v1/models"), Ok(Operation::ListModels));
         assert_eq!(get("/v1/models/"), Ok(Operation::ListModels));
+        assert_eq!(get("/v1/models/phi4/"), Ok(Operation::GetModel("phi4".to_owned())));
+        assert_eq!(Operation::of(&Method::HEAD, "/v1/models"), Ok(Operation::ListModels));
         assert_eq!(get("/v1/models/llama3-8b"), Ok(Operation::GetModel("llama3-8b".to_owned())));
         for path in ["/v1/models/meta%2Fllama%203", "/v1/models/meta/llama%203", "/v1/models/meta%2fllama 3"]
         {
@@ -101,5 +108,7 @@ mod tests {
         }
         assert_eq!(get("/v1/completions"), Err(Rejection::MethodNotAllowed { allowed: "POST" }));
         assert_eq!(post("/v1/models"), Err(Rejection::MethodNotAllowed { allowed: "GET" }));
+        let doubled = "/v1/v1/chat/completions".to_owned();
+        assert_eq!(post(&doubled), Err(Rejection::DoubledPath { path: doubled.clone() }));
     }
 }

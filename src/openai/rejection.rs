@@ -10,10 +10,8 @@ use http::StatusCode;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::printable::printable;
 use super::shed_reason::ShedReason;
-
-/// The most characters of a client's own text that a message repeats.
-const MAX_QUOTED_CHARS: usize = 200;
 
 /// Why a request is not served, or not to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -21,6 +19,15 @@ pub enum Rejection {
     /// No operation has this path.
     #[error("Unknown request URL: {}. See GET /v1/models and POST /v1/chat/completions.", printable(path))]
     UnknownPath {
+        /// The path as the client wrote it.
+        path: String,
+    },
+    /// The path has the version twice, as where a base URL ends with it and its client adds it.
+    #[error(
+        "Unknown request URL: {}: it has `/v1` twice. Give the client a base URL that ends before `/v1`.",
+        printable(path)
+    )]
+    DoubledPath {
         /// The path as the client wrote it.
         path: String,
     },
@@ -79,6 +86,14 @@ pub enum Rejection {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body is compressed in a way that is not known.
+    #[error(
+        "The request body's `content-encoding` is not supported: use gzip, deflate, br or zstd, or none."
+    )]
+    UnsupportedCoding,
+    /// The body is not compressed as its header says.
+    #[error("The request body is not what its `content-encoding` says, or ended early.")]
+    BadCoding,
     /// The body did not arrive in time.
     #[error("The request body did not arrive in time.")]
     SlowBody,
@@ -160,6 +175,17 @@ pub enum Rejection {
     /// A guard found something in an answer that cannot be cut short before it.
     #[error("The model's answer was refused: it contains what the policy does not allow.")]
     AnswerBlocked,
+    /// The upstream speaks another API than the client, and has nothing for a part of the request.
+    #[error("`{}` cannot be honoured: the model's server speaks another API, and {why}.", printable(place))]
+    Untranslatable {
+        /// The part's place in the request.
+        place: String,
+        /// Why.
+        why: String,
+    },
+    /// What came of the upstream is no answer of the API that it speaks.
+    #[error("The model's server answered with what cannot be translated for this API.")]
+    AnswerUntranslatable,
     /// The upstream answered with an error whose own text must not go out.
     #[error("The model's server answered with status {}.", status.as_u16())]
     UpstreamRefused {
@@ -255,6 +281,7 @@ impl Rejection {
         use StatusCode as S;
         match self {
             Self::UnknownPath { .. } => info(S::NOT_FOUND, "unknown_path", "unknown_url"),
+            Self::DoubledPath { .. } => info(S::NOT_FOUND, "doubled_path", "unknown_url"),
             Self::MethodNotAllowed { .. } => {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
             }
@@ -272,6 +299,10 @@ impl Rejection {
                 with_param("model", info(S::NOT_FOUND, "unknown_model", "model_not_found"))
             }
             Self::TooLarge { .. } => info(S::PAYLOAD_TOO_LARGE, "too_large", "request_too_large"),
+            Self::UnsupportedCoding => {
+                info(S::UNSUPPORTED_MEDIA_TYPE, "unsupported_coding", "unsupported_content_encoding")
+            }
+            Self::BadCoding => info(S::BAD_REQUEST, "bad_coding", "invalid_content_encoding"),
             Self::SlowBody => info(S::REQUEST_TIMEOUT, "slow_body", "request_timeout"),
             Self::BadFraming => info(S::BAD_REQUEST, "bad_framing", "bad_framing"),
             Self::BadHeader { .. } => info(S::BAD_REQUEST, "bad_header", "bad_request"),
@@ -291,6 +322,10 @@ impl Rejection {
             Self::FixedText { .. } => info(S::BAD_REQUEST, "fixed_text", "fixed_response"),
             Self::AnswerUnjudged { .. } => info(S::BAD_GATEWAY, "answer_unjudged", "answer_unjudged"),
             Self::AnswerBlocked => info(S::BAD_GATEWAY, "answer_blocked", "content_filter"),
+            Self::Untranslatable { .. } => info(S::BAD_REQUEST, "untranslatable", "unsupported_parameter"),
+            Self::AnswerUntranslatable => {
+                info(S::BAD_GATEWAY, "answer_untranslatable", "answer_untranslatable")
+            }
             Self::UpstreamRefused { status, .. } => info(*status, "upstream_refused", "upstream_error"),
             Self::Overloaded { .. } => info(S::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
             Self::Shed { .. } => info(S::TOO_MANY_REQUESTS, "shed", "rate_limit_exceeded"),
@@ -328,6 +363,7 @@ impl Rejection {
     pub fn param(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::DuplicateField { name } | Self::MiscasedField { name, .. } => Some(printable(name)),
+            Self::Untranslatable { place, .. } => Some(printable(place)),
             _ => self.info().param.map(Cow::Borrowed),
         }
     }
@@ -397,23 +433,6 @@ struct ErrorBody<'a> {
     code: &'static str,
 }
 
-/// A client's own text as a message may repeat it: bounded, and control characters escaped.
-fn printable(text: &str) -> Cow<'_, str> {
-    let end = text.char_indices().nth(MAX_QUOTED_CHARS).map_or(text.len(), |(at, _)| at);
-    let whole = end == text.len();
-    if whole && !text.chars().any(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(end + 8);
-    for c in text[..end].chars() {
-        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    if !whole {
-        safe.push('…');
-    }
-    Cow::Owned(safe)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -424,6 +443,7 @@ mod tests {
         let retry_after = Duration::from_secs(2);
         vec![
             Rejection::UnknownPath { path: "/x".to_owned() },
+            Rejection::DoubledPath { path: "/v1/v1/messages".to_owned() },
             Rejection::MethodNotAllowed { allowed: "POST" },
             Rejection::BadJson { line: 1, column: 2, byte: 1, detail: "expected a value" },
             Rejection::NotAnObject,
@@ -433,6 +453,8 @@ mod tests {
             Rejection::MiscasedField { name: "Model".to_owned(), field: "model" },
             Rejection::UnknownModel { name: "gpt-9".to_owned() },
             Rejection::TooLarge { limit: 10 },
+            Rejection::UnsupportedCoding,
+            Rejection::BadCoding,
             Rejection::SlowBody,
             Rejection::BadFraming,
             Rejection::BadHeader { detail: "it is not one" },
@@ -447,6 +469,8 @@ mod tests {
             Rejection::FixedText { text: "We are closed.".to_owned() },
             Rejection::AnswerUnjudged { reason: "unsupported" },
             Rejection::AnswerBlocked,
+            Rejection::Untranslatable { place: "tools.0".to_owned(), why: "there are none".to_owned() },
+            Rejection::AnswerUntranslatable,
             Rejection::UpstreamRefused { status: StatusCode::UNAUTHORIZED, retry_after: None },
             Rejection::Overloaded { retry_after },
             Rejection::Shed { model: "m".to_owned(), reason: ShedReason::Saturated, retry_after },
@@ -475,7 +499,10 @@ mod tests {
             assert_eq!(body["error"]["type"], rejection.kind());
             assert_eq!(body["error"].as_object().unwrap().len(), 4);
             // The same answer would be refused again.
-            let is_judged = matches!(rejection, Rejection::AnswerUnjudged { .. } | Rejection::AnswerBlocked);
+            let is_judged = matches!(
+                rejection,
+                Rejection::AnswerUnjudged { .. } | Rejection::AnswerBlocked | Rejection::AnswerUntranslatable
+            );
             let is_elsewhere = matches!(rejection.status().as_u16(), 429 | 502 | 503) && !is_judged;
             assert_eq!(rejection.retry_after().is_some(), is_elsewhere, "{rejection:?}");
         }
@@ -496,7 +523,7 @@ mod tests {
         let name = format!("a\r\n\u{1b}[31m{}", "é".repeat(10_000));
         let message = Rejection::UnknownModel { name }.to_string();
         assert!(message.contains("a\\r\\n\\u{1b}[31mé"), "{message}");
-        assert!(message.chars().count() < MAX_QUOTED_CHARS + 120);
+        assert!(message.chars().count() < super::super::printable::MAX_QUOTED_CHARS + 120);
         assert!(!message.chars().any(char::is_control));
     }
 }

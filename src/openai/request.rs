@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::dialect::RequestDialect;
 use super::fields::FieldNames;
@@ -19,6 +19,8 @@ use super::{Api, Edit, Rejection, splice};
 
 /// How many members the top level may have; the APIs name fewer than a hundred.
 const MAX_MEMBERS: usize = 1024;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The members that can hold the prompt, in order of preference.
 const PROMPT_MEMBERS: [&str; 5] = ["messages", "prompt", "input", "query", "text_1"];
@@ -56,7 +58,11 @@ impl ChatRequest {
 
     /// Reads a body: only its top level is looked at, the rest is checked to be JSON without a key twice in an object.
     /// Of several members that can hold the prompt, the API's own does.
-    pub fn of(api: Api, body: Bytes) -> Result<Self, Rejection> {
+    pub fn of(api: Api, mut body: Bytes) -> Result<Self, Rejection> {
+        if body.starts_with(BYTE_ORDER_MARK) {
+            // Some editors and shells write it; no reader of JSON wants it.
+            body.advance(BYTE_ORDER_MARK.len());
+        }
         // Most bodies are ASCII, which is found out much faster.
         if !body.is_ascii()
             && let Err(error) = std::str::from_utf8(&body)
@@ -260,6 +266,12 @@ mod tests {
         }
         let request = parsed(r#"{"model":"m","stream":"true","stream_options":null}"#);
         assert!(!request.stream() && !request.wants_usage());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_taken_off() {
+        let request = parsed("\u{feff}{\"model\":\"m\"}");
+        assert_eq!((request.model(), &request.body()[..]), ("m", br#"{"model":"m"}"#.as_slice()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
+use super::error_dialect::ErrorDialect;
 use super::segment::SegmentKind;
 use super::segment::rule::ReadRule;
 
@@ -10,6 +11,8 @@ pub(super) const RERANK: Dialect = Dialect {
     paths: &["/v1/rerank", "/v2/rerank", "/rerank"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("query") },
     answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translation: None,
 };
 
 pub(super) const SCORE: Dialect = Dialect {
@@ -17,6 +20,8 @@ pub(super) const SCORE: Dialect = Dialect {
     paths: &["/v1/score", "/score"],
     request: RequestDialect { member, ..RequestDialect::of_prompt("text_1") },
     answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translation: None,
 };
 
 /// Texts, and objects with parts of a content, in vLLM's multimodal forms.

@@ -2,12 +2,15 @@
 
 use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
+use super::error_dialect::ErrorDialect;
 
 pub(super) const TOKENIZE: Dialect = Dialect {
     name: "tokenize",
     paths: &["/tokenize"],
     request: RequestDialect::of_prompt("prompt"),
     answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translation: None,
 };
 
 pub(super) const DETOKENIZE: Dialect = Dialect {
@@ -15,4 +18,6 @@ pub(super) const DETOKENIZE: Dialect = Dialect {
     paths: &["/detokenize"],
     request: RequestDialect::of_prompt("prompt"),
     answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translation: None,
 };

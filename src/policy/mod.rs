@@ -12,6 +12,7 @@ mod cache;
 mod checker;
 mod classifier;
 mod context;
+mod cors;
 mod decision;
 mod document;
 mod duration;
@@ -50,6 +51,7 @@ pub use classifier::{
     ClassifierModels, ClassifierPolicy, ClassifierSpec, DeviceChoice, HubSpec, ModelSource, OnUnknown,
     Precision, Thresholds, WindowSpec,
 };
+pub use cors::Cors;
 pub use decision::{
     AppliesTo, Choose, ChooseBy, ChooseWeights, Decision, DecisionCondition, DecisionStrategy,
     KeptConversations, ModelRef, OnUnknownSignal, Recipe, Rule, Shadow, Sticky, StickyOn,
@@ -73,8 +75,8 @@ pub use plugins::{
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, Ejection, EndpointSpec, EngineKind, ExternalPicker, FailureMode,
     HashKey, Health, HostRule, KvConnector, KvEventPorts, KvEventsSpec, MetricsScrape, PickerTls,
-    PickerTrust, PoolLimits, PoolProbes, PoolSpec, PrefillSpec, Saturation, Scorer, Scorers, ScrapeCondition,
-    Timeouts, Transport,
+    PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PrefillSpec, Provider, Saturation, Scorer,
+    Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

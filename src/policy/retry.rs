@@ -18,7 +18,7 @@ pub struct Retry {
     #[schemars(range(min = 1, max = 10))]
     pub attempts: u32,
     /// What is worth another try.
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 20))]
     pub on: Vec<RetryCause>,
     /// How many retries there may be beside the requests of each pool.
     pub budget: RetryBudgetSpec,
@@ -56,6 +56,15 @@ pub enum RetryCause {
     /// An error that may be this endpoint's alone: 401, 403, 404 or 500. Another endpoint is asked, unless others have
     /// just refused the same, and where that answers, the first is left out for the model.
     Refused,
+    /// The request did not come in time.
+    #[serde(rename = "408")]
+    Status408,
+    /// A conflict.
+    #[serde(rename = "409")]
+    Status409,
+    /// Too early.
+    #[serde(rename = "425")]
+    Status425,
     /// Too many requests.
     #[serde(rename = "429")]
     Status429,
@@ -71,6 +80,24 @@ pub enum RetryCause {
     /// A gateway's timeout.
     #[serde(rename = "504")]
     Status504,
+    /// Cloudflare's: an unknown error.
+    #[serde(rename = "520")]
+    Status520,
+    /// Cloudflare's: the server is down.
+    #[serde(rename = "521")]
+    Status521,
+    /// Cloudflare's: no connection in time.
+    #[serde(rename = "522")]
+    Status522,
+    /// Cloudflare's: the server is unreachable.
+    #[serde(rename = "523")]
+    Status523,
+    /// Cloudflare's: no answer in time.
+    #[serde(rename = "524")]
+    Status524,
+    /// Anthropic's: overloaded. `503` covers it too.
+    #[serde(rename = "529")]
+    Status529,
 }
 
 /// How many retries there may be.
@@ -107,7 +134,8 @@ impl Retry {
 
     /// Whether an answer of this status is worth another try.
     pub fn covers_status(&self, status: u16) -> bool {
-        RetryCause::of_status(status).is_some_and(|cause| self.covers(cause))
+        let is_overloaded = status == 529 && self.covers(RetryCause::Status503);
+        is_overloaded || RetryCause::of_status(status).is_some_and(|cause| self.covers(cause))
     }
 
     pub(super) fn check(&self, path: &YamlPath, checker: &mut Checker<'_>) {
@@ -122,12 +150,20 @@ impl Retry {
 impl RetryCause {
     fn of_status(status: u16) -> Option<Self> {
         match status {
+            408 => Some(Self::Status408),
+            409 => Some(Self::Status409),
+            425 => Some(Self::Status425),
             429 => Some(Self::Status429),
             500 => Some(Self::Status500),
             502 => Some(Self::Status502),
-            // Anthropic's status for an overloaded service.
-            503 | 529 => Some(Self::Status503),
+            503 => Some(Self::Status503),
             504 => Some(Self::Status504),
+            520 => Some(Self::Status520),
+            521 => Some(Self::Status521),
+            522 => Some(Self::Status522),
+            523 => Some(Self::Status523),
+            524 => Some(Self::Status524),
+            529 => Some(Self::Status529),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checker::Checker;
+use super::cors::Cors;
 use super::duration::{DurationOrZeroText, DurationText};
 use super::issue::YamlPath;
 
@@ -25,6 +26,8 @@ pub struct ServerSpec {
     pub threads: usize,
     /// What a client may use.
     pub limits: ClientLimits,
+    /// Which pages in browsers may ask, if any.
+    pub cors: Option<Cors>,
     /// How the process ends.
     pub drain: Drain,
     /// How a new process takes over.
@@ -102,7 +105,7 @@ pub struct ClientLimits {
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            max_body_bytes: 10 << 20,
+            max_body_bytes: 32 << 20,
             max_buffered_bytes: 256 << 20,
             max_header_bytes: 64 << 10,
             header_timeout: Duration::from_secs(30),
@@ -214,6 +217,10 @@ pub(super) struct RawServer {
     threads: usize,
     /// What a client may use.
     limits: ClientLimits,
+    /// Which pages in browsers may ask; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Cors")]
+    cors: Option<Cors>,
     /// How the process ends.
     drain: Drain,
     /// How a new process takes over.
@@ -229,6 +236,7 @@ impl Default for RawServer {
             admin: RawAdmin::default(),
             threads: 0,
             limits: ClientLimits::default(),
+            cors: None,
             drain: Drain::default(),
             upgrade: Upgrade::default(),
             log: LogSpec::default(),
@@ -282,6 +290,9 @@ impl RawServer {
             let path = root.key("limits").key("max_buffered_bytes");
             checker.issue(&path, "is less than `max_body_bytes`");
         }
+        if let Some(cors) = &self.cors {
+            cors.check(&root.key("cors"), checker);
+        }
         if self.limits.header_timeout > MAX_HEADER_TIMEOUT {
             checker.issue(&root.key("limits").key("header_timeout"), "is more than 60s");
         }
@@ -290,6 +301,7 @@ impl RawServer {
             admin: address(&self.admin.address, &root.key("admin").key("address"), checker),
             threads: self.threads,
             limits: self.limits,
+            cors: self.cors,
             drain: self.drain,
             upgrade: Upgrade {
                 socket: checker.resolve(&self.upgrade.socket),

@@ -207,7 +207,7 @@ fn a_tls_pool_is_complete_after_the_check() {
     assert_eq!((&**server_name, *alpn), ("api.example.com", Alpn::H2));
     assert!(ca.is_some() && client.is_some());
     assert_eq!(pool.host, HostRule::Fixed("api.example.com".to_owned()));
-    assert_eq!(pool.path_prefix, "/openai/v1");
+    assert_eq!(pool.api.path_prefix, "/openai/v1");
     let credential = pool.credential.as_ref().unwrap();
     assert_eq!((&*credential.header, credential.value.expose()), ("api-key", "sk-secret"));
     assert_eq!(pool.probes.health.as_ref().unwrap().status, [200, 204]);

@@ -7,9 +7,9 @@ use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
-use super::{Gateway, body, identity, respond, shadow};
+use super::{Gateway, body, content_coding, cors, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
-use crate::policy::Principal;
+use crate::policy::{Cors, Principal};
 use crate::route::{
     self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, PlanTarget, lease_endpoint,
 };
@@ -30,6 +30,8 @@ pub(super) enum ShortCircuit {
     CachedAnswer(Api, Box<ChatRequest>, Bytes),
     ListModels,
     GetModel(String),
+    /// To a browser that asks whether it may ask.
+    Preflight(Arc<Cors>),
     Reject(Rejection),
     ClientGone,
 }
@@ -70,6 +72,7 @@ pub(super) async fn short_circuit(
     match reply {
         ShortCircuit::ListModels => respond::models(downstream, exchange).await,
         ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
+        ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
         ShortCircuit::Answer(api, request, answer) => {
             respond::send_answer(downstream, exchange, api, &request, answer).await
         }
@@ -101,7 +104,15 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<Bytes, ShortCircuit> {
         let header = session.req_header();
-        let operation = Operation::of(&header.method, header.uri.path())?;
+        if let Some(cors) = &self.cors {
+            exchange.answer.origin = cors::allowed_origin(cors, &header.headers);
+            if cors::is_preflight(header) {
+                return Err(ShortCircuit::Preflight(Arc::clone(cors)));
+            }
+        }
+        let path = header.uri.path();
+        exchange.answer.api = Api::of_errors(path);
+        let operation = Operation::of(&header.method, path)?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
         let principal = identity::principal(identity, &header.headers, peer);
@@ -115,7 +126,10 @@ impl Gateway {
         exchange.header_bytes = header_bytes(header);
         exchange.active.buffered.grow_to(exchange.header_bytes).map_err(overloaded)?;
         let api = match operation {
-            Operation::Infer(api) => api,
+            Operation::Infer(api) => {
+                exchange.answer.api = api;
+                api
+            }
             Operation::ListModels => {
                 exchange.take_slot(keeps_slots).map_err(overloaded)?;
                 return Err(ShortCircuit::ListModels);
@@ -194,6 +208,14 @@ impl Gateway {
             body::BodyLimits { max_bytes: self.limits.max_body_bytes, time: self.limits.body_timeout };
         let bytes = body::read(session.as_downstream_mut(), limits, &mut exchange.active).await;
         let bytes = bytes.ok_or(ShortCircuit::ClientGone)??;
+        let headers = &session.req_header().headers;
+        let arrived = bytes.len();
+        let bytes = content_coding::decoded(bytes, headers, limits.max_bytes).await?;
+        if bytes.len() > arrived {
+            let more = bytes.len() - arrived;
+            let held = &mut exchange.active.buffered;
+            held.grow_to(held.bytes() + more).map_err(overloaded)?;
+        }
         exchange.take_slot(keeps_slots).map_err(overloaded)?;
         exchange.record.request.request_bytes = bytes.len();
         Ok(bytes)

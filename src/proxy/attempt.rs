@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
+mod body;
 mod endpoint;
 mod external;
 mod waits;
@@ -16,7 +17,7 @@ use super::planned_request::PlannedRequest;
 use crate::balance::{ConnectionMark, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
 use crate::openai::{Rejection, TokenUsage};
 use crate::policy::PoolSpec;
-use crate::route::{LeaseInput, PlanTarget, body_for, lease_endpoint};
+use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
@@ -142,7 +143,7 @@ impl Attempts {
         let Some((target, lease)) = found.or_else(|| attempts.candidate(pick, 0, true)) else {
             return Err(no_endpoint(live, &attempts.request.plan.targets, pick.now));
         };
-        attempts.switch_to(live, target, lease);
+        attempts.switch_to(live, target, lease)?;
         attempts.retry_budget(live).request(opened);
         let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
         attempts.deadline.limit(timeout.unwrap_or(attempts.spec(live).timeouts.total));
@@ -201,12 +202,16 @@ impl Attempts {
         if adds_load && !self.retry_budget(live).withdraw(now) {
             return false;
         }
-        metrics.retried(&self.spec(live).name, failure.label());
-        if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
-            let lease = self.lease.take();
-            self.compared.extend(lease.map(|lease| ComparedAttempt { target: self.target, lease, status }));
+        let (failed, last) = (self.target, self.lease.take());
+        if self.switch_to(live, target, lease).is_err() {
+            // What that pool speaks has nothing for a part of the request.
+            self.lease = last;
+            return false;
         }
-        self.switch_to(live, target, lease);
+        metrics.retried(&spec_of(live, &self.request.plan.targets[failed]).name, failure.label());
+        if let (AttemptFailure::Status { status, .. }, true) = (failure, failure.is_compared()) {
+            self.compared.extend(last.map(|lease| ComparedAttempt { target: failed, lease, status }));
+        }
         true
     }
 
@@ -296,30 +301,25 @@ impl Attempts {
         Some((from + leased.place, leased.lease))
     }
 
-    fn switch_to(&mut self, live: &Snapshot, target: usize, lease: Lease) {
+    /// Turns to a target; fails, and stays where it is, if that has nothing for a part of the request.
+    fn switch_to(&mut self, live: &Snapshot, target: usize, lease: Lease) -> Result<(), Rejection> {
+        let model = self.request.plan.targets[target].model;
+        self.request.plan.use_effects_of(model);
+        let body = upstream_body(live, &self.request.plan.targets[target], self.request.upstream_request());
+        self.body = body.inspect_err(|_untranslatable| {
+            let model = self.request.plan.targets[self.target].model;
+            self.request.plan.use_effects_of(model);
+        })?;
         self.mark = lease.endpoint().mark();
         (self.target, self.lease, self.is_reconnect) = (target, Some(lease), false);
         self.count += 1;
-        let model = self.target().model;
-        self.request.plan.use_effects_of(model);
         let work = self.lease.as_ref().and_then(Lease::expected_work);
         self.in_flight = live.models.measures_latency.then(|| ModelInFlight {
             guard: live.models.latency(model).enter(),
             since: Instant::now(),
             work,
         });
-        let (api, request) = (self.request.api, self.request.upstream_request());
-        self.body = body_for(&live.policy, self.target(), api, request);
-    }
-
-    /// Undoes what was set in place of the plan's body: it may have been sent.
-    pub(super) fn restore_body(&mut self, live: &Snapshot) {
-        self.body = body_for(&live.policy, self.target(), self.request.api, self.request.upstream_request());
-    }
-
-    /// Replaces the body of the current attempt.
-    pub(super) fn set_body(&mut self, body: Bytes) {
-        self.body = body;
+        Ok(())
     }
 
     /// Notes that a token of the answer has come, the first or another.
@@ -372,7 +372,7 @@ impl Attempts {
 
     /// What the policy says of the current attempt's pool.
     pub(super) fn spec<'a>(&self, live: &'a Snapshot) -> &'a PoolSpec {
-        live.pool_spec(self.target().route(&live.policy).pool)
+        spec_of(live, self.target())
     }
 
     pub(super) fn endpoint(&self) -> Option<SocketAddr> {
@@ -412,8 +412,9 @@ impl Attempts {
     pub(super) fn is_reconnect(&self) -> bool {
         self.is_reconnect
     }
+}
 
-    pub(super) fn body(&self) -> &Bytes {
-        &self.body
-    }
+/// What the policy says of a target's pool.
+fn spec_of<'a>(live: &'a Snapshot, target: &PlanTarget) -> &'a PoolSpec {
+    live.pool_spec(target.route(&live.policy).pool)
 }

@@ -17,7 +17,7 @@ use crate::policy::PoolSpec;
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,6 +69,10 @@ pub(super) struct BegunAttempt<'a> {
 /// The answer, as far as it has come.
 #[derive(Default)]
 pub(super) struct AnswerState {
+    /// Whose shape errors have.
+    pub(super) api: Api,
+    /// The page in a browser that may read it.
+    pub(super) origin: Option<HeaderValue>,
     /// Counts tokens; nothing where the answer's stages do.
     pub(super) usage: Option<UsageReader>,
     pub(super) bytes: usize,
@@ -131,8 +135,10 @@ impl Exchange {
 
     /// Whether the answer may have stages, as far as is known before its header.
     pub(super) fn may_have_stages(&self) -> bool {
-        let request = self.attempts.as_ref().map(|attempts| &attempts.request);
-        request.is_some_and(|request| AnswerPipeline::is_possible(request, self.pending_store.as_deref()))
+        self.attempts.as_ref().is_some_and(|attempts| {
+            AnswerPipeline::is_possible(&attempts.request, self.pending_store.as_deref())
+                || attempts.may_be_translated(&self.live)
+        })
     }
 
     /// Prepares for the answer whose header has come; says whether its stages may change its length. Fails where the
@@ -150,7 +156,9 @@ impl Exchange {
         if let (Some(replay), Some(attempts), true) = (&self.replay, &self.attempts, may_have_stages) {
             let request = &attempts.request;
             let share = self.active.new_share();
-            let start = AnswerStart { live: &self.live, request, head, store, share };
+            let translated = attempts.translate_answer(&self.live, head, self.record.own_id());
+            let (head, translate) = translated.map_or((head, None), |(head, stage)| (head, Some(stage)));
+            let start = AnswerStart { live: &self.live, request, head, translate, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);

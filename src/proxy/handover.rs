@@ -34,6 +34,8 @@ pub(super) struct HandedOver {
     pub(super) pipeline: Option<Box<AnswerPipeline>>,
     /// The header of an answer that was held, in place of the upstream's.
     pub(super) held_header: Option<Box<ResponseHeader>>,
+    /// Whether what the client has of a stream ends inside of an event, once the session in its place is dropped.
+    pub(super) is_inside_event: bool,
     /// The client's own session, once the session in its place is dropped.
     pub(super) client: Option<Box<ServerSession>>,
 }

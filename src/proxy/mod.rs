@@ -12,6 +12,8 @@ mod body;
 mod cache_lookup;
 mod client_connection;
 mod client_watch;
+mod content_coding;
+mod cors;
 mod deadline;
 mod endpoint_reports;
 mod error_text;
@@ -23,6 +25,7 @@ mod handover;
 mod headers;
 mod held_error;
 mod identity;
+mod keep_alive;
 mod load_report;
 mod planned_request;
 mod prefill;
@@ -42,7 +45,7 @@ pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 
 use crate::openai::Rejection;
-use crate::policy::{ClientLimits, PoolSpec};
+use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
 use crate::telemetry::{AccessLog, AccessRecord, Metrics};
@@ -60,7 +63,7 @@ use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use replay::ReplayHandle;
+use replay::{ExpectedAnswer, ReplayHandle};
 use shadow::ShadowClient;
 use side_client::SideClient;
 use std::net::SocketAddr;
@@ -77,6 +80,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     server_state: Arc<ServerState>,
     limits: ClientLimits,
+    cors: Option<Arc<Cors>>,
     log: AccessLog,
     upstream_tls: Arc<UpstreamTls>,
     shadows: Arc<ShadowClient>,
@@ -100,6 +104,7 @@ impl Gateway {
             metrics,
             server_state,
             limits,
+            cors: None,
             log,
             upstream_tls: Arc::default(),
             shadows: ShadowClient::new(Arc::clone(&pickers)),
@@ -107,6 +112,12 @@ impl Gateway {
             side_client: Arc::new(SideClient::new()),
             wakes: Arc::default(),
         }
+    }
+
+    /// Lets pages in browsers ask.
+    #[must_use]
+    pub fn with_cors(self, cors: Option<Cors>) -> Self {
+        Self { cors: cors.map(Arc::new), ..self }
     }
 
     /// How a peer of a pool is made, for health probes that connect as the proxy does.
@@ -165,8 +176,11 @@ impl ProxyHttp for Gateway {
             Ok(body) => {
                 if let Some(attempts) = &exchange.attempts {
                     let deadline = Arc::clone(&attempts.deadline);
-                    let may_have_stages = exchange.may_have_stages();
-                    exchange.replay = Some(ReplayHandle::install(session, body, deadline, may_have_stages));
+                    let answer = ExpectedAnswer {
+                        may_have_stages: exchange.may_have_stages(),
+                        keep_alive: exchange.answer.api.keep_alive(),
+                    };
+                    exchange.replay = Some(ReplayHandle::install(session, body, deadline, answer));
                 }
                 Ok(false)
             }

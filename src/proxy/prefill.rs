@@ -61,13 +61,13 @@ impl Gateway {
         attempts.restore_body(&live);
         if let Some(reason) = why_local(attempts, spec, &live) {
             if attempts.request.upstream_request().names_kv_transfer() {
-                attempts.set_body(parsed(attempts)?.decode_body(None));
+                attempts.set_body(parsed(attempts, &live)?.decode_body(None));
             }
             let record = PrefillRecord { result: Some(reason), ..PrefillRecord::default() };
             exchange.record.details().prefill = record;
             return Ok(());
         }
-        let request = parsed(attempts)?;
+        let request = parsed(attempts, &live)?;
         let (began, header) = (Instant::now(), session.req_header().clone());
         let mut prefill = Prefill {
             live: &live,
@@ -221,8 +221,8 @@ fn why_local(attempts: &Attempts, spec: &PrefillSpec, live: &Snapshot) -> Option
 }
 
 /// The request of an attempt, as its body has it.
-fn parsed(attempts: &Attempts) -> Result<ChatRequest> {
-    ChatRequest::of(attempts.request.api, attempts.body().clone())
+fn parsed(attempts: &Attempts, live: &Snapshot) -> Result<ChatRequest> {
+    ChatRequest::of(attempts.upstream_api(live), attempts.body().clone())
         .map_err(|rejection| RequestFailure::explain(rejection, "a changed request cannot be read again"))
 }
 

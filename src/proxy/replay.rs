@@ -5,12 +5,17 @@
 //! they wait (Pingora's body filter cannot), and where the client's leaving is noticed while an upstream is awaited, so
 //! the upstream's deadlines are kept here. Knows nothing of JSON, policies or pools.
 
+mod handle;
+
+pub(super) use handle::{ExpectedAnswer, ReplayHandle};
+
 use super::answer::AnswerPipeline;
 use super::answer_tasks::{drop_held, hold, pass};
 use super::client_watch;
 use super::deadline::{Deadline, DeadlineState};
 use super::failure::RequestFailure;
-use super::handover::{HELD, Handover, OPEN, RELEASED};
+use super::handover::{HELD, Handover, OPEN};
+use super::keep_alive::KeepAlive;
 use super::slow_client::SlowClient;
 use super::timer::DeadlineTimer;
 use async_trait::async_trait;
@@ -41,12 +46,6 @@ pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 /// Ends an attempt whose first byte takes long, for another endpoint.
 pub(super) const SLOW: ErrorType = ErrorType::Custom("EndpointSlow");
 
-/// The exchange's end of a [`ReplaySession`].
-pub(super) struct ReplayHandle {
-    handover: Arc<Handover>,
-    is_installed: bool,
-}
-
 /// A downstream session whose body is complete and can be sent any number of times.
 struct ReplaySession {
     /// The client's own session; lent to the watch over the client as long as nothing is read from it or written.
@@ -57,6 +56,8 @@ struct ReplaySession {
     deadline: Arc<Deadline>,
     /// How long a client may take to read what is written at once.
     write_timeout: Option<Duration>,
+    /// What is sent while the upstream is silent.
+    keep_alive: KeepAlive,
     /// Kept between waits: the proxy asks again after every chunk, and a new timer would cost as much as the chunk.
     timer: Option<DeadlineTimer>,
     handover: Arc<Handover>,
@@ -68,72 +69,6 @@ struct ReplaySession {
 /// Has the client watched while the proxy waits for a connection.
 pub(super) fn watch_client(session: &mut Session) {
     session.as_downstream_mut().enable_retry_buffering();
-}
-
-impl ReplayHandle {
-    /// Replaces the session's downstream by one that replays `body` and watches `deadline`.
-    pub(super) fn install(
-        session: &mut Session,
-        body: Bytes,
-        deadline: Arc<Deadline>,
-        may_have_stages: bool,
-    ) -> Self {
-        let handover: Arc<Handover> = Arc::default();
-        let blank = Box::new(ServerSession::new_custom(Box::new(())));
-        let mut inner = std::mem::replace(&mut session.downstream_session, blank);
-        let write_timeout = inner.get_write_timeout();
-        inner.set_write_timeout(None);
-        let replay = ReplaySession {
-            inner: Some(inner),
-            header: None,
-            body,
-            deadline,
-            write_timeout,
-            timer: None,
-            handover: Arc::clone(&handover),
-            awaits_pipeline: may_have_stages,
-            pipeline: None,
-        };
-        *session.downstream_session = ServerSession::new_custom(Box::new(replay));
-        Self { handover, is_installed: true }
-    }
-
-    /// Whether the last event of a stream that goes through stages is written.
-    pub(super) fn has_passed_end(&self) -> bool {
-        self.handover.has_passed_end.load(Ordering::Relaxed)
-    }
-
-    /// Whether what the upstream sends from now on is held back.
-    pub(super) fn hold(&self, is_held: bool) {
-        self.handover.passage.store(if is_held { HELD } else { OPEN }, Ordering::Relaxed);
-    }
-
-    /// Sends the header of an answer that was held, before what comes next.
-    pub(super) fn send_held(&self, header: ResponseHeader) {
-        self.handover.lock().held_header = Some(Box::new(header));
-        self.handover.passage.store(RELEASED, Ordering::Relaxed);
-    }
-
-    /// Puts the client's own session back: keep-alive and protocol-specific answers need it.
-    pub(super) fn uninstall(&mut self, session: &mut Session) {
-        if !std::mem::replace(&mut self.is_installed, false) {
-            return;
-        }
-        *session.downstream_session = ServerSession::new_custom(Box::new(()));
-        if let Some(client) = self.handover.lock().client.take() {
-            session.downstream_session = client;
-        }
-    }
-
-    /// Has the answer, whose header is about to be sent, go through its stages.
-    pub(super) fn start_answer(&self, pipeline: Box<AnswerPipeline>) {
-        self.handover.lock().pipeline = Some(pipeline);
-    }
-
-    /// Returns the answer's stages, once the session is undone.
-    pub(super) fn into_pipeline(self) -> Option<Box<AnswerPipeline>> {
-        self.handover.lock().pipeline.take()
-    }
 }
 
 impl Drop for ReplaySession {
@@ -148,6 +83,7 @@ impl Drop for ReplaySession {
         }
         let mut handover = self.handover.lock();
         handover.client = client;
+        handover.is_inside_event = self.keep_alive.is_inside_event();
         if self.pipeline.is_some() {
             handover.pipeline = self.pipeline.take();
         }
@@ -227,6 +163,7 @@ impl ReplaySession {
 
     /// Writes to the client, who may take a while to read it.
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.keep_alive.note(&tasks)?;
         let (inner, client) = self.writer();
         client.within_limits(pin!(inner.response_duplex_vec(tasks))).await
     }
@@ -290,6 +227,7 @@ impl CustomSession for ReplaySession {
             let (etype, why) = match self.deadline.look(now) {
                 DeadlineState::Waiting(look) => {
                     *timer = DeadlineTimer::set(now, look);
+                    self.keep_alive.look(now, self.deadline.next_look(), inner).await?;
                     continue;
                 }
                 DeadlineState::Late => (LATE, "the upstream's deadline has passed"),

@@ -3,25 +3,32 @@
 //! Decides nothing: it sends what the exchange has recorded.
 
 use super::answer::AnswerHead;
-use super::body;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
 use super::headers::{OF_THE_BODY, ending_here, upstream_id};
+use super::replay::ReplayHandle;
+use super::{body, cors};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
-use crate::policy::{BlockStyle, Model};
+use crate::policy::{BlockStyle, Cors, Model};
 use crate::route::DirectResponse;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::response::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long a client may take to read the event that ends its stream over HTTP/2 before that is reset.
+const RESET_AFTER: Duration = Duration::from_millis(200);
+
+/// Where Anthropic's clients look for the request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Adds the routing headers to a response, and removes what an upstream sent under their names or for itself.
 ///
@@ -40,6 +47,12 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     exchange.record.response.response_path = path;
     exchange.record.response.status = parts.status.as_u16();
     write_headers(&exchange.record, headers, exchange.debug);
+    if let Some(origin) = &exchange.answer.origin {
+        cors::mark(headers, origin);
+    }
+    if exchange.answer.api.has_request_id() && !headers.contains_key(REQUEST_ID) {
+        headers.extend(HeaderValue::from_str(exchange.record.own_id()).ok().map(|id| (REQUEST_ID, id)));
+    }
     *response = parts.into();
     if reason.is_some() {
         // Infallible in this version of Pingora.
@@ -53,6 +66,13 @@ pub(super) fn prepare(response: &mut ResponseHeader, exchange: &mut Exchange) ->
     exchange.record.upstream.upstream_request_id = upstream_id(&response.headers).map(str::to_owned);
     let head = AnswerHead::of(response.status, &response.headers);
     let rewrites = exchange.start_answer(head).map_err(RequestFailure::of_answer)?;
+    let translation = exchange.attempts.as_ref().and_then(|attempts| attempts.translation(&exchange.live));
+    if let Some(translation) = translation {
+        if !exchange.answer.is_stream {
+            response.insert_header(CONTENT_TYPE, "application/json")?;
+        }
+        response.set_status(translation.status(response.status))?;
+    }
     if rewrites {
         for name in OF_THE_BODY {
             response.remove_header(name);
@@ -161,7 +181,9 @@ pub(super) async fn reject(
     exchange: &mut Exchange,
     rejection: Rejection,
 ) -> pingora::Result<()> {
-    let mut header = json_header(rejection.status(), rejection.body().len())?;
+    let api = exchange.answer.api;
+    let text = api.error_body(&rejection, exchange.record.own_id());
+    let mut header = json_header(api.error_status(&rejection), text.len())?;
     if let Some(after) = rejection.retry_after() {
         header.insert_header(RETRY_AFTER, after.as_secs().max(1).to_string())?;
     }
@@ -177,7 +199,6 @@ pub(super) async fn reject(
         // What is left of the body would be read as the next request.
         session.set_keepalive(None);
     }
-    let text = rejection.body();
     exchange.answer.bytes += text.len();
     exchange.record_rejection(&rejection);
     if let Err(error) = send(session, header, text).await {
@@ -195,13 +216,19 @@ pub(super) async fn end_stream_with_error(
     exchange: &Exchange,
     rejection: &Rejection,
 ) {
-    let api = exchange.attempts.as_ref().map_or(Api::Chat, |attempts| attempts.request.api);
-    let event = Bytes::from(api.error_event(rejection));
-    // Over HTTP/2 the stream must end with the event, or a reset would overtake it. Over HTTP/1.1 the missing
-    // last chunk says that the answer is not whole.
-    let end = session.is_http2();
+    let mut event = exchange.answer.api.error_event(rejection, exchange.record.own_id());
+    if exchange.replay.as_ref().is_some_and(ReplayHandle::is_inside_event) {
+        // The upstream broke off in there.
+        event = Bytes::from([b"\n\n", &*event].concat());
+    }
+    // That the answer is not whole is said below its events too: over HTTP/1.1 by the missing last chunk, over HTTP/2 by
+    // the reset that follows what was written to a stream which is dropped unended.
     // A client that has gone meanwhile needs no event.
-    let _ = session.write_response_body(event, end).await;
+    let written = session.write_response_body(event, false).await;
+    if written.is_ok() && session.is_http2() {
+        // The reset would overtake the event. Clients leave at the event, as a rule.
+        let _ = tokio::time::timeout(RESET_AFTER, session.read_body_or_idle(true)).await;
+    }
 }
 
 /// Answers `GET /v1/models`.
@@ -247,6 +274,18 @@ async fn send_json(
     send(session, header, text.into()).await
 }
 
+/// Answers a browser that asks whether its page may ask.
+pub(super) async fn preflight(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    cors: &Cors,
+) -> pingora::Result<()> {
+    let is_allowed = exchange.answer.origin.is_some();
+    let mut header = cors::preflight_header(session.req_header(), is_allowed, cors)?;
+    stamp(&mut header, exchange, ResponsePath::Local);
+    send(session, header, Bytes::new()).await
+}
+
 fn json_header(status: StatusCode, length: usize) -> pingora::Result<ResponseHeader> {
     let mut header = ResponseHeader::build(status, Some(8))?;
     header.insert_header(CONTENT_TYPE, "application/json")?;
@@ -257,6 +296,7 @@ fn json_header(status: StatusCode, length: usize) -> pingora::Result<ResponseHea
 
 async fn send(session: &mut ServerSession, header: ResponseHeader, text: Bytes) -> pingora::Result<()> {
     session.write_response_header(Box::new(header)).await?;
+    let text = if session.req_header().method == Method::HEAD { Bytes::new() } else { text };
     session.write_response_body(text, true).await
 }
 

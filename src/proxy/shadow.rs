@@ -6,9 +6,9 @@ use super::ext_proc::{EndpointPickers, PickerAnswer, PickerFailure, PickerQuesti
 use super::headers::X_REQUEST_ID;
 use super::upstream::{self, UpstreamTls};
 use crate::balance::{Lease, PickRequest};
-use crate::openai::{Api, ChatRequest, Format, UsageReader};
+use crate::openai::{Api, ChatRequest, Format, Translation, UsageReader};
 use crate::policy::{Balance, ExternalPicker, FailureMode, PoolSpec};
-use crate::route::{PlanTarget, body_for};
+use crate::route::{PlanTarget, translation, upstream_body};
 use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -103,7 +103,8 @@ impl ShadowClient {
     ) -> Result<Option<u64>, ShadowFailure> {
         let spec = copy.live.pool_spec(upstream.target.route(&copy.live.policy).pool);
         let sent = async {
-            let mut body = body_for(&copy.live.policy, &upstream.target, copy.api, &copy.request);
+            let body = upstream_body(&copy.live, &upstream.target, &copy.request);
+            let mut body = body.map_err(|_none| ShadowFailure)?;
             let picked = match &spec.balance {
                 Balance::External(picker) => {
                     let began = Instant::now();
@@ -171,13 +172,9 @@ impl ShadowClient {
         ShadowUpstream { lease, .. }: &ShadowUpstream,
         PreparedCopy { spec, peer, body, picked }: PreparedCopy<'_>,
     ) -> Result<Option<u64>, ShadowFailure> {
-        let header = upstream::new_request(
-            spec,
-            lease.endpoint().host(),
-            copy.api.path(),
-            body.len(),
-            &copy.request_id,
-        );
+        let translation = translation(spec, copy.api).map_err(|_none| ShadowFailure)?;
+        let path = translation.map_or(copy.api, Translation::upstream).path();
+        let header = upstream::new_request(spec, lease.endpoint().host(), path, body.len(), &copy.request_id);
         let mut header = header.map_err(|_rejection| ShadowFailure)?;
         for (name, value) in picked.iter().flat_map(|answer| &answer.changes.set) {
             header.insert_header(name.clone(), value.clone())?;

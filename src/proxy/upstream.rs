@@ -6,10 +6,12 @@ use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
-use crate::openai::Rejection;
+use crate::openai::{Api, Rejection};
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, Identity, PoolSpec, Transport};
 use crate::snapshot::Snapshot;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
@@ -25,6 +27,9 @@ use std::time::Duration;
 
 /// Streams that share one HTTP/2 connection to an upstream.
 const H2_STREAMS: usize = 100;
+
+/// Where Anthropic's clients show their key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// How long an idle connection to an upstream is kept.
 pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
@@ -220,10 +225,16 @@ pub(super) fn prepare_for(
         parts.headers.extend(answer.changes.set.iter().cloned());
     }
     let public = without_keys(&parts.uri, spec);
-    let raw_path = raw_path.filter(|_| public.is_none() && spec.path_prefix.is_empty());
+    let translation = attempts.translation(&exchange.live);
+    let keeps_path = public.is_none() && translation.is_none() && spec.api.path_prefix.is_empty();
+    let raw_path = raw_path.filter(|_| keeps_path);
     parts.uri = public.unwrap_or(parts.uri);
-    if !spec.path_prefix.is_empty() || parts.uri.authority().is_some() {
-        parts.uri = upstream_uri(&parts.uri, &spec.path_prefix).ok_or(Rejection::Internal)?;
+    if let Some(translation) = translation {
+        parts.uri = Uri::from_static(translation.upstream().path());
+        translate_headers(&mut parts.headers, translation.upstream());
+    }
+    if !spec.api.path_prefix.is_empty() || parts.uri.authority().is_some() {
+        parts.uri = upstream_uri(&parts.uri, &spec.api.path_prefix).ok_or(Rejection::Internal)?;
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
@@ -231,6 +242,8 @@ pub(super) fn prepare_for(
     };
     set(&mut parts.headers, HOST, host)?;
     parts.headers.insert(CONTENT_LENGTH, length.into());
+    // What was compressed was read, and goes on plain.
+    parts.headers.remove(CONTENT_ENCODING);
     // Guards and usage are read from the chunks as they pass, which needs them uncompressed; a server may compress for
     // a client that names no encoding.
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -262,6 +275,23 @@ fn keep_forwarded(
     }
 }
 
+/// Makes the headers those of the upstream's API: the key where all take it, and the version that requests are written for.
+fn translate_headers(headers: &mut HeaderMap, upstream: Api) {
+    for name in ["anthropic-version", "anthropic-beta"] {
+        headers.remove(name);
+    }
+    let key = headers.remove(X_API_KEY).filter(|_| !headers.contains_key(AUTHORIZATION));
+    let bearer = key.and_then(|key| HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat()).ok());
+    if let Some(mut bearer) = bearer {
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    if upstream == Api::Messages {
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
 /// The headers that the external picker of the current attempt's pool sees: those that its endpoints get, but for the
 /// pool's credential.
 pub(super) fn picker_headers(
@@ -288,7 +318,7 @@ pub(super) fn new_request(
     length: usize,
     request_id: &str,
 ) -> Result<RequestHeader, Rejection> {
-    let path = format!("{}{path}", spec.path_prefix);
+    let path = format!("{}{path}", spec.api.path_prefix);
     let request = http::Request::post(path).body(()).map_err(|_invalid| Rejection::Internal)?;
     let mut parts = request.into_parts().0;
     let host = match &spec.host {

@@ -115,7 +115,7 @@ fn best<T>(pick: ToolPick, mut scored: Vec<(f32, T)>) -> Vec<T> {
 }
 
 /// The bytes that go to one target: with the name its upstream knows, told to reason as its family wants it.
-pub fn body_for(policy: &Policy, target: &PlanTarget, api: Api, request: &ChatRequest) -> Bytes {
+pub(super) fn body_for(policy: &Policy, target: &PlanTarget, api: Api, request: &ChatRequest) -> Bytes {
     let name = target.upstream_model(policy);
     let change = target.reasoning.and_then(|reasoning| reasoning_change(policy, target, api, reasoning));
     match change.map(|change| request.changed(api, &change)) {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::completion::Completion;
 use super::connection::ResetHandle;
+use super::dialects::TranslatedRequest;
 use super::engine::{SimEngine, since_1970};
 use super::error::SimApiError;
 use super::request::{CompletionApi, SimRequest, Streaming};
@@ -25,10 +26,14 @@ use super::schedule::Load;
 use super::tokens::{TokenizedPrompt, ids_of, text_of};
 use super::writer::CompletionWriter;
 use super::{Faults, Flavour, exposition, transfer};
+use crate::openai::Api;
 
 const MAX_BODY_BYTES: usize = 64 << 20;
 const LOAD_REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The paths that are answered with generated text.
+const GENERATING: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"];
 
 /// Makes the routes of the server's dialect.
 pub(super) fn router(engine: Arc<SimEngine>) -> Router {
@@ -47,6 +52,9 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
             .route("/wake_up", post(wake_up))
             .route("/is_sleeping", get(is_sleeping))
             .route("/kv_event_sources", get(kv_event_sources))
+            .route("/v1/messages", post(messages))
+            .route("/v1/messages/count_tokens", post(count_tokens))
+            .route("/v1/responses", post(responses))
             .route("/tokenize", post(tokenize))
             .route("/detokenize", post(detokenize))
             .route(transfer::PATH, get(kv_blocks));
@@ -123,7 +131,7 @@ impl FromRequest<Arc<SimEngine>> for Call {
             log.complete();
             return Err(engine.error_response(&SimApiError::Unauthorized));
         }
-        if !matches!(parts.uri.path(), "/v1/chat/completions" | "/v1/completions") {
+        if !GENERATING.contains(&parts.uri.path()) {
             return Ok(Self { body, uri: parts.uri, request_id, load_report, arrived, faults, reset, log });
         }
         if let Some(stall) = faults.stall_before_headers {
@@ -175,6 +183,32 @@ async fn chat(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
 
 async fn text(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     complete(engine, CompletionApi::Text, call).await
+}
+
+async fn messages(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    translated(engine, Api::Messages, call).await
+}
+
+async fn responses(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    translated(engine, Api::Responses, call).await
+}
+
+async fn count_tokens(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    translated(engine, Api::CountTokens, call).await
+}
+
+/// Answers a request of another dialect by way of Chat's.
+async fn translated(engine: Arc<SimEngine>, api: Api, mut call: Call) -> Response {
+    let request = match TranslatedRequest::read(api, call.body.clone()) {
+        Ok(request) => request,
+        Err(refusal) => return call.done(&engine, *refusal),
+    };
+    call.body = request.body.clone();
+    let answer = match api {
+        Api::CountTokens => tokenize(State(engine), call).await,
+        _ => complete(engine, CompletionApi::Chat, call).await,
+    };
+    request.answer(answer, since_1970().as_secs())
 }
 
 async fn complete(engine: Arc<SimEngine>, api: CompletionApi, call: Call) -> Response {

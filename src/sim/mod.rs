@@ -53,6 +53,7 @@
 mod api;
 mod completion;
 mod connection;
+mod dialects;
 mod engine;
 mod error;
 mod exposition;

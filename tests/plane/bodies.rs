@@ -309,9 +309,9 @@ async fn a_body_over_the_limit_is_refused_in_every_framing_and_the_client_reads_
 }
 
 #[tokio::test]
-async fn ten_mebibytes_is_the_limit_by_default_and_holds_before_the_body_is_asked_for() {
+async fn thirty_two_mebibytes_are_the_limit_by_default_and_holds_before_the_body_is_asked_for() {
     let (_sim, gateway) = limited("").await;
-    for (length, expected) in [(10 << 20, 100), ((10 << 20) + 1, 413)] {
+    for (length, expected) in [(32 << 20, 100), ((32 << 20) + 1, 413)] {
         let mut wire = Wire::open(gateway.addr).await;
         wire.send(format!(
             "POST {CHAT} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
@@ -388,4 +388,32 @@ async fn more_requests_than_allowed_at_a_time_get_a_retry_after() {
     sim.set_faults(faults(|_| {}));
     held.abort();
     until("a place", async || (gateway.chat("m", "hi").await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_read_and_goes_on_plain() {
+    use std::io::Write;
+    let (sim, gateway) = limited("max_body_bytes: 100000").await;
+    let text = "hi ".repeat(3_000);
+    let message = serde_json::json!({"role": "user", "content": text});
+    let body = serde_json::json!({"model": "m", "messages": [message], "max_tokens": 1}).to_string();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body.as_bytes()).unwrap();
+    let gzip = encoder.finish().unwrap();
+    let post = async |coding: &str, body: Vec<u8>| {
+        let request = client().post(gateway.url(CHAT)).header("content-encoding", coding).body(body);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let answer = post("gzip", gzip.clone()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let seen = asked(&sim).pop().unwrap();
+    assert!(seen.headers.get("content-encoding").is_none());
+    assert_eq!(seen.headers["content-length"], body.len().to_string().as_str());
+    for (coding, body, status, code) in [
+        ("lz4", gzip.clone(), 415, "unsupported_content_encoding"),
+        ("zstd", gzip, 400, "invalid_content_encoding"),
+    ] {
+        let answer = post(coding, body).await;
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (status, Some(code)));
+    }
 }

@@ -282,3 +282,46 @@ async fn copies_of_a_request_count_among_the_bytes_held() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text);
     held.abort();
 }
+
+#[tokio::test]
+async fn a_page_in_a_browser_may_ask_where_the_server_file_says_so() {
+    let sim = sim("m").await;
+    let policy = policy_of(&[sim.addr()], "");
+    let server = "drain: {delay: 0s}\ncors: {origins: [\"https://chat.example\"], max_age: 1m}\n";
+    let open = Launch::new(policy.clone()).server(server).start().await;
+    let closed = Launch::new(policy).start().await;
+    let preflight = async |gateway: &Gateway, origin: &str| {
+        let request = client().request(reqwest::Method::OPTIONS, gateway.url("/v1/chat/completions"));
+        let request = request.header("origin", origin).header("access-control-request-method", "POST");
+        let request = request.header("access-control-request-headers", "authorization,content-type");
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let answer = preflight(&open, "https://chat.example").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, "https://chat.example"));
+    assert_eq!(answer.header("access-control-allow-headers"), "authorization,content-type");
+    assert_eq!(answer.header("access-control-max-age"), "60");
+    let other = preflight(&open, "https://other.example").await;
+    assert_eq!((other.status, other.header("access-control-allow-origin")), (204, ""));
+    assert_eq!(preflight(&closed, "https://chat.example").await.status, 405);
+    let body =
+        serde_json::json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1});
+    let request = client().post(open.url("/v1/chat/completions")).header("origin", "https://chat.example");
+    let answer = Answer::of(request.body(body.to_string()).send().await.unwrap()).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "https://chat.example"));
+    assert!(answer.header("access-control-expose-headers").contains("x-request-id"));
+}
+
+#[tokio::test]
+async fn a_probe_gets_the_head_of_the_list_of_models_and_a_doubled_path_a_hint() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy_of(&[sim.addr()], "")).start().await;
+    let head = Answer::of(client().head(gateway.url("/v1/models")).send().await.unwrap()).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    assert!(head.header("content-length").parse::<usize>().unwrap() > 2);
+    let doubled = gateway.post("/v1/v1/messages", "{}").await;
+    assert_eq!((doubled.status, &doubled.json()["error"]["type"]), (404, &"not_found_error".into()));
+    assert!(doubled.text.contains("twice"), "{}", doubled.text);
+    let refused = gateway.post("/v1/messages", "{\"model\": \"none\"}").await;
+    assert_eq!((refused.status, &refused.json()["type"]), (404, &"error".into()));
+    assert_eq!(refused.json()["request_id"], refused.header("request-id"));
+}

@@ -57,6 +57,7 @@ mod spoofing;
 mod stalls;
 mod streaming;
 mod timeouts;
+mod translating;
 mod upgrading;
 mod upstreams;
 mod verifying;

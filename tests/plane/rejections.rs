@@ -89,7 +89,7 @@ async fn a_body_that_names_no_model_is_turned_down_before_any_upstream() {
 #[tokio::test]
 async fn the_error_for_a_body_that_is_not_json_names_the_place() {
     let (gateway, sim) = stage("").await;
-    let cases: [(&[u8], &str); 9] = [
+    let cases: [(&[u8], &str); 8] = [
         (b"", "(byte 0)"),
         (b"{\"model\": \"m\",\n \"messages\": [,]}", "line 2, column 15 (byte 29)"),
         (b"{\"model\": \"m\",}", "line 1, column 15 (byte 14)"),
@@ -97,7 +97,6 @@ async fn the_error_for_a_body_that_is_not_json_names_the_place() {
         (b"{\"model\": \"m\"} trailing", "line 1, column 16 (byte 15)"),
         (b"{\"model\": \"m\0\"}", "(byte 12)"),
         (b"{\"model\": \"m\xff\"}", "(byte 12)"),
-        (b"\xef\xbb\xbf{\"model\": \"m\"}", "(byte 0)"),
         (b"model=m&messages=hi", "(byte 0)"),
     ];
     for (body, place) in cases {

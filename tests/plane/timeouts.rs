@@ -34,7 +34,7 @@ async fn cut_short(gateway: &Gateway, mut response: reqwest::Response, id: &str)
     assert_eq!(response.status(), 200);
     let (text, ended) = read(&mut response).await;
     assert_eq!(last_event(&text)["error"]["code"], "upstream_timeout", "{id}: {text}");
-    assert_eq!(ended, id.starts_with("h2"), "over HTTP/1.1 the last chunk is missing as well");
+    assert!(!ended, "{id}: nothing says that it is whole");
     let line = gateway.line(id).await;
     assert_eq!((&line["status"], &line["error"]), (&json!(200), &json!("upstream_timeout")), "{line}");
     assert_eq!(leased(gateway).await, 0.0);

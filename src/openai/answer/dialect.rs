@@ -4,9 +4,6 @@
 
 use std::fmt::Debug;
 
-use crate::Rejection;
-use crate::sse::unnamed_event;
-
 use super::LocalReply;
 use super::content::{AnswerContent, TextId};
 use super::ending::StreamEnding;
@@ -43,13 +40,6 @@ pub(crate) trait AnswerDialect: Debug + Sync {
     fn local_reply_stream(&self, reply: &LocalReply, include_usage: bool) -> Vec<u8> {
         let whole = self.local_reply(reply);
         self.stream_of(&whole, include_usage, reply.created).expect("an answer of our own is well-formed")
-    }
-
-    /// Writes the event that ends a stream before its time.
-    fn error_event(&self, rejection: &Rejection) -> Vec<u8> {
-        let mut event = Vec::new();
-        unnamed_event(&mut event, &rejection.body());
-        event
     }
 
     /// Starts to follow a stream, so that it can be ended before its time.

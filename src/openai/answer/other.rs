@@ -35,7 +35,9 @@ impl AnswerDialect for OtherAnswers {
     }
 
     fn local_reply_stream(&self, _reply: &LocalReply, _include_usage: bool) -> Vec<u8> {
-        self.error_event(&Rejection::AnswerBlocked)
+        let mut event = Vec::new();
+        unnamed_event(&mut event, &Rejection::AnswerBlocked.body());
+        event
     }
 
     fn ending(&self) -> Box<dyn StreamEnding> {

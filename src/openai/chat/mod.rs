@@ -2,8 +2,10 @@
 
 pub(super) mod answer;
 mod request;
+mod translate;
 
 use super::dialect::Dialect;
+use super::error_dialect::ErrorDialect;
 pub(super) use request::{message_member, part};
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -11,4 +13,6 @@ pub(super) const DIALECT: Dialect = Dialect {
     paths: &["/v1/chat/completions"],
     request: request::REQUEST,
     answer: &answer::ChatAnswers,
+    errors: ErrorDialect::OPENAI,
+    translation: Some(&translate::ChatToMessages),
 };

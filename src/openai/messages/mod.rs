@@ -1,7 +1,9 @@
 //! Anthropic's Messages, and the counting of their tokens.
 
 mod answer;
+mod error;
 mod request;
+mod translate;
 
 use super::answer::other::OtherAnswers;
 use super::dialect::{Dialect, RequestDialect};
@@ -12,6 +14,8 @@ pub(super) const MESSAGES: Dialect = Dialect {
     paths: &["/v1/messages"],
     request: request::REQUEST,
     answer: &answer::MessageAnswers,
+    errors: error::ERRORS,
+    translation: Some(&translate::MessagesToChat),
 };
 
 pub(super) const COUNT_TOKENS: Dialect = Dialect {
@@ -19,4 +23,6 @@ pub(super) const COUNT_TOKENS: Dialect = Dialect {
     paths: &["/v1/messages/count_tokens"],
     request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
     answer: &OtherAnswers,
+    errors: error::ERRORS,
+    translation: Some(&translate::CountTokensToTokenize),
 };

@@ -1,7 +1,9 @@
 //! OpenAI's Responses.
 
 mod answer;
+mod error;
 mod request;
+mod translate;
 
 use super::dialect::Dialect;
 use memchr::memmem;
@@ -12,6 +14,8 @@ pub(super) const DIALECT: Dialect = Dialect {
     paths: &["/v1/responses"],
     request: request::REQUEST,
     answer: &answer::ResponseAnswers,
+    errors: error::ERRORS,
+    translation: Some(&translate::ResponsesToChat),
 };
 
 /// How far into an answer its id is looked for, in bytes.

@@ -1,6 +1,7 @@
 //! Owns one upstream as the policy describes it: its endpoints and how requests get there. Refuses to know the other
 //! pools, the models, and which endpoints are up.
 
+mod api;
 mod balance;
 mod credential;
 mod endpoint;
@@ -22,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::checker::Checker;
 use super::duration::DurationText;
 use super::issue::YamlPath;
+pub use api::{PoolApi, Provider, SpokenApi};
+use api::{PoolFacts, RawPoolApi};
 use balance::RawBalance;
 pub use balance::{Balance, Ejection, HashKey};
 pub use credential::Credential;
@@ -56,8 +59,8 @@ pub struct PoolSpec {
     pub transport: Transport,
     /// The Host header.
     pub host: HostRule,
-    /// Put before each request's path; empty or with a leading and without a trailing slash.
-    pub path_prefix: String,
+    /// How its API differs from the clients'.
+    pub api: PoolApi,
     /// The header that carries this pool's secret.
     pub credential: Option<Credential>,
     /// Whether the client's own credentials go on.
@@ -115,9 +118,8 @@ pub(super) struct RawPool {
     /// The Host header; `tls.server_name` with TLS, else each endpoint's address as written.
     #[serde(default)]
     host: Option<String>,
-    /// A path put before each request's path, such as `/openai`.
-    #[serde(default)]
-    path_prefix: Option<String>,
+    #[serde(flatten)]
+    api: RawPoolApi,
     /// The credential that this pool's requests carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawCredential")]
@@ -193,18 +195,27 @@ impl RawPool {
         }
         let min_uncached = self.balance.min_uncached_tokens();
         let prefill = self.prefill.map(|prefill| prefill.or_min_uncached(min_uncached));
+        let host = host_rule(self.host, &transport, &path.key("host"), checker);
+        let probes = self.probes.check(uses_tls, has_credential, path, checker);
+        let facts = PoolFacts {
+            endpoints: &endpoints,
+            transport: &transport,
+            credential: credential.as_ref(),
+            reads_metrics: probes.metrics.is_some(),
+        };
+        let api = self.api.check(facts, path, checker);
         PoolSpec {
             name: name.to_owned(),
-            host: host_rule(self.host, &transport, &path.key("host"), checker),
+            host,
             endpoints,
             transport,
-            path_prefix: path_prefix(self.path_prefix.as_deref(), &path.key("path_prefix"), checker),
+            api,
             credential,
             forward_authorization: self.forward_authorization,
             timeouts: self.timeouts,
             balance: self.balance.check(pools.role(name), &path.key("balance"), checker),
             prefill: prefill.and_then(|prefill| prefill.check(name, pools, &path.key("prefill"), checker)),
-            probes: self.probes.check(uses_tls, has_credential, path, checker),
+            probes,
             limits: self.limits.check(path, checker),
         }
     }
@@ -227,16 +238,6 @@ impl RawPoolProbes {
             resolve_interval: self.resolve_interval,
         }
     }
-}
-
-fn path_prefix(raw: Option<&str>, path: &YamlPath, checker: &mut Checker<'_>) -> String {
-    let prefix = raw.unwrap_or_default().trim_end_matches('/');
-    let allowed = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
-    let is_path = prefix.starts_with('/') && prefix.chars().all(allowed);
-    if !prefix.is_empty() && !is_path {
-        checker.issue(path, "must start with `/` and be a path alone");
-    }
-    prefix.to_owned()
 }
 
 /// How long each step of a request may take.

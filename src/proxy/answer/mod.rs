@@ -1,5 +1,4 @@
-//! The stages between an upstream's answer and its client, in a fixed order: guard, unmask, collect, verify. (A stage
-//! that translates between dialects would come first.)
+//! The stages between an upstream's answer and its client, in a fixed order: translate, guard, unmask, collect, verify.
 //!
 //! An answer without a stage has no pipeline, and its chunks never come here. A stream is split into events once; all
 //! stages and the counting of tokens take the same pieces. Knows nothing of sockets.
@@ -19,7 +18,9 @@ pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 
 use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
-use crate::openai::{AnswerPiece, AnswerSplitter, Api, Format, Rejection, TokenUsage, UsageCounter};
+use crate::openai::{
+    AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, Rejection, TokenUsage, UsageCounter,
+};
 use crate::proxy::failure::RETRY_AFTER;
 use crate::server_state::BufferShare;
 use crate::telemetry::AccessRecord;
@@ -36,6 +37,8 @@ const LITTLE: usize = 64 << 10;
 
 /// The stages of one answer.
 pub(super) struct AnswerPipeline {
+    /// Comes first: the others read the client's dialect.
+    translate: Option<AnswerTranslator>,
     splitter: AnswerSplitter,
     usage: UsageCounter,
     /// The stages that change texts.
@@ -56,6 +59,7 @@ struct AnswerReaders {
 
 /// Which stages an answer has.
 struct AnswerStages {
+    translate: Option<AnswerTranslator>,
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
     collect: Option<CollectStage>,
@@ -85,17 +89,18 @@ pub(super) struct AnswerOutcome {
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
     fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
-        let AnswerStages { guard, unmask, collect, verify } = stages;
+        let AnswerStages { translate, guard, unmask, collect, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
-        let has_stage = rewrite.is_some() || collect.is_some() || verify.is_some();
+        let has_stage = translate.is_some() || rewrite.is_some() || collect.is_some() || verify.is_some();
         let readers = AnswerReaders { collect, verify };
-        has_stage.then(|| Box::new(Self::of(format, rewrite, readers, share)))
+        has_stage.then(|| Box::new(Self { translate, ..Self::of(format, rewrite, readers, share) }))
     }
 
     fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders, share: BufferShare) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
         let max_event = if rewrite.is_some() { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
+            translate: None,
             splitter: AnswerSplitter::new(format, max_event),
             usage: UsageCounter::new(format),
             rewrite,
@@ -108,12 +113,16 @@ impl AnswerPipeline {
 
     /// Whether the answer's length may change on the way.
     pub(super) fn rewrites(&self) -> bool {
-        self.rewrite.is_some()
+        self.translate.is_some() || self.rewrite.is_some()
     }
 
     /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk. Fails where the
     /// client has to get an error in the answer's place.
     pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Result<Released, Rejection> {
+        let chunk = match &mut self.translate {
+            Some(translate) => translate.pass(&chunk, end)?.into(),
+            None => chunk,
+        };
         self.split(&chunk, end);
         if self.has_ended {
             return Ok(Released { bytes: Bytes::new(), is_last: true });
@@ -135,7 +144,9 @@ impl AnswerPipeline {
     /// leaves behind comes and goes with each.
     fn count_held(&mut self) -> Result<(), Rejection> {
         let rewritten = self.rewrite.as_ref().map_or(0, RewriteStage::held);
-        let held = self.splitter.held() + rewritten + self.readers.held() + self.buffer.bytes();
+        let untranslated = self.translate.as_ref().map_or(0, AnswerTranslator::held);
+        let held =
+            untranslated + self.splitter.held() + rewritten + self.readers.held() + self.buffer.bytes();
         let counted = if held < LITTLE { 0 } else { held };
         if counted == self.share.bytes() {
             return Ok(());
@@ -178,7 +189,8 @@ impl AnswerPipeline {
     /// Whether the answer's header waits until the answer is judged or verified.
     pub(super) fn holds_header(&self) -> bool {
         let is_unjudged = self.rewrite.as_ref().is_some_and(RewriteStage::holds_header) && !self.has_ended;
-        is_unjudged || self.readers.verify.as_ref().is_some_and(VerifyStage::holds_header)
+        let is_untranslated = self.translate.as_ref().is_some_and(AnswerTranslator::holds_header);
+        is_untranslated || is_unjudged || self.readers.verify.as_ref().is_some_and(VerifyStage::holds_header)
     }
 
     /// Verifies the whole answer; gives the headers that report the result.

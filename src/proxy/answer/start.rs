@@ -5,7 +5,7 @@ use super::guard::GuardStage;
 use super::unmask::UnmaskStage;
 use super::verify::{VerifiedAnswer, VerifyStage};
 use super::{AnswerPipeline, AnswerStages};
-use crate::openai::{ChatRequest, Format, Rejection};
+use crate::openai::{AnswerTranslator, ChatRequest, Format, Rejection};
 use crate::policy::HallucinationAction;
 use crate::proxy::planned_request::PlannedRequest;
 use crate::route::RequestEffects;
@@ -47,6 +47,13 @@ impl AnswerHead {
         }
     }
 
+    /// The head of the answer once it is translated: a stream, or a document in JSON, errors too.
+    pub(in crate::proxy) fn translated(self, status: StatusCode) -> Self {
+        let is_stream = self.format == Format::EventStream && self.status.is_success();
+        let format = if is_stream { Format::EventStream } else { Format::Json };
+        Self { format, status, is_empty: false, ..self }
+    }
+
     /// What the client gets in place of an error whose own text may not go out.
     pub(in crate::proxy) fn refusal(&self) -> Rejection {
         Rejection::UpstreamRefused { status: self.status, retry_after: self.retry_after }
@@ -58,6 +65,8 @@ pub(in crate::proxy) struct AnswerStart<'a> {
     pub(in crate::proxy) live: &'a Snapshot,
     pub(in crate::proxy) request: &'a PlannedRequest,
     pub(in crate::proxy) head: AnswerHead,
+    /// What makes the answer one of the client's API, where its upstream speaks another; the head is the client's already.
+    pub(in crate::proxy) translate: Option<AnswerTranslator>,
     /// What is needed to store the answer, where it may be stored.
     pub(in crate::proxy) store: Option<Box<PendingStore>>,
     /// What the stages hold counts here.
@@ -77,7 +86,7 @@ impl AnswerPipeline {
         start: AnswerStart<'_>,
         record: &mut AccessRecord,
     ) -> Result<Option<Box<Self>>, Rejection> {
-        let AnswerStart { live, request, head, store, share } = start;
+        let AnswerStart { live, request, head, translate, store, share } = start;
         let effects = request.plan.effects.as_deref();
         let answer = effects.and_then(|effects| effects.answer.as_ref());
         let timeout = live.policy.classifier.guard_timeout;
@@ -101,6 +110,7 @@ impl AnswerPipeline {
         let (format, is_success) = (head.format, head.status.is_success());
         let store = store.filter(|_| head.status == StatusCode::OK);
         let stages = AnswerStages {
+            translate,
             guard,
             unmask,
             collect: store.map(|store| CollectStage::new(format, request.api, store)),

@@ -46,7 +46,13 @@ async fn through(mut pipeline: AnswerPipeline, stream: &str, size: usize) -> (St
 
 #[test]
 fn an_answer_without_a_stage_has_no_pipeline() {
-    let stages = AnswerStages { guard: None, unmask: UnmaskStage::new(&[]), collect: None, verify: None };
+    let stages = AnswerStages {
+        translate: None,
+        guard: None,
+        unmask: UnmaskStage::new(&[]),
+        collect: None,
+        verify: None,
+    };
     assert!(AnswerPipeline::new(Format::EventStream, Api::Chat, stages, share(0)).is_none());
 }
 

@@ -68,7 +68,7 @@ impl Attempts {
             };
             // The target before was never tried.
             self.count -= 1;
-            self.switch_to(live, target, lease);
+            self.switch_to(live, target, lease)?;
         }
     }
 

@@ -7,31 +7,21 @@ mod ending;
 mod scan;
 mod stream;
 
+use crate::FinishReason;
 use crate::answer::LocalReply;
 use crate::answer::content::{AnswerContent, ContentScanner};
 use crate::answer::dialect::{AnswerDialect, StreamAssembler};
 use crate::answer::ending::StreamEnding;
 use crate::json::object::{Object, array};
 use crate::json::quoted;
-use crate::sse::named_event;
-use crate::{FinishReason, Rejection};
 use assemble::MessageAssembler;
 use ending::MessageEnding;
-use serde_json::json;
 
 /// The dialect of `/v1/messages`.
 #[derive(Debug)]
 pub(crate) struct MessageAnswers;
 
 impl AnswerDialect for MessageAnswers {
-    fn error_event(&self, rejection: &Rejection) -> Vec<u8> {
-        let error = json!({"type": "api_error", "message": rejection.to_string()});
-        let data = json!({"type": "error", "error": error});
-        let mut event = Vec::new();
-        named_event(&mut event, "error", data.to_string().as_bytes());
-        event
-    }
-
     fn scan_event(&self, data: &[u8]) -> AnswerContent {
         scan::event(data)
     }

@@ -6,6 +6,7 @@ mod ending;
 mod scan;
 mod stream;
 
+use crate::FinishReason;
 use crate::answer::LocalReply;
 use crate::answer::content::{AnswerContent, ContentScanner, TextId};
 use crate::answer::dialect::{AnswerDialect, StreamAssembler};
@@ -13,24 +14,13 @@ use crate::answer::ending::StreamEnding;
 use crate::answer::merged::NotMergeable;
 use crate::json::object::{Object, array, non_null_member, string_member};
 use crate::json::quoted;
-use crate::sse::named_event;
-use crate::{FinishReason, Rejection};
 use ending::ResponseEnding;
-use serde_json::json;
 
 /// The dialect of `/v1/responses`.
 #[derive(Debug)]
 pub(crate) struct ResponseAnswers;
 
 impl AnswerDialect for ResponseAnswers {
-    fn error_event(&self, rejection: &Rejection) -> Vec<u8> {
-        let (code, message) = (rejection.code(), rejection.to_string());
-        let data = json!({"type": "error", "code": code, "message": message, "param": null});
-        let mut event = Vec::new();
-        named_event(&mut event, "error", data.to_string().as_bytes());
-        event
-    }
-
     fn scan_event(&self, data: &[u8]) -> AnswerContent {
         scan::event(data)
     }

@@ -1,0 +1,30 @@
+//! OpenAI's Responses by way of Chat Completions: what Codex and the Responses SDKs send, for upstreams that speak Chat
+//! alone.
+//!
+//! Keeps nothing: what refers to a response that was kept is refused. Refuses to know where the upstream is.
+
+mod answer;
+mod frame;
+mod items;
+mod names;
+mod request;
+mod stream;
+mod tools;
+
+use crate::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
+use crate::{ChatRequest, Rejection};
+use answer::ResponseWriter;
+
+/// Responses as Chat Completions.
+#[derive(Debug)]
+pub(super) struct ResponsesToChat;
+
+impl ApiTranslation for ResponsesToChat {
+    fn request(&self, request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<u8>, Rejection> {
+        request::chat(request, upstream)
+    }
+
+    fn answer(&self, request: &ChatRequest, answer: TranslatedAnswer<'_>) -> Box<dyn DialectWriter> {
+        Box::new(ResponseWriter::new(request, answer))
+    }
+}

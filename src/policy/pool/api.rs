@@ -1,0 +1,106 @@
+//! Owns how a pool's API differs from the clients': the prefix of its paths, and which APIs of conversations it speaks.
+//! Refuses to know how one is translated into another.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::credential::Credential;
+use super::endpoint::EndpointSpec;
+use super::transport::Transport;
+use crate::checker::Checker;
+use crate::issue::YamlPath;
+
+/// How a pool's API differs from the clients'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolApi {
+    /// Put before each request's path; empty or with a leading and without a trailing slash.
+    pub path_prefix: String,
+    /// Which APIs its endpoints speak; never empty.
+    pub speaks: Vec<SpokenApi>,
+    /// What is behind it.
+    pub provider: Provider,
+}
+
+/// An API of conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SpokenApi {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/messages`.
+    Messages,
+    /// `/v1/responses`.
+    Responses,
+}
+
+/// What is behind a pool, as far as its requests go by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Inference engines.
+    Engines,
+    /// OpenAI or Azure, by the names of its endpoints.
+    OpenAi,
+    /// Anybody else.
+    Other,
+}
+
+/// How a pool's API differs from the clients'.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct RawPoolApi {
+    /// A path put before each request's path, such as `/openai`.
+    #[serde(default)]
+    path_prefix: Option<String>,
+    /// Which of the APIs of conversations its endpoints speak; requests of the others are translated. When absent,
+    /// `[chat, responses]` for OpenAI and Azure, and all of them for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<SpokenApi>", length(min = 1, max = 3))]
+    speaks: Option<Vec<SpokenApi>>,
+}
+
+/// What of a pool tells who is behind it.
+#[derive(Clone, Copy)]
+pub(super) struct PoolFacts<'a> {
+    pub(super) endpoints: &'a [EndpointSpec],
+    pub(super) transport: &'a Transport,
+    pub(super) credential: Option<&'a Credential>,
+    pub(super) reads_metrics: bool,
+}
+
+/// The names of OpenAI's and Azure's hosts, by how they end.
+const OPENAI: [&str; 3] = ["api.openai.com", ".openai.azure.com", ".services.ai.azure.com"];
+
+impl RawPoolApi {
+    pub(super) fn check(self, facts: PoolFacts<'_>, path: &YamlPath, checker: &mut Checker<'_>) -> PoolApi {
+        let provider = provider(facts);
+        let all = vec![SpokenApi::Chat, SpokenApi::Messages, SpokenApi::Responses];
+        let known =
+            if provider == Provider::OpenAi { vec![SpokenApi::Chat, SpokenApi::Responses] } else { all };
+        let speaks = self.speaks.unwrap_or(known);
+        for (index, api) in speaks.iter().enumerate() {
+            if speaks[..index].contains(api) {
+                checker.issue(&path.key("speaks").index(index), "stands twice");
+            }
+        }
+        let path_prefix = path_prefix(self.path_prefix.as_deref(), &path.key("path_prefix"), checker);
+        PoolApi { path_prefix, speaks, provider }
+    }
+}
+
+fn provider(facts: PoolFacts<'_>) -> Provider {
+    let is_openai = |endpoint: &EndpointSpec| OPENAI.iter().any(|end| endpoint.host.ends_with(end));
+    if facts.endpoints.iter().any(is_openai) {
+        return Provider::OpenAi;
+    }
+    let is_plain = matches!(facts.transport, Transport::Plain { .. }) && facts.credential.is_none();
+    if is_plain || facts.reads_metrics { Provider::Engines } else { Provider::Other }
+}
+
+fn path_prefix(raw: Option<&str>, path: &YamlPath, checker: &mut Checker<'_>) -> String {
+    let prefix = raw.unwrap_or_default().trim_end_matches('/');
+    let allowed = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
+    let is_path = prefix.starts_with('/') && prefix.chars().all(allowed);
+    if !prefix.is_empty() && !is_path {
+        checker.issue(path, "must start with `/` and be a path alone");
+    }
+    prefix.to_owned()
+}

@@ -1,0 +1,61 @@
+//! Owns the body of the current attempt, and the API that it is written for.
+//!
+//! Refuses to know how a request is translated.
+
+use super::super::answer::AnswerHead;
+use super::{Attempts, spec_of};
+use crate::openai::{AnswerTranslator, Api, TranslatedAnswer, Translation};
+use crate::route::{translation, upstream_body};
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+impl Attempts {
+    /// Undoes what was set in place of the plan's body: it may have been sent.
+    pub(in crate::proxy) fn restore_body(&mut self, live: &Snapshot) {
+        // What was made once can be made again.
+        if let Ok(body) = upstream_body(live, self.target(), self.request.upstream_request()) {
+            self.body = body;
+        }
+    }
+
+    /// The way from the client's API to the current pool's, where they differ.
+    pub(in crate::proxy) fn translation(&self, live: &Snapshot) -> Option<Translation> {
+        translation(self.spec(live), self.request.api).ok().flatten()
+    }
+
+    /// The API that the current endpoint is asked by.
+    pub(in crate::proxy) fn upstream_api(&self, live: &Snapshot) -> Api {
+        self.translation(live).map_or(self.request.api, Translation::upstream)
+    }
+
+    /// Whether the answer may have to be translated, whichever target gives it.
+    pub(in crate::proxy) fn may_be_translated(&self, live: &Snapshot) -> bool {
+        let is_translated = |target| translation(spec_of(live, target), self.request.api) != Ok(None);
+        self.request.plan.targets.iter().any(is_translated)
+    }
+
+    /// Starts to translate an answer for the client; gives the head that it has then. Nothing where the APIs are the same.
+    pub(in crate::proxy) fn translate_answer(
+        &self,
+        live: &Snapshot,
+        head: AnswerHead,
+        request_id: &str,
+    ) -> Option<(AnswerHead, AnswerTranslator)> {
+        let translation = self.translation(live)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let model = &live.policy[self.target().model].name;
+        let answer = TranslatedAnswer { model, request_id, now };
+        let translator = translation.answer(&self.request.request, head.status, head.format, answer)?;
+        Some((head.translated(translation.status(head.status)), translator))
+    }
+
+    /// Replaces the body of the current attempt.
+    pub(in crate::proxy) fn set_body(&mut self, body: Bytes) {
+        self.body = body;
+    }
+
+    pub(in crate::proxy) fn body(&self) -> &Bytes {
+        &self.body
+    }
+}

@@ -1,0 +1,53 @@
+//! Owns whether a request is translated on its way to a pool, and the bytes that go there.
+//!
+//! Refuses to know what the APIs are like.
+
+use super::plan::PlanTarget;
+use super::plugins::body_for;
+use crate::openai::{Api, ChatRequest, Rejection, Translation, UpstreamKind};
+use crate::policy::{PoolSpec, Provider, SpokenApi};
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
+
+/// The way from a client's API to one that a pool speaks; nothing where it speaks the client's.
+pub fn translation(spec: &PoolSpec, client: Api) -> Result<Option<Translation>, Rejection> {
+    let speaks = |api| spec.api.speaks.contains(&api);
+    let is_spoken = match client {
+        Api::Chat => speaks(SpokenApi::Chat),
+        Api::Messages | Api::CountTokens => speaks(SpokenApi::Messages),
+        Api::Responses => speaks(SpokenApi::Responses),
+        _ => true,
+    };
+    if is_spoken {
+        return Ok(None);
+    }
+    let way = Translation::from(client).filter(|way| match way.upstream() {
+        Api::Messages => speaks(SpokenApi::Messages),
+        _ => speaks(SpokenApi::Chat),
+    });
+    way.map(Some).ok_or_else(|| Rejection::Untranslatable {
+        place: "model".to_owned(),
+        why: "there is no way from this one to what it speaks".to_owned(),
+    })
+}
+
+/// The bytes that go to one target: in an API that its pool speaks, with the name its upstream knows, told to reason as its
+/// family wants it. Fails where the pool's API has nothing for a part of the request.
+pub fn upstream_body(
+    snapshot: &Snapshot,
+    target: &PlanTarget,
+    request: &ChatRequest,
+) -> Result<Bytes, Rejection> {
+    let policy = &snapshot.policy;
+    let spec = snapshot.pool_spec(target.route(policy).pool);
+    let Some(translation) = translation(spec, request.api())? else {
+        return Ok(body_for(policy, target, request.api(), request));
+    };
+    let upstream = match spec.api.provider {
+        Provider::Engines => UpstreamKind::Engine,
+        Provider::OpenAi => UpstreamKind::OpenAi,
+        Provider::Other => UpstreamKind::Other,
+    };
+    let translated = translation.request(request, upstream)?;
+    Ok(body_for(policy, target, translated.api(), &translated))
+}
