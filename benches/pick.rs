@@ -76,8 +76,8 @@ fn by_account(criterion: &mut Criterion) {
             block_tokens: 16,
             ..StoredBlocks::default()
         };
-        member.endpoint.apply_kv_events(&[KvEvent::Stored(stored)]);
-        member.endpoint.set_kv_complete(true);
+        member.endpoint.apply_kv_events(0, &[KvEvent::Stored(stored)]);
+        member.endpoint.set_kv_complete(0, true);
     }
     let text = "All that was said before, and more of it. ".repeat(9_524);
     let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);

@@ -143,7 +143,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     control.spawn(persist_response_cache(Arc::clone(&live)));
     let peer_of: PeerOf = Arc::new(gateway.peer_of());
     control.spawn(Prober::new(Arc::clone(&live), Arc::clone(&peer_of)).run());
-    control.spawn(KvListener::new(Arc::clone(&live), Arc::clone(&metrics)).run());
+    control.spawn(KvListener::new(Arc::clone(&live), Arc::clone(&peer_of), Arc::clone(&metrics)).run());
     control.spawn(Scraper::new(Arc::clone(&live), peer_of, metrics).run());
     let (done, ended) = mpsc::channel();
     let handed_over = Arc::new(Notify::new());

@@ -22,6 +22,7 @@ const PINGORA_DOORS: &[&str] = &[
     "src/proxy/",
     "src/control/endpoint_client.rs",
     "src/control/probe.rs",
+    "src/control/kv_events/sources.rs",
     "src/control/scrape/",
     "src/control/sources/",
     "src/server.rs",

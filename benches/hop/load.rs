@@ -1,6 +1,6 @@
 //! The load client of `benches/hop`: closed-loop HTTP/1.1 over raw keep-alive sockets, one JSON line as the result.
 //!
-//! It owns the clock: the time from the first byte written to the last byte of the answer. It knows nothing about
+//! It owns the clock: the time from the first byte written to the last byte of the answer, and to the first of its body. It knows nothing about
 //! the contestants, pays for no HTTP library (a request is one prepared buffer, an answer is only framed) and runs
 //! on one thread, so that it takes as little as possible of the core it shares with the upstream.
 
@@ -68,6 +68,8 @@ impl Run {
 #[derive(Default)]
 struct Tally {
     latencies_ns: Vec<u64>,
+    /// To the first byte of the body.
+    first_ns: Vec<u64>,
     errors: u64,
     events: u64,
     bytes: u64,
@@ -213,6 +215,8 @@ struct Connection {
 
 /// A complete answer.
 struct Answer {
+    /// When the first byte of its body came.
+    first: Instant,
     events: u64,
     bytes: u64,
     keeps_alive: bool,
@@ -232,9 +236,12 @@ impl Connection {
         let mut events = EventCounter::default();
         let mut left = if let Framing::Length(length) = head.framing { length } else { 0 };
         let mut chunks = ChunkState::Size(0);
-        let mut bytes = 0;
+        let (mut bytes, mut first) = (0, None);
         loop {
             let data = &self.buffer[start..end];
+            if !data.is_empty() {
+                first.get_or_insert_with(Instant::now);
+            }
             bytes += data.len() as u64;
             let complete = match head.framing {
                 Framing::Length(_) => {
@@ -266,7 +273,8 @@ impl Connection {
         if head.status != 200 {
             return Err(Fault::Status(head.status));
         }
-        Ok(Answer { events: events.events, bytes, keeps_alive: head.keeps_alive })
+        let first = first.unwrap_or_else(Instant::now);
+        Ok(Answer { first, events: events.events, bytes, keeps_alive: head.keeps_alive })
     }
 
     /// Reads up to the blank line; the rest of what was read stands at `buffer[start..end]`.
@@ -293,7 +301,9 @@ async fn client(run: Arc<Run>) -> Tally {
         let begun = Instant::now();
         match timeout(run.deadline, one(&run, open.take())).await.unwrap_or(Err(Fault::Timeout)) {
             Ok((answer, connection)) => {
-                tally.latencies_ns.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                tally.latencies_ns.push(nanos(begun.elapsed()));
+                tally.first_ns.push(nanos(answer.first.saturating_duration_since(begun)));
                 tally.events += answer.events;
                 tally.bytes += answer.bytes;
                 open = answer.keeps_alive.then_some(connection);
@@ -331,12 +341,14 @@ fn report(tallies: Vec<Tally>, wall: Duration) -> serde_json::Value {
     let mut all = Tally::default();
     for tally in tallies {
         all.latencies_ns.extend(tally.latencies_ns);
+        all.first_ns.extend(tally.first_ns);
         all.errors += tally.errors;
         all.events += tally.events;
         all.bytes += tally.bytes;
         all.last_error = tally.last_error.or(all.last_error);
     }
     all.latencies_ns.sort_unstable();
+    all.first_ns.sort_unstable();
     let count = all.latencies_ns.len();
     serde_json::json!({
         "count": count,
@@ -346,6 +358,8 @@ fn report(tallies: Vec<Tally>, wall: Duration) -> serde_json::Value {
         "bytes": all.bytes,
         "wall_s": wall.as_secs_f64(),
         "rps": count as f64 / wall.as_secs_f64(),
+        "first_p50_us": quantile_us(&all.first_ns, 0.50),
+        "first_p99_us": quantile_us(&all.first_ns, 0.99),
         "p50_us": quantile_us(&all.latencies_ns, 0.50),
         "p90_us": quantile_us(&all.latencies_ns, 0.90),
         "p99_us": quantile_us(&all.latencies_ns, 0.99),

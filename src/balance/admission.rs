@@ -37,6 +37,36 @@ pub enum AdmissionVerdict {
     Refuse(AdmissionRefusal),
 }
 
+/// What becomes of a request that wants to go to a pool, and how that came about.
+#[derive(Debug)]
+pub struct AdmissionDecision {
+    /// What becomes of it.
+    pub verdict: AdmissionVerdict,
+    /// How saturated the pool was.
+    pub saturation: f64,
+    /// Requests that waited before it.
+    pub ahead: usize,
+}
+
+/// What would become of a request that wanted to go to a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdmissionForecast {
+    /// How saturated the pool is: wholly from 1 on.
+    pub saturation: f64,
+    /// Why it might neither go nor wait; `None` where it might.
+    pub refusal: Option<AdmissionRefusal>,
+    /// Whether it would have to wait.
+    pub waits: bool,
+    /// Requests that would go before it, if no other came.
+    pub ahead: usize,
+    /// Requests of the same tenant and priority that wait.
+    pub of_tenant: usize,
+    /// How many wait, by their priorities, the highest first.
+    pub queued: Vec<(i32, usize)>,
+    /// In what time it could be let go, by how fast requests end; nothing where it need not wait.
+    pub expected_wait: Option<Duration>,
+}
+
 /// Why a request may not go to a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmissionRefusal {
@@ -174,24 +204,56 @@ impl AdmissionGate {
         request: GateRequest,
         limits: &QueueLimits,
         now: Instant,
-    ) -> AdmissionVerdict {
+    ) -> AdmissionDecision {
         let mut turns = lock(&self.state.turns);
-        if turns.queue.is_empty() && self.saturation(now) < 1.0 {
-            return AdmissionVerdict::Pass(AdmissionPermit::new(&self.state));
+        let saturation = self.saturation(now);
+        let ahead = turns.queue.ahead_of(request.priority, request.tenant);
+        let decided = |verdict| AdmissionDecision { verdict, saturation, ahead };
+        if turns.queue.is_empty() && saturation < 1.0 {
+            return decided(AdmissionVerdict::Pass(AdmissionPermit::new(&self.state)));
         }
         if request.priority < 0 {
-            return AdmissionVerdict::Refuse(AdmissionRefusal::Saturated);
+            return decided(AdmissionVerdict::Refuse(AdmissionRefusal::Saturated));
         }
         let (go, turn) = oneshot::channel();
-        let bounds = QueueBounds { requests: limits.max_requests, bytes: limits.max_bytes };
-        let queued = turns.queue.push(request, Waiter { gate: Arc::clone(self), go }, bounds);
+        let queued =
+            turns.queue.push(request, Waiter { gate: Arc::clone(self), go }, QueueBounds::of(limits));
         drop(turns);
         let Some(Queued { ticket, displaced }) = queued else {
-            return AdmissionVerdict::Refuse(AdmissionRefusal::QueueFull);
+            return decided(AdmissionVerdict::Refuse(AdmissionRefusal::QueueFull));
         };
         // Each hears of it by the end of its channel.
         drop(displaced);
-        AdmissionVerdict::Wait(QueuedRequest { state: Arc::clone(&self.state), ticket, turn })
+        decided(AdmissionVerdict::Wait(QueuedRequest { state: Arc::clone(&self.state), ticket, turn }))
+    }
+
+    /// Says what would become of a request at `now`; nothing comes of it.
+    pub fn forecast(&self, request: GateRequest, limits: &QueueLimits, now: Instant) -> AdmissionForecast {
+        let saturation = self.saturation(now);
+        let turns = lock(&self.state.turns);
+        let queue = &turns.queue;
+        let has_room = queue.is_empty() && saturation < 1.0;
+        let refusal = match () {
+            () if has_room => None,
+            () if request.priority < 0 => Some(AdmissionRefusal::Saturated),
+            () if !queue.takes(request, QueueBounds::of(limits)) => Some(AdmissionRefusal::QueueFull),
+            () => None,
+        };
+        let (ahead, of_tenant) = (
+            queue.ahead_of(request.priority, request.tenant),
+            queue.of_tenant(request.priority, request.tenant),
+        );
+        let queued = queue.lengths();
+        drop(turns);
+        AdmissionForecast {
+            saturation,
+            refusal,
+            waits: !has_room && refusal.is_none(),
+            ahead,
+            of_tenant,
+            queued,
+            expected_wait: (!has_room).then(|| self.expected_wait(now)),
+        }
     }
 
     /// Whether a request of negative priority would be refused at `now`.
@@ -296,7 +358,15 @@ mod tests {
 
     fn admit(pool: &Arc<Pool>, priority: i32) -> AdmissionVerdict {
         let request = GateRequest { priority, tenant: 0, bytes: 1 };
-        gate(pool).admit(request, &QueueLimits::default(), Instant::now())
+        let forecast = gate(pool).forecast(request, &QueueLimits::default(), Instant::now());
+        let decision = gate(pool).admit(request, &QueueLimits::default(), Instant::now());
+        assert_eq!((forecast.saturation, forecast.ahead), (decision.saturation, decision.ahead));
+        match &decision.verdict {
+            AdmissionVerdict::Pass(_) => assert!(!forecast.waits && forecast.refusal.is_none()),
+            AdmissionVerdict::Wait(_) => assert!(forecast.waits && forecast.refusal.is_none()),
+            AdmissionVerdict::Refuse(why) => assert_eq!(forecast.refusal, Some(*why)),
+        }
+        decision.verdict
     }
 
     fn queued(verdict: AdmissionVerdict) -> QueuedRequest {

@@ -174,14 +174,21 @@ impl Endpoint {
         Some(self.engine.report()?.metrics)
     }
 
-    /// Takes in what the engine says of its KV cache.
-    pub fn apply_kv_events(&self, events: &[KvEvent]) {
-        self.engine.kv.get_or_init(KvAccount::default).apply(events);
+    /// Says how many data-parallel ranks the engine has, each with a KV cache of its own; 64 at most.
+    pub fn set_kv_ranks(&self, count: usize) {
+        self.engine.kv.get_or_init(KvAccount::default).set_ranks(count);
     }
 
-    /// Says whether the engine's account of its KV cache, as it was taken in, is all of it.
-    pub fn set_kv_complete(&self, is_complete: bool) {
-        self.engine.kv.get_or_init(KvAccount::default).blocks.set_complete(is_complete);
+    /// Takes in what a rank of the engine, 0 where it has one alone, says of its KV cache.
+    pub fn apply_kv_events(&self, rank: usize, events: &[KvEvent]) {
+        self.engine.kv.get_or_init(KvAccount::default).apply(rank, events);
+    }
+
+    /// Says whether a rank's account of its KV cache, as it was taken in, is all of it.
+    pub fn set_kv_complete(&self, rank: usize, is_complete: bool) {
+        if let Some(blocks) = self.engine.kv.get_or_init(KvAccount::default).blocks_of(rank) {
+            blocks.set_complete(is_complete);
+        }
     }
 
     /// What is known of the engine's account of its KV cache; `None` where it was never listened to.
@@ -202,6 +209,16 @@ impl Endpoint {
     /// Whether no token has come from it for long at `now`, while some are due and it has got more to do.
     pub fn is_wedged(&self, now: Instant) -> bool {
         self.liveness(now) == Liveness::Wedged
+    }
+
+    /// Whether its engine sleeps at `now`, by what it said last.
+    pub fn is_asleep(&self, now: Instant) -> bool {
+        self.engine.is_asleep(now)
+    }
+
+    /// Notes that its engine has been woken.
+    pub fn note_awake(&self) {
+        self.engine.note_awake();
     }
 
     /// The address as rendezvous hashing takes it.

@@ -5,7 +5,7 @@ use super::engine_metrics::{EngineMetrics, LoadReport};
 use super::kv_account::KvAccount;
 use super::latency::LatencyStats;
 use super::lock;
-use super::prefix_table::{PrefixTable, PromptBlocks};
+use super::prefix_table::{MatchHints, PrefixTable, PromptBlocks};
 use super::prompt_tokens::KnownTokens;
 use super::token_load::TokenLoad;
 use super::token_progress::TokenProgress;
@@ -87,19 +87,27 @@ impl EngineState {
         self.said_asleep.load(Ordering::Acquire) && self.report().is_some_and(sleeps)
     }
 
+    /// Notes that it has been woken; what it says next of itself counts again.
+    pub(super) fn note_awake(&self) {
+        self.said_asleep.store(false, Ordering::Release);
+        if let Some(report) = lock(&self.report).as_mut() {
+            report.metrics = Arc::new(EngineMetrics { is_asleep: false, ..(*report.metrics).clone() });
+        }
+    }
+
     /// Counts the leading blocks of a prompt that it has cached: by its own account where that holds and the prompt's tokens
-    /// are known, else by what was sent there. `hint` is what another endpoint has, or 0.
+    /// are known, else by what was sent there.
     pub(super) fn matched(
         &self,
         prompt: PromptBlocks<'_>,
         known: Option<&KnownTokens>,
-        hint: usize,
+        hints: &mut MatchHints,
         now: Instant,
     ) -> usize {
         let account = self.kv.get().filter(|account| account.is_live(now));
         match (account, known) {
             (Some(account), Some(known)) => account.matched(prompt, known, now),
-            _ => self.prefixes().matched(prompt, hint),
+            _ => self.prefixes().matched(prompt, hints),
         }
     }
 

@@ -2,13 +2,21 @@
 //! came; and who gives way where too many wait. Pure.
 //! Refuses to know what is waited for, and for how long.
 
+use crate::policy::QueueLimits;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 
 /// What bounds those that wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueueBounds {
     pub(super) requests: usize,
     pub(super) bytes: usize,
+}
+
+impl QueueBounds {
+    pub(super) fn of(limits: &QueueLimits) -> Self {
+        Self { requests: limits.max_requests, bytes: limits.max_bytes }
+    }
 }
 
 /// A request that would wait.
@@ -78,6 +86,20 @@ impl<W> Default for Band<W> {
     }
 }
 
+impl<W> Band<W> {
+    fn of(&self, tenant: u64) -> usize {
+        self.tenants.get(&tenant).map_or(0, BTreeMap::len)
+    }
+}
+
+/// Who gives way to a request that would wait.
+enum Room {
+    /// Those of lower priorities, until it fits; nobody where it fits already.
+    FromLower,
+    /// One of the same priority.
+    From(QueueTicket),
+}
+
 impl<W> FairQueue<W> {
     pub(super) fn is_empty(&self) -> bool {
         self.requests == 0
@@ -90,6 +112,29 @@ impl<W> FairQueue<W> {
     /// How many wait of each priority, the highest first.
     pub(super) fn lengths(&self) -> Vec<(i32, usize)> {
         self.bands.iter().rev().map(|(priority, band)| (*priority, band.requests)).collect()
+    }
+
+    /// How many would go before a request that came now, if no other comes: those of higher priorities, and those of its own
+    /// whose turns are before its.
+    pub(super) fn ahead_of(&self, priority: i32, tenant: u64) -> usize {
+        let higher = self.bands.range((Bound::Excluded(priority), Bound::Unbounded));
+        let higher: usize = higher.map(|(_, band)| band.requests).sum();
+        let Some(band) = self.bands.get(&priority) else { return higher };
+        let own = band.of(tenant);
+        let place = band.turns.iter().position(|other| *other == tenant).unwrap_or(band.turns.len());
+        let others = band.turns.iter().enumerate().filter(|(_, other)| **other != tenant);
+        let before = others.map(|(at, other)| band.of(*other).min(own + usize::from(at < place)));
+        higher + own + before.sum::<usize>()
+    }
+
+    /// How many requests of a tenant wait with this priority.
+    pub(super) fn of_tenant(&self, priority: i32, tenant: u64) -> usize {
+        self.bands.get(&priority).map_or(0, |band| band.of(tenant))
+    }
+
+    /// Whether a request might wait: there is room, or others would give way.
+    pub(super) fn takes(&self, request: GateRequest, bounds: QueueBounds) -> bool {
+        self.room_for(request, bounds).is_some()
     }
 
     /// Adds a request, where there is room or others give way; `None` where it may not wait.
@@ -152,8 +197,8 @@ impl<W> FairQueue<W> {
         Some(entry.waiter)
     }
 
-    /// Has others give way, if need be; `None`, and nobody has, where that is not enough.
-    fn make_room(&mut self, request: GateRequest, bounds: QueueBounds) -> Option<Vec<W>> {
+    /// Finds who would have to give way; `None` where that is not enough.
+    fn room_for(&self, request: GateRequest, bounds: QueueBounds) -> Option<Room> {
         let GateRequest { priority, tenant, bytes } = request;
         if bounds.requests == 0 || bytes > bounds.bytes {
             return None;
@@ -161,26 +206,34 @@ impl<W> FairQueue<W> {
         let lower = self.bands.range(..priority);
         let (requests, lower_bytes) =
             lower.fold((0, 0), |(requests, bytes), (_, band)| (requests + band.requests, bytes + band.bytes));
-        let fits = |queue: &Self, gone: usize, gone_bytes: usize| {
-            queue.requests - gone < bounds.requests && queue.bytes - gone_bytes + bytes <= bounds.bytes
-        };
-        let mut displaced = Vec::new();
-        if fits(self, requests, lower_bytes) {
-            while !fits(self, 0, 0) {
-                let lowest = *self.bands.first_key_value()?.0;
-                displaced.extend(self.newest(lowest, None).and_then(|ticket| self.remove(ticket)));
-            }
-            return Some(displaced);
+        if self.fits(bytes, bounds, requests, lower_bytes) {
+            return Some(Room::FromLower);
         }
         let band = self.bands.get(&priority)?;
-        let of = |tenant: &u64| band.tenants.get(tenant).map_or(0, BTreeMap::len);
-        let most = *band.turns.iter().max_by_key(|tenant| of(tenant))?;
-        let victim = self.newest(priority, Some(most)).filter(|_| of(&most) > of(&tenant) + 1)?;
+        let most = *band.turns.iter().max_by_key(|other| band.of(**other))?;
+        let victim = self.newest(priority, Some(most)).filter(|_| band.of(most) > band.of(tenant) + 1)?;
         let gone = band.tenants.get(&most)?.get(&victim.number)?.bytes;
-        if !fits(self, requests + 1, lower_bytes + gone) || requests > 0 {
-            return None;
+        let is_enough = requests == 0 && self.fits(bytes, bounds, 1, lower_bytes + gone);
+        is_enough.then_some(Room::From(victim))
+    }
+
+    /// Whether so many bytes fit once so many requests with so many bytes are gone.
+    fn fits(&self, bytes: usize, bounds: QueueBounds, gone: usize, gone_bytes: usize) -> bool {
+        self.requests - gone < bounds.requests && self.bytes - gone_bytes + bytes <= bounds.bytes
+    }
+
+    /// Has others give way, if need be; `None`, and nobody has, where that is not enough.
+    fn make_room(&mut self, request: GateRequest, bounds: QueueBounds) -> Option<Vec<W>> {
+        let mut displaced = Vec::new();
+        match self.room_for(request, bounds)? {
+            Room::FromLower => {
+                while !self.fits(request.bytes, bounds, 0, 0) {
+                    let lowest = *self.bands.first_key_value()?.0;
+                    displaced.extend(self.newest(lowest, None).and_then(|ticket| self.remove(ticket)));
+                }
+            }
+            Room::From(victim) => displaced.extend(self.remove(victim)),
         }
-        displaced.extend(self.remove(victim));
         Some(displaced)
     }
 
@@ -218,6 +271,9 @@ mod tests {
             push(&mut queue, priority, tenant, name).unwrap();
         }
         assert_eq!(queue.lengths(), [(5, 1), (0, 5), (-1, 1)]);
+        let ahead = |priority, tenant| queue.ahead_of(priority, tenant);
+        assert_eq!([ahead(9, 1), ahead(5, 2), ahead(0, 1), ahead(0, 2), ahead(0, 9)], [0, 1, 6, 6, 3]);
+        assert_eq!((queue.of_tenant(0, 1), queue.of_tenant(0, 9)), (3, 0));
         assert_eq!(order(queue), [6, 1, 4, 2, 5, 3, 7]);
     }
 

@@ -7,7 +7,9 @@
 use super::lock;
 use super::rendezvous::{hash_key, mixed};
 use lru::LruCache;
+use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -109,7 +111,8 @@ fn root(adapter: Option<&str>) -> u64 {
 }
 
 fn next_key(parent: u64, block: &[u64], extra: u64) -> u64 {
-    let bytes: Vec<u8> = block.iter().flat_map(|token| token.to_le_bytes()).collect();
+    // Engines' blocks have 16 to 64 tokens.
+    let bytes: SmallVec<[u8; 512]> = block.iter().flat_map(|token| token.to_le_bytes()).collect();
     mixed(xxh3_64_with_seed(&bytes, parent) ^ mixed(extra).rotate_left(17))
 }
 
@@ -125,7 +128,28 @@ struct KnownBlocks {
     /// By the engine's name.
     named: LruCache<u64, NamedBlock>,
     /// The tiers that hold the block of a key.
-    tiers: HashMap<u64, u8>,
+    tiers: KeyMap<u8>,
+}
+
+/// A map by keys that are hashes already.
+pub(super) type KeyMap<V> = HashMap<u64, V, BuildHasherDefault<BlockKeyHasher>>;
+
+/// Takes a key as its own hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BlockKeyHasher(u64);
+
+impl Hasher for BlockKeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -138,7 +162,7 @@ impl Default for KvBlocks {
     fn default() -> Self {
         // The bound is held where blocks are added: one that goes has to leave both maps.
         Self {
-            known: Mutex::new(KnownBlocks { named: LruCache::unbounded(), tiers: HashMap::new() }),
+            known: Mutex::new(KnownBlocks { named: LruCache::unbounded(), tiers: KeyMap::default() }),
             is_complete: AtomicBool::new(false),
             block_tokens: AtomicU32::new(0),
         }

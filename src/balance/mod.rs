@@ -27,7 +27,10 @@ mod token_load;
 mod token_progress;
 mod work_fit;
 
-pub use admission::{AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, QueuedRequest};
+pub use admission::{
+    AdmissionDecision, AdmissionForecast, AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict,
+    QueuedRequest,
+};
 pub use budget::RetryBudget;
 pub use endpoint::{ConnectionMark, Endpoint, PoolMember};
 pub use engine_metrics::{EngineMetrics, KvCacheSize, LoadReport, LoadedAdapters};
@@ -37,7 +40,7 @@ pub use kv_blocks::{KvEvent, KvTier, StoredBlocks, salt_key};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
 pub use lease_watch::{LeaseWatch, ReissueWatch};
 pub use members::{EndpointForecast, ReplicaForecast};
-pub use picker::{EngineLoad, PickPrompt, PickRequest, Standing};
+pub use picker::{ChoiceMargin, EngineLoad, PickPrompt, PickRequest, Standing};
 pub use pool::{Lease, Pool};
 pub use prompt_tokens::{KnownTokens, LearntTokens};
 pub use refusals::Refusal;

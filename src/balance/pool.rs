@@ -5,14 +5,14 @@ mod lease;
 mod tokens;
 
 pub use lease::Lease;
-use lease::LeaseTerms;
+use lease::{LeaseGrounds, LeaseTerms};
 
 use super::admission::AdmissionGate;
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
 use super::members::{EndpointForecast, ReplicaForecast, merged, weighted};
 use super::outlier::OutlierDetector;
-use super::picker::{Candidates, PickRequest, Picker};
+use super::picker::{Candidates, ChosenEndpoint, PickRequest, Picker};
 use super::prompt_tokens::PromptTokens;
 use super::rendezvous::hash_key;
 use crate::policy::{Balance, PoolLimits};
@@ -118,8 +118,13 @@ impl Pool {
             return None;
         }
         let model = hash_key(request.model.as_bytes());
-        let terms = LeaseTerms { model, work: None, expected: None, streams: request.streams, now };
+        let terms = LeaseTerms { model, grounds: LeaseGrounds::default(), streams: request.streams, now };
         Some(Lease::new(self.clone(), place, terms))
+    }
+
+    /// Whether the member at `addr` could be leased at `now`.
+    pub fn can_lease(&self, addr: SocketAddr, tried: &[SocketAddr], now: Instant) -> bool {
+        self.candidates(tried, now).place_of(addr).is_some()
     }
 
     /// The addresses of the members that could be leased at `now`.
@@ -144,20 +149,23 @@ impl Pool {
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
         // One member alone needs no choice.
         let pick = || match self.members.len() {
-            1 => candidates.contains(0).then_some(0),
-            _ => RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)).first().copied(),
+            1 => candidates.contains(0).then(|| ChosenEndpoint::without_margin(0)),
+            _ => RNG.with_borrow_mut(|rng| self.picker.pick(&request, candidates, rng)),
         };
         // Once for each endpoint that others fill up between the choice and its lease.
         for _ in 0..self.members.len() {
-            let best = owner.filter(|owner| candidates.contains(*owner)).or_else(pick)?;
-            let Some(view) = candidates.get(best) else { continue };
-            if self.members[best].endpoint.enter(self.limits.max_in_flight) {
+            let owner = owner.filter(|owner| candidates.contains(*owner));
+            let best = owner.map(ChosenEndpoint::without_margin).or_else(pick)?;
+            let Some(view) = candidates.get(best.place) else { continue };
+            if self.members[best.place].endpoint.enter(self.limits.max_in_flight) {
                 let before = request.prompt.map(|_prompt| view.work_to_first_token(0));
                 let work = view.send(&request);
                 let expected = before.zip(work).map(|(before, work)| before + f64::from(work.uncached));
                 let model = hash_key(request.model.as_bytes());
-                let terms = LeaseTerms { model, work, expected, streams: request.streams, now };
-                return Some(Lease::new(self.clone(), best, terms));
+                let rank = view.enter_rank(&request);
+                let grounds = LeaseGrounds { work, expected, margin: best.margin, rank };
+                let terms = LeaseTerms { model, grounds, streams: request.streams, now };
+                return Some(Lease::new(self.clone(), best.place, terms));
             }
         }
         None
@@ -189,7 +197,7 @@ impl Pool {
                 is_available: view.is_some(),
                 uncached: view
                     .filter(|_| self.picker.reads_prompt())
-                    .map(|view| request.uncached(view.matched(request.blocks(), 0))),
+                    .map(|view| request.uncached(view.matched(request.blocks()))),
                 load: view.map(|view| view.engine_load()),
                 standing: standings.iter().find(|(at, _)| *at == place).map(|(_, standing)| *standing),
             }
@@ -210,7 +218,7 @@ impl Pool {
         let (best, _) =
             standings.into_iter().min_by(|one, other| one.1.as_cost().total_cmp(&other.1.as_cost()))?;
         let view = candidates.get(best)?;
-        let uncached = request.uncached(view.matched(request.blocks(), 0));
+        let uncached = request.uncached(view.matched(request.blocks()));
         Some(ReplicaForecast {
             endpoint: view.addr(),
             work: view.work_to_first_token(uncached),
@@ -647,7 +655,7 @@ mod tests {
             let mut rng = SmallRng::seed_from_u64(seed);
             for _ in 0..10 {
                 let candidates = Candidates::new(&pool.members, &tried, now);
-                let chosen = pool.picker.pick(&keyed(key), &candidates, &mut rng).first().copied();
+                let chosen = pool.picker.pick(&keyed(key), &candidates, &mut rng).map(|chosen| chosen.place);
                 prop_assert_eq!(chosen.is_some(), any);
                 prop_assert!(chosen.is_none_or(|index| good(members[index])));
             }

@@ -6,17 +6,52 @@
 //! than the engine holds were written after its last use, which is what least recently used means.
 
 use super::rendezvous::mixed;
+use crate::openai::{LONG_BLOCK, SHORT_BLOCK, SHORT_BLOCKS};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Tokens of a block at a prompt's beginning, four of the blocks that vLLM's cache is made of.
-pub(super) const SHORT_BLOCK: u32 = 64;
+/// Counts the leading places of so many for which something holds that holds for no place behind one for which it does
+/// not; in about twice the logarithm of the count.
+pub(super) fn leading(length: usize, holds: impl Fn(usize) -> bool) -> usize {
+    if length == 0 || !holds(0) {
+        return 0;
+    }
+    // The last for which it is known to hold, and the first for which it does not.
+    let (mut last, mut step) = (0, 1);
+    let mut end = loop {
+        let next = last + step;
+        if next >= length {
+            break length;
+        }
+        if !holds(next) {
+            break next;
+        }
+        (last, step) = (next, step * 2);
+    };
+    while last + 1 < end {
+        let middle = last.midpoint(end);
+        if holds(middle) { last = middle } else { end = middle }
+    }
+    last + 1
+}
 
-/// Tokens of the blocks that follow.
-pub(super) const LONG_BLOCK: u32 = 256;
+/// How much of a prompt other endpoints have, the last that was found first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MatchHints([usize; 3]);
 
-/// How many blocks of a prompt are short: beginnings are told apart finely, and a long prompt has few blocks.
-pub(super) const SHORT_BLOCKS: usize = 32;
+impl MatchHints {
+    fn note(&mut self, count: usize) {
+        self.0.rotate_right(1);
+        self.0[0] = count;
+    }
+
+    /// Finds the one that holds here too, and puts it first.
+    fn find(&mut self, holds: impl Fn(usize) -> bool) -> Option<usize> {
+        let at = self.0.iter().position(|count| holds(*count))?;
+        self.0[..=at].rotate_right(1);
+        Some(self.0[0])
+    }
+}
 
 /// The tokens of so many leading blocks.
 pub(super) fn tokens_of(blocks: usize) -> u32 {
@@ -102,37 +137,26 @@ impl Default for PrefixTable {
 }
 
 impl PrefixTable {
-    /// Counts the leading blocks of a prompt that are cached; `hint` is what another endpoint has.
+    /// Counts the leading blocks of a prompt that are cached.
     ///
     /// Endpoints that share a beginning often have equally much of it: then two looks are enough. Otherwise it takes about
     /// twice the logarithm of the count: an engine that has a block has those before it.
-    pub(super) fn matched(&self, prompt: PromptBlocks<'_>, hint: usize) -> usize {
+    pub(super) fn matched(&self, prompt: PromptBlocks<'_>, hints: &mut MatchHints) -> usize {
         let now = self.written.load(Ordering::Relaxed);
         let capacity = u64::from(self.capacity.load(Ordering::Relaxed) / SHORT_BLOCK);
         let has = |place: usize| self.has(prompt.block(place), now, capacity);
-        if (1..=prompt.len()).contains(&hint) && has(hint - 1) && (hint == prompt.len() || !has(hint)) {
-            return hint;
-        }
         if prompt.len() == 0 || !has(0) {
             return 0;
         }
-        // The last that is known to be there, and the first that is not.
-        let (mut there, mut step) = (0, 1);
-        let mut missing = loop {
-            let next = there + step;
-            if next >= prompt.len() {
-                break prompt.len();
-            }
-            if !has(next) {
-                break next;
-            }
-            (there, step) = (next, step * 2);
+        let is_all = |count: usize| {
+            (1..=prompt.len()).contains(&count) && has(count - 1) && (count == prompt.len() || !has(count))
         };
-        while there + 1 < missing {
-            let middle = there.midpoint(missing);
-            if has(middle) { there = middle } else { missing = middle }
+        if let Some(count) = hints.find(is_all) {
+            return count;
         }
-        there + 1
+        let count = leading(prompt.len(), has);
+        hints.note(count);
+        count
     }
 
     fn has(&self, block: u64, now: u64, capacity: u64) -> bool {
@@ -238,7 +262,7 @@ mod tests {
     }
 
     fn matched(table: &PrefixTable, chain: &[u64]) -> usize {
-        table.matched(PromptBlocks { chain, model: 0 }, 0)
+        table.matched(PromptBlocks { chain, model: 0 }, &mut MatchHints::default())
     }
 
     fn send(table: &PrefixTable, chain: &[u64]) -> usize {
@@ -255,7 +279,8 @@ mod tests {
         let other = [&first[..37], &blocks(2, 50)].concat();
         assert_eq!((matched(&table, &other), matched(&table, &first[..9]), matched(&table, &[])), (37, 9, 0));
         assert_eq!(matched(&table, &blocks(3, 5)), 0);
-        assert_eq!(table.matched(PromptBlocks { chain: &first, model: 7 }, 0), 0, "another model's cache");
+        let of_another = PromptBlocks { chain: &first, model: 7 };
+        assert_eq!(table.matched(of_another, &mut MatchHints::default()), 0, "another model's cache");
     }
 
     #[test]
@@ -303,8 +328,10 @@ mod tests {
             send(&table, &prompt);
             let other = [&prompt[..shared], &blocks(2, rest)].concat();
             prop_assert_eq!(matched(&table, &other), shared);
-            for hint in [shared, shared + 1, rest] {
-                prop_assert_eq!(table.matched(PromptBlocks { chain: &other, model: 0 }, hint), shared);
+            let mut hints = MatchHints::default();
+            for hint in [shared + 1, rest, shared, 0] {
+                hints.note(hint);
+                prop_assert_eq!(table.matched(PromptBlocks { chain: &other, model: 0 }, &mut hints), shared);
             }
         }
     }

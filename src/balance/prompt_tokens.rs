@@ -56,16 +56,10 @@ impl PromptTokens {
         block_tokens: u32,
         learnt: LearntTokens<'_>,
     ) {
-        let LearntTokens { tokens, adapter, salt } = learnt;
-        if block_tokens == 0 || estimate == 0 {
-            return;
-        }
-        let keys: Arc<[u64]> = block_keys(tokens, block_tokens, adapter, salt).into();
-        let blocks_per_token = keys.len() as f32 / estimate as f32;
+        let Some(whole) = KnownTokens::of(prompt.len(), estimate, block_tokens, learnt) else { return };
         let mut known = lock(&self.known);
         for place in 0..prompt.len() {
-            let keys = Arc::clone(&keys);
-            known.put(prompt.block(place), KnownTokens { keys, blocks_per_token, beginning: place + 1 });
+            known.put(prompt.block(place), KnownTokens { beginning: place + 1, ..whole.clone() });
         }
         while known.len() > MAX_BEGINNINGS {
             known.pop_lru();
@@ -86,6 +80,22 @@ impl PromptTokens {
 }
 
 impl KnownTokens {
+    /// Takes the tokens of a whole prompt of so many blocks of text, which is taken to have `estimate` tokens; `None` for
+    /// an empty one.
+    pub(super) fn of(
+        beginning: usize,
+        estimate: u32,
+        block_tokens: u32,
+        learnt: LearntTokens<'_>,
+    ) -> Option<Self> {
+        let LearntTokens { tokens, adapter, salt } = learnt;
+        if block_tokens == 0 || estimate == 0 {
+            return None;
+        }
+        let keys: Arc<[u64]> = block_keys(tokens, block_tokens, adapter, salt).into();
+        Some(Self { blocks_per_token: keys.len() as f32 / estimate as f32, keys, beginning })
+    }
+
     /// The keys that the beginning has.
     pub(super) fn keys(&self) -> &[u64] {
         let covered = (tokens_of(self.beginning) as f32 * self.blocks_per_token).floor() as usize;

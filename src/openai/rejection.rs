@@ -73,10 +73,9 @@ pub enum Rejection {
         field: &'static str,
     },
     /// No pool serves this model.
-    #[error(
-        "The model `{}` does not exist or is not served here. GET /v1/models lists the models.",
-        printable(name)
-    )]
+    ///
+    /// In the words of the vLLM production stack's router, which scripts look for.
+    #[error("Model '{}' not found. Available models can be listed at /v1/models.", printable(name))]
     UnknownModel {
         /// The model's name as the client wrote it.
         name: String,
@@ -218,7 +217,9 @@ pub enum Rejection {
         retry_after: Duration,
     },
     /// Every endpoint that could serve the model is down.
-    #[error("No healthy endpoint serves the model `{}` at the moment. Please retry later.", printable(model))]
+    ///
+    /// In the same words as theirs for a model that is scaled to zero.
+    #[error("Model '{}' is temporarily unavailable. Please try again later.", printable(model))]
     NoHealthyEndpoint {
         /// The model's name.
         model: String,
@@ -510,8 +511,7 @@ mod tests {
     #[test]
     fn an_unknown_model_is_named_and_says_where_to_look() {
         let rejection = Rejection::UnknownModel { name: "gpt-9".to_owned() };
-        let message =
-            "The model `gpt-9` does not exist or is not served here. GET /v1/models lists the models.";
+        let message = "Model 'gpt-9' not found. Available models can be listed at /v1/models.";
         let expected = json!({"error": {
             "message": message, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}});
         assert_eq!(serde_json::from_slice::<Value>(&rejection.body()).unwrap(), expected);

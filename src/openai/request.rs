@@ -13,6 +13,7 @@ use super::dialect::RequestDialect;
 use super::fields::FieldNames;
 use super::json::string::{decode, decodes_to};
 use super::json::{self, ItemSpan, JsonError};
+use super::prompt_prefix::PromptPrefix;
 use super::segment::RequestTexts;
 use super::{Api, Edit, Rejection, splice};
 
@@ -45,6 +46,8 @@ pub struct ChatRequest {
     api: Api,
     /// Its texts, once they have been asked for; copies of the request share them.
     pub(super) texts: OnceLock<Arc<RequestTexts>>,
+    /// The blocks of its prompt, the same way.
+    pub(super) prefix: OnceLock<Arc<PromptPrefix>>,
 }
 
 impl ChatRequest {
@@ -78,7 +81,16 @@ impl ChatRequest {
         let is_true = |item: &ItemSpan| body[item.value.clone()] == *b"true";
         let mut flags = members.iter().filter(|item| is_true(item));
         let is_stream = flags.any(|item| decodes_to(&body[item.key.clone()], "stream"));
-        Ok(Self { body, members, model, model_span, is_stream, api, texts: OnceLock::new() })
+        Ok(Self {
+            body,
+            members,
+            model,
+            model_span,
+            is_stream,
+            api,
+            texts: OnceLock::new(),
+            prefix: OnceLock::new(),
+        })
     }
 
     /// Reads this request's body with changes.

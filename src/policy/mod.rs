@@ -74,9 +74,9 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, DiscoverySpec, Ejection, EndpointSpec, EngineKind, ExternalPicker,
-    FailureMode, HashKey, Health, HostRule, KubeObject, KubeSelection, KvConnector, KvEventsSpec,
-    MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef, PrefillSpec,
-    Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
+    FailureMode, HashKey, Health, HostRule, KubeObject, KubeSelection, KvConnector, KvEventPorts,
+    KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
+    PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;

@@ -5,23 +5,20 @@
 use super::exchange::Exchange;
 use super::planned_request::PlannedRequest;
 use crate::balance::{
-    AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, GateRequest, QueuedRequest, hash_key,
+    AdmissionDecision, AdmissionGate, AdmissionPermit, AdmissionRefusal, AdmissionVerdict, QueuedRequest,
+    hash_key,
 };
 use crate::openai::{ChatRequest, Rejection, ShedReason};
 use crate::policy::{PoolId, Principal, PriorityInput};
-use crate::route::{find_saturated_pool, find_target_with_room};
+use crate::route::{
+    FAIRNESS_HEADERS, GateInput, GatedTarget, OBJECTIVE_HEADERS, find_gate, find_saturated_pool, sent_header,
+};
 use crate::telemetry::millis;
 use http::HeaderMap;
 use pingora_proxy::Session;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Where a client names what its request is for: llm-d's header, and the Gateway API's before it.
-const OBJECTIVE_HEADERS: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
-
-/// Where a client names whom its request is counted with.
-const FAIRNESS_HEADERS: [&str; 2] = ["x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id"];
 
 /// What of a client its admission goes by.
 #[derive(Debug, Default)]
@@ -52,8 +49,7 @@ pub(super) enum NotAdmitted {
 /// A pool with a request that wants to go there.
 struct AdmissionRequest<'a> {
     pool: PoolId,
-    gate: &'a Arc<AdmissionGate>,
-    priority: i32,
+    gate: &'a AdmissionGate,
     /// How the model is called in what the client hears.
     model: &'a str,
     /// How long it may wait.
@@ -72,10 +68,7 @@ impl AdmissionClient {
         let Some(admission) = &policy.admission else { return Self::default() };
         let is_trusted = peer.is_some_and(|peer| policy.identity.trusts(peer));
         let may_choose = admission.may_choose(is_trusted, principal.is_some());
-        let sent = |names: [&str; 2]| {
-            let values = names.into_iter().filter(|_| may_choose).filter_map(|name| headers.get(name));
-            values.filter_map(|value| value.to_str().ok()).map(str::to_owned).next()
-        };
+        let sent = |names| sent_header(headers, names).filter(|_| may_choose);
         let own = principal.map(|principal| principal.tenant.as_ref().unwrap_or(&principal.user).clone());
         let tenant = sent(FAIRNESS_HEADERS).or(own).unwrap_or_default();
         Self {
@@ -120,32 +113,30 @@ impl Exchange {
     ) -> Result<AdmittedTarget, NotAdmitted> {
         let (live, now) = (Arc::clone(&self.live), Instant::now());
         let (policy, plan) = (&live.policy, &planned.plan);
-        let Some(admission) = &policy.admission else { return Ok(AdmittedTarget::default()) };
-        let place = find_target_with_room(&live, &plan.targets, now);
-        let target = &plan.targets[place];
-        let pool = target.route(policy).pool;
-        let Some(gate) = live.pool(pool).gate() else { return Ok(AdmittedTarget { place, permit: None }) };
-        let effects = plan.effects.as_deref();
-        let total = effects.and_then(|effects| effects.timeout);
-        let total = total.unwrap_or(live.pool_spec(pool).timeouts.total);
-        let request = AdmissionRequest {
-            pool,
-            gate,
-            priority: admission.priority(PriorityInput {
-                decision: effects.and_then(|effects| effects.priority),
-                model: policy[target.model].priority,
-                ..client.priority_input()
-            }),
-            model: &policy[target.model].name,
-            max_wait: admission.queue.max_wait.min(total.saturating_sub(self.opened.elapsed())),
-        };
-        self.record.details().admission.priority = Some(request.priority);
-        let waiting = GateRequest {
-            priority: request.priority,
+        let input = GateInput {
+            client: client.priority_input(),
             tenant: client.tenant,
             bytes: planned.request.body().len(),
         };
-        let permit = match gate.admit(waiting, &admission.queue, now) {
+        let (Some(admission), Some(found)) = (&policy.admission, find_gate(&live, plan, input, now)) else {
+            return Ok(AdmittedTarget::default());
+        };
+        let GatedTarget { place, pool, gate, request } = found;
+        let Some(gate) = gate else { return Ok(AdmittedTarget { place, permit: None }) };
+        let total = plan.effects.as_ref().and_then(|effects| effects.timeout);
+        let total = total.unwrap_or(live.pool_spec(pool).timeouts.total);
+        let AdmissionDecision { verdict, saturation, ahead } = gate.admit(request, &admission.queue, now);
+        let record = &mut self.record.details().admission;
+        record.priority = Some(request.priority);
+        record.saturation = Some((saturation * 1e3).round() / 1e3);
+        record.ahead = (ahead > 0).then_some(ahead);
+        let request = AdmissionRequest {
+            pool,
+            gate,
+            model: &policy[plan.targets[place].model].name,
+            max_wait: admission.queue.max_wait.min(total.saturating_sub(self.opened.elapsed())),
+        };
+        let permit = match verdict {
             AdmissionVerdict::Pass(permit) => {
                 self.record_admission(pool, "passed");
                 permit
@@ -203,16 +194,5 @@ impl Exchange {
     fn record_admission(&mut self, pool: PoolId, result: &'static str) {
         self.record.upstream.pool = Some(self.live.pool_spec(pool).name.clone());
         self.record.details().admission.result = Some(result);
-    }
-}
-
-impl From<AdmissionRefusal> for ShedReason {
-    fn from(refusal: AdmissionRefusal) -> Self {
-        match refusal {
-            AdmissionRefusal::Saturated => Self::Saturated,
-            AdmissionRefusal::QueueFull => Self::QueueFull,
-            AdmissionRefusal::Displaced => Self::Displaced,
-            AdmissionRefusal::Expired => Self::Expired,
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! Knows nothing of how bytes travel: it is told what failed and says what comes next.
 
 mod body;
+mod endpoint;
 mod external;
 mod waits;
 
@@ -13,9 +14,7 @@ use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
-use crate::balance::{
-    ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RequestWork, RetryBudget,
-};
+use crate::balance::{ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
 use crate::openai::{Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
@@ -321,23 +320,6 @@ impl Attempts {
             work,
         });
         Ok(())
-    }
-
-    /// What the request costs the current endpoint; `None` where nothing in its pool goes by that.
-    pub(super) fn work(&self) -> Option<RequestWork> {
-        self.lease.as_ref()?.work()
-    }
-
-    /// Whether the current endpoint was chosen by what endpoints have cached.
-    pub(super) fn goes_by_prompt(&self, live: &Snapshot) -> bool {
-        live.pool(self.target().route(&live.policy).pool).reads_prompt()
-    }
-
-    /// Reports whether another endpoint computes the prompt.
-    pub(super) fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
-        if let Some(lease) = &self.lease {
-            lease.prefill_elsewhere(elsewhere, now);
-        }
     }
 
     /// Notes that a token of the answer has come, the first or another.

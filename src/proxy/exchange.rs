@@ -217,7 +217,9 @@ impl Exchange {
                 .or_else(|| attempts.external_reason()),
             predicted_cached_tokens: work.map(|work| work.cached()),
             predicted_prompt_tokens: work.map(|work| work.prompt),
+            ..UpstreamRecord::default()
         };
+        self.record.upstream.note_margin(attempts.margin());
         Some(BegunAttempt {
             spec,
             endpoint,
@@ -226,6 +228,11 @@ impl Exchange {
             limits: attempts.limits(&self.live, Instant::now()),
             header_bytes: self.header_bytes,
         })
+    }
+
+    /// How long the engine of the attempt that is about to be made may take to wake, where it sleeps and is woken.
+    pub(super) fn sleeping_for(&self) -> Option<Duration> {
+        self.attempts.as_ref()?.sleeping_for(&self.live)
     }
 
     /// Whether the prompt of the attempt that is about to be made may be computed elsewhere.

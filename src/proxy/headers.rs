@@ -13,6 +13,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, Uri};
 use std::borrow::Cow;
 
+/// Names the data-parallel rank of an engine that a request is for; vLLM goes by it.
+pub(super) const DATA_PARALLEL_RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
+
 /// The request's id, on the way to the upstream and back to the client.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

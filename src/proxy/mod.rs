@@ -39,6 +39,7 @@ mod timer;
 mod tokenize;
 mod upstream;
 mod upstream_error;
+mod wake;
 
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
@@ -70,6 +71,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use upstream::UpstreamTls;
 use upstream_error::failure_of;
+use wake::Wakes;
 
 /// The proxy: what every request needs.
 #[derive(Clone)]
@@ -84,6 +86,7 @@ pub struct Gateway {
     shadows: Arc<ShadowClient>,
     pickers: Arc<EndpointPickers>,
     side_client: Arc<SideClient>,
+    wakes: Arc<Wakes>,
 }
 
 impl Gateway {
@@ -95,6 +98,7 @@ impl Gateway {
         limits: ClientLimits,
         log: AccessLog,
     ) -> Self {
+        let pickers: Arc<EndpointPickers> = Arc::default();
         Self {
             live,
             metrics,
@@ -103,9 +107,10 @@ impl Gateway {
             cors: None,
             log,
             upstream_tls: Arc::default(),
-            shadows: ShadowClient::new(),
-            pickers: Arc::default(),
+            shadows: ShadowClient::new(Arc::clone(&pickers)),
+            pickers,
             side_client: Arc::new(SideClient::new()),
+            wakes: Arc::default(),
         }
     }
 
@@ -192,8 +197,11 @@ impl ProxyHttp for Gateway {
             let picked = Box::pin(self.pick_externally(session, exchange)).await;
             picked.map_err(ShortCircuit::into_error)?;
         }
-        if exchange.may_prefill() {
+        if exchange.sleeping_for().is_some() {
             // Boxed: keeps the future of other requests small.
+            Box::pin(self.wake(session, exchange)).await?;
+        }
+        if exchange.may_prefill() {
             Box::pin(self.prefill(session, exchange)).await?;
         }
         let Some(attempt) = exchange.begin_attempt() else {

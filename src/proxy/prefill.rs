@@ -59,7 +59,7 @@ impl Gateway {
         let Some(attempts) = &mut exchange.attempts else { return Ok(()) };
         let Some(spec) = &attempts.spec(&live).prefill else { return Ok(()) };
         attempts.restore_body(&live);
-        if let Some(reason) = why_local(attempts, spec) {
+        if let Some(reason) = why_local(attempts, spec, &live) {
             if attempts.request.upstream_request().names_kv_transfer() {
                 attempts.set_body(parsed(attempts, &live)?.decode_body(None));
             }
@@ -151,6 +151,7 @@ impl Gateway {
             spec: prefill.pool,
             authority: lease.endpoint().host(),
             length: prefill.body.len(),
+            rank: lease.rank(),
         };
         let mut header = prefill.header.clone();
         header.set_version(Version::HTTP_11);
@@ -206,12 +207,16 @@ impl PrefillOutcome {
 }
 
 /// Why the endpoint that answers computes the prompt itself, where it does.
-fn why_local(attempts: &Attempts, spec: &PrefillSpec) -> Option<&'static str> {
+///
+/// Where the other pool has too much to do, a prompt would wait there for what its own endpoint can do at once: that one
+/// let it in.
+fn why_local(attempts: &Attempts, spec: &PrefillSpec, live: &Snapshot) -> Option<&'static str> {
     let work = attempts.work().filter(|_| attempts.request.upstream_request().can_hand_over_prefill());
+    let is_saturated = || live.pool(spec.pool).gate().is_some_and(|gate| gate.sheds(Instant::now()));
     match work {
         None => Some("unsupported"),
         Some(work) if work.uncached < spec.min_uncached_tokens => Some("below_threshold"),
-        Some(_) => None,
+        Some(_) => is_saturated().then_some("saturated"),
     }
 }
 

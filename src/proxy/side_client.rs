@@ -41,6 +41,12 @@ pub(super) struct SideRequest {
     pub(super) body: Bytes,
 }
 
+impl SideRequest {
+    pub(super) fn without_body(peer: HttpPeer, header: RequestHeader) -> Self {
+        Self { peer, header, body: Bytes::new() }
+    }
+}
+
 /// A good answer.
 pub(super) struct SideAnswer {
     pub(super) body: Vec<u8>,
@@ -129,7 +135,9 @@ async fn exchange(
     share: &mut BufferShare,
 ) -> Result<Result<SideAnswer, SideError>> {
     session.write_request_header(Box::new(request.header.clone())).await?;
-    session.write_request_body(request.body.clone(), true).await?;
+    if !request.body.is_empty() {
+        session.write_request_body(request.body.clone(), true).await?;
+    }
     session.finish_request_body().await?;
     session.read_response_header().await?;
     let Some(header) = session.response_header() else {

@@ -4,7 +4,7 @@
 
 use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
-use super::headers::{X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
+use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
@@ -186,6 +186,8 @@ pub(super) struct UpstreamTarget<'a> {
     /// The endpoint's host and port, as the policy writes them.
     pub(super) authority: &'a str,
     pub(super) length: usize,
+    /// The data-parallel rank that it is to go to, where it matters which.
+    pub(super) rank: Option<u16>,
 }
 
 /// Turns the client's request into that of the current attempt.
@@ -195,6 +197,7 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
         spec: attempts.spec(&exchange.live),
         authority: attempts.authority().unwrap_or_default(),
         length: attempts.body().len(),
+        rank: attempts.rank(),
     };
     prepare_for(request, exchange, target)?;
     if exchange.asks_for_load() {
@@ -210,7 +213,7 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
 pub(super) fn prepare_for(
     request: &mut RequestHeader,
     exchange: &Exchange,
-    UpstreamTarget { spec, authority, length }: UpstreamTarget<'_>,
+    UpstreamTarget { spec, authority, length, rank }: UpstreamTarget<'_>,
 ) -> Result<(), Rejection> {
     let attempts = exchange.attempts.as_ref().ok_or(Rejection::Internal)?;
     let identity = &exchange.live.policy.identity;
@@ -248,6 +251,9 @@ pub(super) fn prepare_for(
     // a client that names no encoding.
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     set(&mut parts.headers, X_REQUEST_ID, exchange.record.own_id())?;
+    if let Some(rank) = rank {
+        parts.headers.insert(DATA_PARALLEL_RANK, rank.into());
+    }
     authorize(&mut parts.headers, spec)?;
     *request = parts.into();
     if let Some(raw_path) = raw_path {

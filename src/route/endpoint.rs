@@ -71,7 +71,15 @@ pub fn lease_endpoint(
         let mut leases = targets.iter().map(|target| lease(target, last_resort)).enumerate();
         leases.find_map(|(place, lease)| Some(LeasedTarget { place, lease: lease? }))
     };
-    first(false).or_else(|| if input.last_resort { first(true) } else { None })
+    // What a request goes on from only its owner has, in whichever pool that is.
+    let of_owner = owner.and_then(|owner| {
+        let has_owner = |target: &PlanTarget| {
+            snapshot.pool(target.route(policy).pool).can_lease(owner, input.tried, input.now)
+        };
+        let place = targets.iter().position(has_owner)?;
+        Some(LeasedTarget { place, lease: lease(&targets[place], false)? })
+    });
+    of_owner.or_else(|| first(false)).or_else(|| if input.last_resort { first(true) } else { None })
 }
 
 /// Leases an endpoint of another pool, to compute the prompt of a request that one of `target`'s pool will answer.
@@ -168,6 +176,10 @@ fn session_key(spec: &PoolSpec, input: LeaseInput<'_>) -> Option<u64> {
     match &spec.balance {
         Balance::Hash(HashKey::Header(name)) => Some(hash_key(input.headers.get(name)?.as_bytes())),
         Balance::Hash(HashKey::Field(name)) => Some(hash_key(input.request.field(name)?.as_bytes())),
+        Balance::Hash(HashKey::SessionKey(name)) => match input.headers.get(name) {
+            Some(value) => Some(hash_key(value.as_bytes())),
+            None => Some(hash_key(input.request.field(name)?.as_bytes())),
+        },
         Balance::RoundRobin
         | Balance::LeastRequest
         | Balance::Auto

@@ -16,7 +16,9 @@ mod retry_after;
 mod trace;
 mod translation;
 
-pub use admission::{find_saturated_pool, find_target_with_room};
+pub use admission::{
+    FAIRNESS_HEADERS, GateInput, GatedTarget, OBJECTIVE_HEADERS, find_gate, find_saturated_pool, sent_header,
+};
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
 pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};

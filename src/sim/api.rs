@@ -51,6 +51,7 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
             .route("/sleep", post(sleep))
             .route("/wake_up", post(wake_up))
             .route("/is_sleeping", get(is_sleeping))
+            .route("/kv_event_sources", get(kv_event_sources))
             .route("/v1/messages", post(messages))
             .route("/v1/messages/count_tokens", post(count_tokens))
             .route("/v1/responses", post(responses))
@@ -300,6 +301,12 @@ async fn wake_up(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
 async fn is_sleeping(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     let is_sleeping = *engine.sleep.borrow() != 0;
     call.done(&engine, Json(json!({"is_sleeping": is_sleeping})))
+}
+
+async fn kv_event_sources(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    let sources =
+        engine.scheduler.publisher.as_ref().map_or_else(|| json!({}), |publisher| publisher.sources());
+    call.done(&engine, Json(sources))
 }
 
 async fn tokenize(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {

@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rmpv::Value;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
@@ -32,6 +33,8 @@ pub(super) struct KvPublisher {
     block_size: usize,
     is_muted: AtomicBool,
     published: Mutex<Published>,
+    /// The ports of the events and of their repetition, once they are served.
+    ports: OnceLock<(u16, Option<u16>)>,
     batches: broadcast::Sender<Batch>,
 }
 
@@ -54,8 +57,30 @@ impl KvPublisher {
             block_size,
             is_muted: AtomicBool::new(false),
             published: Mutex::default(),
+            ports: OnceLock::new(),
             batches: broadcast::Sender::new(BUFFER),
         })
+    }
+
+    /// Says on which ports it is served.
+    pub(super) fn set_ports(&self, events: u16, replays: Option<u16>) {
+        // Served a second time, it is still where it was said to be first.
+        let _ = self.ports.set((events, replays));
+    }
+
+    /// Where it is served, as vLLM tells it of its only rank.
+    pub(super) fn sources(&self) -> serde_json::Value {
+        let Some((events, replays)) = self.ports.get() else { return json!({}) };
+        json!({"0": {
+            "enable_kv_cache_events": true,
+            "publisher": "zmq",
+            "endpoint": format!("tcp://*:{events}"),
+            "replay_endpoint": replays.map(|port| format!("tcp://*:{port}")),
+            "buffer_steps": BUFFER,
+            "hwm": 100_000,
+            "max_queue_size": 100_000,
+            "topic": self.topic,
+        }})
     }
 
     /// Whether batches are numbered and kept, but reach no subscriber.

@@ -258,6 +258,8 @@ impl Sim {
     /// options have no `kv_events`.
     pub fn serve_kv_events(&mut self, events: TcpListener, replays: Option<TcpListener>) {
         let Some(publisher) = &self.engine.scheduler.publisher else { return };
+        let port = |listener: &TcpListener| listener.local_addr().map_or(0, |addr| addr.port());
+        publisher.set_ports(port(&events), replays.as_ref().map(port));
         self.events.push(tokio::spawn(Arc::clone(publisher).serve(events)));
         let replays = replays.map(|replays| tokio::spawn(Arc::clone(publisher).serve_replays(replays)));
         self.events.extend(replays);

@@ -9,6 +9,10 @@ facts! {
     pub struct AdmissionRecord {
         /// Its priority.
         priority: Option<i32>,
+        /// How saturated its pool was when it came: wholly from 1 on.
+        saturation as "pool_saturation": Option<f64>,
+        /// Requests that were before it in the queue.
+        ahead as "queued_ahead": Option<usize>,
         /// What became of it: `passed`, `waited`, `left` while it waited, or why it was refused.
         result as "admission": Option<&'static str>,
         /// Milliseconds that it waited.

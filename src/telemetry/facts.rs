@@ -9,6 +9,7 @@ use super::columns::{
     Header, MetricFamily, RequestCounter, counter, decimals, family, flag, header, text, word,
 };
 use super::line::facts;
+use super::upstream_record::UpstreamRecord;
 use super::values::{MatchedSignal, ResponsePath};
 use http::Method;
 use std::net::SocketAddr;
@@ -84,30 +85,6 @@ facts! {
         classify_windows: Option<usize>,
         /// Windows of these whose results were cached.
         classify_cached: Option<usize>,
-    }
-}
-
-facts! {
-    /// Where a request was sent.
-    pub struct UpstreamRecord {
-        /// The pool of the last attempt.
-        pool: Option<String>,
-        /// The endpoint of the last attempt.
-        endpoint: Option<SocketAddr>,
-        /// The attempts made, the last one included.
-        tries: u32,
-        /// Whether an endpoint was left since its first byte took long.
-        reissued: Option<bool>,
-        /// The upstream's id of the request, if it gave one.
-        upstream_request_id: Option<String>,
-        /// Why this endpoint. In a pool that goes by what endpoints have cached: `prefix` if it was taken to have some of
-        /// the prompt, else `load`; in one with an external picker: `external`, or `external_failed` where its choice is
-        /// not the picker's.
-        endpoint_reason: Option<&'static str>,
-        /// Tokens of the prompt that the endpoint was taken to have cached, at four bytes a token.
-        predicted_cached_tokens: Option<u32>,
-        /// Tokens of the prompt, at four bytes a token.
-        predicted_prompt_tokens: Option<u32>,
     }
 }
 
@@ -224,8 +201,8 @@ facts! {
 facts! {
     /// Where a prompt was computed, and how that went.
     pub struct PrefillRecord {
-        /// `remote`, or why it was computed where it was answered: `below_threshold`, `unsupported`, `no_endpoint`,
-        /// `no_room`, `connect`, `reset`, `timeout`, `busy`, `refused`, `server_error`, `malformed`, `too_long`, `nothing_kept`.
+        /// `remote`, or why it was computed where it was answered: `below_threshold`, `unsupported`, `saturated`,
+        /// `no_endpoint`, `no_room`, `connect`, `reset`, `timeout`, `busy`, `refused`, `server_error`, `malformed`, `too_long`, `nothing_kept`.
         result as "prefill": Option<&'static str>,
         /// The pool that was asked to compute it.
         pool as "prefill_pool": Option<String>,

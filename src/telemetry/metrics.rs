@@ -159,6 +159,11 @@ impl Metrics {
         self.engines.scraped(pool, result, took);
     }
 
+    /// Counts a request that had an engine woken, by whether that woke: `woken` or `failed`.
+    pub fn woken(&self, pool: &str, result: &'static str, took: Duration) {
+        self.engines.woken(pool, result, took);
+    }
+
     /// Counts something about engines' accounts of their KV caches: see the family `kv_events_total`.
     pub fn kv_event(&self, pool: &str, what: &'static str) {
         self.engines.kv_event(pool, what);

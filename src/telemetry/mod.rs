@@ -14,16 +14,18 @@ mod log;
 mod metrics;
 mod output;
 mod prompt_counters;
+mod upstream_record;
 mod values;
 
 pub use facts::{
     AccessRecord, CacheRecord, ClassifierRecord, CostRecord, DecisionRecord, GuardRecord, IdentityRecord,
-    PrefillRecord, RecordDetails, RequestRecord, ResponseRecord, RoutingRecord, UpstreamRecord,
+    PrefillRecord, RecordDetails, RequestRecord, ResponseRecord, RoutingRecord,
 };
 pub use headers::write_headers;
 pub use log::AccessLog;
 pub use metrics::{Metrics, ProcessGauges, SourceGauges};
 pub use output::{FlushGuard, ProcessLog};
+pub use upstream_record::UpstreamRecord;
 pub use values::{MatchedSignal, ResponsePath};
 
 use std::time::Duration;

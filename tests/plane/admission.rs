@@ -39,6 +39,14 @@ fn ask_meanwhile(gateway: &Gateway, tenant: &str) -> tokio::task::JoinHandle<Ans
     tokio::spawn(async move { Answer::of(request.send().await.unwrap()).await })
 }
 
+/// What the gate would do with a request of no tenant, as the operator is told.
+async fn would_be(gateway: &Gateway, headers: &[(&str, &str)]) -> serde_json::Value {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+    let request = client().post(format!("http://{}/api/v1/pick", gateway.admin)).body(body.to_string());
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Answer::of(request.send().await.unwrap()).await.json()["admission"].clone()
+}
+
 async fn until_waiting(gateway: &Gateway, count: f64) {
     gateway.counts("signalbox_pool_queue_requests", &[], count).await;
 }
@@ -77,6 +85,15 @@ async fn what_gives_way_is_refused_with_a_time_to_come_back_and_what_waits_goes_
         (&json!("saturated"), &json!("main"), &json!(0))
     );
 
+    assert_eq!((&line["pool_saturation"], &line["priority"]), (&json!(null), &json!(null)), "it met no gate");
+    let told = would_be(&gateway, &[]).await;
+    assert_eq!(
+        (&told["outcome"], &told["saturation"], &told["ahead"]),
+        (&json!("wait"), &json!(1.0), &json!(0))
+    );
+    let told = would_be(&gateway, &[("x-llm-d-inference-objective", "batch")]).await;
+    assert_eq!((&told["outcome"], &told["priority"]), (&json!("saturated"), &json!(-1)));
+
     let mut waiting = Vec::new();
     for (at, tenant) in ["middle", "middle", "other", "high"].into_iter().enumerate() {
         waiting.push(ask_meanwhile(&gateway, tenant));
@@ -84,6 +101,16 @@ async fn what_gives_way_is_refused_with_a_time_to_come_back_and_what_waits_goes_
     }
     assert_eq!(gateway.metric("signalbox_pool_saturation_ratio", &["pool=\"main\""]).await, 1.0);
     assert_eq!(gateway.metric("signalbox_pool_queue_requests", &["priority=\"10\""]).await, 1.0);
+    let told = would_be(&gateway, &[("x-llm-d-inference-fairness-id", "middle")]).await;
+    assert_eq!((&told["ahead"], &told["of_tenant"]), (&json!(4), &json!(2)), "{told}");
+    let told = would_be(&gateway, &[("x-llm-d-inference-fairness-id", "new")]).await;
+    assert_eq!(
+        (&told["ahead"], &told["of_tenant"]),
+        (&json!(3), &json!(0)),
+        "its turn comes before their second"
+    );
+    assert_eq!(told["queued"], json!([{"priority": 10, "requests": 1}, {"priority": 0, "requests": 3}]));
+    assert!(told["expected_wait_ms"].as_f64().unwrap() >= 1_000.0);
     first.abort();
     let mut ended = Vec::new();
     for answer in waiting {

@@ -400,3 +400,18 @@ async fn a_schedulers_configuration_for_pairs_is_taken_as_it_is() {
         "37 tokens at four bytes are over 16"
     );
 }
+
+#[tokio::test]
+async fn a_prompt_is_computed_where_it_is_answered_while_the_other_pool_has_too_much_to_do() {
+    let [decode, prefill] = [sim("m").await, sim("m").await];
+    let policy = pair(&[decode.addr()], &[prefill.addr()], "") + "    max_in_flight: 1\nadmission: {}\n";
+    let gateway = Launch::new(policy).start().await;
+    assert_eq!(ask(&gateway, &body("tea")).await.header("x-prefill-result"), "remote");
+    prefill.set_faults(faults(|faults| faults.stall_before_headers = Some(Duration::from_secs(600))));
+    let request = client().post(gateway.url("/v1/chat/completions")).body(body("iron").to_string());
+    let stalled = tokio::spawn(request.send());
+    until("the prompt at the other pool", async || (asked(&prefill).len() == 2).then_some(())).await;
+    let answer = ask(&gateway, &body("chess")).await;
+    assert_eq!((answer.header("x-prefill-result"), asked(&prefill).len()), ("saturated", 2));
+    stalled.abort();
+}

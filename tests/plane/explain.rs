@@ -156,3 +156,29 @@ fn a_bad_policy_or_file_ends_it_with_its_issues() {
     );
     assert_eq!(command(&["explain"], "").status.code(), Some(2), "clap's own complaint");
 }
+
+#[test]
+fn what_a_pools_gate_goes_by_is_part_of_the_plan() {
+    let more = "admission: {objectives: {batch: -1}, queue: {max_wait: 30s}}\n";
+    let policy = |objective: &str| {
+        POLICY
+            .replace("  maths: {", &format!("  maths: {{{objective}"))
+            .replace("  main: {", "  main: {max_in_flight: 7, saturation: {queue: 3}, ")
+            + more
+    };
+    let (_folder, file) = with_policy(&policy(""));
+    let output = command(&["explain", "--policy", &file, "What is 2+2 * (5-1)?"], "");
+    let said = printed(&output.stdout);
+    let expected = "admission  priority 0; waits up to 30 s while main has 3 waiting or 80 % of its KV cache in use or 7 requests";
+    assert!(said.contains(expected), "{said}{}", printed(&output.stderr));
+    let (_folder, file) = with_policy(&policy("objective: batch, "));
+    let output = command(&["explain", "--json", "--policy", &file, "What is 2+2 * (5-1)?"], "");
+    let explained = json_lines(&output.stdout).remove(0);
+    let admission = &explained["plan"]["admission"];
+    assert_eq!(
+        (&admission["priority"], &admission["when_saturated"]),
+        (&(-1).into(), &"refused".into()),
+        "{explained}"
+    );
+    assert_eq!((&admission["pool"], &admission["saturated_from"]["queue"]), (&"main".into(), &3.into()));
+}

@@ -300,3 +300,35 @@ async fn a_pickers_certificate_is_verified_unless_the_policy_says_otherwise() {
         assert_eq!(gateway.chat("m", "hello").await.status, status, "{tls}");
     }
 }
+
+#[tokio::test]
+async fn a_shadow_copy_goes_where_its_pools_picker_says_and_nowhere_without_an_answer() {
+    let own = sim("own").await;
+    let sims = replicas().await;
+    let all = addresses(&sims);
+    for (script, named) in [(Script::Light(vec![all[2]]), Some(&sims[2])), (Script::Fail, None)] {
+        let picker = EndpointPicker::start(script).await;
+        let endpoints: Vec<_> = all.iter().map(|address| format!("\"{address}\"")).collect();
+        let policy = format!(
+            "version: 1\nvirtual_models: [auto]\ndefault_model: own\nmodels: {{own: {{pools: [own]}}, m: {{pools: [picked]}}}}\n\
+             pools:\n  own: {{endpoints: [\"{}\"], health: {{enabled: false}}}}\n  picked:\n    endpoints: [{}]\n    health: {{enabled: false}}\n    \
+             balance: {{strategy: external, external: {{address: \"{}\"}}}}\n\
+             decisions: [{{name: d, model: own, shadow: {{model: m}}}}]\n",
+            own.addr(),
+            endpoints.join(", "),
+            picker.addr
+        );
+        let gateway = Launch::new(policy).start().await;
+        assert_eq!(gateway.chat("auto", "hello").await.status, 200);
+        let result = if named.is_some() { "result=\"ok\"" } else { "result=\"failed\"" };
+        gateway.counts("signalbox_shadow_requests_total", &["model=\"m\"", result], 1.0).await;
+        let heard = heard(&picker, "the copy", |_| true).await;
+        assert_eq!(heard.headers[":path"], CHAT);
+        if let Some(named) = named {
+            assert_eq!(asked(named).last().unwrap().headers["x-picked-by"], "a test");
+            let told = self::heard(&picker, "the end of the copy", |heard| heard.is_whole).await;
+            assert_eq!((told.served, told.status.as_deref()), (Some(all[2].to_string()), Some("200")));
+        }
+        assert_eq!(sims.iter().map(|sim| asked(sim).len()).sum::<usize>(), 1, "one copy in all");
+    }
+}

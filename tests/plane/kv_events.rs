@@ -250,3 +250,77 @@ async fn an_engine_that_repeats_nothing_is_known_once_it_starts_or_clears() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn engines_that_say_where_they_publish_need_no_ports_in_the_policy() {
+    let (ports, others) = (Ports::free().await, Ports::free().await);
+    let [a, b] = [engine(2, ports).await, engine(3, others).await];
+    let gateway = Launch::new(policy_of(&[a.addr(), b.addr()], "    kv_events: {}\n")).start().await;
+    live(&gateway, 2).await;
+    let body = conversation("tea");
+    let first = ask(&gateway, &body).await;
+    let [home, other] = home(&first, [&a, &b]);
+    until_uncached(&gateway, home, &body, 0.0..=0.2).await;
+    ask_directly(other, &body).await;
+    until_uncached(&gateway, other, &body, 0.0..=0.2).await;
+}
+
+#[tokio::test]
+async fn of_the_ranks_behind_one_address_the_one_that_has_the_prompt_gets_it() {
+    let ports = until("two pairs of free ports", async || {
+        let ports = Ports::free().await;
+        for last in [2, 3] {
+            for port in [ports.events, ports.replays] {
+                let next =
+                    port.checked_add(1).filter(|next| ![ports.events, ports.replays].contains(next))?;
+                TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), next)).await.ok()?;
+            }
+        }
+        Some(ports)
+    })
+    .await;
+    let [a, other] = [engine(2, ports).await, engine(3, ports).await];
+    // What the second ranks publish: engines of their own stand for them, at the same address.
+    let next = Ports { events: ports.events + 1, replays: ports.replays + 1 };
+    let [rank, _of_other] = [engine(2, next).await, engine(3, next).await];
+    let more = format!(
+        "    kv_events: {{port: {}, replay_port: {}, data_parallel_size: 2}}\n",
+        ports.events, ports.replays
+    );
+    let gateway = Launch::new(policy_of(&[a.addr(), other.addr()], &more)).start().await;
+    live(&gateway, 2).await;
+    let body = conversation("tea");
+    // Its tokens become known, by one of the two.
+    ask(&gateway, &body).await;
+    ask_directly(&rank, &body).await;
+    until_uncached(&gateway, &a, &body, 0.0..=0.2).await;
+    let named = async || {
+        gateway.post("/v1/chat/completions", body.to_string()).await;
+        let all = asked(&a);
+        all.iter()
+            .any(|request| request.headers.get("x-data-parallel-rank").is_some_and(|rank| rank == "1"))
+            .then_some(())
+    };
+    until("a request for the rank", named).await;
+}
+
+#[tokio::test]
+async fn prompts_of_token_ids_are_found_in_an_account_without_being_cut() {
+    let ports = Ports::free().await;
+    let [a, b] = [engine(2, ports).await, engine(3, ports).await];
+    let gateway = gateway(&[&a, &b], ports).await;
+    let ids: Vec<u32> = (0..600).collect();
+    let body = json!({"model": "m", "max_tokens": 4, "prompt": ids}).to_string();
+    let url = format!("http://{}/v1/completions", b.addr());
+    let sent = client().post(url).header("content-type", "application/json").body(body.clone()).send();
+    assert_eq!(sent.await.unwrap().status(), 200);
+    until("the engine's word of it", async || {
+        let label = format!("endpoint=\"{}\"", b.addr());
+        (gateway.metric("signalbox_engine_kv_account_blocks", &[&label]).await >= 30.0).then_some(())
+    })
+    .await;
+    let answer = gateway.post("/v1/completions", body).await;
+    assert_eq!((answer.status, answer.header("x-inference-pod")), (200, "pod-3"), "{}", answer.text);
+    assert!(answer.header("x-endpoint-reason").starts_with("prefix; cached="), "{:?}", answer.headers);
+    assert_eq!(gateway.metric("signalbox_kv_events_total", &["kind=\"tokens_learnt\""]).await, 0.0);
+}

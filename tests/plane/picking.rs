@@ -59,6 +59,10 @@ async fn a_conversation_stays_with_the_replica_that_has_it_cached_and_says_so() 
         let line = gateway.line(next.header("x-request-id")).await;
         assert_eq!(line["endpoint_reason"], "prefix");
         assert!(line["predicted_cached_tokens"].as_u64() < line["predicted_prompt_tokens"].as_u64());
+        assert!(
+            line["endpoint_cost"].as_f64().unwrap() < line["next_endpoint_cost"].as_f64().unwrap(),
+            "{line}"
+        );
     }
     for kind in ["predicted_prompt", "predicted_cached", "prompt", "cached"] {
         let labels = [&*format!("kind=\"{kind}\"")];
@@ -207,6 +211,59 @@ async fn what_goes_on_from_a_response_goes_to_the_replica_that_made_it() {
     }
     assert_eq!((seen.lock().unwrap().len(), seen_by_other.lock().unwrap().len()), (6, 6));
     ask(r#","previous_response_id":"resp_unknown""#).await;
+}
+
+#[tokio::test]
+async fn a_response_that_a_fall_back_made_is_gone_on_from_there() {
+    let [(first, seen), (other, _)] = [responder("resp_a").await, responder("resp_b").await];
+    let refusing = sim("m").await;
+    refusing.set_faults(faults(|faults| faults.status = Some(503)));
+    let policy = |of_m: SocketAddr| {
+        format!(
+            "version: 1\nmodels: {{m: {{pools: [main, spare]}}}}\npools:\n  main: {{endpoints: [\"{of_m}\"], health: {{enabled: false}}}}\n  \
+             spare: {{endpoints: [\"{first}\"], health: {{enabled: false}}}}\n"
+        )
+    };
+    let gateway = Launch::new(policy(refusing.addr())).start().await;
+    let ask = async |more: &str| {
+        let body = format!(r#"{{"model":"m","input":"hi"{more}}}"#);
+        let answer = gateway.post("/v1/responses", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("").await, "resp_a", "the main pool fails");
+    gateway.rewrite(&policy(other));
+    until("the main pool's new endpoint", async || (ask("").await == "resp_b").then_some(())).await;
+    let before = seen.lock().unwrap().len();
+    for _ in 0..3 {
+        assert_eq!(ask(r#","previous_response_id":"resp_a""#).await, "resp_a");
+        assert_eq!(ask(r#","previous_response_id":"resp_b""#).await, "resp_b");
+    }
+    assert_eq!(seen.lock().unwrap().len(), before + 3);
+}
+
+#[tokio::test]
+async fn a_session_is_told_by_its_header_or_by_a_member_of_the_same_name() {
+    let sims = replicas().await;
+    let gateway = gateway(&sims, "{strategy: session, hash_on: {session_key: x-user-id}}").await;
+    let mut pods = std::collections::BTreeSet::new();
+    for user in 0..12 {
+        let mut own = std::collections::BTreeSet::new();
+        for in_header in [true, false, true] {
+            let mut body = conversation("tea", &["hello"]);
+            let mut request = client().post(gateway.url("/v1/chat/completions"));
+            if in_header {
+                request = request.header("x-user-id", format!("u{user}"));
+            } else {
+                body["x-user-id"] = json!(format!("u{user}"));
+            }
+            let answer = Answer::of(request.body(body.to_string()).send().await.unwrap()).await;
+            own.insert(answer.header("x-inference-pod").to_owned());
+        }
+        assert_eq!(own.len(), 1, "{user}");
+        pods.extend(own);
+    }
+    assert_eq!(pods.len(), 3);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ async fn an_unknown_model_is_named_however_odd_its_name_is() {
     for name in odd {
         let answer = gateway.chat(name, "hi").await;
         let message = rejected(&answer, 404, "model_not_found", Some("model"));
-        assert!(message.contains("GET /v1/models"), "{message}");
+        assert!(message.contains("listed at /v1/models"), "{message}");
         let start: String = name.chars().take(100).collect();
         assert!(message.contains(&start) || name.contains(char::is_control), "{message}");
         assert!(message.len() < 600, "a message repeats only so much");
@@ -239,7 +239,7 @@ async fn a_model_without_a_healthy_endpoint_is_503_with_a_time_to_come_back() {
     });
     let answer = answer.await;
     let message = rejected(&answer, 503, "no_healthy_endpoint", None);
-    assert!(message.contains("`m`"), "{message}");
+    assert!(message.contains("'m'"), "{message}");
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(answer.header("x-vsr-selected-model"), "m");
 }

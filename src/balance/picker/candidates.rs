@@ -4,12 +4,11 @@
 use super::prompt::PickPrompt;
 use crate::balance::endpoint::{Endpoint, PoolMember};
 use crate::balance::engine_metrics::EngineMetrics;
-use crate::balance::prefix_table::{PromptBlocks, tokens_of};
+use crate::balance::prefix_table::{MatchHints, PromptBlocks, tokens_of};
 use crate::balance::prompt_tokens::KnownTokens;
 use crate::balance::rendezvous::hash_key;
 use crate::balance::token_load::RequestWork;
 use crate::balance::token_progress::Liveness;
-use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,7 +51,8 @@ impl<'a> PickRequest<'a> {
     /// The blocks of the prompt, as the model with its adapter has them.
     pub(in super::super) fn blocks(&self) -> Option<PromptLookup<'a>> {
         let model = hash_key(self.adapter.unwrap_or(self.model).as_bytes());
-        Some(PromptLookup { blocks: self.prompt?.prefix().blocks_of(model), known: self.known })
+        let blocks = PromptBlocks { chain: self.prompt?.prefix().blocks(), model };
+        Some(PromptLookup { blocks, known: self.known })
     }
 }
 
@@ -154,14 +154,48 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// The places of endpoints among the candidates, best first; empty where no endpoint may take the request.
-///
-/// The list need not name every candidate: two fit without an allocation.
-pub type RankedEndpoints = SmallVec<[usize; 2]>;
+/// What an endpoint is held against others by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing {
+    /// Tokens to compute before the first token; the least is chosen.
+    Cost(f64),
+    /// The weighted sum of its scores; the highest is chosen.
+    Score(f64),
+}
 
-/// Ranks one endpoint alone, if there is one.
-pub(super) fn only(best: Option<usize>) -> RankedEndpoints {
-    best.map_or_else(RankedEndpoints::new, |place| RankedEndpoints::from_buf_and_len([place, 0], 1))
+impl Standing {
+    /// As a figure of which the least is chosen.
+    pub fn as_cost(self) -> f64 {
+        match self {
+            Self::Cost(cost) => cost,
+            Self::Score(score) => -score,
+        }
+    }
+}
+
+/// The endpoint that a picker chooses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChosenEndpoint {
+    /// Its place in the pool.
+    pub place: usize,
+    /// What it was held against the others by; nothing where that is a turn, a draw or a key.
+    pub margin: Option<ChoiceMargin>,
+}
+
+/// What a choice was made by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChoiceMargin {
+    /// The chosen endpoint's figure.
+    pub chosen: Standing,
+    /// The best figure of the others, if there are any.
+    pub next: Option<Standing>,
+}
+
+impl ChosenEndpoint {
+    /// One that no figure speaks for.
+    pub(in crate::balance) fn without_margin(place: usize) -> Self {
+        Self { place, margin: None }
+    }
 }
 
 /// One endpoint, as a picker sees it; each method reads what is so at that moment.
@@ -254,18 +288,29 @@ impl EndpointView<'_> {
         report.map_or(0.0, |report| f64::from(self.in_flight()) - f64::from(report.in_flight))
     }
 
-    /// How many leading blocks of the prompt it probably has cached; `hint` is what another endpoint has, or 0.
-    pub(in super::super) fn matched(&self, prompt: Option<PromptLookup<'_>>, hint: usize) -> usize {
+    /// How many leading blocks of the prompt it probably has cached.
+    pub(in super::super) fn matched(&self, prompt: Option<PromptLookup<'_>>) -> usize {
+        self.matched_by(prompt, &mut MatchHints::default())
+    }
+
+    /// The same, quicker where it has as many as others.
+    pub(super) fn matched_by(&self, prompt: Option<PromptLookup<'_>>, hints: &mut MatchHints) -> usize {
         let engine = self.endpoint.engine();
-        prompt.map_or(0, |PromptLookup { blocks, known }| engine.matched(blocks, known, hint, self.now))
+        prompt.map_or(0, |PromptLookup { blocks, known }| engine.matched(blocks, known, hints, self.now))
     }
 
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
     pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> Option<RequestWork> {
         let (prompt, lookup) = (request.prompt?, request.blocks()?);
-        let matched = self.matched(Some(lookup), 0);
+        let matched = self.matched(Some(lookup));
         self.endpoint.engine().record(lookup.blocks, matched, self.now);
         Some(work(prompt.prefix().tokens(), matched))
+    }
+
+    /// Counts the request, which is there already, on the data-parallel rank that it had better go to, if there is one.
+    pub(in super::super) fn enter_rank(&self, request: &PickRequest<'_>) -> Option<u16> {
+        let account = self.endpoint.engine().kv.get()?;
+        account.enter(request.known?, self.in_flight()).filter(|_| account.is_live(self.now))
     }
 
     /// Tokens of prompts that it still has to compute for this process.

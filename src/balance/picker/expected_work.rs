@@ -8,7 +8,10 @@
 //! use) with an engine's own queue, and with a term that keeps a prompt that many send from making one endpoint do the
 //! work of all. The factors are those that did best in `benches/picking`, of those that were tried.
 
-use super::candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints, only};
+use super::candidates::{
+    Candidates, ChoiceMargin, ChosenEndpoint, EndpointView, EngineLoad, PickRequest, Standing,
+};
+use crate::balance::prefix_table::MatchHints;
 use crate::balance::token_load::RequestWork;
 use rand::Rng;
 use smallvec::SmallVec;
@@ -49,18 +52,17 @@ pub(super) fn pick(
     request: &PickRequest<'_>,
     candidates: &Candidates<'_>,
     rng: &mut impl Rng,
-) -> RankedEndpoints {
-    least(costs(request, candidates), rng)
+) -> Option<ChosenEndpoint> {
+    least(&costs(request, candidates), rng)
 }
 
 /// The cost of every candidate, in tokens to compute.
 pub(super) fn costs(request: &PickRequest<'_>, candidates: &Candidates<'_>) -> Costs {
-    let (mut endpoints, mut hint) = (SmallVec::<[EndpointWork; 16]>::new(), 0);
+    let (mut endpoints, mut hints) = (SmallVec::<[EndpointWork; 16]>::new(), MatchHints::default());
     let blocks = request.blocks();
     for (place, view) in candidates.iter().enumerate() {
         let Some(view) = view else { continue };
-        let matched = view.matched(blocks, hint);
-        hint = hint.max(matched);
+        let matched = view.matched_by(blocks, &mut hints);
         endpoints.push(EndpointWork::read(place, &view, request.uncached(matched)));
     }
     let sum = |of: fn(&EndpointWork) -> f64| endpoints.iter().map(of).sum::<f64>();
@@ -122,8 +124,16 @@ impl EndpointWork {
 }
 
 /// Chooses the least; of those that are about equal each is as likely.
-fn least(mut costs: Costs, rng: &mut impl Rng) -> RankedEndpoints {
+fn least(costs: &Costs, rng: &mut impl Rng) -> Option<ChosenEndpoint> {
     let least = costs.iter().map(|(_, cost)| *cost).fold(f64::INFINITY, f64::min);
-    costs.retain(|(_, cost)| *cost <= least * (1.0 + MARGIN) + 1.0);
-    only((!costs.is_empty()).then(|| costs[rng.random_range(0..costs.len())].0))
+    let equals = || costs.iter().filter(|(_, cost)| *cost <= least * (1.0 + MARGIN) + 1.0);
+    let count = equals().count();
+    if count == 0 {
+        return None;
+    }
+    let &(place, chosen) = equals().nth(rng.random_range(0..count))?;
+    let others = costs.iter().filter(|(other, _)| *other != place).map(|(_, cost)| *cost);
+    let margin =
+        ChoiceMargin { chosen: Standing::Cost(chosen), next: others.reduce(f64::min).map(Standing::Cost) };
+    Some(ChosenEndpoint { place, margin: Some(margin) })
 }

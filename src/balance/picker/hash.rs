@@ -1,7 +1,7 @@
 //! Owns the choice by key: the same key goes to the same endpoint while it is available.
 //! Refuses to know what a key stands for.
 
-use super::candidates::{Candidates, PickRequest, RankedEndpoints, only};
+use super::candidates::{Candidates, PickRequest};
 use super::power_of_two::PowerOfTwo;
 use crate::balance::endpoint::PoolMember;
 use crate::balance::rendezvous::{HashEntry, rendezvous};
@@ -26,12 +26,9 @@ impl RendezvousHash {
         request: &PickRequest<'_>,
         candidates: &Candidates<'_>,
         rng: &mut impl Rng,
-    ) -> RankedEndpoints {
+    ) -> Option<usize> {
         match request.key {
-            Some(key) => {
-                let chosen = rendezvous(key, &self.entries, |place| candidates.contains(place));
-                only(chosen)
-            }
+            Some(key) => rendezvous(key, &self.entries, |place| candidates.contains(place)),
             None => self.without_key.pick(candidates, rng),
         }
     }

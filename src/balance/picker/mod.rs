@@ -19,8 +19,10 @@ mod smooth_round_robin;
 mod tests;
 mod warm_up;
 
-pub use candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints};
-pub use prompt::{PickPrompt, PromptPrefix};
+pub use candidates::{
+    Candidates, ChoiceMargin, ChosenEndpoint, EndpointView, EngineLoad, PickRequest, Standing,
+};
+pub use prompt::PickPrompt;
 
 use super::endpoint::PoolMember;
 use super::lock;
@@ -31,25 +33,6 @@ use rand::Rng;
 use scored::ScoredPicker;
 use smooth_round_robin::SmoothWeightedRoundRobin;
 use std::sync::Mutex;
-
-/// What an endpoint is held against others by.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Standing {
-    /// Tokens to compute before the first token; the least is chosen.
-    Cost(f64),
-    /// The weighted sum of its scores; the highest is chosen.
-    Score(f64),
-}
-
-impl Standing {
-    /// As a figure of which the least is chosen.
-    pub fn as_cost(self) -> f64 {
-        match self {
-            Self::Cost(cost) => cost,
-            Self::Score(score) => -score,
-        }
-    }
-}
 
 /// How a pool chooses among its endpoints, with what it has prepared for that.
 #[derive(Debug)]
@@ -85,19 +68,19 @@ impl Picker {
         }
     }
 
-    /// Ranks the candidates for one request.
+    /// Chooses among the candidates for one request; `None` where there are none.
     pub(super) fn pick(
         &self,
         request: &PickRequest<'_>,
         candidates: &Candidates<'_>,
         rng: &mut impl Rng,
-    ) -> RankedEndpoints {
+    ) -> Option<ChosenEndpoint> {
         let shared_out = self.reads_prompt().then(|| warm_up::share_out(request, candidates, rng));
         let candidates = shared_out.as_ref().unwrap_or(candidates);
         match self {
-            Self::RoundRobin(turns) => lock(turns).pick(candidates),
-            Self::LeastRequest(least) => least.pick(candidates, rng),
-            Self::Hash(hash) => hash.pick(request, candidates, rng),
+            Self::RoundRobin(turns) => lock(turns).pick(candidates).map(ChosenEndpoint::without_margin),
+            Self::LeastRequest(least) => least.pick(candidates, rng).map(ChosenEndpoint::without_margin),
+            Self::Hash(hash) => hash.pick(request, candidates, rng).map(ChosenEndpoint::without_margin),
             Self::ExpectedWork => expected_work::pick(request, candidates, rng),
             Self::Scored(scored) => scored.pick(request, candidates, rng),
         }

@@ -1,7 +1,7 @@
 //! Owns least request by the power of two choices.
 //! Refuses to know why an endpoint is left out.
 
-use super::candidates::{Candidates, RankedEndpoints, only};
+use super::candidates::Candidates;
 use crate::balance::endpoint::PoolMember;
 use rand::Rng;
 
@@ -47,22 +47,21 @@ impl PowerOfTwo {
         Self { cumulative: cumulative.collect() }
     }
 
-    pub(super) fn pick(&self, candidates: &Candidates<'_>, rng: &mut impl Rng) -> RankedEndpoints {
-        self.rank(rng, |place| Some(candidates.get(place)?.counted_in_flight()))
+    pub(super) fn pick(&self, candidates: &Candidates<'_>, rng: &mut impl Rng) -> Option<usize> {
+        self.choose(rng, |place| Some(candidates.get(place)?.counted_in_flight()))
     }
 
-    /// Ranks two endpoints drawn by weight, and scans for the least loaded where few are available; `in_flight` is
+    /// Chooses of two endpoints drawn by weight, and scans for the least loaded where few are available; `in_flight` is
     /// `None` for an endpoint that is not.
-    fn rank(&self, rng: &mut impl Rng, in_flight: impl Fn(usize) -> Option<u32>) -> RankedEndpoints {
+    fn choose(&self, rng: &mut impl Rng, in_flight: impl Fn(usize) -> Option<u32>) -> Option<usize> {
         let total = self.cumulative.last().copied().unwrap_or(0);
         if let Some(first) = self.draw(rng, total, &in_flight)
             && self.weight(first.place) < total
             && let Some(second) = self.draw_other(rng, total, first.place, &in_flight)
         {
-            let is_second = second.is_lighter_than(&first);
-            return if is_second { [second.place, first.place] } else { [first.place, second.place] }.into();
+            return Some(if second.is_lighter_than(&first) { second.place } else { first.place });
         }
-        only(self.scan(rng, in_flight))
+        self.scan(rng, in_flight)
     }
 
     fn draw(
@@ -136,7 +135,7 @@ mod tests {
         rng: &mut SmallRng,
         in_flight: impl Fn(usize) -> Option<u32>,
     ) -> Option<usize> {
-        picker.rank(rng, in_flight).first().copied()
+        picker.choose(rng, in_flight)
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! (llm-d-router, `pkg/epp/framework/plugins/scheduling/scorer`); where an engine says nothing, or nothing new, what this
 //! process has in flight there stands in for its queue.
 
-use super::candidates::{Candidates, EndpointView, EngineLoad, PickRequest, RankedEndpoints, only};
-use crate::balance::prefix_table::tokens_of;
+use super::candidates::{
+    Candidates, ChoiceMargin, ChosenEndpoint, EndpointView, EngineLoad, PickRequest, Standing,
+};
+use crate::balance::prefix_table::{MatchHints, tokens_of};
 use crate::policy::{Scorer, Scorers};
 use rand::Rng;
 use smallvec::SmallVec;
@@ -69,16 +71,20 @@ impl ScoredPicker {
         request: &PickRequest<'_>,
         candidates: &Candidates<'_>,
         rng: &mut impl Rng,
-    ) -> RankedEndpoints {
+    ) -> Option<ChosenEndpoint> {
         let endpoints = self.score(request, candidates);
-        let best = highest(&endpoints, rng);
-        if let Some(best) = best.map(|at| &endpoints[at])
-            && self.scorers.weight(Scorer::NoHitLru) > 0.0
+        let best = &endpoints[highest(&endpoints, rng)?];
+        if self.scorers.weight(Scorer::NoHitLru) > 0.0
             && endpoints.iter().all(|endpoint| endpoint.matched == 0)
         {
             best.view.note_cold(self.cold.fetch_add(1, Ordering::Relaxed) + 1);
         }
-        only(best.map(|at| endpoints[at].place))
+        let others = endpoints.iter().filter(|other| other.place != best.place).map(|other| other.score);
+        let margin = ChoiceMargin {
+            chosen: Standing::Score(best.score),
+            next: others.reduce(f64::max).map(Standing::Score),
+        };
+        Some(ChosenEndpoint { place: best.place, margin: Some(margin) })
     }
 
     /// The sum of scores of every candidate, with its place.
@@ -91,13 +97,12 @@ impl ScoredPicker {
     }
 
     fn score<'a>(&self, request: &PickRequest<'_>, candidates: &Candidates<'a>) -> ScoredEndpoints<'a> {
-        let (mut endpoints, mut hint) = (ScoredEndpoints::new(), 0);
+        let (mut endpoints, mut hints) = (ScoredEndpoints::new(), MatchHints::default());
         let blocks = request.blocks().filter(|_| self.reads_prompt());
         for (place, view) in candidates.iter().enumerate() {
             let Some(view) = view else { continue };
             let load = view.engine_load();
-            let matched = view.matched(blocks, hint);
-            hint = hint.max(matched);
+            let matched = view.matched_by(blocks, &mut hints);
             let queue = if load.is_reported { load.waiting } else { f64::from(view.in_flight()) };
             endpoints.push(ScoredEndpoint { place, view, load, queue, matched, score: 0.0 });
         }

@@ -1,7 +1,7 @@
 //! Owns smooth weighted round robin.
 //! Refuses to know why an endpoint is left out of a turn.
 
-use super::candidates::{Candidates, RankedEndpoints, only};
+use super::candidates::Candidates;
 use crate::balance::endpoint::PoolMember;
 use std::collections::HashMap;
 
@@ -35,8 +35,8 @@ impl SmoothWeightedRoundRobin {
         Self { credit: after.iter().map(scaled).collect() }
     }
 
-    pub(super) fn pick(&mut self, candidates: &Candidates<'_>) -> RankedEndpoints {
-        only(self.next(candidates.iter().map(|view| view.map(|view| view.weight()))))
+    pub(super) fn pick(&mut self, candidates: &Candidates<'_>) -> Option<usize> {
+        self.next(candidates.iter().map(|view| view.map(|view| view.weight())))
     }
 
     /// Takes one turn; the weight of an endpoint that is left out is `None`. `None` when there are none.

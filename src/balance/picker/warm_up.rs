@@ -34,7 +34,7 @@ pub(super) fn share_out<'a>(
         return *candidates;
     }
     let blocks = request.blocks();
-    if settled.iter().all(|view| view.matched(blocks, 0) == 0) {
+    if settled.iter().all(|view| view.matched(blocks) == 0) {
         return if rng.random_bool(MISSES) { *candidates } else { candidates.settled() };
     }
     let mut sent: SmallVec<[u64; 16]> = settled.iter().map(EndpointView::sent_tokens).collect();

@@ -3,6 +3,7 @@
 
 use super::Pool;
 use crate::balance::endpoint::Endpoint;
+use crate::balance::picker::ChoiceMargin;
 use crate::balance::refusals::Refusal;
 use crate::balance::token_load::RequestWork;
 use crate::balance::token_progress::StreamPhase;
@@ -21,10 +22,7 @@ pub struct Lease {
     model: u64,
     taken: Instant,
     failed: AtomicBool,
-    /// What the request costs the endpoint, where the pool goes by that.
-    work: Option<RequestWork>,
-    /// What comes before its first token, in tokens to compute.
-    expected: Option<f64>,
+    grounds: LeaseGrounds,
     /// Whether the endpoint still computes the prompt.
     in_prefill: AtomicBool,
     /// Whether the answer comes token by token.
@@ -35,13 +33,25 @@ pub struct Lease {
     is_prefilled: AtomicBool,
 }
 
+/// What is known of a request and its endpoint by the choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeaseGrounds {
+    /// What the request costs the endpoint, where the pool goes by that.
+    pub(super) work: Option<RequestWork>,
+    /// What comes before its first token, in tokens to compute.
+    pub(super) expected: Option<f64>,
+    /// What its endpoint was chosen by.
+    pub(super) margin: Option<ChoiceMargin>,
+    /// The data-parallel rank that it is sent to by name.
+    pub(super) rank: Option<u16>,
+}
+
 /// What a lease is made with, beside its endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeaseTerms {
     /// The model that is asked for, by its name's hash.
     pub(super) model: u64,
-    pub(super) work: Option<RequestWork>,
-    pub(super) expected: Option<f64>,
+    pub(super) grounds: LeaseGrounds,
     pub(super) streams: bool,
     pub(super) now: Instant,
 }
@@ -49,16 +59,15 @@ pub(super) struct LeaseTerms {
 impl Lease {
     /// Makes a lease on a member that counts the request already.
     pub(super) fn new(pool: Arc<Pool>, member: usize, terms: LeaseTerms) -> Self {
-        let LeaseTerms { model, work, expected, streams, now } = terms;
+        let LeaseTerms { model, grounds, streams, now } = terms;
         let lease = Self {
             pool,
             member,
             model,
             taken: now,
             failed: AtomicBool::new(false),
-            work,
-            expected,
-            in_prefill: AtomicBool::new(work.is_some()),
+            grounds,
+            in_prefill: AtomicBool::new(grounds.work.is_some()),
             streams,
             awaits_token: AtomicBool::new(true),
             is_prefilled: AtomicBool::new(false),
@@ -67,7 +76,7 @@ impl Lease {
             let endpoint = lease.endpoint();
             endpoint.engine().progress.begin(now, endpoint.in_flight());
         }
-        if let Some(work) = work {
+        if let Some(work) = grounds.work {
             lease.endpoint().engine().load.begin(work, now);
         }
         lease
@@ -75,12 +84,22 @@ impl Lease {
 
     /// What the request was taken to cost its endpoint; `None` where the pool does not go by that.
     pub fn work(&self) -> Option<RequestWork> {
-        self.work
+        self.grounds.work
     }
 
     /// What came before the request's first token when it was sent, in tokens to compute; `None` as [`Self::work`].
     pub fn expected_work(&self) -> Option<f64> {
-        self.expected.filter(|_| !self.is_prefilled.load(Ordering::Relaxed))
+        self.grounds.expected.filter(|_| !self.is_prefilled.load(Ordering::Relaxed))
+    }
+
+    /// What its endpoint was chosen by, and what the best of the others had; `None` where that is a turn, a draw or a key.
+    pub fn margin(&self) -> Option<ChoiceMargin> {
+        self.grounds.margin
+    }
+
+    /// The data-parallel rank of its endpoint's engine that the request is to go to, where it matters which.
+    pub fn rank(&self) -> Option<u16> {
+        self.grounds.rank
     }
 
     /// Reports that a token has come at `now`, the first or another.
@@ -101,7 +120,7 @@ impl Lease {
 
     /// Ends the counting of the prompt as one that is computed.
     fn end_prefill(&self) {
-        if let Some(work) = self.work
+        if let Some(work) = self.grounds.work
             && self.in_prefill.load(Ordering::Relaxed)
             && self.in_prefill.swap(false, Ordering::Relaxed)
         {
@@ -111,7 +130,7 @@ impl Lease {
 
     /// Reports whether another endpoint computes the prompt, as of `now`; its tokens are then no work of this one.
     pub fn prefill_elsewhere(&self, elsewhere: bool, now: Instant) {
-        let Some(work) = self.work else { return };
+        let Some(work) = self.grounds.work else { return };
         if self.is_prefilled.swap(elsewhere, Ordering::Relaxed) == elsewhere {
             return;
         }
@@ -128,7 +147,7 @@ impl Lease {
     /// Reports how many tokens of the prompt the endpoint had cached, by its own account; what it got from another counts
     /// there.
     pub fn cached(&self, cached: u64, prompt: u64) {
-        if let Some(work) = self.work
+        if let Some(work) = self.grounds.work
             && prompt > 0
             && !self.is_prefilled.load(Ordering::Relaxed)
         {
@@ -192,8 +211,11 @@ impl Drop for Lease {
             let phase = if awaits_token { StreamPhase::Prefill } else { StreamPhase::Decode };
             self.endpoint().engine().progress.end(phase);
         }
-        if let Some(work) = self.work {
+        if let Some(work) = self.grounds.work {
             self.endpoint().engine().load.end(work);
+        }
+        if let Some((rank, account)) = self.grounds.rank.zip(self.endpoint().engine().kv.get()) {
+            account.leave(rank);
         }
         self.endpoint().leave();
         if let Some(gate) = &self.pool.gate {

@@ -10,13 +10,20 @@ impl Pool {
     pub(super) fn known_tokens(&self, request: &PickRequest<'_>) -> Option<KnownTokens> {
         // First what costs nothing: a choice that does not go by the prompt looks at few members.
         request.prompt?;
-        self.block_tokens()?;
-        self.tokens.find(request.blocks()?.blocks)
+        let (size, prompt, blocks) = (self.block_tokens()?, request.prompt?, request.blocks()?.blocks);
+        match prompt.token_ids() {
+            Some(tokens) => {
+                let salt = prompt.salt();
+                let own = LearntTokens { tokens: &tokens, adapter: request.adapter, salt: salt.as_deref() };
+                KnownTokens::of(blocks.len(), prompt.tokens(), size, own)
+            }
+            None => self.tokens.find(blocks),
+        }
     }
 
     /// Tokens in a block of its engines' KV caches; `None` where none of them has said yet what it holds.
     pub fn block_tokens(&self) -> Option<u32> {
-        let of = |member: &PoolMember| Some(member.endpoint.engine().kv.get()?.blocks.block_tokens());
+        let of = |member: &PoolMember| Some(member.endpoint.engine().kv.get()?.block_tokens());
         self.members.iter().filter_map(of).find(|tokens| *tokens > 0)
     }
 

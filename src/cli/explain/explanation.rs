@@ -6,13 +6,14 @@ use super::super::offline::OfflineSnapshot;
 use super::prompts::ExplainPrompt;
 use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, PiiFindings, Risk, Unknown};
 use crate::decide::trace;
-use crate::policy::{self, Policy};
-use crate::route::{DirectResponse, GuardNotice, PlanResult, RoutingTrace};
+use crate::policy::{self, Policy, PriorityInput};
+use crate::route::{DirectResponse, GateInput, GuardNotice, Plan, PlanResult, RoutingTrace, find_gate};
 use crate::signals::{Audience, SignalResult};
+use crate::snapshot::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where one prompt would go, and why.
 #[derive(Debug, Serialize)]
@@ -116,6 +117,8 @@ enum ExplainedPlan {
         chosen: Option<(&'static str, &'static str)>,
         #[serde(skip_serializing_if = "Option::is_none")]
         runner_up: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        admission: Option<ExplainedAdmission>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         noticed: Vec<String>,
     },
@@ -136,6 +139,27 @@ struct ExplainedTarget {
     #[serde(rename = "pool")]
     name: String,
     upstream_model: String,
+}
+
+/// What the gate of the first pool goes by, for a client that is not known; a running process says at `/api/v1/pick` what it
+/// would do now.
+#[derive(Debug, Serialize)]
+struct ExplainedAdmission {
+    pool: String,
+    priority: i32,
+    /// `waits` or `refused`.
+    when_saturated: &'static str,
+    max_wait_ms: f64,
+    saturated_from: ExplainedSaturation,
+}
+
+/// From when on a pool is saturated, in the mean of its endpoints.
+#[derive(Debug, Serialize)]
+struct ExplainedSaturation {
+    queue: u32,
+    kv_usage: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight: Option<u32>,
 }
 
 /// Where the time went.
@@ -189,14 +213,35 @@ impl Explanation {
             requested_model: model.to_owned(),
             decisions,
             policy_signals,
-            plan: outcome(policy, planned),
+            plan: outcome(&offline.snapshot, planned),
             time: ExplainedTime::of(findings.cost, decide_time, policy.classifier.deadline),
             signals: ExplainedFindings::of(findings, offline.snapshot.classifier.labels()),
         }
     }
 }
 
-fn outcome(policy: &Policy, planned: PlanResult) -> ExplainedPlan {
+impl ExplainedAdmission {
+    fn of(snapshot: &Snapshot, plan: &Plan) -> Option<Self> {
+        let input = GateInput { client: PriorityInput::default(), tenant: 0, bytes: 0 };
+        let found = find_gate(snapshot, plan, input, Instant::now()).filter(|found| found.gate.is_some())?;
+        let spec = snapshot.pool_spec(found.pool);
+        let bounds = spec.limits.saturation?;
+        Some(Self {
+            pool: spec.name.clone(),
+            priority: found.request.priority,
+            when_saturated: if found.request.priority < 0 { "refused" } else { "waits" },
+            max_wait_ms: snapshot.policy.admission.as_ref()?.queue.max_wait.as_secs_f64() * 1e3,
+            saturated_from: ExplainedSaturation {
+                queue: bounds.queue,
+                kv_usage: bounds.kv_usage.fraction(),
+                in_flight: spec.limits.max_in_flight,
+            },
+        })
+    }
+}
+
+fn outcome(snapshot: &Snapshot, planned: PlanResult) -> ExplainedPlan {
+    let policy: &Policy = &snapshot.policy;
     let (decision, reason, chosen, notices) = match planned.trace {
         Some(RoutingTrace { decision, reason, chosen, notices, .. }) => {
             (decision, reason.as_str(), chosen, notices)
@@ -218,6 +263,7 @@ fn outcome(policy: &Policy, planned: PlanResult) -> ExplainedPlan {
                 reason,
                 chosen: chosen.as_ref().map(|chosen| (chosen.by, chosen.reason)),
                 runner_up: chosen.and_then(|chosen| Some(chosen.runner_up?.to_string())),
+                admission: ExplainedAdmission::of(snapshot, &plan),
                 noticed: notices.iter().map(noticed).collect(),
             }
         }

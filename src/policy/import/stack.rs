@@ -64,9 +64,9 @@ fn balance(router: &SourceNode<'_>) -> Option<YamlMapping> {
     match logic.as_str() {
         "session" => {
             let header = key.as_ref().and_then(SourceNode::text).unwrap_or("x-user-id");
-            balance.put("strategy", "hash").put("hash_on", YamlValue::of("header", header));
+            balance.put("strategy", "session").put("hash_on", YamlValue::of("session_key", header));
             if let Some(key) = key {
-                key.mapped("pools.*.balance.hash_on.header");
+                key.mapped("pools.*.balance.hash_on.session_key");
             }
             return Some(balance);
         }
@@ -78,7 +78,7 @@ fn balance(router: &SourceNode<'_>) -> Option<YamlMapping> {
     if let Some(key) = key {
         key.broken(
             &format!("only `routingLogic: session` looks at it, not `{logic}`"),
-            "left out; `balance: {strategy: hash, hash_on: {header: ..}}` keeps sessions together",
+            "left out; `balance: {strategy: session, hash_on: {session_key: ..}}` keeps sessions together",
         );
     }
     Some(balance)

@@ -79,6 +79,26 @@ enum RawBalanceStrategy {
     Hash,
     /// The same as `hash`.
     Session,
+    /// `round_robin` as the vLLM production stack calls it.
+    Roundrobin,
+    /// `prefix` as the vLLM production stack calls it.
+    Prefixaware,
+    /// `kv_aware` as the vLLM production stack calls it.
+    Kvaware,
+    /// `auto` as the vLLM production stack calls it where prompts are computed elsewhere; for pools with `prefill`.
+    DisaggregatedPrefill,
+    /// The same.
+    DisaggregatedPrefillOrchestrated,
+    /// `least_request` as the vLLM router calls it.
+    PowerOfTwo,
+    /// `hash` as the vLLM router calls it.
+    ConsistentHash,
+    /// The same.
+    RendezvousHash,
+    /// `prefix` as the vLLM router calls it.
+    CacheAware,
+    /// `kv_aware` as the vLLM router calls it.
+    PreciseCacheAware,
     /// The endpoint where the request's first token has the least work before it: what of the prompt is not cached there,
     /// and what was sent there or waits there before.
     #[default]
@@ -96,6 +116,12 @@ enum RawBalanceStrategy {
     External,
 }
 
+impl RawBalanceStrategy {
+    fn uses_key(self) -> bool {
+        matches!(self, Self::Hash | Self::Session | Self::ConsistentHash | Self::RendezvousHash)
+    }
+}
+
 impl RawBalance {
     /// From how many uncached tokens on a scheduler's file has prompts computed elsewhere, where it says so.
     pub(super) fn min_uncached_tokens(&self) -> Option<u32> {
@@ -104,7 +130,7 @@ impl RawBalance {
 
     pub(super) fn check(self, role: PoolRole, path: &YamlPath, checker: &mut Checker<'_>) -> Balance {
         let Self { strategy, hash_on, scorers, endpoint_picker, external } = self;
-        let uses_key = matches!(strategy, RawBalanceStrategy::Hash | RawBalanceStrategy::Session);
+        let uses_key = strategy.uses_key();
         if hash_on.is_some() && !uses_key {
             checker.issue(&path.key("hash_on"), "is for the strategies `hash` and `session` alone");
         }
@@ -118,9 +144,12 @@ impl RawBalance {
             checker.issue(&path.key("external"), "is for the strategy `external` alone");
         }
         match strategy {
-            RawBalanceStrategy::RoundRobin => Balance::RoundRobin,
-            RawBalanceStrategy::LeastRequest => Balance::LeastRequest,
-            RawBalanceStrategy::Hash | RawBalanceStrategy::Session => {
+            RawBalanceStrategy::RoundRobin | RawBalanceStrategy::Roundrobin => Balance::RoundRobin,
+            RawBalanceStrategy::LeastRequest | RawBalanceStrategy::PowerOfTwo => Balance::LeastRequest,
+            RawBalanceStrategy::Hash
+            | RawBalanceStrategy::Session
+            | RawBalanceStrategy::ConsistentHash
+            | RawBalanceStrategy::RendezvousHash => {
                 let Some(mut key) = hash_on else {
                     checker.issue(path, "the strategies `hash` and `session` need `hash_on`");
                     return Balance::Auto;
@@ -129,7 +158,15 @@ impl RawBalance {
                 Balance::Hash(key)
             }
             RawBalanceStrategy::Auto => Balance::Auto,
-            RawBalanceStrategy::Prefix => {
+            RawBalanceStrategy::DisaggregatedPrefill
+            | RawBalanceStrategy::DisaggregatedPrefillOrchestrated => {
+                if role != PoolRole::Decode {
+                    let message = "needs `prefill`, which names the pool that computes prompts";
+                    checker.issue(&path.key("strategy"), message);
+                }
+                Balance::Auto
+            }
+            RawBalanceStrategy::Prefix | RawBalanceStrategy::Prefixaware | RawBalanceStrategy::CacheAware => {
                 Balance::Scored(Scorers::of([(Scorer::Prefix, 3), (Scorer::ActiveRequest, 1)]))
             }
             RawBalanceStrategy::LlmD => Balance::Scored(Scorers::of([
@@ -138,7 +175,9 @@ impl RawBalance {
                 (Scorer::KvCache, 2),
                 (Scorer::NoHitLru, 2),
             ])),
-            RawBalanceStrategy::KvAware => {
+            RawBalanceStrategy::KvAware
+            | RawBalanceStrategy::Kvaware
+            | RawBalanceStrategy::PreciseCacheAware => {
                 Balance::Scored(Scorers::of([(Scorer::Prefix, 2), (Scorer::KvCache, 1), (Scorer::Queue, 1)]))
             }
             RawBalanceStrategy::Scored => {
@@ -174,13 +213,16 @@ impl RawBalance {
 #[schemars(
     rename = "HashOn",
     transform = exactly_one_key,
-    extend("x-expected" = "`{header: NAME}` or `{field: NAME}`")
+    extend("x-expected" = "`{header: NAME}`, `{field: NAME}` or `{session_key: NAME}`")
 )]
 pub enum HashKey {
     /// A request header.
     Header(String),
     /// A string at the top level of the request's JSON body.
     Field(String),
+    /// A request header, else a string of that name at the top level of the body, as the vLLM production stack's
+    /// `--session-key`.
+    SessionKey(String),
 }
 
 impl HashKey {
@@ -193,10 +235,13 @@ impl HashKey {
                     checker.issue(&path.key("header"), format!("`{header}` is not a header's name"));
                 }
             },
+            Self::SessionKey(name) if http::HeaderName::from_bytes(name.as_bytes()).is_err() => {
+                checker.issue(&path.key("session_key"), format!("`{name}` is not a header's name"));
+            }
             Self::Field(field) if field.is_empty() => {
                 checker.issue(&path.key("field"), "must not be empty");
             }
-            Self::Field(_) => {}
+            Self::Field(_) | Self::SessionKey(_) => {}
         }
     }
 }

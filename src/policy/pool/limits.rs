@@ -1,10 +1,13 @@
 //! Owns when an endpoint of a pool is left out, and how much it may have to do. Refuses to know how much it has.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BasisPoints;
 use crate::checker::Checker;
+use crate::duration::DurationText;
 use crate::issue::YamlPath;
 
 use super::balance::Ejection;
@@ -18,6 +21,8 @@ pub struct PoolLimits {
     pub max_in_flight: Option<u32>,
     /// From when on an endpoint is saturated; none where nothing waits for that.
     pub saturation: Option<Saturation>,
+    /// How long an engine that sleeps may take to wake; none where none is woken.
+    pub wake: Option<Duration>,
 }
 
 impl From<Option<Ejection>> for PoolLimits {
@@ -44,6 +49,22 @@ impl Default for Saturation {
     }
 }
 
+/// How engines are woken that sleep: vLLM's `/wake_up`, which its development mode has.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Wake")]
+struct RawWake {
+    /// How long an engine may take to wake; another endpoint is asked after that.
+    #[serde(with = "DurationText")]
+    timeout: Duration,
+}
+
+impl Default for RawWake {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60) }
+    }
+}
+
 /// When an endpoint is left out, or has enough to do.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct RawPoolLimits {
@@ -58,6 +79,10 @@ pub(super) struct RawPoolLimits {
     /// From when on an endpoint is saturated; for policies with `admission`.
     #[serde(default)]
     saturation: Saturation,
+    /// How an engine that sleeps is woken, where a request comes and all that could have it sleep; when absent, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawWake")]
+    wake: Option<RawWake>,
 }
 
 impl RawPoolLimits {
@@ -69,6 +94,7 @@ impl RawPoolLimits {
             ejection: self.ejection.check(&path.key("ejection"), checker),
             max_in_flight: self.max_in_flight,
             saturation: Some(self.saturation),
+            wake: self.wake.map(|wake| wake.timeout),
         }
     }
 }

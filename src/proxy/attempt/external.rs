@@ -172,13 +172,6 @@ impl Attempts {
 }
 
 impl PickerFailure {
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Refused { .. } => "refused",
-            Self::Unavailable(reason) => reason,
-        }
-    }
-
     fn rejection(self) -> Rejection {
         match self {
             Self::Refused { status, text, retry_after } => {

@@ -98,6 +98,16 @@ pub(super) enum PickerFailure {
     Unavailable(&'static str),
 }
 
+impl PickerFailure {
+    /// The failure as the metrics have it.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Unavailable(reason) => reason,
+        }
+    }
+}
+
 impl EndpointPickers {
     /// Asks where a request is to go.
     pub(super) async fn ask(

@@ -22,6 +22,7 @@ pub(super) struct EngineFigures {
     kv_events: IntCounterVec,
     scrapes: IntCounterVec,
     duration: HistogramVec,
+    wakes: HistogramVec,
 }
 
 impl EngineFigures {
@@ -70,6 +71,11 @@ impl EngineFigures {
                 &["pool"],
                 PAGE_SECONDS,
             ),
+            wakes: families.histogram(
+                "engine_wake_seconds",
+                "Time that a request waited until an engine that slept was awake, by result: woken or failed.",
+                &["pool", "result"],
+            ),
         }
     }
 
@@ -80,6 +86,10 @@ impl EngineFigures {
     pub(super) fn scraped(&self, pool: &str, result: &'static str, took: Duration) {
         self.scrapes.with_label_values(&[pool, result]).inc();
         self.duration.with_label_values(&[pool]).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn woken(&self, pool: &str, result: &'static str, took: Duration) {
+        self.wakes.with_label_values(&[pool, result]).observe(took.as_secs_f64());
     }
 
     /// Shows what the engines of the live endpoints last said.

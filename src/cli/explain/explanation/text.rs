@@ -1,8 +1,8 @@
 //! Owns an explanation as text for a terminal.
 
 use super::{
-    ExplainedDomain, ExplainedEmbedding, ExplainedEntity, ExplainedFindings, ExplainedJailbreak,
-    ExplainedPlan, ExplainedTime, Explanation, FindingOrReason,
+    ExplainedAdmission, ExplainedDomain, ExplainedEmbedding, ExplainedEntity, ExplainedFindings,
+    ExplainedJailbreak, ExplainedPlan, ExplainedSaturation, ExplainedTime, Explanation, FindingOrReason,
 };
 use std::fmt;
 
@@ -94,7 +94,7 @@ fn show<T>(
 impl fmt::Display for ExplainedPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plan { model, pools, decision, reason, chosen, runner_up, noticed } => {
+            Self::Plan { model, pools, decision, reason, chosen, runner_up, noticed, admission } => {
                 let pools = pools.iter().map(|pool| format!("{} (as {})", pool.name, pool.upstream_model));
                 let pools: Vec<_> = pools.collect();
                 write!(f, "{model} by {reason}")?;
@@ -108,11 +108,26 @@ impl fmt::Display for ExplainedPlan {
                     write!(f, " (next: {other})")?;
                 }
                 write!(f, "; pools: {}", pools.join(", then "))?;
-                noticed.iter().try_for_each(|noticed| write!(f, "; a guard noticed {noticed}"))
+                noticed.iter().try_for_each(|noticed| write!(f, "; a guard noticed {noticed}"))?;
+                admission.as_ref().map_or(Ok(()), |admission| admission.fmt(f))
             }
             Self::Answer { answered, .. } => write!(f, "answered here: {answered:?}"),
             Self::Rejection { status, message, .. } => write!(f, "rejected with {status}: {message}"),
         }
+    }
+}
+
+impl fmt::Display for ExplainedAdmission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pool, priority, when_saturated, max_wait_ms, saturated_from } = self;
+        let ExplainedSaturation { queue, kv_usage, in_flight } = saturated_from;
+        write!(f, "\nadmission  priority {priority}; {when_saturated}")?;
+        if *when_saturated == "waits" {
+            write!(f, " up to {:.0} s", max_wait_ms / 1e3)?;
+        }
+        write!(f, " while {pool} has {queue} waiting or {:.0} % of its KV cache in use", kv_usage * 100.0)?;
+        in_flight.map_or(Ok(()), |most| write!(f, " or {most} requests"))?;
+        f.write_str(", in the mean of its endpoints")
     }
 }
 
