@@ -3,6 +3,8 @@
 //!
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
+mod held;
+
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptLimits, Attempts, FirstAttempt, PickContext};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
@@ -27,9 +29,6 @@ const CLIENT_CLOSED: &str = "client_closed";
 
 /// For how long a request that goes on from a response finds the endpoint that made it.
 const RESPONSE_TTL: Duration = Duration::from_secs(3600);
-
-/// How long the text of an error may take whose header has come: as a rule both come at once.
-const ERROR_TEXT_TIME: Duration = Duration::from_secs(1);
 
 /// One request and its answer, from header to last byte.
 pub struct Exchange {
@@ -287,36 +286,6 @@ impl Exchange {
     pub(super) fn asks_for_load(&self) -> bool {
         let Some(attempts) = &self.attempts else { return false };
         attempts.spec(&self.live).probes.metrics.is_some() && is_sampled() && attempts.has_engine_metrics()
-    }
-
-    /// Holds an error answer until its text is there, or the head of a stream until its first byte.
-    pub(super) fn hold(&mut self, held: HeldAnswer) {
-        if let (Some(attempts), HeldAnswer::Error(_)) = (&self.attempts, &held) {
-            attempts.deadline.arm(Instant::now(), ERROR_TEXT_TIME);
-        }
-        if let Some(replay) = &self.replay {
-            replay.hold(true);
-        }
-        self.held = Some(held);
-    }
-
-    /// Whether the head of a stream is held until its first byte.
-    pub(super) fn holds_head(&self) -> bool {
-        self.attempts.as_ref().is_some_and(|attempts| attempts.holds_head(&self.live))
-    }
-
-    /// Whether an answer is held.
-    pub(super) fn is_held(&self) -> bool {
-        self.held.is_some()
-    }
-
-    /// Lets go of an answer that is held; the next answer reaches the client again.
-    pub(super) fn release_held(&mut self) -> Option<HeldAnswer> {
-        let held = self.held.take()?;
-        if let Some(replay) = &self.replay {
-            replay.hold(false);
-        }
-        Some(held)
     }
 
     /// What did not come when the upstream's deadline passed.
