@@ -1,5 +1,6 @@
 //! Addresses of machines and of cryptographic money: MAC addresses, Bitcoin's and Ethereum's.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -15,21 +16,11 @@ static HARDWARE: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern is valid")
 });
 
-/// Base58 with the versions 0 and 5, or Bech32 (BIP 173, BIP 350).
-static BITCOIN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new("[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[02-9ac-hj-np-z]{11,71}").expect("the pattern is valid")
-});
-
-static ETHEREUM: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new("0x[0-9A-Fa-f]{40}").expect("the pattern is valid"));
-
 /// Finds the addresses that stand alone.
 pub(super) fn addresses(text: &str, found: &mut Vec<PatternHit>) {
     let hardware = HARDWARE.find_iter(text).filter(|found| is_hardware(found.as_str()));
     let hardware = hardware.map(|found| ("MAC_ADDRESS", found.range()));
-    let bitcoin = BITCOIN.find_iter(text).filter(|found| is_bitcoin(found.as_str()));
-    let ethereum = ETHEREUM.find_iter(text);
-    let money = bitcoin.chain(ethereum).map(|found| ("CRYPTO", found.range()));
+    let money = long_words(text).filter(|word| is_money(&text[word.clone()])).map(|word| ("CRYPTO", word));
     for (kind, bytes) in hardware.chain(money) {
         let is_sign = |c: char| c == ':' || c == '-';
         let ties = |c: char| is_word(c) || is_sign(c);
@@ -51,9 +42,27 @@ fn is_hardware(address: &str) -> bool {
     !digits.all(|digit| Some(digit) == first) && (has_letter || !address.contains('.'))
 }
 
-fn is_bitcoin(address: &str) -> bool {
+/// Words of ASCII letters and digits that are as long as an address.
+fn long_words(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let bytes = text.as_bytes();
+    let words =
+        bytes.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| (26..=90).contains(&word.len()));
+    words.map(move |word| {
+        let start = word.as_ptr().addr() - bytes.as_ptr().addr();
+        start..start + word.len()
+    })
+}
+
+/// Ethereum's form; Bitcoin's checks: base 58 with the versions 0 and 5, or Bech32 (BIP 173, BIP 350).
+fn is_money(address: &str) -> bool {
+    if let Some(digits) = address.strip_prefix("0x") {
+        return digits.len() == 40 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    }
     if let Some(data) = address.strip_prefix("bc1") {
         return is_bech32(data);
+    }
+    if !address.starts_with(['1', '3']) {
+        return false;
     }
     // Version, 20 bytes and the first four of their digest's digest.
     let Some(bytes) = base58(address) else { return false };
@@ -86,6 +95,9 @@ fn is_bech32(data: &str) -> bool {
     // What `bc` before the separator contributes: its high bits, a zero, its low bits.
     let prefix = [3, 3, 0, 2, 3];
     let values = data.bytes().filter_map(|sign| SIGNS.iter().position(|known| *known == sign));
+    if data.bytes().any(|sign| !SIGNS.contains(&sign)) {
+        return false;
+    }
     let check = prefix.into_iter().chain(values).fold(1_u32, |check, value| {
         let top = check >> 25;
         let next = (check & 0x1ff_ffff) << 5 ^ value as u32;

@@ -6,9 +6,10 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
 
-use super::{PatternHit, is_isolated, near};
+use super::{PatternHit, REACH, is_isolated, near};
 
 /// A kind of number.
 struct NationalNumber {
@@ -137,16 +138,57 @@ static NUMBERS: [NationalNumber; 10] = [
     },
 ];
 
-/// Finds national numbers.
+/// The words of all numbers, found at once, and whose they are.
+static WORDS: LazyLock<(AhoCorasick, Vec<usize>)> = LazyLock::new(|| {
+    let each = NUMBERS.iter().enumerate();
+    let words: Vec<_> =
+        each.flat_map(|(at, number)| number.words.iter().map(move |word| (*word, at))).collect();
+    let search = AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .ascii_case_insensitive(true)
+        .build(words.iter().map(|(word, _)| word));
+    (search.expect("the words are few"), words.into_iter().map(|(_, at)| at).collect())
+});
+
+/// The forms that need no word: DNI with its hyphen, NIE, CPF and CNPJ with all of their signs, NIR in its groups.
+static TELLING: LazyLock<Regex> = pattern!(
+    r"[0-9]{2}\.?[0-9]{3}\.?[0-9]{3}-[A-HJ-NP-TV-Z]|[XYZ]-?[0-9]{7}-?[A-HJ-NP-TV-Z]|[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}|[0-9A-Z]{2}\.[0-9A-Z]{3}\.[0-9A-Z]{3}/[0-9A-Z]{4}-[0-9]{2}|[12378] [0-9]{2} [0-9]{2} [0-9][0-9AB] [0-9]{3} [0-9]{3} [0-9]{2}"
+);
+
+/// The most bytes of a number as it is written.
+const LONGEST: usize = 24;
+
+/// Finds national numbers: beside their words, and where their form tells.
 pub(super) fn numbers(text: &str, found: &mut Vec<PatternHit>) {
-    for number in &NUMBERS {
-        let matches = number.pattern.find_iter(text).map(|found| found.range());
-        let right = matches.filter(|bytes| number.is_here(text, bytes));
-        found.extend(right.map(|bytes| PatternHit { kind: number.kind, bytes, confidence: 0.97 }));
+    let (words, owners) = &*WORDS;
+    // What was looked at, so that a word that stands often costs no more.
+    let mut done = [0; NUMBERS.len()];
+    for word in words.find_overlapping_iter(text) {
+        let at = owners[word.pattern().as_usize()];
+        let from = text.floor_char_boundary(word.start().saturating_sub(REACH / 2 + LONGEST).max(done[at]));
+        let to = text.ceil_char_boundary((word.end() + REACH + LONGEST).min(text.len()));
+        if from < to {
+            NUMBERS[at].look_in(text, from..to, found);
+            // A number that the end cuts is looked at again.
+            done[at] = to.saturating_sub(LONGEST);
+        }
+    }
+    for form in TELLING.find_iter(text) {
+        for number in NUMBERS.iter().filter(|number| (number.is_telling)(form.as_str())) {
+            number.look_in(text, form.range(), found);
+        }
     }
 }
 
 impl NationalNumber {
+    /// Looks for the number in a part of a text.
+    fn look_in(&self, text: &str, part: Range<usize>, found: &mut Vec<PatternHit>) {
+        let matches = self.pattern.find_iter(&text[part.clone()]);
+        let matches = matches.map(|found| part.start + found.start()..part.start + found.end());
+        let right = matches.filter(|bytes| self.is_here(text, bytes));
+        found.extend(right.map(|bytes| PatternHit { kind: self.kind, bytes, confidence: 0.97 }));
+    }
+
     fn is_here(&self, text: &str, bytes: &Range<usize>) -> bool {
         let written = &text[bytes.clone()];
         let signs = written.bytes().filter(u8::is_ascii_alphanumeric);

@@ -2,36 +2,101 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
 
-use super::{CONNECTION_STRING, PatternHit, before, is_placeholder, is_word};
+use super::{CONNECTION_STRING, PatternHit, is_placeholder};
 
-/// `scheme://user:password@host`, and what belongs to the address behind it.
-static URI: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r#"([A-Za-z][A-Za-z0-9+.-]{1,30})://([^\s:/@"'<>`]{0,128}):([^\s/@"'<>`]{1,256})@[^\s"'<>`,;)\]}]{1,512}"#,
-    )
-    .expect("the pattern is valid")
+/// Behind the scheme: `user:password@host`, and what belongs to the address behind it.
+static AUTHORITY: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"^[^\s:/@"'<>`]{0,128}:([^\s/@"'<>`]{1,256})@[^\s"'<>`,;)\]}]{1,512}"#)
+        .expect("the pattern is valid")
 });
 
-/// `Server=…;Password=…;`, as drivers on Windows and Azure's accounts have it: at least two assignments, one of a secret.
-static ASSIGNMENTS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r#"(?i)(?:(?:server|data source|host|endpoint|defaultendpointsprotocol|accountname|database|initial catalog|user id|uid|user|sharedaccesskeyname|port)=[^;\s"'<>]{1,200};\s?){1,8}(?:password|pwd|accountkey|sharedaccesskey)=([^;\s"'<>]{4,200})(?:;[^\s"'<>]{0,300})?"#,
-    )
-    .expect("the pattern is valid")
+/// How many bytes behind a scheme are looked at.
+const REACH: usize = 900;
+
+/// How long a scheme is at most.
+const MAX_SCHEME: usize = 31;
+
+/// The secrets of strings of assignments, as drivers on Windows and Azure's accounts have them.
+static SECRETS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let names = ["password=", "pwd=", "accountkey=", "sharedaccesskey="];
+    AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .ascii_case_insensitive(true)
+        .build(names)
+        .expect("the names are few")
 });
+
+/// What stands before the secret there.
+const NAMES: &[&str] = &[
+    "server",
+    "data source",
+    "host",
+    "endpoint",
+    "defaultendpointsprotocol",
+    "accountname",
+    "database",
+    "initial catalog",
+    "user id",
+    "uid",
+    "user",
+    "sharedaccesskeyname",
+    "port",
+];
+
+/// How many assignments are looked at, and how long each may be.
+const MAX_ASSIGNMENTS: usize = 8;
+const MAX_ASSIGNMENT: usize = 240;
 
 /// Finds connection strings whose password is not a placeholder.
 pub(super) fn strings(text: &str, found: &mut Vec<PatternHit>) {
-    let addresses = URI.captures_iter(text).filter_map(|found| found.get(0).zip(found.get(3)));
-    let assignments = ASSIGNMENTS.captures_iter(text).filter_map(|found| found.get(0).zip(found.get(1)));
-    for (whole, password) in addresses.chain(assignments) {
-        let touches = before(text, whole.start()).is_some_and(is_word);
-        if touches || is_placeholder(password.as_str()) {
-            continue;
-        }
-        let end = whole.start() + whole.as_str().trim_end_matches(['.', '!', '?', ':']).len();
-        found.push(PatternHit { kind: CONNECTION_STRING, bytes: whole.start()..end, confidence: 0.98 });
+    let addresses = text.match_indices("://").filter_map(|(at, _)| address(text, at));
+    let assignments = SECRETS.find_iter(text).filter_map(|name| assignments(text, name.start(), name.end()));
+    let hits = addresses.chain(assignments);
+    found.extend(hits.map(|bytes| PatternHit { kind: CONNECTION_STRING, bytes, confidence: 0.98 }));
+}
+
+/// The address whose scheme ends at a place, if it has a password.
+fn address(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
+    let rest = &text[at + 3..text.floor_char_boundary(text.len().min(at + 3 + REACH))];
+    let authority = AUTHORITY.captures(rest)?;
+    let (whole, password) = (authority.get(0)?, authority.get(1)?);
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+.-".contains(byte);
+    let scheme = text.as_bytes()[..at].iter().rev().take(MAX_SCHEME).take_while(|byte| is_part(byte)).count();
+    if scheme < 2 || is_placeholder(password.as_str()) {
+        return None;
     }
+    let end = whole.as_str().trim_end_matches(['.', '!', '?', ':']).len();
+    Some(at - scheme..at + 3 + end)
+}
+
+/// The assignments around one of a secret, whose name and value begin at these places; none if it stands alone.
+fn assignments(text: &str, name: usize, value: usize) -> Option<std::ops::Range<usize>> {
+    let mut start = name;
+    for _ in 0..MAX_ASSIGNMENTS {
+        let floor = text.floor_char_boundary(start.saturating_sub(MAX_ASSIGNMENT));
+        let Some(before) = text[floor..start].trim_end_matches(' ').strip_suffix(';') else { break };
+        let one = before.rfind([';', '"', '\'', '\n', '<', '>']).map_or(before, |at| &before[at + 1..]);
+        let known = one.split_once('=').is_some_and(|(name, value)| {
+            let name = name.trim().to_ascii_lowercase();
+            // Before the first there may be other words.
+            !value.is_empty() && NAMES.iter().any(|known| name.ends_with(known))
+        });
+        if !known {
+            break;
+        }
+        let (name, _) = one.split_once('=')?;
+        let lower = name.to_ascii_lowercase();
+        let longest =
+            NAMES.iter().filter(|known| lower.trim_end().ends_with(*known)).map(|known| known.len()).max()?;
+        let offset = name.trim_end().len() - longest;
+        start = floor + before.len() - one.len() + offset;
+    }
+    let ends = |c: char| c.is_whitespace() || "\"'<>".contains(c);
+    let rest = &text[value..text.floor_char_boundary(text.len().min(value + 500))];
+    let rest = &rest[..rest.find(ends).unwrap_or(rest.len())];
+    let secret = rest.split(';').next().unwrap_or_default();
+    (start < name && secret.len() >= 4 && !is_placeholder(secret)).then(|| start..value + rest.len())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::{ACCESS_TOKEN, CLOUD_KEY, PatternHit, before, entropy};
 
@@ -149,7 +149,11 @@ const FORMS: &[TokenForm] = &[
 static PREFIXES: LazyLock<AhoCorasick> = LazyLock::new(|| {
     let prefixes = FORMS.iter().map(|form| form.prefix);
     let kind = aho_corasick::MatchKind::LeftmostFirst;
-    AhoCorasick::builder().match_kind(kind).build(prefixes).expect("the prefixes are few")
+    AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .match_kind(kind)
+        .build(prefixes)
+        .expect("the prefixes are few")
 });
 
 /// Finds tokens by their prefixes; the run of their characters must be as long as their issuer makes it.
