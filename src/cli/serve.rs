@@ -63,7 +63,7 @@ impl ServeArgs {
 impl AddressArgs {
     pub(super) fn replace(&self, mut spec: ServerSpec) -> ServerSpec {
         if let Some(listen) = self.listen {
-            spec.listeners = vec![policy::Listener { address: listen, tls: None }];
+            spec.listeners = vec![policy::Listener { address: listen, public_port: None, tls: None }];
         }
         if let Some(admin) = self.admin {
             spec.admin = admin;

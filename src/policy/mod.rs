@@ -19,6 +19,7 @@ mod duration;
 mod environment;
 mod expand;
 mod fraction;
+mod gateway_api;
 mod guards;
 mod identity;
 pub mod import;
@@ -29,6 +30,7 @@ mod placeholder_key;
 mod plugins;
 mod pool;
 mod retry;
+mod routed;
 mod schema;
 mod secret;
 mod server;
@@ -58,6 +60,7 @@ pub use decision::{
 };
 pub use environment::{Environment, Fixed, Process};
 pub use fraction::BasisPoints;
+pub use gateway_api::{GatewayApiSpec, ObjectName};
 pub use guards::{
     AnswerAction, AnswerGuard, GuardOnUnknown, Guards, HallucinationAction, HallucinationGuard, PiiAction,
     PiiGuard, PromptAction, PromptGuard, TextSource, TextSources, Words,
@@ -79,6 +82,7 @@ pub use pool::{
     PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
+pub use routed::{RoutedModels, routed_pool};
 pub use secret::Secret;
 pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
 pub use signal::*;

@@ -7,6 +7,7 @@ use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
+use super::routing::{self, RedirectAnswer};
 use super::{Gateway, body, content_coding, cors, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::{Cors, Principal};
@@ -32,6 +33,8 @@ pub(super) enum ShortCircuit {
     GetModel(String),
     /// To a browser that asks whether it may ask.
     Preflight(Arc<Cors>),
+    /// To another place, as the request's route says.
+    Redirect(RedirectAnswer),
     Reject(Rejection),
     ClientGone,
 }
@@ -73,6 +76,7 @@ pub(super) async fn short_circuit(
         ShortCircuit::ListModels => respond::models(downstream, exchange).await,
         ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
         ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
+        ShortCircuit::Redirect(answer) => respond::redirect(downstream, exchange, &answer).await,
         ShortCircuit::Answer(api, request, answer) => {
             respond::send_answer(downstream, exchange, api, &request, answer).await
         }
@@ -147,10 +151,11 @@ impl Gateway {
         let now = Instant::now();
         exchange.shed_early(&request, &admission_client, now)?;
         let client = ClientRequest { api, request: &request, principal: principal.as_ref() };
-        let plan = match self.plan(session, exchange, client, now).await? {
+        let mut plan = match self.plan(session, exchange, client, now).await? {
             Ok(plan) => plan,
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
+        routing::follow(self.ports.as_deref(), session, exchange, &mut plan)?;
         if plan.effects.as_ref().is_some_and(|effects| effects.cache.is_some())
             && let Some(answer) = Box::pin(self.look_up(session, exchange, client, &plan)).await?
         {
@@ -229,7 +234,7 @@ impl Gateway {
         if rand::random::<f32>() >= shadow.share.fraction() {
             return;
         }
-        let pool = |target: &PlanTarget| exchange.live.pool(target.route(&exchange.live.policy).pool);
+        let pool = |target: &PlanTarget| exchange.live.pool(target.pool(&exchange.live.policy));
         let sheds = |target: &PlanTarget| pool(target).gate().is_some_and(|gate| gate.sheds(Instant::now()));
         if shadow.targets.first().is_some_and(sheds) {
             // Clients wait for what a copy would take.

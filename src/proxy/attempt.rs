@@ -145,7 +145,9 @@ impl Attempts {
         };
         attempts.switch_to(live, target, lease)?;
         attempts.retry_budget(live).request(opened);
-        let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
+        let of_decision = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
+        let of_route = attempts.target().via.as_ref().and_then(|via| via.rule.timeouts.request);
+        let timeout = of_decision.into_iter().chain(of_route).min();
         attempts.deadline.limit(timeout.unwrap_or(attempts.spec(live).timeouts.total));
         Ok(attempts)
     }
@@ -217,7 +219,7 @@ impl Attempts {
 
     /// The retries that the requests of the current attempt's pool may spend together.
     fn retry_budget<'a>(&self, live: &'a Snapshot) -> &'a RetryBudget {
-        &live.upstreams.retry_budgets[self.target().route(&live.policy).pool.0]
+        &live.upstreams.retry_budgets[self.target().pool(&live.policy).0]
     }
 
     /// Whether the endpoint refuses what others have answered meanwhile.
@@ -421,5 +423,5 @@ impl Attempts {
 
 /// What the policy says of a target's pool.
 fn spec_of<'a>(live: &'a Snapshot, target: &PlanTarget) -> &'a PoolSpec {
-    live.pool_spec(target.route(&live.policy).pool)
+    live.pool_spec(target.pool(&live.policy))
 }

@@ -32,6 +32,7 @@ mod prefill;
 mod record;
 mod replay;
 mod respond;
+mod routing;
 mod shadow;
 mod side_client;
 mod slow_client;
@@ -43,6 +44,7 @@ mod wake;
 
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
+pub use routing::{PublicPort, PublicPorts};
 
 use crate::balance::Endpoint;
 use crate::openai::Rejection;
@@ -87,6 +89,8 @@ pub struct Gateway {
     pickers: Arc<EndpointPickers>,
     side_client: Arc<SideClient>,
     wakes: Arc<Wakes>,
+    /// The listeners as routes know them, where those are followed.
+    ports: Option<Arc<PublicPorts>>,
 }
 
 impl Gateway {
@@ -111,6 +115,7 @@ impl Gateway {
             pickers,
             side_client: Arc::new(SideClient::new()),
             wakes: Arc::default(),
+            ports: None,
         }
     }
 

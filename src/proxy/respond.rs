@@ -7,6 +7,7 @@ use super::exchange::Exchange;
 use super::failure::RequestFailure;
 use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use super::replay::ReplayHandle;
+use super::routing::{self, RedirectAnswer};
 use super::{body, cors};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Cors, Model};
@@ -15,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -81,7 +82,8 @@ pub(super) fn prepare(response: &mut ResponseHeader, exchange: &mut Exchange) ->
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
     }
     stamp(response, exchange, ResponsePath::Upstream);
-    Ok(())
+    let via = exchange.attempts.as_ref().and_then(|attempts| attempts.target().via.as_deref());
+    via.map_or(Ok(()), |via| routing::change_response(response, via))
 }
 
 /// Removes from an interim answer what ends here.
@@ -282,6 +284,19 @@ pub(super) async fn preflight(
 ) -> pingora::Result<()> {
     let is_allowed = exchange.answer.origin.is_some();
     let mut header = cors::preflight_header(session.req_header(), is_allowed, cors)?;
+    stamp(&mut header, exchange, ResponsePath::Local);
+    send(session, header, Bytes::new()).await
+}
+
+/// Sends a client elsewhere.
+pub(super) async fn redirect(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    answer: &RedirectAnswer,
+) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build(answer.status, Some(4))?;
+    header.insert_header(LOCATION, answer.location.as_str())?;
+    header.insert_header(CONTENT_LENGTH, 0)?;
     stamp(&mut header, exchange, ResponsePath::Local);
     send(session, header, Bytes::new()).await
 }

@@ -6,6 +6,7 @@ use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
+use super::routing::{change_request, rewritten, rewritten_host};
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
 use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, Identity, PoolSpec, Transport};
@@ -229,8 +230,12 @@ pub(super) fn prepare_for(
     }
     let public = without_keys(&parts.uri, spec);
     let translation = attempts.translation(&exchange.live);
+    let via = attempts.target().via.as_deref();
+    let rerouted = via.and_then(|via| rewritten(public.as_ref().unwrap_or(&parts.uri), via));
+    let public = rerouted.or(public);
     let keeps_path = public.is_none() && translation.is_none() && spec.api.path_prefix.is_empty();
     let raw_path = raw_path.filter(|_| keeps_path);
+    let asked = via.and_then(|_| asked_host(&parts));
     parts.uri = public.unwrap_or(parts.uri);
     if let Some(translation) = translation {
         parts.uri = Uri::from_static(translation.upstream().path());
@@ -241,9 +246,10 @@ pub(super) fn prepare_for(
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
-        HostRule::Endpoint => authority,
+        // What a route leads to knows the host that its clients ask for.
+        HostRule::Endpoint => asked.as_deref().unwrap_or(authority),
     };
-    set(&mut parts.headers, HOST, host)?;
+    set(&mut parts.headers, HOST, via.and_then(rewritten_host).unwrap_or(host))?;
     parts.headers.insert(CONTENT_LENGTH, length.into());
     // What was compressed was read, and goes on plain.
     parts.headers.remove(CONTENT_ENCODING);
@@ -255,6 +261,9 @@ pub(super) fn prepare_for(
         parts.headers.insert(DATA_PARALLEL_RANK, rank.into());
     }
     authorize(&mut parts.headers, spec)?;
+    if let Some(via) = via {
+        change_request(&mut parts.headers, via)?;
+    }
     *request = parts.into();
     if let Some(raw_path) = raw_path {
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
@@ -352,8 +361,14 @@ fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// Applies the header changes of a decision's plugins.
-fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
+/// The host that the client asks for.
+fn asked_host(parts: &Parts) -> Option<String> {
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    parts.uri.authority().map(http::uri::Authority::as_str).or(host).map(str::to_owned)
+}
+
+/// Applies changes of headers: of a decision's plugins, or of a route.
+pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
     let known = |name: &str| HeaderName::from_bytes(name.as_bytes()).map_err(|_invalid| Rejection::Internal);
     for name in &changes.remove {
         headers.remove(name.as_str());

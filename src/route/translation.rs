@@ -39,7 +39,7 @@ pub fn upstream_body(
     request: &ChatRequest,
 ) -> Result<Bytes, Rejection> {
     let policy = &snapshot.policy;
-    let spec = snapshot.pool_spec(target.route(policy).pool);
+    let spec = snapshot.pool_spec(target.pool(policy));
     let Some(translation) = translation(spec, request.api())? else {
         return Ok(body_for(policy, target, request.api(), request));
     };
