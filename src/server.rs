@@ -13,8 +13,8 @@ mod shutdown;
 mod upgrade;
 
 use crate::control::{
-    Admin, DnsRefresh, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf, PolicyFile, Prober, Reloader, Scraper,
-    discover_new, persist_response_cache, save_response_cache,
+    Admin, DnsRefresh, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf, PolicyFile, Prober,
+    Reloader, Scraper, discover_new, persist_response_cache, save_response_cache,
 };
 use crate::policy::{self, Environment, Process, ServerSpec};
 use crate::proxy::{Gateway, PublicPort, PublicPorts, WatchedProxy};

@@ -19,9 +19,11 @@ readonly TOOLS=(
 )
 # The oldest and the newest Kubernetes that the manifests are held to.
 readonly KUBERNETES_VERSIONS=(1.32 1.37)
-readonly KUSTOMIZATIONS=(k8s k8s/discovery k8s/examples/sim k8s/metallb)
+readonly KUSTOMIZATIONS=(k8s k8s/discovery k8s/examples/sim k8s/gateway k8s/metallb)
 # The only kinds that may go without a schema, which kubernetes-validate has for Kubernetes' own kinds alone.
-readonly WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1'
+WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1'
+WITHOUT_SCHEMA+='|kind GatewayClass with api version gateway\.networking\.k8s\.io/v1'
+readonly WITHOUT_SCHEMA
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

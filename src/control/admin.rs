@@ -124,7 +124,10 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         warnings: policy::warnings(&live.policy, &admin.listeners),
         pools: pools.collect(),
         sources: admin.kube.states(),
-        routes: admin.routes.as_ref().map(|routes| routes.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        routes: admin
+            .routes
+            .as_ref()
+            .map(|routes| routes.lock().unwrap_or_else(PoisonError::into_inner).clone()),
     };
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(readiness)).into_response()

@@ -25,9 +25,11 @@ impl ServerCertificate {
         if certificates.is_empty() {
             return Err("the certificate is no PEM".to_owned());
         }
-        let private = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the key is no PEM: {error}"))?;
+        let private =
+            PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the key is no PEM: {error}"))?;
         let provider = rustls::crypto::ring::default_provider();
-        let certified = CertifiedKey::from_der(certificates, private, &provider).map_err(|error| error.to_string())?;
+        let certified =
+            CertifiedKey::from_der(certificates, private, &provider).map_err(|error| error.to_string())?;
         Ok(Self { chain: chain.to_owned(), key: key.to_owned(), certified: Arc::new(certified) })
     }
 

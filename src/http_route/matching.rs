@@ -1,6 +1,6 @@
 //! Owns whether a request is what one match of a rule asks for, and which of two matches comes first.
 
-use super::table::RouteQuery;
+use super::query::RouteQuery;
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 use std::cmp::{Ordering, Reverse};
@@ -98,9 +98,9 @@ impl PathMatch {
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == path,
-            Self::Prefix(prefix) => {
-                path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Regex(wanted) => wanted.regex.is_match(path),
         }
     }

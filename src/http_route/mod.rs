@@ -7,17 +7,19 @@
 mod certificate;
 mod host;
 mod matching;
+mod query;
 mod rule;
 mod table;
 
 pub use certificate::{ServerCertificate, SniCertificates};
 pub use host::HostPattern;
 pub use matching::{PathMatch, RegexError, RouteMatch, RouteRegex, ValueMatch};
+pub use query::{ModelHeaders, RouteQuery};
 pub use rule::{
     HeaderFilters, PathRewrite, Redirect, RouteBackend, RouteFilters, RouteMirror, RouteRetry, RouteRule,
     RouteTimeouts, UrlRewrite,
 };
-pub use table::{FoundRoute, ModelHeaders, PortRoutes, RouteEntry, RouteQuery, RouteTable};
+pub use table::{FoundRoute, PortRoutes, RouteEntry, RouteTable};
 
 use crate::policy::PoolSpec;
 use std::sync::Arc;

@@ -150,7 +150,9 @@ impl RouteRule {
         let mut others: Vec<&RouteBackend> = self
             .backends
             .iter()
-            .filter(|backend| backend.weight > 0 && backend.backend.is_some() && !std::ptr::eq(*backend, first))
+            .filter(|backend| {
+                backend.weight > 0 && backend.backend.is_some() && !std::ptr::eq(*backend, first)
+            })
             .collect();
         others.sort_by_key(|backend| std::cmp::Reverse(backend.weight));
         Some(std::iter::once(first).chain(others).collect())

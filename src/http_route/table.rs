@@ -2,17 +2,11 @@
 
 use super::host::HostPattern;
 use super::matching::{PathMatch, RouteMatch};
+use super::query::{ModelHeaders, RouteQuery, is_model_header};
 use super::rule::RouteRule;
-use http::{HeaderMap, HeaderName, Method};
-use std::borrow::Cow;
+use http::{HeaderMap, Method};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The headers that name the model which was decided on: only the plan sets them, whatever a client sends.
-///
-/// vLLM Semantic Router's, the inference extension's body-based routing's, and Envoy AI Gateway's.
-const MODEL_HEADERS: [&str; 4] =
-    ["x-selected-model", "x-gateway-model-name", "x-gateway-base-model-name", "x-ai-eg-model"];
 
 /// The rules of all ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,34 +40,6 @@ pub struct RouteEntry {
     pub rule: Arc<RouteRule>,
 }
 
-/// A request, as far as its rule goes by it.
-#[derive(Clone, Copy)]
-pub struct RouteQuery<'a> {
-    /// The port that its client knows.
-    pub port: u16,
-    /// Its host, with or without the port.
-    pub host: &'a str,
-    /// Its method.
-    pub method: &'a Method,
-    /// Its path, as it was sent.
-    pub path: &'a str,
-    /// Its query, as it was sent.
-    pub query: Option<&'a str>,
-    /// Its headers.
-    pub headers: &'a HeaderMap,
-    /// What the plan says of its model; nothing where it has none.
-    pub model: Option<ModelHeaders<'a>>,
-}
-
-/// What the headers say that name a model.
-#[derive(Debug, Clone, Copy)]
-pub struct ModelHeaders<'a> {
-    /// The model that was decided on.
-    pub selected: &'a str,
-    /// What its upstream is asked for: the adapter, where one is.
-    pub asked: &'a str,
-}
-
 /// The rule of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundRoute<'a> {
@@ -95,9 +61,16 @@ impl RouteTable {
     }
 
     /// Adds matches of rules to a listener. Of equal precedence those that were added first come first.
-    pub fn add_entries(&mut self, port: u16, host: &HostPattern, entries: impl IntoIterator<Item = RouteEntry>) {
+    pub fn add_entries(
+        &mut self,
+        port: u16,
+        host: &HostPattern,
+        entries: impl IntoIterator<Item = RouteEntry>,
+    ) {
         let listeners = self.ports.get_mut(&port).map(|port| &mut port.listeners);
-        let Some(listener) = listeners.into_iter().flatten().find(|listener| listener.host == *host) else { return };
+        let Some(listener) = listeners.into_iter().flatten().find(|listener| listener.host == *host) else {
+            return;
+        };
         listener.entries.extend(entries);
         listener
             .entries
@@ -155,10 +128,6 @@ impl RouteTable {
     }
 }
 
-fn is_model_header(name: &HeaderName) -> bool {
-    MODEL_HEADERS.contains(&name.as_str())
-}
-
 /// A host in lower case without its port.
 fn bare_host(host: &str) -> String {
     let is_port = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
@@ -167,50 +136,6 @@ fn bare_host(host: &str) -> String {
         _ => host,
     };
     bare.trim_end_matches('.').to_ascii_lowercase()
-}
-
-impl RouteQuery<'_> {
-    /// The value of a header, several joined as one; of those that name a model, what the plan says.
-    pub(super) fn header(&self, name: &HeaderName) -> Option<Cow<'_, str>> {
-        if is_model_header(name) {
-            let model = self.model?;
-            return Some(Cow::Borrowed(if name == "x-gateway-model-name" { model.asked } else { model.selected }));
-        }
-        let mut values = self.headers.get_all(name).iter().map(http::HeaderValue::to_str);
-        let first = values.next()?.ok()?;
-        let others: Vec<&str> = values.collect::<Result<_, _>>().ok()?;
-        if others.is_empty() {
-            return Some(Cow::Borrowed(first));
-        }
-        Some(Cow::Owned(std::iter::once(first).chain(others).collect::<Vec<_>>().join(",")))
-    }
-
-    /// The first value of a parameter of the query, decoded.
-    pub(super) fn parameter(&self, name: &str) -> Option<String> {
-        let pairs = self.query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let mut decoded = pairs.map(|(key, value)| (decode(key), value));
-        decoded.find(|(key, _)| key == name).map(|(_, value)| decode(value))
-    }
-}
-
-/// Undoes percent-encoding, and `+` for a space; what is not encoded rightly stays as it is.
-fn decode(text: &str) -> String {
-    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        at += 1;
-        let escaped = if *byte == b'%' { hex(bytes.get(at)).zip(hex(bytes.get(at + 1))) } else { None };
-        match escaped {
-            Some((high, low)) => {
-                decoded.push((high << 4 | low) as u8);
-                at += 2;
-            }
-            None if *byte == b'+' => decoded.push(b' '),
-            None => decoded.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 #[cfg(test)]

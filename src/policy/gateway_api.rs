@@ -1,7 +1,5 @@
 //! Owns whether Signalbox is the controller of Gateways, and whose. Refuses to know the objects.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +20,6 @@ pub struct GatewayApiSpec {
     pub service: Option<ObjectName>,
     /// Whether a Service may stand for a name outside the cluster.
     pub external_names: bool,
-    /// Where what is known is kept for a start without the API server.
-    pub state_file: Option<PathBuf>,
     /// The `Lease` by which replicas agree who writes states.
     pub lease: String,
 }
@@ -63,10 +59,6 @@ pub(super) struct RawGatewayApi {
     service: Option<String>,
     /// Whether a Service of type `ExternalName` is a backend: whoever may write one reaches any host from here.
     external_names: bool,
-    /// A file that keeps the last known state, secrets included, for a start without the API server; none when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1))]
-    state_file: Option<PathBuf>,
     /// The name of the `Lease`, in the process's own namespace, whose holder writes states.
     #[schemars(length(min = 1, max = 253))]
     lease: String,
@@ -79,7 +71,6 @@ impl Default for RawGatewayApi {
             namespaces: Vec::new(),
             service: None,
             external_names: false,
-            state_file: None,
             lease: "signalbox-gateway".to_owned(),
         }
     }
@@ -93,7 +84,6 @@ impl Default for GatewayApiSpec {
             namespaces: raw.namespaces,
             service: None,
             external_names: raw.external_names,
-            state_file: None,
             lease: raw.lease,
         }
     }
@@ -101,17 +91,24 @@ impl Default for GatewayApiSpec {
 
 impl RawGatewayApi {
     pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> GatewayApiSpec {
-        let is_name = |name: &str| name.split_once('/').is_some_and(|(domain, rest)| !domain.is_empty() && !rest.is_empty());
+        let is_name = |name: &str| {
+            name.split_once('/').is_some_and(|(domain, rest)| !domain.is_empty() && !rest.is_empty())
+        };
         if !is_name(&self.controller_name) {
-            let message = format!("`{}` is not `domain/path`, such as `{CONTROLLER_NAME}`", self.controller_name);
+            let message =
+                format!("`{}` is not `domain/path`, such as `{CONTROLLER_NAME}`", self.controller_name);
             checker.issue(&path.key("controller_name"), message);
         }
         let service = self.service.and_then(|text| {
-            let name = text.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+            let name =
+                text.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
             if name.is_none() {
                 checker.issue(&path.key("service"), format!("`{text}` is not `namespace/name`"));
             }
-            name.map(|(namespace, name)| ObjectName { namespace: namespace.to_owned(), name: name.to_owned() })
+            name.map(|(namespace, name)| ObjectName {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
         });
         for (index, namespace) in self.namespaces.iter().enumerate() {
             if self.namespaces[..index].contains(namespace) {
@@ -123,7 +120,6 @@ impl RawGatewayApi {
             namespaces: self.namespaces,
             service,
             external_names: self.external_names,
-            state_file: self.state_file.map(|file| checker.resolve(file)),
             lease: self.lease,
         }
     }

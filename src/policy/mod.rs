@@ -25,6 +25,7 @@ mod identity;
 pub mod import;
 mod issue;
 mod load;
+mod manifest;
 mod model;
 mod placeholder_key;
 mod plugins;
@@ -68,6 +69,7 @@ pub use guards::{
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
 pub use load::{fault_at, load, load_server, schema, server_schema};
+pub use manifest::manifests;
 use model::ModelNames;
 pub use model::{Model, Price, Route};
 pub use placeholder_key::PlaceholderKey;

@@ -34,16 +34,25 @@ pub fn routed_pool(name: &str, written: Value) -> Result<PoolSpec, Issues> {
 
 impl Policy {
     /// Gives this policy with further pools behind its own, where the requests of every model go to the pools that routes
-    /// have for it, and nowhere where there are none.
+    /// have for it, and nowhere where there are none. Of its own pools those that routes lead to, by `kept`, are left with
+    /// their endpoints: nothing is looked up, and nobody asked, for the others.
     ///
     /// The name that a pool's endpoints know a model by is that of the model's first own pool, unless the pool is one of
     /// the model's own.
     #[must_use]
-    pub fn with_routes(&self, mut pools: Vec<PoolSpec>, routed: &RoutedModels<'_>) -> Self {
+    pub fn with_routes(&self, mut pools: Vec<PoolSpec>, kept: &[PoolId], routed: &RoutedModels<'_>) -> Self {
         for pool in &mut pools {
             pool.set_admission(self.admission.is_some());
         }
         let mut policy = self.clone();
+        let prefilling: Vec<PoolId> =
+            kept.iter().filter_map(|pool| Some(self[*pool].prefill.as_ref()?.pool)).collect();
+        for (index, pool) in policy.pools.iter_mut().enumerate() {
+            if !kept.contains(&PoolId(index)) && !prefilling.contains(&PoolId(index)) {
+                pool.endpoints.clear();
+                pool.probes.discovered.clear();
+            }
+        }
         policy.pools.extend(pools);
         let nowhere = PoolId(policy.pools.len());
         policy.pools.extend(nowhere_pool());
@@ -54,16 +63,22 @@ impl Policy {
             if found.is_empty() {
                 found.push(nowhere);
             }
-            let known_as = |pool| own.iter().find(|route| route.pool == pool).map_or(usual, |route| &route.upstream_model);
-            model.routes =
-                found.into_iter().map(|pool| Route { pool, upstream_model: known_as(pool).clone() }).collect();
+            let known_as = |pool| {
+                own.iter().find(|route| route.pool == pool).map_or(usual, |route| &route.upstream_model)
+            };
+            model.routes = found
+                .into_iter()
+                .map(|pool| Route { pool, upstream_model: known_as(pool).clone() })
+                .collect();
         }
         policy
     }
 }
 
 fn nowhere_pool() -> Option<PoolSpec> {
-    let mut pool = routed_pool(NOWHERE, serde_json::json!({"endpoints": ["127.0.0.1:1"], "health": {"enabled": false}})).ok()?;
+    let mut pool =
+        routed_pool(NOWHERE, serde_json::json!({"endpoints": ["127.0.0.1:1"], "health": {"enabled": false}}))
+            .ok()?;
     pool.endpoints.clear();
     Some(pool)
 }
@@ -80,11 +95,13 @@ mod tests {
         let policy = crate::load(text, Path::new("."), &Fixed::default(), None).unwrap();
         let extra = routed_pool("extra", json!({"service": "s", "port": "http", "namespace": "x"})).unwrap();
         let routed = |model: &Model| if model.name == "m" { vec![PoolId(2), PoolId(1)] } else { Vec::new() };
-        let routed = policy.with_routes(vec![extra], &routed);
+        let routed = policy.with_routes(vec![extra], &[PoolId(1)], &routed);
         let names: Vec<_> = routed.models.iter().flat_map(|model| &model.routes).collect();
-        let names: Vec<_> = names.iter().map(|route| (&*routed[route.pool].name, &*route.upstream_model)).collect();
+        let names: Vec<_> =
+            names.iter().map(|route| (&*routed[route.pool].name, &*route.upstream_model)).collect();
         assert_eq!(names, [("extra", "ours"), ("other", "theirs"), (NOWHERE, "n")]);
-        assert!(routed.pools[3].endpoints.is_empty());
+        let counts: Vec<usize> = routed.pools.iter().map(|pool| pool.endpoints.len()).collect();
+        assert_eq!(counts, [0, 1, 0, 0], "only what routes lead to has endpoints");
         assert_eq!(policy.pools.len(), 2, "the file's own stays as it is");
     }
 

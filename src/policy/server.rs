@@ -241,7 +241,11 @@ pub(super) struct RawServer {
 impl Default for RawServer {
     fn default() -> Self {
         Self {
-            listeners: vec![RawListener { address: "127.0.0.1:8080".to_owned(), public_port: None, tls: None }],
+            listeners: vec![RawListener {
+                address: "127.0.0.1:8080".to_owned(),
+                public_port: None,
+                tls: None,
+            }],
             admin: RawAdmin::default(),
             threads: 0,
             limits: ClientLimits::default(),

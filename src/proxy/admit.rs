@@ -7,7 +7,7 @@ use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
-use super::routing::{self, RedirectAnswer};
+use super::routing::{self, RedirectAnswer, RouteStop};
 use super::{Gateway, body, content_coding, cors, identity, respond, shadow};
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::{Cors, Principal};
@@ -50,6 +50,15 @@ impl From<NotAdmitted> for ShortCircuit {
         match end {
             NotAdmitted::Rejected(rejection) => ShortCircuit::Reject(rejection),
             NotAdmitted::ClientGone => ShortCircuit::ClientGone,
+        }
+    }
+}
+
+impl From<RouteStop> for ShortCircuit {
+    fn from(stop: RouteStop) -> Self {
+        match stop {
+            RouteStop::Reject(rejection) => Self::Reject(rejection),
+            RouteStop::Redirect(answer) => Self::Redirect(answer),
         }
     }
 }

@@ -22,6 +22,7 @@ mod ext_proc;
 mod external_pick;
 mod failure;
 mod handover;
+mod header_changes;
 mod headers;
 mod held_error;
 mod identity;

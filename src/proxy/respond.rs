@@ -5,9 +5,10 @@
 use super::answer::AnswerHead;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
+use super::header_changes::change_response;
 use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use super::replay::ReplayHandle;
-use super::routing::{self, RedirectAnswer};
+use super::routing::RedirectAnswer;
 use super::{body, cors};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Cors, Model};
@@ -16,7 +17,8 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -83,7 +85,7 @@ pub(super) fn prepare(response: &mut ResponseHeader, exchange: &mut Exchange) ->
     }
     stamp(response, exchange, ResponsePath::Upstream);
     let via = exchange.attempts.as_ref().and_then(|attempts| attempts.target().via.as_deref());
-    via.map_or(Ok(()), |via| routing::change_response(response, via))
+    via.map_or(Ok(()), |via| change_response(response, via))
 }
 
 /// Removes from an interim answer what ends here.

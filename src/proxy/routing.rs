@@ -1,18 +1,15 @@
-//! Owns what the routes of a cluster do to a request on its way: which rule it follows, where it is sent by that, and what
-//! is changed of it and of its answer.
+//! Owns where the routes of a cluster send a request: which rule it follows, or how it ends by that.
 //!
 //! Refuses to know where routes come from; which rule matches is the table's.
 
 use super::Gateway;
-use super::admit::ShortCircuit;
 use super::exchange::Exchange;
-use super::upstream::apply_changes;
 use crate::http_route::{Redirect, RouteQuery, RouteRule};
 use crate::openai::Rejection;
-use crate::route::{FollowedRule, Plan, RouteEnd, follow_routes};
+use crate::route::{Plan, RouteEnd, follow_routes};
+use http::StatusCode;
 use http::header::HOST;
-use http::{HeaderMap, StatusCode, Uri};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,17 +48,24 @@ pub(super) struct RedirectAnswer {
     pub(super) location: String,
 }
 
+/// How a request ends whose route leads to no backend.
+pub(super) enum RouteStop {
+    Reject(Rejection),
+    Redirect(RedirectAnswer),
+}
+
 /// Turns a plan to the backends of the routes that the request follows, where those are followed.
 pub(super) fn follow(
     ports: Option<&PublicPorts>,
     session: &Session,
     exchange: &Exchange,
     plan: &mut Plan,
-) -> Result<(), ShortCircuit> {
+) -> Result<(), RouteStop> {
     let Some(routed) = exchange.live.layers.routed() else { return Ok(()) };
     let header = session.req_header();
     let local = session.as_downstream().server_addr().and_then(|local| local.as_inet()).map(SocketAddr::port);
-    let port = local.and_then(|local| ports?.get(&local).copied()).ok_or(Rejection::NoRoute)?;
+    let port =
+        local.and_then(|local| ports?.get(&local).copied()).ok_or(RouteStop::Reject(Rejection::NoRoute))?;
     let query = RouteQuery {
         port: port.number,
         host: client_host(header),
@@ -72,17 +76,17 @@ pub(super) fn follow(
         model: None,
     };
     follow_routes(&exchange.live.policy, routed, plan, query, rand::random()).map_err(|end| match end {
-        RouteEnd::NoRoute => Rejection::NoRoute.into(),
-        RouteEnd::InvalidBackend => Rejection::InvalidBackend.into(),
+        RouteEnd::NoRoute => RouteStop::Reject(Rejection::NoRoute),
+        RouteEnd::InvalidBackend => RouteStop::Reject(Rejection::InvalidBackend),
         RouteEnd::Redirected { rule, prefix } => redirect(&rule, prefix.as_deref(), header, port),
     })
 }
 
-fn redirect(rule: &RouteRule, prefix: Option<&str>, header: &RequestHeader, port: PublicPort) -> ShortCircuit {
-    let Some(redirect) = &rule.filters.redirect else { return Rejection::NoRoute.into() };
+fn redirect(rule: &RouteRule, prefix: Option<&str>, header: &RequestHeader, port: PublicPort) -> RouteStop {
+    let Some(redirect) = &rule.filters.redirect else { return RouteStop::Reject(Rejection::NoRoute) };
     let location = location(redirect, prefix, header, port);
     let status = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);
-    ShortCircuit::Redirect(RedirectAnswer { status, location })
+    RouteStop::Redirect(RedirectAnswer { status, location })
 }
 
 /// Where a redirect leads: what it does not say is the request's own.
@@ -105,41 +109,6 @@ fn location(redirect: &Redirect, prefix: Option<&str>, header: &RequestHeader, p
     format!("{scheme}://{host}{number}{path}{query}")
 }
 
-/// What the path of a request becomes, where its rule changes it.
-pub(super) fn rewritten(uri: &Uri, via: &FollowedRule) -> Option<Uri> {
-    let rewrite = via.rule.filters.rewrite.as_ref()?.path.as_ref()?;
-    let path = rewrite.apply(uri.path(), via.prefix.as_deref());
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{path}{query}").parse().ok()
-}
-
-/// The host that a rule has its backend asked for.
-pub(super) fn rewritten_host(via: &FollowedRule) -> Option<&str> {
-    via.rule.filters.rewrite.as_ref()?.host.as_deref()
-}
-
-/// Changes the headers of a request on its way to the backend: as the rule says, then as the backend's own filters do.
-pub(super) fn change_request(headers: &mut HeaderMap, via: &FollowedRule) -> Result<(), Rejection> {
-    apply_changes(headers, &via.rule.filters.headers.request)?;
-    apply_changes(headers, &via.backend_headers().request)
-}
-
-/// Changes the headers of an answer on its way to the client.
-pub(super) fn change_response(response: &mut ResponseHeader, via: &FollowedRule) -> pingora::Result<()> {
-    for changes in [&via.rule.filters.headers.response, &via.backend_headers().response] {
-        for name in &changes.remove {
-            response.remove_header(name.as_str());
-        }
-        for (name, value) in &changes.set {
-            response.insert_header(name.clone(), value.as_str())?;
-        }
-        for (name, value) in &changes.add {
-            response.append_header(name.clone(), value.as_str())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +123,8 @@ mod tests {
     #[test]
     fn a_redirect_keeps_of_the_request_what_it_does_not_say() {
         let header = request("/a/b?q=1", "Example.com:8080");
-        let (clear, tls) = (PublicPort { number: 80, is_tls: false }, PublicPort { number: 8443, is_tls: true });
+        let (clear, tls) =
+            (PublicPort { number: 80, is_tls: false }, PublicPort { number: 8443, is_tls: true });
         let to = |redirect: Redirect, port| location(&redirect, Some("/a"), &header, port);
         assert_eq!(to(Redirect::default(), clear), "http://Example.com/a/b?q=1");
         assert_eq!(to(Redirect::default(), tls), "https://Example.com:8443/a/b?q=1");

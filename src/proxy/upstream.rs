@@ -4,12 +4,12 @@
 
 use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
+use super::header_changes::{apply_changes, change_request, rewritten, rewritten_host, set};
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
-use super::routing::{change_request, rewritten, rewritten_host};
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
-use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, Identity, PoolSpec, Transport};
+use crate::policy::{Alpn, ClientCert, HostRule, Identity, PoolSpec, Transport};
 use crate::snapshot::Snapshot;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -346,13 +346,6 @@ pub(super) fn new_request(
     Ok(parts.into())
 }
 
-/// Sets a header in place of all those of its name.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: impl AsRef<[u8]>) -> Result<(), Rejection> {
-    let value = HeaderValue::from_bytes(value.as_ref()).map_err(|_invalid| Rejection::Internal)?;
-    headers.insert(name, value);
-    Ok(())
-}
-
 fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> {
     if let Some(credential) = &spec.credential {
         let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
@@ -365,22 +358,6 @@ fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> 
 fn asked_host(parts: &Parts) -> Option<String> {
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     parts.uri.authority().map(http::uri::Authority::as_str).or(host).map(str::to_owned)
-}
-
-/// Applies changes of headers: of a decision's plugins, or of a route.
-pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
-    let known = |name: &str| HeaderName::from_bytes(name.as_bytes()).map_err(|_invalid| Rejection::Internal);
-    for name in &changes.remove {
-        headers.remove(name.as_str());
-    }
-    for (name, value) in &changes.set {
-        set(headers, known(name)?, value)?;
-    }
-    for (name, value) in &changes.add {
-        let value = HeaderValue::from_str(value).map_err(|_invalid| Rejection::Internal)?;
-        headers.append(known(name)?, value);
-    }
-    Ok(())
 }
 
 /// When an upstream wants to be asked again: in whole seconds, or in milliseconds as OpenAI and Azure say it too.

@@ -73,9 +73,8 @@ pub fn lease_endpoint(
     };
     // What a request goes on from only its owner has, in whichever pool that is.
     let of_owner = owner.and_then(|owner| {
-        let has_owner = |target: &PlanTarget| {
-            snapshot.pool(target.pool(policy)).can_lease(owner, input.tried, input.now)
-        };
+        let has_owner =
+            |target: &PlanTarget| snapshot.pool(target.pool(policy)).can_lease(owner, input.tried, input.now);
         let place = targets.iter().position(has_owner)?;
         Some(LeasedTarget { place, lease: lease(&targets[place], false)? })
     });

@@ -46,7 +46,9 @@ pub fn follow_routes(
         let found = routed.traffic.table.find(&RouteQuery { model: Some(model), ..query });
         let followed = follow(routed, found, random);
         match followed {
-            Ok(rules) => targets.extend(rules.into_iter().map(|via| turned(policy, &plan.targets, target, via))),
+            Ok(rules) => {
+                targets.extend(rules.into_iter().map(|via| turned(policy, &plan.targets, target, via)));
+            }
             Err(end) if index == 0 => return Err(end),
             Err(_) => {}
         }
@@ -80,7 +82,12 @@ fn follow(
 
 /// A target of a plan behind the backend of a rule. The endpoint that its model was chosen with is kept where it is of that
 /// backend.
-fn turned(policy: &Policy, targets: &[PlanTarget], target: &PlanTarget, via: Arc<FollowedRule>) -> PlanTarget {
+fn turned(
+    policy: &Policy,
+    targets: &[PlanTarget],
+    target: &PlanTarget,
+    via: Arc<FollowedRule>,
+) -> PlanTarget {
     let model = &policy[target.model];
     let route = model.routes.iter().position(|route| route.pool == via.pool).unwrap_or(target.route);
     let of_model = targets.iter().filter(|other| other.model == target.model && other.lora == target.lora);

@@ -22,7 +22,9 @@ pub use admission::{
 };
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use follow::{RouteEnd, follow_routes};
-pub use plan::{ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
+pub use plan::{
+    ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
+};
 pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
 pub use translation::{translation, upstream_body};
 

@@ -28,8 +28,7 @@ pub(super) fn all_routes(
     reasoning: Option<Reasoning>,
 ) -> Vec<PlanTarget> {
     let routes = 0..policy[model].routes.len();
-    let target =
-        |route| PlanTarget {
+    let target = |route| PlanTarget {
         model,
         route,
         lora: lora.map(str::to_owned),

@@ -78,9 +78,11 @@ fn compose(file: Arc<Policy>, traffic: Arc<RoutedTraffic>) -> PolicyLayers {
         }
         BackendPool::OfPolicy(name) => file.pools.iter().position(|pool| pool.name == *name).map(PoolId),
     };
-    let pools = traffic.backends.iter().map(&mut pool).collect();
+    let pools: Vec<Option<PoolId>> = traffic.backends.iter().map(&mut pool).collect();
+    let kept: Vec<PoolId> =
+        pools.iter().flatten().filter(|PoolId(id)| *id < file.pools.len()).copied().collect();
     let routed = RoutedPools { traffic, pools };
-    let policy = Arc::new(file.with_routes(own, &|model| pools_for(model, &routed)));
+    let policy = Arc::new(file.with_routes(own, &kept, &|model| pools_for(model, &routed)));
     PolicyLayers { file, policy, routed: Some(Arc::new(routed)) }
 }
 

@@ -2,8 +2,9 @@
 
 use super::kinds::ObjectKind;
 use super::objects::{
-    ApiObject, BackendTlsPolicySpec, DestinationRuleSpec, GatewayClassSpec, GatewaySpec, IgnoredField, InferencePoolSpec,
-    LabelMap, ModelRewriteSpec, ObjectiveSpec, ReferenceGrantSpec, ServiceEntrySpec, ServiceSpec,
+    ApiObject, BackendTlsPolicySpec, DestinationRuleSpec, GatewayClassSpec, GatewaySpec, IgnoredField,
+    LabelMap, ModelRewriteSpec, ObjectiveSpec, PoolPickerSpec, ReferenceGrantSpec, ServiceEntrySpec,
+    ServiceSpec,
 };
 use super::route_objects::HttpRouteSpec;
 use crate::policy::ObjectName;
@@ -60,7 +61,7 @@ pub(super) struct InferenceObjects {
 #[derive(Debug, Clone)]
 pub(super) struct PoolObject {
     pub(super) kind: ObjectKind,
-    pub(super) object: ApiObject<InferencePoolSpec>,
+    pub(super) object: ApiObject<PoolPickerSpec>,
 }
 
 impl<'a> Cluster<'a> {
@@ -69,11 +70,12 @@ impl<'a> Cluster<'a> {
         let mut reader = Reader { raw, remarks: Vec::new() };
         let mut pools = BTreeMap::new();
         for kind in [ObjectKind::OlderInferencePool, ObjectKind::InferencePool] {
-            for object in reader.all::<InferencePoolSpec>(kind) {
+            for object in reader.all::<PoolPickerSpec>(kind) {
                 pools.insert(object.name.clone(), PoolObject { kind, object });
             }
         }
-        let services = reader.all(ObjectKind::Service).into_iter().map(|service| (service.name.clone(), service));
+        let services =
+            reader.all(ObjectKind::Service).into_iter().map(|service| (service.name.clone(), service));
         let services = services.collect();
         Self {
             classes: reader.all(ObjectKind::GatewayClass),
@@ -89,7 +91,8 @@ impl<'a> Cluster<'a> {
             },
             inference: InferenceObjects {
                 objectives: reader.both(ObjectKind::OlderInferenceObjective, ObjectKind::InferenceObjective),
-                rewrites: reader.both(ObjectKind::OlderInferenceModelRewrite, ObjectKind::InferenceModelRewrite),
+                rewrites: reader
+                    .both(ObjectKind::OlderInferenceModelRewrite, ObjectKind::InferenceModelRewrite),
             },
             remarks: reader.remarks,
             raw,
@@ -100,7 +103,8 @@ impl<'a> Cluster<'a> {
     pub(super) fn namespace_labels(&self, namespace: &str) -> LabelMap {
         let name = ObjectName { namespace: String::new(), name: namespace.to_owned() };
         let object = self.raw(ObjectKind::Namespace, &name);
-        let labels = object.and_then(|object| serde_json::from_value(object["metadata"]["labels"].clone()).ok());
+        let labels =
+            object.and_then(|object| serde_json::from_value(object["metadata"]["labels"].clone()).ok());
         let mut labels: LabelMap = labels.unwrap_or_default();
         labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| namespace.to_owned());
         labels
@@ -118,7 +122,9 @@ impl<'a> Cluster<'a> {
         }
         let is_from = |grant: &ReferenceGrantSpec| {
             let is_it = |one: &super::objects::GrantFrom| {
-                one.group == "gateway.networking.k8s.io" && one.kind == from.kind && one.namespace == from.namespace
+                one.group == "gateway.networking.k8s.io"
+                    && one.kind == from.kind
+                    && one.namespace == from.namespace
             };
             grant.from.iter().any(is_it)
         };
@@ -145,6 +151,13 @@ pub(super) struct Referred<'a> {
     pub(super) group: &'a str,
     pub(super) kind: &'a str,
     pub(super) name: &'a ObjectName,
+}
+
+/// An object with a state that a backend goes by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct UsedObject {
+    pub(super) kind: ObjectKind,
+    pub(super) name: ObjectName,
 }
 
 /// Reads objects, and collects what is to be said of them.

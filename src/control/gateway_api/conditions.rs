@@ -9,14 +9,14 @@ const MAX_MESSAGE: usize = 1024;
 
 /// One thing that is so or is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Condition {
+pub(super) struct ObjectCondition {
     pub(super) kind: &'static str,
     pub(super) is_true: bool,
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
-impl Condition {
+impl ObjectCondition {
     pub(super) fn holds(kind: &'static str, reason: &'static str) -> Self {
         Self { kind, is_true: true, reason, message: String::new() }
     }
@@ -38,7 +38,7 @@ impl Condition {
 }
 
 /// As the API writes conditions.
-pub(super) fn values(conditions: &[Condition], generation: i64) -> Value {
+pub(super) fn values(conditions: &[ObjectCondition], generation: i64) -> Value {
     conditions.iter().map(|condition| condition.value(generation)).collect()
 }
 
@@ -56,7 +56,7 @@ pub(super) struct ObjectStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ToldCondition {
     pub(super) about: String,
-    pub(super) condition: Condition,
+    pub(super) condition: ObjectCondition,
 }
 
 /// What of a state is ours.
@@ -111,7 +111,8 @@ pub(super) fn merged(
         }
     };
     carry_times(&mut next, current, now);
-    let is_right = next.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| is_same(&current[key], value)));
+    let is_right =
+        next.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| is_same(&current[key], value)));
     (!is_right).then_some(next)
 }
 
@@ -158,7 +159,11 @@ mod tests {
     const OWNER: EntryOwner<'static> = EntryOwner { controller: "us", gateways: &[] };
 
     fn entry(controller: &str, status: bool, generation: i64) -> Value {
-        let condition = if status { Condition::holds("Accepted", "Accepted") } else { Condition::fails("Accepted", "No", "no") };
+        let condition = if status {
+            ObjectCondition::holds("Accepted", "Accepted")
+        } else {
+            ObjectCondition::fails("Accepted", "No", "no")
+        };
         json!({"parentRef": {"name": "g"}, "controllerName": controller, "conditions": values(&[condition], generation)})
     }
 
@@ -174,9 +179,16 @@ mod tests {
         let first = merged(&current, &wanted(vec![entry("us", true, 1)]), &OWNER, "n", "t1").unwrap();
         assert_eq!(first["parents"][0], theirs);
         assert_eq!(first["parents"][1]["conditions"][0]["lastTransitionTime"], "t1");
-        assert_eq!(merged(&first, &wanted(vec![entry("us", true, 1)]), &OWNER, "n", "t2"), None, "it is right");
+        assert_eq!(
+            merged(&first, &wanted(vec![entry("us", true, 1)]), &OWNER, "n", "t2"),
+            None,
+            "it is right"
+        );
         let newer = merged(&first, &wanted(vec![entry("us", true, 2)]), &OWNER, "n", "t3").unwrap();
-        assert_eq!(newer["parents"][1]["conditions"][0]["lastTransitionTime"], "t1", "only the generation is new");
+        assert_eq!(
+            newer["parents"][1]["conditions"][0]["lastTransitionTime"], "t1",
+            "only the generation is new"
+        );
         let other = merged(&newer, &wanted(vec![entry("us", false, 2)]), &OWNER, "n", "t4").unwrap();
         assert_eq!(other["parents"][1]["conditions"][0]["lastTransitionTime"], "t4");
         let none = merged(&other, &wanted(Vec::new()), &OWNER, "n", "t5").unwrap();

@@ -38,8 +38,6 @@ pub enum RoutesOrigin {
     /// Nothing is known yet.
     #[default]
     Nowhere,
-    /// From the file of an earlier run: the API server has not answered yet.
-    StateFile,
     /// From the API server.
     Cluster,
 }
@@ -67,12 +65,7 @@ impl GatewayController {
         kube: Arc<KubeSources>,
         live: Arc<Live>,
     ) -> Self {
-        let settings = GatewaySettings {
-            controller: spec.controller_name.clone(),
-            ports,
-            service: spec.service.clone(),
-            external_names: spec.external_names,
-        };
+        let settings = GatewaySettings::of(&spec, ports);
         Self { spec, settings, identity, kube, live, state: SharedRoutesState::default() }
     }
 
@@ -103,8 +96,11 @@ impl GatewayController {
             }
             self.tell(|state| {
                 state.writes_status = *holds.borrow();
-                state.faults =
-                    watches.faults().into_iter().map(|fault| format!("{}: {}", fault.kind, fault.fault)).collect();
+                state.faults = watches
+                    .faults()
+                    .into_iter()
+                    .map(|fault| format!("{}: {}", fault.kind, fault.fault))
+                    .collect();
             });
             if !watches.is_settled() {
                 continue;

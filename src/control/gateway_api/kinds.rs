@@ -68,7 +68,9 @@ impl ObjectKind {
             Self::OlderInferencePool => (OLDER, "v1alpha2", "InferencePool", "inferencepools"),
             Self::InferenceObjective => (LLM_D, "v1alpha2", "InferenceObjective", "inferenceobjectives"),
             Self::OlderInferenceObjective => (OLDER, "v1alpha2", "InferenceObjective", "inferenceobjectives"),
-            Self::InferenceModelRewrite => (LLM_D, "v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites"),
+            Self::InferenceModelRewrite => {
+                (LLM_D, "v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites")
+            }
             Self::OlderInferenceModelRewrite => {
                 (OLDER, "v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites")
             }

@@ -48,9 +48,8 @@ impl LeaseHolder {
         loop {
             match self.turn().await {
                 Ok(true) => self.renewed = Some(Instant::now()),
-                Ok(false) => self.renewed = None,
-                // Another was quicker.
-                Err(WriteFault::Conflict) => self.renewed = None,
+                // At a conflict another was quicker.
+                Ok(false) | Err(WriteFault::Conflict) => self.renewed = None,
                 Err(fault) => tracing::debug!(lease = self.lease, %fault, "the Lease is out of reach"),
             }
             let holds = self.renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_LIMIT);
@@ -107,7 +106,8 @@ impl LeaseHolder {
         let spec = &current["spec"];
         let is_ours = spec["holderIdentity"] == *self.identity;
         let acquired = spec["acquireTime"].as_str().filter(|_| is_ours).unwrap_or(&now).to_owned();
-        let changes = spec["leaseTransitions"].as_u64().unwrap_or(0) + u64::from(!current.is_null() && !is_ours);
+        let changes =
+            spec["leaseTransitions"].as_u64().unwrap_or(0) + u64::from(!current.is_null() && !is_ours);
         let mut lease = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",

@@ -7,6 +7,7 @@
 mod cluster;
 mod conditions;
 mod controller;
+mod folder;
 mod kinds;
 mod lease;
 mod objects;
@@ -17,3 +18,4 @@ mod translate;
 mod watches;
 
 pub use controller::{GatewayController, RoutesOrigin, RoutesState, SharedRoutesState};
+pub use folder::{FolderReport, FolderSettings, ManifestText, UnreadableManifest, judge_manifests};

@@ -41,7 +41,11 @@ impl<S: DeserializeOwned> ApiObject<S> {
     pub(super) fn read(object: &Value, ignored: &mut Vec<IgnoredField>) -> Result<Self, String> {
         let meta: ObjectMeta =
             serde_json::from_value(object["metadata"].clone()).map_err(|error| error.to_string())?;
-        let spec = if object["spec"].is_null() { Value::Object(serde_json::Map::new()) } else { object["spec"].clone() };
+        let spec = if object["spec"].is_null() {
+            Value::Object(serde_json::Map::new())
+        } else {
+            object["spec"].clone()
+        };
         let mut note = |path: serde_ignored::Path<'_>| {
             // An option adds a `?` to the path of what is in it.
             let path = path.to_string().replace(".?", "");
@@ -220,7 +224,7 @@ pub(super) struct ServicePort {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct InferencePoolSpec {
+pub(super) struct PoolPickerSpec {
     pub(super) endpoint_picker_ref: Option<PickerRef>,
     pub(super) extension_ref: Option<PickerRef>,
 }

@@ -17,7 +17,7 @@ pub(super) struct HttpRouteRule {
     pub(super) name: Option<String>,
     pub(super) matches: Vec<HttpMatch>,
     pub(super) filters: Vec<HttpFilter>,
-    pub(super) backend_refs: Vec<BackendRef>,
+    pub(super) backend_refs: Vec<HttpBackendRef>,
     pub(super) timeouts: HttpTimeouts,
     pub(super) retry: Option<HttpRetry>,
 }
@@ -113,7 +113,7 @@ pub(super) struct PathModifier {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct BackendRef {
+pub(super) struct HttpBackendRef {
     pub(super) group: Option<String>,
     pub(super) kind: Option<String>,
     pub(super) namespace: Option<String>,
@@ -123,7 +123,7 @@ pub(super) struct BackendRef {
     pub(super) filters: Vec<HttpFilter>,
 }
 
-impl BackendRef {
+impl HttpBackendRef {
     /// What is referred to.
     pub(super) fn reference(&self) -> ObjectRef {
         ObjectRef {

@@ -36,10 +36,10 @@ impl StatusWriter {
         loop {
             let is_done = !*self.holds.borrow_and_update() || self.write().await;
             let retry = async {
-                match is_done {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(RETRY).await,
+                if is_done {
+                    std::future::pending::<()>().await;
                 }
+                tokio::time::sleep(RETRY).await;
             };
             let is_over = tokio::select! {
                 changed = self.wanted.changed() => changed.is_err(),

@@ -51,8 +51,8 @@ impl ClusterWatches {
                 namespaces.iter().cloned().map(WatchScope::Namespace).collect()
             };
             for scope in scopes {
-                let watched = watches.watch(kind, scope, None);
-                watches.whole.push((kind, watched));
+                let objects = watches.watch(kind, scope, None);
+                watches.whole.push((kind, objects));
             }
         }
         watches
@@ -60,9 +60,10 @@ impl ClusterWatches {
 
     fn watch(&self, kind: ObjectKind, scope: WatchScope, name: Option<&str>) -> WatchedObjects {
         let watch = self.api.watch(kind.kube(), scope, name);
-        let (seen, mut changes, changed) = (watch.seen.clone(), watch.seen.clone(), Arc::clone(&self.changed));
+        let (seen, mut followed, changed) =
+            (watch.seen.clone(), watch.seen.clone(), Arc::clone(&self.changed));
         let task = tokio::spawn(async move {
-            while changes.changed().await.is_ok() {
+            while followed.changed().await.is_ok() {
                 changed.notify_one();
             }
         });

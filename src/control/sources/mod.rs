@@ -9,8 +9,8 @@
 mod dns;
 mod kube;
 
-pub use self::kube::{KubeSources, SourceState};
 pub(super) use self::kube::{ClusterApi, KubeKind, ObjectWatch, Observation, WatchScope, WriteFault};
+pub use self::kube::{KubeSources, SourceState};
 
 use crate::policy::Policy;
 use crate::snapshot::{EndpointSlot, EndpointSlots, EndpointSource, HostPort, KubeSlot, Live, Snapshot};

@@ -1,6 +1,9 @@
+//! Which rule a request finds.
+
 use super::super::matching::{RouteRegex, ValueMatch};
+use super::super::query::decode;
 use super::*;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 fn rule(name: &str) -> Arc<RouteRule> {
@@ -61,7 +64,10 @@ fn the_plan_names_the_model_and_no_client_does() {
     assert_eq!(found(&table, "h", &Ask { model: Some("other"), ..Ask::default() }), "none");
     let mut forged = HeaderMap::new();
     forged.insert("x-selected-model", HeaderValue::from_static("llama"));
-    assert_eq!(found(&table, "h", &Ask { model: Some("phi"), headers: forged.clone(), ..Ask::default() }), "phi");
+    assert_eq!(
+        found(&table, "h", &Ask { model: Some("phi"), headers: forged.clone(), ..Ask::default() }),
+        "phi"
+    );
     assert_eq!(found(&table, "h", &Ask { headers: forged, ..Ask::default() }), "none");
     let rules = table.rules_for(ModelHeaders { selected: "phi", asked: "phi" });
     assert_eq!(rules.iter().map(|rule| &*rule.source).collect::<Vec<_>>(), ["phi"]);
@@ -94,11 +100,16 @@ fn the_most_specific_match_wins_in_the_order_of_the_specification() {
         }),
     ]);
     let at = |path| found(&table, "h", &Ask { path, ..Ask::default() });
-    assert_eq!([at("/"), at("/v1"), at("/v1/"), at("/v1/x"), at("/v12")], ["root", "prefix", "prefix", "prefix", "root"]);
+    assert_eq!(
+        [at("/"), at("/v1"), at("/v1/"), at("/v1/x"), at("/v12")],
+        ["root", "prefix", "prefix", "prefix", "root"]
+    );
     assert_eq!([at("/v1/chat"), at("/v1/chat/"), at("/v1/chatter")], ["exact", "longer", "prefix"]);
     assert_eq!([at("/v2/x"), at("/x/v2/x"), at("/v4/x")], ["regex", "root", "root"]);
     let with = |pairs: &[(&'static str, &'static str)]| {
-        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         Ask { path: "/v1/x", query: Some("x=1&q=a+b&q=c"), headers: pairs.collect(), ..Ask::default() }
     };
     assert_eq!(found(&table, "h", &with(&[("a", "1")])), "header");
@@ -131,7 +142,8 @@ fn a_request_has_one_listener_the_most_specific_of_its_host() {
 #[test]
 fn an_expression_describes_the_whole_text() {
     let regex = |text: &str| ValueMatch::Regex(RouteRegex::new(text).unwrap());
-    let table = table(vec![entry("it", |it| it.headers = vec![(HeaderName::from_static("v"), regex("a|b"))])]);
+    let table =
+        table(vec![entry("it", |it| it.headers = vec![(HeaderName::from_static("v"), regex("a|b"))])]);
     let with = |value: &'static str| Ask {
         headers: HeaderMap::from_iter([(HeaderName::from_static("v"), HeaderValue::from_static(value))]),
         ..Ask::default()

@@ -1,8 +1,8 @@
 //! Owns what routes send requests to: Services, `InferencePool`s and pools of the policy, each made a pool once, and what
 //! is said of those that have a state.
 
-use super::super::cluster::{Cluster, PoolObject, Referred, Referrer};
-use super::super::conditions::{Condition, ObjectStatus, ToldCondition, WantedStatus, values};
+use super::super::cluster::{Cluster, PoolObject, Referred, Referrer, UsedObject};
+use super::super::conditions::{ObjectCondition, ObjectStatus, ToldCondition, WantedStatus, values};
 use super::super::kinds::ObjectKind;
 use super::super::objects::{ApiObject, ObjectRef, PickerRef, ServiceSpec};
 use super::gateways::GATEWAY_GROUP;
@@ -23,13 +23,6 @@ const OWN_GROUP: &str = "signalbox.dev";
 /// The port of an endpoint picker that names none.
 const PICKER_PORT: u16 = 9002;
 
-/// An object with a state that a backend goes by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct UsedObject {
-    pub(super) kind: ObjectKind,
-    pub(super) name: ObjectName,
-}
-
 /// The backends of all routes.
 pub(super) struct Backends<'a> {
     cluster: &'a Cluster<'a>,
@@ -44,13 +37,13 @@ pub(super) struct Backends<'a> {
 
 /// A backend, or why requests can't be sent there.
 pub(super) struct ResolvedBackend {
-    pub(super) id: Result<BackendId, Condition>,
+    pub(super) id: Result<BackendId, ObjectCondition>,
     /// What it goes by.
     pub(super) used: Option<UsedObject>,
 }
 
-fn fault(reason: &'static str, message: String) -> Condition {
-    Condition::fails("ResolvedRefs", reason, message)
+fn fault(reason: &'static str, message: String) -> ObjectCondition {
+    ObjectCondition::fails("ResolvedRefs", reason, message)
 }
 
 impl<'a> Backends<'a> {
@@ -67,52 +60,71 @@ impl<'a> Backends<'a> {
 
     /// Finds what a route in `namespace` refers to.
     pub(super) fn resolve(&mut self, namespace: &str, reference: &ObjectRef) -> ResolvedBackend {
-        self.found(namespace, reference).unwrap_or_else(|fault| ResolvedBackend { id: Err(fault), used: None })
+        self.found(namespace, reference)
+            .unwrap_or_else(|fault| ResolvedBackend { id: Err(fault), used: None })
     }
 
-    fn found(&mut self, namespace: &str, reference: &ObjectRef) -> Result<ResolvedBackend, Condition> {
+    fn found(&mut self, namespace: &str, reference: &ObjectRef) -> Result<ResolvedBackend, ObjectCondition> {
         let kind = reference.kind.as_deref().unwrap_or("Service");
         let group = reference.group.as_deref().unwrap_or_default();
         let name = reference.object(namespace);
         if group == OWN_GROUP && kind == "Pool" {
-            let id = self.add(format!("policy {}", name.name), || Ok(BackendPool::OfPolicy(name.name.clone())));
+            let id =
+                self.add(format!("policy {}", name.name), || Ok(BackendPool::OfPolicy(name.name.clone())));
             return Ok(ResolvedBackend { id, used: None });
         }
         let is_service = group.is_empty() && kind == "Service";
-        if !is_service && !(POOL_GROUPS.contains(&group) && kind == "InferencePool") {
-            return Err(fault("InvalidKind", format!("a backend is a Service or an InferencePool, not a {group}/{kind}")));
+        let is_pool = POOL_GROUPS.contains(&group) && kind == "InferencePool";
+        if !is_service && !is_pool {
+            return Err(fault(
+                "InvalidKind",
+                format!("a backend is a Service or an InferencePool, not a {group}/{kind}"),
+            ));
         }
         let from = Referrer { kind: "HTTPRoute", namespace };
         if !self.cluster.is_granted(&from, &Referred { group, kind, name: &name }) {
-            return Err(fault("RefNotPermitted", format!("no ReferenceGrant lets the route use the {kind} {name}")));
+            return Err(fault(
+                "RefNotPermitted",
+                format!("no ReferenceGrant lets the route use the {kind} {name}"),
+            ));
         }
         if is_service { self.service(&name, reference.port) } else { self.inference_pool(&name) }
     }
 
-    fn service(&mut self, name: &ObjectName, port: Option<u16>) -> Result<ResolvedBackend, Condition> {
+    fn service(&mut self, name: &ObjectName, port: Option<u16>) -> Result<ResolvedBackend, ObjectCondition> {
         let cluster = self.cluster;
         let service = cluster.services.get(name);
-        let service = service.ok_or_else(|| fault("BackendNotFound", format!("there is no Service {name}")))?;
-        let number = port.ok_or_else(|| fault("UnsupportedValue", format!("which port of the Service {name}?")))?;
+        let service =
+            service.ok_or_else(|| fault("BackendNotFound", format!("there is no Service {name}")))?;
+        let number =
+            port.ok_or_else(|| fault("UnsupportedValue", format!("which port of the Service {name}?")))?;
         let found = service.spec.ports.iter().find(|port| port.port == number);
         if service.spec.kind.as_deref() == Some("ExternalName") {
             if !self.settings.external_names {
-                let message = format!("the Service {name} leads out of the cluster, which `external_names` does not allow");
+                let message = format!(
+                    "the Service {name} leads out of the cluster, which `external_names` does not allow"
+                );
                 return Err(fault("UnsupportedProtocol", message));
             }
             let id = self.add(format!("service {name}:{number}"), || external(cluster, service, number));
             return Ok(ResolvedBackend { id, used: None });
         }
-        let found = found.ok_or_else(|| fault("BackendNotFound", format!("the Service {name} has no port {number}")))?;
-        let (port_name, protocol) = (found.name.as_deref().filter(|name| !name.is_empty()), found.app_protocol.as_deref());
-        if protocol.is_some_and(|protocol| protocol.starts_with("kubernetes.io/") && protocol != "kubernetes.io/h2c") {
-            let message = format!("port {number} of the Service {name} speaks {}", protocol.unwrap_or_default());
+        let found = found
+            .ok_or_else(|| fault("BackendNotFound", format!("the Service {name} has no port {number}")))?;
+        let (port_name, protocol) =
+            (found.name.as_deref().filter(|name| !name.is_empty()), found.app_protocol.as_deref());
+        if protocol
+            .is_some_and(|protocol| protocol.starts_with("kubernetes.io/") && protocol != "kubernetes.io/h2c")
+        {
+            let message =
+                format!("port {number} of the Service {name} speaks {}", protocol.unwrap_or_default());
             return Err(fault("UnsupportedProtocol", message));
         }
         let policy = tls::of_service(cluster, name, port_name, &mut self.referred);
         let (used, tls) = policy.map(|policy| (policy.object, policy.tls)).unzip();
         let id = self.add(format!("service {name}:{number}"), || {
-            let mut written = json!({"service": name.name, "namespace": name.namespace, "health": {"enabled": false}});
+            let mut written =
+                json!({"service": name.name, "namespace": name.namespace, "health": {"enabled": false}});
             if let Some(port) = port_name {
                 written["port"] = port.into();
             }
@@ -121,10 +133,11 @@ impl<'a> Backends<'a> {
         Ok(ResolvedBackend { id, used })
     }
 
-    fn inference_pool(&mut self, name: &ObjectName) -> Result<ResolvedBackend, Condition> {
+    fn inference_pool(&mut self, name: &ObjectName) -> Result<ResolvedBackend, ObjectCondition> {
         let cluster = self.cluster;
         let pool = cluster.pools.get(name);
-        let pool = pool.ok_or_else(|| fault("BackendNotFound", format!("there is no InferencePool {name}")))?;
+        let pool =
+            pool.ok_or_else(|| fault("BackendNotFound", format!("there is no InferencePool {name}")))?;
         let id = self.add(format!("inference_pool {name}"), || {
             let mut written =
                 json!({"inference_pool": name.name, "namespace": name.namespace, "health": {"enabled": false}});
@@ -140,8 +153,8 @@ impl<'a> Backends<'a> {
     fn add(
         &mut self,
         name: String,
-        make: impl FnOnce() -> Result<BackendPool, Condition>,
-    ) -> Result<BackendId, Condition> {
+        make: impl FnOnce() -> Result<BackendPool, ObjectCondition>,
+    ) -> Result<BackendId, ObjectCondition> {
         if let Some(known) = self.known.get(&name) {
             return Ok(*known);
         }
@@ -168,9 +181,12 @@ impl<'a> Backends<'a> {
     /// What is said of the `InferencePool`s, those that no route leads to included.
     pub(super) fn pool_statuses(&self) -> Vec<ObjectStatus> {
         let status = |(name, pool): (&ObjectName, &PoolObject)| {
-            let conditions = [Condition::holds("Accepted", "Accepted"), self.picker_condition(name, pool)];
+            let conditions =
+                [ObjectCondition::holds("Accepted", "Accepted"), self.picker_condition(name, pool)];
             let object = UsedObject { kind: pool.kind, name: name.clone() };
-            let entry = |gateway: &ObjectName| self.entry("parentRef", gateway, &conditions, pool.object.meta.generation);
+            let entry = |gateway: &ObjectName| {
+                self.entry("parentRef", gateway, &conditions, pool.object.meta.generation)
+            };
             let entries: Vec<Value> = self.users(&object).map(entry).collect();
             let told = |gateway: &ObjectName| {
                 let about = format!("Gateway {gateway}");
@@ -186,8 +202,10 @@ impl<'a> Backends<'a> {
         self.cluster.pools.iter().map(status).collect()
     }
 
-    fn picker_condition(&self, name: &ObjectName, pool: &PoolObject) -> Condition {
-        let Some(picker) = picker_of(pool) else { return Condition::holds("ResolvedRefs", "ResolvedRefs") };
+    fn picker_condition(&self, name: &ObjectName, pool: &PoolObject) -> ObjectCondition {
+        let Some(picker) = picker_of(pool) else {
+            return ObjectCondition::holds("ResolvedRefs", "ResolvedRefs");
+        };
         let kind = picker.kind.as_deref().unwrap_or("Service");
         if kind != "Service" || !is_group(picker.group.as_deref(), "", "") {
             return fault("InvalidExtensionRef", format!("an endpoint picker is a Service, not a {kind}"));
@@ -195,9 +213,11 @@ impl<'a> Backends<'a> {
         let service = ObjectName { namespace: name.namespace.clone(), name: picker.name.clone() };
         match self.cluster.services.get(&service) {
             Some(service) if service.spec.kind.as_deref() != Some("ExternalName") => {
-                Condition::holds("ResolvedRefs", "ResolvedRefs")
+                ObjectCondition::holds("ResolvedRefs", "ResolvedRefs")
             }
-            Some(_) => fault("InvalidExtensionRef", format!("the Service {service} leads out of the cluster")),
+            Some(_) => {
+                fault("InvalidExtensionRef", format!("the Service {service} leads out of the cluster"))
+            }
             None => fault("InvalidExtensionRef", format!("there is no Service {service}")),
         }
     }
@@ -207,9 +227,14 @@ impl<'a> Backends<'a> {
         let status = |policy: &ApiObject<super::super::objects::BackendTlsPolicySpec>| {
             let object = UsedObject { kind: ObjectKind::BackendTlsPolicy, name: policy.name.clone() };
             let conditions = tls::conditions(self.cluster, policy);
-            let entry = |gateway: &ObjectName| self.entry("ancestorRef", gateway, &conditions, policy.meta.generation);
+            let entry = |gateway: &ObjectName| {
+                self.entry("ancestorRef", gateway, &conditions, policy.meta.generation)
+            };
             let entries: Vec<Value> = self.users(&object).map(entry).collect();
-            let told = |condition: &Condition| ToldCondition { about: String::new(), condition: condition.clone() };
+            let told = |condition: &ObjectCondition| ToldCondition {
+                about: String::new(),
+                condition: condition.clone(),
+            };
             ObjectStatus {
                 kind: object.kind,
                 name: object.name.clone(),
@@ -220,7 +245,13 @@ impl<'a> Backends<'a> {
         self.cluster.tls.policies.iter().map(status).collect()
     }
 
-    fn entry(&self, parent: &str, gateway: &ObjectName, conditions: &[Condition], generation: i64) -> Value {
+    fn entry(
+        &self,
+        parent: &str,
+        gateway: &ObjectName,
+        conditions: &[ObjectCondition],
+        generation: i64,
+    ) -> Value {
         json!({
             parent: {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": gateway.namespace, "name": gateway.name},
             "controllerName": self.settings.controller,
@@ -239,7 +270,7 @@ fn parents_key(kind: ObjectKind) -> &'static str {
 }
 
 /// Makes a pool of what a policy would say.
-fn made(name: &str, written: Value, tls: Option<BackendTls>) -> Result<BackendPool, Condition> {
+fn made(name: &str, written: Value, tls: Option<BackendTls>) -> Result<BackendPool, ObjectCondition> {
     let with_tls = tls.as_ref().map(|tls| tls.server_name.clone());
     let mut written = written;
     if let Some(server_name) = with_tls {
@@ -251,7 +282,11 @@ fn made(name: &str, written: Value, tls: Option<BackendTls>) -> Result<BackendPo
 }
 
 /// The pool of a name outside the cluster.
-fn external(cluster: &Cluster<'_>, service: &ApiObject<ServiceSpec>, port: u16) -> Result<BackendPool, Condition> {
+fn external(
+    cluster: &Cluster<'_>,
+    service: &ApiObject<ServiceSpec>,
+    port: u16,
+) -> Result<BackendPool, ObjectCondition> {
     let host = service.spec.external_name.as_deref().unwrap_or_default();
     let mut written = json!({"endpoints": [format!("{host}:{port}")], "health": {"enabled": false}});
     if tls::is_outside_tls(cluster, host, port) {

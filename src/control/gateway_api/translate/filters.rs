@@ -1,7 +1,9 @@
 //! Owns what the filters of a rule or of a backend change.
 
 use super::super::objects::ObjectRef;
-use super::super::route_objects::{HeaderModifier, HttpFilter, NamedValue, PathModifier, RequestMirror, RequestRedirect};
+use super::super::route_objects::{
+    HeaderModifier, HttpFilter, NamedValue, PathModifier, RequestMirror, RequestRedirect,
+};
 use crate::http_route::{HeaderFilters, PathRewrite, Redirect, UrlRewrite};
 use crate::policy::HeaderChanges;
 use http::{HeaderName, HeaderValue};
@@ -54,9 +56,10 @@ fn read_filter(filter: &HttpFilter, read: &mut ReadFilters) -> Result<(), String
         "RequestHeaderModifier" => {
             add_changes(filter.request_header_modifier.as_ref().ok_or_else(lacks)?, &mut read.headers.request)
         }
-        "ResponseHeaderModifier" => {
-            add_changes(filter.response_header_modifier.as_ref().ok_or_else(lacks)?, &mut read.headers.response)
-        }
+        "ResponseHeaderModifier" => add_changes(
+            filter.response_header_modifier.as_ref().ok_or_else(lacks)?,
+            &mut read.headers.response,
+        ),
         "RequestMirror" => {
             read.mirrors.push(mirror(filter.request_mirror.as_ref().ok_or_else(lacks)?)?);
             Ok(())

@@ -2,7 +2,7 @@
 //! them.
 
 use super::super::cluster::{Cluster, Referred, Referrer};
-use super::super::conditions::{Condition, ObjectStatus, ToldCondition, WantedStatus, values};
+use super::super::conditions::{ObjectCondition, ObjectStatus, ToldCondition, WantedStatus, values};
 use super::super::kinds::ObjectKind;
 use super::super::objects::{AllowedRoutes, ApiObject, GatewayListener, GatewaySpec, ObjectRef};
 use super::{GatewaySettings, is_group};
@@ -25,8 +25,8 @@ pub(super) struct ServedListener {
     pub(super) allowed: AllowedRoutes,
     /// How many routes it has.
     pub(super) attached: usize,
-    accepted: Condition,
-    resolved: Condition,
+    accepted: ObjectCondition,
+    resolved: ObjectCondition,
     /// Whether routes of our only kind may attach.
     takes_routes: bool,
 }
@@ -42,18 +42,22 @@ impl ServedListener {
         self.takes_routes
     }
 
-    fn conditions(&self) -> Vec<Condition> {
+    fn conditions(&self) -> Vec<ObjectCondition> {
         let programmed = if self.is_programmed() {
-            Condition::holds("Programmed", "Programmed")
+            ObjectCondition::holds("Programmed", "Programmed")
         } else {
-            Condition::fails("Programmed", "Invalid", "the listener is not served")
+            ObjectCondition::fails("Programmed", "Invalid", "the listener is not served")
         };
-        let conflicted = Condition::fails("Conflicted", "NoConflicts", "");
+        let conflicted = ObjectCondition::fails("Conflicted", "NoConflicts", "");
         vec![self.accepted.clone(), programmed, self.resolved.clone(), conflicted]
     }
 
     fn value(&self, generation: i64) -> Value {
-        let kinds = if self.takes_routes { vec![json!({"group": GATEWAY_GROUP, "kind": "HTTPRoute"})] } else { Vec::new() };
+        let kinds = if self.takes_routes {
+            vec![json!({"group": GATEWAY_GROUP, "kind": "HTTPRoute"})]
+        } else {
+            Vec::new()
+        };
         json!({
             "name": self.name,
             "supportedKinds": kinds,
@@ -89,10 +93,10 @@ fn served(
     let is_ours = |kind: &super::super::objects::RouteKind| {
         kind.kind == "HTTPRoute" && is_group(kind.group.as_deref(), GATEWAY_GROUP, GATEWAY_GROUP)
     };
-    let mut resolved = Condition::holds("ResolvedRefs", "ResolvedRefs");
+    let mut resolved = ObjectCondition::holds("ResolvedRefs", "ResolvedRefs");
     if let Some(other) = kinds.iter().find(|kind| !is_ours(kind)) {
         let message = format!("routes of kind {} are not served", other.kind);
-        resolved = Condition::fails("ResolvedRefs", "InvalidRouteKinds", message);
+        resolved = ObjectCondition::fails("ResolvedRefs", "InvalidRouteKinds", message);
     }
     let mut certificates = Vec::new();
     if listener.protocol == "HTTPS" {
@@ -116,31 +120,34 @@ fn served(
 }
 
 /// Whether the process can serve such a listener at all.
-fn accepted(settings: &GatewaySettings, listener: &GatewayListener) -> Condition {
+fn accepted(settings: &GatewaySettings, listener: &GatewayListener) -> ObjectCondition {
     let GatewayListener { port, protocol, .. } = listener;
     let wants_tls = match protocol.as_str() {
         "HTTP" => false,
         "HTTPS" => true,
         other => {
             let message = format!("{other} is not served: HTTP and HTTPS are");
-            return Condition::fails("Accepted", "UnsupportedProtocol", message);
+            return ObjectCondition::fails("Accepted", "UnsupportedProtocol", message);
         }
     };
     let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_deref());
     if mode.is_some_and(|mode| mode != "Terminate") {
-        return Condition::fails("Accepted", "UnsupportedValue", "TLS ends here: the mode can only be Terminate");
+        return ObjectCondition::fails(
+            "Accepted",
+            "UnsupportedValue",
+            "TLS ends here: the mode can only be Terminate",
+        );
     }
     match settings.ports.iter().find(|(known, _)| known == port) {
-        Some((_, has_tls)) if *has_tls == wants_tls => Condition::holds("Accepted", "Accepted"),
+        Some((_, has_tls)) if *has_tls == wants_tls => ObjectCondition::holds("Accepted", "Accepted"),
         Some(_) => {
             let which = if wants_tls { "without TLS" } else { "with TLS" };
-            Condition::fails("Accepted", "PortUnavailable", format!("port {port} is served {which}"))
+            ObjectCondition::fails("Accepted", "PortUnavailable", format!("port {port} is served {which}"))
         }
         None => {
             let known: Vec<String> = settings.ports.iter().map(|(port, _)| port.to_string()).collect();
-            let message =
-                format!("port {port} is none that the server file has: {}", known.join(", "));
-            Condition::fails("Accepted", "PortUnavailable", message)
+            let message = format!("port {port} is none that the server file has: {}", known.join(", "));
+            ObjectCondition::fails("Accepted", "PortUnavailable", message)
         }
     }
 }
@@ -150,11 +157,11 @@ fn read_certificates(
     gateway: &ObjectName,
     listener: &GatewayListener,
     referred: &mut BTreeSet<(ObjectKind, ObjectName)>,
-) -> Result<Vec<Arc<ServerCertificate>>, Condition> {
+) -> Result<Vec<Arc<ServerCertificate>>, ObjectCondition> {
     let refs = listener.tls.as_ref().map(|tls| tls.certificate_refs.as_slice()).unwrap_or_default();
     if refs.is_empty() {
         let message = "an HTTPS listener needs the certificate of a Secret";
-        return Err(Condition::fails("ResolvedRefs", "InvalidCertificateRef", message));
+        return Err(ObjectCondition::fails("ResolvedRefs", "InvalidCertificateRef", message));
     }
     refs.iter().map(|reference| read_certificate(cluster, gateway, reference, referred)).collect()
 }
@@ -164,8 +171,8 @@ fn read_certificate(
     gateway: &ObjectName,
     reference: &ObjectRef,
     referred: &mut BTreeSet<(ObjectKind, ObjectName)>,
-) -> Result<Arc<ServerCertificate>, Condition> {
-    let invalid = |message: String| Condition::fails("ResolvedRefs", "InvalidCertificateRef", message);
+) -> Result<Arc<ServerCertificate>, ObjectCondition> {
+    let invalid = |message: String| ObjectCondition::fails("ResolvedRefs", "InvalidCertificateRef", message);
     let kind = reference.kind.as_deref().unwrap_or("Secret");
     if kind != "Secret" || !is_group(reference.group.as_deref(), "", "") {
         return Err(invalid(format!("a certificate is a Secret's, not a {kind}'s")));
@@ -174,10 +181,12 @@ fn read_certificate(
     let from = Referrer { kind: "Gateway", namespace: &gateway.namespace };
     if !cluster.is_granted(&from, &Referred { group: "", kind: "Secret", name: &name }) {
         let message = format!("no ReferenceGrant lets the Gateway use the Secret {name}");
-        return Err(Condition::fails("ResolvedRefs", "RefNotPermitted", message));
+        return Err(ObjectCondition::fails("ResolvedRefs", "RefNotPermitted", message));
     }
     referred.insert((ObjectKind::Secret, name.clone()));
-    let secret = cluster.raw(ObjectKind::Secret, &name).ok_or_else(|| invalid(format!("there is no Secret {name}")))?;
+    let secret = cluster
+        .raw(ObjectKind::Secret, &name)
+        .ok_or_else(|| invalid(format!("there is no Secret {name}")))?;
     let part = |key: &str| super::super::secrets::decoded(secret, key);
     let (Some(chain), Some(key)) = (part("tls.crt"), part("tls.key")) else {
         return Err(invalid(format!("the Secret {name} has no `tls.crt` and `tls.key`")));
@@ -210,13 +219,14 @@ fn status(
         own.iter().all(|listener| listener.is_programmed()),
         own.iter().any(|listener| listener.is_programmed()),
     );
-    let wanted_address = gateway.spec.addresses.iter().find(|wanted| {
-        !addresses.unwrap_or_default().iter().any(|known| known["value"] == *wanted.value)
-    });
+    let wanted_address =
+        gateway.spec.addresses.iter().find(|wanted| {
+            !addresses.unwrap_or_default().iter().any(|known| known["value"] == *wanted.value)
+        });
     let accepted = match (all, any) {
-        (true, _) => Condition::holds("Accepted", "Accepted"),
+        (true, _) => ObjectCondition::holds("Accepted", "Accepted"),
         // Those that can be are served all the same.
-        (false, is_true) => Condition {
+        (false, is_true) => ObjectCondition {
             kind: "Accepted",
             is_true,
             reason: "ListenersNotValid",
@@ -225,13 +235,17 @@ fn status(
     };
     let programmed = if let Some(wanted) = wanted_address {
         let kind = wanted.kind.as_deref().unwrap_or("IPAddress");
-        Condition::fails("Programmed", "AddressNotUsable", format!("{kind} `{}` is not the Service's", wanted.value))
+        ObjectCondition::fails(
+            "Programmed",
+            "AddressNotUsable",
+            format!("{kind} `{}` is not the Service's", wanted.value),
+        )
     } else if !any {
-        Condition::fails("Programmed", "Invalid", "no listener is served")
+        ObjectCondition::fails("Programmed", "Invalid", "no listener is served")
     } else if addresses.is_some_and(<[Value]>::is_empty) {
-        Condition::fails("Programmed", "AddressNotAssigned", "the Service has no address yet")
+        ObjectCondition::fails("Programmed", "AddressNotAssigned", "the Service has no address yet")
     } else {
-        Condition::holds("Programmed", "Programmed")
+        ObjectCondition::holds("Programmed", "Programmed")
     };
     let conditions = [accepted, programmed];
     let keys = json!({

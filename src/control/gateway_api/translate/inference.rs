@@ -2,7 +2,7 @@
 //! for others in a pool.
 
 use super::super::cluster::Cluster;
-use super::super::conditions::{Condition, ObjectStatus, ToldCondition, WantedStatus, values};
+use super::super::conditions::{ObjectCondition, ObjectStatus, ToldCondition, WantedStatus, values};
 use super::super::kinds::ObjectKind;
 use super::super::objects::{ApiObject, ObjectRef, RewriteRule};
 use super::backends::Backends;
@@ -11,7 +11,10 @@ use crate::policy::ObjectName;
 use serde_json::json;
 
 /// Reads the objectives and the rewrites of the pools that routes lead to.
-pub(super) fn translate(cluster: &Cluster<'_>, backends: &Backends<'_>) -> (InferenceRules, Vec<ObjectStatus>) {
+pub(super) fn translate(
+    cluster: &Cluster<'_>,
+    backends: &Backends<'_>,
+) -> (InferenceRules, Vec<ObjectStatus>) {
     let mut rules = InferenceRules::default();
     let mut statuses = Vec::new();
     for (kind, objective) in &cluster.inference.objectives {
@@ -25,9 +28,15 @@ pub(super) fn translate(cluster: &Cluster<'_>, backends: &Backends<'_>) -> (Infe
     }
     for (kind, rewrite) in &cluster.inference.rewrites {
         let accepted = accepted(cluster, &rewrite.spec.pool_ref, &rewrite.name);
-        if let Some(backend) = backends.of_pool(&rewrite.spec.pool_ref.object(&rewrite.name.namespace)).filter(|_| accepted.is_true) {
-            let of_rule = |rule: &RewriteRule| ModelRewrite { backend, models: models(rule), targets: targets(rule) };
-            rules.rewrites.extend(rewrite.spec.rules.iter().map(of_rule).filter(|rule| !rule.targets.is_empty()));
+        if let Some(backend) = backends
+            .of_pool(&rewrite.spec.pool_ref.object(&rewrite.name.namespace))
+            .filter(|_| accepted.is_true)
+        {
+            let of_rule =
+                |rule: &RewriteRule| ModelRewrite { backend, models: models(rule), targets: targets(rule) };
+            rules
+                .rewrites
+                .extend(rewrite.spec.rules.iter().map(of_rule).filter(|rule| !rule.targets.is_empty()));
         }
         statuses.push(status(*kind, rewrite, accepted));
     }
@@ -36,12 +45,12 @@ pub(super) fn translate(cluster: &Cluster<'_>, backends: &Backends<'_>) -> (Infe
     (rules, statuses)
 }
 
-fn accepted(cluster: &Cluster<'_>, pool: &ObjectRef, from: &ObjectName) -> Condition {
+fn accepted(cluster: &Cluster<'_>, pool: &ObjectRef, from: &ObjectName) -> ObjectCondition {
     let name = pool.object(&from.namespace);
     if cluster.pools.contains_key(&name) {
-        return Condition::holds("Accepted", "Accepted");
+        return ObjectCondition::holds("Accepted", "Accepted");
     }
-    Condition::fails("Accepted", "TargetNotFound", format!("there is no InferencePool {name}"))
+    ObjectCondition::fails("Accepted", "TargetNotFound", format!("there is no InferencePool {name}"))
 }
 
 /// The names that a rule holds for; none stands for all.
@@ -58,7 +67,7 @@ fn targets(rule: &RewriteRule) -> Vec<(String, u32)> {
     rule.targets.iter().map(target).filter(|(name, weight)| !name.is_empty() && *weight > 0).collect()
 }
 
-fn status<S>(kind: ObjectKind, object: &ApiObject<S>, accepted: Condition) -> ObjectStatus {
+fn status<S>(kind: ObjectKind, object: &ApiObject<S>, accepted: ObjectCondition) -> ObjectStatus {
     ObjectStatus {
         kind,
         name: object.name.clone(),
@@ -68,4 +77,3 @@ fn status<S>(kind: ObjectKind, object: &ApiObject<S>, accepted: Condition) -> Ob
         told: vec![ToldCondition { about: String::new(), condition: accepted }],
     }
 }
-

@@ -13,10 +13,10 @@ mod rules;
 mod tls;
 
 use super::cluster::{Cluster, RawObjects, Remark};
-use super::conditions::{Condition, ObjectStatus, ToldCondition, WantedStatus, values};
+use super::conditions::{ObjectCondition, ObjectStatus, ToldCondition, WantedStatus, values};
 use super::kinds::ObjectKind;
 use crate::http_route::RoutedTraffic;
-use crate::policy::ObjectName;
+use crate::policy::{GatewayApiSpec, ObjectName};
 use backends::Backends;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -32,6 +32,18 @@ pub(super) struct GatewaySettings {
     pub(super) service: Option<ObjectName>,
     /// Whether a Service may stand for a name outside the cluster.
     pub(super) external_names: bool,
+}
+
+impl GatewaySettings {
+    /// What a server file says, with the ports that clients know.
+    pub(super) fn of(spec: &GatewayApiSpec, ports: Vec<(u16, bool)>) -> Self {
+        Self {
+            controller: spec.controller_name.clone(),
+            ports,
+            service: spec.service.clone(),
+            external_names: spec.external_names,
+        }
+    }
 }
 
 /// What the objects come to.
@@ -90,11 +102,15 @@ pub(super) fn translate(raw: &RawObjects, settings: &GatewaySettings) -> Transla
 }
 
 /// The names of our classes.
-fn classes(cluster: &Cluster<'_>, settings: &GatewaySettings, statuses: &mut Vec<ObjectStatus>) -> BTreeSet<String> {
+fn classes(
+    cluster: &Cluster<'_>,
+    settings: &GatewaySettings,
+    statuses: &mut Vec<ObjectStatus>,
+) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for class in cluster.classes.iter().filter(|class| class.spec.controller_name == settings.controller) {
         names.insert(class.name.name.clone());
-        let accepted = Condition::holds("Accepted", "Accepted");
+        let accepted = ObjectCondition::holds("Accepted", "Accepted");
         let features: Vec<_> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
         let keys = json!({
             "conditions": values(std::slice::from_ref(&accepted), class.meta.generation),

@@ -1,7 +1,7 @@
 //! Owns which listeners a route attaches to, and what is said of that.
 
 use super::super::cluster::Cluster;
-use super::super::conditions::{Condition, ObjectStatus, ToldCondition, WantedStatus, values};
+use super::super::conditions::{ObjectCondition, ObjectStatus, ToldCondition, WantedStatus, values};
 use super::super::kinds::ObjectKind;
 use super::super::objects::{AllowedRoutes, ApiObject, ObjectRef};
 use super::super::route_objects::HttpRouteSpec;
@@ -41,13 +41,13 @@ pub(super) fn attach(
         let accepted = match &found {
             Err(fault) => fault.clone(),
             Ok(_) if translated.is_useless => {
-                Condition::fails("Accepted", "UnsupportedValue", translated.faults.join("; "))
+                ObjectCondition::fails("Accepted", "UnsupportedValue", translated.faults.join("; "))
             }
-            Ok(_) => Condition::holds("Accepted", "Accepted"),
+            Ok(_) => ObjectCondition::holds("Accepted", "Accepted"),
         };
         let mut conditions = vec![accepted, translated.resolved.clone()];
         if !translated.faults.is_empty() && !translated.is_useless {
-            conditions.push(Condition {
+            conditions.push(ObjectCondition {
                 kind: "PartiallyInvalid",
                 is_true: true,
                 reason: "UnsupportedValue",
@@ -60,7 +60,9 @@ pub(super) fn attach(
             "conditions": values(&conditions, route.meta.generation),
         }));
         let about = format!("Gateway {gateway}");
-        told.extend(conditions.into_iter().map(|condition| ToldCondition { about: about.clone(), condition }));
+        told.extend(
+            conditions.into_iter().map(|condition| ToldCondition { about: about.clone(), condition }),
+        );
         if let Ok(found) = found {
             gateways.push(gateway);
             attached.extend(found);
@@ -109,9 +111,9 @@ fn find(
     route: &ApiObject<HttpRouteSpec>,
     parent: &ObjectRef,
     listeners: &[ServedListener],
-) -> Result<Vec<usize>, Condition> {
+) -> Result<Vec<usize>, ObjectCondition> {
     let gateway = parent.object(&route.name.namespace);
-    let fails = |reason, message: &str| Condition::fails("Accepted", reason, message);
+    let fails = |reason, message: &str| ObjectCondition::fails("Accepted", reason, message);
     let is_meant = |listener: &ServedListener| {
         listener.gateway == gateway
             && parent.section_name.as_ref().is_none_or(|name| *name == listener.name)
@@ -123,7 +125,8 @@ fn find(
     }
     let is_allowed = |index: &usize| {
         let listener = &listeners[*index];
-        listener.takes_routes() && allows(cluster, &listener.allowed, &route.name.namespace, &gateway.namespace)
+        listener.takes_routes()
+            && allows(cluster, &listener.allowed, &route.name.namespace, &gateway.namespace)
     };
     let allowed: Vec<usize> = meant.into_iter().filter(is_allowed).collect();
     if allowed.is_empty() {

@@ -1,11 +1,11 @@
 //! Owns what the rules of one route come to, and what is wrong with them.
 
-use super::super::cluster::Remark;
-use super::super::conditions::Condition;
+use super::super::cluster::{Remark, UsedObject};
+use super::super::conditions::ObjectCondition;
 use super::super::kinds::ObjectKind;
 use super::super::objects::ApiObject;
-use super::super::route_objects::{BackendRef, HttpRetry, HttpRouteRule, HttpRouteSpec, HttpTimeouts};
-use super::backends::{Backends, UsedObject};
+use super::super::route_objects::{HttpBackendRef, HttpRetry, HttpRouteRule, HttpRouteSpec, HttpTimeouts};
+use super::backends::Backends;
 use super::{filters, matches};
 use crate::http_route::{
     HeaderFilters, RouteBackend, RouteFilters, RouteMatch, RouteMirror, RouteRetry, RouteRule, RouteTimeouts,
@@ -24,7 +24,7 @@ const MAX_MATCHES: usize = 128;
 pub(super) struct TranslatedRoute {
     pub(super) rules: Vec<(Vec<RouteMatch>, Arc<RouteRule>)>,
     /// Whether its references lead somewhere.
-    pub(super) resolved: Condition,
+    pub(super) resolved: ObjectCondition,
     /// What of it can't be done; its requests are answered with 500.
     pub(super) faults: Vec<String>,
     /// Whether that is so for every rule.
@@ -38,7 +38,7 @@ pub(super) struct TranslatedRoute {
 struct RouteReader<'r, 'a> {
     name: &'r ObjectName,
     backends: &'r mut Backends<'a>,
-    resolved: Condition,
+    resolved: ObjectCondition,
     pools: Vec<UsedObject>,
     remarks: Vec<Remark>,
 }
@@ -48,7 +48,7 @@ pub(super) fn translate(route: &ApiObject<HttpRouteSpec>, backends: &mut Backend
     let mut reader = RouteReader {
         name: &route.name,
         backends,
-        resolved: Condition::holds("ResolvedRefs", "ResolvedRefs"),
+        resolved: ObjectCondition::holds("ResolvedRefs", "ResolvedRefs"),
         pools: Vec::new(),
         remarks: Vec::new(),
     };
@@ -111,11 +111,15 @@ impl RouteReader<'_, '_> {
             filters,
             timeouts: timeouts(&rule.timeouts)?,
             retry: rule.retry.as_ref().map(|retry| self.retry(retry)),
-            backends: rule.backend_refs.iter().map(|backend| self.backend(backend)).collect::<Result<_, _>>()?,
+            backends: rule
+                .backend_refs
+                .iter()
+                .map(|backend| self.backend(backend))
+                .collect::<Result<_, _>>()?,
         })
     }
 
-    fn backend(&mut self, written: &BackendRef) -> Result<RouteBackend, String> {
+    fn backend(&mut self, written: &HttpBackendRef) -> Result<RouteBackend, String> {
         let headers: HeaderFilters = filters::read_of_backend(&written.filters)?;
         let weight = written.weight.unwrap_or(1);
         let resolved = self.backends.resolve(&self.name.namespace, &written.reference());
@@ -125,7 +129,7 @@ impl RouteReader<'_, '_> {
     }
 
     /// The first fault is told, the others are remarked.
-    fn unresolved(&mut self, fault: Condition) {
+    fn unresolved(&mut self, fault: ObjectCondition) {
         if self.resolved.is_true {
             self.resolved = fault;
         } else if fault.message != self.resolved.message {

@@ -1,12 +1,11 @@
 //! Owns whether and how backends are reached over TLS: by `BackendTLSPolicy`, and by Istio's rules for hosts outside the
 //! cluster and for endpoint pickers.
 
-use super::super::cluster::Cluster;
-use super::super::conditions::Condition;
+use super::super::cluster::{Cluster, UsedObject};
+use super::super::conditions::ObjectCondition;
 use super::super::kinds::ObjectKind;
 use super::super::objects::{ApiObject, BackendTlsPolicySpec, ObjectRef};
 use super::super::secrets::decoded;
-use super::backends::UsedObject;
 use super::is_group;
 use crate::policy::{ObjectName, PoolSpec, Transport};
 use std::collections::BTreeSet;
@@ -22,7 +21,7 @@ pub(super) struct BackendTls {
 pub(super) struct ServicePolicy {
     pub(super) object: UsedObject,
     /// Nothing is trusted where its authorities are not there.
-    pub(super) tls: Result<BackendTls, Condition>,
+    pub(super) tls: Result<BackendTls, ObjectCondition>,
 }
 
 impl BackendTls {
@@ -78,9 +77,9 @@ fn authority_object(
 fn authorities(
     cluster: &Cluster<'_>,
     policy: &ApiObject<BackendTlsPolicySpec>,
-) -> Result<Option<Vec<u8>>, Condition> {
+) -> Result<Option<Vec<u8>>, ObjectCondition> {
     let validation = &policy.spec.validation;
-    let invalid = |reason, message: String| Condition::fails("ResolvedRefs", reason, message);
+    let invalid = |reason, message: String| ObjectCondition::fails("ResolvedRefs", reason, message);
     if validation.ca_certificate_refs.is_empty() {
         return match validation.well_known_ca_certificates.as_deref() {
             Some("System") => Ok(None),
@@ -109,11 +108,17 @@ fn authorities(
 }
 
 /// What is said of a policy.
-pub(super) fn conditions(cluster: &Cluster<'_>, policy: &ApiObject<BackendTlsPolicySpec>) -> [Condition; 2] {
+pub(super) fn conditions(
+    cluster: &Cluster<'_>,
+    policy: &ApiObject<BackendTlsPolicySpec>,
+) -> [ObjectCondition; 2] {
     match authorities(cluster, policy) {
-        Ok(_) => [Condition::holds("Accepted", "Accepted"), Condition::holds("ResolvedRefs", "ResolvedRefs")],
+        Ok(_) => [
+            ObjectCondition::holds("Accepted", "Accepted"),
+            ObjectCondition::holds("ResolvedRefs", "ResolvedRefs"),
+        ],
         Err(fault) => {
-            let accepted = Condition::fails("Accepted", "NoValidCACertificate", fault.message.clone());
+            let accepted = ObjectCondition::fails("Accepted", "NoValidCACertificate", fault.message.clone());
             [accepted, fault]
         }
     }
@@ -139,7 +144,10 @@ pub(super) fn picker_has_tls(cluster: &Cluster<'_>, service: &ObjectName) -> boo
     let is_it = |host: &str, namespace: &str| {
         let ObjectName { namespace: own, name } = service;
         let full = format!("{name}.{own}.svc.cluster.local");
-        (host == name && namespace == own) || host == full || host == format!("{name}.{own}") || host == format!("{name}.{own}.svc")
+        (host == name && namespace == own)
+            || host == full
+            || host == format!("{name}.{own}")
+            || host == format!("{name}.{own}.svc")
     };
     let rule = cluster.tls.rules.iter().find(|rule| is_it(&rule.spec.host, &rule.name.namespace));
     let mode = rule.and_then(|rule| rule.spec.traffic_policy.tls.as_ref()).map(|tls| tls.mode.as_str());

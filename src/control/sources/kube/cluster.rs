@@ -124,7 +124,11 @@ impl ClusterApi {
 }
 
 fn scope_of(name: &ObjectName) -> WatchScope {
-    if name.namespace.is_empty() { WatchScope::Cluster } else { WatchScope::Namespace(name.namespace.clone()) }
+    if name.namespace.is_empty() {
+        WatchScope::Cluster
+    } else {
+        WatchScope::Namespace(name.namespace.clone())
+    }
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteFault> {
