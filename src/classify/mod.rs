@@ -69,7 +69,6 @@ pub use hub::HubError;
 pub use load_error::LoadError;
 pub use long_reading::read_beside;
 pub use model_info::ModelInfo;
-pub use patterns::KINDS as PATTERN_KINDS;
 
 use backend::ModelBackend;
 use batch::BatchQueue;

@@ -182,6 +182,14 @@ impl ChatRequest {
         &self.members
     }
 
+    /// Returns the members that are not null: their keys, decoded, and their values.
+    pub(super) fn non_null_members(&self) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+        let members =
+            self.members.iter().map(|item| (&self.body[item.key.clone()], &self.body[item.value.clone()]));
+        let given = members.filter(|(_, value)| *value != b"null");
+        given.map(|(key, value)| (decode(key, usize::MAX), value))
+    }
+
     /// Returns the value of a member.
     pub(super) fn member(&self, name: &str) -> Option<&[u8]> {
         let item = self.members.iter().find(|item| decodes_to(&self.body[item.key.clone()], name))?;

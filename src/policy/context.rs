@@ -6,44 +6,8 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::checker::Checker;
 use super::issue::YamlPath;
+use super::signal::known_pii_kinds;
 use super::{BasisPoints, Effort, ModelId, PlaceholderKey, PoolId};
-
-/// The kinds of personal data and secrets that the built-in model and the patterns distinguish.
-pub(super) const PII_KINDS: [&str; 33] = [
-    "ACCESS_TOKEN",
-    "AGE",
-    "BR_CNPJ",
-    "BR_CPF",
-    "CLOUD_KEY",
-    "CONNECTION_STRING",
-    "CREDIT_CARD",
-    "CRYPTO",
-    "DATE_TIME",
-    "DE_TAX_ID",
-    "DOMAIN_NAME",
-    "EMAIL_ADDRESS",
-    "ES_NIE",
-    "ES_NIF",
-    "FR_NIR",
-    "GPE",
-    "IBAN_CODE",
-    "IN_AADHAAR",
-    "IP_ADDRESS",
-    "MAC_ADDRESS",
-    "NRP",
-    "ORGANIZATION",
-    "PASSWORD",
-    "PERSON",
-    "PHONE_NUMBER",
-    "PRIVATE_KEY",
-    "STREET_ADDRESS",
-    "UK_NHS",
-    "US_DRIVER_LICENSE",
-    "US_PASSPORT",
-    "US_SSN",
-    "VAT_NUMBER",
-    "ZIP_CODE",
-];
 
 /// The priorities of requests by what they are for: higher ones go first, negative ones give way.
 pub(super) type Objectives = IndexMap<String, i32>;
@@ -116,8 +80,8 @@ impl PolicyContext<'_> {
     /// Checks kinds of personal data, where they are known.
     pub(super) fn check_pii(&self, kinds: &[String], path: &YamlPath, checker: &mut Checker<'_>) {
         for (index, kind) in kinds.iter().enumerate() {
-            if self.has_builtin_pii && !PII_KINDS.contains(&kind.as_str()) {
-                checker.unknown(&path.index(index), "kind of personal data", kind, PII_KINDS);
+            if self.has_builtin_pii && !known_pii_kinds().any(|known| known == kind) {
+                checker.unknown(&path.index(index), "kind of personal data", kind, known_pii_kinds());
             }
         }
     }

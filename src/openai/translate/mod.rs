@@ -24,6 +24,17 @@ pub enum UpstreamKind {
     Other,
 }
 
+impl UpstreamKind {
+    /// The member of a chat that bounds the answer's tokens.
+    pub(super) fn token_limit(self) -> &'static str {
+        match self {
+            // Its newer models refuse the older name.
+            Self::OpenAi => "max_completion_tokens",
+            Self::Engine | Self::Other => "max_tokens",
+        }
+    }
+}
+
 /// What a translated answer says of itself that the upstream's does not.
 #[derive(Debug, Clone, Copy)]
 pub struct TranslatedAnswer<'a> {

@@ -4,7 +4,6 @@
 
 use crate::json;
 use crate::json::object::{Object, array, elements, non_null_member, string_member};
-use crate::json::string::decode;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
 
@@ -24,12 +23,7 @@ pub(super) fn messages(request: &ChatRequest) -> Result<Vec<u8>, Rejection> {
     written = written.raw("max_tokens", limit.unwrap_or(MAX_TOKENS));
     let one_at_a_time = request.member("parallel_tool_calls") == Some(b"false");
     let has_tools = request.member("tools").is_some_and(|tools| elements_of(tools).next().is_some());
-    for item in request.members() {
-        let (key, value) = (&request.body()[item.key.clone()], &request.body()[item.value.clone()]);
-        let key = decode(key, usize::MAX);
-        if value == b"null" {
-            continue;
-        }
+    for (key, value) in request.non_null_members() {
         written = match &*key {
             "model" | "temperature" | "top_p" | "top_k" => written.raw(&key, value),
             "stream" if request.stream() => written.raw("stream", value),

@@ -3,7 +3,6 @@
 //! Refuses to know what items hold.
 
 use crate::json::object::{Object, entries, non_null_member, string_member};
-use crate::json::string::decode;
 use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
@@ -19,22 +18,13 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
         messages.instructions(instructions)?;
     }
     let is_stream = request.stream();
-    for item in request.members() {
-        let (key, value) = (&request.body()[item.key.clone()], &request.body()[item.value.clone()]);
-        let key = decode(key, usize::MAX);
-        if value == b"null" {
-            continue;
-        }
+    for (key, value) in request.non_null_members() {
         written = match &*key {
             "input" => {
                 messages.input(value)?;
                 written
             }
-            "max_output_tokens" => match upstream {
-                // Its newer models refuse the older name.
-                UpstreamKind::OpenAi => written.raw("max_completion_tokens", value),
-                UpstreamKind::Engine | UpstreamKind::Other => written.raw("max_tokens", value),
-            },
+            "max_output_tokens" => written.raw(upstream.token_limit(), value),
             "tools" => match tools(value)?.as_slice() {
                 b"[]" => written,
                 functions => written.raw("tools", functions),
