@@ -18,9 +18,13 @@ import pathlib
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from replicas import Replica  # noqa: E402
 
 PROCESSES = (1, 2, 4)
 CLIENTS = 2
@@ -28,7 +32,7 @@ ENGINES = 4
 ROUNDS = 5
 ENDPOINTS = (100, 1000, 10000)
 POOLS = 50
-BODY = json.dumps({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "word " * 200}]})
+BODY = json.dumps({"model": "bench", "max_tokens": 1, "messages": [{"role": "user", "content": "word " * 200}]})
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -96,8 +100,12 @@ def load(gateways, requests):
 
 
 def processes(binary, folder, requests):
-    engines = [Process([binary, "sim", "--listen", "127.0.0.1:0", "--model", "m"]) for _ in range(ENGINES)]
-    file = policy(folder, {"m": [engine.address for engine in engines]})
+    engines = [Replica(binary, number) for number in range(ENGINES)]
+    for engine in engines:
+        engine.start([])
+    for engine in engines:
+        engine.wait()
+    file = policy(folder, {"bench": [f"127.0.0.1:{engine.port}" for engine in engines]})
     gateways = [gateway(binary, file) for _ in range(max(PROCESSES))]
     for one in gateways:
         load([one], 200)
