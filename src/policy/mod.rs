@@ -25,6 +25,7 @@ pub mod import;
 mod issue;
 mod load;
 mod model;
+mod naming;
 mod placeholder_key;
 mod plugins;
 mod pool;
@@ -67,6 +68,8 @@ pub use issue::{Issue, Issues};
 pub use load::{fault_at, load, load_server, schema, server_schema};
 use model::ModelNames;
 pub use model::{Model, Price, Route};
+use naming::ModelNaming;
+pub use naming::{AnswerModel, FixedUse};
 pub use placeholder_key::PlaceholderKey;
 pub use plugins::{
     CacheScope, CacheUse, Effort, HeaderChanges, ParamLimits, Plugins, Reasoning, ReasoningFamily,
@@ -119,6 +122,7 @@ struct PolicyIndex {
     /// The files that were read or would have been.
     files: Vec<PathBuf>,
     names: ModelNames,
+    naming: ModelNaming,
 }
 
 impl Policy {
@@ -135,6 +139,16 @@ impl Policy {
     /// Finds the model that has an adapter of this name.
     pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
         self.index.names.loras.get(name).copied()
+    }
+
+    /// Which name of its model an answer gives.
+    pub fn answer_model(&self) -> AnswerModel {
+        self.index.naming.answer_model
+    }
+
+    /// Finds the model that virtual names stand for in such requests, where it is not the default model.
+    pub fn default_for(&self, purpose: FixedUse) -> Option<ModelId> {
+        self.index.naming.fixed.iter().find(|(known, _)| *known == purpose).map(|(_, model)| *model)
     }
 
     /// Finds the list of decisions that a name asks for.
