@@ -180,7 +180,9 @@ async fn what_is_asked_about_a_response_goes_to_the_replica_that_made_it() {
     for _ in 0..2 {
         respond(&gateway, "hi", None).await;
     }
-    replicas.iter().for_each(|one| drop(one.requests()));
+    for one in &replicas {
+        drop(one.requests());
+    }
     for (replica, id) in replicas.iter().zip(["resp_a", "resp_b"]) {
         for (method, path) in [
             (Method::GET, format!("/v1/responses/{id}?include[]=x")),
