@@ -17,6 +17,7 @@ mod decision;
 mod document;
 mod duration;
 mod environment;
+mod excerpt;
 mod expand;
 mod fraction;
 mod guards;
@@ -33,6 +34,7 @@ mod schema;
 mod secret;
 mod server;
 mod signal;
+mod size;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -64,7 +66,7 @@ pub use guards::{
 };
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
-pub use load::{fault_at, load, load_server, schema, server_schema};
+pub use load::{ModelFacts, ModelFault, decode, load, load_server, load_with, schema, server_schema};
 use model::ModelNames;
 pub use model::{Model, Price, Route};
 pub use placeholder_key::PlaceholderKey;
@@ -80,7 +82,9 @@ pub use pool::{
 };
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
-pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
+pub use server::{
+    ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade, parse_listen_address,
+};
 pub use signal::*;
 pub use warning::warnings;
 
