@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::checker::Checker;
 use super::issue::YamlPath;
-use super::signal::known_pii_kinds;
+use super::pii_kinds::known_pii_kinds;
 use super::{BasisPoints, Effort, ModelId, PlaceholderKey, PoolId};
 
 /// The priorities of requests by what they are for: higher ones go first, negative ones give way.

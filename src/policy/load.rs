@@ -11,27 +11,10 @@ use super::document::RawPolicy;
 use super::environment::Environment;
 use super::expand::expand;
 use super::issue::{Issue, Issues, Position};
+use super::model_facts::ModelFacts;
 use super::server::{RawServer, ServerSpec};
 use super::validate::{UNKNOWN_KEY, validate};
 use super::{ClassifierSpec, Policy, yaml};
-
-/// What the models that a policy names say of themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ModelFacts {
-    /// The domains of the classifier; any may be named while they are unknown.
-    pub domains: Option<Vec<String>>,
-    /// Models that cannot be what the policy takes them for.
-    pub faults: Vec<ModelFault>,
-}
-
-/// Why a model cannot be used where the policy names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelFault {
-    /// The keys that lead to its name.
-    pub keys: &'static [&'static str],
-    /// What is wrong.
-    pub message: String,
-}
 
 /// Loads a policy; relative files start at `base`, and decisions may name `domains` alone, or any at all while those are unknown.
 ///

@@ -26,6 +26,8 @@ pub mod import;
 mod issue;
 mod load;
 mod model;
+mod model_facts;
+mod pii_kinds;
 mod placeholder_key;
 mod plugins;
 mod pool;
@@ -66,9 +68,11 @@ pub use guards::{
 };
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
-pub use load::{ModelFacts, ModelFault, decode, load, load_server, load_with, schema, server_schema};
+pub use load::{decode, load, load_server, load_with, schema, server_schema};
 use model::ModelNames;
 pub use model::{Model, Price, Route};
+pub use model_facts::{ModelFacts, ModelFault};
+pub use pii_kinds::{MODEL_PII_KINDS, PATTERN_PII_KINDS};
 pub use placeholder_key::PlaceholderKey;
 pub use plugins::{
     CacheScope, CacheUse, Effort, HeaderChanges, ParamLimits, Plugins, Reasoning, ReasoningFamily,
