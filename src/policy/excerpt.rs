@@ -3,6 +3,9 @@
 /// The most characters of a line that are shown.
 const WIDTH: usize = 100;
 
+/// The longest line that is shown, in bytes: each of many issues may stand in the same one.
+const MAX_LINE_BYTES: usize = 2048;
+
 /// Words for what nobody should see: a line or a path with one of them is not shown.
 const SECRET_WORDS: [&str; 9] =
     ["value", "credential", "secret", "password", "authorization", "bearer", "api", "key", "keys"];
@@ -10,7 +13,7 @@ const SECRET_WORDS: [&str; 9] =
 /// Gives a line of a text, from 1, with a caret below a column, unless it or the path of what is there tells of a secret.
 pub(super) fn excerpt(lines: &[&str], line: usize, column: usize, path: &str) -> Option<String> {
     let text = lines.get(line.checked_sub(1)?)?.trim_end();
-    if text.is_empty() || may_hold_secret(text) || may_hold_secret(path) {
+    if text.is_empty() || text.len() > MAX_LINE_BYTES || may_hold_secret(text) || may_hold_secret(path) {
         return None;
     }
     let at = column.saturating_sub(1);
@@ -52,6 +55,7 @@ mod tests {
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0].chars().count(), "  1 | ".len() + WIDTH);
         assert_eq!(lines[0].find('X'), lines[1].find('^'));
+        assert_eq!(self::shown(&text.repeat(3), 1, 501), None);
     }
 
     #[test]
