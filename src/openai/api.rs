@@ -101,9 +101,11 @@ impl Api {
         self.dialect().answer
     }
 
-    /// Finds the API in whose shape errors on a path are told, served or not.
-    pub fn of_errors(path: &str) -> Self {
-        if path.contains("/v1/messages") { Self::Messages } else { Self::Chat }
+    /// Finds the API in whose shape errors on a path are told, served or not; what clients of several APIs ask for is told
+    /// in Anthropic's where the client says that it is one of theirs.
+    pub fn of_errors(path: &str, is_anthropic: bool) -> Self {
+        let is_shared = path.starts_with("/v1/models");
+        if path.contains("/v1/messages") || (is_shared && is_anthropic) { Self::Messages } else { Self::Chat }
     }
 
     /// Returns the status of an error as this API's clients know it.
@@ -129,6 +131,11 @@ impl Api {
     /// Returns what keeps a silent stream of this API open: an event, or a comment.
     pub fn keep_alive(self) -> &'static str {
         self.dialect().errors.keep_alive
+    }
+
+    /// Says whether its requests are conversations, which can have a system prompt and tools.
+    pub fn is_conversation(self) -> bool {
+        self.dialect().request.system_prompt.is_some()
     }
 
     /// Says whether its answers are generated text.

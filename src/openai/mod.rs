@@ -42,7 +42,7 @@ pub mod translate;
 
 pub use answer::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
-    PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
+    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
 };
 pub use api::Api;
 pub use change::{Change, SystemMode};
@@ -52,7 +52,7 @@ pub use groundedness::choice_texts;
 pub use json::is_plain;
 pub use message::Role;
 pub use message_text::MessageText;
-pub use operation::Operation;
+pub use operation::{Operation, query_value};
 pub use prefill::{KvTransfer, transfer_of};
 pub use prompt_prefix::{LONG_BLOCK, PromptPrefix, SHORT_BLOCK, SHORT_BLOCKS};
 pub use redact::Replacement;

@@ -50,6 +50,13 @@ impl Operation {
     }
 }
 
+/// Returns the decoded value of a query's parameter, the first of that name; nothing if it has none, or one that is no text.
+pub fn query_value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    percent_decoded(&value.replace('+', " "))
+}
+
 /// Decodes `%XX`; nothing if an escape is cut short, not hexadecimal, or the result is not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();

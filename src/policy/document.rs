@@ -16,6 +16,7 @@ use super::identity::RawIdentity;
 use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
 use super::model_facts::ModelFacts;
+use super::naming::{AnswerModel, ModelNaming, RawDefaultFor};
 use super::plugins::RawReasoningFamilies;
 use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
@@ -38,7 +39,7 @@ pub(super) struct RawPolicy {
     #[serde(flatten)]
     guarding: RawGuardSettings,
     #[serde(flatten)]
-    reasoning: RawReasoningSettings,
+    all_models: RawModelSettings,
     /// Who clients are.
     #[serde(default)]
     identity: RawIdentity,
@@ -87,9 +88,9 @@ struct RawGuardSettings {
     placeholder_key: Option<SecretSource>,
 }
 
-/// How models reason.
+/// What holds for all models.
 #[derive(Deserialize, JsonSchema)]
-struct RawReasoningSettings {
+struct RawModelSettings {
     /// How hard a model reasons where a policy has only `reasoning: on`.
     #[serde(default = "medium")]
     default_effort: Effort,
@@ -97,6 +98,12 @@ struct RawReasoningSettings {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     reasoning_families: RawReasoningFamilies,
+    /// Which model virtual names stand for where requests are about nothing that a decision could go by.
+    #[serde(default)]
+    default_for: RawDefaultFor,
+    /// Which name of its model an answer gives.
+    #[serde(default)]
+    answer_model: AnswerModel,
 }
 
 fn medium() -> Effort {
@@ -134,19 +141,23 @@ impl RawPolicy {
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
             domains: domains.as_deref(),
             min_confidence: classifier.min_confidence,
-            default_effort: self.reasoning.default_effort,
+            default_effort: self.all_models.default_effort,
             has_builtin_pii: *assigned.pii.as_ref().unwrap_or(&classifier.spec.model) == ModelSource::Builtin,
             has_identity,
             has_detector: assigned.hallucination.is_some(),
             checks_facts: checks_facts(&self.signals),
         };
-        let families = &self.reasoning.reasoning_families;
+        let families = &self.all_models.reasoning_families;
         let models = self.models.into_iter().map(|(name, raw)| raw.check(name, families, &context, checker));
         let models: Vec<_> = models.collect();
         let mut signals = signals(self.signals, &root.key("signals"), &context, checker);
         let about = RecipeContext { policy: &context, models: &models, names: &names };
         let recipes = recipes(self.routing, &about, &mut signals, checker);
         retry.check(&root.key("retry"), checker);
+        let naming = ModelNaming {
+            answer_model: self.all_models.answer_model,
+            fixed: self.all_models.default_for.check(&root.key("default_for"), &context, checker),
+        };
         let guards = self.guards.check(&root.key("guards"), &context, checker);
         Policy {
             block_style: self.guarding.block_style,
@@ -160,7 +171,7 @@ impl RawPolicy {
             retry,
             admission: admission.map(|raw| raw.check(&root.key("admission"), has_identity, checker)),
             pools,
-            index: PolicyIndex { files: std::mem::take(&mut checker.files), names },
+            index: PolicyIndex { files: std::mem::take(&mut checker.files), names, naming },
         }
     }
 }

@@ -27,6 +27,7 @@ mod issue;
 mod load;
 mod model;
 mod model_facts;
+mod naming;
 mod pii_kinds;
 mod placeholder_key;
 mod plugins;
@@ -72,6 +73,8 @@ pub use load::{decode, load, load_server, load_with, schema, server_schema};
 use model::ModelNames;
 pub use model::{Model, Price, Route};
 pub use model_facts::{ModelFacts, ModelFault};
+use naming::ModelNaming;
+pub use naming::{AnswerModel, FixedUse};
 pub use pii_kinds::{MODEL_PII_KINDS, PATTERN_PII_KINDS};
 pub use placeholder_key::PlaceholderKey;
 pub use plugins::{
@@ -127,6 +130,7 @@ struct PolicyIndex {
     /// The files that were read or would have been.
     files: Vec<PathBuf>,
     names: ModelNames,
+    naming: ModelNaming,
 }
 
 impl Policy {
@@ -143,6 +147,16 @@ impl Policy {
     /// Finds the model that has an adapter of this name.
     pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
         self.index.names.loras.get(name).copied()
+    }
+
+    /// Which name of its model an answer gives.
+    pub fn answer_model(&self) -> AnswerModel {
+        self.index.naming.answer_model
+    }
+
+    /// Finds the model that virtual names stand for in such requests, where it is not the default model.
+    pub fn default_for(&self, purpose: FixedUse) -> Option<ModelId> {
+        self.index.naming.fixed.iter().find(|(known, _)| *known == purpose).map(|(_, model)| *model)
     }
 
     /// Finds the list of decisions that a name asks for.

@@ -111,7 +111,7 @@ impl Gateway {
             }
         }
         let path = header.uri.path();
-        exchange.answer.api = Api::of_errors(path);
+        exchange.answer.api = Api::of_errors(path, header.headers.contains_key("anthropic-version"));
         let operation = Operation::of(&header.method, path)?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());

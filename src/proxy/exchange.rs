@@ -136,6 +136,7 @@ impl Exchange {
         self.attempts.as_ref().is_some_and(|attempts| {
             AnswerPipeline::is_possible(&attempts.request, self.pending_store.as_deref())
                 || attempts.may_be_translated(&self.live)
+                || attempts.may_be_renamed(&self.live)
         })
     }
 
@@ -156,7 +157,8 @@ impl Exchange {
             let share = self.active.new_share();
             let translated = attempts.translate_answer(&self.live, head, self.record.own_id());
             let (head, translate) = translated.map_or((head, None), |(head, stage)| (head, Some(stage)));
-            let start = AnswerStart { live: &self.live, request, head, translate, store, share };
+            let model = attempts.answer_model(&self.live);
+            let start = AnswerStart { live: &self.live, request, head, translate, model, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);

@@ -27,6 +27,7 @@ mod held_error;
 mod identity;
 mod keep_alive;
 mod load_report;
+mod model_list;
 mod planned_request;
 mod prefill;
 mod record;

@@ -68,7 +68,7 @@ pub struct PlanResult {
 /// Plans a request: by the model it names, or by its signals.
 pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
     let policy = &snapshot.policy;
-    let requested = match RequestedModel::find(policy, input.request.model()) {
+    let requested = match RequestedModel::find(policy, input.request) {
         Ok(requested) => requested,
         Err(rejection) => {
             let outcome = Err(DirectResponse::Rejected(rejection));
@@ -76,7 +76,9 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
         }
     };
     let requirements = match &requested {
-        RequestedModel::Named { model, .. } => snapshot.requirements_for_model(*model),
+        RequestedModel::Named { model, .. } | RequestedModel::Fixed(model) => {
+            snapshot.requirements_for_model(*model)
+        }
         RequestedModel::Virtual(recipe) => snapshot.requirements_for(recipe),
     };
     let known = if requirements.is_empty() {

@@ -44,6 +44,7 @@ mod kubernetes;
 mod kv_events;
 mod lifecycle;
 mod logs;
+mod names;
 mod overload;
 mod picking;
 mod plugins;

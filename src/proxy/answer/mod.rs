@@ -1,4 +1,4 @@
-//! The stages between an upstream's answer and its client, in a fixed order: translate, guard, unmask, collect, verify.
+//! The stages between an upstream's answer and its client, in a fixed order: translate or rename, guard, unmask, collect, verify.
 //!
 //! An answer without a stage has no pipeline, and its chunks never come here. A stream is split into events once; all
 //! stages and the counting of tokens take the same pieces. Knows nothing of sockets.
@@ -19,7 +19,8 @@ pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
 use crate::openai::{
-    AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, Rejection, TokenUsage, UsageCounter,
+    AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, ModelRenamer, Rejection, TokenUsage,
+    UsageCounter,
 };
 use crate::proxy::failure::RETRY_AFTER;
 use crate::server_state::BufferShare;
@@ -39,6 +40,8 @@ const LITTLE: usize = 64 << 10;
 pub(super) struct AnswerPipeline {
     /// Comes first: the others read the client's dialect.
     translate: Option<AnswerTranslator>,
+    /// Names the model as the client knows it, where the upstream calls it otherwise.
+    rename: Option<ModelRenamer>,
     splitter: AnswerSplitter,
     usage: UsageCounter,
     /// The stages that change texts.
@@ -60,6 +63,7 @@ struct AnswerReaders {
 /// Which stages an answer has.
 struct AnswerStages {
     translate: Option<AnswerTranslator>,
+    rename: Option<ModelRenamer>,
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
     collect: Option<CollectStage>,
@@ -89,11 +93,11 @@ pub(super) struct AnswerOutcome {
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
     fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
-        let AnswerStages { translate, guard, unmask, collect, verify } = stages;
+        let AnswerStages { translate, rename, guard, unmask, collect, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
-        let has_stage = translate.is_some() || rewrite.is_some() || collect.is_some() || verify.is_some();
         let readers = AnswerReaders { collect, verify };
-        has_stage.then(|| Box::new(Self { translate, ..Self::of(format, rewrite, readers, share) }))
+        let has_stage = translate.is_some() || rename.is_some() || rewrite.is_some() || readers.are_any();
+        has_stage.then(|| Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, share) }))
     }
 
     fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders, share: BufferShare) -> Self {
@@ -101,6 +105,7 @@ impl AnswerPipeline {
         let max_event = if rewrite.is_some() { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
             translate: None,
+            rename: None,
             splitter: AnswerSplitter::new(format, max_event),
             usage: UsageCounter::new(format),
             rewrite,
@@ -113,7 +118,7 @@ impl AnswerPipeline {
 
     /// Whether the answer's length may change on the way.
     pub(super) fn rewrites(&self) -> bool {
-        self.translate.is_some() || self.rewrite.is_some()
+        self.translate.is_some() || self.rename.is_some() || self.rewrite.is_some()
     }
 
     /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk. Fails where the
@@ -121,6 +126,10 @@ impl AnswerPipeline {
     pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Result<Released, Rejection> {
         let chunk = match &mut self.translate {
             Some(translate) => translate.pass(&chunk, end)?.into(),
+            None => chunk,
+        };
+        let chunk = match &mut self.rename {
+            Some(rename) => rename.pass(chunk),
             None => chunk,
         };
         self.split(&chunk, end);
@@ -231,6 +240,10 @@ impl AnswerPipeline {
 }
 
 impl AnswerReaders {
+    fn are_any(&self) -> bool {
+        self.collect.is_some() || self.verify.is_some()
+    }
+
     fn take(&mut self, piece: AnswerPiece<'_>) {
         if let Some(collect) = &mut self.collect {
             collect.take(piece);

@@ -47,6 +47,7 @@ async fn through(mut pipeline: AnswerPipeline, stream: &str, size: usize) -> (St
 #[test]
 fn an_answer_without_a_stage_has_no_pipeline() {
     let stages = AnswerStages {
+        rename: None,
         translate: None,
         guard: None,
         unmask: UnmaskStage::new(&[]),
