@@ -32,6 +32,7 @@ mod pii_kinds;
 mod placeholder_key;
 mod plugins;
 mod pool;
+mod responses;
 mod retry;
 mod schema;
 mod secret;
@@ -87,6 +88,7 @@ pub use pool::{
     KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
     PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
+pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
 pub use server::{
@@ -124,13 +126,14 @@ pub struct Policy {
     index: PolicyIndex,
 }
 
-/// How what is in a policy is found.
+/// What of a policy is asked for by a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PolicyIndex {
     /// The files that were read or would have been.
     files: Vec<PathBuf>,
     names: ModelNames,
     naming: ModelNaming,
+    responses: KeptResponses,
 }
 
 impl Policy {
@@ -147,6 +150,11 @@ impl Policy {
     /// Finds the model that has an adapter of this name.
     pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
         self.index.names.loras.get(name).copied()
+    }
+
+    /// The responses that are kept where their upstreams keep none.
+    pub fn responses(&self) -> &KeptResponses {
+        &self.index.responses
     }
 
     /// Which name of its model an answer gives.
