@@ -19,6 +19,12 @@ pub enum Api {
     Completions,
     /// `/v1/responses`
     Responses,
+    /// `/v1/responses/input_tokens`
+    InputTokens,
+    /// `/v1/responses/compact`
+    Compact,
+    /// `/v1/responses/{id}` and what is below it: their requests have no body, and the model is the response's
+    StoredResponse,
     /// `/v1/embeddings`
     Embeddings,
     /// `/v1/messages`, in Anthropic's shape
@@ -44,10 +50,13 @@ pub enum Api {
 }
 
 impl Api {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Chat,
         Self::Completions,
         Self::Responses,
+        Self::InputTokens,
+        Self::Compact,
+        Self::StoredResponse,
         Self::Embeddings,
         Self::Messages,
         Self::CountTokens,
@@ -67,6 +76,9 @@ impl Api {
             Self::Chat => &chat::DIALECT,
             Self::Completions => &completions::DIALECT,
             Self::Responses => &responses::DIALECT,
+            Self::InputTokens => &responses::INPUT_TOKENS,
+            Self::Compact => &responses::COMPACT,
+            Self::StoredResponse => &responses::STORED,
             Self::Embeddings => &embeddings::EMBEDDINGS,
             Self::Messages => &messages::MESSAGES,
             Self::CountTokens => &messages::COUNT_TOKENS,

@@ -20,7 +20,7 @@ use super::plugins::RawReasoningFamilies;
 use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
-use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, PolicyIndex, Retry};
+use super::{BlockStyle, Effort, KeptResponses, ModelSource, PlaceholderKey, Policy, PolicyIndex, Retry};
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
 #[derive(Deserialize, JsonSchema)]
@@ -49,9 +49,8 @@ pub(super) struct RawPolicy {
     /// What every request is checked for, those that name a model included.
     #[serde(default)]
     guards: RawGuards,
-    /// Where the response cache stores answers.
-    #[serde(default)]
-    cache: RawCache,
+    #[serde(flatten)]
+    stores: RawStores,
     /// What clients may name in `model`, by name.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 10_000))]
     models: IndexMap<String, RawModel>,
@@ -72,6 +71,17 @@ struct RawOverload {
     #[serde(default)]
     #[schemars(with = "RawAdmission")]
     admission: Option<RawAdmission>,
+}
+
+/// What is kept between requests.
+#[derive(Deserialize, JsonSchema)]
+struct RawStores {
+    /// Where the response cache stores answers.
+    #[serde(default)]
+    cache: RawCache,
+    /// The responses that are kept for requests which go on from them, where their upstreams speak another API.
+    #[serde(default)]
+    responses: KeptResponses,
 }
 
 /// What all guards have in common.
@@ -148,6 +158,7 @@ impl RawPolicy {
         let about = RecipeContext { policy: &context, models: &models, names: &names };
         let recipes = recipes(self.routing, &about, &mut signals, checker);
         retry.check(&root.key("retry"), checker);
+        let responses = self.stores.responses.check(&root.key("responses"), checker);
         let naming = ModelNaming {
             answer_model: self.all_models.answer_model,
             fixed: self.all_models.default_for.check(&root.key("default_for"), &context, checker),
@@ -160,12 +171,12 @@ impl RawPolicy {
             signals: signals.into_signals(),
             guards,
             recipes,
-            cache: self.cache.check(&root.key("cache"), checker),
+            cache: self.stores.cache.check(&root.key("cache"), checker),
             models,
             retry,
             admission: admission.map(|raw| raw.check(&root.key("admission"), has_identity, checker)),
             pools,
-            index: PolicyIndex { files: std::mem::take(&mut checker.files), names, naming },
+            index: PolicyIndex { files: std::mem::take(&mut checker.files), names, naming, responses },
         }
     }
 }

@@ -29,6 +29,7 @@ mod naming;
 mod placeholder_key;
 mod plugins;
 mod pool;
+mod responses;
 mod retry;
 mod schema;
 mod secret;
@@ -81,6 +82,7 @@ pub use pool::{
     KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
     PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
+pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
 pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
@@ -116,13 +118,14 @@ pub struct Policy {
     index: PolicyIndex,
 }
 
-/// How what is in a policy is found.
+/// What of a policy is asked for by a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PolicyIndex {
     /// The files that were read or would have been.
     files: Vec<PathBuf>,
     names: ModelNames,
     naming: ModelNaming,
+    responses: KeptResponses,
 }
 
 impl Policy {
@@ -139,6 +142,11 @@ impl Policy {
     /// Finds the model that has an adapter of this name.
     pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
         self.index.names.loras.get(name).copied()
+    }
+
+    /// The responses that are kept where their upstreams keep none.
+    pub fn responses(&self) -> &KeptResponses {
+        &self.index.responses
     }
 
     /// Which name of its model an answer gives.

@@ -7,7 +7,9 @@ use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
+use super::stored_responses::{StoredQuery, StoredReply, response_scope, resume, stored_response};
 use super::{Gateway, body, content_coding, cors, identity, respond, shadow};
+use crate::cache::ResponseScope;
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::{Cors, Principal};
 use crate::route::{
@@ -30,6 +32,8 @@ pub(super) enum ShortCircuit {
     CachedAnswer(Api, Box<ChatRequest>, Bytes),
     ListModels,
     GetModel(String),
+    /// With what is known of a response.
+    StoredResponse(StoredReply),
     /// To a browser that asks whether it may ask.
     Preflight(Arc<Cors>),
     Reject(Rejection),
@@ -72,6 +76,7 @@ pub(super) async fn short_circuit(
     match reply {
         ShortCircuit::ListModels => respond::models(downstream, exchange).await,
         ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
+        ShortCircuit::StoredResponse(reply) => respond::send_stored(downstream, exchange, reply).await,
         ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
         ShortCircuit::Answer(api, request, answer) => {
             respond::send_answer(downstream, exchange, api, &request, answer).await
@@ -130,6 +135,15 @@ impl Gateway {
                 exchange.answer.api = api;
                 api
             }
+            Operation::StoredResponse(id, action) => {
+                self.receive(session, exchange, keeps_slots).await?;
+                let scope = response_scope(principal.as_ref());
+                let query = session.req_header().uri.query().unwrap_or_default().to_owned();
+                let asked = StoredQuery { id: &id, action, query: &query, scope };
+                let found = Box::pin(stored_response(exchange, asked, &session.req_header().headers)).await?;
+                // What goes to an endpoint has no body.
+                return found.map_or(Ok(Bytes::new()), |reply| Err(ShortCircuit::StoredResponse(reply)));
+            }
             Operation::ListModels => {
                 exchange.take_slot(keeps_slots).map_err(overloaded)?;
                 return Err(ShortCircuit::ListModels);
@@ -142,7 +156,14 @@ impl Gateway {
         let bytes = self.receive(session, exchange, keeps_slots).await?;
         let room = exchange.active.room_to_prepare(bytes.len(), self.limits.body_timeout).await;
         let room_to_prepare = room.map_err(overloaded)?;
-        let request = ChatRequest::of(api, bytes)?;
+        let mut request = ChatRequest::of(api, bytes)?;
+        let scope = match api {
+            Api::Responses | Api::InputTokens => response_scope(principal.as_ref()),
+            _ => ResponseScope::default(),
+        };
+        if request.previous_response().is_some() {
+            request = Box::pin(resume(exchange, request, scope)).await?;
+        }
         exchange.record_request(&request);
         let now = Instant::now();
         exchange.shed_early(&request, &admission_client, now)?;
@@ -159,7 +180,8 @@ impl Gateway {
         let body = request.body().clone();
         // Others have that room while this one waits for its pool.
         let room_to_prepare = room_to_prepare.filter(|_| exchange.live.policy.admission.is_none());
-        self.start(session, exchange, PlannedRequest { api, request, plan }, &admission_client).await?;
+        self.start(session, exchange, PlannedRequest { api, request, plan, scope }, &admission_client)
+            .await?;
         drop(room_to_prepare);
         if let Err(full) = exchange.hold_copies() {
             exchange.attempts = None;

@@ -15,7 +15,7 @@ use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
 use crate::balance::{ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
-use crate::openai::{Rejection, TokenUsage};
+use crate::openai::{Api, Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
 use crate::snapshot::Snapshot;
@@ -178,7 +178,13 @@ impl Attempts {
     fn retry(&mut self, failure: AttemptFailure, pick: PickContext<'_>, metrics: &Metrics) -> bool {
         let PickContext { live, now, .. } = pick;
         let retry = &live.policy.retry;
-        if !failure.is_retried(retry) || self.count >= retry.attempts || self.deadline.is_over(now) {
+        // What one endpoint alone has no other can give.
+        let is_bound = self.request.api == Api::StoredResponse;
+        if is_bound
+            || !failure.is_retried(retry)
+            || self.count >= retry.attempts
+            || self.deadline.is_over(now)
+        {
             return false;
         }
         if failure.is_compared() && !self.may_compare(failure, live, now) {

@@ -36,6 +36,7 @@ mod respond;
 mod shadow;
 mod side_client;
 mod slow_client;
+mod stored_responses;
 mod timer;
 mod tokenize;
 mod upstream;

@@ -7,6 +7,7 @@ use super::exchange::Exchange;
 use super::failure::RequestFailure;
 use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use super::replay::ReplayHandle;
+use super::stored_responses::StoredReply;
 use super::{body, cors, model_list};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Cors};
@@ -141,6 +142,20 @@ pub(super) async fn send_cached(
     let (content_type, text) =
         stream.map_or(("application/json", answer), |stream| ("text/event-stream", stream));
     send_whole(session, exchange, ResponsePath::Cache, content_type, text).await
+}
+
+/// Answers with what is known of a response.
+pub(super) async fn send_stored(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    reply: StoredReply,
+) -> pingora::Result<()> {
+    match reply {
+        StoredReply::Document(text) => send_json(session, exchange, text).await,
+        StoredReply::Stream(text) => {
+            send_whole(session, exchange, ResponsePath::Local, "text/event-stream", text).await
+        }
+    }
 }
 
 /// A guard's refusal in the form of vLLM Semantic Router.

@@ -57,9 +57,15 @@ fn fixed_use(api: Api) -> Option<FixedUse> {
         Api::Pooling => Some(FixedUse::Pooling),
         Api::Tokenize | Api::Detokenize => Some(FixedUse::Tokenize),
         Api::Speech => Some(FixedUse::Speech),
-        Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::CountTokens | Api::Images => {
-            None
-        }
+        Api::Chat
+        | Api::Completions
+        | Api::Responses
+        | Api::InputTokens
+        | Api::Compact
+        | Api::StoredResponse
+        | Api::Messages
+        | Api::CountTokens
+        | Api::Images => None,
     }
 }
 

@@ -15,7 +15,9 @@ pub fn translation(spec: &PoolSpec, client: Api) -> Result<Option<Translation>, 
     let is_spoken = match client {
         Api::Chat => speaks(SpokenApi::Chat),
         Api::Messages | Api::CountTokens => speaks(SpokenApi::Messages),
-        Api::Responses => speaks(SpokenApi::Responses),
+        Api::Responses | Api::Compact | Api::StoredResponse => speaks(SpokenApi::Responses),
+        // Engines count by their tokenizer alone.
+        Api::InputTokens => speaks(SpokenApi::Responses) && spec.api.provider != Provider::Engines,
         _ => true,
     };
     if is_spoken {
@@ -39,6 +41,9 @@ pub fn upstream_body(
     request: &ChatRequest,
 ) -> Result<Bytes, Rejection> {
     let policy = &snapshot.policy;
+    if request.api() == Api::StoredResponse {
+        return Ok(Bytes::new());
+    }
     let spec = snapshot.pool_spec(target.route(policy).pool);
     let Some(translation) = translation(spec, request.api())? else {
         return Ok(body_for(policy, target, request.api(), request));

@@ -42,7 +42,7 @@ impl TranslatedRequest {
         let (mut parts, body) = answer.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let format = Format::of(content_type);
-        let told = TranslatedAnswer { model: self.request.model(), request_id: "sim", now };
+        let told = TranslatedAnswer { model: self.request.model(), request_id: "sim", kept_as: None, now };
         let status = parts.status;
         let Some(translator) = self.translation.answer(&self.request, status, format, told) else {
             parts.status = StatusCode::NOT_IMPLEMENTED;

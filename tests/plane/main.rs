@@ -58,6 +58,7 @@ mod scraping;
 mod sdk;
 mod spoofing;
 mod stalls;
+mod stored_responses;
 mod streaming;
 mod timeouts;
 mod translating;

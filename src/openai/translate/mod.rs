@@ -42,6 +42,8 @@ pub struct TranslatedAnswer<'a> {
     pub model: &'a str,
     /// The request's id, in errors.
     pub request_id: &'a str,
+    /// What the id of a response ends with that is kept, unlike those of upstreams never given twice; nothing where none is.
+    pub kept_as: Option<&'a str>,
     /// When the request came, in seconds since 1970.
     pub now: u64,
 }

@@ -7,6 +7,7 @@ mod buffer;
 mod collect;
 mod finding;
 mod guard;
+mod keep;
 mod rewrite;
 mod start;
 mod unmask;
@@ -29,6 +30,7 @@ use buffer::AnswerBuffer;
 use bytes::Bytes;
 use collect::{CollectStage, CompletedStore};
 use guard::GuardStage;
+use keep::KeepStage;
 use rewrite::RewriteStage;
 use unmask::UnmaskStage;
 use verify::VerifyStage;
@@ -57,6 +59,7 @@ pub(super) struct AnswerPipeline {
 /// The stages that read what the client gets.
 struct AnswerReaders {
     collect: Option<CollectStage>,
+    keep: Option<KeepStage>,
     verify: Option<VerifyStage>,
 }
 
@@ -67,6 +70,7 @@ struct AnswerStages {
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
     collect: Option<CollectStage>,
+    keep: Option<KeepStage>,
     verify: Option<VerifyStage>,
 }
 
@@ -93,16 +97,17 @@ pub(super) struct AnswerOutcome {
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
     fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
-        let AnswerStages { translate, rename, guard, unmask, collect, verify } = stages;
+        let AnswerStages { translate, rename, guard, unmask, collect, keep, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
-        let readers = AnswerReaders { collect, verify };
+        let readers = AnswerReaders { collect, keep, verify };
         let has_stage = translate.is_some() || rename.is_some() || rewrite.is_some() || readers.are_any();
         has_stage.then(|| Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, share) }))
     }
 
     fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders, share: BufferShare) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
-        let max_event = if rewrite.is_some() { RewriteStage::max_held(format) } else { MAX_EVENT };
+        let holds = rewrite.is_some() || readers.keep.is_some();
+        let max_event = if holds { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
             translate: None,
             rename: None,
@@ -145,6 +150,9 @@ impl AnswerPipeline {
             None => Released { bytes: chunk, is_last: end },
         };
         self.readers.count(released.bytes.len());
+        if let Some(keep) = &mut self.readers.keep {
+            keep.keep(released.is_last).await;
+        }
         self.has_ended = released.is_last;
         Ok(released)
     }
@@ -223,7 +231,7 @@ impl AnswerPipeline {
         self.split(b"", true);
         let usage = self.usage.usage();
         let is_cut = self.is_cut();
-        let AnswerReaders { collect, verify } = self.readers;
+        let AnswerReaders { collect, verify, .. } = self.readers;
         let (guard_action, unjudged) = self.rewrite.map_or((None, None), RewriteStage::finish);
         let may_keep = is_whole && !is_cut && unjudged.is_none();
         let store = collect.filter(|_| may_keep).and_then(CollectStage::finish);
@@ -241,12 +249,15 @@ impl AnswerPipeline {
 
 impl AnswerReaders {
     fn are_any(&self) -> bool {
-        self.collect.is_some() || self.verify.is_some()
+        self.collect.is_some() || self.keep.is_some() || self.verify.is_some()
     }
 
     fn take(&mut self, piece: AnswerPiece<'_>) {
         if let Some(collect) = &mut self.collect {
             collect.take(piece);
+        }
+        if let Some(keep) = &mut self.keep {
+            keep.take(piece);
         }
         if let Some(verify) = &mut self.verify {
             verify.take(piece);
@@ -256,6 +267,7 @@ impl AnswerReaders {
     /// Returns how many bytes are held.
     fn held(&self) -> usize {
         self.collect.as_ref().map_or(0, CollectStage::held)
+            + self.keep.as_ref().map_or(0, KeepStage::held)
             + self.verify.as_ref().map_or(0, VerifyStage::held)
     }
 

@@ -2,6 +2,7 @@
 
 use super::collect::{CollectStage, PendingStore};
 use super::guard::GuardStage;
+use super::keep::KeepStage;
 use super::unmask::UnmaskStage;
 use super::verify::{VerifiedAnswer, VerifyStage};
 use super::{AnswerPipeline, AnswerStages};
@@ -115,6 +116,8 @@ impl AnswerPipeline {
             rename: model
                 .filter(|_| is_success && translate.is_none())
                 .map(|name| ModelRenamer::new(format, name)),
+            keep: (is_success && translate.is_some() && request.is_kept_here(live))
+                .then(|| keep_stage(live, request, format)),
             translate,
             guard,
             unmask,
@@ -123,6 +126,12 @@ impl AnswerPipeline {
         };
         Ok(Self::new(format, request.api, stages, share))
     }
+}
+
+/// Sets up the keeping of a response that its upstream knows nothing of.
+fn keep_stage(live: &Snapshot, request: &PlannedRequest, format: Format) -> KeepStage {
+    let spec = live.policy.responses();
+    KeepStage::new(&live.responses, request.scope, &request.request, format, spec)
 }
 
 /// Sets up the verification that the policy wants, and records where there is no context for one.

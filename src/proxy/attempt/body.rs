@@ -55,7 +55,8 @@ impl Attempts {
         let translation = self.translation(live)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let model = self.target().public_model(&live.policy);
-        let answer = TranslatedAnswer { model, request_id, now };
+        let kept_as = self.request.is_kept_here(live).then(|| format!("{:032x}", rand::random::<u128>()));
+        let answer = TranslatedAnswer { model, request_id, kept_as: kept_as.as_deref(), now };
         let translator = translation.answer(&self.request.request, head.status, head.format, answer)?;
         Some((head.translated(translation.status(head.status)), translator))
     }

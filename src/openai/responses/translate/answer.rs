@@ -1,8 +1,9 @@
-//! An answer of Chat Completions as a response, whole.
+//! An answer of Chat Completions as a response, whole; and a tokenizer's as a count.
 //!
 //! Refuses to know a stream's events.
 
 use crate::ChatRequest;
+use crate::json::object::{Object, number_member};
 use crate::translate::chat::ChatAnswer;
 use crate::translate::{DialectWriter, TranslatedAnswer};
 
@@ -58,5 +59,24 @@ impl DialectWriter for ResponseWriter {
 
     fn end(&mut self, out: &mut Vec<u8>) -> Option<()> {
         self.stream.end(&self.frame, out)
+    }
+}
+
+/// Writes a count of tokens.
+#[derive(Debug)]
+pub(super) struct InputTokensWriter;
+
+impl DialectWriter for InputTokensWriter {
+    fn whole(&mut self, answer: &[u8]) -> Option<Vec<u8>> {
+        let count = number_member(answer, "count")?;
+        Some(Object::default().text("object", "response.input_tokens").number("input_tokens", count).end())
+    }
+
+    fn event(&mut self, _data: &[u8], _out: &mut Vec<u8>) -> Option<()> {
+        None
+    }
+
+    fn end(&mut self, _out: &mut Vec<u8>) -> Option<()> {
+        None
     }
 }

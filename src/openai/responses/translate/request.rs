@@ -38,9 +38,11 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
             "stream" if is_stream => {
                 written.raw("stream", value).raw("stream_options", b"{\"include_usage\":true}")
             }
-            "previous_response_id" | "conversation" => {
-                return Err(untranslatable(key, "no responses are kept for it"));
+            "previous_response_id" => {
+                let id = request.previous_response().unwrap_or_default().into_owned();
+                return Err(Rejection::PreviousResponseUnknown { id });
             }
+            "conversation" => return Err(untranslatable(key, "no conversations are kept for it")),
             "background" if value == b"true" => {
                 return Err(untranslatable(key, "it answers while the client waits"));
             }
@@ -69,6 +71,26 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
             // Sampling, and what engines have beside: the upstream says what it does not know.
             other => written.raw(other, value),
         };
+    }
+    Ok(written.raw("messages", &messages.end()).end())
+}
+
+/// Writes a request of an engine's tokenizer.
+pub(super) fn tokenize(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<u8>, Rejection> {
+    if let Some(id) = request.field("previous_response_id") {
+        return Err(Rejection::PreviousResponseUnknown { id: id.into_owned() });
+    }
+    let mut written = request
+        .member("model")
+        .into_iter()
+        .fold(Object::default(), |written, model| written.raw("model", model));
+    let mut messages = ChatTurns::new(upstream);
+    if let Some(instructions) = request.member("instructions").filter(|value| *value != b"null") {
+        messages.instructions(instructions)?;
+    }
+    messages.input(request.member("input").unwrap_or(b"[]"))?;
+    if let Some(own) = request.member("tools").filter(|value| value.starts_with(b"[")) {
+        written = written.raw("tools", &tools(own)?);
     }
     Ok(written.raw("messages", &messages.end()).end())
 }
