@@ -33,10 +33,10 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(super) struct AddressArgs {
     /// Listen here instead of where the server file says; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(super) listen: Option<SocketAddr>,
     /// Serve health, readiness and metrics here; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(super) admin: Option<SocketAddr>,
 }
 
@@ -72,12 +72,19 @@ impl AddressArgs {
     }
 }
 
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    policy::parse_listen_address(text)
+        .ok_or("write `address:port`, such as `127.0.0.1:8080`, or `:8080` for all addresses")
+}
+
 /// Reads a server file.
 pub(super) fn server_file(path: &Path) -> Result<policy::ServerSpec, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let base = path.parent().unwrap_or(Path::new("."));
-    let spec = policy::load_server(&text, base, &Process);
-    spec.map_err(|issues| format!("{} has {} issue(s):\n{issues}", path.display(), issues.0.len()).into())
+    let spec = policy::decode(bytes).and_then(|text| policy::load_server(&text, base, &Process));
+    spec.map_err(|issues| {
+        format!("{} has {} issue(s):\n{}", path.display(), issues.0.len(), issues.with_excerpts()).into()
+    })
 }
 
 /// The defaults of the server file.
