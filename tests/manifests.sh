@@ -216,6 +216,9 @@ check_the_checks() {
             >"$scratch/page.md"
         refuses 'a page that shows another answer' python tests/manifests/guides.py "$SIGNALBOX" "$scratch/page.md" \
             "$(rendered deploy/guides/two-local-models)"
+        sed 's/^  - pods$/  - nodes/' "$(rendered deploy/guides/inference-extension)" >"$scratch/nodes.yaml"
+        refuses 'a Role that allows too little' env GUIDE_SECONDS=2 "$venv/bin/python" tests/manifests/guides.py \
+            "$SIGNALBOX" deploy/guides/inference-extension/README.md "$scratch/nodes.yaml"
     fi
 }
 
