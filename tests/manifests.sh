@@ -146,7 +146,7 @@ judge() {
     python tests/manifests/config.py "$1" "$folder"
     "$SIGNALBOX" check "$folder/policy.yaml" --server "$folder/server.yaml" >"$folder/said" 2>&1 && return
     if ! grep -q ' issue(s):$' "$folder/said" \
-        || grep -v ' issue(s):$' "$folder/said" | grep -Ev ': ok|: cannot read `/var/run/' | grep -q .; then
+        || grep -Ev ' issue\(s\):$|^ +[0-9]* +\|' "$folder/said" | grep -Ev ': ok|: cannot read `/var/run/' | grep -q .; then
         cat "$folder/said"
         return 1
     fi
