@@ -166,6 +166,9 @@ check_behaviour() {
     done
     say 'guide vllm-router-chart'
     python tests/manifests/guides.py "$SIGNALBOX" deploy/guides/vllm-router-chart/README.md "$(rendered chart-router)"
+    say 'README.md and deploy/README.md'
+    python tests/manifests/guides.py "$SIGNALBOX" README.md "$(rendered chart-sim)"
+    python tests/manifests/guides.py "$SIGNALBOX" deploy/README.md "$(rendered k8s/examples/sim)"
     say 'image'
     python tests/manifests/image.py "$scratch/image" --binary "$SIGNALBOX" 2>/dev/null
 }

@@ -22,6 +22,8 @@ import time
 import yaml
 from cluster import Cluster
 
+# How pages write requests to the gateway.
+REQUEST = r"curl -s?i (?:\$GATEWAY|localhost:8080)"
 DEADLINE_S = float(os.environ.get("GUIDE_SECONDS", "60"))
 
 
@@ -29,8 +31,9 @@ def main():
     binary, page, rendered = sys.argv[1:]
     objects = [o for o in yaml.safe_load_all(open(rendered)) if o]
     [config] = [o for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"].endswith("-policy")]
-    cases = re.findall(r"```bash\n(curl -si \$GATEWAY.*?)```\n\n```text\n(.*?)```", open(page).read(), re.DOTALL)
-    if not cases or len(cases) != open(page).read().count("curl -si"):
+    text = open(page).read()
+    cases = re.findall(rf"^({REQUEST}[^`]*)```\n\n```text\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    if not cases or len(cases) != len(re.findall(rf"^{REQUEST}", text, re.MULTILINE)):
         sys.exit(f"{page} has requests without answers, or none")
     faults = []
     with contextlib.ExitStack() as stack:
@@ -108,7 +111,8 @@ def ask(request, gateway):
     until = time.monotonic() + DEADLINE_S
     while True:
         environment = {**os.environ, "GATEWAY": gateway}
-        result = subprocess.run(["bash", "-c", request], env=environment, capture_output=True, text=True)
+        typed = request.replace("localhost:8080", "$GATEWAY")
+        result = subprocess.run(["bash", "-c", typed], env=environment, capture_output=True, text=True)
         answer = result.stdout.replace("\r\n", "\n")
         is_early = result.returncode != 0 or answer.startswith("HTTP/1.1 503")
         if not is_early or time.monotonic() > until:
