@@ -146,7 +146,7 @@ judge() {
     python tests/manifests/config.py "$1" "$folder"
     "$SIGNALBOX" check "$folder/policy.yaml" --server "$folder/server.yaml" >"$folder/said" 2>&1 && return
     if ! grep -q ' issue(s):$' "$folder/said" \
-        || grep -v ' issue(s):$' "$folder/said" | grep -Ev ': ok|: cannot read `/var/run/' | grep -q .; then
+        || grep -Ev ' issue\(s\):$|^ +[0-9]* +\|' "$folder/said" | grep -Ev ': ok|: cannot read `/var/run/' | grep -q .; then
         cat "$folder/said"
         return 1
     fi
@@ -166,6 +166,9 @@ check_behaviour() {
     done
     say 'guide vllm-router-chart'
     python tests/manifests/guides.py "$SIGNALBOX" deploy/guides/vllm-router-chart/README.md "$(rendered chart-router)"
+    say 'README.md and deploy/README.md'
+    python tests/manifests/guides.py "$SIGNALBOX" README.md "$(rendered chart-sim)"
+    python tests/manifests/guides.py "$SIGNALBOX" deploy/README.md "$(rendered k8s/examples/sim)"
     say 'image'
     python tests/manifests/image.py "$scratch/image" --binary "$SIGNALBOX" 2>/dev/null
 }
@@ -216,6 +219,9 @@ check_the_checks() {
             >"$scratch/page.md"
         refuses 'a page that shows another answer' python tests/manifests/guides.py "$SIGNALBOX" "$scratch/page.md" \
             "$(rendered deploy/guides/two-local-models)"
+        sed 's/^  - pods$/  - nodes/' "$(rendered deploy/guides/inference-extension)" >"$scratch/nodes.yaml"
+        refuses 'a Role that allows too little' env GUIDE_SECONDS=2 "$venv/bin/python" tests/manifests/guides.py \
+            "$SIGNALBOX" deploy/guides/inference-extension/README.md "$scratch/nodes.yaml"
     fi
 }
 

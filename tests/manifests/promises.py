@@ -27,7 +27,8 @@ def one(kind, name=release):
 
 
 def seconds(text):
-    return int(re.fullmatch(r"(\d+)s", text)[1])
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", text).groups()
+    return int(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit]
 
 
 def unrestricted(pod):
