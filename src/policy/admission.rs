@@ -11,6 +11,7 @@ use super::context::{Objectives, priority_of};
 use super::duration::DurationText;
 use super::identity::Principal;
 use super::issue::YamlPath;
+use super::size::sized;
 
 /// Who goes first where a pool has too much to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +110,7 @@ pub struct QueueLimits {
     #[schemars(range(max = 1_000_000))]
     pub max_requests: usize,
     /// The most bytes of their bodies.
-    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
+    #[schemars(range(min = 1, max = 1_099_511_627_776_u64), transform = sized)]
     pub max_bytes: usize,
 }
 

@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::checker::Checker;
 use super::issue::YamlPath;
-use super::signal::known_pii_kinds;
+use super::pii_kinds::known_pii_kinds;
 use super::{BasisPoints, Effort, ModelId, PlaceholderKey, PoolId};
 
 /// The priorities of requests by what they are for: higher ones go first, negative ones give way.
@@ -20,7 +20,7 @@ pub(super) struct PolicyContext<'a> {
     /// The names of the pools; the place of a name is the pool's [`PoolId`].
     pub(super) pools: IndexSet<&'a str>,
     /// The classifier's domains; any are allowed while those are unknown.
-    pub(super) domains: Option<&'a [&'a str]>,
+    pub(super) domains: Option<&'a [String]>,
     /// The objectives of requests, where the policy says who goes first.
     pub(super) objectives: Option<&'a Objectives>,
     pub(super) min_confidence: BasisPoints,
@@ -68,8 +68,9 @@ impl PolicyContext<'_> {
     /// Checks names of domains, where they are known.
     pub(super) fn check_domains(&self, domains: &[String], path: &YamlPath, checker: &mut Checker<'_>) {
         for (index, domain) in domains.iter().enumerate() {
-            if let Some(known) = self.domains.filter(|known| !known.contains(&domain.as_str())) {
-                checker.unknown(&path.index(index), "domain", domain, known.iter().copied());
+            if let Some(known) = self.domains.filter(|known| !known.contains(domain)) {
+                let known = known.iter().map(String::as_str);
+                checker.unknown(&path.index(index), "domain", domain, known);
             }
             if domains[..index].contains(domain) {
                 checker.issue(&path.index(index), format!("`{domain}` stands twice"));

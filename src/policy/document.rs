@@ -15,12 +15,16 @@ use super::guards::RawGuards;
 use super::identity::RawIdentity;
 use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
+use super::model_facts::ModelFacts;
 use super::naming::{AnswerModel, ModelNaming, RawDefaultFor};
 use super::plugins::RawReasoningFamilies;
 use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
-use super::{BlockStyle, Effort, KeptResponses, ModelSource, PlaceholderKey, Policy, PolicyIndex, Retry};
+use super::{
+    BlockStyle, ClassifierSpec, Effort, KeptResponses, ModelSource, PlaceholderKey, Policy, PolicyIndex,
+    Retry,
+};
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
 #[derive(Deserialize, JsonSchema)]
@@ -121,7 +125,11 @@ fn medium() -> Effort {
 
 impl RawPolicy {
     /// Puts the policy together; what is wrong goes to the checker, and then the result is of no use.
-    pub(super) fn check(self, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
+    pub(super) fn check(
+        self,
+        inspect: &dyn Fn(&ClassifierSpec) -> ModelFacts,
+        checker: &mut Checker<'_>,
+    ) -> Policy {
         let root = YamlPath::default();
         let names = ModelNames::of(&self.models, checker);
         let RawOverload { retry, admission } = self.overload;
@@ -134,6 +142,7 @@ impl RawPolicy {
             pool.set_admission(admission.is_some());
         }
         let classifier = self.classifier.check(&root.key("classifier"), checker);
+        let domains = domains(&classifier.spec, inspect, checker);
         let identity = self.identity.check(&root.key("identity"), checker);
         let has_identity = identity.is_used();
         let assigned = &classifier.spec.models;
@@ -143,7 +152,7 @@ impl RawPolicy {
             placeholder_key: PlaceholderKey::check(own_key, &root.key("placeholder_key"), checker),
             models: &names.models,
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
-            domains,
+            domains: domains.as_deref(),
             min_confidence: classifier.min_confidence,
             default_effort: self.all_models.default_effort,
             has_builtin_pii: *assigned.pii.as_ref().unwrap_or(&classifier.spec.model) == ModelSource::Builtin,
@@ -179,4 +188,22 @@ impl RawPolicy {
             index: PolicyIndex { files: std::mem::take(&mut checker.files), names, naming, responses },
         }
     }
+}
+
+/// Gives the domains that decisions may name, where they are known.
+fn domains(
+    spec: &ClassifierSpec,
+    inspect: &dyn Fn(&ClassifierSpec) -> ModelFacts,
+    checker: &mut Checker<'_>,
+) -> Option<Vec<String>> {
+    // What is left of a faulty section names other models than its operator.
+    if checker.has_fault_in("classifier") {
+        return None;
+    }
+    let ModelFacts { domains, faults } = inspect(spec);
+    for fault in faults {
+        let path = fault.keys.iter().fold(YamlPath::default(), |path, key| path.key(key));
+        checker.issue(&path, fault.message);
+    }
+    domains
 }

@@ -17,6 +17,7 @@ mod decision;
 mod document;
 mod duration;
 mod environment;
+mod excerpt;
 mod expand;
 mod fraction;
 mod guards;
@@ -25,7 +26,9 @@ pub mod import;
 mod issue;
 mod load;
 mod model;
+mod model_facts;
 mod naming;
+mod pii_kinds;
 mod placeholder_key;
 mod plugins;
 mod pool;
@@ -35,6 +38,7 @@ mod schema;
 mod secret;
 mod server;
 mod signal;
+mod size;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -66,11 +70,13 @@ pub use guards::{
 };
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
-pub use load::{fault_at, load, load_server, schema, server_schema};
+pub use load::{decode, load, load_server, load_with, schema, server_schema};
 use model::ModelNames;
 pub use model::{Model, Price, Route};
+pub use model_facts::{ModelFacts, ModelFault};
 use naming::ModelNaming;
 pub use naming::{AnswerModel, FixedUse};
+pub use pii_kinds::{MODEL_PII_KINDS, PATTERN_PII_KINDS};
 pub use placeholder_key::PlaceholderKey;
 pub use plugins::{
     CacheScope, CacheUse, Effort, HeaderChanges, ParamLimits, Plugins, Reasoning, ReasoningFamily,
@@ -85,7 +91,9 @@ pub use pool::{
 pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use secret::Secret;
-pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
+pub use server::{
+    ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade, parse_listen_address,
+};
 pub use signal::*;
 pub use warning::warnings;
 

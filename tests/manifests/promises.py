@@ -27,8 +27,35 @@ def one(kind, name=release):
 
 
 def seconds(text):
-    return int(re.fullmatch(r"(\d+)s", text)[1])
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", text).groups()
+    return int(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit]
 
+
+def unrestricted(pod):
+    """What Pod Security's level `restricted` would refuse of a pod."""
+    security = pod.get("securityContext", {})
+    if security.get("runAsNonRoot") is not True or security.get("runAsUser") == 0:
+        yield "may run as root"
+    if security.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+        yield "has no seccomp profile"
+    if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+        yield "shares a namespace with its node"
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    for volume in pod.get("volumes", []):
+        if not allowed.intersection(volume):
+            yield f"has the volume {volume}"
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        own = container.get("securityContext", {})
+        if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+            yield "may gain privileges"
+        if own.get("capabilities", {}).get("drop") != ["ALL"] or set(own["capabilities"].get("add", [])) - {"NET_BIND_SERVICE"}:
+            yield "has capabilities"
+        if any("hostPort" in port for port in container.get("ports", [])):
+            yield "takes a port of its node"
+
+
+for workload in (o for o in objects if o["kind"] == "Deployment"):
+    faults += [f"{workload['metadata']['name']} {fault}" for fault in unrestricted(workload["spec"]["template"]["spec"])]
 
 pod = one("Deployment")["spec"]["template"]["spec"]
 gateway = pod["containers"][0]

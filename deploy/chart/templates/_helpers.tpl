@@ -99,7 +99,7 @@ app.kubernetes.io/component: gateway
 {{- $model := dict "pools" .pools -}}
 {{- if hasKey . "aliases" -}}
 {{- if .aliases -}}{{- $_ := set $model "aliases" .aliases -}}{{- end -}}
-{{- else if and .model (ne .model $name) -}}
+{{- else if ne (default $name .model) $name -}}
 {{- $_ := set $model "aliases" (list .model) -}}
 {{- end -}}
 {{- if hasKey $models $name -}}{{- fail (printf "there are two models %q" $name) -}}{{- end -}}

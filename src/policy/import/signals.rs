@@ -1,7 +1,8 @@
 //! Owns the signals of vLLM Semantic Router that read words and meaning, in every dialect: what each becomes here.
 //! Refuses to know decisions.
 
-use super::super::signal::{known_pii_kinds, language_named};
+use super::super::pii_kinds::known_pii_kinds;
+use super::super::signal::language_named;
 use super::conditions::{Condition, Conditions, domain_class};
 use super::draft::PolicyDraft;
 use super::source_node::SourceNode;
