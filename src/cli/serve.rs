@@ -12,6 +12,9 @@ use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Arguments of `signalbox serve`.
 #[derive(Debug, Args)]
@@ -124,10 +127,35 @@ fn follow_events(spec: &ServerSpec, log: ProcessLog) -> Result<(), Failure> {
     let capped = filter::filter_fn(|event| {
         event.target().starts_with(env!("CARGO_CRATE_NAME")) || *event.level() <= tracing::Level::INFO
     });
-    let lines = fmt::layer().json().flatten_event(true).log_internal_errors(false);
+    let lines = fmt::layer().fmt_fields(JsonFields::new()).log_internal_errors(false);
+    let lines = lines.event_format(EventLine(fmt::format().json().flatten_event(true)));
     let lines = lines.with_writer(move || log.clone());
     tracing_subscriber::registry().with(wanted).with(capped).with(lines).try_init()?;
     Ok(())
+}
+
+/// An event as a line of JSON whose time has the key that the access log's lines have too.
+struct EventLine(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for EventLine
+where
+    Format<Json>: FormatEvent<S, N>,
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        match line.strip_prefix(r#"{"timestamp":"#) {
+            Some(rest) => write!(writer, r#"{{"ts":{rest}"#),
+            None => writer.write_str(&line),
+        }
+    }
 }
 
 /// Logs a panic where the default would print it, and wait for a reader.

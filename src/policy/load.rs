@@ -14,7 +14,8 @@ use super::issue::{Issue, Issues, Position};
 use super::model_facts::ModelFacts;
 use super::server::{RawServer, ServerSpec};
 use super::validate::{UNKNOWN_KEY, validate};
-use super::{ClassifierSpec, Policy, yaml};
+use super::yaml::{self, YamlKind, YamlNode};
+use super::{ClassifierSpec, Policy};
 
 /// Loads a policy; relative files start at `base`, and decisions may name `domains` alone, or any at all while those are unknown.
 ///
@@ -101,7 +102,11 @@ impl ConfigText<'_> {
     ) -> Result<T, Vec<Issue>> {
         let mut tree = yaml::parse(self.text).map_err(|issue| vec![issue])?;
         let mut issues = expand(&mut tree, self.environment);
-        let (value, mut faults) = validate(&tree, &schema_for!(R).to_value());
+        let schema = schema_for!(R).to_value();
+        let (value, mut faults) = validate(&tree, &schema);
+        if let Some(issue) = self.kind.mistaken(&tree, &schema) {
+            return Err(vec![issue]);
+        }
         self.kind.correct(&mut faults);
         issues = merged(issues, faults, |known, new| known.path == new.path);
         let Some(value) = value else { return Err(issues) };
@@ -122,6 +127,25 @@ impl ConfigText<'_> {
 }
 
 impl ConfigKind {
+    /// The schema of the other file, and what that is called.
+    fn other(self) -> (Value, &'static str) {
+        match self {
+            Self::Policy => (server_schema(), "server file, `--server`"),
+            Self::Server => (schema(), "policy"),
+        }
+    }
+
+    /// Says of a text whose every key is the other file's that it is that file.
+    fn mistaken(self, tree: &YamlNode, own: &Value) -> Option<Issue> {
+        let YamlKind::Map(entries) = &tree.kind else { return None };
+        if entries.is_empty() || entries.iter().any(|entry| has_key(own, &entry.key)) {
+            return None;
+        }
+        let (other, name) = self.other();
+        let is_other = entries.iter().all(|entry| has_key(&other, &entry.key));
+        is_other.then(|| Issue::of_document(tree.mark, format!("this is the {name}")))
+    }
+
     /// Says of each unknown key that the other file has that it belongs there.
     fn correct(self, faults: &mut [Issue]) {
         let is_unknown = |fault: &&mut Issue| fault.message.starts_with(UNKNOWN_KEY);
@@ -129,17 +153,15 @@ impl ConfigKind {
         if unknown.is_empty() {
             return;
         }
-        let (other, place) = match self {
-            Self::Policy => (server_schema(), "the server file, `--server`"),
-            Self::Server => (schema(), "the policy"),
-        };
-        for fault in unknown {
-            if other.get("properties").is_some_and(|keys| keys.get(&fault.path).is_some()) {
-                fault.message = format!("belongs in {place}");
-                fault.suggestion = None;
-            }
+        let (other, name) = self.other();
+        for fault in unknown.into_iter().filter(|fault| has_key(&other, &fault.path)) {
+            fault.message = format!("belongs in the {name}");
         }
     }
+}
+
+fn has_key(schema: &Value, key: &str) -> bool {
+    schema.get("properties").is_some_and(|keys| keys.get(key).is_some())
 }
 
 /// Adds the issues that do not merely follow from a known one.

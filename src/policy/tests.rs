@@ -413,9 +413,13 @@ fn sizes_may_have_units() {
 
 #[test]
 fn a_key_of_the_other_file_says_where_it_belongs() {
-    let issues = loaded("listeners: []\n").unwrap_err().to_string();
-    assert!(issues.contains("listeners (line 1): belongs in the server file, `--server`"), "{issues}");
-    assert_eq!(server("decisions: []\n").unwrap_err(), "decisions (line 1): belongs in the policy");
+    let issues = loaded("version: 1\nlisteners: []\n").unwrap_err().to_string();
+    assert!(issues.contains("listeners (line 2): belongs in the server file, `--server`"), "{issues}");
+    let issues = server("threads: 1\ndecisions: []\n").unwrap_err();
+    assert_eq!(issues, "decisions (line 2): belongs in the policy");
+    let issues = loaded("listeners: []\nthreads: 1\n").unwrap_err().to_string();
+    assert_eq!(issues, "line 1, column 1: this is the server file, `--server`");
+    assert_eq!(server("models: {}\npools: {}\n").unwrap_err(), "line 1, column 1: this is the policy");
 }
 
 #[test]

@@ -153,7 +153,7 @@ mod tests {
         ChatRequest::of(Api::Responses, body.to_string().into()).unwrap()
     }
 
-    fn stored(input: Value) -> StoredResponse {
+    fn stored(input: &Value) -> StoredResponse {
         let output = json!([{"type": "message", "id": "msg_1", "role": "assistant",
             "content": [{"type": "output_text", "text": "Hello"}]}]);
         let response = json!({"id": "resp_1", "object": "response", "output": output}).to_string();
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_request_goes_on_with_all_that_was_said() {
-        let kept = stored(json!("hi"));
+        let kept = stored(&json!("hi"));
         let next = request(&json!({"model": "m", "previous_response_id": "resp_1", "temperature": 1.5,
             "input": [{"role": "user", "content": "and?"}]}));
         let resumed = next.resumed(&kept).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn items_are_listed_by_page_each_with_an_id() {
         let kept = stored(
-            json!([{"role": "user", "content": "a"}, {"type": "function_call", "id": "fc_x", "name": "f"}, {}]),
+            &json!([{"role": "user", "content": "a"}, {"type": "function_call", "id": "fc_x", "name": "f"}, {}]),
         );
         let page = |query: &str| -> Value { serde_json::from_slice(&kept.input_page(query)).unwrap() };
         let all = page("order=asc");
