@@ -1,4 +1,4 @@
-//! Classification through the public API: one text at a time, at several lengths; sixteen at once; loading the model.
+//! Classification through the public API: one text at a time, at several lengths; sixteen at once; patterns alone; loading the model.
 //!
 //! `benches/classify_ort` compares the same with ONNX Runtime.
 
@@ -7,9 +7,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use signalbox::classify::{Classifier, ClassifyHeads};
-use signalbox::policy::ClassifierSpec;
+use signalbox::policy::{ClassifierSpec, ModelSource};
 
 /// Texts of plain words, each one token; two more tokens frame them.
 const TOKENS: [usize; 4] = [16, 64, 256, 512];
@@ -71,6 +71,35 @@ fn classify(c: &mut Criterion) {
     group.finish();
 }
 
+/// What patterns cost, of personal data and secrets: a classifier whose model finds neither searches by them alone.
+fn patterns(c: &mut Criterion) {
+    const PERSONAL: ClassifyHeads = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
+    const PROSE: &str =
+        "Our bank in the old city keeps its 12 rivers open on 2026-11-30; ask the clerk, he knows. ";
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models/sentence-bert-dense");
+    let spec = ClassifierSpec { model: ModelSource::Folder(folder.into()), ..spec() };
+    let classifier = Classifier::load(&spec).expect("the model loads");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+    let mut group = c.benchmark_group("patterns");
+    for (name, phrase, bytes) in [
+        ("prose", PROSE, 1 << 10),
+        ("prose", PROSE, 16 << 10),
+        ("words without values", "the password is required: ask; ", 16 << 10),
+        ("mail addresses", "write to a@b.org today, it is about that; ", 1 << 20),
+    ] {
+        let text: String = phrase.chars().cycle().take(bytes).collect();
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_with_input(BenchmarkId::new(name, bytes), &text, |bench, text| {
+            bench.iter(|| {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                runtime.block_on(classifier.classify(black_box(text), PERSONAL, deadline))
+            });
+        });
+    }
+    group.finish();
+}
+
 fn load(c: &mut Criterion) {
     let mut group = c.benchmark_group("classify");
     group.sample_size(10);
@@ -78,5 +107,5 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, percentiles, classify, load);
+criterion_group!(benches, percentiles, classify, patterns, load);
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! Owns the command line: one file for each subcommand; with `main`, the only place that prints.
 
 mod check;
+mod completions;
 mod demo;
 mod eval;
 mod explain;
@@ -40,6 +41,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Evaluate the classifier on labelled texts: accuracy, F1, calibration, latency.
     Eval(eval::EvalArgs),
+    /// Print what a shell needs to complete this command line.
+    Completions(completions::CompletionsArgs),
     /// Simulate a vLLM server.
     Sim(Box<sim::SimArgs>),
 }
@@ -55,6 +58,7 @@ impl Cli {
             Command::Schema(args) => args.run(),
             Command::Explain(args) => args.run(),
             Command::Eval(args) => args.run(),
+            Command::Completions(args) => args.run(),
             Command::Sim(args) => sim_to_end(*args),
         };
         match outcome {

@@ -245,7 +245,8 @@ fn assemble(
     drop(socket);
     for (listener, reserved) in spec.listeners.iter().zip(reserved) {
         if let Some(tls) = &listener.tls {
-            let certificate = ListenerCertificate::load(tls)?;
+            let port = listener.public_port.unwrap_or(reserved.address().port());
+            let certificate = ListenerCertificate::load(tls, port, Arc::clone(&app.live))?;
             app.acceptors.push((reserved.address(), certificate.acceptor()?));
             control.spawn(certificate.follow());
         }

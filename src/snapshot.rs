@@ -12,10 +12,10 @@ mod upstreams;
 pub use layers::{PolicyLayers, RoutedPools};
 pub use models::{HeldRoute, ModelState};
 pub use slots::{DiscoveredEndpoint, EndpointSlot, EndpointSlots, EndpointSource, HostPort, KubeSlot};
-pub use upstreams::UpstreamPools;
+pub use upstreams::{ResponseOwner, UpstreamPools};
 
 use crate::balance::{Endpoint, Pool};
-use crate::cache::{CacheError, ResponseCache};
+use crate::cache::{CacheError, ResponseCache, ResponseStore};
 use crate::classify::{Classifier, LoadError};
 use crate::policy::{ModelId, Policy, PoolId, PoolSpec, Recipe};
 use crate::signals::{Audience, DetectorError, Detectors, Requirements};
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub models: ModelState,
     /// The response cache; none where no decision uses it.
     pub cache: Option<Arc<ResponseCache>>,
+    /// The responses whose upstreams keep none.
+    pub responses: Arc<ResponseStore>,
     /// What is to be known about requests, by what they ask for.
     requirements: SignalRequirements,
     /// The pools and the budget of their retries.
@@ -116,6 +118,7 @@ impl Snapshot {
         Ok(Snapshot {
             models: ModelState::build(&policy, before.map(|(policy, before)| (policy, &before.models))),
             cache: cache(&policy, previous)?,
+            responses: responses(&policy, previous)?,
             requirements: SignalRequirements::of(&policy),
             upstreams: UpstreamPools::build(
                 &policy,
@@ -168,6 +171,15 @@ fn cache(policy: &Policy, previous: Option<&Snapshot>) -> Result<Option<Arc<Resp
     match previous.and_then(|previous| previous.cache.as_ref()) {
         Some(known) if *known.spec() == policy.cache => Ok(Some(Arc::clone(known))),
         _ => Ok(Some(Arc::new(ResponseCache::open(&policy.cache)?))),
+    }
+}
+
+fn responses(policy: &Policy, previous: Option<&Snapshot>) -> Result<Arc<ResponseStore>, CacheError> {
+    let kept = policy.responses();
+    let spec = kept.store(&policy.cache);
+    match previous.map(|previous| &previous.responses) {
+        Some(known) if known.is_of(&spec, kept.ttl) => Ok(Arc::clone(known)),
+        _ => Ok(Arc::new(ResponseStore::open(&spec, kept.ttl)?)),
     }
 }
 

@@ -37,7 +37,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fleet import Fleet, Gateway, Replica
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet import Fleet, Gateway
 from streams import Stream
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -26,27 +26,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import re
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from clients import Tally, burst, leaver, record, stuck, usual
+from replicas import Replica, free_port, get
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_RSS_MIB = 512
 MAX_IN_FLIGHT = 60
 SETTLES_WITHIN_S = 40.0
 REPLICAS = 4
+
+# How replicas answer.
+USUAL = ["--ttft", "20ms", "--itl", "2ms"]
 
 # What one replica does in its turn; `stop` and `kill` are done to its process.
 FAULTS = {
@@ -86,48 +88,6 @@ admin: {{address: "127.0.0.1:{admin}"}}
 limits: {{max_in_flight: {in_flight}}}
 drain: {{delay: 0s, timeout: 10s}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-        return answer.read().decode()
-
-
-class Replica:
-    """One simulated vLLM, well or in its turn of being faulty."""
-
-    def __init__(self, binary: Path, number: int):
-        self.binary, self.number, self.port = binary, number, free_port()
-        self.process: subprocess.Popen | None = None
-
-    def start(self, faults: list[str]) -> None:
-        self.end()
-        command = [
-            self.binary, "sim", "--listen", f"127.0.0.1:{self.port}", "--model", "bench",
-            "--pod", f"sim-{self.number}", "--ttft", "20ms", "--itl", "2ms", *faults,
-        ]  # fmt: skip
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def turn(self, fault: list[str] | str) -> None:
-        match fault:
-            case "stop":
-                self.process.send_signal(signal.SIGSTOP)
-            case "kill":
-                self.end()
-            case _:
-                self.start(fault)
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 @dataclass
@@ -222,11 +182,11 @@ class Soak:
         for turn, (name, fault) in enumerate(FAULTS.items()):
             replica = self.replicas[turn % REPLICAS]
             print(f"{turn * length:5.0f} s  replica {replica.number} {name}", flush=True)
-            replica.turn(fault)
+            replica.turn(fault if isinstance(fault, str) else [*USUAL, *fault])
             await asyncio.sleep(length * 0.4)
             await burst(self.gateway.port, self.tally, MAX_IN_FLIGHT * 3)
             await asyncio.sleep(length * 0.2)
-            replica.start([])
+            replica.start(USUAL)
             await asyncio.sleep(length * 0.2)
 
     async def reload(self) -> None:
@@ -297,7 +257,7 @@ def main() -> None:
         replicas = [Replica(options.binary, number) for number in range(REPLICAS)]
         try:
             for replica in replicas:
-                replica.start([])
+                replica.start(USUAL)
             gateway = start_gateway(options, folder, replicas)
             soak = Soak(options, gateway, replicas)
             try:

@@ -14,6 +14,7 @@ mod error;
 mod file;
 mod memory;
 mod remote;
+mod responses;
 mod rows;
 mod single_flight;
 mod sketch;
@@ -22,6 +23,7 @@ mod text_guard;
 pub use counters::CacheStats;
 pub use entry::{AnswerOrigin, CacheKey, CachedAnswer};
 pub use error::CacheError;
+pub use responses::{ResponseScope, ResponseStore};
 pub use single_flight::{FlightFollower, FlightLeader, FlightRole};
 pub use text_guard::is_same_question;
 
@@ -169,6 +171,17 @@ impl ResponseCache {
         let counter = if kept.is_ok() { &self.counters.stored } else { &self.counters.refused };
         counter.add(1);
         kept
+    }
+
+    /// Throws an answer away; fails if its server does not.
+    pub async fn remove(&self, key: &CacheKey) -> Result<(), StoreError> {
+        match &self.backend {
+            CacheBackend::Memory(memory) => {
+                memory.remove(key);
+                Ok(())
+            }
+            CacheBackend::Remote(remote) => remote.remove(key).await,
+        }
     }
 
     /// Makes a request the leader of its key, or a follower of the one under way.

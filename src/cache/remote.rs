@@ -138,6 +138,14 @@ impl RemoteStore {
         self.link.run::<()>(&pipe).await.ok_or(StoreError::Away)
     }
 
+    /// Deletes an answer.
+    pub(super) async fn remove(&self, key: &CacheKey) -> Result<(), StoreError> {
+        self.mirror.remove(key);
+        let mut pipe = redis::pipe();
+        pipe.cmd("DEL").arg(self.keys.answer(key)).ignore();
+        self.link.run::<()>(&pipe).await.ok_or(StoreError::Away)
+    }
+
     /// Looks for a similar entry in the mirror and fetches its answer.
     async fn look_up_similar(&self, query: EntryQuery<'_>, now: UnixMillis) -> Option<CacheHit> {
         let found: Vec<_> = similar(&self.mirror, query).take(MAX_FETCHED).collect();

@@ -69,7 +69,6 @@ pub use hub::HubError;
 pub use load_error::LoadError;
 pub use long_reading::read_beside;
 pub use model_info::ModelInfo;
-pub use patterns::KINDS as PATTERN_KINDS;
 
 use backend::ModelBackend;
 use batch::BatchQueue;
@@ -79,7 +78,7 @@ use model_parts::HeadSelection;
 use model_set::ModelSet;
 use pattern_search::PatternSearch;
 
-use signalbox_policy::{ClassifierSpec, ModelSource};
+use signalbox_policy::{ClassifierSpec, ModelFacts, ModelFault, ModelSource};
 
 /// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
@@ -294,16 +293,38 @@ impl std::fmt::Debug for Classifier {
 }
 
 /// Reads the domain head's labels without loading any weights; may download a file.
-pub fn domains(spec: &ClassifierSpec) -> Result<Vec<String>, LoadError> {
+fn domains(spec: &ClassifierSpec) -> Result<Vec<String>, LoadError> {
     match &spec.models.domain {
         Some(source) => model::domain_labels(source, &spec.hub, Some(ClassifyHead::Domain)),
         None => model::domain_labels(&spec.model, &spec.hub, None),
     }
 }
 
-/// Checks that the configured detector of hallucinations looks like one, without loading any weights; may download
-/// files.
-pub fn check_detector(spec: &ClassifierSpec) -> Result<(), LoadError> {
+/// Says what the models that a policy names say of themselves, without loading any weights; may download files.
+///
+/// A model whose hub is out of reach says nothing: a policy can be checked offline, and what puts it in force loads the
+/// model anyway.
+pub fn inspect(spec: &ClassifierSpec) -> ModelFacts {
+    let (mut domains_of, mut faults) = (None, Vec::new());
+    let mut fault = |keys, error: &LoadError| {
+        if !error.is_out_of_reach() {
+            faults.push(ModelFault { keys, message: error.to_string() });
+        }
+    };
+    if let Err(error) = check_detector(spec) {
+        fault(&["classifier", "models", "hallucination"], &error);
+    }
+    let own = spec.models.domain.is_some();
+    match domains(spec) {
+        Ok(names) => domains_of = Some(names),
+        Err(error) if own => fault(&["classifier", "models", "domain"], &error),
+        Err(error) => fault(&["classifier", "model"], &error),
+    }
+    ModelFacts { domains: domains_of, faults }
+}
+
+/// Checks that the configured detector of hallucinations looks like one.
+fn check_detector(spec: &ClassifierSpec) -> Result<(), LoadError> {
     spec.models.hallucination.as_ref().map_or(Ok(()), |source| model::check_detector(source, &spec.hub))
 }
 

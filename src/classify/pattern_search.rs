@@ -8,26 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{ClassifyHeads, Entity, Findings, PiiFindings, Unknown, patterns, pii};
+use super::{ClassifyHeads, Entity, Findings, PiiFindings, Unknown, pii};
+use signalbox_policy::{MODEL_PII_KINDS, PATTERN_PII_KINDS};
 
 /// Texts that are longer together are searched on other threads: it takes about a millisecond.
 const MAX_BYTES_IN_PLACE: usize = 16 << 10;
 
 /// How long a search waits for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-
-/// The kinds that the built-in model finds, for classifiers without a model that finds any.
-const USUAL_KINDS: [&str; 9] = [
-    "AGE",
-    "DATE_TIME",
-    "GPE",
-    "NRP",
-    "ORGANIZATION",
-    "PERSON",
-    "STREET_ADDRESS",
-    "US_DRIVER_LICENSE",
-    "ZIP_CODE",
-];
 
 pub(super) struct PatternSearch {
     turns: Arc<Semaphore>,
@@ -38,9 +26,10 @@ pub(super) struct PatternSearch {
 impl PatternSearch {
     /// Prepares for a model with these labels; none where no model finds personal data.
     pub(super) fn new(labels: &[Arc<str>]) -> Self {
-        let usual = || USUAL_KINDS.into_iter().map(Arc::from).collect();
+        // Without a model that finds any, what is not searched for is what the built-in one finds.
+        let usual = || MODEL_PII_KINDS.into_iter().map(Arc::from).collect();
         let kinds = if labels.is_empty() { usual() } else { pii::kinds(labels) };
-        let is_searched = |kind: &Arc<str>| patterns::KINDS.contains(&&**kind);
+        let is_searched = |kind: &Arc<str>| PATTERN_PII_KINDS.contains(&&**kind);
         let unsearched = kinds.into_iter().filter(|kind| !is_searched(kind)).collect();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { turns: Arc::new(Semaphore::new(cores)), unsearched }

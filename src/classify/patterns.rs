@@ -19,34 +19,6 @@ pub(super) use refuted::is_refuted;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The kinds that are found.
-pub const KINDS: [&str; 24] = [
-    "ACCESS_TOKEN",
-    "BR_CNPJ",
-    "BR_CPF",
-    "CLOUD_KEY",
-    "CONNECTION_STRING",
-    "CREDIT_CARD",
-    "CRYPTO",
-    "DE_TAX_ID",
-    "DOMAIN_NAME",
-    "EMAIL_ADDRESS",
-    "ES_NIE",
-    "ES_NIF",
-    "FR_NIR",
-    "IBAN_CODE",
-    "IN_AADHAAR",
-    "IP_ADDRESS",
-    "MAC_ADDRESS",
-    "PASSWORD",
-    "PHONE_NUMBER",
-    "PRIVATE_KEY",
-    "UK_NHS",
-    "US_PASSPORT",
-    "US_SSN",
-    "VAT_NUMBER",
-];
-
 /// A match that has passed its check.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PatternHit {

@@ -1,19 +1,28 @@
-//! Owns `signalbox check`: all that is wrong in a file, at once, and what would be taken of a cluster's manifests.
+//! Owns `signalbox check`: all that is wrong in some files, at once.
+
+mod cluster;
 
 use super::serve::{default_server, server_file};
 use super::{Failure, say};
-use crate::control::{FolderSettings, ManifestText, PolicyFile, judge_manifests};
+use crate::control::{LoadFailure, PolicyFile};
 use crate::policy::{self, Environment, Process, ServerSpec};
 use clap::Args;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The file name that stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// The most that is read from standard input: a policy's bound and one byte.
+const MAX_INPUT_BYTES: u64 = (1 << 20) + 1;
 
 /// Arguments of `signalbox check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The policy to check.
-    #[arg(required_unless_present_any = ["server", "cluster"])]
-    policy: Option<PathBuf>,
+    /// The policies to check; `-` reads one from standard input.
+    #[arg(required_unless_present_any = ["server", "cluster"], value_name = "POLICY")]
+    policies: Vec<PathBuf>,
     /// The server file to check.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -28,72 +37,73 @@ pub(super) struct CheckArgs {
 
 impl CheckArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let server = self.server.as_deref().map(server_file).transpose()?;
+        let mut faults = Vec::new();
+        let server = match &self.server {
+            Some(path) => server_file(path).inspect(|_right| say(&format!("{}: ok", path.display()))),
+            None => default_server(),
+        };
+        let server = server.map_err(|fault| faults.push(fault.to_string())).ok();
         if let Some(folder) = &self.cluster {
-            judge(folder, server.as_ref(), &self.gateway_class)?;
+            let own = server.as_ref().filter(|_| self.server.is_some());
+            faults.extend(cluster::judge(folder, own, &self.gateway_class)?);
         }
-        if let Some(path) = self.policy {
-            let file = PolicyFile { path, environment: Arc::new(Process) };
-            let policy = file.load()?;
-            let server = server.map_or_else(default_server, Ok)?;
-            for warning in policy::warnings(&policy, &server.addresses()) {
-                say(&format!("{}: warning: {warning}", file.path.display()));
+        let environment = Arc::new(WithInput::read(&self.policies)?);
+        for path in self.policies {
+            let file = PolicyFile { path, environment: Arc::clone(&environment) as _ };
+            if let Err(fault) = check(&file, server.as_ref()) {
+                faults.push(told(&fault));
             }
-            let (models, pools, decisions) =
-                (policy.models.len(), policy.pools.len(), policy.decisions().count());
-            say(&format!(
-                "{}: ok ({models} models, {pools} pools, {decisions} decisions)",
-                file.path.display()
-            ));
         }
-        if let Some(path) = self.server {
-            say(&format!("{}: ok", path.display()));
-        }
-        Ok(())
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
     }
 }
 
-/// The ports of the shipped Service, where no server file says others.
-const USUAL_PORTS: [(u16, bool); 2] = [(80, false), (443, true)];
+/// Checks a policy, and says what is worth knowing of one that is right.
+fn check(file: &PolicyFile, server: Option<&ServerSpec>) -> Result<(), LoadFailure> {
+    let policy = file.load()?;
+    let path = file.path.display();
+    // A faulty server file has no addresses to warn of.
+    let addresses = server.map(ServerSpec::addresses).unwrap_or_default();
+    for warning in policy::warnings(&policy, &addresses) {
+        say(&format!("{path}: warning: {warning}"));
+    }
+    let (models, pools, decisions) = (policy.models.len(), policy.pools.len(), policy.decisions().count());
+    say(&format!("{path}: ok ({models} models, {pools} pools, {decisions} decisions)"));
+    Ok(())
+}
 
-/// Says what would be taken of a folder's manifests.
-fn judge(folder: &Path, server: Option<&ServerSpec>, classes: &[String]) -> Result<(), Failure> {
-    let ports = server.map(|server| {
-        let port = |listener: &policy::Listener| listener.public_port.unwrap_or(listener.address.port());
-        server.listeners.iter().map(|listener| (port(listener), listener.tls.is_some())).collect()
-    });
-    let settings = FolderSettings {
-        spec: server.and_then(|server| server.gateway_api.clone()).unwrap_or_default(),
-        ports: ports.unwrap_or_else(|| USUAL_PORTS.to_vec()),
-        classes: classes.to_vec(),
-    };
-    let report = judge_manifests(&texts(folder)?, &settings)?;
-    say(&report.lines.join("\n"));
-    match report.faults {
-        0 => Ok(()),
-        faults => Err(format!("{}: {faults} of these are not as they should be", folder.display()).into()),
+/// Gives a failure with each issue's place in the text.
+fn told(failure: &LoadFailure) -> String {
+    match failure {
+        LoadFailure::Invalid { path, issues } => {
+            format!("{} has {} issue(s):\n{}", path.display(), issues.0.len(), issues.with_excerpts())
+        }
+        other => other.to_string(),
     }
 }
 
-/// The manifests of a folder, in the order of their names; those of folders within it are others'.
-fn texts(folder: &Path) -> Result<Vec<ManifestText>, Failure> {
-    let unreadable = |path: &Path| {
-        let name = path.display().to_string();
-        move |error: std::io::Error| format!("{name}: {error}")
-    };
-    let entries = std::fs::read_dir(folder).map_err(unreadable(folder))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
-    });
-    files.sort();
-    let read = |file: PathBuf| {
-        let bytes = Process.read(&file).map_err(unreadable(&file))?;
-        Ok(ManifestText {
-            name: file.display().to_string(),
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-        })
-    };
-    files.into_iter().map(read).collect()
+/// The process's environment, in which standard input is a file.
+struct WithInput {
+    input: Vec<u8>,
+}
+
+impl WithInput {
+    /// Reads standard input where one of the files is that.
+    fn read(files: &[PathBuf]) -> std::io::Result<Self> {
+        let mut input = Vec::new();
+        if files.iter().any(|file| file == Path::new(STANDARD_INPUT)) {
+            std::io::stdin().take(MAX_INPUT_BYTES).read_to_end(&mut input)?;
+        }
+        Ok(Self { input })
+    }
+}
+
+impl Environment for WithInput {
+    fn var(&self, name: &str) -> Option<String> {
+        Process.var(name)
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        if path == Path::new(STANDARD_INPUT) { Ok(self.input.clone()) } else { Process.read(path) }
+    }
 }

@@ -182,11 +182,7 @@ fn check(text: &str, base: &Path) -> Result<(), Failure> {
     let wrong = |issues: policy::Issues| {
         format!("the imported policy has {} issue(s):\n{issues}\n\n{text}", issues.0.len())
     };
-    let policy = policy::load(text, base, &Process, None).map_err(wrong)?;
-    if let Ok(labels) = classify::domains(&policy.classifier.spec) {
-        let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-        policy::load(text, base, &Process, Some(&names)).map_err(wrong)?;
-    }
+    policy::load_with(text, base, &Process, &classify::inspect).map_err(wrong)?;
     Ok(())
 }
 

@@ -12,6 +12,9 @@ use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Arguments of `signalbox serve`.
 #[derive(Debug, Args)]
@@ -36,10 +39,10 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(super) struct AddressArgs {
     /// Listen here instead of where the server file says; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(super) listen: Option<SocketAddr>,
     /// Serve health, readiness and metrics here; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(super) admin: Option<SocketAddr>,
 }
 
@@ -78,12 +81,19 @@ impl AddressArgs {
     }
 }
 
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    policy::parse_listen_address(text)
+        .ok_or("write `address:port`, such as `127.0.0.1:8080`, or `:8080` for all addresses")
+}
+
 /// Reads a server file.
 pub(super) fn server_file(path: &Path) -> Result<policy::ServerSpec, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let base = path.parent().unwrap_or(Path::new("."));
-    let spec = policy::load_server(&text, base, &Process);
-    spec.map_err(|issues| format!("{} has {} issue(s):\n{issues}", path.display(), issues.0.len()).into())
+    let spec = policy::decode(bytes).and_then(|text| policy::load_server(&text, base, &Process));
+    spec.map_err(|issues| {
+        format!("{} has {} issue(s):\n{}", path.display(), issues.0.len(), issues.with_excerpts()).into()
+    })
 }
 
 /// The defaults of the server file.
@@ -123,10 +133,35 @@ fn follow_events(spec: &ServerSpec, log: ProcessLog) -> Result<(), Failure> {
     let capped = filter::filter_fn(|event| {
         event.target().starts_with(env!("CARGO_CRATE_NAME")) || *event.level() <= tracing::Level::INFO
     });
-    let lines = fmt::layer().json().flatten_event(true).log_internal_errors(false);
+    let lines = fmt::layer().fmt_fields(JsonFields::new()).log_internal_errors(false);
+    let lines = lines.event_format(EventLine(fmt::format().json().flatten_event(true)));
     let lines = lines.with_writer(move || log.clone());
     tracing_subscriber::registry().with(wanted).with(capped).with(lines).try_init()?;
     Ok(())
+}
+
+/// An event as a line of JSON whose time has the key that the access log's lines have too.
+struct EventLine(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for EventLine
+where
+    Format<Json>: FormatEvent<S, N>,
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        match line.strip_prefix(r#"{"timestamp":"#) {
+            Some(rest) => write!(writer, r#"{{"ts":{rest}"#),
+            None => writer.write_str(&line),
+        }
+    }
 }
 
 /// Logs a panic where the default would print it, and wait for a reader.

@@ -20,7 +20,7 @@ pub use admin::{Admin, AdminListener};
 pub use endpoint_client::PeerOf;
 pub use gateway_api::{
     FolderReport, FolderSettings, GatewayController, ManifestText, RoutesOrigin, RoutesState,
-    SharedRoutesState, UnreadableManifest, judge_manifests,
+    SharedRoutesState, judge_manifests,
 };
 pub use kv_events::KvListener;
 pub use persist::{persist_response_cache, save_response_cache};

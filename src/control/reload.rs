@@ -62,27 +62,11 @@ impl PolicyFile {
     fn load_in(&self, environment: &dyn Environment) -> Result<Policy, LoadFailure> {
         let unreadable = |source| LoadFailure::Unreadable { path: self.path.clone(), source };
         let bytes = environment.read(&self.path).map_err(unreadable)?;
-        let text = String::from_utf8_lossy(&bytes);
+        let invalid = |issues| LoadFailure::Invalid { path: self.path.clone(), issues };
+        let text = policy::decode(bytes).map_err(invalid)?;
         let text = native(&self.path.display().to_string(), &text)?;
         let base = self.path.parent().unwrap_or(Path::new("."));
-        let invalid = |issues| LoadFailure::Invalid { path: self.path.clone(), issues };
-        // The first pass tells whose labels the decisions may name, the second holds them to those.
-        let policy = policy::load(&text, base, environment, None).map_err(invalid)?;
-        let spec = &policy.classifier.spec;
-        match classify::check_detector(spec) {
-            Err(error) if !error.is_out_of_reach() => {
-                let at = ["classifier", "models", "hallucination"];
-                return Err(invalid(policy::fault_at(&text, &at, error.to_string())));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        let labels = match classify::domains(spec) {
-            // Offline, a policy can be checked without its hub; what puts it in force loads the model anyway.
-            Err(error) if error.is_out_of_reach() => return Ok(policy),
-            labels => labels.map_err(BuildError::Classifier)?,
-        };
-        let names: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-        policy::load(&text, base, environment, Some(&names)).map_err(invalid)
+        policy::load_with(&text, base, environment, &classify::inspect).map_err(invalid)
     }
 
     /// The policy's own file and those that the policy in force names.

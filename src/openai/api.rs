@@ -19,6 +19,12 @@ pub enum Api {
     Completions,
     /// `/v1/responses`
     Responses,
+    /// `/v1/responses/input_tokens`
+    InputTokens,
+    /// `/v1/responses/compact`
+    Compact,
+    /// `/v1/responses/{id}` and what is below it: their requests have no body, and the model is the response's
+    StoredResponse,
     /// `/v1/embeddings`
     Embeddings,
     /// `/v1/messages`, in Anthropic's shape
@@ -44,10 +50,13 @@ pub enum Api {
 }
 
 impl Api {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Chat,
         Self::Completions,
         Self::Responses,
+        Self::InputTokens,
+        Self::Compact,
+        Self::StoredResponse,
         Self::Embeddings,
         Self::Messages,
         Self::CountTokens,
@@ -67,6 +76,9 @@ impl Api {
             Self::Chat => &chat::DIALECT,
             Self::Completions => &completions::DIALECT,
             Self::Responses => &responses::DIALECT,
+            Self::InputTokens => &responses::INPUT_TOKENS,
+            Self::Compact => &responses::COMPACT,
+            Self::StoredResponse => &responses::STORED,
             Self::Embeddings => &embeddings::EMBEDDINGS,
             Self::Messages => &messages::MESSAGES,
             Self::CountTokens => &messages::COUNT_TOKENS,
@@ -101,9 +113,11 @@ impl Api {
         self.dialect().answer
     }
 
-    /// Finds the API in whose shape errors on a path are told, served or not.
-    pub fn of_errors(path: &str) -> Self {
-        if path.contains("/v1/messages") { Self::Messages } else { Self::Chat }
+    /// Finds the API in whose shape errors on a path are told, served or not; what clients of several APIs ask for is told
+    /// in Anthropic's where the client says that it is one of theirs.
+    pub fn of_errors(path: &str, is_anthropic: bool) -> Self {
+        let is_shared = path.starts_with("/v1/models");
+        if path.contains("/v1/messages") || (is_shared && is_anthropic) { Self::Messages } else { Self::Chat }
     }
 
     /// Returns the status of an error as this API's clients know it.
@@ -129,6 +143,11 @@ impl Api {
     /// Returns what keeps a silent stream of this API open: an event, or a comment.
     pub fn keep_alive(self) -> &'static str {
         self.dialect().errors.keep_alive
+    }
+
+    /// Says whether its requests are conversations, which can have a system prompt and tools.
+    pub fn is_conversation(self) -> bool {
+        self.dialect().request.system_prompt.is_some()
     }
 
     /// Says whether its answers are generated text.

@@ -39,14 +39,6 @@ impl ChatRequest {
         texts.join("\n")
     }
 
-    /// Says whether the client leaves it to the model which tool it calls, if any.
-    pub fn has_free_tool_choice(&self) -> bool {
-        match self.member("tool_choice") {
-            None => true,
-            Some(choice) => [b"\"auto\"".as_slice(), b"\"required\"", b"null"].contains(&choice),
-        }
-    }
-
     /// Counts what the request holds.
     pub fn message_counts(&self) -> MessageCounts {
         let mut count = Count::default();

@@ -42,7 +42,7 @@ pub mod translate;
 
 pub use answer::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
-    PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
+    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
 };
 pub use api::Api;
 pub use change::{Change, SystemMode};
@@ -52,13 +52,13 @@ pub use groundedness::choice_texts;
 pub use json::is_plain;
 pub use message::Role;
 pub use message_text::MessageText;
-pub use operation::Operation;
+pub use operation::{Operation, ResponseAction, query_value};
 pub use prefill::{KvTransfer, transfer_of};
 pub use prompt_prefix::{LONG_BLOCK, PromptPrefix, SHORT_BLOCK, SHORT_BLOCKS};
 pub use redact::Replacement;
 pub use rejection::Rejection;
 pub use request::ChatRequest;
-pub use responses::response_id;
+pub use responses::{StoredResponse, response_id};
 pub use segment::{Segment, SegmentKind, SegmentPlace, TextBlock, TextPiece, Unread, UnreadKind};
 pub use shed_reason::ShedReason;
 pub use splice::{Edit, splice};

@@ -12,17 +12,37 @@ use super::{Api, Rejection};
 pub enum Operation {
     /// A JSON request that names its model and goes upstream.
     Infer(Api),
+    /// What is asked about a response that was made before, by its id.
+    StoredResponse(String, ResponseAction),
     /// `GET /v1/models`.
     ListModels,
     /// `GET /v1/models/{name}`; the name is percent-decoded and may contain slashes.
     GetModel(String),
 }
 
+/// What is asked about a response that was made before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseAction {
+    /// `GET /v1/responses/{id}`.
+    Get,
+    /// `DELETE /v1/responses/{id}`.
+    Delete,
+    /// `POST /v1/responses/{id}/cancel`.
+    Cancel,
+    /// `GET /v1/responses/{id}/input_items`.
+    InputItems,
+}
+
 const MODELS: &str = "/v1/models";
+
+const RESPONSES: &str = "/v1/responses/";
 
 impl Operation {
     /// Finds the operation of a request line; `path` comes without its query.
     pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
+        if let Some(stored) = stored_response(method, path) {
+            return stored;
+        }
         let (operation, allowed) = Self::at(path)?;
         // Clients ask for the head of what they could get, to see whether anybody is there.
         if method == allowed || (method == Method::HEAD && allowed == "GET") {
@@ -48,6 +68,40 @@ impl Operation {
             }
         }
     }
+}
+
+/// Finds what is asked about a response by its id; nothing where the path has none.
+fn stored_response(method: &Method, path: &str) -> Option<Result<Operation, Rejection>> {
+    let rest = path.trim_end_matches('/').strip_prefix(RESPONSES)?;
+    if Api::at(path.trim_end_matches('/')).is_some() {
+        return None;
+    }
+    let (id, below) = rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below)));
+    let id = percent_decoded(id).filter(|id| is_response_id(id))?;
+    let (allowed, action) = match below {
+        None if method == Method::DELETE => ("GET, DELETE", ResponseAction::Delete),
+        None => ("GET, DELETE", ResponseAction::Get),
+        Some("cancel") => ("POST", ResponseAction::Cancel),
+        Some("input_items") => ("GET", ResponseAction::InputItems),
+        Some(_) => return None,
+    };
+    let is_head = method == Method::HEAD && allowed.contains("GET");
+    let is_allowed = is_head || allowed.split(", ").any(|allowed| method == allowed);
+    let stored = Operation::StoredResponse(id, action);
+    Some(if is_allowed { Ok(stored) } else { Err(Rejection::MethodNotAllowed { allowed }) })
+}
+
+/// Whether a text can be the id of a response: what goes upstream in a path has no more than that.
+fn is_response_id(id: &str) -> bool {
+    (1..=256).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
+/// Returns the decoded value of a query's parameter, the first of that name; nothing if it has none, or one that is no text.
+pub fn query_value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    percent_decoded(&value.replace('+', " "))
 }
 
 /// Decodes `%XX`; nothing if an escape is cut short, not hexadecimal, or the result is not UTF-8.

@@ -46,6 +46,8 @@ pub struct ChatRequest {
     api: Api,
     /// Its texts, once they have been asked for; copies of the request share them.
     pub(super) texts: OnceLock<Arc<RequestTexts>>,
+    /// The response that it goes on from, whose items it has.
+    pub(super) resumed_from: Option<Arc<str>>,
     /// The blocks of its prompt, the same way.
     pub(super) prefix: OnceLock<Arc<PromptPrefix>>,
 }
@@ -88,6 +90,7 @@ impl ChatRequest {
             model_span,
             is_stream,
             api,
+            resumed_from: None,
             texts: OnceLock::new(),
             prefix: OnceLock::new(),
         })
@@ -95,7 +98,8 @@ impl ChatRequest {
 
     /// Reads this request's body with changes.
     pub(super) fn reparse(&self, body: Bytes) -> Result<Self, Rejection> {
-        Self::of(self.api, body)
+        let resumed_from = self.resumed_from.clone();
+        Ok(Self { resumed_from, ..Self::of(self.api, body)? })
     }
 
     /// Returns where requests of this API have what is read and changed.
@@ -141,7 +145,14 @@ impl ChatRequest {
 
     /// Returns the id of the response that a request of the Responses API goes on from.
     pub fn previous_response(&self) -> Option<Cow<'_, str>> {
-        (self.api == Api::Responses).then(|| self.field("previous_response_id")).flatten()
+        matches!(self.api, Api::Responses | Api::StoredResponse)
+            .then(|| self.field("previous_response_id"))
+            .flatten()
+    }
+
+    /// Returns the id of the response that it goes on from and whose items are in its input.
+    pub fn resumed_from(&self) -> Option<&str> {
+        self.resumed_from.as_deref()
     }
 
     /// Returns a scalar of the first 32 members of `metadata` as text; nothing if the key is longer than 128 bytes or
@@ -180,6 +191,14 @@ impl ChatRequest {
     /// Returns the spans of the top level's members, in order; there is at least one.
     pub(super) fn members(&self) -> &[ItemSpan] {
         &self.members
+    }
+
+    /// Returns the members that are not null: their keys, decoded, and their values.
+    pub(super) fn non_null_members(&self) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+        let members =
+            self.members.iter().map(|item| (&self.body[item.key.clone()], &self.body[item.value.clone()]));
+        let given = members.filter(|(_, value)| *value != b"null");
+        given.map(|(key, value)| (decode(key, usize::MAX), value))
     }
 
     /// Returns the value of a member.

@@ -44,6 +44,57 @@ impl ChatRequest {
     pub fn tools(&self) -> impl Iterator<Item = Tool<'_>> {
         self.member("tools").into_iter().flat_map(json::array).map(Tool::read)
     }
+
+    /// Returns the names of the tools that the client has chosen itself in `tool_choice`.
+    pub fn chosen_tools(&self) -> Vec<Cow<'_, str>> {
+        self.member("tool_choice").map(named_tools).unwrap_or_default()
+    }
+
+    /// Says whether the client leaves it to the model which tool it calls, if any.
+    pub fn has_free_tool_choice(&self) -> bool {
+        let Some(choice) = self.member("tool_choice").filter(|choice| *choice != b"null") else {
+            return true;
+        };
+        named_tools(choice).is_empty() && matches!(choice_kind(choice), Some(b"auto" | b"any" | b"required"))
+    }
+
+    /// Says whether the client wants some tool to be called.
+    pub fn requires_tool(&self) -> bool {
+        let kind = self.member("tool_choice").and_then(choice_kind);
+        matches!(kind, Some(b"any" | b"required"))
+    }
+}
+
+/// The word of a `tool_choice`: the text itself, or Anthropic's `type`.
+fn choice_kind(choice: &[u8]) -> Option<&[u8]> {
+    json::string(choice).or_else(|| {
+        json::object(choice)
+            .find(|(key, _)| decodes_to(key, "type"))
+            .and_then(|(_, value)| json::string(value))
+    })
+}
+
+/// Returns the names of the tools in `tool_choice`.
+pub(super) fn named_tools(choice: &[u8]) -> Vec<Cow<'_, str>> {
+    let (mut kind, mut names, mut is_named) = (None, Vec::new(), false);
+    for (key, value) in json::object(choice) {
+        if decodes_to(key, "type") {
+            kind = json::string(value);
+        } else if decodes_to(key, "name") || decodes_to(key, "function") || decodes_to(key, "custom") {
+            is_named = true;
+            let name = json::string(value).or_else(|| json::member(value, "name").and_then(json::string));
+            names.extend(name.map(|inside| decode(inside, MAX_NAME)));
+        } else if decodes_to(key, "tools") || decodes_to(key, "allowed_tools") {
+            is_named = true;
+            let tools = if value.starts_with(b"{") { json::member(value, "tools") } else { Some(value) };
+            let tools = tools.into_iter().flat_map(json::array);
+            names.extend(tools.map(|tool| Tool::read(tool).name));
+        }
+    }
+    // A server's own tool is chosen by its type; these types choose no tool of their own.
+    let kind = kind.map(|inside| decode(inside, MAX_NAME)).filter(|_| !is_named);
+    names.extend(kind.filter(|kind| !matches!(&**kind, "auto" | "any" | "none" | "required")));
+    names
 }
 
 /// The members of a tool, or of the function in it.

@@ -11,6 +11,7 @@ use super::checker::Checker;
 use super::duration::DurationText;
 use super::issue::YamlPath;
 use super::secret::SecretSource;
+use super::size::sized;
 
 /// The response cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +58,10 @@ pub(super) struct RawCache {
     #[schemars(range(min = 1, max = 10_000_000))]
     max_entries: usize,
     /// How many bytes at most, embeddings included.
-    #[schemars(range(min = 1_024))]
+    #[schemars(range(min = 1_024), transform = sized)]
     max_bytes: usize,
     /// The longest answer that is stored, in bytes.
-    #[schemars(range(min = 1, max = 67_108_864))]
+    #[schemars(range(min = 1, max = 67_108_864), transform = sized)]
     max_answer_bytes: usize,
     /// For `memory`: a file that keeps the answers over a restart; without one they are lost.
     persist: Option<String>,

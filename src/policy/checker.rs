@@ -18,6 +18,8 @@ pub(super) struct Checker<'a> {
     tree: &'a YamlNode,
     base: &'a FilePath,
     environment: &'a dyn Environment,
+    /// What was wrong before; what it is in is missing from what is checked.
+    known: &'a [Issue],
     pub(super) issues: Vec<Issue>,
     pub(super) files: Vec<PathBuf>,
     /// Of all files that were read, each as often as it was.
@@ -26,8 +28,22 @@ pub(super) struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     /// Starts a check of `tree`, whose relative files start at `base`.
-    pub(super) fn new(tree: &'a YamlNode, base: &'a FilePath, environment: &'a dyn Environment) -> Self {
-        Self { tree, base, environment, issues: Vec::new(), files: Vec::new(), file_bytes: 0 }
+    pub(super) fn new(
+        tree: &'a YamlNode,
+        base: &'a FilePath,
+        environment: &'a dyn Environment,
+        known: &'a [Issue],
+    ) -> Self {
+        Self { tree, base, environment, known, issues: Vec::new(), files: Vec::new(), file_bytes: 0 }
+    }
+
+    /// Whether anything is wrong so far in the section of this name.
+    pub(super) fn has_fault_in(&self, section: &str) -> bool {
+        let is_in = |issue: &Issue| {
+            let rest = issue.path.strip_prefix(section);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.known.iter().chain(&self.issues).any(is_in)
     }
 
     /// Gives the whole text as it was read, variables expanded.
@@ -121,6 +137,7 @@ impl<'a> Checker<'a> {
             column: mark.column,
             message,
             suggestion,
+            excerpt: None,
         });
     }
 }

@@ -6,44 +6,8 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::checker::Checker;
 use super::issue::YamlPath;
+use super::pii_kinds::known_pii_kinds;
 use super::{BasisPoints, Effort, ModelId, PlaceholderKey, PoolId};
-
-/// The kinds of personal data and secrets that the built-in model and the patterns distinguish.
-pub(super) const PII_KINDS: [&str; 33] = [
-    "ACCESS_TOKEN",
-    "AGE",
-    "BR_CNPJ",
-    "BR_CPF",
-    "CLOUD_KEY",
-    "CONNECTION_STRING",
-    "CREDIT_CARD",
-    "CRYPTO",
-    "DATE_TIME",
-    "DE_TAX_ID",
-    "DOMAIN_NAME",
-    "EMAIL_ADDRESS",
-    "ES_NIE",
-    "ES_NIF",
-    "FR_NIR",
-    "GPE",
-    "IBAN_CODE",
-    "IN_AADHAAR",
-    "IP_ADDRESS",
-    "MAC_ADDRESS",
-    "NRP",
-    "ORGANIZATION",
-    "PASSWORD",
-    "PERSON",
-    "PHONE_NUMBER",
-    "PRIVATE_KEY",
-    "STREET_ADDRESS",
-    "UK_NHS",
-    "US_DRIVER_LICENSE",
-    "US_PASSPORT",
-    "US_SSN",
-    "VAT_NUMBER",
-    "ZIP_CODE",
-];
 
 /// The priorities of requests by what they are for: higher ones go first, negative ones give way.
 pub(super) type Objectives = IndexMap<String, i32>;
@@ -56,7 +20,7 @@ pub(super) struct PolicyContext<'a> {
     /// The names of the pools; the place of a name is the pool's [`PoolId`].
     pub(super) pools: IndexSet<&'a str>,
     /// The classifier's domains; any are allowed while those are unknown.
-    pub(super) domains: Option<&'a [&'a str]>,
+    pub(super) domains: Option<&'a [String]>,
     /// The objectives of requests, where the policy says who goes first.
     pub(super) objectives: Option<&'a Objectives>,
     pub(super) min_confidence: BasisPoints,
@@ -104,8 +68,9 @@ impl PolicyContext<'_> {
     /// Checks names of domains, where they are known.
     pub(super) fn check_domains(&self, domains: &[String], path: &YamlPath, checker: &mut Checker<'_>) {
         for (index, domain) in domains.iter().enumerate() {
-            if let Some(known) = self.domains.filter(|known| !known.contains(&domain.as_str())) {
-                checker.unknown(&path.index(index), "domain", domain, known.iter().copied());
+            if let Some(known) = self.domains.filter(|known| !known.contains(domain)) {
+                let known = known.iter().map(String::as_str);
+                checker.unknown(&path.index(index), "domain", domain, known);
             }
             if domains[..index].contains(domain) {
                 checker.issue(&path.index(index), format!("`{domain}` stands twice"));
@@ -116,8 +81,8 @@ impl PolicyContext<'_> {
     /// Checks kinds of personal data, where they are known.
     pub(super) fn check_pii(&self, kinds: &[String], path: &YamlPath, checker: &mut Checker<'_>) {
         for (index, kind) in kinds.iter().enumerate() {
-            if self.has_builtin_pii && !PII_KINDS.contains(&kind.as_str()) {
-                checker.unknown(&path.index(index), "kind of personal data", kind, PII_KINDS);
+            if self.has_builtin_pii && !known_pii_kinds().any(|known| known == kind) {
+                checker.unknown(&path.index(index), "kind of personal data", kind, known_pii_kinds());
             }
         }
     }

@@ -15,11 +15,16 @@ use super::guards::RawGuards;
 use super::identity::RawIdentity;
 use super::issue::YamlPath;
 use super::model::{ModelNames, RawModel};
+use super::model_facts::ModelFacts;
+use super::naming::{AnswerModel, ModelNaming, RawDefaultFor};
 use super::plugins::RawReasoningFamilies;
 use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
-use super::{BlockStyle, Effort, ModelSource, PlaceholderKey, Policy, PolicyIndex, Retry};
+use super::{
+    BlockStyle, ClassifierSpec, Effort, KeptResponses, ModelSource, PlaceholderKey, Policy, PolicyIndex,
+    Retry,
+};
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
 #[derive(Deserialize, JsonSchema)]
@@ -37,7 +42,7 @@ pub(super) struct RawPolicy {
     #[serde(flatten)]
     guarding: RawGuardSettings,
     #[serde(flatten)]
-    reasoning: RawReasoningSettings,
+    all_models: RawModelSettings,
     /// Who clients are.
     #[serde(default)]
     identity: RawIdentity,
@@ -48,9 +53,8 @@ pub(super) struct RawPolicy {
     /// What every request is checked for, those that name a model included.
     #[serde(default)]
     guards: RawGuards,
-    /// Where the response cache stores answers.
-    #[serde(default)]
-    cache: RawCache,
+    #[serde(flatten)]
+    stores: RawStores,
     /// What clients may name in `model`, by name.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 10_000))]
     models: IndexMap<String, RawModel>,
@@ -73,6 +77,17 @@ struct RawOverload {
     admission: Option<RawAdmission>,
 }
 
+/// What is kept between requests.
+#[derive(Deserialize, JsonSchema)]
+struct RawStores {
+    /// Where the response cache stores answers.
+    #[serde(default)]
+    cache: RawCache,
+    /// The responses that are kept for requests which go on from them, where their upstreams speak another API.
+    #[serde(default)]
+    responses: KeptResponses,
+}
+
 /// What all guards have in common.
 #[derive(Deserialize, JsonSchema)]
 struct RawGuardSettings {
@@ -86,9 +101,9 @@ struct RawGuardSettings {
     placeholder_key: Option<SecretSource>,
 }
 
-/// How models reason.
+/// What holds for all models.
 #[derive(Deserialize, JsonSchema)]
-struct RawReasoningSettings {
+struct RawModelSettings {
     /// How hard a model reasons where a policy has only `reasoning: on`.
     #[serde(default = "medium")]
     default_effort: Effort,
@@ -96,6 +111,12 @@ struct RawReasoningSettings {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     reasoning_families: RawReasoningFamilies,
+    /// Which model virtual names stand for where requests are about nothing that a decision could go by.
+    #[serde(default)]
+    default_for: RawDefaultFor,
+    /// Which name of its model an answer gives.
+    #[serde(default)]
+    answer_model: AnswerModel,
 }
 
 fn medium() -> Effort {
@@ -104,7 +125,11 @@ fn medium() -> Effort {
 
 impl RawPolicy {
     /// Puts the policy together; what is wrong goes to the checker, and then the result is of no use.
-    pub(super) fn check(self, domains: Option<&[&str]>, checker: &mut Checker<'_>) -> Policy {
+    pub(super) fn check(
+        self,
+        inspect: &dyn Fn(&ClassifierSpec) -> ModelFacts,
+        checker: &mut Checker<'_>,
+    ) -> Policy {
         let root = YamlPath::default();
         let names = ModelNames::of(&self.models, checker);
         let RawOverload { retry, admission } = self.overload;
@@ -117,6 +142,7 @@ impl RawPolicy {
             pool.set_admission(admission.is_some());
         }
         let classifier = self.classifier.check(&root.key("classifier"), checker);
+        let domains = domains(&classifier.spec, inspect, checker);
         let identity = self.identity.check(&root.key("identity"), checker);
         let has_identity = identity.is_used();
         let assigned = &classifier.spec.models;
@@ -126,21 +152,26 @@ impl RawPolicy {
             placeholder_key: PlaceholderKey::check(own_key, &root.key("placeholder_key"), checker),
             models: &names.models,
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
-            domains,
+            domains: domains.as_deref(),
             min_confidence: classifier.min_confidence,
-            default_effort: self.reasoning.default_effort,
+            default_effort: self.all_models.default_effort,
             has_builtin_pii: *assigned.pii.as_ref().unwrap_or(&classifier.spec.model) == ModelSource::Builtin,
             has_identity,
             has_detector: assigned.hallucination.is_some(),
             checks_facts: checks_facts(&self.signals),
         };
-        let families = &self.reasoning.reasoning_families;
+        let families = &self.all_models.reasoning_families;
         let models = self.models.into_iter().map(|(name, raw)| raw.check(name, families, &context, checker));
         let models: Vec<_> = models.collect();
         let mut signals = signals(self.signals, &root.key("signals"), &context, checker);
         let about = RecipeContext { policy: &context, models: &models, names: &names };
         let recipes = recipes(self.routing, &about, &mut signals, checker);
         retry.check(&root.key("retry"), checker);
+        let responses = self.stores.responses.check(&root.key("responses"), checker);
+        let naming = ModelNaming {
+            answer_model: self.all_models.answer_model,
+            fixed: self.all_models.default_for.check(&root.key("default_for"), &context, checker),
+        };
         let guards = self.guards.check(&root.key("guards"), &context, checker);
         Policy {
             block_style: self.guarding.block_style,
@@ -149,12 +180,30 @@ impl RawPolicy {
             signals: signals.into_signals(),
             guards,
             recipes,
-            cache: self.cache.check(&root.key("cache"), checker),
+            cache: self.stores.cache.check(&root.key("cache"), checker),
             models,
             retry,
             admission: admission.map(|raw| raw.check(&root.key("admission"), has_identity, checker)),
             pools,
-            index: PolicyIndex { files: std::mem::take(&mut checker.files), names },
+            index: PolicyIndex { files: std::mem::take(&mut checker.files), names, naming, responses },
         }
     }
+}
+
+/// Gives the domains that decisions may name, where they are known.
+fn domains(
+    spec: &ClassifierSpec,
+    inspect: &dyn Fn(&ClassifierSpec) -> ModelFacts,
+    checker: &mut Checker<'_>,
+) -> Option<Vec<String>> {
+    // What is left of a faulty section names other models than its operator.
+    if checker.has_fault_in("classifier") {
+        return None;
+    }
+    let ModelFacts { domains, faults } = inspect(spec);
+    for fault in faults {
+        let path = fault.keys.iter().fold(YamlPath::default(), |path, key| path.key(key));
+        checker.issue(&path, fault.message);
+    }
+    domains
 }

@@ -66,6 +66,7 @@ impl Expander<'_> {
                         column: node.mark.column,
                         message: fault.to_string(),
                         suggestion: None,
+                        excerpt: None,
                     });
                 }
             },

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::excerpt::excerpt;
+
 /// How many issues each step of loading records at most.
 pub(super) const MAX_ISSUES: usize = 1000;
 
@@ -22,6 +24,15 @@ pub struct Issue {
     pub message: String,
     /// The likely correction.
     pub suggestion: Option<String>,
+    /// Its line of the text and a caret below its column, two lines; none where it may hold a secret.
+    pub excerpt: Option<String>,
+}
+
+impl Issue {
+    /// Makes an issue of the document as such.
+    pub(super) fn of_document(Position { line, column }: Position, message: String) -> Self {
+        Self { path: String::new(), line, column, message, suggestion: None, excerpt: None }
+    }
 }
 
 impl fmt::Display for Issue {
@@ -43,11 +54,24 @@ impl fmt::Display for Issue {
 pub struct Issues(pub Vec<Issue>);
 
 impl Issues {
-    /// Sorts issues by line and column and drops repetitions.
-    pub(super) fn sorted(mut issues: Vec<Issue>) -> Self {
+    /// Sorts issues by line and column, drops repetitions, and shows each in its text.
+    pub(super) fn sorted(mut issues: Vec<Issue>, text: &str) -> Self {
         issues.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
         issues.dedup();
+        let lines: Vec<&str> = text.lines().collect();
+        for issue in &mut issues {
+            issue.excerpt = excerpt(&lines, issue.line, issue.column, &issue.path);
+        }
         Self(issues)
+    }
+
+    /// Gives every issue with its place in the text below it.
+    pub fn with_excerpts(&self) -> impl fmt::Display {
+        let shown = |issue: &Issue| match &issue.excerpt {
+            Some(excerpt) => format!("{issue}\n{excerpt}"),
+            None => issue.to_string(),
+        };
+        self.0.iter().map(shown).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -124,6 +148,21 @@ fn is_bare(key: &str) -> bool {
     !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
+/// Words that look alike or stand beside each other and mean different things: the one is no misspelling of the other.
+const DIFFERENT: [[&str; 2]; 8] = [
+    ["and", "any"],
+    ["min", "max"],
+    ["least", "most"],
+    ["allow", "block"],
+    ["allow", "deny"],
+    ["include", "exclude"],
+    ["enable", "disable"],
+    ["request", "response"],
+];
+
+/// What other systems call the thing.
+const SYNONYMS: [[&str; 2]; 3] = [["and", "all"], ["or", "any"], ["nor", "not"]];
+
 /// Finds the candidate that is closest to a misspelt word, if any is close.
 pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // Nobody mistypes a word as long as that, and each comparison takes the product of both lengths.
@@ -131,9 +170,15 @@ pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a
         return None;
     }
     let folded = word.to_lowercase();
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let synonym = SYNONYMS.iter().find(|[theirs, ours]| *theirs == folded && candidates.contains(ours));
+    if let Some([_, ours]) = synonym {
+        return Some((*ours).to_owned());
+    }
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
+        .filter(|candidate| !means_another(&folded, candidate))
         .map(|candidate| {
             let candidate_folded = candidate.to_lowercase();
             let starts = folded.len() >= 4 && candidate_folded.starts_with(&folded);
@@ -146,6 +191,15 @@ pub(super) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// Whether one of the words in `word` has its counterpart in `candidate`, as `min_tokens` has in `max_tokens`.
+fn means_another(word: &str, candidate: &str) -> bool {
+    let has = |text: &str, part: &str| text.split(['_', '-', '.']).any(|word| word == part);
+    DIFFERENT.iter().any(|[one, other]| {
+        (has(word, one) && !has(candidate, one) && has(candidate, other))
+            || (has(word, other) && !has(candidate, other) && has(candidate, one))
+    })
 }
 
 #[cfg(test)]
@@ -161,6 +215,7 @@ mod tests {
             column: 3,
             message: "unknown key".to_owned(),
             suggestion: near_miss("wieght", ["address", "weight"]),
+            excerpt: None,
         };
         assert_eq!(
             issue.to_string(),
@@ -179,6 +234,10 @@ mod tests {
         assert_eq!(near_miss("Math", ["law", "math"]).as_deref(), Some("math"));
         assert_eq!(near_miss("astrology", ["law", "math"]), None);
         assert_eq!(near_miss("ab", ["xy"]), None);
+        assert_eq!(near_miss("and", ["any", "all", "not"]).as_deref(), Some("all"));
+        assert_eq!(near_miss("and", ["any", "signal"]), None);
+        assert_eq!(near_miss("min_tokens", ["max_tokens", "min_score"]), None);
+        assert_eq!(near_miss("max_tokns", ["max_tokens"]).as_deref(), Some("max_tokens"));
         assert_eq!(near_miss(&"a".repeat(1000), ["a".repeat(1000).as_str()]), None);
         assert_eq!(near_miss("upstream", ["pool", "upstream_model"]).as_deref(), Some("upstream_model"));
     }

@@ -10,10 +10,12 @@ use super::checker::Checker;
 use super::document::RawPolicy;
 use super::environment::Environment;
 use super::expand::expand;
-use super::issue::{Issue, Issues, YamlPath};
+use super::issue::{Issue, Issues, Position};
+use super::model_facts::ModelFacts;
 use super::server::{RawServer, ServerSpec};
-use super::validate::validate;
-use super::{Policy, yaml};
+use super::validate::{UNKNOWN_KEY, validate};
+use super::yaml::{self, YamlKind, YamlNode};
+use super::{ClassifierSpec, Policy};
 
 /// Loads a policy; relative files start at `base`, and decisions may name `domains` alone, or any at all while those are unknown.
 ///
@@ -24,23 +26,41 @@ pub fn load(
     environment: &dyn Environment,
     domains: Option<&[&str]>,
 ) -> Result<Policy, Issues> {
-    read(text, base, environment, |raw: RawPolicy, checker| raw.check(domains, checker))
+    let domains = domains.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+    let facts = ModelFacts { domains, faults: Vec::new() };
+    load_with(text, base, environment, &|_| facts.clone())
+}
+
+/// Loads a policy as [`load`] does, and asks `inspect` for what its models say of themselves.
+pub fn load_with(
+    text: &str,
+    base: &FilePath,
+    environment: &dyn Environment,
+    inspect: &dyn Fn(&ClassifierSpec) -> ModelFacts,
+) -> Result<Policy, Issues> {
+    let config = ConfigText { text, base, environment, kind: ConfigKind::Policy };
+    config.read(|raw: RawPolicy, checker| raw.check(inspect, checker))
 }
 
 /// Loads a server file; relative files start at `base`.
 pub fn load_server(text: &str, base: &FilePath, environment: &dyn Environment) -> Result<ServerSpec, Issues> {
     // Every key has a default, so a file without a single one is as good as `{}`.
     let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    read(if blank { "{}" } else { text }, base, environment, RawServer::check)
+    let text = if blank { "{}" } else { text };
+    ConfigText { text, base, environment, kind: ConfigKind::Server }.read(RawServer::check)
 }
 
-/// Makes an issue of what only came out when a part of a policy was put to use.
-pub fn fault_at(text: &str, keys: &[&str], message: String) -> Issues {
-    let path = keys.iter().fold(YamlPath::default(), |path, key| path.key(key));
-    // The text has been parsed before.
-    let mark = yaml::parse(text).map(|tree| tree.locate(&path)).ok();
-    let (line, column) = mark.map_or((1, 1), |mark| (mark.line, mark.column));
-    Issues(vec![Issue { path: path.to_string(), line, column, message, suggestion: None }])
+/// Gives a file's text, or says where it stops being UTF-8.
+pub fn decode(bytes: Vec<u8>) -> Result<String, Issues> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (bytes, end) = (error.as_bytes(), error.utf8_error().valid_up_to());
+        let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+        let encoding = if is_utf16 { "UTF-16" } else { "not UTF-8, perhaps Latin-1" };
+        let before = String::from_utf8_lossy(&bytes[..end]);
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        let mark = Position { line: before.matches('\n').count() + 1, column: last.chars().count() + 1 };
+        Issues(vec![Issue::of_document(mark, format!("the text is {encoding}; save it as UTF-8"))])
+    })
 }
 
 /// Gives the JSON Schema of a policy, for editors.
@@ -53,36 +73,95 @@ pub fn server_schema() -> Value {
     schema_for!(RawServer).to_value()
 }
 
-/// Reads a text as `R` and checks it.
-fn read<R: DeserializeOwned + JsonSchema, T>(
-    text: &str,
-    base: &FilePath,
-    environment: &dyn Environment,
-    check: impl FnOnce(R, &mut Checker<'_>) -> T,
-) -> Result<T, Issues> {
-    let mut tree = yaml::parse(text).map_err(|issue| Issues(vec![issue]))?;
-    let mut issues = expand(&mut tree, environment);
-    let (value, faults) = validate(&tree, &schema_for!(R).to_value());
-    issues = merged(issues, faults, |known, new| known.path == new.path);
-    let Some(value) = value else { return Err(Issues::sorted(issues)) };
-    // Faulty parts are left out of the value; what still makes a whole is checked all the same, so that one run names
-    // as much as possible.
-    match serde_json::from_value::<R>(value) {
-        Ok(raw) => {
-            let mut checker = Checker::new(&tree, base, environment);
-            let result = check(raw, &mut checker);
-            issues = merged(issues, checker.issues, |known, new| related(&known.path, &new.path));
-            if issues.is_empty() { Ok(result) } else { Err(Issues::sorted(issues)) }
-        }
-        Err(error) if issues.is_empty() => {
-            let path = String::new();
-            let message = error.to_string();
-            let issue =
-                Issue { path, line: tree.mark.line, column: tree.mark.column, message, suggestion: None };
-            Err(Issues(vec![issue]))
-        }
-        Err(_) => Err(Issues::sorted(issues)),
+/// One of the files that the process reads, and where it stands.
+struct ConfigText<'a> {
+    text: &'a str,
+    base: &'a FilePath,
+    environment: &'a dyn Environment,
+    kind: ConfigKind,
+}
+
+#[derive(Clone, Copy)]
+enum ConfigKind {
+    Policy,
+    Server,
+}
+
+impl ConfigText<'_> {
+    /// Reads the text as `R` and checks it.
+    fn read<R: DeserializeOwned + JsonSchema, T>(
+        &self,
+        check: impl FnOnce(R, &mut Checker<'_>) -> T,
+    ) -> Result<T, Issues> {
+        self.checked(check).map_err(|issues| Issues::sorted(issues, self.text))
     }
+
+    fn checked<R: DeserializeOwned + JsonSchema, T>(
+        &self,
+        check: impl FnOnce(R, &mut Checker<'_>) -> T,
+    ) -> Result<T, Vec<Issue>> {
+        let mut tree = yaml::parse(self.text).map_err(|issue| vec![issue])?;
+        let mut issues = expand(&mut tree, self.environment);
+        let schema = schema_for!(R).to_value();
+        let (value, mut faults) = validate(&tree, &schema);
+        if let Some(issue) = self.kind.mistaken(&tree, &schema) {
+            return Err(vec![issue]);
+        }
+        self.kind.correct(&mut faults);
+        issues = merged(issues, faults, |known, new| known.path == new.path);
+        let Some(value) = value else { return Err(issues) };
+        // Faulty parts are left out of the value; what still makes a whole is checked all the same, so that one run
+        // names as much as possible.
+        match serde_json::from_value::<R>(value) {
+            Ok(raw) => {
+                let mut checker = Checker::new(&tree, self.base, self.environment, &issues);
+                let result = check(raw, &mut checker);
+                let found = checker.issues;
+                issues = merged(issues, found, |known, new| related(&known.path, &new.path));
+                if issues.is_empty() { Ok(result) } else { Err(issues) }
+            }
+            Err(error) if issues.is_empty() => Err(vec![Issue::of_document(tree.mark, error.to_string())]),
+            Err(_) => Err(issues),
+        }
+    }
+}
+
+impl ConfigKind {
+    /// The schema of the other file, and what that is called.
+    fn other(self) -> (Value, &'static str) {
+        match self {
+            Self::Policy => (server_schema(), "server file, `--server`"),
+            Self::Server => (schema(), "policy"),
+        }
+    }
+
+    /// Says of a text whose every key is the other file's that it is that file.
+    fn mistaken(self, tree: &YamlNode, own: &Value) -> Option<Issue> {
+        let YamlKind::Map(entries) = &tree.kind else { return None };
+        if entries.is_empty() || entries.iter().any(|entry| has_key(own, &entry.key)) {
+            return None;
+        }
+        let (other, name) = self.other();
+        let is_other = entries.iter().all(|entry| has_key(&other, &entry.key));
+        is_other.then(|| Issue::of_document(tree.mark, format!("this is the {name}")))
+    }
+
+    /// Says of each unknown key that the other file has that it belongs there.
+    fn correct(self, faults: &mut [Issue]) {
+        let is_unknown = |fault: &&mut Issue| fault.message.starts_with(UNKNOWN_KEY);
+        let unknown: Vec<&mut Issue> = faults.iter_mut().filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let (other, name) = self.other();
+        for fault in unknown.into_iter().filter(|fault| has_key(&other, &fault.path)) {
+            fault.message = format!("belongs in the {name}");
+        }
+    }
+}
+
+fn has_key(schema: &Value, key: &str) -> bool {
+    schema.get("properties").is_some_and(|keys| keys.get(key).is_some())
 }
 
 /// Adds the issues that do not merely follow from a known one.

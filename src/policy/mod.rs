@@ -17,6 +17,7 @@ mod decision;
 mod document;
 mod duration;
 mod environment;
+mod excerpt;
 mod expand;
 mod fraction;
 mod gateway_api;
@@ -27,15 +28,20 @@ mod issue;
 mod load;
 mod manifest;
 mod model;
+mod model_facts;
+mod naming;
+mod pii_kinds;
 mod placeholder_key;
 mod plugins;
 mod pool;
+mod responses;
 mod retry;
 mod routed;
 mod schema;
 mod secret;
 mod server;
 mod signal;
+mod size;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -68,10 +74,14 @@ pub use guards::{
 };
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
-pub use load::{fault_at, load, load_server, schema, server_schema};
+pub use load::{decode, load, load_server, load_with, schema, server_schema};
 pub use manifest::manifests;
 use model::ModelNames;
 pub use model::{Model, Price, Route};
+pub use model_facts::{ModelFacts, ModelFault};
+use naming::ModelNaming;
+pub use naming::{AnswerModel, FixedUse};
+pub use pii_kinds::{MODEL_PII_KINDS, PATTERN_PII_KINDS};
 pub use placeholder_key::PlaceholderKey;
 pub use plugins::{
     CacheScope, CacheUse, Effort, HeaderChanges, ParamLimits, Plugins, Reasoning, ReasoningFamily,
@@ -83,10 +93,13 @@ pub use pool::{
     KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
     PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
 };
+pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
 pub use routed::{RoutedModels, routed_pool};
 pub use secret::Secret;
-pub use server::{ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade};
+pub use server::{
+    ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade, parse_listen_address,
+};
 pub use signal::*;
 pub use warning::warnings;
 
@@ -119,12 +132,14 @@ pub struct Policy {
     index: PolicyIndex,
 }
 
-/// How what is in a policy is found.
+/// What of a policy is asked for by a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PolicyIndex {
     /// The files that were read or would have been.
     files: Vec<PathBuf>,
     names: ModelNames,
+    naming: ModelNaming,
+    responses: KeptResponses,
 }
 
 impl Policy {
@@ -141,6 +156,21 @@ impl Policy {
     /// Finds the model that has an adapter of this name.
     pub fn model_of_lora(&self, name: &str) -> Option<ModelId> {
         self.index.names.loras.get(name).copied()
+    }
+
+    /// The responses that are kept where their upstreams keep none.
+    pub fn responses(&self) -> &KeptResponses {
+        &self.index.responses
+    }
+
+    /// Which name of its model an answer gives.
+    pub fn answer_model(&self) -> AnswerModel {
+        self.index.naming.answer_model
+    }
+
+    /// Finds the model that virtual names stand for in such requests, where it is not the default model.
+    pub fn default_for(&self, purpose: FixedUse) -> Option<ModelId> {
+        self.index.naming.fixed.iter().find(|(known, _)| *known == purpose).map(|(_, model)| *model)
     }
 
     /// Finds the list of decisions that a name asks for.

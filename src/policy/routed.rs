@@ -22,14 +22,21 @@ pub type RoutedModels<'a> = dyn Fn(&Model) -> Vec<PoolId> + 'a;
 /// Makes a pool of what a policy would say of it.
 pub fn routed_pool(name: &str, written: Value) -> Result<PoolSpec, Issues> {
     let fault = |message: String| {
-        Issues(vec![Issue { path: String::new(), line: 1, column: 1, message, suggestion: None }])
+        Issues(vec![Issue {
+            path: String::new(),
+            line: 1,
+            column: 1,
+            message,
+            suggestion: None,
+            excerpt: None,
+        }])
     };
     let raw: RawPool = serde_json::from_value(written).map_err(|error| fault(error.to_string()))?;
     let tree = yaml::parse("{}").map_err(|issue| Issues(vec![issue]))?;
     let environment = Fixed::default();
-    let mut checker = Checker::new(&tree, Path::new("."), &environment);
+    let mut checker = Checker::new(&tree, Path::new("."), &environment, &[]);
     let pool = raw.check(name, &PoolNames::of(&IndexMap::new()), &YamlPath::default(), &mut checker);
-    if checker.issues.is_empty() { Ok(pool) } else { Err(Issues::sorted(checker.issues)) }
+    if checker.issues.is_empty() { Ok(pool) } else { Err(Issues::sorted(checker.issues, "")) }
 }
 
 impl Policy {

@@ -1,6 +1,6 @@
 //! Owns the server file: listeners, limits and the process itself, read once at start. Refuses to know the policy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::cors::Cors;
 use super::duration::{DurationOrZeroText, DurationText};
 use super::gateway_api::{GatewayApiSpec, RawGatewayApi};
 use super::issue::YamlPath;
+use super::size::sized;
 
 /// The longest time for a header: Pingora waits no longer for a connection's first one.
 const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,14 +74,14 @@ pub struct ListenerTls {
 #[schemars(rename = "Limits")]
 pub struct ClientLimits {
     /// The longest request body, in bytes; a longer one is answered with 413.
-    #[schemars(range(min = 1, max = 1_073_741_824_u64))]
+    #[schemars(range(min = 1, max = 1_073_741_824_u64), transform = sized)]
     pub max_body_bytes: usize,
     /// The most bytes held at one time: of requests, with their headers and what is copied of them, and of answers that
     /// are held back.
-    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
+    #[schemars(range(min = 1, max = 1_099_511_627_776_u64), transform = sized)]
     pub max_buffered_bytes: usize,
     /// The longest request header, in bytes; a longer one is answered with 431.
-    #[schemars(range(min = 1024, max = 1_000_000))]
+    #[schemars(range(min = 1024, max = 1_000_000), transform = sized)]
     pub max_header_bytes: usize,
     /// How long a request's header may take, and before it a TLS handshake; at most 60 s.
     #[serde(with = "DurationText")]
@@ -304,6 +305,10 @@ impl RawServer {
                 checker.issue(&path.index(index).key("address"), "stands twice");
             }
         }
+        let admin = address(&self.admin.address, &root.key("admin").key("address"), checker);
+        if admin.port() != 0 && listeners.iter().any(|listener| listener.address == admin) {
+            checker.issue(&root.key("admin").key("address"), "is a listener's address too");
+        }
         if self.limits.max_buffered_bytes < self.limits.max_body_bytes {
             let path = root.key("limits").key("max_buffered_bytes");
             checker.issue(&path, "is less than `max_body_bytes`");
@@ -316,7 +321,7 @@ impl RawServer {
         }
         ServerSpec {
             listeners,
-            admin: address(&self.admin.address, &root.key("admin").key("address"), checker),
+            admin,
             threads: self.threads,
             limits: self.limits,
             cors: self.cors,
@@ -354,8 +359,23 @@ impl ListenerTls {
 }
 
 fn address(raw: &str, path: &YamlPath, checker: &mut Checker<'_>) -> SocketAddr {
-    raw.parse().unwrap_or_else(|_| {
-        checker.issue(path, format!("`{raw}` is not `address:port`, such as `0.0.0.0:8080` or `[::]:8080`"));
+    parse_listen_address(raw).unwrap_or_else(|| {
+        let forms = "`0.0.0.0:8080`, `[::]:8080`, `localhost:8080`, or `:8080` for all addresses";
+        checker.issue(path, format!("`{raw}` is not `address:port`, such as {forms}"));
         SocketAddr::from(([0, 0, 0, 0], 0))
     })
+}
+
+/// Reads where to listen: an address and a port, `localhost:8080`, or a port alone (`:8080`, `8080`), which means every
+/// IPv4 address.
+pub fn parse_listen_address(text: &str) -> Option<SocketAddr> {
+    let port = |digits: &str| {
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse::<u16>().ok()).flatten()
+    };
+    if let Some(digits) = text.strip_prefix("localhost:") {
+        return Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port(digits)?)));
+    }
+    let alone = port(text.strip_prefix(':').unwrap_or(text));
+    alone.map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).or_else(|| text.parse().ok())
 }

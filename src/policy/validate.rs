@@ -7,7 +7,11 @@ use serde_json::{Map, Number, Value};
 
 use super::duration::duration_error;
 use super::issue::{Issue, MAX_ISSUES, Position, YamlPath, near_miss};
+use super::size::{SIZE, SIZE_EXPECTED, parse_size};
 use super::yaml::{Scalar, Style, YamlEntry, YamlKind, YamlNode};
+
+/// How the message about a key starts that the schema doesn't have.
+pub(super) const UNKNOWN_KEY: &str = "unknown key";
 
 /// The JSON of a tree without its faulty parts, and the faults.
 pub(super) fn validate(root: &YamlNode, schema: &Value) -> (Option<Value>, Vec<Issue>) {
@@ -27,7 +31,7 @@ impl<'a> Validator<'a> {
             return;
         }
         let (line, column) = (mark.line, mark.column);
-        self.issues.push(Issue { path: path.to_string(), line, column, message, suggestion });
+        self.issues.push(Issue { path: path.to_string(), line, column, message, suggestion, excerpt: None });
     }
 
     /// Gives a node's JSON, or nothing where it is of no use; the issue is recorded then.
@@ -84,8 +88,7 @@ impl<'a> Validator<'a> {
             let known = properties.and_then(|known| known.get(&entry.key));
             let Some(schema) = known.or(others) else {
                 let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
-                let suggestion = near_miss(&entry.key, known);
-                self.issue(&path, entry.mark, "unknown key".to_owned(), suggestion);
+                self.issue(&path, entry.mark, unknown_key(&entry.key, known), None);
                 continue;
             };
             match self.node(&entry.value, entry.mark, schema, &path) {
@@ -162,7 +165,10 @@ impl<'a> Validator<'a> {
         shapes: &[&Value],
         path: &YamlPath,
     ) -> Option<Value> {
-        let candidates = candidates(scalar);
+        let candidates = match parse_size(&scalar.text) {
+            Some(bytes) if shapes.iter().any(|shape| format(shape) == Some(SIZE)) => vec![Value::from(bytes)],
+            _ => candidates(scalar),
+        };
         let fitting = candidates.iter().find_map(|value| {
             let shape = shapes.iter().find(|shape| !is_choice(shape) && accepts(shape, kind(value)))?;
             Some((value, *shape))
@@ -187,7 +193,7 @@ impl<'a> Validator<'a> {
         if choices.is_empty() || scalar.style == Style::Expanded {
             let plain = scalar.style == Style::Plain;
             let literal = if plain { core(&scalar.text) } else { Value::String(String::new()) };
-            let takes_text = |shape: &&Value| accepts(shape, "string") && shape.get("x-format").is_none();
+            let takes_text = |shape: &&Value| accepts(shape, "string") && format(shape).is_none();
             let quotable = (literal.is_number() || literal.is_boolean()) && shapes.iter().any(takes_text);
             let suggestion = quotable.then(|| format!("\"{}\"", scalar.text));
             let message = format!("expected {}, found {}", expected(shapes), article(kind(&literal)));
@@ -275,6 +281,18 @@ fn accepts(schema: &Value, kind: &str) -> bool {
     }
 }
 
+/// Says which keys there are instead of an unknown one, the likely one first.
+fn unknown_key<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    let list = known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    match near_miss(key, known) {
+        Some(likely) => format!("{UNKNOWN_KEY}; did you mean `{likely}`? There are {list}"),
+        None if list.is_empty() => format!("{UNKNOWN_KEY}; there are none here"),
+        None => format!("{UNKNOWN_KEY}; there are {list}"),
+    }
+}
+
 /// Whether a schema is that of an enum whose variants are keys.
 fn takes_one_key(schema: &Value) -> bool {
     schema.get("properties").is_some() && schema.get("maxProperties").is_some_and(|most| most == 1)
@@ -323,6 +341,11 @@ fn article(kind: &str) -> &'static str {
     }
 }
 
+/// The format of a text that the JSON Schema can't say all of.
+fn format(schema: &Value) -> Option<&str> {
+    schema.get("x-format").and_then(Value::as_str)
+}
+
 /// Says how a value of the right kind breaks the schema's bounds.
 fn fault(value: &Value, schema: &Value) -> Option<String> {
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
@@ -337,8 +360,10 @@ fn fault(value: &Value, schema: &Value) -> Option<String> {
         });
     }
     let text = value.as_str()?;
-    if let Some(format) = schema.get("x-format").and_then(Value::as_str) {
-        return duration_error(text, format).map(|error| error.to_string());
+    match format(schema) {
+        Some(SIZE) => return Some(format!("not a size; write {SIZE_EXPECTED}")),
+        Some(format) => return duration_error(text, format).map(|error| error.to_string()),
+        None => {}
     }
     let length = text.chars().count() as f64;
     if bound("minLength").is_some_and(|least| length < least) {
@@ -350,7 +375,7 @@ fn fault(value: &Value, schema: &Value) -> Option<String> {
 /// Gives the substitute for a value out of bounds, so that the rest is still checked.
 fn within(value: &Value, schema: &Value) -> Option<Value> {
     if !value.is_number() {
-        return schema.get("x-format").is_none().then(|| value.clone());
+        return format(schema).is_none().then(|| value.clone());
     }
     schema.get("minimum").or_else(|| schema.get("maximum")).cloned()
 }

@@ -1,8 +1,12 @@
 //! Owns what in a policy is right and yet may not do what its operator expects. Refuses to know how that is told.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{GuardOnUnknown, Guards, Policy, PoolSpec, Transport};
+use super::{
+    AppliesTo, Decision, DecisionStrategy, GuardOnUnknown, Guards, OnUnknownSignal, Policy, PoolId, PoolSpec,
+    Recipe, Transport,
+};
 
 /// Says what an operator should know of a policy behind these listeners.
 pub fn warnings(policy: &Policy, listeners: &[SocketAddr]) -> Vec<String> {
@@ -12,6 +16,8 @@ pub fn warnings(policy: &Policy, listeners: &[SocketAddr]) -> Vec<String> {
     warnings.extend(believed_headers(policy));
     warnings.extend(open_guards(policy));
     warnings.extend(personal_answers(policy));
+    warnings.extend(unused_pools(policy));
+    warnings.extend(policy.recipes.iter().flat_map(shadowed_decisions));
     warnings
 }
 
@@ -85,6 +91,37 @@ fn personal_answers(policy: &Policy) -> Option<String> {
     })
 }
 
+/// A pool that no model has is asked for its health and gets no request.
+fn unused_pools(policy: &Policy) -> Option<String> {
+    let routed = policy.models.iter().flat_map(|model| model.routes.iter().map(|route| route.pool));
+    let prefilling = policy.pools.iter().filter_map(|pool| pool.prefill.as_ref().map(|prefill| prefill.pool));
+    let used: HashSet<PoolId> = routed.chain(prefilling).collect();
+    let pools = policy.pools.iter().enumerate().filter(|(id, _)| !used.contains(&PoolId(*id)));
+    let unused = names(pools.map(|(_, pool)| pool));
+    (!unused.is_empty()).then(|| format!("{unused} gets no requests: no model names it"))
+}
+
+/// A decision is never made where one that is tried before it holds whenever it does.
+fn shadowed_decisions(recipe: &Recipe) -> Vec<String> {
+    // By confidence, the better score wins whatever the order.
+    if recipe.strategy != DecisionStrategy::Priority {
+        return Vec::new();
+    }
+    let shadow_of = |(index, decision): (usize, &Decision)| {
+        let before = recipe.decisions[..index].iter().find(|before| {
+            (before.when.applies_to == AppliesTo::All || decision.when.applies_to == AppliesTo::Auto)
+                && (decision.when.on_unknown == OnUnknownSignal::Skip
+                    || decision.when.on_unknown == before.when.on_unknown)
+                && decision.when.rule.implies(&before.when.rule)
+        })?;
+        Some(format!(
+            "decision {} is never made: {} holds whenever it does, and is tried before it",
+            decision.name, before.name
+        ))
+    };
+    recipe.decisions.iter().enumerate().filter_map(shadow_of).collect()
+}
+
 fn names<'a>(pools: impl Iterator<Item = &'a PoolSpec>) -> String {
     pools.map(|pool| format!("pool `{}`", pool.name)).collect::<Vec<_>>().join(", ")
 }
@@ -128,5 +165,33 @@ mod tests {
         let decisions = "virtual_models: [auto]\ndefault_model: m\ndecisions: [{name: d, model: m, plugins: {cache: {}}}]\n";
         let warnings = of(", forward_authorization: true", decisions, "127.0.0.1:80");
         assert!(warnings.len() == 1 && warnings[0].contains("never shared"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_never_happens_is_warned_of() {
+        let start = "virtual_models: [auto]\ndefault_model: m\nsignals: {k: {keyword: {any: [x]}}, l: {keyword: {any: [y]}}}\n";
+        let warned = |decisions: &str| of("", &format!("{start}decisions: [{decisions}]\n"), "127.0.0.1:80");
+        for decisions in [
+            "{name: a, model: m}, {name: b, when: k, model: m}",
+            "{name: b, when: k, model: m}, {name: a, model: m, priority: 1}",
+            "{name: a, when: k, model: m}, {name: b, when: k, model: m}",
+            "{name: a, when: {any: [k, l]}, model: m}, {name: b, when: l, model: m}",
+            "{name: a, when: k, model: m}, {name: b, when: {all: [l, k]}, model: m}",
+            "{name: a, domains: [law], model: m}, {name: b, domains: [law], model: m}",
+        ] {
+            let warnings = warned(decisions);
+            assert!(warnings.len() == 1, "{decisions}: {warnings:?}");
+            assert!(warnings[0].starts_with("decision b is never made: a holds"), "{warnings:?}");
+        }
+        for decisions in [
+            "{name: a, when: k, model: m}, {name: b, model: m}",
+            "{name: a, when: {all: [k, l]}, model: m}, {name: b, when: k, model: m}",
+            "{name: a, when: {not: k}, model: m}, {name: b, when: k, model: m}",
+            "{name: a, when: k, model: m}, {name: b, when: k, model: m, on_unknown: match}",
+        ] {
+            assert_eq!(warned(decisions), Vec::<String>::new(), "{decisions}");
+        }
+        let unused = of("", "  q: {endpoints: [\"127.0.0.1:2\"]}\n", "127.0.0.1:80");
+        assert_eq!(unused, ["pool `q` gets no requests: no model names it"]);
     }
 }

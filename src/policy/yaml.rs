@@ -320,7 +320,7 @@ fn position(marker: &saphyr_parser::Marker) -> Position {
 }
 
 fn refused(mark: Position, message: String) -> Issue {
-    Issue { path: String::new(), line: mark.line, column: mark.column, message, suggestion: None }
+    Issue::of_document(mark, message)
 }
 
 #[cfg(test)]

@@ -8,20 +8,21 @@ use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
 use super::routing::{self, RedirectAnswer, RouteStop};
-use super::{Gateway, body, content_coding, cors, identity, respond, shadow};
+use super::stored_responses::{StoredQuery, StoredReply, response_scope, resume, stored_response};
+use super::{Gateway, body, content_coding, cors, identity, respond};
+use crate::cache::ResponseScope;
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::{Cors, Principal};
-use crate::route::{
-    self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, PlanTarget, lease_endpoint,
-};
+use crate::route::{self, DirectResponse, Plan, PlanInput, PlanResult};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::UPGRADE;
+use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How a request ends that is not forwarded.
 pub(super) enum ShortCircuit {
@@ -31,6 +32,8 @@ pub(super) enum ShortCircuit {
     CachedAnswer(Api, Box<ChatRequest>, Bytes),
     ListModels,
     GetModel(String),
+    /// With what is known of a response.
+    StoredResponse(StoredReply),
     /// To a browser that asks whether it may ask.
     Preflight(Arc<Cors>),
     /// To another place, as the request's route says.
@@ -84,6 +87,7 @@ pub(super) async fn short_circuit(
     match reply {
         ShortCircuit::ListModels => respond::models(downstream, exchange).await,
         ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
+        ShortCircuit::StoredResponse(reply) => respond::send_stored(downstream, exchange, reply).await,
         ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
         ShortCircuit::Redirect(answer) => respond::redirect(downstream, exchange, &answer).await,
         ShortCircuit::Answer(api, request, answer) => {
@@ -124,7 +128,11 @@ impl Gateway {
             }
         }
         let path = header.uri.path();
-        exchange.answer.api = Api::of_errors(path);
+        exchange.answer.api = Api::of_errors(path, header.headers.contains_key("anthropic-version"));
+        if is_websocket(header) {
+            // Agents that try one first go on over HTTP then.
+            return Err(Rejection::NoWebSocket.into());
+        }
         let operation = Operation::of(&header.method, path)?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
@@ -143,6 +151,15 @@ impl Gateway {
                 exchange.answer.api = api;
                 api
             }
+            Operation::StoredResponse(id, action) => {
+                self.receive(session, exchange, keeps_slots).await?;
+                let scope = response_scope(principal.as_ref());
+                let query = session.req_header().uri.query().unwrap_or_default().to_owned();
+                let asked = StoredQuery { id: &id, action, query: &query, scope };
+                let found = Box::pin(stored_response(exchange, asked, &session.req_header().headers)).await?;
+                // What goes to an endpoint has no body.
+                return found.map_or(Ok(Bytes::new()), |reply| Err(ShortCircuit::StoredResponse(reply)));
+            }
             Operation::ListModels => {
                 exchange.take_slot(keeps_slots).map_err(overloaded)?;
                 return Err(ShortCircuit::ListModels);
@@ -155,7 +172,14 @@ impl Gateway {
         let bytes = self.receive(session, exchange, keeps_slots).await?;
         let room = exchange.active.room_to_prepare(bytes.len(), self.limits.body_timeout).await;
         let room_to_prepare = room.map_err(overloaded)?;
-        let request = ChatRequest::of(api, bytes)?;
+        let mut request = ChatRequest::of(api, bytes)?;
+        let scope = match api {
+            Api::Responses | Api::InputTokens => response_scope(principal.as_ref()),
+            _ => ResponseScope::default(),
+        };
+        if request.previous_response().is_some() {
+            request = Box::pin(resume(exchange, request, scope)).await?;
+        }
         exchange.record_request(&request);
         let now = Instant::now();
         exchange.shed_early(&request, &admission_client, now)?;
@@ -173,7 +197,8 @@ impl Gateway {
         let body = request.body().clone();
         // Others have that room while this one waits for its pool.
         let room_to_prepare = room_to_prepare.filter(|_| exchange.live.policy.admission.is_none());
-        self.start(session, exchange, PlannedRequest { api, request, plan }, &admission_client).await?;
+        self.start(session, exchange, PlannedRequest { api, request, plan, scope }, &admission_client)
+            .await?;
         drop(room_to_prepare);
         if let Err(full) = exchange.hold_copies() {
             exchange.attempts = None;
@@ -186,7 +211,7 @@ impl Gateway {
             exchange.attempts = None;
             return Err(reply);
         }
-        self.send_shadow(exchange, &session.req_header().headers);
+        self.send_copies(exchange, &session.req_header().headers);
         Ok(body)
     }
 
@@ -233,55 +258,6 @@ impl Gateway {
         exchange.take_slot(keeps_slots).map_err(overloaded)?;
         exchange.record.request.request_bytes = bytes.len();
         Ok(bytes)
-    }
-
-    /// Sends a copy of a share of the requests to another model, where their decision has a shadow.
-    fn send_shadow(&self, exchange: &mut Exchange, headers: &HeaderMap) {
-        let Some(attempts) = &exchange.attempts else { return };
-        let Some(effects) = &attempts.request.plan.effects else { return };
-        let Some(shadow) = &effects.shadow else { return };
-        if rand::random::<f32>() >= shadow.share.fraction() {
-            return;
-        }
-        let pool = |target: &PlanTarget| exchange.live.pool(target.pool(&exchange.live.policy));
-        let sheds = |target: &PlanTarget| pool(target).gate().is_some_and(|gate| gate.sheds(Instant::now()));
-        if shadow.targets.first().is_some_and(sheds) {
-            // Clients wait for what a copy would take.
-            let model = &exchange.live.policy[shadow.model].name;
-            self.metrics.shadowed(model, "dropped", Duration::ZERO, None);
-            return;
-        }
-        let upstream_request = shadow.request.as_ref().unwrap_or_else(|| attempts.request.upstream_request());
-        let model = exchange.live.policy[shadow.model].name.clone();
-        // The request, which the copy may outlive, and its body with another model's name.
-        let mut share = exchange.active.new_share();
-        if share.grow_to(upstream_request.footprint() + upstream_request.body().len()).is_err() {
-            self.metrics.shadowed(&model, "dropped", Duration::ZERO, None);
-            return;
-        }
-        let input = LeaseInput {
-            headers,
-            request: &attempts.request.request,
-            upstream_request,
-            tried: &[],
-            last_resort: false,
-            now: Instant::now(),
-        };
-        let leased = lease_endpoint(&exchange.live, &shadow.targets, input);
-        let copy = shadow::ShadowRequest {
-            live: Arc::clone(&exchange.live),
-            api: attempts.request.api,
-            request: upstream_request.clone(),
-            model: model.clone(),
-            upstream: leased.map(|leased| shadow::ShadowUpstream {
-                target: shadow.targets[leased.place].clone(),
-                lease: leased.lease,
-            }),
-            request_id: format!("{}-shadow", exchange.record.own_id()),
-        };
-        exchange.record.details().shadow = Some(model);
-        let (upstream_tls, metrics) = (Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
-        self.shadows.send_in_background(copy, share, upstream_tls, metrics);
     }
 
     /// Plans a request, unless its client leaves meanwhile.
@@ -365,6 +341,13 @@ impl Gateway {
 /// Says that a limit is reached, whichever it is.
 fn overloaded<E: std::error::Error>(_limit: E) -> Rejection {
     Rejection::Overloaded { retry_after: RETRY_AFTER }
+}
+
+/// Whether a client asks for a WebSocket.
+fn is_websocket(header: &RequestHeader) -> bool {
+    let upgrade = header.headers.get(UPGRADE);
+    header.method == Method::GET
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// How much a header takes, with its two maps of names.

@@ -15,7 +15,7 @@ use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
 use crate::balance::{ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
-use crate::openai::{Rejection, TokenUsage};
+use crate::openai::{Api, Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
 use crate::snapshot::Snapshot;
@@ -180,16 +180,22 @@ impl Attempts {
     fn retry(&mut self, failure: AttemptFailure, pick: PickContext<'_>, metrics: &Metrics) -> bool {
         let PickContext { live, now, .. } = pick;
         let retry = &live.policy.retry;
-        if !failure.is_retried(retry) || self.count >= retry.attempts || self.deadline.is_over(now) {
+        // What one endpoint alone has no other can give.
+        let is_bound = self.request.api == Api::StoredResponse;
+        let of_route = self.target().via.as_ref().and_then(|via| via.rule.retry.as_ref());
+        let attempts = of_route.map_or(retry.attempts, |route| route.attempts);
+        let is_listed = of_route.is_some_and(|route| failure.is_listed(&route.codes));
+        let is_retried = is_listed || failure.is_retried(retry);
+        if is_bound || !is_retried || self.count >= attempts || self.deadline.is_over(now) {
             return false;
         }
-        if failure.is_compared() && !self.may_compare(failure, live, now) {
+        if failure.is_compared() && !is_listed && !self.may_compare(failure, live, now) {
             return false;
         }
         self.tried.extend(self.endpoint());
         // The last attempt goes to the next fall-back pool, if there is one, rather than to the pool that failed.
         // Whose fault a refusal is only the same pool can tell.
-        let is_last = self.count + 1 == retry.attempts && !failure.is_compared();
+        let is_last = self.count + 1 == attempts && !failure.is_compared();
         let any = failure.allows_last_resort();
         let fallback = is_last.then(|| self.candidate(pick, self.target + 1, any)).flatten();
         let mut found = fallback.or_else(|| self.candidate(pick, self.target, any));

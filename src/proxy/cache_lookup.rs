@@ -130,7 +130,7 @@ impl CacheQuery<'_> {
 
     /// Hashes everything that two requests must have in common besides their prompts.
     fn scope(&self, partition: &[u8; 32]) -> [u8; 32] {
-        let mut hash = KeyHasher(Context::new(&SHA256));
+        let mut hash = KeyHasher::new();
         hash.owner(self.wanted.scope, self.principal);
         hash.text(self.record.recipe());
         hash.text(self.record.routing.decision.as_deref());
@@ -145,7 +145,7 @@ impl CacheQuery<'_> {
             hash.part(Some(value));
         }
         hash.part(Some(partition));
-        hash.0.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+        hash.finish()
     }
 
     /// The client's headers that reach one of the pools and may change its answer, sorted.
@@ -171,9 +171,17 @@ impl CacheQuery<'_> {
 }
 
 /// Hashes the parts of a key; lengths keep what follows apart, and no part apart from an empty one.
-struct KeyHasher(Context);
+pub(super) struct KeyHasher(Context);
 
 impl KeyHasher {
+    pub(super) fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        self.0.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
     fn part(&mut self, part: Option<&[u8]>) {
         self.0.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
         self.0.update(part.unwrap_or_default());
@@ -185,7 +193,7 @@ impl KeyHasher {
 
     /// Takes whom answers are for. Those of whom nothing is known are together; who is known and has no tenant is a
     /// tenant of its own.
-    fn owner(&mut self, scope: CacheScope, principal: Option<&Principal>) {
+    pub(super) fn owner(&mut self, scope: CacheScope, principal: Option<&Principal>) {
         let tenant = principal.and_then(|principal| principal.tenant.as_deref());
         let user = principal.map(|principal| principal.user.as_str());
         // Users of different tenants may have the same name.

@@ -15,9 +15,9 @@ use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
 use crate::balance::{ConnectionMark, Endpoint, hash_key};
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
-use crate::policy::PoolSpec;
+use crate::policy::{PoolSpec, Provider};
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ResponseOwner, Snapshot};
 use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
@@ -136,6 +136,7 @@ impl Exchange {
         self.attempts.as_ref().is_some_and(|attempts| {
             AnswerPipeline::is_possible(&attempts.request, self.pending_store.as_deref())
                 || attempts.may_be_translated(&self.live)
+                || attempts.may_be_renamed(&self.live)
         })
     }
 
@@ -144,6 +145,9 @@ impl Exchange {
     pub(super) fn start_answer(&mut self, head: AnswerHead) -> Result<bool, Rejection> {
         if self.is_credential_refused(head.status) {
             return Err(head.refusal());
+        }
+        if let Some(id) = self.lost_response(head.status) {
+            return Err(Rejection::PreviousResponseUnknown { id });
         }
         if let Some(attempts) = &self.attempts {
             // From here on no other endpoint can answer.
@@ -156,7 +160,8 @@ impl Exchange {
             let share = self.active.new_share();
             let translated = attempts.translate_answer(&self.live, head, self.record.own_id());
             let (head, translate) = translated.map_or((head, None), |(head, stage)| (head, Some(stage)));
-            let start = AnswerStart { live: &self.live, request, head, translate, store, share };
+            let model = attempts.answer_model(&self.live);
+            let start = AnswerStart { live: &self.live, request, head, translate, model, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);
@@ -175,6 +180,15 @@ impl Exchange {
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::PROXY_AUTHENTICATION_REQUIRED];
         let attempts = self.attempts.as_ref().filter(|_| refuses.contains(&status));
         attempts.is_some_and(|attempts| attempts.spec(&self.live).credential.is_some())
+    }
+
+    /// The response that a request goes on from, where an engine says that it does not have it: another may.
+    fn lost_response(&self, status: StatusCode) -> Option<String> {
+        let attempts = self.attempts.as_ref().filter(|_| status == StatusCode::NOT_FOUND)?;
+        let request = &attempts.request.request;
+        let is_engine = attempts.spec(&self.live).api.provider == Provider::Engines;
+        let id = request.previous_response().filter(|_| is_engine && request.api() == Api::Responses)?;
+        Some(id.into_owned())
     }
 
     /// Whether a stream's last event has been passed on, whatever the upstream still sends.
@@ -351,7 +365,14 @@ impl Exchange {
         };
         if let (Some(id), Some(endpoint)) = (response_id(first), attempts.endpoint()) {
             let owners = &self.live.upstreams.response_owners;
-            owners.insert(hash_key(id), endpoint, now, RESPONSE_TTL);
+            let target = attempts.target();
+            let owner = ResponseOwner {
+                endpoint,
+                pool: attempts.spec(&self.live).name.as_str().into(),
+                model: self.live.policy[target.model].name.as_str().into(),
+                scope: attempts.request.scope,
+            };
+            owners.insert(hash_key(id), owner, now, RESPONSE_TTL);
             if let Some(conversation) = attempts.request.plan.conversation {
                 conversation.note_response(&self.live, id, now);
             }
@@ -376,6 +397,8 @@ impl Exchange {
             Some(outcome) => outcome.usage,
             None => self.answer.usage.as_mut().and_then(UsageReader::finish),
         };
+        // What is shown again was counted when it was made.
+        let usage = usage.filter(|_| self.answer.api != Api::StoredResponse);
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         response.ttft_ms = self.answer.first_byte.map(millis);

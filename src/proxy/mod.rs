@@ -13,6 +13,7 @@ mod cache_lookup;
 mod client_connection;
 mod client_watch;
 mod content_coding;
+mod copies;
 mod cors;
 mod deadline;
 mod endpoint_reports;
@@ -28,6 +29,7 @@ mod held_error;
 mod identity;
 mod keep_alive;
 mod load_report;
+mod model_list;
 mod planned_request;
 mod prefill;
 mod record;
@@ -37,6 +39,7 @@ mod routing;
 mod shadow;
 mod side_client;
 mod slow_client;
+mod stored_responses;
 mod timer;
 mod tokenize;
 mod upstream;
@@ -90,7 +93,6 @@ pub struct Gateway {
     pickers: Arc<EndpointPickers>,
     side_client: Arc<SideClient>,
     wakes: Arc<Wakes>,
-    /// The listeners as routes know them, where those are followed.
     ports: Option<Arc<PublicPorts>>,
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Decides nothing about endpoints.
 
+use crate::cache::ResponseScope;
 use crate::openai::{Api, ChatRequest};
 use crate::route::Plan;
+use crate::snapshot::Snapshot;
 
 /// A request with its plan.
 pub(super) struct PlannedRequest {
@@ -11,6 +13,8 @@ pub(super) struct PlannedRequest {
     /// As the client sent it.
     pub(super) request: ChatRequest,
     pub(super) plan: Plan,
+    /// Those who may have the response that comes of it.
+    pub(super) scope: ResponseScope,
 }
 
 impl PlannedRequest {
@@ -18,6 +22,13 @@ impl PlannedRequest {
     pub(super) fn upstream_request(&self) -> &ChatRequest {
         let changed = self.plan.effects.as_ref().and_then(|effects| effects.request.as_ref());
         changed.unwrap_or(&self.request)
+    }
+
+    /// Whether its response is kept here where its upstream speaks another API.
+    pub(super) fn is_kept_here(&self, live: &Snapshot) -> bool {
+        self.api == Api::Responses
+            && live.policy.responses().keep
+            && self.request.field("store").as_deref() != Some("false")
     }
 
     /// Whether another endpoint may be asked while this one could still answer: a stream of which the upstream keeps

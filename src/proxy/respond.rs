@@ -9,11 +9,11 @@ use super::header_changes::change_response;
 use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use super::replay::ReplayHandle;
 use super::routing::RedirectAnswer;
-use super::{body, cors};
+use super::stored_responses::StoredReply;
+use super::{body, cors, model_list};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
-use crate::policy::{BlockStyle, Cors, Model};
+use crate::policy::{BlockStyle, Cors};
 use crate::route::DirectResponse;
-use crate::snapshot::Snapshot;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::header::{
@@ -24,7 +24,6 @@ use http::response::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long a client may take to read the event that ends its stream over HTTP/2 before that is reset.
@@ -149,6 +148,20 @@ pub(super) async fn send_cached(
     send_whole(session, exchange, ResponsePath::Cache, content_type, text).await
 }
 
+/// Answers with what is known of a response.
+pub(super) async fn send_stored(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    reply: StoredReply,
+) -> pingora::Result<()> {
+    match reply {
+        StoredReply::Document(text) => send_json(session, exchange, text).await,
+        StoredReply::Stream(text) => {
+            send_whole(session, exchange, ResponsePath::Local, "text/event-stream", text).await
+        }
+    }
+}
+
 /// A guard's refusal in the form of vLLM Semantic Router.
 fn blocked_reply(rejection: &Rejection, exchange: &Exchange, now: u64) -> LocalReply {
     match rejection {
@@ -237,11 +250,8 @@ pub(super) async fn end_stream_with_error(
 
 /// Answers `GET /v1/models`.
 pub(super) async fn models(session: &mut ServerSession, exchange: &mut Exchange) -> pingora::Result<()> {
-    let live = &exchange.live;
-    let own = live.policy.virtual_models().map(|name| ModelCard::new(live, name, "signalbox"));
-    let named = live.policy.models.iter().map(|model| ModelCard::new(live, &model.name, owner(model)));
-    let list = ModelList { object: "list", data: own.chain(named).collect() };
-    let text = serde_json::to_vec(&list).unwrap_or_default();
+    let query = session.req_header().uri.query();
+    let text = model_list::list(&exchange.live, exchange.answer.api, query);
     send_json(session, exchange, text).await
 }
 
@@ -251,20 +261,10 @@ pub(super) async fn model(
     exchange: &mut Exchange,
     name: String,
 ) -> pingora::Result<()> {
-    let policy = &exchange.live.policy;
-    let owner = match policy.model(&name) {
-        Some(id) => Some(owner(&policy[id])),
-        None => policy.recipe(&name).is_some().then_some("signalbox"),
-    };
-    let Some(owner) = owner else {
-        return reject(session, exchange, Rejection::UnknownModel { name }).await;
-    };
-    let text = serde_json::to_vec(&ModelCard::new(&exchange.live, &name, owner)).unwrap_or_default();
-    send_json(session, exchange, text).await
-}
-
-fn owner(model: &Model) -> &str {
-    model.owned_by.as_deref().unwrap_or("signalbox")
+    match model_list::card(&exchange.live, exchange.answer.api, &name) {
+        Some(text) => send_json(session, exchange, text).await,
+        None => reject(session, exchange, Rejection::UnknownModel { name }).await,
+    }
 }
 
 async fn send_json(
@@ -315,25 +315,4 @@ async fn send(session: &mut ServerSession, header: ResponseHeader, text: Bytes) 
     session.write_response_header(Box::new(header)).await?;
     let text = if session.req_header().method == Method::HEAD { Bytes::new() } else { text };
     session.write_response_body(text, true).await
-}
-
-/// A model as OpenAI's API shows it.
-#[derive(Serialize)]
-struct ModelCard<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'a str,
-}
-
-impl<'a> ModelCard<'a> {
-    fn new(live: &Snapshot, id: &'a str, owned_by: &'a str) -> Self {
-        Self { id, object: "model", created: live.built_at, owned_by }
-    }
-}
-
-#[derive(Serialize)]
-struct ModelList<'a> {
-    object: &'static str,
-    data: Vec<ModelCard<'a>>,
 }

@@ -30,15 +30,15 @@ pub fn find_saturated_pool(
 ) -> Option<PoolId> {
     let policy = &snapshot.policy;
     let admission = policy.admission.as_ref()?;
-    let requested = RequestedModel::find(policy, request.model()).ok()?;
+    let requested = RequestedModel::find(policy, request).ok()?;
     let (decisions, own): (Vec<&Decision>, Option<ModelId>) = match requested {
-        RequestedModel::Named { model, .. } => {
+        RequestedModel::Named { model, .. } | RequestedModel::Fixed(model) => {
             let all = policy.recipes[0].decisions.iter();
             (all.filter(|decision| decision.when.applies_to == AppliesTo::All).collect(), Some(model))
         }
         RequestedModel::Virtual(recipe) => (recipe.decisions.iter().collect(), recipe.default_model),
     };
-    let is_named = matches!(requested, RequestedModel::Named { .. });
+    let is_named = requested.model().is_some();
     let routed = decisions.iter().filter(|_| !is_named);
     let models = routed
         .flat_map(|decision| {

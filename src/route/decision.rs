@@ -7,8 +7,8 @@ use super::retry_after::retry_after;
 use super::trace::{RoutingReason, RoutingTrace};
 use crate::classify::Unknown;
 use crate::decide::{DecisionOutcome, decide};
-use crate::openai::Rejection;
-use crate::policy::{Decision, ModelId, OnUnknown, Policy, Recipe};
+use crate::openai::{Api, ChatRequest, Rejection};
+use crate::policy::{Decision, FixedUse, ModelId, OnUnknown, Policy, Recipe};
 use crate::signals::{Audience, SignalEvaluation};
 use crate::snapshot::HeldRoute;
 
@@ -17,12 +17,15 @@ use crate::snapshot::HeldRoute;
 pub(super) enum RequestedModel<'a> {
     /// A model, or one of its adapters.
     Named { model: ModelId, lora: Option<&'a str> },
+    /// A virtual model, in a request that is about nothing that a decision could go by.
+    Fixed(ModelId),
     /// A virtual model: a recipe's decisions choose.
     Virtual(&'a Recipe),
 }
 
 impl<'a> RequestedModel<'a> {
-    pub(super) fn find(policy: &'a Policy, name: &'a str) -> Result<Self, Rejection> {
+    pub(super) fn find(policy: &'a Policy, request: &'a ChatRequest) -> Result<Self, Rejection> {
+        let name = request.model();
         if let Some(model) = policy.model(name) {
             return Ok(Self::Named { model, lora: None });
         }
@@ -30,7 +33,39 @@ impl<'a> RequestedModel<'a> {
             return Ok(Self::Named { model, lora: Some(name) });
         }
         let unknown = || Rejection::UnknownModel { name: name.to_owned() };
-        policy.recipe(name).map(Self::Virtual).ok_or_else(unknown)
+        let recipe = policy.recipe(name).ok_or_else(unknown)?;
+        let Some(purpose) = fixed_use(request.api()) else { return Ok(Self::Virtual(recipe)) };
+        policy.default_for(purpose).or(recipe.default_model).map(Self::Fixed).ok_or_else(unknown)
+    }
+
+    /// The model, where no decision chooses it.
+    pub(super) fn model(self) -> Option<ModelId> {
+        match self {
+            Self::Named { model, .. } | Self::Fixed(model) => Some(model),
+            Self::Virtual(_) => None,
+        }
+    }
+}
+
+/// What a virtual model's requests of an API are for, where one model does it for all of them.
+fn fixed_use(api: Api) -> Option<FixedUse> {
+    match api {
+        Api::Embeddings => Some(FixedUse::Embeddings),
+        Api::Rerank => Some(FixedUse::Rerank),
+        Api::Score => Some(FixedUse::Score),
+        Api::Classify => Some(FixedUse::Classify),
+        Api::Pooling => Some(FixedUse::Pooling),
+        Api::Tokenize | Api::Detokenize => Some(FixedUse::Tokenize),
+        Api::Speech => Some(FixedUse::Speech),
+        Api::Chat
+        | Api::Completions
+        | Api::Responses
+        | Api::InputTokens
+        | Api::Compact
+        | Api::StoredResponse
+        | Api::Messages
+        | Api::CountTokens
+        | Api::Images => None,
     }
 }
 
@@ -70,7 +105,7 @@ impl<'a> RoutingDecision<'a> {
         self.trace.decision = Some(decision.name.clone());
         self.trace.score = Some(score);
         self.decision = Some(decision);
-        self.routing = Some(decision).filter(|_| self.trace.reason != RoutingReason::Named);
+        self.routing = Some(decision).filter(|_| self.trace.reason == RoutingReason::Decided);
         self
     }
 }
@@ -84,20 +119,32 @@ pub(super) fn decide_route<'a>(
     let mut routing = match requested {
         RequestedModel::Named { model, lora } => {
             let named = RoutingDecision { lora, ..RoutingDecision::new(RoutingReason::Named, model) };
-            match decide(&policy.recipes[0], Audience::Named, &known.signals) {
-                DecisionOutcome::Decision(decision, score) => named.matched(decision, score),
-                DecisionOutcome::Nothing(_) => named,
-                DecisionOutcome::Refused(_, unknown) => {
-                    let retry_after = retry_after(unknown, known);
-                    return Err(Rejection::Unjudged { reason: unknown.as_str(), retry_after });
-                }
-            }
+            decide_beside(policy, named, known)?
+        }
+        RequestedModel::Fixed(model) => {
+            decide_beside(policy, RoutingDecision::new(RoutingReason::NoDecision, model), known)?
         }
         RequestedModel::Virtual(recipe) => decide_by(policy, recipe, known)?,
     };
     routing.trace.label = known.label().and_then(|label| label.as_ref().ok()).cloned();
     routing.trace.model.get_or_insert(routing.default);
     Ok(routing)
+}
+
+/// Finds the decision of a request whose model is known already.
+fn decide_beside<'a>(
+    policy: &'a Policy,
+    routing: RoutingDecision<'a>,
+    known: &SignalEvaluation,
+) -> Result<RoutingDecision<'a>, Rejection> {
+    match decide(&policy.recipes[0], Audience::Named, &known.signals) {
+        DecisionOutcome::Decision(decision, score) => Ok(routing.matched(decision, score)),
+        DecisionOutcome::Nothing(_) => Ok(routing),
+        DecisionOutcome::Refused(_, unknown) => {
+            let retry_after = retry_after(unknown, known);
+            Err(Rejection::Unjudged { reason: unknown.as_str(), retry_after })
+        }
+    }
 }
 
 fn decide_by<'a>(

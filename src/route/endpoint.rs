@@ -55,7 +55,8 @@ pub fn lease_endpoint(
     let owner = input
         .request
         .previous_response()
-        .and_then(|id| snapshot.upstreams.response_owners.get(hash_key(id.as_bytes()), input.now));
+        .and_then(|id| snapshot.upstreams.response_owners.get(hash_key(id.as_bytes()), input.now))
+        .map(|owner| owner.endpoint);
     let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.pool(policy);
         let owner = owner.or(target.endpoint);

@@ -4,7 +4,7 @@
 //! Knows no sockets, and nothing of where routes come from.
 
 use super::plan::{FollowedRule, Plan, PlanTarget};
-use crate::http_route::{FoundRoute, ModelHeaders, RouteBackend, RouteQuery, RouteRule};
+use crate::http_route::{FoundRoute, ModelHeaders, ModelRewrite, RouteBackend, RouteQuery, RouteRule};
 use crate::policy::Policy;
 use crate::snapshot::RoutedPools;
 use std::sync::Arc;
@@ -47,7 +47,12 @@ pub fn follow_routes(
         let followed = follow(routed, found, random);
         match followed {
             Ok(rules) => {
-                targets.extend(rules.into_iter().map(|via| turned(policy, &plan.targets, target, via)));
+                let turn = |via: Arc<FollowedRule>| {
+                    let name = rewritten(routed, &via, model.asked, random);
+                    let target = turned(policy, &plan.targets, target, via);
+                    PlanTarget { lora: name.or(target.lora.clone()), ..target }
+                };
+                targets.extend(rules.into_iter().map(turn));
             }
             Err(end) if index == 0 => return Err(end),
             Err(_) => {}
@@ -78,6 +83,24 @@ fn follow(
     // Its share is not the others'.
     let first = followed.next().flatten().ok_or(RouteEnd::InvalidBackend)?;
     Ok(std::iter::once(first).chain(followed.flatten()).collect())
+}
+
+/// What a model is called at a backend, where an object of the cluster says so: the first that names it, else that names all.
+fn rewritten(routed: &RoutedPools, via: &FollowedRule, asked: &str, random: f64) -> Option<String> {
+    let backend = via.rule.backends[via.backend].backend?;
+    let is_meant = |rule: &&ModelRewrite| {
+        rule.backend == backend && (rule.models.is_empty() || rule.models.iter().any(|model| model == asked))
+    };
+    let rule = routed.traffic.inference.rewrites.iter().find(is_meant)?;
+    let total: u64 = rule.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut left = (random.clamp(0.0, 1.0) * total as f64) as u64;
+    let falls_on = |(_, weight): &&(String, u32)| {
+        let is_it = left < u64::from(*weight);
+        left = left.saturating_sub(u64::from(*weight));
+        is_it
+    };
+    let chosen = rule.targets.iter().find(falls_on).or_else(|| rule.targets.last());
+    chosen.map(|(name, _)| name.clone())
 }
 
 /// A target of a plan behind the backend of a rule. The endpoint that its model was chosen with is kept where it is of that

@@ -32,7 +32,7 @@ use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
 use crate::policy::{ClassifierPolicy, Decision, ModelId, Policy, Principal, Shadow};
 use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ResponseOwner, Snapshot};
 use conversation::Conversation;
 use decision::{RequestedModel, RoutingDecision, decide_route};
 use guards::{ActiveGuards, GuardInput, PromptVerdict};
@@ -72,7 +72,7 @@ pub struct PlanResult {
 /// Plans a request: by the model it names, or by its signals.
 pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
     let policy = &snapshot.policy;
-    let requested = match RequestedModel::find(policy, input.request.model()) {
+    let requested = match RequestedModel::find(policy, input.request) {
         Ok(requested) => requested,
         Err(rejection) => {
             let outcome = Err(DirectResponse::Rejected(rejection));
@@ -80,7 +80,9 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
         }
     };
     let requirements = match &requested {
-        RequestedModel::Named { model, .. } => snapshot.requirements_for_model(*model),
+        RequestedModel::Named { model, .. } | RequestedModel::Fixed(model) => {
+            snapshot.requirements_for_model(*model)
+        }
         RequestedModel::Virtual(recipe) => snapshot.requirements_for(recipe),
     };
     let known = if requirements.is_empty() {
@@ -121,6 +123,15 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
         Err(rejection) => (None, Err(DirectResponse::Rejected(rejection))),
     };
     PlanResult { trace, known, outcome }
+}
+
+/// Plans what is asked about a response that a pool's endpoint has made; nothing where the policy has the model or the pool no
+/// more.
+pub fn plan_for_owner(policy: &Policy, owner: &ResponseOwner) -> Option<Plan> {
+    let model = policy.model(&owner.model)?;
+    let mut targets = models::all_routes(policy, model, None, None);
+    targets.retain(|target| *policy[target.route(policy).pool].name == *owner.pool);
+    (!targets.is_empty()).then(|| Plan::new(targets, None))
 }
 
 /// A request that a guard must judge waits longer for the classifier than one that is only routed.

@@ -62,7 +62,10 @@ pub(super) fn targets(
         targets[route].endpoint = Some(replica.endpoint);
     }
     for model in decision.fallback.iter().filter(|model| **model != chosen.model) {
-        targets.extend(all_routes(policy, *model, None, decision.plugins.reasoning));
+        let own = decision.models.iter().find(|one| one.model == *model);
+        // A fall-back is told what the chosen one was told, in the words of its own family.
+        let reasoning = own.and_then(|own| own.reasoning).or(reasoning);
+        targets.extend(all_routes(policy, *model, None, reasoning));
     }
     targets
 }

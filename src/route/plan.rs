@@ -5,7 +5,7 @@
 use crate::http_route::{HeaderFilters, RouteRule};
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::{
-    AnswerGuard, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, PoolId, Reasoning, Route,
+    AnswerGuard, AnswerModel, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, PoolId, Reasoning, Route,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -124,6 +124,18 @@ impl PlanTarget {
     /// The name that its upstream knows it by.
     pub fn upstream_model<'a>(&'a self, policy: &'a Policy) -> &'a str {
         self.lora.as_deref().unwrap_or(&self.route(policy).upstream_model)
+    }
+
+    /// The name that clients know it by.
+    pub fn public_model<'a>(&'a self, policy: &'a Policy) -> &'a str {
+        self.lora.as_deref().unwrap_or(&policy[self.model].name)
+    }
+
+    /// The name that its answers give, where its upstream gives another and the policy wants the clients'.
+    pub fn answer_model<'a>(&'a self, policy: &'a Policy) -> Option<&'a str> {
+        let public = self.public_model(policy);
+        let differs = policy.answer_model() == AnswerModel::Public && public != self.upstream_model(policy);
+        differs.then_some(public)
     }
 }
 

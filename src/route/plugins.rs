@@ -7,11 +7,13 @@ use super::plan::PlanTarget;
 use crate::classify::{Classifier, ClassifyHeads};
 use crate::openai::{Api, Change, ChatRequest, Rejection, SystemMode};
 use crate::policy::{
-    Effort, Plugins, Policy, Reasoning, ReasoningKind, SystemPromptMode, ToolPick, ToolSpec, Tools,
+    BasisPoints, Effort, Plugins, Policy, Reasoning, ReasoningKind, SystemPromptMode, ToolPick, ToolSpec,
+    Tools,
 };
 use crate::signals::{Detectors, SignalEvaluation};
 use bytes::Bytes;
 use signalbox_kernels::dot;
+use std::borrow::Cow;
 use std::time::Instant;
 
 /// How many of a client's tools are ranked at most; the rest are removed.
@@ -44,9 +46,11 @@ pub(super) async fn apply(
         changes.push(Change::SystemPrompt { text: prompt.text.clone(), mode });
     }
     changes.extend(plugins.params.max_tokens.map(|most| Change::CapTokens { most }));
-    changes.extend(plugins.params.max_n.map(|most| Change::Cap { name: "n".to_owned(), most }));
+    for name in ["n", "best_of"] {
+        changes.extend(plugins.params.max_n.map(|most| Change::Cap { name: name.to_owned(), most }));
+    }
     changes.extend(plugins.params.remove.iter().map(|name| Change::Remove { name: name.clone() }));
-    if let Some(tools) = &plugins.tools {
+    if let Some(tools) = plugins.tools.as_ref().filter(|_| api.is_conversation()) {
         changes.extend(tool_changes(tools, request, context).await);
     }
     changes.iter().try_fold(request.clone(), |request, change| request.changed(api, change))
@@ -57,7 +61,9 @@ async fn tool_changes(tools: &Tools, request: &ChatRequest, context: &ToolContex
         Tools::None => vec![Change::KeepTools(Vec::new())],
         Tools::Filter { allow, block } => {
             let is = |list: &[String], name: &str| list.iter().any(|known| known == name);
+            let forced = request.chosen_tools();
             let stays = |name: &str| (allow.is_empty() || is(allow, name)) && !is(block, name);
+            let stays = |name: &Cow<'_, str>| forced.contains(name) || stays(name);
             let kept = request.tools().enumerate().filter(|(_, tool)| stays(&tool.name));
             vec![Change::KeepTools(kept.map(|(at, _)| at).collect())]
         }
@@ -88,7 +94,8 @@ fn picked(pick: ToolPick, specs: &[ToolSpec], context: &ToolContext<'_>) -> Vec<
     best.into_iter().map(|spec| spec.json.clone().into_bytes()).collect()
 }
 
-/// Keeps the client's tools most similar to the prompt; all where it or one of them has no embedding.
+/// Keeps the client's tools most similar to the prompt, and those that it has chosen itself; all where it or one of them has
+/// no embedding.
 async fn rank(pick: ToolPick, request: &ChatRequest, context: &ToolContext<'_>) -> Option<Change> {
     let prompt = context.known.embedding()?;
     let descriptions: Vec<String> = request
@@ -102,8 +109,15 @@ async fn rank(pick: ToolPick, request: &ChatRequest, context: &ToolContext<'_>) 
         let Some(Ok(meaning)) = &findings.embedding else { return None };
         scored.push((dot(prompt, meaning), at));
     }
-    let mut kept = best(pick, scored);
+    let mut kept = best(pick, scored.clone());
+    let forced = request.chosen_tools();
+    let tools = request.tools().enumerate();
+    kept.extend(tools.filter(|(_, tool)| forced.contains(&tool.name)).map(|(at, _)| at));
+    if kept.is_empty() && request.requires_tool() {
+        kept = best(ToolPick { top_k: 1, min_score: BasisPoints(0) }, scored);
+    }
     kept.sort_unstable();
+    kept.dedup();
     Some(Change::KeepTools(kept))
 }
 
@@ -127,24 +141,33 @@ pub(super) fn body_for(policy: &Policy, target: &PlanTarget, api: Api, request: 
 
 fn reasoning_change(policy: &Policy, target: &PlanTarget, api: Api, reasoning: Reasoning) -> Option<Change> {
     let family = policy[target.model].reasoning.as_ref()?;
+    // Only who answers in a conversation reasons.
+    if !api.is_conversation() || !api.generates_text() {
+        return None;
+    }
     let effort = match reasoning {
         Reasoning::On(effort) => effort,
         Reasoning::Off => Effort::Low,
     };
-    let parameter = || family.parameter.clone();
-    let (path, json) = match family.kind {
-        ReasoningKind::ChatTemplateKwargs => {
+    let effort = || format!("\"{}\"", effort.as_str());
+    let path = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let (path, json) = match (family.kind, api) {
+        (ReasoningKind::ChatTemplateKwargs, _) => {
             let on = if reasoning == Reasoning::Off { "false" } else { "true" };
-            (vec!["chat_template_kwargs".to_owned(), parameter()], on.to_owned())
+            (path(&["chat_template_kwargs", &family.parameter]), on.to_owned())
         }
-        // The Responses API has its efforts one level down.
-        ReasoningKind::ReasoningEffort if api == Api::Responses => {
-            (vec!["reasoning".to_owned(), "effort".to_owned()], format!("\"{}\"", effort.as_str()))
-        }
-        ReasoningKind::ReasoningEffort => (vec![parameter()], format!("\"{}\"", effort.as_str())),
-        ReasoningKind::Thinking => {
-            let word = if reasoning == Reasoning::Off { "disabled" } else { "enabled" };
-            (vec![parameter()], format!("{{\"type\":\"{word}\"}}"))
+        // These have their efforts one level down.
+        (ReasoningKind::ReasoningEffort, Api::Responses) => (path(&["reasoning", "effort"]), effort()),
+        (ReasoningKind::ReasoningEffort, Api::Messages) => (path(&["output_config", "effort"]), effort()),
+        (ReasoningKind::ReasoningEffort, _) => (path(&[&family.parameter]), effort()),
+        (ReasoningKind::Thinking, _) => {
+            let word = match reasoning {
+                Reasoning::Off => "disabled",
+                // Anthropic's `enabled` wants a budget.
+                Reasoning::On(_) if api == Api::Messages => "adaptive",
+                Reasoning::On(_) => "enabled",
+            };
+            (path(&[&family.parameter]), format!("{{\"type\":\"{word}\"}}"))
         }
     };
     Some(Change::Set { path, json: json.into_bytes() })

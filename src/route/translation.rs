@@ -15,15 +15,20 @@ pub fn translation(spec: &PoolSpec, client: Api) -> Result<Option<Translation>, 
     let is_spoken = match client {
         Api::Chat => speaks(SpokenApi::Chat),
         Api::Messages | Api::CountTokens => speaks(SpokenApi::Messages),
-        Api::Responses => speaks(SpokenApi::Responses),
+        Api::Responses | Api::Compact | Api::StoredResponse => speaks(SpokenApi::Responses),
+        // Engines count by their tokenizer alone.
+        Api::InputTokens => speaks(SpokenApi::Responses) && spec.api.provider != Provider::Engines,
         _ => true,
     };
     if is_spoken {
         return Ok(None);
     }
-    let way = Translation::from(client).filter(|way| match way.upstream() {
+    let way = Translation::between(client, |api| match api {
         Api::Messages => speaks(SpokenApi::Messages),
-        _ => speaks(SpokenApi::Chat),
+        Api::Responses => speaks(SpokenApi::Responses),
+        Api::Chat => speaks(SpokenApi::Chat),
+        // The tokenizer is the engine's, whatever it speaks.
+        _ => true,
     });
     way.map(Some).ok_or_else(|| Rejection::Untranslatable {
         place: "model".to_owned(),
@@ -39,6 +44,9 @@ pub fn upstream_body(
     request: &ChatRequest,
 ) -> Result<Bytes, Rejection> {
     let policy = &snapshot.policy;
+    if request.api() == Api::StoredResponse {
+        return Ok(Bytes::new());
+    }
     let spec = snapshot.pool_spec(target.pool(policy));
     let Some(translation) = translation(spec, request.api())? else {
         return Ok(body_for(policy, target, request.api(), request));

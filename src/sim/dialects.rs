@@ -30,7 +30,8 @@ impl TranslatedRequest {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Box::new(response)
         };
-        let translation = Translation::from(api).ok_or_else(|| refuse(&Rejection::Internal))?;
+        let translation = Translation::between(api, |api| matches!(api, Api::Chat | Api::Tokenize))
+            .ok_or_else(|| refuse(&Rejection::Internal))?;
         let request = ChatRequest::of(api, body).map_err(|rejection| refuse(&rejection))?;
         let translated = translation.request(&request, UpstreamKind::Engine);
         let body = translated.map_err(|rejection| refuse(&rejection))?.body().clone();
@@ -42,7 +43,7 @@ impl TranslatedRequest {
         let (mut parts, body) = answer.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let format = Format::of(content_type);
-        let told = TranslatedAnswer { model: self.request.model(), request_id: "sim", now };
+        let told = TranslatedAnswer { model: self.request.model(), request_id: "sim", kept_as: None, now };
         let status = parts.status;
         let Some(translator) = self.translation.answer(&self.request, status, format, told) else {
             parts.status = StatusCode::NOT_IMPLEMENTED;

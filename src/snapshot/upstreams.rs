@@ -5,6 +5,7 @@
 
 use super::slots::{EndpointSlots, HostPort};
 use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget, StickySessions};
+use crate::cache::ResponseScope;
 use crate::policy::{Policy, PoolSpec, RetryBudgetSpec};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,7 +20,20 @@ pub struct UpstreamPools {
     /// The streams that may be given up for another endpoint; `None` where none are.
     pub reissue_budget: Option<Arc<RetryBudget>>,
     /// Which endpoint made each response of the Responses API, by its id's hash; shared by all snapshots.
-    pub response_owners: Arc<StickySessions<SocketAddr>>,
+    pub response_owners: Arc<StickySessions<ResponseOwner>>,
+}
+
+/// Which endpoint made a response, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseOwner {
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// The name of its pool, which outlives a reload.
+    pub pool: Arc<str>,
+    /// The name of the model.
+    pub model: Arc<str>,
+    /// Those who may have it.
+    pub scope: ResponseScope,
 }
 
 impl UpstreamPools {

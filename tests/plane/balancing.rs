@@ -197,6 +197,37 @@ async fn health_is_what_the_policy_says_it_is() {
 }
 
 #[tokio::test]
+async fn an_endpoint_without_the_usual_path_is_checked_by_its_models() {
+    let missing = || Act::Answer(answer("404 Not Found", ""));
+    let checked = |addr, health: &str| {
+        let inner = format!("health: {{interval: 20ms, unhealthy_after: 1{health}}}");
+        policy_of(&[addr], "").replace("health: {enabled: false}", &inner)
+    };
+    // A bad answer ends its connection.
+    let script =
+        move |connection, _| if connection == 0 { missing() } else { Act::Answer(answer("200 OK", "")) };
+    let upstream = Scripted::start(script).await;
+    let gateway = Launch::new(checked(upstream.addr, "")).start().await;
+    let mut paths: Vec<String> = Vec::new();
+    while paths.len() < 3 {
+        let more = async || Some(upstream.requests()).filter(|requests| !requests.is_empty());
+        paths.extend(until("a check", more).await.iter().map(|seen| seen.head[..10].to_owned()));
+    }
+    assert_eq!(paths[..3], ["GET /healt", "GET /v1/mo", "GET /v1/mo"]);
+    assert_eq!(gateway.metric("signalbox_endpoint_up", &[]).await as u32, 1);
+
+    let upstream = Scripted::start(move |_, _| missing()).await;
+    let gateway = Launch::new(checked(upstream.addr, ", path: /alive")).start().await;
+    let reason = "GET /alive answered 404, and `pools.main.health` has `status: [200]`";
+    until("the reason is logged", async || gateway.stderr().contains(reason).then_some(())).await;
+    assert_eq!(gateway.metric("signalbox_endpoint_up", &[]).await as u32, 0);
+    assert!(
+        upstream.requests().iter().all(|seen| seen.head.starts_with("GET /alive ")),
+        "it has no substitute"
+    );
+}
+
+#[tokio::test]
 async fn an_endpoint_that_keeps_failing_is_left_out_for_a_while() {
     let sims = sims::<2>().await;
     let pool = "    balance: {strategy: round_robin}\n    ejection: {consecutive_failures: 2, base: 2s}\n";

@@ -3,7 +3,7 @@
 use crate::harness::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -113,9 +113,9 @@ fn all_issues_of_a_bad_policy_are_listed_with_path_line_and_suggestion() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     for issue in [
-        "virtual_model (line 2): unknown key; did you mean `virtual_models`?",
+        "virtual_model (line 2): unknown key; did you mean `virtual_models`? There are `admission`, ",
         "models.m.alias (line 4): unknown key; did you mean `aliases`?",
-        "pools.main.timeouts.conect (line 8): unknown key; did you mean `connect`?",
+        "pools.main.timeouts.conect (line 8): unknown key; did you mean `connect`? There are `connect`, `first_byte`",
         "pools.main.timeouts.idle (line 8): ",
         "pools.main.balance.strategy (line 9): ",
         "`round_robin`",
@@ -142,6 +142,56 @@ fn all_issues_of_a_bad_policy_are_listed_with_path_line_and_suggestion() {
     ] {
         assert!(said.contains(issue), "{issue} is not in:\n{said}");
     }
+}
+
+#[test]
+fn several_files_are_checked_at_once_and_one_may_be_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, server] = ["a.yaml", "server.yaml"].map(|name| folder.path().join(name));
+    std::fs::write(&first, "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: [\"h:1\"]}, q: {endpoints: [\"h:2\"]}}\n")
+        .unwrap();
+    std::fs::write(&server, "thread: 4\n").unwrap();
+    let mut command = signalbox();
+    command.arg("check").arg(&first).arg("-").arg("--server").arg(&server).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = "version: 1\nmodels: {m: {pools: [x]}}\npools:\n  p: {endpoints: [\"h:1\"]}\n";
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let (said, told) = (text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("a.yaml: ok (1 models, 2 pools, 0 decisions)"), "{said}");
+    assert!(said.contains("a.yaml: warning: pool `q` gets no requests: no model names it"), "{said}");
+    assert!(
+        told.contains("server.yaml has 1 issue(s):\nthread (line 1): unknown key; did you mean `threads`? There are `admin`, "),
+        "{told}"
+    );
+    assert!(told.contains("- has 1 issue(s):\nmodels.m.pools[0] (line 2): unknown pool `x`"), "{told}");
+}
+
+#[test]
+fn an_issue_is_shown_in_its_line_unless_that_may_hold_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.yaml");
+    let policy = "version: 1\nmodels: {m: {pools: [p]}}\npools:\n  p:\n    endpoints: [\"h:443\"]\n    tls: {}\n    \
+                  wieght: 1\n    credential: {value: sk-never-shown, typo: 1}\n";
+    std::fs::write(&file, policy).unwrap();
+    let output = signalbox().arg("check").arg(&file).output().unwrap();
+    let told = text(&output.stderr);
+    assert!(told.contains("\n  7 |     wieght: 1\n    |     ^\n"), "{told}");
+    assert!(told.contains("pools.p.credential") && !told.contains("sk-never-shown"), "{told}");
+}
+
+#[test]
+fn each_shell_gets_its_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        let script = text(&output.stdout);
+        assert!(
+            output.status.success() && script.contains("completions") && script.contains("explain"),
+            "{shell}"
+        );
+    }
+    assert_eq!(run(&["completions", "csh"]).status.code(), Some(2));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use crate::endpoint_picker::*;
 use crate::harness::*;
 use crate::kube_api::*;
+use base64::Engine as _;
 use serde_json::{Value, json};
 use signalbox::sim::{Flavour, Sim, SimOptions, tls::Authority};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -454,4 +455,125 @@ async fn one_replica_writes_states_and_another_takes_over() {
     assert_eq!(states(), before);
     apply(&api, [route_with(|rule| rule["backendRefs"][0]["name"] = "none".into())]);
     condition(&api, ROUTE, OF_PARENT, "ResolvedRefs", "BackendNotFound").await;
+}
+
+#[tokio::test]
+async fn mirrors_get_copies_and_what_a_route_lists_is_tried_again() {
+    let api = KubeApi::start().await;
+    let [llama, _phi] = services(&api).await;
+    let mirror = sim("llama3-8b").await;
+    api.put(SLICES, "default", slice("phi4-mini", mirror.addr()));
+    apply(
+        &api,
+        [route_with(|rule| {
+            rule["filters"] = json!([{"type": "RequestMirror", "requestMirror": {
+                "backendRef": {"name": "phi4-mini", "port": 80}, "percent": 100}}]);
+        })],
+    );
+    let gateway = gateway(&api).await;
+    assert_eq!(post(&gateway, CHAT, &[]).await.status, 200);
+    until("a copy at the mirror", async || (asked(&mirror).len() == 1).then_some(())).await;
+    assert_eq!(asked(&llama).len(), 1, "the answer is the backend's");
+    // 418 is worth another try to nobody but this route.
+    let teapot =
+        sim_with("llama3-8b", |options| options.faults = faults(|faults| faults.status = Some(418))).await;
+    api.put(SLICES, "default", slice("llama-8b", teapot.addr()));
+    apply(
+        &api,
+        [route_with(|rule| {
+            rule["backendRefs"] = json!([
+                {"name": "llama-8b", "port": 80, "weight": 1_000_000}, {"name": "phi4-mini", "port": 80, "weight": 1}]);
+        })],
+    );
+    let is_teapot = async || (post(&gateway, CHAT, &[]).await.status == 418).then_some(());
+    until("the backend's own error", is_teapot).await;
+    apply(
+        &api,
+        [route_with(|rule| {
+            rule["backendRefs"] = json!([
+                {"name": "llama-8b", "port": 80, "weight": 1_000_000}, {"name": "phi4-mini", "port": 80, "weight": 1}]);
+            rule["retry"] = json!({"codes": [418], "attempts": 1});
+        })],
+    );
+    let before = asked(&teapot).len();
+    let is_retried = async || (post(&gateway, CHAT, &[]).await.status == 200).then_some(());
+    until("an answer of the other backend", is_retried).await;
+    assert!(asked(&teapot).len() > before);
+}
+
+#[tokio::test]
+async fn the_names_of_models_in_a_pool_are_rewritten_as_its_objects_say() {
+    let (api, base) = (KubeApi::start().await, sim("base").await);
+    apply(&api, fixture("gateway.yaml"));
+    for mut object in fixture("pools.yaml") {
+        if object["kind"] == "InferencePool" {
+            object["spec"]["targetPorts"] = json!([{"number": base.addr().port()}]);
+            object["spec"].as_object_mut().unwrap().remove("endpointPickerRef");
+        }
+        apply(&api, [object]);
+    }
+    let mut pod = pod("phi", base.addr(), true);
+    pod["metadata"]["labels"]["app"] = "phi4-mini".into();
+    api.put(PODS, "default", pod);
+    let rewrite = json!({"kind": "InferenceModelRewrite", "metadata": {"name": "w"}, "spec": {
+        "poolRef": {"name": "vllm-phi4-mini"},
+        "rules": [{"matches": [{"model": {"type": "Exact", "value": "phi4-mini"}}], "targets": [{"modelRewrite": "base"}]}]}});
+    apply(&api, [rewrite]);
+    let gateway = gateway(&api).await;
+    let answer = gateway.chat("phi4-mini", "hello").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let body: Value = serde_json::from_slice(&asked(&base)[0].body).unwrap();
+    assert_eq!(body["model"], "base");
+    condition(&api, (REWRITES, "default", "w"), "/status/conditions", "Accepted", "Accepted").await;
+}
+
+#[tokio::test]
+async fn listeners_with_tls_have_the_certificates_of_secrets_by_name_and_hot() {
+    let api = KubeApi::start().await;
+    let _sims = services(&api).await;
+    let (first, second, own) = (Authority::new("first"), Authority::new("second"), Authority::new("own"));
+    let secret = |authority: &Authority, name: &str| {
+        let (cert, key) = authority.cert_pem(&[name]);
+        let encoded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+        json!({"metadata": {"name": "tls"}, "type": "kubernetes.io/tls", "data": {"tls.crt": encoded(cert), "tls.key": encoded(key)}})
+    };
+    let mut gateway_object = fixture("gateway.yaml").remove(1);
+    gateway_object["spec"]["listeners"].as_array_mut().unwrap().push(json!({
+        "name": "https", "protocol": "HTTPS", "port": 443, "hostname": "a.example",
+        "tls": {"certificateRefs": [{"name": "tls"}]}, "allowedRoutes": {"namespaces": {"from": "All"}}}));
+    apply(&api, [gateway_object]);
+    let launch = launch(&api);
+    let (cert, key) = own.cert_pem(&["b.example"]);
+    std::fs::write(launch.folder().join("cert.pem"), cert).unwrap();
+    std::fs::write(launch.folder().join("key.pem"), key).unwrap();
+    let server = "drain: {delay: 0s, timeout: 10s}\nlisteners:\n  - {address: \"127.0.0.1:0\", public_port: 443, \
+                  tls: {cert_file: cert.pem, key_file: key.pem}}\n  - {address: \"127.0.0.1:0\", public_port: 80}\n";
+    let gateway = follows(launch.server(server)).await;
+    let of_gateway = (GATEWAYS, "default", "inference-gateway");
+    let at = "/status/listeners/1/conditions";
+    condition(&api, of_gateway, at, "ResolvedRefs", "InvalidCertificateRef").await;
+    let get = async |authority: &Authority, host: &str| {
+        let ca = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy();
+        let client = client.resolve(host, gateway.addr).build().unwrap();
+        let body = r#"{"model":"llama3-8b","messages":[{"role":"user","content":"hello"}],"max_tokens":4}"#;
+        let url = format!("https://{host}:{}{CHAT}", gateway.addr.port());
+        client.post(url).body(body).send().await.ok().map(|answer| answer.status().as_u16())
+    };
+    for authority in [&first, &second] {
+        api.put(SECRETS, "default", secret(authority, "a.example"));
+        let is_new = async || (get(authority, "a.example").await == Some(200)).then_some(());
+        until("the Secret's certificate", is_new).await;
+    }
+    assert_eq!(get(&first, "a.example").await, None, "the one before is shown no more");
+    assert_eq!(
+        get(&own, "b.example").await,
+        Some(404),
+        "the file's certificate, and no listener of that host"
+    );
+    condition(&api, of_gateway, at, "Programmed", "Programmed").await;
+    let asked = api.asked();
+    let one_secret =
+        |asked: &String| !asked.contains("/secrets") || asked.contains("fieldSelector=metadata.name%3Dtls");
+    assert!(asked.iter().all(one_secret), "of Secrets only the one that is named is read");
 }

@@ -126,3 +126,17 @@ async fn no_level_of_the_log_shows_a_key() {
         assert!(!printed.contains(secret), "{secret} in {printed}");
     }
 }
+
+#[tokio::test]
+async fn events_and_requests_have_their_time_by_the_same_name() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy_of(&[sim.addr()], "")).start().await;
+    let request = gateway.chat("m", "hi").await;
+    gateway.rewrite("version: 1\n");
+    let event = async || gateway.stderr().lines().next().map(str::to_owned);
+    let event: serde_json::Value = serde_json::from_str(&until("an event", event).await).unwrap();
+    for entry in [event, gateway.line(request.header("x-request-id")).await] {
+        let is_utc = entry["ts"].as_str().is_some_and(|time| time.ends_with('Z'));
+        assert!(is_utc && entry.get("timestamp").is_none(), "{entry}");
+    }
+}

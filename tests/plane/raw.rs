@@ -159,6 +159,8 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
 pub enum Act {
     /// Reads it whole and answers these bytes; the connection stays.
     Answer(Vec<u8>),
+    /// The same, with bytes that depend on the request.
+    AnswerTo(fn(&Message) -> Vec<u8>),
     /// Answers these bytes to the head alone, and closes without having read the body.
     AnswerEarly(Vec<u8>),
     /// Reads it whole and closes without a word.
@@ -214,6 +216,12 @@ async fn converse(mut wire: Wire, script: impl Fn(usize) -> Act, record: &Mutex<
         match script(request) {
             Act::Answer(bytes) => {
                 let Some(message) = wire.message().await else { return };
+                record.lock().unwrap().push(message);
+                wire.send(bytes).await;
+            }
+            Act::AnswerTo(write) => {
+                let Some(message) = wire.message().await else { return };
+                let bytes = write(&message);
                 record.lock().unwrap().push(message);
                 wire.send(bytes).await;
             }

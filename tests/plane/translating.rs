@@ -270,7 +270,7 @@ async fn what_a_chat_cannot_honour_is_refused_with_its_place() {
         assert!(got.text.contains(&format!("`{place}`")), "{}", got.text);
     }
     for (body, place) in [
-        (with("previous_response_id", json!("resp_1")), "previous_response_id"),
+        (with("conversation", json!("conv_1")), "conversation"),
         (with("background", json!(true)), "background"),
         (with("tools", json!([{"type": "file_search"}])), "tools.0"),
         (with("input", json!([{"type": "item_reference", "id": "rs_1"}])), "input.0"),

@@ -191,7 +191,7 @@ class Normal:
             except ValueError:
                 kinds.add(self.text(line.rstrip()))
                 continue
-            members = sorted(set(entry) - {"timestamp", "level", "message", "target"})
+            members = sorted(set(entry) - {"ts", "level", "message", "target"})
             kinds.add(self.text(f"{entry.get('level')} {entry.get('message')} {members}"))
         return sorted(kinds)
 

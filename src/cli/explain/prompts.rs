@@ -40,19 +40,25 @@ pub(super) fn read(
     Ok(prompts)
 }
 
-/// Cuts a file into prompts: JSON lines if its first line is an object, else each line is one.
+/// Cuts a file into prompts, one a line: a JSON object or a plain text.
 fn lines(text: &str, name: &str, model: &str) -> Result<Vec<ExplainPrompt>, Failure> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let first = lines.clone().next().map_or("", |(_, line)| line);
-    let is_json = serde_json::from_str::<Map<String, Value>>(first).is_ok();
     let mut prompts = Vec::new();
-    for (at, line) in lines {
-        let members = if is_json { members(line) } else { Ok(user_message(line)) };
+    for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let members = if is_json(line) { members(line) } else { Ok(user_message(line)) };
         let request = members.and_then(|members| request(members, model));
         let request = request.map_err(|fault| format!("{name}, line {}: {fault}", at + 1))?;
         prompts.push(ExplainPrompt { line: Some(at + 1), request });
     }
     Ok(prompts)
+}
+
+/// Whether a line is a JSON object, or the beginning of one that is broken; prose may have braces too.
+fn is_json(line: &str) -> bool {
+    let after_brace = line.trim_start().strip_prefix('{').map(str::trim_start);
+    after_brace.is_some_and(|rest| rest.starts_with(['"', '}']))
 }
 
 /// Finds the request in a JSON line.
@@ -98,6 +104,13 @@ mod tests {
     }
 
     #[test]
+    fn plain_and_json_lines_may_stand_together() {
+        let expected = [("plain", 1), ("one", 2), ("{x}", 4)];
+        let expected = expected.map(|(text, line)| ("auto".to_owned(), text.to_owned(), Some(line)));
+        assert_eq!(texts("\u{feff}plain\r\n {\"text\":\"one\"}\n\n{x}"), expected);
+    }
+
+    #[test]
     fn json_lines_hold_a_text_a_request_or_a_body() {
         let file = "{\"text\":\"one\\ntwo\",\"label\":1}\n\
                     {\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"}]}\n\
@@ -110,7 +123,7 @@ mod tests {
     #[test]
     fn a_bad_json_line_is_named() {
         let fault = |file| lines(file, "f", "auto").unwrap_err().to_string();
-        assert!(fault("{\"text\":\"a\"}\nplain").starts_with("f, line 2: "));
+        assert!(fault("plain\n{\"text\":\"a").starts_with("f, line 2: "));
         assert_eq!(fault("{\"txt\":\"a\"}"), "f, line 1: none of `text`, `messages` and `body` is there");
         assert!(fault("{\"text\":\"a\"}\n\n{\"messages\":1,\"model\":2}").starts_with("f, line 3: "));
     }

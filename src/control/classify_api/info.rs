@@ -1,8 +1,8 @@
 //! Owns what the API says of itself: its paths, the models in memory, and what the policy in force makes of them.
 
 use super::{Admin, PATHS};
-use crate::classify::{Classifier, ClassifyHead, ModelInfo, PATTERN_KINDS};
-use crate::policy::{DomainSignal, Policy, Rule, SignalKind};
+use crate::classify::{Classifier, ClassifyHead, ModelInfo};
+use crate::policy::{DomainSignal, PATTERN_PII_KINDS, Policy, Rule, SignalKind};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -160,7 +160,7 @@ pub(super) fn pii_types(classifier: &Classifier) -> BTreeSet<String> {
     let models = classifier.models();
     let model = answering(&models, ClassifyHead::Pii);
     let labels = model.map_or_else(Vec::new, |model| labels(model, ClassifyHead::Pii));
-    labels.into_iter().chain(PATTERN_KINDS.map(str::to_owned)).collect()
+    labels.into_iter().chain(PATTERN_PII_KINDS.map(str::to_owned)).collect()
 }
 
 /// A head's labels; those that mark tokens as types, without `O` and without what tells a type's start.

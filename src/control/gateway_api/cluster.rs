@@ -178,7 +178,8 @@ impl Reader<'_> {
                 }
                 Err(error) => Some(format!("cannot be read: {error}")),
             };
-            let unread = ignored.into_iter().map(|IgnoredField { path }| format!("`{path}` is not honoured"));
+            let unread = ignored.into_iter().filter(|_| kind.is_read_whole());
+            let unread = unread.map(|IgnoredField { path }| format!("`{path}` is not honoured"));
             let texts = text.into_iter().chain(unread);
             self.remarks.extend(texts.map(|text| Remark { kind, name: name.clone(), text }));
         }

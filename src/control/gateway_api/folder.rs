@@ -5,7 +5,7 @@ use super::conditions::{ObjectStatus, ToldCondition};
 use super::kinds::ObjectKind;
 use super::translate::{GatewaySettings, translate};
 use super::watches::name_of;
-use crate::policy::{GatewayApiSpec, Issue, ObjectName, manifests};
+use crate::policy::{GatewayApiSpec, ObjectName, manifests};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -45,27 +45,14 @@ impl FolderReport {
     }
 }
 
-/// A text is no YAML.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: {issue}")]
-pub struct UnreadableManifest {
-    /// The text's name.
-    pub name: String,
-    /// Where it stops being readable.
-    pub issue: Issue,
-}
-
 /// Says what would be taken of manifests, and what not.
-pub fn judge_manifests(
-    texts: &[ManifestText],
-    settings: &FolderSettings,
-) -> Result<FolderReport, UnreadableManifest> {
+pub fn judge_manifests(texts: &[ManifestText], settings: &FolderSettings) -> FolderReport {
     let mut report = FolderReport::default();
     let mut raw = RawObjects::new();
     for ManifestText { name, text } in texts {
-        let objects = manifests(text).map_err(|issue| UnreadableManifest { name: name.clone(), issue })?;
-        for object in objects {
-            add(&mut raw, object, &mut report);
+        match manifests(text) {
+            Ok(objects) => objects.into_iter().for_each(|object| add(&mut raw, object, &mut report)),
+            Err(issue) => report.line(format!("{name}: not read: {issue}"), true),
         }
     }
     let classes = raw.entry(ObjectKind::GatewayClass).or_default();
@@ -99,7 +86,7 @@ pub fn judge_manifests(
     for Remark { kind, name, text } in &translated.remarks {
         report.line(format!("{} {name}: {text}", kind.kube().kind), false);
     }
-    Ok(report)
+    report
 }
 
 /// The routes that something is said of.

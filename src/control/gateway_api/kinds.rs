@@ -87,6 +87,11 @@ impl ObjectKind {
         matches!(self, Self::GatewayClass | Self::Namespace)
     }
 
+    /// Whether a field that is not read is one that is not honoured; of other kinds most fields are for others.
+    pub(super) fn is_read_whole(self) -> bool {
+        matches!(self, Self::Gateway | Self::HttpRoute | Self::ReferenceGrant | Self::BackendTlsPolicy)
+    }
+
     /// Finds the kind of an object as a manifest writes it.
     pub(super) fn of_manifest(object: &Value) -> Option<Self> {
         let (version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);

@@ -18,4 +18,4 @@ mod translate;
 mod watches;
 
 pub use controller::{GatewayController, RoutesOrigin, RoutesState, SharedRoutesState};
-pub use folder::{FolderReport, FolderSettings, ManifestText, UnreadableManifest, judge_manifests};
+pub use folder::{FolderReport, FolderSettings, ManifestText, judge_manifests};

@@ -19,7 +19,8 @@ pub(super) fn cap_tokens(request: &ChatRequest, api: Api, most: u64) -> Vec<Edit
         return Vec::new();
     };
     let top = List::top(request);
-    let (mut edits, mut is_set) = (Vec::new(), false);
+    // Engines have a least number too, which must not be above the greatest.
+    let (mut edits, mut is_set) = (cap(request, "min_tokens", most), false);
     for name in names {
         let places = top.places(name);
         let Some((&last, earlier)) = places.split_last() else {

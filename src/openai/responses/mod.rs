@@ -3,11 +3,15 @@
 mod answer;
 mod error;
 mod request;
+mod stored;
 mod translate;
 
-use super::dialect::Dialect;
+use super::answer::other::OtherAnswers;
+use super::dialect::{Dialect, RequestDialect};
+use super::error_dialect::ErrorDialect;
 use memchr::memmem;
 pub(super) use request::{item, part};
+pub use stored::StoredResponse;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "responses",
@@ -15,7 +19,35 @@ pub(super) const DIALECT: Dialect = Dialect {
     request: request::REQUEST,
     answer: &answer::ResponseAnswers,
     errors: error::ERRORS,
-    translation: Some(&translate::ResponsesToChat),
+    translations: &[&translate::ResponsesToChat],
+};
+
+pub(super) const INPUT_TOKENS: Dialect = Dialect {
+    name: "input_tokens",
+    paths: &["/v1/responses/input_tokens"],
+    request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
+    answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translations: &[&translate::InputTokensToTokenize],
+};
+
+pub(super) const COMPACT: Dialect = Dialect {
+    name: "compact",
+    paths: &["/v1/responses/compact"],
+    request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
+    answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translations: &[],
+};
+
+pub(super) const STORED: Dialect = Dialect {
+    name: "stored_response",
+    // That of all ids.
+    paths: &["/v1/responses/"],
+    request: RequestDialect::of_prompt("input"),
+    answer: &OtherAnswers,
+    errors: ErrorDialect::OPENAI,
+    translations: &[],
 };
 
 /// How far into an answer its id is looked for, in bytes.

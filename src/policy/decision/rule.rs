@@ -37,6 +37,15 @@ impl Rule {
         matches!(self, Self::All(parts) if parts.iter().all(Self::holds_always))
     }
 
+    /// Whether the other rule holds wherever this one does, as far as their forms tell.
+    pub fn implies(&self, other: &Self) -> bool {
+        if self == other || other.holds_always() {
+            return true;
+        }
+        let by_other = matches!(other, Self::Any(parts) if parts.iter().any(|part| self.implies(part)));
+        by_other || matches!(self, Self::All(parts) if parts.iter().any(|part| part.implies(other)))
+    }
+
     /// Calls `each` with every signal that the rule names.
     pub fn signals(&self, each: &mut impl FnMut(SignalId)) {
         match self {

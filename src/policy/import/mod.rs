@@ -101,7 +101,7 @@ pub enum ImportError {
         /// Its name.
         name: String,
         /// Where it stops being readable.
-        issue: Issue,
+        issue: Box<Issue>,
     },
 }
 
@@ -172,13 +172,15 @@ fn documents(sources: &[ImportSource]) -> Result<Vec<SourceDocument>, ImportErro
     let mut documents = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let roots = dialect::parse(&source.text)
-            .map_err(|issue| ImportError::Unreadable { name: source.name.clone(), issue })?;
+            .map_err(|issue| ImportError::Unreadable { name: source.name.clone(), issue: Box::new(issue) })?;
         for root in roots {
             let label = label(&root);
             // What a ConfigMap holds is read as the files that a pod would see.
             for file in config_map::files(&root) {
-                let roots = dialect::parse(&file.text)
-                    .map_err(|issue| ImportError::Unreadable { name: source.name.clone(), issue })?;
+                let roots = dialect::parse(&file.text).map_err(|issue| ImportError::Unreadable {
+                    name: source.name.clone(),
+                    issue: Box::new(issue),
+                })?;
                 for mut root in roots {
                     root.move_down(file.lines_above);
                     let label = format!("{label} data.{}", file.name);

@@ -1,7 +1,7 @@
 //! Owns the signals of vLLM Semantic Router that read words and meaning, in every dialect: what each becomes here.
 //! Refuses to know decisions.
 
-use super::super::context::PII_KINDS;
+use super::super::pii_kinds::known_pii_kinds;
 use super::super::signal::language_named;
 use super::conditions::{Condition, Conditions, domain_class};
 use super::draft::PolicyDraft;
@@ -217,7 +217,7 @@ fn scope(item: &SourceNode<'_>, signal: &mut YamlMapping) {
 pub(super) fn kinds(node: &SourceNode<'_>, to: &str) -> Vec<String> {
     node.mapped(to);
     let (known, unknown): (Vec<_>, Vec<_>) =
-        node.texts().into_iter().partition(|kind| PII_KINDS.contains(&kind.as_str()));
+        node.texts().into_iter().partition(|kind| known_pii_kinds().any(|known| known == kind));
     if !unknown.is_empty() {
         node.unsupported(&format!("no such kind here: {}; the others are taken over", unknown.join(", ")));
     }

@@ -33,10 +33,15 @@ pub struct Health {
     pub status: Vec<u16>,
 }
 
+impl Health {
+    /// The path that is requested where the policy names none.
+    pub const DEFAULT_PATH: &str = "/health";
+}
+
 impl Default for Health {
     fn default() -> Self {
         Self {
-            path: "/health".to_owned(),
+            path: Self::DEFAULT_PATH.to_owned(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             healthy_after: 1,

@@ -1,4 +1,4 @@
-//! The stages between an upstream's answer and its client, in a fixed order: translate, guard, unmask, collect, verify.
+//! The stages between an upstream's answer and its client, in a fixed order: translate or rename, guard, unmask, collect, verify.
 //!
 //! An answer without a stage has no pipeline, and its chunks never come here. A stream is split into events once; all
 //! stages and the counting of tokens take the same pieces. Knows nothing of sockets.
@@ -7,6 +7,7 @@ mod buffer;
 mod collect;
 mod finding;
 mod guard;
+mod keep;
 mod rewrite;
 mod start;
 mod unmask;
@@ -19,7 +20,8 @@ pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
 use crate::openai::{
-    AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, Rejection, TokenUsage, UsageCounter,
+    AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, ModelRenamer, Rejection, TokenUsage,
+    UsageCounter,
 };
 use crate::proxy::failure::RETRY_AFTER;
 use crate::server_state::BufferShare;
@@ -28,6 +30,7 @@ use buffer::AnswerBuffer;
 use bytes::Bytes;
 use collect::{CollectStage, CompletedStore};
 use guard::GuardStage;
+use keep::KeepStage;
 use rewrite::RewriteStage;
 use unmask::UnmaskStage;
 use verify::VerifyStage;
@@ -39,6 +42,8 @@ const LITTLE: usize = 64 << 10;
 pub(super) struct AnswerPipeline {
     /// Comes first: the others read the client's dialect.
     translate: Option<AnswerTranslator>,
+    /// Names the model as the client knows it, where the upstream calls it otherwise.
+    rename: Option<ModelRenamer>,
     splitter: AnswerSplitter,
     usage: UsageCounter,
     /// The stages that change texts.
@@ -54,15 +59,18 @@ pub(super) struct AnswerPipeline {
 /// The stages that read what the client gets.
 struct AnswerReaders {
     collect: Option<CollectStage>,
+    keep: Option<KeepStage>,
     verify: Option<VerifyStage>,
 }
 
 /// Which stages an answer has.
 struct AnswerStages {
     translate: Option<AnswerTranslator>,
+    rename: Option<ModelRenamer>,
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
     collect: Option<CollectStage>,
+    keep: Option<KeepStage>,
     verify: Option<VerifyStage>,
 }
 
@@ -89,18 +97,20 @@ pub(super) struct AnswerOutcome {
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
     fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
-        let AnswerStages { translate, guard, unmask, collect, verify } = stages;
+        let AnswerStages { translate, rename, guard, unmask, collect, keep, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
-        let has_stage = translate.is_some() || rewrite.is_some() || collect.is_some() || verify.is_some();
-        let readers = AnswerReaders { collect, verify };
-        has_stage.then(|| Box::new(Self { translate, ..Self::of(format, rewrite, readers, share) }))
+        let readers = AnswerReaders { collect, keep, verify };
+        let has_stage = translate.is_some() || rename.is_some() || rewrite.is_some() || readers.are_any();
+        has_stage.then(|| Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, share) }))
     }
 
     fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders, share: BufferShare) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
-        let max_event = if rewrite.is_some() { RewriteStage::max_held(format) } else { MAX_EVENT };
+        let holds = rewrite.is_some() || readers.keep.is_some();
+        let max_event = if holds { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
             translate: None,
+            rename: None,
             splitter: AnswerSplitter::new(format, max_event),
             usage: UsageCounter::new(format),
             rewrite,
@@ -113,7 +123,7 @@ impl AnswerPipeline {
 
     /// Whether the answer's length may change on the way.
     pub(super) fn rewrites(&self) -> bool {
-        self.translate.is_some() || self.rewrite.is_some()
+        self.translate.is_some() || self.rename.is_some() || self.rewrite.is_some()
     }
 
     /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk. Fails where the
@@ -121,6 +131,10 @@ impl AnswerPipeline {
     pub(super) async fn pass(&mut self, chunk: Bytes, end: bool) -> Result<Released, Rejection> {
         let chunk = match &mut self.translate {
             Some(translate) => translate.pass(&chunk, end)?.into(),
+            None => chunk,
+        };
+        let chunk = match &mut self.rename {
+            Some(rename) => rename.pass(chunk),
             None => chunk,
         };
         self.split(&chunk, end);
@@ -136,6 +150,9 @@ impl AnswerPipeline {
             None => Released { bytes: chunk, is_last: end },
         };
         self.readers.count(released.bytes.len());
+        if let Some(keep) = &mut self.readers.keep {
+            keep.keep(released.is_last).await;
+        }
         self.has_ended = released.is_last;
         Ok(released)
     }
@@ -214,7 +231,7 @@ impl AnswerPipeline {
         self.split(b"", true);
         let usage = self.usage.usage();
         let is_cut = self.is_cut();
-        let AnswerReaders { collect, verify } = self.readers;
+        let AnswerReaders { collect, verify, .. } = self.readers;
         let (guard_action, unjudged) = self.rewrite.map_or((None, None), RewriteStage::finish);
         let may_keep = is_whole && !is_cut && unjudged.is_none();
         let store = collect.filter(|_| may_keep).and_then(CollectStage::finish);
@@ -231,9 +248,16 @@ impl AnswerPipeline {
 }
 
 impl AnswerReaders {
+    fn are_any(&self) -> bool {
+        self.collect.is_some() || self.keep.is_some() || self.verify.is_some()
+    }
+
     fn take(&mut self, piece: AnswerPiece<'_>) {
         if let Some(collect) = &mut self.collect {
             collect.take(piece);
+        }
+        if let Some(keep) = &mut self.keep {
+            keep.take(piece);
         }
         if let Some(verify) = &mut self.verify {
             verify.take(piece);
@@ -243,6 +267,7 @@ impl AnswerReaders {
     /// Returns how many bytes are held.
     fn held(&self) -> usize {
         self.collect.as_ref().map_or(0, CollectStage::held)
+            + self.keep.as_ref().map_or(0, KeepStage::held)
             + self.verify.as_ref().map_or(0, VerifyStage::held)
     }
 

@@ -2,10 +2,11 @@
 
 use super::collect::{CollectStage, PendingStore};
 use super::guard::GuardStage;
+use super::keep::KeepStage;
 use super::unmask::UnmaskStage;
 use super::verify::{VerifiedAnswer, VerifyStage};
 use super::{AnswerPipeline, AnswerStages};
-use crate::openai::{AnswerTranslator, ChatRequest, Format, Rejection};
+use crate::openai::{AnswerTranslator, ChatRequest, Format, ModelRenamer, Rejection};
 use crate::policy::HallucinationAction;
 use crate::proxy::planned_request::PlannedRequest;
 use crate::route::RequestEffects;
@@ -67,6 +68,8 @@ pub(in crate::proxy) struct AnswerStart<'a> {
     pub(in crate::proxy) head: AnswerHead,
     /// What makes the answer one of the client's API, where its upstream speaks another; the head is the client's already.
     pub(in crate::proxy) translate: Option<AnswerTranslator>,
+    /// The name that the answer gives its model, where its upstream gives another.
+    pub(in crate::proxy) model: Option<&'a str>,
     /// What is needed to store the answer, where it may be stored.
     pub(in crate::proxy) store: Option<Box<PendingStore>>,
     /// What the stages hold counts here.
@@ -86,7 +89,7 @@ impl AnswerPipeline {
         start: AnswerStart<'_>,
         record: &mut AccessRecord,
     ) -> Result<Option<Box<Self>>, Rejection> {
-        let AnswerStart { live, request, head, translate, store, share } = start;
+        let AnswerStart { live, request, head, translate, model, store, share } = start;
         let effects = request.plan.effects.as_deref();
         let answer = effects.and_then(|effects| effects.answer.as_ref());
         let timeout = live.policy.classifier.guard_timeout;
@@ -110,6 +113,11 @@ impl AnswerPipeline {
         let (format, is_success) = (head.format, head.status.is_success());
         let store = store.filter(|_| head.status == StatusCode::OK);
         let stages = AnswerStages {
+            rename: model
+                .filter(|_| is_success && translate.is_none())
+                .map(|name| ModelRenamer::new(format, name)),
+            keep: (is_success && translate.is_some() && request.is_kept_here(live))
+                .then(|| keep_stage(live, request, format)),
             translate,
             guard,
             unmask,
@@ -118,6 +126,12 @@ impl AnswerPipeline {
         };
         Ok(Self::new(format, request.api, stages, share))
     }
+}
+
+/// Sets up the keeping of a response that its upstream knows nothing of.
+fn keep_stage(live: &Snapshot, request: &PlannedRequest, format: Format) -> KeepStage {
+    let spec = live.policy.responses();
+    KeepStage::new(&live.responses, request.scope, &request.request, format, spec)
 }
 
 /// Sets up the verification that the policy wants, and records where there is no context for one.

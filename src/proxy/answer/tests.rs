@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::policy::ClientLimits;
 use crate::server_state::{ConnectionLimits, ServerState};
 
-const READERS: AnswerReaders = AnswerReaders { collect: None, verify: None };
+const READERS: AnswerReaders = AnswerReaders { collect: None, keep: None, verify: None };
 
 const TOKEN: &str = "[PERSON_1]";
 
@@ -47,6 +47,8 @@ async fn through(mut pipeline: AnswerPipeline, stream: &str, size: usize) -> (St
 #[test]
 fn an_answer_without_a_stage_has_no_pipeline() {
     let stages = AnswerStages {
+        rename: None,
+        keep: None,
         translate: None,
         guard: None,
         unmask: UnmaskStage::new(&[]),

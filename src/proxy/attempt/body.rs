@@ -35,6 +35,16 @@ impl Attempts {
         self.request.plan.targets.iter().any(is_translated)
     }
 
+    /// Whether an answer may have to name another model than its upstream names, whichever target gives it.
+    pub(in crate::proxy) fn may_be_renamed(&self, live: &Snapshot) -> bool {
+        self.request.plan.targets.iter().any(|target| target.answer_model(&live.policy).is_some())
+    }
+
+    /// The name that the current target's answer gives its model, where the upstream gives another.
+    pub(in crate::proxy) fn answer_model<'a>(&'a self, live: &'a Snapshot) -> Option<&'a str> {
+        self.target().answer_model(&live.policy)
+    }
+
     /// Starts to translate an answer for the client; gives the head that it has then. Nothing where the APIs are the same.
     pub(in crate::proxy) fn translate_answer(
         &self,
@@ -44,8 +54,9 @@ impl Attempts {
     ) -> Option<(AnswerHead, AnswerTranslator)> {
         let translation = self.translation(live)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let model = &live.policy[self.target().model].name;
-        let answer = TranslatedAnswer { model, request_id, now };
+        let model = self.target().public_model(&live.policy);
+        let kept_as = self.request.is_kept_here(live).then(|| format!("{:032x}", rand::random::<u128>()));
+        let answer = TranslatedAnswer { model, request_id, kept_as: kept_as.as_deref(), now };
         let translator = translation.answer(&self.request.request, head.status, head.format, answer)?;
         Some((head.translated(translation.status(head.status)), translator))
     }

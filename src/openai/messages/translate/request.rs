@@ -3,7 +3,6 @@
 //! Refuses to know what messages hold.
 
 use crate::json::object::{Object, non_null_member, string_member};
-use crate::json::string::decode;
 use crate::json::{self};
 use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
@@ -23,22 +22,13 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
         messages.system(system)?;
     }
     let is_stream = request.stream();
-    for item in request.members() {
-        let (key, value) = (&request.body()[item.key.clone()], &request.body()[item.value.clone()]);
-        let key = decode(key, usize::MAX);
-        if value == b"null" {
-            continue;
-        }
+    for (key, value) in request.non_null_members() {
         written = match &*key {
             "messages" => {
                 messages.messages(value)?;
                 written
             }
-            "max_tokens" => match upstream {
-                // Its newer models refuse the older name.
-                UpstreamKind::OpenAi => written.raw("max_completion_tokens", value),
-                UpstreamKind::Engine | UpstreamKind::Other => written.raw("max_tokens", value),
-            },
+            "max_tokens" => written.raw(upstream.token_limit(), value),
             "stop_sequences" => written.raw("stop", value),
             "tools" => written.raw("tools", &tools(value)?),
             "tool_choice" => tool_choice(written, value)?,

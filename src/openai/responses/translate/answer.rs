@@ -1,12 +1,13 @@
-//! An answer of Chat Completions as a response, whole.
+//! An answer of Chat Completions as a response, whole; and a tokenizer's as a count.
 //!
 //! Refuses to know a stream's events.
 
 use crate::ChatRequest;
+use crate::json::object::{Object, number_member};
 use crate::translate::chat::ChatAnswer;
 use crate::translate::{DialectWriter, TranslatedAnswer};
 
-use super::frame::{ResponseEnd, ResponseFrame, message_item, reasoning_item, text_part, usage};
+use super::frame::{ResponseEnd, ResponseFrame, logged_part, message_item, reasoning_item, text_part, usage};
 use super::stream::ResponseStream;
 
 /// Writes a response.
@@ -35,7 +36,7 @@ impl DialectWriter for ResponseWriter {
         }
         let parts: Vec<_> = message
             .content()
-            .map(|text| text_part("output_text", text))
+            .map(|text| logged_part("output_text", text, choice.logprobs()))
             .into_iter()
             .chain(message.refusal().map(|refusal| text_part("refusal", refusal)))
             .collect();
@@ -58,5 +59,24 @@ impl DialectWriter for ResponseWriter {
 
     fn end(&mut self, out: &mut Vec<u8>) -> Option<()> {
         self.stream.end(&self.frame, out)
+    }
+}
+
+/// Writes a count of tokens.
+#[derive(Debug)]
+pub(super) struct InputTokensWriter;
+
+impl DialectWriter for InputTokensWriter {
+    fn whole(&mut self, answer: &[u8]) -> Option<Vec<u8>> {
+        let count = number_member(answer, "count")?;
+        Some(Object::default().text("object", "response.input_tokens").number("input_tokens", count).end())
+    }
+
+    fn event(&mut self, _data: &[u8], _out: &mut Vec<u8>) -> Option<()> {
+        None
+    }
+
+    fn end(&mut self, _out: &mut Vec<u8>) -> Option<()> {
+        None
     }
 }

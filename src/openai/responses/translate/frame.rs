@@ -17,6 +17,8 @@ use super::tools::INPUT;
 #[derive(Debug)]
 pub(super) struct ResponseFrame {
     now: u64,
+    /// What the response's id ends with, where that is not the upstream's.
+    kept_as: Option<String>,
     names: ToolNames,
     /// The members that repeat the request, as JSON behind what differs.
     settings: Vec<(&'static str, Vec<u8>)>,
@@ -124,12 +126,17 @@ impl ResponseFrame {
         let mut settings = vec![("model", quoted(answer.model))];
         for (name, otherwise) in SETTINGS {
             let own = request.member(name).filter(|value| *value != b"null");
+            let resumed = request.resumed_from().filter(|_| name == "previous_response_id").map(quoted);
+            if let Some(resumed) = resumed {
+                settings.push((name, resumed));
+                continue;
+            }
             settings.push((name, own.unwrap_or(otherwise).to_vec()));
         }
-        // Whatever the request says: nothing is kept.
-        settings.push(("store", b"false".to_vec()));
+        // Whatever the request says.
+        settings.push(("store", answer.kept_as.is_some().to_string().into_bytes()));
         let names = ToolNames::of(request.member("tools").unwrap_or(b"[]"));
-        Self { now: answer.now, names, settings }
+        Self { now: answer.now, kept_as: answer.kept_as.map(str::to_owned), names, settings }
     }
 
     /// Starts a response with an id and the time when it was made.
@@ -166,7 +173,7 @@ impl ResponseHead<'_> {
             _ => b"null".to_vec(),
         };
         Object::default()
-            .text("id", &format!("resp_{}", self.id))
+            .text("id", &format!("resp_{}", self.frame.kept_as.as_deref().unwrap_or(self.id)))
             .text("object", "response")
             .number("created_at", self.created)
             .text("status", end.map_or("in_progress", ResponseEnd::status))
@@ -205,10 +212,18 @@ pub(super) fn message_item(id: &str, parts: &[Vec<u8>], status: &str) -> Vec<u8>
 
 /// A part of an item.
 pub(super) fn text_part(kind: &str, text: &str) -> Vec<u8> {
+    logged_part(kind, text, "")
+}
+
+/// The same with how probable its tokens were: the inside of a list, as JSON.
+pub(super) fn logged_part(kind: &str, text: &str, logprobs: &str) -> Vec<u8> {
     let part = Object::default().text("type", kind);
     match kind {
         "refusal" => part.text("refusal", text).end(),
-        "output_text" => part.text("text", text).raw("annotations", b"[]").raw("logprobs", b"[]").end(),
+        "output_text" => {
+            let logged = format!("[{logprobs}]");
+            part.text("text", text).raw("annotations", b"[]").raw("logprobs", logged.as_bytes()).end()
+        }
         _ => part.text("text", text).end(),
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Refuses to know what items hold.
 
+use crate::json;
 use crate::json::object::{Object, entries, non_null_member, string_member};
-use crate::json::string::decode;
 use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
 
 use super::items::ChatTurns;
-use super::tools::{tool_choice, tools};
+use super::tools::{AllowedTools, tool_choice, tools};
 
 /// Writes a request of Chat.
 pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<u8>, Rejection> {
@@ -19,23 +19,18 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
         messages.instructions(instructions)?;
     }
     let is_stream = request.stream();
-    for item in request.members() {
-        let (key, value) = (&request.body()[item.key.clone()], &request.body()[item.value.clone()]);
-        let key = decode(key, usize::MAX);
-        if value == b"null" {
-            continue;
-        }
+    let allowed = request.member("tool_choice").and_then(AllowedTools::of);
+    if wants_logprobs(request) {
+        written = written.raw("logprobs", b"true");
+    }
+    for (key, value) in request.non_null_members() {
         written = match &*key {
             "input" => {
                 messages.input(value)?;
                 written
             }
-            "max_output_tokens" => match upstream {
-                // Its newer models refuse the older name.
-                UpstreamKind::OpenAi => written.raw("max_completion_tokens", value),
-                UpstreamKind::Engine | UpstreamKind::Other => written.raw("max_tokens", value),
-            },
-            "tools" => match tools(value)?.as_slice() {
+            "max_output_tokens" => written.raw(upstream.token_limit(), value),
+            "tools" => match tools(value, allowed.as_ref())?.as_slice() {
                 b"[]" => written,
                 functions => written.raw("tools", functions),
             },
@@ -48,17 +43,17 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
             "stream" if is_stream => {
                 written.raw("stream", value).raw("stream_options", b"{\"include_usage\":true}")
             }
-            "previous_response_id" | "conversation" => {
-                return Err(untranslatable(key, "no responses are kept for it"));
+            "previous_response_id" => {
+                let id = request.previous_response().unwrap_or_default().into_owned();
+                return Err(Rejection::PreviousResponseUnknown { id });
             }
+            "conversation" => return Err(untranslatable(key, "no conversations are kept for it")),
             "background" if value == b"true" => {
                 return Err(untranslatable(key, "it answers while the client waits"));
             }
             "prompt" => return Err(untranslatable(key, "it keeps no prompts")),
             "context_management" => return Err(untranslatable(key, "it compacts nothing")),
-            "top_logprobs" if value != b"0" => {
-                return Err(untranslatable(key, "log probabilities are not translated"));
-            }
+            "top_logprobs" if value != b"0" => written.raw("top_logprobs", value),
             // What OpenAI keeps, counts, bills and caches by, and what is asked of an answer that it does not have.
             "instructions"
             | "stream"
@@ -81,6 +76,34 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
         };
     }
     Ok(written.raw("messages", &messages.end()).end())
+}
+
+/// Writes a request of an engine's tokenizer.
+pub(super) fn tokenize(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<u8>, Rejection> {
+    if let Some(id) = request.field("previous_response_id") {
+        return Err(Rejection::PreviousResponseUnknown { id: id.into_owned() });
+    }
+    let mut written = request
+        .member("model")
+        .into_iter()
+        .fold(Object::default(), |written, model| written.raw("model", model));
+    let mut messages = ChatTurns::new(upstream);
+    if let Some(instructions) = request.member("instructions").filter(|value| *value != b"null") {
+        messages.instructions(instructions)?;
+    }
+    messages.input(request.member("input").unwrap_or(b"[]"))?;
+    if let Some(own) = request.member("tools").filter(|value| value.starts_with(b"[")) {
+        written = written.raw("tools", &tools(own, None)?);
+    }
+    Ok(written.raw("messages", &messages.end()).end())
+}
+
+/// Whether the answer is to say how probable its tokens were.
+fn wants_logprobs(request: &ChatRequest) -> bool {
+    let included = request.member("include").into_iter().flat_map(json::array);
+    let mut included = included.filter_map(json::string);
+    request.member("top_logprobs").is_some_and(|most| !matches!(most, b"0" | b"null"))
+        || included.any(|name| name == b"message.output_text.logprobs")
 }
 
 /// An effort that engines know too.
