@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""What another gateway process costs: CPU a request with one, two and four processes before the same engines, and memory an endpoint.
+"""What another gateway process costs: CPU a request with one, two and four processes before the same engines, memory an endpoint,
+and what it costs to follow pods.
 
     benches/scale/run.py [--binary target/release/signalbox] [--requests 4000]
 
 Processes share nothing, so CPU a request should not depend on how many there are; throughput is then cores over CPU a request.
 Each has two clients of its own, with a connection each, that send one request after the other: 1 KB prompts to a model that is
 named, answers of one token. CPU is that of the gateways' own processes. Memory is what a process holds after its start, with
-endpoints that nothing is asked of. Rounds take turns; medians of the rounds are printed.
+endpoints that nothing is asked of. Rounds take turns; medians of the rounds are printed. Pods are followed on 50 watches of an
+API server of this script, which tells of changes, 8 KiB each as of real pods, as fast as they are read.
 """
 
 import argparse
 import http.client
+import http.server
 import json
 import multiprocessing
 import os
@@ -32,6 +35,9 @@ ENGINES = 4
 ROUNDS = 5
 ENDPOINTS = (100, 1000, 10000)
 POOLS = 50
+PODS = 20
+CHANGES = 50
+POD_BYTES = 8192
 BODY = json.dumps({"model": "bench", "max_tokens": 1, "messages": [{"role": "user", "content": "word " * 200}]})
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -39,10 +45,12 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 class Process:
     """A started process, and where it listens."""
 
-    def __init__(self, command):
-        self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, command, **environment):
+        variables = {**os.environ, **environment}
+        self.child = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         line = next(line for line in self.child.stdout if '"event":"listening"' in line)
-        self.address = json.loads(line)["listeners"][0]
+        said = json.loads(line)
+        self.address, self.admin = said["listeners"][0], said.get("admin")
         threading.Thread(target=self.child.stdout.read, daemon=True).start()
 
     def cpu_s(self):
@@ -63,15 +71,16 @@ def policy(folder, pools):
     lines += [f"  {name}: {{pools: [{name}]}}" for name in pools]
     lines.append("pools:")
     for name, endpoints in pools.items():
-        listed = ", ".join(f'"{endpoint}"' for endpoint in endpoints)
+        listed = ", ".join(json.dumps(endpoint) for endpoint in endpoints)
         lines.append(f"  {name}: {{endpoints: [{listed}], health: {{enabled: false}}, metrics: off}}")
     file = pathlib.Path(folder) / "policy.yaml"
     file.write_text("\n".join(lines) + "\n")
     return str(file)
 
 
-def gateway(binary, file):
-    return Process([binary, "serve", "--policy", file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+def gateway(binary, file, **environment):
+    where = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    return Process([binary, "serve", "--policy", file, *where], **environment)
 
 
 def client(address, requests):
@@ -140,6 +149,88 @@ def memory(binary, folder):
         print(f"| {count:,} | {kib / 1024:.0f} MiB | {more} |")
 
 
+def pod(pool, index, is_ready):
+    """A pod as the API has it."""
+    ready = {"type": "Ready", "status": "True" if is_ready else "False"}
+    return {
+        "metadata": {"name": f"{pool}-{index}", "namespace": "n", "resourceVersion": "1", "labels": {"app": pool},
+                     "annotations": {"filler": "x" * POD_BYTES}},
+        "spec": {"containers": [{"name": "vllm", "ports": [{"containerPort": 8000}]}]},
+        "status": {"phase": "Running", "podIP": f"10.{pool[1:]}.0.{index + 1}", "conditions": [ready]},
+    }
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Lists the pods of a pool, and tells of their changes once it may: each is unready and ready by turns, at last ready."""
+
+    begin = threading.Event()
+    end = threading.Event()
+
+    def do_GET(self):
+        pool = self.path.split("app%3D")[1].split("&")[0]
+        self.send_response(200)
+        self.end_headers()
+        if "watch=" not in self.path:
+            pods = [pod(pool, index, True) for index in range(PODS)]
+            listed = {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": pods}
+            self.wfile.write(json.dumps(listed).encode())
+            return
+        self.begin.wait()
+        for change in range(CHANGES):
+            for index in range(PODS):
+                event = {"type": "MODIFIED", "object": pod(pool, index, change % 2 == 1)}
+                self.wfile.write(json.dumps(event).encode() + b"\n")
+        self.wfile.write(json.dumps({"type": "ADDED", "object": pod(pool, PODS, True)}).encode() + b"\n")
+        self.end.wait()
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+class ApiServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    # All watches come at once.
+    request_queue_size = 4 * POOLS
+
+
+def endpoints(one):
+    connection = http.client.HTTPConnection(one.admin)
+    connection.request("GET", "/readyz")
+    return sum(pool["endpoints"] for pool in json.loads(connection.getresponse().read())["pools"])
+
+
+def wait_for_endpoints(one, count):
+    until = time.monotonic() + 120
+    while endpoints(one) != count:
+        assert time.monotonic() < until, f"{endpoints(one)} endpoints, not {count}"
+        time.sleep(0.05)
+
+
+def watches(binary, folder):
+    server = ApiServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "n"}}],
+        "clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    kubeconfig = pathlib.Path(folder) / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    pools = {f"p{index}": [{"pods": {"app": f"p{index}"}, "port": 8000}] for index in range(POOLS)}
+    one = gateway(binary, policy(folder, pools), KUBECONFIG=str(kubeconfig))
+    wait_for_endpoints(one, POOLS * PODS)
+    before, cpu = one.resident_kib(), one.cpu_s()
+    Api.begin.set()
+    wait_for_endpoints(one, POOLS * (PODS + 1))
+    events = POOLS * (PODS * CHANGES + 1)
+    spent, after = one.cpu_s() - cpu, one.resident_kib()
+    Api.end.set()
+    one.end()
+    print(f"\n{events:,} changes of {POOLS * PODS:,} pods on {POOLS} watches: {spent / events * 1e6:.0f} µs CPU each; resident "
+          f"{before / 1024:.0f} MiB before, {after / 1024:.0f} MiB after")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/signalbox")
@@ -148,6 +239,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         processes(arguments.binary, folder, arguments.requests)
         memory(arguments.binary, folder)
+        watches(arguments.binary, folder)
 
 
 main()
