@@ -18,8 +18,8 @@ pub(super) struct Dialect {
     pub(super) request: RequestDialect,
     pub(super) answer: &'static dyn AnswerDialect,
     pub(super) errors: ErrorDialect,
-    /// The way to another dialect, for upstreams that do not speak this one.
-    pub(super) translation: Option<&'static dyn ApiTranslation>,
+    /// The ways to other dialects, for upstreams that do not speak this one; the better first.
+    pub(super) translations: &'static [&'static dyn ApiTranslation],
 }
 
 /// Where an API's requests have what is read and changed.

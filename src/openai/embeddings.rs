@@ -10,5 +10,5 @@ pub(super) const POOLING: Dialect = dialect("pooling", &["/pooling"]);
 
 const fn dialect(name: &'static str, paths: &'static [&'static str]) -> Dialect {
     let (request, errors) = (RequestDialect::of_prompt("input"), ErrorDialect::OPENAI);
-    Dialect { name, paths, request, answer: &OtherAnswers, errors, translation: None }
+    Dialect { name, paths, request, answer: &OtherAnswers, errors, translations: &[] }
 }

@@ -12,7 +12,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     request: RequestDialect { member, ..RequestDialect::of_prompt("prompt") },
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };
 
 fn member(name: &str) -> Option<ReadRule> {

@@ -39,6 +39,9 @@ pub enum Rejection {
         /// The method to use, also the value of the `allow` header.
         allowed: &'static str,
     },
+    /// A WebSocket is asked for where there is none.
+    #[error("This path is not served over a WebSocket: POST it over HTTP.")]
+    NoWebSocket,
     /// The body is not JSON.
     #[error("The request body is not valid JSON: {detail} at line {line}, column {column} (byte {byte}).")]
     BadJson {

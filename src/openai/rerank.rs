@@ -12,7 +12,7 @@ pub(super) const RERANK: Dialect = Dialect {
     request: RequestDialect { member, ..RequestDialect::of_prompt("query") },
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };
 
 pub(super) const SCORE: Dialect = Dialect {
@@ -21,7 +21,7 @@ pub(super) const SCORE: Dialect = Dialect {
     request: RequestDialect { member, ..RequestDialect::of_prompt("text_1") },
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };
 
 /// Texts, and objects with parts of a content, in vLLM's multimodal forms.

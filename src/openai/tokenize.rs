@@ -10,7 +10,7 @@ pub(super) const TOKENIZE: Dialect = Dialect {
     request: RequestDialect::of_prompt("prompt"),
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };
 
 pub(super) const DETOKENIZE: Dialect = Dialect {
@@ -19,5 +19,5 @@ pub(super) const DETOKENIZE: Dialect = Dialect {
     request: RequestDialect::of_prompt("prompt"),
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };

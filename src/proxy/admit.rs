@@ -17,7 +17,8 @@ use crate::route::{
 };
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::UPGRADE;
+use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
@@ -117,6 +118,10 @@ impl Gateway {
         }
         let path = header.uri.path();
         exchange.answer.api = Api::of_errors(path, header.headers.contains_key("anthropic-version"));
+        if is_websocket(header) {
+            // Agents that try one first go on over HTTP then.
+            return Err(Rejection::NoWebSocket.into());
+        }
         let operation = Operation::of(&header.method, path)?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
@@ -373,6 +378,13 @@ impl Gateway {
 /// Says that a limit is reached, whichever it is.
 fn overloaded<E: std::error::Error>(_limit: E) -> Rejection {
     Rejection::Overloaded { retry_after: RETRY_AFTER }
+}
+
+/// Whether a client asks for a WebSocket.
+fn is_websocket(header: &RequestHeader) -> bool {
+    let upgrade = header.headers.get(UPGRADE);
+    header.method == Method::GET
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// How much a header takes, with its two maps of names.

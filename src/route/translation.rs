@@ -23,9 +23,12 @@ pub fn translation(spec: &PoolSpec, client: Api) -> Result<Option<Translation>, 
     if is_spoken {
         return Ok(None);
     }
-    let way = Translation::from(client).filter(|way| match way.upstream() {
+    let way = Translation::between(client, |api| match api {
         Api::Messages => speaks(SpokenApi::Messages),
-        _ => speaks(SpokenApi::Chat),
+        Api::Responses => speaks(SpokenApi::Responses),
+        Api::Chat => speaks(SpokenApi::Chat),
+        // The tokenizer is the engine's, whatever it speaks.
+        _ => true,
     });
     way.map(Some).ok_or_else(|| Rejection::Untranslatable {
         place: "model".to_owned(),

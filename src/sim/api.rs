@@ -40,6 +40,7 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
     let mut router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(text))
+        .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models));
     if engine.options.flavour == Flavour::Vllm {
         router = router
@@ -183,6 +184,13 @@ async fn chat(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
 
 async fn text(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
     complete(engine, CompletionApi::Text, call).await
+}
+
+async fn embeddings(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {
+    match super::embeddings::embed(&call.body, &engine.options) {
+        Ok(answer) => call.done(&engine, Json(answer)),
+        Err(error) => call.refuse(&engine, &error),
+    }
 }
 
 async fn messages(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {

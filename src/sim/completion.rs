@@ -12,6 +12,7 @@ use super::generation::{Generation, SamplingParams, SimFinishReason, SplitMix64}
 use super::request::SimRequest;
 use super::schedule::{Placement, RunningRequest};
 use super::stats::FinishedRequest;
+use super::structured::OutputForm;
 use super::tokens::TokenizedPrompt;
 
 /// Tokens so far.
@@ -61,12 +62,14 @@ impl Completion {
             for _ in 0..request.n {
                 let seed = random.next_u64() ^ prompt.digest;
                 let max_tokens = request.max_tokens;
-                let choice = Generation::new(SamplingParams {
-                    seed,
-                    natural_tokens,
-                    max_tokens,
-                    stops: &request.stops,
-                });
+                let choice = match &request.form {
+                    OutputForm::Text => {
+                        let stops = &request.stops;
+                        Generation::new(SamplingParams { seed, natural_tokens, max_tokens, stops })
+                    }
+                    OutputForm::Json(text) => Generation::fixed(text, max_tokens),
+                    OutputForm::Call(call) => Generation::fixed(&call.arguments, max_tokens),
+                };
                 sequences.push((prompt, choice.ends.len()));
                 choices.push(choice);
             }

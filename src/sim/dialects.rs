@@ -30,7 +30,8 @@ impl TranslatedRequest {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Box::new(response)
         };
-        let translation = Translation::from(api).ok_or_else(|| refuse(&Rejection::Internal))?;
+        let translation = Translation::between(api, |api| matches!(api, Api::Chat | Api::Tokenize))
+            .ok_or_else(|| refuse(&Rejection::Internal))?;
         let request = ChatRequest::of(api, body).map_err(|rejection| refuse(&rejection))?;
         let translated = translation.request(&request, UpstreamKind::Engine);
         let body = translated.map_err(|rejection| refuse(&rejection))?.body().clone();

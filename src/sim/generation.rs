@@ -71,6 +71,18 @@ impl Generation {
         generation
     }
 
+    /// A text that is there already, up to so many tokens.
+    pub(super) fn fixed(text: &str, max_tokens: usize) -> Self {
+        let mut ends = Vec::new();
+        let mut at = 0;
+        while at < text.len() && ends.len() < max_tokens {
+            at += piece(&text[at..]);
+            ends.push(at);
+        }
+        let finish = if at < text.len() { SimFinishReason::Length } else { SimFinishReason::Stop };
+        Self { text: text[..at].to_owned(), ends, finish, stopped_by: None }
+    }
+
     /// The text of the token at `index`.
     pub(super) fn token(&self, index: usize) -> &str {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };

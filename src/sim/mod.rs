@@ -54,6 +54,7 @@ mod api;
 mod completion;
 mod connection;
 mod dialects;
+mod embeddings;
 mod engine;
 mod error;
 mod exposition;
@@ -66,6 +67,7 @@ mod request_log;
 mod responder;
 mod schedule;
 mod stats;
+mod structured;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -1,11 +1,12 @@
 //! The body of a completion request, read and checked as vLLM checks it.
-//! It refuses to know how a completion is generated; keys that change nothing here, tools among them, are ignored.
+//! It refuses to know how a completion is generated; keys that change nothing here are ignored.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::SimOptions;
 use super::error::SimApiError;
+use super::structured::{FormBody, OutputForm};
 use super::tokens::TokenizedPrompt;
 use super::transfer::TransferParams;
 
@@ -52,6 +53,8 @@ pub(super) struct SimRequest {
     /// Strings that end a completion.
     pub(super) stops: Vec<String>,
     pub(super) streaming: Streaming,
+    /// What the completion has to be.
+    pub(super) form: OutputForm,
     /// Where the prompt comes from and goes to, if not here.
     pub(super) transfer: TransferParams,
 }
@@ -75,6 +78,10 @@ impl SimRequest {
         }
         body.sampling.check()?;
         let streaming = body.streaming()?;
+        let form = match api {
+            CompletionApi::Chat => body.form.form()?,
+            CompletionApi::Text => OutputForm::Text,
+        };
         let (prompts, echoes) = match api {
             CompletionApi::Chat => (vec![body.conversation(options.capacity.block_size)?], Vec::new()),
             CompletionApi::Text => body.prompts(options.capacity.block_size)?,
@@ -90,6 +97,7 @@ impl SimRequest {
             ignore_eos: body.sampling.ignore_eos.unwrap_or_default(),
             stops: body.sampling.stop.map_or_else(Vec::new, StopStrings::into_vec),
             streaming,
+            form,
             transfer: body.kv_transfer_params.unwrap_or_default(),
         })
     }
@@ -104,6 +112,8 @@ struct CompletionBody {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     kv_transfer_params: Option<TransferParams>,
+    #[serde(flatten)]
+    form: FormBody,
     #[serde(flatten)]
     sampling: SamplingBody,
 }
@@ -331,7 +341,7 @@ mod tests {
             read(CompletionApi::Chat, r#"{"messages":[{"role":"user","content":"one two"}]}"#).unwrap();
         let parts = read(
             CompletionApi::Chat,
-            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"one two"}]}],"tools":[{"x":1}]}"#,
+            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"one two"}]}],"tools":[{"x":1}],"tool_choice":"auto"}"#,
         )
         .unwrap();
         assert_eq!(plain.prompts[0].digest, parts.prompts[0].digest);

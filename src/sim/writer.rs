@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::Flavour;
 use super::completion::{Completion, SimUsage};
-use super::generation::Generation;
+use super::generation::{Generation, SimFinishReason};
 use super::request::{CompletionApi, Streaming};
+use super::structured::{ForcedCall, OutputForm};
 
 const VLLM_FINGERPRINT: &str = "vllm-0.32.0-simulated";
 const OPENAI_FINGERPRINT: &str = "fp_51db84afab";
@@ -91,8 +92,22 @@ impl CompletionWriter {
                 out.push_str(r#","prompt_token_ids":null,"prompt_text":null"#);
             }
             out.push_str("}\n\n");
+            if let Some(call) = forced_call(completion) {
+                let (id, name) = (quote(&self.call_id(index)), quote(&call.name));
+                self.open(&mut out);
+                let _ = write!(
+                    out,
+                    r#"{{"index":{index},"delta":{{"tool_calls":[{{"index":0,"id":{id},"type":"function","function":{{"name":{name},"arguments":""}}}}]}},"logprobs":null,"finish_reason":null}}]"#
+                );
+                self.usage_so_far(&mut out, completion, SimUsage { output: 0, ..completion.usage_of(index) });
+                out.push_str("}\n\n");
+            }
         }
         out
+    }
+
+    fn call_id(&self, choice: usize) -> String {
+        format!("call_{}_{choice}", self.id)
     }
 
     /// The events of the token emitted last, one for each choice that has it.
@@ -147,8 +162,11 @@ impl CompletionWriter {
         self.open(out);
         let (finish, stop) = match ending {
             None => ("null".to_owned(), "null".to_owned()),
-            Some(generation) => (quote(generation.finish.as_str()), json!(generation.stopped_by).to_string()),
+            Some(generation) => {
+                (quote(finish(completion, generation)), json!(generation.stopped_by).to_string())
+            }
         };
+        let delta = delta(completion, text);
         let _ = match (self.api, ending) {
             (CompletionApi::Text, _) => write!(
                 out,
@@ -156,11 +174,11 @@ impl CompletionWriter {
             ),
             (CompletionApi::Chat, None) => write!(
                 out,
-                r#"{{"index":{choice},"delta":{{"content":{text}}},"logprobs":null,"finish_reason":null,"token_ids":null}}]"#
+                r#"{{"index":{choice},"delta":{delta},"logprobs":null,"finish_reason":null,"token_ids":null}}]"#
             ),
             (CompletionApi::Chat, Some(_)) => write!(
                 out,
-                r#"{{"index":{choice},"delta":{{"content":{text}}},"logprobs":null,"finish_reason":{finish},"stop_reason":{stop},"token_ids":null}}]"#
+                r#"{{"index":{choice},"delta":{delta},"logprobs":null,"finish_reason":{finish},"stop_reason":{stop},"token_ids":null}}]"#
             ),
         };
         self.usage_so_far(out, completion, completion.usage_of(choice));
@@ -174,16 +192,16 @@ impl CompletionWriter {
 
     fn openai_token(&self, out: &mut String, completion: &Completion, token: &TokenEvent<'_>) {
         let TokenEvent { choice, text, ending } = *token;
-        let finish = ending.map_or("null".to_owned(), |generation| quote(generation.finish.as_str()));
+        let finish = ending.map_or("null".to_owned(), |generation| quote(finish(completion, generation)));
+        let delta = delta(completion, text);
         self.open(out);
         let _ = match self.api {
             CompletionApi::Text => {
                 write!(out, r#"{{"index":{choice},"text":{text},"logprobs":null,"finish_reason":{finish}}}]"#)
             }
-            CompletionApi::Chat => write!(
-                out,
-                r#"{{"index":{choice},"delta":{{"content":{text}}},"logprobs":null,"finish_reason":null}}]"#
-            ),
+            CompletionApi::Chat => {
+                write!(out, r#"{{"index":{choice},"delta":{delta},"logprobs":null,"finish_reason":null}}]"#)
+            }
         };
         self.usage_so_far(out, completion, completion.usage_of(choice));
         out.push_str("}\n\n");
@@ -221,16 +239,26 @@ impl CompletionWriter {
 
     fn choice(&self, out: &mut String, completion: &Completion, index: usize) {
         let generation = &completion.choices[index];
-        let finish = generation.finish.as_str();
+        let finish = finish(completion, generation);
         let text = match completion.request.echoes.get(index / completion.request.n) {
             Some(echo) => quote(&format!("{echo}{}", generation.text)),
             None => quote(&generation.text),
         };
         let stop = generation.stopped_by.as_deref().map_or("null".to_owned(), quote);
+        let (text, calls) = match forced_call(completion) {
+            Some(call) => {
+                let (id, name) = (quote(&self.call_id(index)), quote(&call.name));
+                let function = format!(r#"{{"name":{name},"arguments":{text}}}"#);
+                let call =
+                    format!(r#","tool_calls":[{{"id":{id},"type":"function","function":{function}}}]"#);
+                ("null".to_owned(), call)
+            }
+            None => (text, String::new()),
+        };
         let _ = match (self.flavour, self.api) {
             (Flavour::Vllm, CompletionApi::Chat) => write!(
                 out,
-                r#"{{"index":{index},"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null}},"logprobs":null,"finish_reason":"{finish}","stop_reason":{stop},"token_ids":null,"routed_experts":null}}"#
+                r#"{{"index":{index},"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null{calls}}},"logprobs":null,"finish_reason":"{finish}","stop_reason":{stop},"token_ids":null,"routed_experts":null}}"#
             ),
             (Flavour::Vllm, CompletionApi::Text) => write!(
                 out,
@@ -238,7 +266,7 @@ impl CompletionWriter {
             ),
             (Flavour::OpenAi, CompletionApi::Chat) => write!(
                 out,
-                r#"{{"index":{index},"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"{finish}"}}"#
+                r#"{{"index":{index},"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":[]{calls}}},"logprobs":null,"finish_reason":"{finish}"}}"#
             ),
             (Flavour::OpenAi, CompletionApi::Text) => {
                 write!(out, r#"{{"text":{text},"index":{index},"logprobs":null,"finish_reason":"{finish}"}}"#)
@@ -268,6 +296,30 @@ impl CompletionWriter {
         let handed_over = &completion.handed_over;
         let _ =
             write!(out, r#","kv_transfer_params":{handed_over},"ec_transfer_params":null,"metrics":null"#);
+    }
+}
+
+/// The call that a completion has to be.
+fn forced_call(completion: &Completion) -> Option<&ForcedCall> {
+    match &completion.request.form {
+        OutputForm::Call(call) => Some(call),
+        OutputForm::Text | OutputForm::Json(_) => None,
+    }
+}
+
+/// Why a completion ends, as its API calls it.
+fn finish(completion: &Completion, generation: &Generation) -> &'static str {
+    match forced_call(completion) {
+        Some(call) if !call.is_named && generation.finish == SimFinishReason::Stop => "tool_calls",
+        _ => generation.finish.as_str(),
+    }
+}
+
+/// What a token adds to a chat's message; `text` as a JSON string.
+fn delta(completion: &Completion, text: &str) -> String {
+    match forced_call(completion) {
+        Some(_) => format!(r#"{{"tool_calls":[{{"index":0,"function":{{"arguments":{text}}}}}]}}"#),
+        None => format!(r#"{{"content":{text}}}"#),
     }
 }
 

@@ -16,6 +16,7 @@ mod raw;
 mod upstream;
 
 mod admission;
+mod agents;
 mod answers;
 mod balancing;
 mod bodies;
@@ -28,6 +29,7 @@ mod commands;
 mod conversations;
 mod deciding;
 mod demo;
+mod dialects;
 mod disaggregating;
 mod disconnecting;
 mod eval;

@@ -2,6 +2,7 @@
 
 pub(super) mod answer;
 mod request;
+mod to_responses;
 mod translate;
 
 use super::dialect::Dialect;
@@ -14,5 +15,5 @@ pub(super) const DIALECT: Dialect = Dialect {
     request: request::REQUEST,
     answer: &answer::ChatAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: Some(&translate::ChatToMessages),
+    translations: &[&translate::ChatToMessages, &to_responses::ChatToResponses],
 };

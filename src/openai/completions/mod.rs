@@ -12,5 +12,5 @@ pub(super) const DIALECT: Dialect = Dialect {
     request: request::REQUEST,
     answer: &answer::CompletionAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };

@@ -15,7 +15,7 @@ pub(super) const MESSAGES: Dialect = Dialect {
     request: request::REQUEST,
     answer: &answer::MessageAnswers,
     errors: error::ERRORS,
-    translation: Some(&translate::MessagesToChat),
+    translations: &[&translate::MessagesToChat],
 };
 
 pub(super) const COUNT_TOKENS: Dialect = Dialect {
@@ -24,5 +24,5 @@ pub(super) const COUNT_TOKENS: Dialect = Dialect {
     request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
     answer: &OtherAnswers,
     errors: error::ERRORS,
-    translation: Some(&translate::CountTokensToTokenize),
+    translations: &[&translate::CountTokensToTokenize],
 };

@@ -32,6 +32,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
             }
+            Self::NoWebSocket => info(S::UPGRADE_REQUIRED, "no_websocket", "websocket_not_supported"),
             Self::BadJson { .. } => info(S::BAD_REQUEST, "bad_json", "invalid_json"),
             Self::NotAnObject => info(S::BAD_REQUEST, "not_an_object", "invalid_json"),
             Self::MissingModel => {

@@ -19,7 +19,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     request: request::REQUEST,
     answer: &answer::ResponseAnswers,
     errors: error::ERRORS,
-    translation: Some(&translate::ResponsesToChat),
+    translations: &[&translate::ResponsesToChat],
 };
 
 pub(super) const INPUT_TOKENS: Dialect = Dialect {
@@ -28,7 +28,7 @@ pub(super) const INPUT_TOKENS: Dialect = Dialect {
     request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: Some(&translate::InputTokensToTokenize),
+    translations: &[&translate::InputTokensToTokenize],
 };
 
 pub(super) const COMPACT: Dialect = Dialect {
@@ -37,7 +37,7 @@ pub(super) const COMPACT: Dialect = Dialect {
     request: RequestDialect { token_limits: &[], generates_text: false, ..request::REQUEST },
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };
 
 pub(super) const STORED: Dialect = Dialect {
@@ -47,7 +47,7 @@ pub(super) const STORED: Dialect = Dialect {
     request: RequestDialect::of_prompt("input"),
     answer: &OtherAnswers,
     errors: ErrorDialect::OPENAI,
-    translation: None,
+    translations: &[],
 };
 
 /// How far into an answer its id is looked for, in bytes.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Api, ChatRequest, DialectWriter, Rejection, TranslatedAnswer, Translation};
 use crate::Format;
 use crate::error_dialect::ErrorText;
-use crate::json::object::{is_object, non_null_member};
+use crate::json::object::{is_object, non_null_member, string_member};
 use crate::sse::{OversizedEvent, SseFrame, SseSplitter};
 use http::StatusCode;
 
@@ -50,7 +50,7 @@ impl Translation {
         format: Format,
         answer: TranslatedAnswer<'_>,
     ) -> Option<AnswerTranslator> {
-        let writer = self.client.dialect().translation?.answer(request, answer);
+        let writer = self.writer(request, answer)?;
         let body = match format {
             _ if !status.is_success() => UpstreamBody::Error(status, Vec::new()),
             Format::EventStream => UpstreamBody::Stream(SseSplitter::new(MAX_EVENT)),
@@ -144,10 +144,10 @@ impl AnswerTranslator {
                 is_over = true;
                 failed = writer.end(out).is_none().then_some(Rejection::UpstreamReset);
             } else if writer.event(&data, out).is_none() {
-                match is_object(&data).then(|| non_null_member(&data, "error")).flatten() {
-                    Some(_) => {
+                match event_error(&data) {
+                    Some(error) => {
                         is_over = true;
-                        out.extend(tell(client, request_id, StatusCode::INTERNAL_SERVER_ERROR, &data, true));
+                        out.extend(tell(client, request_id, StatusCode::INTERNAL_SERVER_ERROR, error, true));
                     }
                     None => failed = Some(Rejection::AnswerUntranslatable),
                 }
@@ -172,6 +172,17 @@ impl AnswerTranslator {
     fn told(&self, status: StatusCode, text: &[u8], is_event: bool) -> Vec<u8> {
         tell(self.client, &self.request_id, status, text, is_event)
     }
+}
+
+/// What an event says is wrong: under `error`, flat as Responses' errors are, or in the response that has failed.
+fn event_error(data: &[u8]) -> Option<&[u8]> {
+    if !is_object(data) {
+        return None;
+    }
+    if non_null_member(data, "error").is_some() || string_member(data, "type").as_deref() == Some("error") {
+        return Some(data);
+    }
+    non_null_member(data, "response").filter(|response| non_null_member(response, "error").is_some())
 }
 
 /// Writes an upstream's error in the client's dialect, with its own words.

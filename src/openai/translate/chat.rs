@@ -28,10 +28,19 @@ pub(crate) struct ChatChoice<'a> {
     #[serde(borrow, alias = "delta", default)]
     pub(crate) message: Option<ChatMessage<'a>>,
     #[serde(borrow, default)]
+    pub(crate) logprobs: Option<ChatLogprobs<'a>>,
+    #[serde(borrow, default)]
     pub(crate) finish_reason: Option<Cow<'a, str>>,
     /// vLLM's: the string or the token that ended the answer.
     #[serde(borrow, default)]
     pub(crate) stop_reason: Option<&'a RawValue>,
+}
+
+/// How probable the tokens of a text were.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ChatLogprobs<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
 }
 
 /// A message, or a piece of one.
@@ -137,6 +146,13 @@ impl ChatMessage<'_> {
 }
 
 impl ChatChoice<'_> {
+    /// How probable the tokens were: the inside of a list, as JSON; empty where that is not said.
+    pub(crate) fn logprobs(&self) -> &str {
+        let content = self.logprobs.as_ref().and_then(|logprobs| logprobs.content);
+        let inside = content.and_then(|list| list.get().strip_prefix('[')?.strip_suffix(']'));
+        inside.unwrap_or_default().trim()
+    }
+
     /// The string of the client's that ended the answer.
     pub(crate) fn matched_stop(&self) -> Option<String> {
         serde_json::from_str(self.stop_reason?.get()).ok()

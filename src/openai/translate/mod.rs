@@ -1,10 +1,12 @@
 //! Requests and answers of one API as those of another, where a client speaks one and an upstream another.
 //!
-//! Each room knows one way from its own dialect to another's, and back: to Chat Completions, and Chat's to Messages.
+//! Each room knows ways from its own dialect to others', and back: to Chat Completions, and Chat's to Messages and Responses;
+//! what has no way of its own goes by two.
 //! What an upstream cannot honour is refused, never left out in silence; what is a hint alone may go. Refuses to know
 //! which pool speaks what, and to read a clock.
 
 mod answer;
+mod chain;
 pub(super) mod chat;
 pub(super) mod refusal;
 
@@ -12,6 +14,7 @@ use std::fmt::Debug;
 
 use super::{Api, ChatRequest, Rejection};
 pub use answer::AnswerTranslator;
+use chain::ChainedWriter;
 
 /// What is known of an upstream that is spoken to in Chat's dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct TranslatedAnswer<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Translation {
     client: Api,
+    /// The API between, where no way leads there at once.
+    via: Option<Api>,
     upstream: Api,
 }
 
@@ -82,10 +87,16 @@ pub(super) trait DialectWriter: Debug + Send + Sync {
 }
 
 impl Translation {
-    /// Finds the way from a client's API; nothing where there is none.
-    pub fn from(client: Api) -> Option<Self> {
-        let upstream = client.dialect().translation?.upstream();
-        Some(Self { client, upstream })
+    /// Finds the way from a client's API to one that an upstream speaks, the shorter first; nothing where there is none.
+    pub fn between(client: Api, is_spoken: impl Fn(Api) -> bool) -> Option<Self> {
+        let next = |api: Api| api.dialect().translations.iter().map(|way| way.upstream());
+        if let Some(upstream) = next(client).find(|api| is_spoken(*api)) {
+            return Some(Self { client, via: None, upstream });
+        }
+        next(client).find_map(|via| {
+            let upstream = next(via).find(|api| *api != client && is_spoken(*api))?;
+            Some(Self { client, via: Some(via), upstream })
+        })
     }
 
     /// The API that the upstream is asked by.
@@ -95,7 +106,37 @@ impl Translation {
 
     /// Writes a client's request for the upstream; its model is the client's still.
     pub fn request(self, request: &ChatRequest, upstream: UpstreamKind) -> Result<ChatRequest, Rejection> {
-        let translation = self.client.dialect().translation.ok_or(Rejection::Internal)?;
-        ChatRequest::of(self.upstream, translation.request(request, upstream)?.into())
+        let Some(via) = self.via else { return written(self.client, self.upstream, request, upstream) };
+        written(via, self.upstream, &self.between_request(request, via)?, upstream)
     }
+
+    /// A client's request in the dialect between, with all that this has.
+    fn between_request(self, request: &ChatRequest, via: Api) -> Result<ChatRequest, Rejection> {
+        written(self.client, via, request, UpstreamKind::OpenAi)
+    }
+
+    /// Starts to write answers to a request.
+    fn writer(self, request: &ChatRequest, answer: TranslatedAnswer<'_>) -> Option<Box<dyn DialectWriter>> {
+        let Some(via) = self.via else {
+            return Some(way(self.client, self.upstream)?.answer(request, answer));
+        };
+        let between = self.between_request(request, via).ok()?;
+        let first = way(via, self.upstream)?.answer(&between, answer);
+        Some(Box::new(ChainedWriter::new(first, way(self.client, via)?.answer(request, answer))))
+    }
+}
+
+/// The way from one API straight to another.
+fn way(from: Api, to: Api) -> Option<&'static dyn ApiTranslation> {
+    from.dialect().translations.iter().find(|way| way.upstream() == to).copied()
+}
+
+fn written(
+    from: Api,
+    to: Api,
+    request: &ChatRequest,
+    upstream: UpstreamKind,
+) -> Result<ChatRequest, Rejection> {
+    let way = way(from, to).ok_or(Rejection::Internal)?;
+    ChatRequest::of(to, way.request(request, upstream)?.into())
 }

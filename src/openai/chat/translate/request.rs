@@ -2,6 +2,8 @@
 //!
 //! Refuses to know what messages hold.
 
+use std::borrow::Cow;
+
 use crate::json;
 use crate::json::object::{Object, array, elements, non_null_member, string_member};
 use crate::translate::refusal::untranslatable;
@@ -22,6 +24,10 @@ pub(super) fn messages(request: &ChatRequest) -> Result<Vec<u8>, Rejection> {
     let limit = limits.iter().find_map(|name| request.member(name).filter(|value| *value != b"null"));
     written = written.raw("max_tokens", limit.unwrap_or(MAX_TOKENS));
     let one_at_a_time = request.member("parallel_tool_calls") == Some(b"false");
+    let choice = request.member("tool_choice").filter(|choice| choice.starts_with(b"{"));
+    // What may not be called is left out.
+    let allowed =
+        choice.and_then(|choice| non_null_member(choice, "allowed_tools")).map(|_| request.chosen_tools());
     let has_tools = request.member("tools").is_some_and(|tools| elements_of(tools).next().is_some());
     for (key, value) in request.non_null_members() {
         written = match &*key {
@@ -35,7 +41,7 @@ pub(super) fn messages(request: &ChatRequest) -> Result<Vec<u8>, Rejection> {
             }
             "stop" if value.starts_with(b"\"") => written.raw("stop_sequences", &array([value])),
             "stop" => written.raw("stop_sequences", value),
-            "tools" if has_tools => written.raw("tools", &tools(value)?),
+            "tools" if has_tools => written.raw("tools", &tools(value, allowed.as_deref())?),
             "tool_choice" if has_tools => written.raw("tool_choice", &tool_choice(value, one_at_a_time)?),
             "reasoning_effort" => {
                 (config, has_config) = (effort(config, value)?, true);
@@ -72,13 +78,17 @@ pub(super) fn messages(request: &ChatRequest) -> Result<Vec<u8>, Rejection> {
     Ok(written.end())
 }
 
-fn tools(tools: &[u8]) -> Result<Vec<u8>, Rejection> {
+fn tools(tools: &[u8], allowed: Option<&[Cow<'_, str>]>) -> Result<Vec<u8>, Rejection> {
     let mut written = Vec::new();
     for (at, tool) in elements_of(tools).enumerate() {
         if string_member(tool, "type").as_deref() != Some("function") {
             return Err(untranslatable(format!("tools.{at}.type"), "Anthropic's takes functions alone"));
         }
         let function = non_null_member(tool, "function").unwrap_or(b"{}");
+        let name = string_member(function, "name").unwrap_or_default();
+        if allowed.is_some_and(|allowed| !allowed.contains(&name)) {
+            continue;
+        }
         let schema = non_null_member(function, "parameters").unwrap_or(b"{\"type\":\"object\"}");
         let mut own = Object::default().raw("name", json::member(function, "name").unwrap_or(b"\"\""));
         if let Some(description) = non_null_member(function, "description") {
@@ -99,6 +109,11 @@ fn tool_choice(choice: &[u8], one_at_a_time: bool) -> Result<Vec<u8>, Rejection>
         b"\"required\"" => Object::default().text("type", "any"),
         // There is nothing to be parallel.
         b"\"none\"" => return Ok(Object::default().text("type", "none").end()),
+        choice if non_null_member(choice, "allowed_tools").is_some() => {
+            let allowed = non_null_member(choice, "allowed_tools").unwrap_or(b"{}");
+            let is_required = json::member(allowed, "mode") == Some(b"\"required\"");
+            Object::default().text("type", if is_required { "any" } else { "auto" })
+        }
         choice => {
             let name =
                 non_null_member(choice, "function").and_then(|function| json::member(function, "name"));

@@ -7,7 +7,7 @@ use crate::json::object::{Object, number_member};
 use crate::translate::chat::ChatAnswer;
 use crate::translate::{DialectWriter, TranslatedAnswer};
 
-use super::frame::{ResponseEnd, ResponseFrame, message_item, reasoning_item, text_part, usage};
+use super::frame::{ResponseEnd, ResponseFrame, logged_part, message_item, reasoning_item, text_part, usage};
 use super::stream::ResponseStream;
 
 /// Writes a response.
@@ -36,7 +36,7 @@ impl DialectWriter for ResponseWriter {
         }
         let parts: Vec<_> = message
             .content()
-            .map(|text| text_part("output_text", text))
+            .map(|text| logged_part("output_text", text, choice.logprobs()))
             .into_iter()
             .chain(message.refusal().map(|refusal| text_part("refusal", refusal)))
             .collect();

@@ -212,10 +212,18 @@ pub(super) fn message_item(id: &str, parts: &[Vec<u8>], status: &str) -> Vec<u8>
 
 /// A part of an item.
 pub(super) fn text_part(kind: &str, text: &str) -> Vec<u8> {
+    logged_part(kind, text, "")
+}
+
+/// The same with how probable its tokens were: the inside of a list, as JSON.
+pub(super) fn logged_part(kind: &str, text: &str, logprobs: &str) -> Vec<u8> {
     let part = Object::default().text("type", kind);
     match kind {
         "refusal" => part.text("refusal", text).end(),
-        "output_text" => part.text("text", text).raw("annotations", b"[]").raw("logprobs", b"[]").end(),
+        "output_text" => {
+            let logged = format!("[{logprobs}]");
+            part.text("text", text).raw("annotations", b"[]").raw("logprobs", logged.as_bytes()).end()
+        }
         _ => part.text("text", text).end(),
     }
 }

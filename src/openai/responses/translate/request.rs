@@ -2,13 +2,14 @@
 //!
 //! Refuses to know what items hold.
 
+use crate::json;
 use crate::json::object::{Object, entries, non_null_member, string_member};
 use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
 
 use super::items::ChatTurns;
-use super::tools::{tool_choice, tools};
+use super::tools::{AllowedTools, tool_choice, tools};
 
 /// Writes a request of Chat.
 pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<u8>, Rejection> {
@@ -18,6 +19,10 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
         messages.instructions(instructions)?;
     }
     let is_stream = request.stream();
+    let allowed = request.member("tool_choice").and_then(AllowedTools::of);
+    if wants_logprobs(request) {
+        written = written.raw("logprobs", b"true");
+    }
     for (key, value) in request.non_null_members() {
         written = match &*key {
             "input" => {
@@ -25,7 +30,7 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
                 written
             }
             "max_output_tokens" => written.raw(upstream.token_limit(), value),
-            "tools" => match tools(value)?.as_slice() {
+            "tools" => match tools(value, allowed.as_ref())?.as_slice() {
                 b"[]" => written,
                 functions => written.raw("tools", functions),
             },
@@ -48,9 +53,7 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
             }
             "prompt" => return Err(untranslatable(key, "it keeps no prompts")),
             "context_management" => return Err(untranslatable(key, "it compacts nothing")),
-            "top_logprobs" if value != b"0" => {
-                return Err(untranslatable(key, "log probabilities are not translated"));
-            }
+            "top_logprobs" if value != b"0" => written.raw("top_logprobs", value),
             // What OpenAI keeps, counts, bills and caches by, and what is asked of an answer that it does not have.
             "instructions"
             | "stream"
@@ -90,9 +93,17 @@ pub(super) fn tokenize(request: &ChatRequest, upstream: UpstreamKind) -> Result<
     }
     messages.input(request.member("input").unwrap_or(b"[]"))?;
     if let Some(own) = request.member("tools").filter(|value| value.starts_with(b"[")) {
-        written = written.raw("tools", &tools(own)?);
+        written = written.raw("tools", &tools(own, None)?);
     }
     Ok(written.raw("messages", &messages.end()).end())
+}
+
+/// Whether the answer is to say how probable its tokens were.
+fn wants_logprobs(request: &ChatRequest) -> bool {
+    let included = request.member("include").into_iter().flat_map(json::array);
+    let mut included = included.filter_map(json::string);
+    request.member("top_logprobs").is_some_and(|most| !matches!(most, b"0" | b"null"))
+        || included.any(|name| name == b"message.output_text.logprobs")
 }
 
 /// An effort that engines know too.

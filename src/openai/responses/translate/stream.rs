@@ -9,7 +9,8 @@ use crate::sse::named_event;
 use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
 
 use super::frame::{
-    ResponseEnd, ResponseFrame, ToolCall, custom_input, message_item, reasoning_item, text_part, usage,
+    ResponseEnd, ResponseFrame, ToolCall, custom_input, logged_part, message_item, reasoning_item, text_part,
+    usage,
 };
 
 /// The longest answer whose end can be written, in bytes of its texts.
@@ -41,6 +42,8 @@ enum OpenItem {
         kind: TextKind,
         item_id: String,
         text: String,
+        /// How probable its tokens were, as the inside of a list.
+        logprobs: String,
     },
     /// A call, with its index in the chat.
     Call(u32, ToolCall),
@@ -64,10 +67,10 @@ impl TextKind {
         }
     }
 
-    fn item(self, id: &str, text: Option<&str>) -> Vec<u8> {
+    fn item(self, id: &str, text: Option<&str>, logprobs: &str) -> Vec<u8> {
         match (self, text) {
             (Self::Reasoning, text) => reasoning_item(id, text),
-            (kind, Some(text)) => message_item(id, &[text_part(kind.part(), text)], "completed"),
+            (kind, Some(text)) => message_item(id, &[logged_part(kind.part(), text, logprobs)], "completed"),
             (_, None) => message_item(id, &[], "in_progress"),
         }
     }
@@ -92,7 +95,8 @@ impl ResponseStream {
             ];
             for (kind, text) in texts {
                 if let Some(text) = text {
-                    self.text(kind, text, out)?;
+                    let logged = if kind == TextKind::Output { choice.logprobs() } else { "" };
+                    self.text(kind, text, logged, out)?;
                 }
             }
             for call in message.tool_calls.iter().flatten() {
@@ -132,22 +136,31 @@ impl ResponseStream {
         }
     }
 
-    fn text(&mut self, kind: TextKind, more: &str, out: &mut Vec<u8>) -> Option<()> {
+    fn text(&mut self, kind: TextKind, more: &str, logged: &str, out: &mut Vec<u8>) -> Option<()> {
         self.hold(more)?;
+        self.hold(logged)?;
         if !matches!(&self.open, Some(OpenItem::Text { kind: open, .. }) if *open == kind) {
             self.close(out);
             self.open_text(kind, out);
         }
         let (index, number) = (self.output.len(), self.number);
-        let Some(OpenItem::Text { item_id, text, .. }) = &mut self.open else { return None };
+        let Some(OpenItem::Text { item_id, text, logprobs, .. }) = &mut self.open else { return None };
         text.push_str(more);
+        if !logged.is_empty() {
+            logprobs.push_str(if logprobs.is_empty() { "" } else { "," });
+            logprobs.push_str(logged);
+        }
         self.number += 1;
         delta(&format!("response.{}.delta", kind.part()), DeltaPlace { item_id, index, number }, more, out);
         // Reopened as JSON: the place of the part, and what texts of answers have beside.
-        out.extend_from_slice(match kind {
-            TextKind::Output => b",\"content_index\":0,\"logprobs\":[]}\n\n".as_slice(),
-            TextKind::Reasoning | TextKind::Refusal => b",\"content_index\":0}\n\n",
-        });
+        match kind {
+            TextKind::Output => {
+                out.extend_from_slice(b",\"content_index\":0,\"logprobs\":[");
+                out.extend_from_slice(logged.as_bytes());
+                out.extend_from_slice(b"]}\n\n");
+            }
+            TextKind::Reasoning | TextKind::Refusal => out.extend_from_slice(b",\"content_index\":0}\n\n"),
+        }
         Some(())
     }
 
@@ -159,11 +172,11 @@ impl ResponseStream {
         } else {
             format!("{prefix}_{}_{index}", self.id)
         };
-        self.added(&kind.item(&item_id, None), out);
+        self.added(&kind.item(&item_id, None, ""), out);
         let part = text_part(kind.part(), "");
         let about = |event: Object| about(event, &item_id, index).number("content_index", 0);
         self.send("response.content_part.added", |event| about(event).raw("part", &part), out);
-        self.open = Some(OpenItem::Text { kind, item_id, text: String::new() });
+        self.open = Some(OpenItem::Text { kind, item_id, text: String::new(), logprobs: String::new() });
     }
 
     fn call(&mut self, call: &ChatToolCall<'_>, frame: &ResponseFrame, out: &mut Vec<u8>) -> Option<()> {
@@ -202,17 +215,20 @@ impl ResponseStream {
         let index = self.output.len();
         let item = match self.open.take() {
             None => return,
-            Some(OpenItem::Text { kind, item_id, text }) => {
+            Some(OpenItem::Text { kind, item_id, text, logprobs }) => {
                 let about = |event: Object| about(event, &item_id, index).number("content_index", 0);
                 let key = if kind == TextKind::Refusal { "refusal" } else { "text" };
                 let logged = |event: Object| {
-                    if kind == TextKind::Output { event.raw("logprobs", b"[]") } else { event }
+                    if kind != TextKind::Output {
+                        return event;
+                    }
+                    event.raw("logprobs", format!("[{logprobs}]").as_bytes())
                 };
                 let done = format!("response.{}.done", kind.part());
                 self.send(&done, |event| logged(about(event).text(key, &text)), out);
-                let part = text_part(kind.part(), &text);
+                let part = logged_part(kind.part(), &text, &logprobs);
                 self.send("response.content_part.done", |event| about(event).raw("part", &part), out);
-                kind.item(&item_id, Some(&text))
+                kind.item(&item_id, Some(&text), &logprobs)
             }
             Some(OpenItem::Call(_, call)) => {
                 let about = |event: Object| about(event, &call.item_id, index);

@@ -4,7 +4,7 @@
 
 use crate::Rejection;
 use crate::json::object::{Object, array, elements, entries, non_null_member, string_member};
-use crate::json::quoted;
+use crate::json::{self, quoted};
 use crate::translate::refusal::untranslatable;
 
 use super::names::flat_name;
@@ -12,10 +12,33 @@ use super::names::flat_name;
 /// What a custom tool's input is as a function's: one text.
 pub(super) const INPUT: &str = "input";
 
-/// Writes the client's tools as functions.
-pub(super) fn tools(tools: &[u8]) -> Result<Vec<u8>, Rejection> {
+/// The tools of which one may be called, by their names in a chat: most upstreams can be told so only by leaving out the rest.
+#[derive(Debug)]
+pub(super) struct AllowedTools {
+    names: Vec<String>,
+}
+
+impl AllowedTools {
+    /// Reads a choice; nothing if it allows every tool, or names one.
+    pub(super) fn of(choice: &[u8]) -> Option<Self> {
+        if !choice.starts_with(b"{") || string_member(choice, "type").as_deref() != Some("allowed_tools") {
+            return None;
+        }
+        let tools = non_null_member(choice, "tools").into_iter().flat_map(json::array);
+        let name = |tool| {
+            let namespace = string_member(tool, "namespace");
+            flat_name(namespace.as_deref(), &string_member(tool, "name").unwrap_or_default())
+        };
+        Some(Self { names: tools.map(name).collect() })
+    }
+}
+
+/// Writes the client's tools as functions: those that are allowed.
+pub(super) fn tools(tools: &[u8], allowed: Option<&AllowedTools>) -> Result<Vec<u8>, Rejection> {
     let mut written = Vec::new();
     write(tools, None, "tools", &mut written)?;
+    written.retain(|(name, _)| allowed.is_none_or(|allowed| allowed.names.contains(name)));
+    let written: Vec<_> = written.into_iter().map(|(_, tool)| tool).collect();
     Ok(array(&written))
 }
 
@@ -23,7 +46,7 @@ fn write(
     tools: &[u8],
     namespace: Option<&str>,
     place: &str,
-    written: &mut Vec<Vec<u8>>,
+    written: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<(), Rejection> {
     if !tools.starts_with(b"[") {
         return Err(untranslatable(place, "it is not a list"));
@@ -41,7 +64,8 @@ fn write(
             }
             Some(_) => return Err(untranslatable(place, "tools that OpenAI runs or defines are not there")),
         };
-        written.push(Object::default().text("type", "function").raw("function", &function).end());
+        let tool = Object::default().text("type", "function").raw("function", &function).end();
+        written.push((flat, tool));
     }
     Ok(())
 }
@@ -85,6 +109,7 @@ pub(super) fn tool_choice(choice: &[u8]) -> Result<Vec<u8>, Rejection> {
             let function = Object::default().text("name", &flat_name(namespace.as_deref(), &name)).end();
             Ok(Object::default().text("type", "function").raw("function", &function).end())
         }
+        Some("allowed_tools") => Ok(non_null_member(choice, "mode").unwrap_or(b"\"auto\"").to_vec()),
         _ => Err(untranslatable("tool_choice", "it names neither a function nor a custom tool")),
     }
 }
