@@ -15,11 +15,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly KUBERNETES_VERSIONS=(1.32 1.37)
 readonly GUIDES=(two-local-models local-and-openai inference-pool llm-d inference-extension production-stack)
 readonly KUSTOMIZATIONS=(
-    k8s k8s/discovery k8s/examples/sim k8s/examples/vllm k8s/metallb tests/manifests/everything
+    k8s k8s/discovery k8s/examples/sim k8s/examples/vllm k8s/gateway k8s/metallb tests/manifests/everything
     "${GUIDES[@]/#/deploy/guides/}"
 )
 # The only kinds that may go without a schema, which kubernetes-validate has for Kubernetes' own kinds alone.
-readonly WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1|kind (PodMonitor|ServiceMonitor|PrometheusRule) with api version monitoring\.coreos\.com/v1'
+readonly WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1|kind GatewayClass with api version gateway\.networking\.k8s\.io/v1|kind (PodMonitor|ServiceMonitor|PrometheusRule) with api version monitoring\.coreos\.com/v1'
 # Deliberate: no CPU limit (it would show as latency); tags that are never moved, so that a pull policy of IfNotPresent and no
 # digest do; the guides' models are in the namespace default. Of model servers alone, the gateway's own being held to them by promises.py: vLLM writes to its file system, runs
 # as user 2000 and takes its token from the environment.
