@@ -398,7 +398,7 @@ impl Exchange {
             None => self.answer.usage.as_mut().and_then(UsageReader::finish),
         };
         // What is shown again was counted when it was made.
-        let usage = usage.filter(|_| self.answer.api != Api::StoredResponse);
+        let usage = usage.filter(|_| !self.answer.api.is_kept());
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         response.ttft_ms = self.answer.first_byte.map(millis);

@@ -32,6 +32,7 @@ mod planned_request;
 mod prefill;
 mod record;
 mod replay;
+mod resources;
 mod respond;
 mod shadow;
 mod side_client;

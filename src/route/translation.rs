@@ -49,7 +49,7 @@ pub fn upstream_body(
     }
     let spec = snapshot.pool_spec(target.route(policy).pool);
     let Some(translation) = translation(spec, request.api())? else {
-        return Ok(body_for(policy, target, request.api(), request));
+        return body_for(policy, target, request.api(), request);
     };
     let upstream = match spec.api.provider {
         Provider::Engines => UpstreamKind::Engine,
@@ -57,5 +57,5 @@ pub fn upstream_body(
         Provider::Other => UpstreamKind::Other,
     };
     let translated = translation.request(request, upstream)?;
-    Ok(body_for(policy, target, translated.api(), &translated))
+    body_for(policy, target, translated.api(), &translated)
 }

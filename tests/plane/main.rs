@@ -62,6 +62,7 @@ mod spoofing;
 mod stalls;
 mod stored_responses;
 mod streaming;
+mod surface;
 mod timeouts;
 mod translating;
 mod upgrading;
