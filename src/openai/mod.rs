@@ -45,7 +45,8 @@ mod uploads;
 
 pub use answer::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
-    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
+    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, is_usage_chunk,
+    stream_of,
 };
 pub use api::Api;
 pub use change::{Change, SystemMode};

@@ -153,6 +153,11 @@ impl ChatRequest {
         options.and_then(|options| json::member(options, "include_usage")) == Some(b"true")
     }
 
+    /// Says whether its stream would say what it cost, and its client has not asked for that.
+    pub fn leaves_usage_out(&self) -> bool {
+        self.dialect().usage_is_opt_in && self.is_stream && !self.wants_usage()
+    }
+
     /// Returns how many bytes it holds, those of its texts included once they were asked for.
     pub fn footprint(&self) -> usize {
         let outer = self.outer.as_ref().map_or(0, OuterBody::len);

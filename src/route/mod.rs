@@ -22,7 +22,7 @@ pub use admission::{
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
 pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
-pub use translation::{translation, upstream_body};
+pub use translation::{adds_usage, translation, upstream_body};
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
@@ -105,7 +105,9 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
             let mut outcome = route_and_guard(snapshot, input, found, &mut routing).await;
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.decision) {
                 let applied = Box::pin(apply_plugins(plan, snapshot, input, found, decision)).await;
-                routing.trace.system_prompt = applied.is_ok() && decision.plugins.system_prompt.is_some();
+                routing.trace.system_prompt = applied.is_ok()
+                    && input.api.is_conversation()
+                    && decision.plugins.system_prompt.is_some();
                 routing.trace.reasoning = plan.targets.first().and_then(|target| target.reasoning);
                 outcome = applied.map_err(DirectResponse::Rejected).and(outcome);
             }

@@ -27,6 +27,7 @@ mod classifying;
 mod clients;
 mod commands;
 mod conversations;
+mod counting;
 mod deciding;
 mod demo;
 mod dialects;

@@ -5,7 +5,7 @@
 use super::super::answer::AnswerHead;
 use super::{Attempts, spec_of};
 use crate::openai::{AnswerTranslator, Api, TranslatedAnswer, Translation};
-use crate::route::{PlanTarget, translation, upstream_body};
+use crate::route::{PlanTarget, adds_usage, translation, upstream_body};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,6 +39,17 @@ impl Attempts {
     pub(in crate::proxy) fn may_be_renamed(&self, live: &Snapshot) -> bool {
         let is_renamed = |target: &PlanTarget| target.answer_model(&live.policy).is_some();
         self.request.api != Api::Resource && self.request.plan.targets.iter().any(is_renamed)
+    }
+
+    /// Whether the current target's stream says what it cost though its client has not asked.
+    pub(in crate::proxy) fn hides_usage(&self, live: &Snapshot) -> bool {
+        adds_usage(&live.policy, self.target(), &self.request.request)
+    }
+
+    /// The same for any target.
+    pub(in crate::proxy) fn may_hide_usage(&self, live: &Snapshot) -> bool {
+        let hides = |target: &PlanTarget| adds_usage(&live.policy, target, &self.request.request);
+        self.request.plan.targets.iter().any(hides)
     }
 
     /// The name that the current target's answer gives its model, where the upstream gives another.
