@@ -55,6 +55,8 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .merge(super::classify_api::routes())
+            .fallback(super::classify_api::no_such_path)
+            .method_not_allowed_fallback(super::classify_api::no_such_method)
             .layer(middleware::from_fn(within_time))
             .with_state(self);
         let until = async move { handed_over.notified().await };

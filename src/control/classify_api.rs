@@ -19,6 +19,8 @@ use crate::classify::{ClassifyHeads, Findings};
 use crate::snapshot::Snapshot;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use envelope::ApiError;
 use std::time::{Duration, Instant};
@@ -78,6 +80,18 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/info/models", get(info::models))
         .route("/info/classifier", get(info::classifier))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+/// Answers for a path that the operator's port does not have.
+pub(super) async fn no_such_path(uri: Uri) -> Response {
+    let message = format!("there is no {}; GET /api/v1 lists the paths", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
+}
+
+/// Answers for a path that takes another method.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let message = format!("{} does not take {method}; GET /api/v1 lists the methods", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message).into_response()
 }
 
 /// Asks about one text within the policy's deadline.

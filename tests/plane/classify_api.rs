@@ -406,3 +406,52 @@ async fn any_embedder_gives_vectors_of_unit_length() {
         "{batch}"
     );
 }
+
+#[tokio::test]
+async fn what_the_api_does_not_know_is_said_and_never_ignored() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy_of(&[sim.addr()], "")).start().await;
+    for (path, body, part) in [
+        ("classify/intent", r#"{"text":"a","optoins":{}}"#, "unknown field `optoins`"),
+        ("classify/intent", r#"{"text":"a","options":{"nope":1}}"#, "unknown field `nope`"),
+        ("classify/pii", r#"{"txt":"a"}"#, "unknown field `txt`"),
+        ("classify/security", r#"{"text":"a","options":{"sensitive":"high"}}"#, "unknown field `sensitive`"),
+        ("classify/batch", r#"{"texts":["a"],"task":"pii"}"#, "unknown field `task`"),
+        ("classify/combined", r#"{"text":"a","options":{"intend":{}}}"#, "unknown field `intend`"),
+        ("embeddings", r#"{"texts":["a"],"dimensions":8}"#, "unknown field \"dimensions\""),
+        ("similarity", r#"{"text1":"a","text2":"b","text3":"c"}"#, "unknown field \"text3\""),
+        ("similarity/batch", r#"{"query":"a","candidates":["b"],"top":1}"#, "unknown field \"top\""),
+    ] {
+        let url = format!("http://{}/api/v1/{path}", gateway.admin);
+        let answer = Answer::of(client().post(url).body(body).send().await.unwrap()).await;
+        let message = answer.json()["error"]["message"].to_string().replace("\\\"", "\"");
+        assert!(answer.status == 400 && message.contains(part), "{path}: {} {message}", answer.status);
+    }
+    for (method, path, status, code) in [
+        ("GET", "/nope", 404, "NOT_FOUND"),
+        ("POST", "/api/v1/nope", 404, "NOT_FOUND"),
+        ("DELETE", "/api/v1/classify/intent", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/readyz", 405, "METHOD_NOT_ALLOWED"),
+    ] {
+        let url = format!("http://{}{path}", gateway.admin);
+        let request = client().request(method.parse().unwrap(), url);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (status, Some(code)), "{path}");
+        assert_eq!(answer.header("allow").is_empty(), status == 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_intent_is_found_as_the_proxy_would_tools_and_all() {
+    let sim = sim("m").await;
+    let more = "virtual_models: [auto]\ndefault_model: m\nsignals: {tooled: {conversation: {feature: tools, min: 1}}}\n\
+                decisions: [{name: with_tools, when: tooled, model: m}]\n";
+    let gateway = Launch::new(policy_of(&[sim.addr()], "") + more).start().await;
+    let url = format!("http://{}/api/v1/classify/intent", gateway.admin);
+    let tool = r#"{"type":"function","function":{"name":"f","parameters":{}}}"#;
+    for (more, decision) in [("", "default"), (&*format!(r#","tools":[{tool}]"#), "with_tools")] {
+        let body = format!(r#"{{"text":"what is it"{more}}}"#);
+        let answer = Answer::of(client().post(&url).body(body).send().await.unwrap()).await;
+        assert_eq!(answer.json()["routing_decision"], decision, "{}", answer.text);
+    }
+}

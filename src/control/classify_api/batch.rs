@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct BatchRequest {
     texts: Option<Vec<String>>,
     #[serde(default)]
@@ -21,7 +22,7 @@ pub(super) struct BatchRequest {
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct BatchOptions {
     /// Whether every label's probability is wanted, for `intent`.
     return_probabilities: bool,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct CombinedRequest {
     #[serde(default)]
     text: String,
@@ -27,7 +28,7 @@ pub(super) struct CombinedRequest {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct CombinedOptions {
     intent: Option<IntentOptions>,
     pii: Option<PiiOptions>,
@@ -77,7 +78,7 @@ pub(super) async fn combined(
     let findings = ask(&live, &request.text, questions).await;
     let intent = if wants(CombinedTask::Intent) {
         let model = live.policy.virtual_models().next();
-        let chat = intent::chat_request(model, &request.text, None)?;
+        let chat = intent::chat_request(model, &request.text, None, std::iter::empty())?;
         let chat = model.map(|_| &chat);
         Some(intent::respond(&live, chat, intent_options, &findings, began).await?)
     } else {

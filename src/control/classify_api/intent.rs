@@ -19,16 +19,49 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct IntentRequest {
     #[serde(default)]
     text: String,
     messages: Option<Box<RawValue>>,
     model: Option<String>,
     options: Option<IntentOptions>,
+    /// What else of the chat completion the signals look at.
+    tools: Option<Box<RawValue>>,
+    tool_choice: Option<Box<RawValue>>,
+    functions: Option<Box<RawValue>>,
+    function_call: Option<Box<RawValue>>,
+    response_format: Option<Box<RawValue>>,
+    max_tokens: Option<Box<RawValue>>,
+    max_completion_tokens: Option<Box<RawValue>>,
+    metadata: Option<Box<RawValue>>,
+}
+
+impl IntentRequest {
+    /// Gives the members of the chat completion beside its model and messages.
+    fn members(&self) -> impl Iterator<Item = ChatMember<'_>> {
+        let members = [
+            ("tools", &self.tools),
+            ("tool_choice", &self.tool_choice),
+            ("functions", &self.functions),
+            ("function_call", &self.function_call),
+            ("response_format", &self.response_format),
+            ("max_tokens", &self.max_tokens),
+            ("max_completion_tokens", &self.max_completion_tokens),
+            ("metadata", &self.metadata),
+        ];
+        members.into_iter().filter_map(|(name, json)| Some(ChatMember { name, json: json.as_ref()?.get() }))
+    }
+}
+
+/// A member of a chat completion, as the client wrote it.
+pub(super) struct ChatMember<'r> {
+    name: &'static str,
+    json: &'r str,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "the API's own")]
 pub(super) struct IntentOptions {
     /// Whether every label's probability is wanted.
@@ -98,7 +131,7 @@ pub(super) async fn intent(
     let (began, live) = (Instant::now(), admin.live.load());
     let options = request.options.unwrap_or_default();
     let model = request.model.as_deref().or_else(|| live.policy.virtual_models().next());
-    let chat = chat_request(model, &request.text, request.messages.as_deref())?;
+    let chat = chat_request(model, &request.text, request.messages.as_deref(), request.members())?;
     let findings = ask(&live, &chat.prompt_text(), questions(options)).await;
     respond(&live, model.map(|_| &chat), options, &findings, began).await.map(Json)
 }
@@ -110,15 +143,18 @@ pub(super) fn questions(options: IntentOptions) -> ClassifyHeads {
 }
 
 /// The chat request that a client would send: of one text, or of the messages where there is none.
-pub(super) fn chat_request(
+pub(super) fn chat_request<'r>(
     model: Option<&str>,
     text: &str,
     messages: Option<&RawValue>,
+    more: impl Iterator<Item = ChatMember<'r>>,
 ) -> Result<ChatRequest, ApiError> {
     let empty = || ApiError::invalid("text cannot be empty");
     let of_text = (!text.trim().is_empty()).then(|| json!([{"role": "user", "content": text}]).to_string());
     let messages = of_text.as_deref().or(messages.map(RawValue::get)).ok_or_else(empty)?;
-    let body = format!("{{\"model\":{},\"messages\":{messages}}}", json!(model.unwrap_or("auto")));
+    let more =
+        more.map(|member| format!(",\"{}\":{}", member.name, member.json)).collect::<Vec<_>>().concat();
+    let body = format!("{{\"model\":{},\"messages\":{messages}{more}}}", json!(model.unwrap_or("auto")));
     let request = ChatRequest::parse(body.into()).map_err(|error| ApiError::invalid(error.to_string()))?;
     if request.prompt_text().trim().is_empty() { Err(empty()) } else { Ok(request) }
 }

@@ -25,6 +25,7 @@ const SHORT: &[(&str, &[&str])] = &[
 ];
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct PiiRequest {
     #[serde(default)]
     text: String,
@@ -32,7 +33,7 @@ pub(super) struct PiiRequest {
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct PiiOptions {
     /// Only these types; all where there are none.
     entity_types: Vec<String>,

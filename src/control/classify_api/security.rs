@@ -12,6 +12,7 @@ use std::time::Instant;
 const DETECTED: [&str; 4] = ["jailbreak", "prompt_injection", "system_override", "manipulation"];
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SecurityRequest {
     #[serde(default)]
     text: String,
@@ -19,7 +20,7 @@ pub(super) struct SecurityRequest {
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct SecurityOptions {
     /// What to look for; everything where nothing is named.
     detection_types: Vec<String>,

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use signalbox_kernels::dot;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,12 @@ struct EmbeddingModelChoice {
     model: String,
     dimension: usize,
     target_layer: usize,
+    #[serde(flatten)]
+    others: BTreeMap<String, serde_json::Value>,
 }
+
+/// What chooses among the models of others; there is one here, so that they mean nothing.
+const MEANINGLESS: [&str; 3] = ["quality_priority", "latency_priority", "sequence_length"];
 
 #[derive(Deserialize)]
 pub(super) struct EmbeddingRequest {
@@ -189,6 +195,9 @@ impl EmbeddingModelChoice {
             let message =
                 format!("model {:?} is not loaded; it is \"auto\" or {:?}", self.model, model.source);
             return refused("INVALID_MODEL", message);
+        }
+        if let Some(name) = self.others.keys().find(|name| !MEANINGLESS.contains(&name.as_str())) {
+            return refused("INVALID_PARAMETER", format!("unknown field {name:?}"));
         }
         if self.target_layer != 0 {
             let message = "target_layer cannot be chosen with this model".to_owned();

@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use self::near::NearWords;
 use super::KeywordHits;
 use super::phrases::{PhraseTrie, ROOT};
-use super::words::{TextWord, fold_into, words};
-use crate::policy::Case;
+use super::words::{TextWord, words};
 
 /// How much of a request is searched for misspelled words, in bytes.
 pub(super) const MAX_BYTES: usize = 16 * 1024;
@@ -31,22 +30,14 @@ impl FuzzySearch {
         Self { phrases, near }
     }
 
-    pub(super) fn search(&self, text: &str, case: Case, hits: &mut KeywordHits) {
+    /// Searches a text in the phrases' case.
+    pub(super) fn search(&self, text: &str, hits: &mut KeywordHits) {
         let fuzzy_end = text.floor_char_boundary(hits.fuzzy_bytes_left.min(text.len()));
         hits.fuzzy_bytes_left -= fuzzy_end;
         // The keys are the client's, so that their hashes must not be foreseen.
         let mut known: HashMap<Box<str>, Box<[u32]>> = HashMap::new();
         let mut walk = Walk { phrases: &self.phrases, hits, nodes: Vec::new(), next: Vec::new() };
-        let mut folded = String::new();
         for TextWord { spelling, is_apart, end } in words(text) {
-            let spelling = match case {
-                Case::Sensitive => spelling,
-                Case::Ignored => {
-                    folded.clear();
-                    fold_into(spelling, &mut folded);
-                    &folded
-                }
-            };
             let exact = self.phrases.word_id(spelling);
             if end > fuzzy_end {
                 walk.step(exact.as_slice(), is_apart);

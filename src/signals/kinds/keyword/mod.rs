@@ -1,7 +1,7 @@
 //! The `keyword` signal: words and phrases in the texts of its scope.
 //!
 //! A keyword is found as whole words: where it begins or ends with a letter, no letter may stand beside it, except in
-//! scripts without spaces. White space between its words is any white space, and there must be none where it has none.
+//! scripts without spaces, and in Hangul, whose particles follow a word at once. White space between its words is any white space, and there must be none where it has none.
 //!
 //! All lists of a policy that read a text in the same way share one matcher and one pass over the text: exact keywords
 //! an Aho–Corasick automaton ([`exact`]), those that tolerate a few wrong letters a walk over the words ([`fuzzy`]).
@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use self::exact::ExactSearch;
 use self::fuzzy::FuzzySearch;
 use self::phrases::PhraseTrie;
-use self::words::fold;
+use self::words::{composed, fold};
 use crate::policy::{Case, Keywords, Need, Scope, SignalId};
 use crate::signals::embeddings::ExampleEmbeddings;
 use crate::signals::inputs::SignalInputs;
@@ -94,7 +94,7 @@ impl KeywordMatcher {
         for (signal, list) in group {
             let first = keywords;
             for word in &list.words {
-                phrases.insert(&in_case(word, case), keywords);
+                phrases.insert(&comparable(word, case), keywords);
                 keywords += 1;
             }
             let (need, scope, count) = (list.need, list.scope, keywords - first);
@@ -123,9 +123,10 @@ impl KeywordMatcher {
 
     /// Searches one more text.
     pub(in crate::signals) fn search(&self, text: &str, hits: &mut KeywordHits) {
+        let text = &comparable(text, self.case);
         match &self.search {
-            Search::Exact(search) => search.search(&in_case(text, self.case), hits),
-            Search::Fuzzy(search) => search.search(text, self.case, hits),
+            Search::Exact(search) => search.search(text, hits),
+            Search::Fuzzy(search) => search.search(text, hits),
         }
     }
 
@@ -141,10 +142,15 @@ impl KeywordMatcher {
     }
 }
 
-fn in_case(text: &str, case: Case) -> Cow<'_, str> {
+/// Gives a text in the form in which equal ones are equal: in one case where that is ignored, letters with their marks
+/// put together after that, since the other case may take them apart.
+fn comparable(text: &str, case: Case) -> Cow<'_, str> {
     match case {
-        Case::Sensitive => Cow::Borrowed(text),
-        Case::Ignored => Cow::Owned(fold(text)),
+        Case::Sensitive => composed(text),
+        Case::Ignored => match fold(text) {
+            folded if folded.is_ascii() => Cow::Owned(folded),
+            folded => Cow::Owned(composed(&folded).into_owned()),
+        },
     }
 }
 

@@ -1,9 +1,12 @@
 //! Words of a text: runs of letters, digits and marks, and every other visible character by itself.
 //!
 //! Scripts that put no spaces between words (Han, Kana, Thai and their like) come character by character, as only a
-//! dictionary knows where a word ends. Refuses to know keywords.
+//! dictionary knows where a word ends; so does Hangul, which puts particles to a word's end. Refuses to know keywords.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
+
+use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// A word of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +57,26 @@ pub(super) fn splits_word(text: &str, at: usize) -> bool {
     is_letter(text[..at].chars().next_back()) && is_letter(text[at..].chars().next())
 }
 
+/// Puts together what may be written as a letter and its marks, or as one character (Unicode's NFC): `é`, `ü`, Hangul.
+pub(super) fn composed(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.nfc().map(|(c, _offset)| c).collect())
+}
+
 /// Brings a text into one case: what differs in case alone becomes the same, `ß` and `ss` too.
 ///
 /// The classes of its characters stay, so that it has the same words.
 pub(super) fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
-    fold_into(text, &mut folded);
-    folded
-}
-
-/// Appends a text in one case.
-pub(super) fn fold_into(text: &str, folded: &mut String) {
     let mut rest = text;
     loop {
         let (ascii, other) = rest.split_at(ascii_prefix(rest.as_bytes()));
         let start = folded.len();
         folded.push_str(ascii);
         folded[start..].make_ascii_lowercase();
-        let Some(c) = other.chars().next() else { return };
+        let Some(c) = other.chars().next() else { return folded };
         match FOLDED.get(c as usize) {
             Some(Some(one)) => folded.push(*one),
             _ if is_unspaced(c) => folded.push(c),
@@ -131,11 +136,11 @@ fn joins(c: char) -> bool {
         | 0x200c | 0x200d | 0x20d0..=0x20ff | 0xfe20..=0xfe2f)
 }
 
-/// Says whether a letter is of a script that puts no spaces between words.
+/// Says whether a letter is of a script that puts no spaces between words, or none before what it adds to them.
 fn is_unspaced(c: char) -> bool {
     matches!(u32::from(c),
-        0x0e00..=0x0eff | 0x0f00..=0x109f | 0x1780..=0x17ff | 0x3040..=0x30ff | 0x31f0..=0x31ff
-        | 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0xff66..=0xff9f | 0x20000..=0x3ffff)
+        0x0e00..=0x0eff | 0x0f00..=0x109f | 0x1100..=0x11ff | 0x1780..=0x17ff | 0x3040..=0x30ff | 0x3130..=0x318f | 0x31f0..=0x31ff
+        | 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xa960..=0xa97f | 0xac00..=0xd7ff | 0xf900..=0xfaff | 0xff66..=0xffdc | 0x20000..=0x3ffff)
 }
 
 #[cfg(test)]
