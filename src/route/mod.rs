@@ -7,6 +7,7 @@ mod admission;
 mod conversation;
 mod decision;
 mod endpoint;
+mod follow;
 mod guards;
 mod masking;
 mod models;
@@ -20,7 +21,10 @@ pub use admission::{
     FAIRNESS_HEADERS, GateInput, GatedTarget, OBJECTIVE_HEADERS, find_gate, find_saturated_pool, sent_header,
 };
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
-pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
+pub use follow::{RouteEnd, follow_routes};
+pub use plan::{
+    ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
+};
 pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
 pub use translation::{adds_usage, translation, upstream_body};
 
@@ -141,7 +145,7 @@ pub fn plan_for_resource(policy: &Policy, family: &str) -> Option<Plan> {
     let route_of = |model: &Model| model.routes.iter().position(|route| route.pool == pool);
     let (model, route) =
         policy.models.iter().enumerate().find_map(|(id, model)| Some((ModelId(id), route_of(model)?)))?;
-    let target = PlanTarget { model, route, lora: None, reasoning: None, endpoint: None };
+    let target = models::all_routes(policy, model, None, None).swap_remove(route);
     Some(Plan::new(vec![target], None))
 }
 
