@@ -137,6 +137,7 @@ impl<'a> ContentPart<'a> {
         }
         let (mut kind, mut text, mut content) = (None, None, None);
         let (mut refusal, mut thinking) = (None, None);
+        let mut by_key = None;
         for (key, value) in json::object(part) {
             if decodes_to(key, "type") {
                 kind = json::string(value);
@@ -148,7 +149,12 @@ impl<'a> ContentPart<'a> {
                 thinking = json::string(value);
             } else if decodes_to(key, "content") {
                 content = Some(value);
+            } else if let Some(media) = Self::of_key(key) {
+                by_key = Some(media);
             }
+        }
+        if let (None, Some(media)) = (kind, by_key) {
+            return media;
         }
         match &*decode(kind.unwrap_or_default(), MAX_KIND) {
             "text" | "input_text" | "output_text" => text.map_or(Self::Other, Self::Text),
@@ -160,6 +166,15 @@ impl<'a> ContentPart<'a> {
             kind if kind.ends_with("tool_use") => Self::ToolCall,
             kind if kind.ends_with("tool_result") => Self::ToolResult(content.unwrap_or_default()),
             _ => Self::Other,
+        }
+    }
+
+    /// Tells media by the key that holds it: vLLM takes parts without a type.
+    fn of_key(key: &[u8]) -> Option<Self> {
+        match &*decode(key, MAX_KIND) {
+            key if is_image(key) => Some(Self::Image),
+            "input_audio" | "audio_url" | "video_url" | "file" => Some(Self::Media),
+            _ => None,
         }
     }
 
