@@ -156,7 +156,7 @@ fn plans(c: &mut Criterion) {
     let signals = "signals: {urgent: {keyword: {any: [urgent, chargeback, invoice]}}}\n\
                    decisions: [{name: urgent, when: urgent, model: n}]\n";
     let policy = Arc::new(policy(&format!("{pool}{signals}")));
-    let snapshot = Snapshot::around(Arc::new(classifier()), policy, EndpointSlots::default(), None);
+    let snapshot = Snapshot::around(Arc::new(classifier()), policy.into(), EndpointSlots::default(), None);
     let snapshot = snapshot.expect("a snapshot");
     let mut group = c.benchmark_group("plan");
     for kilobytes in [1, 32] {

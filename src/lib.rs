@@ -65,6 +65,7 @@ pub use signalbox_policy as policy;
 pub mod balance;
 pub mod cache;
 pub use signalbox_classify as classify;
+pub mod http_route;
 
 pub mod signals;
 

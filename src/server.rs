@@ -13,13 +13,13 @@ mod shutdown;
 mod upgrade;
 
 use crate::control::{
-    Admin, DnsRefresh, KubeSources, KvListener, LoadFailure, PeerOf, PolicyFile, Prober, Reloader, Scraper,
-    discover_new, persist_response_cache, save_response_cache,
+    Admin, DnsRefresh, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf, PolicyFile, Prober,
+    Reloader, Scraper, discover_new, persist_response_cache, save_response_cache,
 };
-use crate::policy::{self, ServerSpec};
-use crate::proxy::{Gateway, WatchedProxy};
+use crate::policy::{self, Environment, Process, ServerSpec};
+use crate::proxy::{Gateway, PublicPort, PublicPorts, WatchedProxy};
 use crate::server_state::ServerState;
-use crate::snapshot::{EndpointSlots, Live, Snapshot};
+use crate::snapshot::{EndpointSlots, Live, PolicyLayers, Snapshot};
 use crate::telemetry::{LogStreams, Metrics};
 use admin_port::AdminPort;
 use client_app::{ClientApp, REFUSED_AT_A_TIME};
@@ -105,7 +105,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         .enable_all()
         .build()?;
     let kube = Arc::new(KubeSources::default());
-    let live = control.block_on(first_snapshot(&setup.policy, &kube))?;
+    let live = control.block_on(first_snapshot(setup, &kube))?;
     let limits = &setup.spec.limits;
     let server_state = ServerState::new(limits, limits::connections(limits));
     let metrics = Arc::new(Metrics::new());
@@ -120,6 +120,11 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     for warning in policy::warnings(&live.load().policy, &listeners) {
         tracing::warn!(warning, "the policy may not do what is expected of it");
     }
+    let ports = public_ports(&setup.spec, &reserved);
+    let controller = setup.spec.gateway_api.clone().map(|spec| {
+        let known = ports.values().map(|port| (port.number, port.is_tls)).collect();
+        GatewayController::new(spec, known, replica_name(), Arc::clone(&kube), Arc::clone(&live))
+    });
     let admin = Admin {
         live: Arc::clone(&live),
         listeners: listeners.into(),
@@ -128,7 +133,11 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         logs: setup.logs.clone(),
         fault: Arc::clone(&fault),
         kube: Arc::clone(&kube),
+        routes: controller.as_ref().map(GatewayController::state),
     };
+    if let Some(controller) = controller {
+        control.spawn(controller.run());
+    }
     let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault, kube);
     control.spawn(reloader.run());
 
@@ -139,7 +148,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         setup.spec.limits,
         setup.logs.access.clone(),
     )
-    .with_cors(setup.spec.cors.clone());
+    .with_cors(setup.spec.cors.clone())
+    .with_ports(setup.spec.gateway_api.is_some().then_some(ports));
     control.spawn(persist_response_cache(Arc::clone(&live)));
     let peer_of: PeerOf = Arc::new(gateway.peer_of());
     control.spawn(Prober::new(Arc::clone(&live), Arc::clone(&peer_of)).run());
@@ -180,6 +190,23 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     Ok(())
 }
 
+/// The listeners by their own ports, as routes know them.
+fn public_ports(spec: &ServerSpec, reserved: &[ReservedAddress]) -> PublicPorts {
+    let listeners = spec.listeners.iter().zip(reserved);
+    let port = |(listener, reserved): (&policy::Listener, &ReservedAddress)| {
+        let own = reserved.address().port();
+        let number = listener.public_port.unwrap_or(own);
+        (own, PublicPort { number, is_tls: listener.tls.is_some() })
+    };
+    listeners.map(port).collect()
+}
+
+/// Names this process among its replicas: by its pod, and apart from the one before it there.
+fn replica_name() -> String {
+    let pod = Process.var("HOSTNAME").filter(|name| !name.is_empty());
+    format!("{}_{:08x}", pod.as_deref().unwrap_or("signalbox"), rand::random::<u32>())
+}
+
 /// Reserves the addresses of the admin port and the listeners; each must be free unless it is handed over.
 fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), ServeError> {
     let listening = |address| move |source| ServeError::Listen { address, source };
@@ -192,10 +219,14 @@ fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), Se
     Ok((admin, addresses.map(reserve).collect::<Result<_, _>>()?))
 }
 
-async fn first_snapshot(policy: &PolicyFile, kube: &KubeSources) -> Result<Arc<Live>, ServeError> {
-    let policy = Arc::new(policy.load()?);
-    let slots = discover_new(&policy, &EndpointSlots::default(), kube).await;
-    let first = Snapshot::build(policy, slots, None).map_err(LoadFailure::Build)?;
+async fn first_snapshot(setup: &Setup, kube: &KubeSources) -> Result<Arc<Live>, ServeError> {
+    let mut layers = PolicyLayers::from(Arc::new(setup.policy.load()?));
+    if setup.spec.gateway_api.is_some() {
+        // Until routes are known, a request matches none.
+        layers = layers.with_traffic(Arc::default());
+    }
+    let slots = discover_new(layers.policy(), &EndpointSlots::default(), kube).await;
+    let first = Snapshot::build(layers, slots, None).map_err(LoadFailure::Build)?;
     Ok(Live::new(first))
 }
 
@@ -214,7 +245,8 @@ fn assemble(
     drop(socket);
     for (listener, reserved) in spec.listeners.iter().zip(reserved) {
         if let Some(tls) = &listener.tls {
-            let certificate = ListenerCertificate::load(tls)?;
+            let port = listener.public_port.unwrap_or(reserved.address().port());
+            let certificate = ListenerCertificate::load(tls, port, Arc::clone(&app.live))?;
             app.acceptors.push((reserved.address(), certificate.acceptor()?));
             control.spawn(certificate.follow());
         }

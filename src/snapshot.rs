@@ -4,10 +4,12 @@
 //! keeps its name its latencies, an address that stays in its pool its [`Endpoint`]. Knows nothing of files, sockets or
 //! requests.
 
+mod layers;
 mod models;
 mod slots;
 mod upstreams;
 
+pub use layers::{PolicyLayers, RoutedPools};
 pub use models::{HeldRoute, ModelState};
 pub use slots::{DiscoveredEndpoint, EndpointSlot, EndpointSlots, EndpointSource, HostPort, KubeSlot};
 pub use upstreams::{ResponseOwner, UpstreamPools};
@@ -24,8 +26,10 @@ use tokio::sync::watch;
 
 /// Everything live at one moment.
 pub struct Snapshot {
-    /// What the operator wanted.
+    /// What the operator wanted, with what routes of a cluster add to it.
     pub policy: Arc<Policy>,
+    /// What that is put together from.
+    pub layers: PolicyLayers,
     /// What the texts are about; shared by snapshots of an equal spec.
     pub classifier: Arc<Classifier>,
     /// What reads the policy's signals; shared by snapshots of equal signals over the same classifier.
@@ -82,25 +86,26 @@ pub enum BuildError {
 impl Snapshot {
     /// Builds a snapshot, carrying over from `previous` all that stays; may block while weights are read.
     pub fn build(
-        policy: Arc<Policy>,
+        layers: PolicyLayers,
         slots: EndpointSlots,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, BuildError> {
-        let spec = &policy.classifier.spec;
+        let spec = &layers.policy().classifier.spec;
         let classifier = match previous {
             Some(previous) if previous.classifier.spec() == spec => Arc::clone(&previous.classifier),
             _ => Arc::new(Classifier::load(spec)?),
         };
-        Self::around(classifier, policy, slots, previous)
+        Self::around(classifier, layers, slots, previous)
     }
 
     /// Builds a snapshot as [`Snapshot::build`] does, around a classifier that is there already.
     pub fn around(
         classifier: Arc<Classifier>,
-        policy: Arc<Policy>,
+        layers: PolicyLayers,
         slots: EndpointSlots,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, BuildError> {
+        let policy = Arc::clone(layers.policy());
         let detectors = match previous {
             Some(previous)
                 if Arc::ptr_eq(&previous.classifier, &classifier) && previous.detectors.fit(&policy) =>
@@ -124,6 +129,7 @@ impl Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             built_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             policy,
+            layers,
             classifier,
             detectors,
         })

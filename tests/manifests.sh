@@ -15,14 +15,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly KUBERNETES_VERSIONS=(1.32 1.37)
 readonly GUIDES=(two-local-models local-and-openai inference-pool llm-d inference-extension production-stack)
 readonly KUSTOMIZATIONS=(
-    k8s k8s/discovery k8s/examples/sim k8s/examples/vllm k8s/metallb tests/manifests/everything
+    k8s k8s/discovery k8s/examples/sim k8s/examples/vllm k8s/gateway k8s/metallb tests/manifests/everything
     "${GUIDES[@]/#/deploy/guides/}"
 )
 # The only kinds that may go without a schema, which kubernetes-validate has for Kubernetes' own kinds alone.
-readonly WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1|kind (PodMonitor|ServiceMonitor|PrometheusRule) with api version monitoring\.coreos\.com/v1'
+WITHOUT_SCHEMA='kind (IPAddressPool|L2Advertisement) with api version metallb\.io/v1beta1'
+WITHOUT_SCHEMA+='|kind GatewayClass with api version gateway\.networking\.k8s\.io/v1'
+WITHOUT_SCHEMA+='|kind (PodMonitor|ServiceMonitor|PrometheusRule) with api version monitoring\.coreos\.com/v1'
+readonly WITHOUT_SCHEMA
 # Deliberate: no CPU limit (it would show as latency); tags that are never moved, so that a pull policy of IfNotPresent and no
-# digest do; the guides' models are in the namespace default. Of model servers alone, the gateway's own being held to them by promises.py: vLLM writes to its file system, runs
-# as user 2000 and takes its token from the environment.
+# digest do; the guides' models are in the namespace default. Of model servers alone, the gateway's own being held to them by
+# promises.py: vLLM writes to its file system, runs as user 2000 and takes its token from the environment.
 readonly NOT_CHECKED=CKV_K8S_11,CKV_K8S_15,CKV_K8S_43,CKV_K8S_21,CKV_K8S_22,CKV_K8S_40,CKV_K8S_35
 readonly RULES=deploy/chart/files/rules.yaml
 
@@ -78,6 +81,7 @@ render_all() {
     chart chart-defaults signalbox
     chart chart-base signalbox "${given[@]}"
     chart chart-discovery signalbox "${given[@]}" --set discovery.enabled=true
+    chart chart-gateway signalbox "${given[@]}" --set gatewayApi.enabled=true
     chart chart-sim signalbox --values deploy/chart/sim.yaml --set service.type=LoadBalancer
     chart chart-everything signalbox "${given[@]}" --values tests/manifests/everything/values.yaml
     chart chart-more signalbox --values tests/manifests/more.yaml
@@ -91,7 +95,7 @@ check_manifests() {
         validate "$version" "$scratch"/rendered/*.yaml k8s/secret.example.yaml
     done
     say 'promises'
-    for guide in k8s k8s/discovery tests/manifests/everything "${GUIDES[@]/#/deploy/guides/}"; do
+    for guide in k8s k8s/discovery k8s/gateway tests/manifests/everything "${GUIDES[@]/#/deploy/guides/}"; do
         promises "$(rendered "$guide")"
     done
     promises "$(rendered k8s/examples/sim)" --backends
@@ -103,6 +107,7 @@ check_manifests() {
     same chart-defaults k8s/examples/vllm
     same chart-base k8s
     same chart-discovery k8s/discovery
+    same chart-gateway k8s/gateway
     same chart-sim k8s/examples/sim
     same chart-everything tests/manifests/everything
     say 'checkov'

@@ -1,5 +1,7 @@
 //! Owns `signalbox check`: all that is wrong in some files, at once.
 
+mod cluster;
+
 use super::serve::{default_server, server_file};
 use super::{Failure, say};
 use crate::control::{LoadFailure, PolicyFile};
@@ -19,11 +21,18 @@ const MAX_INPUT_BYTES: u64 = (1 << 20) + 1;
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// The policies to check; `-` reads one from standard input.
-    #[arg(required_unless_present = "server", value_name = "POLICY")]
+    #[arg(required_unless_present_any = ["server", "cluster"], value_name = "POLICY")]
     policies: Vec<PathBuf>,
     /// The server file to check.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
+    /// A folder of Kubernetes manifests: say, a line each, what the controller of Gateways would take of them; exits with 1
+    /// if anything would not be.
+    #[arg(long, value_name = "FOLDER")]
+    cluster: Option<PathBuf>,
+    /// With --cluster, take a class as ours although no manifest says so.
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    gateway_class: Vec<String>,
 }
 
 impl CheckArgs {
@@ -34,6 +43,10 @@ impl CheckArgs {
             None => default_server(),
         };
         let server = server.map_err(|fault| faults.push(fault.to_string())).ok();
+        if let Some(folder) = &self.cluster {
+            let own = server.as_ref().filter(|_| self.server.is_some());
+            faults.extend(cluster::judge(folder, own, &self.gateway_class)?);
+        }
         let environment = Arc::new(WithInput::read(&self.policies)?);
         for path in self.policies {
             let file = PolicyFile { path, environment: Arc::clone(&environment) as _ };

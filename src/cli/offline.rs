@@ -54,7 +54,7 @@ impl OfflineArgs {
         let classifier =
             Classifier::load(&spec).map_err(|error| format!("the classifier cannot be loaded: {error}"))?;
         let slots = placeholder_addresses(&policy);
-        let snapshot = Snapshot::around(Arc::new(classifier), Arc::new(policy), slots, None)?;
+        let snapshot = Snapshot::around(Arc::new(classifier), Arc::new(policy).into(), slots, None)?;
         Ok(OfflineSnapshot { snapshot, timeout: self.deadline })
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct ServeArgs {
     server: Option<PathBuf>,
     #[command(flatten)]
     addresses: AddressArgs,
+    /// Be the controller of Gateways and send requests by their routes, as `gateway_api: {}` in the server file says.
+    #[arg(long)]
+    gateway_api: bool,
     /// Take the listeners over from the running process, which is then sent SIGQUIT.
     #[arg(long)]
     upgrade: bool,
@@ -49,7 +52,10 @@ impl ServeArgs {
             Some(path) => server_file(path)?,
             None => default_server()?,
         };
-        let spec = self.addresses.replace(spec);
+        let mut spec = self.addresses.replace(spec);
+        if self.gateway_api {
+            spec.gateway_api.get_or_insert_default();
+        }
         let pid_file = spec.upgrade.pid_file.clone();
         let (logs, _flushed_on_drop) = start_logging(&spec)?;
         let policy = PolicyFile { path: self.policy, environment: Arc::new(Process) };
@@ -66,7 +72,7 @@ impl ServeArgs {
 impl AddressArgs {
     pub(super) fn replace(&self, mut spec: ServerSpec) -> ServerSpec {
         if let Some(listen) = self.listen {
-            spec.listeners = vec![policy::Listener { address: listen, tls: None }];
+            spec.listeners = vec![policy::Listener { address: listen, public_port: None, tls: None }];
         }
         if let Some(admin) = self.admin {
             spec.admin = admin;

@@ -2,6 +2,7 @@
 //!
 //! Answers from the live state; changes nothing.
 
+use super::gateway_api::{RoutesState, SharedRoutesState};
 use super::sources::{KubeSources, SourceState};
 use crate::policy;
 use crate::server_state::ServerState;
@@ -40,6 +41,8 @@ pub struct Admin {
     pub fault: Arc<RwLock<Option<String>>>,
     /// What Kubernetes says of endpoints.
     pub kube: Arc<KubeSources>,
+    /// What it says of routes, where those are followed.
+    pub routes: Option<SharedRoutesState>,
 }
 
 impl Admin {
@@ -91,6 +94,9 @@ struct Readiness {
     /// What Kubernetes says of endpoints, where the policy asks it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<SourceState>,
+    /// What it says of routes, where those are followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routes: Option<RoutesState>,
 }
 
 #[derive(Serialize)]
@@ -120,6 +126,10 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         warnings: policy::warnings(&live.policy, &admin.listeners),
         pools: pools.collect(),
         sources: admin.kube.states(),
+        routes: admin
+            .routes
+            .as_ref()
+            .map(|routes| routes.lock().unwrap_or_else(PoisonError::into_inner).clone()),
     };
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(readiness)).into_response()

@@ -7,6 +7,7 @@ mod admin;
 mod classify_api;
 mod endpoint_client;
 mod endpoint_tasks;
+mod gateway_api;
 mod kv_events;
 mod persist;
 mod probe;
@@ -17,6 +18,10 @@ mod watch;
 
 pub use admin::{Admin, AdminListener};
 pub use endpoint_client::PeerOf;
+pub use gateway_api::{
+    FolderReport, FolderSettings, GatewayController, ManifestText, RoutesOrigin, RoutesState,
+    SharedRoutesState, judge_manifests,
+};
 pub use kv_events::KvListener;
 pub use persist::{persist_response_cache, save_response_cache};
 pub use probe::Prober;

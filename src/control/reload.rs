@@ -160,7 +160,7 @@ impl Reloader {
             Err(panic) => (Err(LoadFailure::Panicked(panic)), BTreeSet::new()),
         };
         match loaded {
-            Ok(policy) if policy == *self.live.load().policy => self.set_fault(None),
+            Ok(policy) if policy == **self.live.load().layers.file() => self.set_fault(None),
             Ok(policy) => self.conclude(self.publish(policy).await),
             Err(failure) => self.conclude(Err(failure)),
         }
@@ -185,14 +185,18 @@ impl Reloader {
 
     async fn publish(&self, policy: Policy) -> Result<u64, LoadFailure> {
         let policy = Arc::new(policy);
-        let found = discover_new(&policy, &self.live.load().slots, &self.kube).await;
+        let current = self.live.load();
+        let wanted = current.layers.with_file(Arc::clone(&policy));
+        let found = discover_new(wanted.policy(), &current.slots, &self.kube).await;
+        drop(current);
         let live = Arc::clone(&self.live);
         let built = tokio::task::spawn_blocking(move || {
             live.update(|current| {
                 let mut slots = EndpointSlots::clone(&current.slots);
                 slots.add_new(found);
-                slots.retain(&policy);
-                Snapshot::build(policy, slots, Some(current)).map(Some)
+                let layers = current.layers.with_file(policy);
+                slots.retain(layers.policy());
+                Snapshot::build(layers, slots, Some(current)).map(Some)
             })?;
             Ok(live.load().generation)
         });

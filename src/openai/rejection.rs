@@ -24,6 +24,12 @@ pub enum Rejection {
         /// The path as the client wrote it.
         path: String,
     },
+    /// No route of the listener matches the request.
+    #[error("No route matches the request: its host, path, headers and model name none.")]
+    NoRoute,
+    /// The route's backend is not one that requests can be sent to.
+    #[error("The request's route leads to a backend that is not there.")]
+    InvalidBackend,
     /// The path has the version twice, as where a base URL ends with it and its client adds it.
     #[error(
         "Unknown request URL: {}: it has `/v1` twice. Give the client a base URL that ends before `/v1`.",
@@ -396,6 +402,8 @@ mod tests {
         let retry_after = Duration::from_secs(2);
         vec![
             Rejection::UnknownPath { path: "/x".to_owned() },
+            Rejection::NoRoute,
+            Rejection::InvalidBackend,
             Rejection::DoubledPath { path: "/v1/v1/messages".to_owned() },
             Rejection::MethodNotAllowed { allowed: "POST" },
             Rejection::BadJson { line: 1, column: 2, byte: 1, detail: "expected a value" },

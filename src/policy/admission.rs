@@ -37,6 +37,8 @@ pub struct PriorityInput<'a> {
     pub principal: Option<&'a Principal>,
     /// The objective that the client names, where it may.
     pub objective: Option<&'a str>,
+    /// The priority of that objective where the policy does not know it, as a cluster's objects say.
+    pub objective_priority: Option<i32>,
 }
 
 impl AdmissionPolicy {
@@ -46,8 +48,9 @@ impl AdmissionPolicy {
     pub fn priority(&self, input: PriorityInput<'_>) -> i32 {
         let given =
             input.decision.or_else(|| self.of_client(input.principal?)).or(input.model).unwrap_or_default();
-        let named = input.objective.and_then(|name| self.objectives.get(name));
-        named.map_or(given, |named| *named.min(&self.clients.max_priority.max(given)))
+        let known = input.objective.and_then(|name| self.objectives.get(name)).copied();
+        let named = known.or(input.objective_priority);
+        named.map_or(given, |named| named.min(self.clients.max_priority.max(given)))
     }
 
     fn of_client(&self, principal: &Principal) -> Option<i32> {
@@ -216,7 +219,7 @@ mod tests {
         let admission = admission("  tenants: {acme: chat}\n  groups: {crawlers: batch, staff: chat}");
         let [acme, crawler] = [principal("acme", &["crawlers"]), principal("other", &["staff", "crawlers"])];
         let of = |decision, principal, model| {
-            admission.priority(PriorityInput { decision, model, principal, objective: None })
+            admission.priority(PriorityInput { decision, model, principal, ..PriorityInput::default() })
         };
         assert_eq!(of(Some(-5), Some(&acme), Some(10)), -5);
         assert_eq!(of(None, Some(&acme), Some(-5)), 10, "a tenant's own before its groups'");

@@ -20,11 +20,13 @@ mod environment;
 mod excerpt;
 mod expand;
 mod fraction;
+mod gateway_api;
 mod guards;
 mod identity;
 pub mod import;
 mod issue;
 mod load;
+mod manifest;
 mod model;
 mod model_facts;
 mod naming;
@@ -34,6 +36,7 @@ mod plugins;
 mod pool;
 mod responses;
 mod retry;
+mod routed;
 mod schema;
 mod secret;
 mod server;
@@ -64,6 +67,7 @@ pub use decision::{
 };
 pub use environment::{Environment, Fixed, Process};
 pub use fraction::BasisPoints;
+pub use gateway_api::{GatewayApiSpec, ObjectName};
 pub use guards::{
     AnswerAction, AnswerGuard, GuardOnUnknown, Guards, HallucinationAction, HallucinationGuard, PiiAction,
     PiiGuard, PromptAction, PromptGuard, TextSource, TextSources, Words,
@@ -71,6 +75,7 @@ pub use guards::{
 pub use identity::{Identity, IdentityHeaders, Principal};
 pub use issue::{Issue, Issues};
 pub use load::{decode, load, load_server, load_with, schema, server_schema};
+pub use manifest::manifests;
 use model::ModelNames;
 pub use model::{Model, Price, Route};
 pub use model_facts::{ModelFacts, ModelFault};
@@ -90,6 +95,7 @@ pub use pool::{
 };
 pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};
+pub use routed::{RoutedModels, routed_pool};
 pub use secret::Secret;
 pub use server::{
     ClientLimits, Drain, Listener, ListenerTls, LogLevel, LogSpec, ServerSpec, Upgrade, parse_listen_address,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::checker::Checker;
 use super::cors::Cors;
 use super::duration::{DurationOrZeroText, DurationText};
+use super::gateway_api::{GatewayApiSpec, RawGatewayApi};
 use super::issue::YamlPath;
 use super::size::sized;
 
@@ -29,6 +30,8 @@ pub struct ServerSpec {
     pub limits: ClientLimits,
     /// Which pages in browsers may ask, if any.
     pub cors: Option<Cors>,
+    /// Whether and how Gateways and their routes say where requests go.
+    pub gateway_api: Option<GatewayApiSpec>,
     /// How the process ends.
     pub drain: Drain,
     /// How a new process takes over.
@@ -49,6 +52,8 @@ impl ServerSpec {
 pub struct Listener {
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
+    /// The port that clients know it by, where a Service maps another to it.
+    pub public_port: Option<u16>,
     /// The certificate of a TLS listener.
     pub tls: Option<ListenerTls>,
 }
@@ -222,6 +227,10 @@ pub(super) struct RawServer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Cors")]
     cors: Option<Cors>,
+    /// Whether Gateways and their routes say where requests go; not when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RawGatewayApi")]
+    gateway_api: Option<RawGatewayApi>,
     /// How the process ends.
     drain: Drain,
     /// How a new process takes over.
@@ -233,11 +242,16 @@ pub(super) struct RawServer {
 impl Default for RawServer {
     fn default() -> Self {
         Self {
-            listeners: vec![RawListener { address: "127.0.0.1:8080".to_owned(), tls: None }],
+            listeners: vec![RawListener {
+                address: "127.0.0.1:8080".to_owned(),
+                public_port: None,
+                tls: None,
+            }],
             admin: RawAdmin::default(),
             threads: 0,
             limits: ClientLimits::default(),
             cors: None,
+            gateway_api: None,
             drain: Drain::default(),
             upgrade: Upgrade::default(),
             log: LogSpec::default(),
@@ -252,6 +266,10 @@ impl Default for RawServer {
 struct RawListener {
     /// `address:port`, such as `0.0.0.0:8080` or `[::]:8080`; port 0 lets the system choose.
     address: String,
+    /// The port that clients know it by, and that a Gateway's listener names; that of the address when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u16", range(min = 1))]
+    public_port: Option<u16>,
     /// The certificate; present means TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ListenerTls")]
@@ -307,6 +325,7 @@ impl RawServer {
             threads: self.threads,
             limits: self.limits,
             cors: self.cors,
+            gateway_api: self.gateway_api.map(|raw| raw.check(&root.key("gateway_api"), checker)),
             drain: self.drain,
             upgrade: Upgrade {
                 socket: checker.resolve(&self.upgrade.socket),
@@ -320,7 +339,8 @@ impl RawServer {
 impl RawListener {
     fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Listener {
         let tls = self.tls.map(|tls| tls.checked(&path.key("tls"), checker));
-        Listener { address: address(&self.address, &path.key("address"), checker), tls }
+        let address = address(&self.address, &path.key("address"), checker);
+        Listener { address, public_port: self.public_port, tls }
     }
 }
 

@@ -368,7 +368,7 @@ fn a_server_file_names_all_its_issues() {
          limits.max_buffered_bytes (line 6): is less than `max_body_bytes`\n\
          log.level (line 7): `loud` is not one of `error`, `warn`, `info`, `debug`, `trace`\n\
          drain.timeout (line 8): must be longer than 0\nthread (line 9): unknown key; did you mean `threads`? There are \
-         `admin`, `cors`, `drain`, `limits`, `listeners`, `log`, `threads`, `upgrade`"
+         `admin`, `cors`, `drain`, `gateway_api`, `limits`, `listeners`, `log`, `threads`, `upgrade`"
     );
 }
 

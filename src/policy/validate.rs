@@ -240,7 +240,7 @@ fn candidates(scalar: &Scalar) -> Vec<Value> {
 }
 
 /// Types a plain scalar by the YAML 1.2 core schema; what JSON cannot hold stays a string.
-fn core(text: &str) -> Value {
+pub(super) fn core(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

@@ -26,6 +26,8 @@ pub(super) struct AdmissionClient {
     principal: Option<Principal>,
     /// The objective that it names, where it may.
     objective: Option<String>,
+    /// The priority that a cluster's object of that name gives.
+    objective_priority: Option<i32>,
     /// Whom its requests are counted with, hashed.
     tenant: u64,
 }
@@ -71,9 +73,13 @@ impl AdmissionClient {
         let sent = |names| sent_header(headers, names).filter(|_| may_choose);
         let own = principal.map(|principal| principal.tenant.as_ref().unwrap_or(&principal.user).clone());
         let tenant = sent(FAIRNESS_HEADERS).or(own).unwrap_or_default();
+        let objective = sent(OBJECTIVE_HEADERS);
+        let of_cluster = exchange.live.layers.routed().map(|routed| &routed.traffic.inference.objectives);
+        let priority = objective.as_ref().and_then(|name| of_cluster?.get(name).copied());
         Self {
             principal: principal.cloned(),
-            objective: sent(OBJECTIVE_HEADERS),
+            objective,
+            objective_priority: priority,
             tenant: hash_key(tenant.as_bytes()),
         }
     }
@@ -82,6 +88,7 @@ impl AdmissionClient {
         PriorityInput {
             principal: self.principal.as_ref(),
             objective: self.objective.as_deref(),
+            objective_priority: self.objective_priority,
             ..PriorityInput::default()
         }
     }

@@ -7,14 +7,13 @@ use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
+use super::routing::{self, RedirectAnswer, RouteStop};
 use super::stored_responses::{StoredQuery, StoredReply, response_scope, resume, stored_response};
-use super::{Gateway, body, content_coding, cors, identity, respond, shadow};
+use super::{Gateway, body, content_coding, cors, identity, respond};
 use crate::cache::ResponseScope;
 use crate::openai::{Api, ChatRequest, Operation, Rejection};
 use crate::policy::{Cors, Principal};
-use crate::route::{
-    self, DirectResponse, LeaseInput, Plan, PlanInput, PlanResult, PlanTarget, lease_endpoint,
-};
+use crate::route::{self, DirectResponse, Plan, PlanInput, PlanResult};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::header::UPGRADE;
@@ -23,7 +22,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How a request ends that is not forwarded.
 pub(super) enum ShortCircuit {
@@ -37,6 +36,8 @@ pub(super) enum ShortCircuit {
     StoredResponse(StoredReply),
     /// To a browser that asks whether it may ask.
     Preflight(Arc<Cors>),
+    /// To another place, as the request's route says.
+    Redirect(RedirectAnswer),
     Reject(Rejection),
     ClientGone,
 }
@@ -52,6 +53,15 @@ impl From<NotAdmitted> for ShortCircuit {
         match end {
             NotAdmitted::Rejected(rejection) => ShortCircuit::Reject(rejection),
             NotAdmitted::ClientGone => ShortCircuit::ClientGone,
+        }
+    }
+}
+
+impl From<RouteStop> for ShortCircuit {
+    fn from(stop: RouteStop) -> Self {
+        match stop {
+            RouteStop::Reject(rejection) => Self::Reject(rejection),
+            RouteStop::Redirect(answer) => Self::Redirect(answer),
         }
     }
 }
@@ -79,6 +89,7 @@ pub(super) async fn short_circuit(
         ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
         ShortCircuit::StoredResponse(reply) => respond::send_stored(downstream, exchange, reply).await,
         ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
+        ShortCircuit::Redirect(answer) => respond::redirect(downstream, exchange, &answer).await,
         ShortCircuit::Answer(api, request, answer) => {
             respond::send_answer(downstream, exchange, api, &request, answer).await
         }
@@ -173,10 +184,11 @@ impl Gateway {
         let now = Instant::now();
         exchange.shed_early(&request, &admission_client, now)?;
         let client = ClientRequest { api, request: &request, principal: principal.as_ref() };
-        let plan = match self.plan(session, exchange, client, now).await? {
+        let mut plan = match self.plan(session, exchange, client, now).await? {
             Ok(plan) => plan,
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
+        routing::follow(self.ports.as_deref(), session, exchange, &mut plan)?;
         if plan.effects.as_ref().is_some_and(|effects| effects.cache.is_some())
             && let Some(answer) = Box::pin(self.look_up(session, exchange, client, &plan)).await?
         {
@@ -199,7 +211,7 @@ impl Gateway {
             exchange.attempts = None;
             return Err(reply);
         }
-        self.send_shadow(exchange, &session.req_header().headers);
+        self.send_copies(exchange, &session.req_header().headers);
         Ok(body)
     }
 
@@ -246,55 +258,6 @@ impl Gateway {
         exchange.take_slot(keeps_slots).map_err(overloaded)?;
         exchange.record.request.request_bytes = bytes.len();
         Ok(bytes)
-    }
-
-    /// Sends a copy of a share of the requests to another model, where their decision has a shadow.
-    fn send_shadow(&self, exchange: &mut Exchange, headers: &HeaderMap) {
-        let Some(attempts) = &exchange.attempts else { return };
-        let Some(effects) = &attempts.request.plan.effects else { return };
-        let Some(shadow) = &effects.shadow else { return };
-        if rand::random::<f32>() >= shadow.share.fraction() {
-            return;
-        }
-        let pool = |target: &PlanTarget| exchange.live.pool(target.route(&exchange.live.policy).pool);
-        let sheds = |target: &PlanTarget| pool(target).gate().is_some_and(|gate| gate.sheds(Instant::now()));
-        if shadow.targets.first().is_some_and(sheds) {
-            // Clients wait for what a copy would take.
-            let model = &exchange.live.policy[shadow.model].name;
-            self.metrics.shadowed(model, "dropped", Duration::ZERO, None);
-            return;
-        }
-        let upstream_request = shadow.request.as_ref().unwrap_or_else(|| attempts.request.upstream_request());
-        let model = exchange.live.policy[shadow.model].name.clone();
-        // The request, which the copy may outlive, and its body with another model's name.
-        let mut share = exchange.active.new_share();
-        if share.grow_to(upstream_request.footprint() + upstream_request.body().len()).is_err() {
-            self.metrics.shadowed(&model, "dropped", Duration::ZERO, None);
-            return;
-        }
-        let input = LeaseInput {
-            headers,
-            request: &attempts.request.request,
-            upstream_request,
-            tried: &[],
-            last_resort: false,
-            now: Instant::now(),
-        };
-        let leased = lease_endpoint(&exchange.live, &shadow.targets, input);
-        let copy = shadow::ShadowRequest {
-            live: Arc::clone(&exchange.live),
-            api: attempts.request.api,
-            request: upstream_request.clone(),
-            model: model.clone(),
-            upstream: leased.map(|leased| shadow::ShadowUpstream {
-                target: shadow.targets[leased.place].clone(),
-                lease: leased.lease,
-            }),
-            request_id: format!("{}-shadow", exchange.record.own_id()),
-        };
-        exchange.record.details().shadow = Some(model);
-        let (upstream_tls, metrics) = (Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
-        self.shadows.send_in_background(copy, share, upstream_tls, metrics);
     }
 
     /// Plans a request, unless its client leaves meanwhile.

@@ -145,7 +145,9 @@ impl Attempts {
         };
         attempts.switch_to(live, target, lease)?;
         attempts.retry_budget(live).request(opened);
-        let timeout = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
+        let of_decision = attempts.request.plan.effects.as_ref().and_then(|effects| effects.timeout);
+        let of_route = attempts.target().via.as_ref().and_then(|via| via.rule.timeouts.request);
+        let timeout = of_decision.into_iter().chain(of_route).min();
         attempts.deadline.limit(timeout.unwrap_or(attempts.spec(live).timeouts.total));
         Ok(attempts)
     }
@@ -180,20 +182,20 @@ impl Attempts {
         let retry = &live.policy.retry;
         // What one endpoint alone has no other can give.
         let is_bound = self.request.api == Api::StoredResponse;
-        if is_bound
-            || !failure.is_retried(retry)
-            || self.count >= retry.attempts
-            || self.deadline.is_over(now)
-        {
+        let of_route = self.target().via.as_ref().and_then(|via| via.rule.retry.as_ref());
+        let attempts = of_route.map_or(retry.attempts, |route| route.attempts);
+        let is_listed = of_route.is_some_and(|route| failure.is_listed(&route.codes));
+        let is_retried = is_listed || failure.is_retried(retry);
+        if is_bound || !is_retried || self.count >= attempts || self.deadline.is_over(now) {
             return false;
         }
-        if failure.is_compared() && !self.may_compare(failure, live, now) {
+        if failure.is_compared() && !is_listed && !self.may_compare(failure, live, now) {
             return false;
         }
         self.tried.extend(self.endpoint());
         // The last attempt goes to the next fall-back pool, if there is one, rather than to the pool that failed.
         // Whose fault a refusal is only the same pool can tell.
-        let is_last = self.count + 1 == retry.attempts && !failure.is_compared();
+        let is_last = self.count + 1 == attempts && !failure.is_compared();
         let any = failure.allows_last_resort();
         let fallback = is_last.then(|| self.candidate(pick, self.target + 1, any)).flatten();
         let mut found = fallback.or_else(|| self.candidate(pick, self.target, any));
@@ -223,7 +225,7 @@ impl Attempts {
 
     /// The retries that the requests of the current attempt's pool may spend together.
     fn retry_budget<'a>(&self, live: &'a Snapshot) -> &'a RetryBudget {
-        &live.upstreams.retry_budgets[self.target().route(&live.policy).pool.0]
+        &live.upstreams.retry_budgets[self.target().pool(&live.policy).0]
     }
 
     /// Whether the endpoint refuses what others have answered meanwhile.
@@ -427,5 +429,5 @@ impl Attempts {
 
 /// What the policy says of a target's pool.
 fn spec_of<'a>(live: &'a Snapshot, target: &PlanTarget) -> &'a PoolSpec {
-    live.pool_spec(target.route(&live.policy).pool)
+    live.pool_spec(target.pool(&live.policy))
 }

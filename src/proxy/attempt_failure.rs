@@ -106,6 +106,11 @@ impl AttemptFailure {
         matches!(self, Self::Reset { reused: true, answer_begun: false } | Self::Stalled { reused: true })
     }
 
+    /// Whether it is an answer with one of these statuses.
+    pub(super) fn is_listed(self, codes: &[u16]) -> bool {
+        matches!(self, Self::Status { status, .. } if codes.contains(&status.as_u16()))
+    }
+
     pub(super) fn is_retried(self, retry: &Retry) -> bool {
         match self {
             Self::Connect { .. } | Self::Stalled { .. } => retry.covers(RetryCause::Connect),

@@ -151,7 +151,7 @@ impl CacheQuery<'_> {
     /// The client's headers that reach one of the pools and may change its answer, sorted.
     fn forwarded(&self) -> Vec<(&str, &[u8])> {
         let policy = &self.live.policy;
-        let specs = || self.plan.targets.iter().map(|target| self.live.pool_spec(target.route(policy).pool));
+        let specs = || self.plan.targets.iter().map(|target| self.live.pool_spec(target.pool(policy)));
         let headers = self.header.headers.iter().filter(|(name, _)| {
             is_material(name) && specs().any(|spec| is_forwarded(name, spec, &policy.identity))
         });

@@ -39,7 +39,7 @@ pub(super) fn report_refusal(lease: &Lease, pool: &PoolSpec, refusal: Refusal, n
 
 /// Says that no endpoint takes a request: as many as they may have are on all of them, or they are out.
 pub(super) fn no_endpoint(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Rejection {
-    let is_full = |target: &PlanTarget| live.pool(target.route(&live.policy).pool).is_full(now);
+    let is_full = |target: &PlanTarget| live.pool(target.pool(&live.policy)).is_full(now);
     if targets.iter().any(is_full) {
         return Rejection::Overloaded { retry_after: RETRY_AFTER };
     }
@@ -49,7 +49,7 @@ pub(super) fn no_endpoint(live: &Snapshot, targets: &[PlanTarget], now: Instant)
 
 /// When the first endpoint may be back: an ejection ends then, or enough checks have passed.
 fn next_return(live: &Snapshot, targets: &[PlanTarget], now: Instant) -> Duration {
-    let pools = targets.iter().map(|target| target.route(&live.policy).pool);
+    let pools = targets.iter().map(|target| target.pool(&live.policy));
     let returns = pools.map(|id| {
         let checked =
             live.pool_spec(id).probes.health.as_ref().map(|health| health.interval * health.healthy_after);

@@ -13,6 +13,7 @@ mod cache_lookup;
 mod client_connection;
 mod client_watch;
 mod content_coding;
+mod copies;
 mod cors;
 mod deadline;
 mod endpoint_reports;
@@ -22,6 +23,7 @@ mod ext_proc;
 mod external_pick;
 mod failure;
 mod handover;
+mod header_changes;
 mod headers;
 mod held_error;
 mod identity;
@@ -33,6 +35,7 @@ mod prefill;
 mod record;
 mod replay;
 mod respond;
+mod routing;
 mod shadow;
 mod side_client;
 mod slow_client;
@@ -45,6 +48,7 @@ mod wake;
 
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
+pub use routing::{PublicPort, PublicPorts};
 
 use crate::balance::Endpoint;
 use crate::openai::Rejection;
@@ -89,6 +93,7 @@ pub struct Gateway {
     pickers: Arc<EndpointPickers>,
     side_client: Arc<SideClient>,
     wakes: Arc<Wakes>,
+    ports: Option<Arc<PublicPorts>>,
 }
 
 impl Gateway {
@@ -113,6 +118,7 @@ impl Gateway {
             pickers,
             side_client: Arc::new(SideClient::new()),
             wakes: Arc::default(),
+            ports: None,
         }
     }
 

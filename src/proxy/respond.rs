@@ -5,8 +5,10 @@
 use super::answer::AnswerHead;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
+use super::header_changes::change_response;
 use super::headers::{OF_THE_BODY, ending_here, upstream_id};
 use super::replay::ReplayHandle;
+use super::routing::RedirectAnswer;
 use super::stored_responses::StoredReply;
 use super::{body, cors, model_list};
 use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
@@ -15,7 +17,8 @@ use crate::route::DirectResponse;
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -80,7 +83,8 @@ pub(super) fn prepare(response: &mut ResponseHeader, exchange: &mut Exchange) ->
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
     }
     stamp(response, exchange, ResponsePath::Upstream);
-    Ok(())
+    let via = exchange.attempts.as_ref().and_then(|attempts| attempts.target().via.as_deref());
+    via.map_or(Ok(()), |via| change_response(response, via))
 }
 
 /// Removes from an interim answer what ends here.
@@ -282,6 +286,19 @@ pub(super) async fn preflight(
 ) -> pingora::Result<()> {
     let is_allowed = exchange.answer.origin.is_some();
     let mut header = cors::preflight_header(session.req_header(), is_allowed, cors)?;
+    stamp(&mut header, exchange, ResponsePath::Local);
+    send(session, header, Bytes::new()).await
+}
+
+/// Sends a client elsewhere.
+pub(super) async fn redirect(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    answer: &RedirectAnswer,
+) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build(answer.status, Some(4))?;
+    header.insert_header(LOCATION, answer.location.as_str())?;
+    header.insert_header(CONTENT_LENGTH, 0)?;
     stamp(&mut header, exchange, ResponsePath::Local);
     send(session, header, Bytes::new()).await
 }

@@ -101,7 +101,7 @@ impl ShadowClient {
         upstream_tls: &UpstreamTls,
         metrics: &Metrics,
     ) -> Result<Option<u64>, ShadowFailure> {
-        let spec = copy.live.pool_spec(upstream.target.route(&copy.live.policy).pool);
+        let spec = copy.live.pool_spec(upstream.target.pool(&copy.live.policy));
         let sent = async {
             let body = upstream_body(&copy.live, &upstream.target, &copy.request);
             let mut body = body.map_err(|_none| ShadowFailure)?;
@@ -139,7 +139,7 @@ impl ShadowClient {
         body: &Bytes,
     ) -> Result<(Lease, PickerAnswer), PickerFailure> {
         let policy = &copy.live.policy;
-        let pool = copy.live.pool(upstream.target.route(policy).pool);
+        let pool = copy.live.pool(upstream.target.pool(policy));
         let open = pool.available_addresses(&[], Instant::now());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

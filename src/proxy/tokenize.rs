@@ -51,7 +51,7 @@ impl Gateway {
         }
         let request = attempts.request.upstream_request();
         let (live, target) = (&exchange.live, attempts.target());
-        let own = target.route(&live.policy).pool;
+        let own = target.pool(&live.policy);
         let mut pools: Vec<PoolId> =
             std::iter::once(own).chain(spec.prefill.as_ref().map(|prefill| prefill.pool)).collect();
         pools.retain(|pool| live.pool_spec(*pool).probes.kv_events.is_some());

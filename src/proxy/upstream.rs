@@ -4,11 +4,12 @@
 
 use super::attempt::{AttemptLimits, Attempts};
 use super::exchange::Exchange;
+use super::header_changes::{apply_changes, change_request, rewritten, rewritten_host, set};
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
-use crate::policy::{Alpn, ClientCert, HeaderChanges, HostRule, Identity, PoolSpec, Transport};
+use crate::policy::{Alpn, ClientCert, HostRule, Identity, PoolSpec, Transport};
 use crate::snapshot::Snapshot;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -229,8 +230,12 @@ pub(super) fn prepare_for(
     }
     let public = without_keys(&parts.uri, spec);
     let translation = attempts.translation(&exchange.live);
+    let via = attempts.target().via.as_deref();
+    let rerouted = via.and_then(|via| rewritten(public.as_ref().unwrap_or(&parts.uri), via));
+    let public = rerouted.or(public);
     let keeps_path = public.is_none() && translation.is_none() && spec.api.path_prefix.is_empty();
     let raw_path = raw_path.filter(|_| keeps_path);
+    let asked = via.and_then(|_| asked_host(&parts));
     parts.uri = public.unwrap_or(parts.uri);
     if let Some(translation) = translation {
         parts.uri = Uri::from_static(translation.upstream().path());
@@ -241,9 +246,10 @@ pub(super) fn prepare_for(
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
-        HostRule::Endpoint => authority,
+        // What a route leads to knows the host that its clients ask for.
+        HostRule::Endpoint => asked.as_deref().unwrap_or(authority),
     };
-    set(&mut parts.headers, HOST, host)?;
+    set(&mut parts.headers, HOST, via.and_then(rewritten_host).unwrap_or(host))?;
     parts.headers.insert(CONTENT_LENGTH, length.into());
     // What was compressed was read, and goes on plain.
     parts.headers.remove(CONTENT_ENCODING);
@@ -255,6 +261,9 @@ pub(super) fn prepare_for(
         parts.headers.insert(DATA_PARALLEL_RANK, rank.into());
     }
     authorize(&mut parts.headers, spec)?;
+    if let Some(via) = via {
+        change_request(&mut parts.headers, via)?;
+    }
     *request = parts.into();
     if let Some(raw_path) = raw_path {
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
@@ -337,13 +346,6 @@ pub(super) fn new_request(
     Ok(parts.into())
 }
 
-/// Sets a header in place of all those of its name.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: impl AsRef<[u8]>) -> Result<(), Rejection> {
-    let value = HeaderValue::from_bytes(value.as_ref()).map_err(|_invalid| Rejection::Internal)?;
-    headers.insert(name, value);
-    Ok(())
-}
-
 fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> {
     if let Some(credential) = &spec.credential {
         let name = HeaderName::from_bytes(credential.header.as_bytes()).unwrap_or(AUTHORIZATION);
@@ -352,20 +354,10 @@ fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// Applies the header changes of a decision's plugins.
-fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) -> Result<(), Rejection> {
-    let known = |name: &str| HeaderName::from_bytes(name.as_bytes()).map_err(|_invalid| Rejection::Internal);
-    for name in &changes.remove {
-        headers.remove(name.as_str());
-    }
-    for (name, value) in &changes.set {
-        set(headers, known(name)?, value)?;
-    }
-    for (name, value) in &changes.add {
-        let value = HeaderValue::from_str(value).map_err(|_invalid| Rejection::Internal)?;
-        headers.append(known(name)?, value);
-    }
-    Ok(())
+/// The host that the client asks for.
+fn asked_host(parts: &Parts) -> Option<String> {
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    parts.uri.authority().map(http::uri::Authority::as_str).or(host).map(str::to_owned)
 }
 
 /// When an upstream wants to be asked again: in whole seconds, or in milliseconds as OpenAI and Azure say it too.

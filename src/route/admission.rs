@@ -99,7 +99,7 @@ pub fn find_gate<'a>(
     let admission = policy.admission.as_ref()?;
     let place = find_target_with_room(snapshot, &plan.targets, now);
     let target = plan.targets.get(place)?;
-    let pool = target.route(policy).pool;
+    let pool = target.pool(policy);
     let priority = admission.priority(PriorityInput {
         decision: plan.effects.as_ref().and_then(|effects| effects.priority),
         model: policy[target.model].priority,
@@ -118,7 +118,7 @@ pub fn sent_header(headers: &HeaderMap, names: [&str; 2]) -> Option<String> {
 /// Finds the place of the target that a request goes to, or waits for: the first whose pool has room, else the first that
 /// has any endpoint.
 fn find_target_with_room(snapshot: &Snapshot, targets: &[PlanTarget], now: Instant) -> usize {
-    let pool = |target: &PlanTarget| snapshot.pool(target.route(&snapshot.policy).pool);
+    let pool = |target: &PlanTarget| snapshot.pool(target.pool(&snapshot.policy));
     let is_there = |target: &&PlanTarget| pool(target).available(now) > 0;
     let has_room = |target: &PlanTarget| pool(target).gate().is_none_or(|gate| !gate.sheds(now));
     let place = targets.iter().position(|target| is_there(&target) && has_room(target));

@@ -50,7 +50,7 @@ pub fn lease_endpoint(
     let policy = &snapshot.policy;
     let prompt = PickPrompt::new(input.upstream_request);
     if let Some(first) = targets.first() {
-        read_prompt(snapshot, first.route(policy).pool, &prompt, input);
+        read_prompt(snapshot, first.pool(policy), &prompt, input);
     }
     let owner = input
         .request
@@ -58,7 +58,7 @@ pub fn lease_endpoint(
         .and_then(|id| snapshot.upstreams.response_owners.get(hash_key(id.as_bytes()), input.now))
         .map(|owner| owner.endpoint);
     let lease = |target: &PlanTarget, last_resort: bool| {
-        let pool = target.route(policy).pool;
+        let pool = target.pool(policy);
         let owner = owner.or(target.endpoint);
         let request = PickRequest { owner, ..pick_request(snapshot, target, pool, &prompt, input) };
         let pool = snapshot.pool(pool);
@@ -74,9 +74,8 @@ pub fn lease_endpoint(
     };
     // What a request goes on from only its owner has, in whichever pool that is.
     let of_owner = owner.and_then(|owner| {
-        let has_owner = |target: &PlanTarget| {
-            snapshot.pool(target.route(policy).pool).can_lease(owner, input.tried, input.now)
-        };
+        let has_owner =
+            |target: &PlanTarget| snapshot.pool(target.pool(policy)).can_lease(owner, input.tried, input.now);
         let place = targets.iter().position(has_owner)?;
         Some(LeasedTarget { place, lease: lease(&targets[place], false)? })
     });
@@ -169,7 +168,7 @@ pub fn forecast(
         needs_work: false,
         known: None,
     };
-    (prompt.tokens(), snapshot.pool(target.route(policy).pool).forecast(&pick, now))
+    (prompt.tokens(), snapshot.pool(target.pool(policy)).forecast(&pick, now))
 }
 
 /// What the pool keeps requests together by, hashed; `None` where it does not, or the client sent none.

@@ -7,6 +7,7 @@ mod admission;
 mod conversation;
 mod decision;
 mod endpoint;
+mod follow;
 mod guards;
 mod masking;
 mod models;
@@ -20,7 +21,10 @@ pub use admission::{
     FAIRNESS_HEADERS, GateInput, GatedTarget, OBJECTIVE_HEADERS, find_gate, find_saturated_pool, sent_header,
 };
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
-pub use plan::{ConversationKey, DirectResponse, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan};
+pub use follow::{RouteEnd, follow_routes};
+pub use plan::{
+    ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
+};
 pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
 pub use translation::{translation, upstream_body};
 

@@ -28,8 +28,14 @@ pub(super) fn all_routes(
     reasoning: Option<Reasoning>,
 ) -> Vec<PlanTarget> {
     let routes = 0..policy[model].routes.len();
-    let target =
-        |route| PlanTarget { model, route, lora: lora.map(str::to_owned), reasoning, endpoint: None };
+    let target = |route| PlanTarget {
+        model,
+        route,
+        lora: lora.map(str::to_owned),
+        reasoning,
+        endpoint: None,
+        via: None,
+    };
     routes.map(target).collect()
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Decides nothing.
 
+use crate::http_route::{HeaderFilters, RouteRule};
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::{
-    AnswerGuard, AnswerModel, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, Reasoning, Route,
+    AnswerGuard, AnswerModel, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, PoolId, Reasoning, Route,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,10 +86,37 @@ pub struct PlanTarget {
     pub reasoning: Option<Reasoning>,
     /// The endpoint that the model was chosen with, where both were chosen together.
     pub endpoint: Option<SocketAddr>,
+    /// The rule of a cluster's routes that leads there, where those are followed.
+    pub via: Option<Arc<FollowedRule>>,
+}
+
+/// A rule that a request follows, and to which of its backends.
+#[derive(Debug, PartialEq)]
+pub struct FollowedRule {
+    /// The rule.
+    pub rule: Arc<RouteRule>,
+    /// The backend, by its place among the rule's.
+    pub backend: usize,
+    /// The backend's pool.
+    pub pool: PoolId,
+    /// The part of the path that was matched, where it was by its beginning.
+    pub prefix: Option<String>,
+}
+
+impl FollowedRule {
+    /// What is changed of headers for the backend alone.
+    pub fn backend_headers(&self) -> &HeaderFilters {
+        &self.rule.backends[self.backend].headers
+    }
 }
 
 impl PlanTarget {
-    /// The pool, and the model's name there.
+    /// The pool.
+    pub fn pool(&self, policy: &Policy) -> PoolId {
+        self.via.as_ref().map_or_else(|| self.route(policy).pool, |via| via.pool)
+    }
+
+    /// The model's own way there, with its name at the upstream.
     pub fn route<'a>(&self, policy: &'a Policy) -> &'a Route {
         &policy[self.model].routes[self.route]
     }

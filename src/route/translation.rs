@@ -47,7 +47,7 @@ pub fn upstream_body(
     if request.api() == Api::StoredResponse {
         return Ok(Bytes::new());
     }
-    let spec = snapshot.pool_spec(target.route(policy).pool);
+    let spec = snapshot.pool_spec(target.pool(policy));
     let Some(translation) = translation(spec, request.api())? else {
         return Ok(body_for(policy, target, request.api(), request));
     };

@@ -5,6 +5,7 @@
 use super::ServeError;
 use crate::control::{Contents, FileWatch};
 use crate::policy::ListenerTls;
+use crate::snapshot::Live;
 use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::ALPN;
@@ -106,6 +107,9 @@ pub(super) async fn until_reachable(addresses: &[SocketAddr]) {
 pub(super) struct ListenerCertificate {
     files: ListenerTls,
     current: RwLock<Arc<CertifiedKey>>,
+    /// What the Gateways of the port that clients know have for the name that a client asks for; it comes first.
+    live: Arc<Live>,
+    port: u16,
 }
 
 impl fmt::Debug for ListenerCertificate {
@@ -115,9 +119,9 @@ impl fmt::Debug for ListenerCertificate {
 }
 
 impl ListenerCertificate {
-    pub(super) fn load(files: &ListenerTls) -> Result<Arc<Self>, ServeError> {
+    pub(super) fn load(files: &ListenerTls, port: u16, live: Arc<Live>) -> Result<Arc<Self>, ServeError> {
         let current = RwLock::new(Arc::new(read(files)?));
-        Ok(Arc::new(Self { files: files.clone(), current }))
+        Ok(Arc::new(Self { files: files.clone(), current, live, port }))
     }
 
     /// Makes what shakes hands with the certificate in force.
@@ -155,7 +159,15 @@ impl ListenerCertificate {
 }
 
 impl ResolvesServerCert for ListenerCertificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let live = self.live.load();
+        let of_gateway = live
+            .layers
+            .routed()
+            .and_then(|routed| routed.traffic.certificates.find(self.port, hello.server_name()));
+        if let Some(certificate) = of_gateway {
+            return Some(Arc::clone(certificate.certified()));
+        }
         Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }

@@ -15,6 +15,10 @@ import yaml
 UNORDERED = {"volumes", "volumeMounts", "env", "ports"}
 
 
+# Kinds of no namespace; kustomize gives one to those that it does not know.
+CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "GatewayClass"}
+
+
 def plain(value, key=""):
     if isinstance(value, dict):
         ours = {k: v for k, v in value.items() if k not in ("app.kubernetes.io/instance", "checksum/server")}
@@ -31,6 +35,8 @@ def objects(path):
         if not o or o["kind"] == "Namespace":
             continue
         meta = o["metadata"]
+        if o["kind"] in CLUSTER_WIDE:
+            meta["namespace"] = ""
         name = (o["kind"], meta["namespace"], meta["name"])
         if name in found:
             sys.exit(f"{path} has {name} twice")

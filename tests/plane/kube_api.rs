@@ -22,6 +22,19 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) const PODS: &str = "v1/pods";
 pub(crate) const SLICES: &str = "discovery.k8s.io/v1/endpointslices";
 pub(crate) const POOLS: &str = "inference.networking.k8s.io/v1/inferencepools";
+pub(crate) const CLASSES: &str = "gateway.networking.k8s.io/v1/gatewayclasses";
+pub(crate) const GATEWAYS: &str = "gateway.networking.k8s.io/v1/gateways";
+pub(crate) const ROUTES: &str = "gateway.networking.k8s.io/v1/httproutes";
+pub(crate) const GRANTS: &str = "gateway.networking.k8s.io/v1beta1/referencegrants";
+pub(crate) const TLS_POLICIES: &str = "gateway.networking.k8s.io/v1/backendtlspolicies";
+pub(crate) const SERVICES: &str = "v1/services";
+pub(crate) const SECRETS: &str = "v1/secrets";
+pub(crate) const CONFIG_MAPS: &str = "v1/configmaps";
+pub(crate) const OBJECTIVES: &str = "llm-d.ai/v1alpha2/inferenceobjectives";
+pub(crate) const REWRITES: &str = "llm-d.ai/v1alpha2/inferencemodelrewrites";
+pub(crate) const SERVICE_ENTRIES: &str = "networking.istio.io/v1/serviceentries";
+pub(crate) const DESTINATION_RULES: &str = "networking.istio.io/v1/destinationrules";
+pub(crate) const LEASES: &str = "coordination.k8s.io/v1/leases";
 pub(crate) const OLDER_POOLS: &str = "inference.networking.x-k8s.io/v1alpha2/inferencepools";
 
 /// The namespace of the kubeconfig's context.
@@ -53,6 +66,8 @@ struct ClusterState {
     hidden: BTreeSet<String>,
     bookmarks: bool,
     asked: Vec<String>,
+    /// Every write, as method, path and body.
+    writes: Vec<(Method, String, Value)>,
 }
 
 /// One change of an object, with what it was before.
@@ -69,6 +84,8 @@ struct Change {
 struct Query {
     kind: String,
     namespace: Option<String>,
+    name: Option<String>,
+    is_status: bool,
     parameters: BTreeMap<String, String>,
 }
 
@@ -98,7 +115,9 @@ impl KubeApi {
     /// Makes or replaces an object; one that is equal changes nothing.
     pub(crate) fn put(&self, kind: &str, namespace: &str, mut object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        object["metadata"]["namespace"] = namespace.into();
+        if !namespace.is_empty() {
+            object["metadata"]["namespace"] = namespace.into();
+        }
         self.change(kind, (namespace.to_owned(), name), Some(object));
     }
 
@@ -108,20 +127,24 @@ impl KubeApi {
 
     fn change(&self, kind: &str, key: (String, String), after: Option<Value>) {
         let mut state = self.cluster.state.lock().unwrap();
-        state.version += 1;
-        let version = state.version;
-        let after = after.map(|mut object| {
-            object["metadata"]["resourceVersion"] = version.to_string().into();
-            object
-        });
-        let objects = state.objects.entry(kind.to_owned()).or_default();
-        let before = match &after {
-            Some(object) => objects.insert(key, object.clone()),
-            None => objects.remove(&key),
-        };
-        state.changes.push(Change { version, kind: kind.to_owned(), before, after });
+        let version = state.change(kind, key, after);
         drop(state);
         self.cluster.versions.send_replace(version);
+    }
+
+    /// An object as it stands, null where there is none.
+    pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Value {
+        let state = self.cluster.state.lock().unwrap();
+        let objects = state.objects.get(kind);
+        objects
+            .and_then(|objects| objects.get(&(namespace.to_owned(), name.to_owned())))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Every write so far, as method, path and body.
+    pub(crate) fn writes(&self) -> Vec<(Method, String, Value)> {
+        self.cluster.state.lock().unwrap().writes.clone()
     }
 
     /// Forgets what happened so far: a watch from before is told that its version is gone.
@@ -165,6 +188,24 @@ impl KubeApi {
     }
 }
 
+impl ClusterState {
+    fn change(&mut self, kind: &str, key: (String, String), after: Option<Value>) -> u64 {
+        self.version += 1;
+        let version = self.version;
+        let after = after.map(|mut object| {
+            object["metadata"]["resourceVersion"] = version.to_string().into();
+            object
+        });
+        let objects = self.objects.entry(kind.to_owned()).or_default();
+        let before = match &after {
+            Some(object) => objects.insert(key, object.clone()),
+            None => objects.remove(&key),
+        };
+        self.changes.push(Change { version, kind: kind.to_owned(), before, after });
+        version
+    }
+}
+
 impl Drop for KubeApi {
     fn drop(&mut self) {
         self.server.abort();
@@ -190,10 +231,72 @@ async fn answer(State(cluster): State<Arc<Cluster>>, request: Request) -> Respon
     if cluster.state.lock().unwrap().hidden.contains(&query.kind) {
         return failure(404, "the server could not find the requested resource");
     }
-    match (request.method(), query.parameters.get("watch").map(String::as_str)) {
-        (&Method::GET, Some("true" | "1")) => watch(&cluster, query),
-        (&Method::GET, _) => list(&cluster, &query),
-        _ => failure(405, "only lists and watches"),
+    if request.method() != Method::GET {
+        return write(&cluster, &query, request).await;
+    }
+    match query.parameters.get("watch").map(String::as_str) {
+        Some("true" | "1") => watch(&cluster, query),
+        _ if query.name.is_some() => {
+            let state = cluster.state.lock().unwrap();
+            let found = state.objects.get(&query.kind).and_then(|objects| objects.get(&query.key()));
+            found.map_or_else(
+                || failure(404, "there is none of that name"),
+                |object| object.to_string().into_response(),
+            )
+        }
+        _ => list(&cluster, &query),
+    }
+}
+
+/// Makes, replaces or merges into an object; a version that is not the newest is refused, and a state is changed at its own
+/// path alone.
+async fn write(cluster: &Arc<Cluster>, query: &Query, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+    let body: Value = serde_json::from_slice(&bytes).unwrap();
+    let mut state = cluster.state.lock().unwrap();
+    state.writes.push((method.clone(), path, body.clone()));
+    let mut query = query.clone();
+    query.name = query.name.or_else(|| body["metadata"]["name"].as_str().map(str::to_owned));
+    let known = state.objects.get(&query.kind).and_then(|objects| objects.get(&query.key())).cloned();
+    let is_stale = |known: &Value| {
+        let wanted = &body["metadata"]["resourceVersion"];
+        !wanted.is_null() && *wanted != known["metadata"]["resourceVersion"]
+    };
+    let next = match (&method, known) {
+        (&Method::POST, None) => body,
+        (&Method::POST, Some(_)) => return failure(409, "it is there already"),
+        (_, None) => return failure(404, "there is none of that name"),
+        (_, Some(known)) if is_stale(&known) => return failure(409, "it has changed meanwhile"),
+        (&Method::PUT, Some(_)) => body,
+        (&Method::PATCH, Some(mut known)) if query.is_status => {
+            merge(&mut known["status"], &body["status"]);
+            known
+        }
+        _ => return failure(405, "states are merged, other objects made or replaced"),
+    };
+    let version = state.change(&query.kind, query.key(), Some(next.clone()));
+    drop(state);
+    cluster.versions.send_replace(version);
+    next.to_string().into_response()
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let target = target.as_object_mut().unwrap();
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+        }
     }
 }
 
@@ -211,15 +314,25 @@ impl Query {
             ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
             _ => return None,
         };
-        let (namespace, plural) = match rest {
-            ["namespaces", namespace, plural] => (Some((*namespace).to_owned()), *plural),
-            [plural] => (None, *plural),
+        let (namespace, rest) = match rest {
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some((*namespace).to_owned()), rest),
+            rest => (None, rest),
+        };
+        let (plural, name, is_status) = match rest {
+            [plural] => (*plural, None, false),
+            [plural, name] => (*plural, Some((*name).to_owned()), false),
+            [plural, name, "status"] => (*plural, Some((*name).to_owned()), true),
             _ => return None,
         };
         let url = reqwest::Url::parse(&format!("http://api{}", request.uri())).unwrap();
         let parameters =
             url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
-        Some(Self { kind: format!("{group}/{plural}"), namespace, parameters })
+        Some(Self { kind: format!("{group}/{plural}"), namespace, name, is_status, parameters })
+    }
+
+    /// The namespace and name of the object that is meant.
+    fn key(&self) -> (String, String) {
+        (self.namespace.clone().unwrap_or_default(), self.name.clone().unwrap_or_default())
     }
 
     fn version(&self) -> u64 {

@@ -37,6 +37,7 @@ mod explain;
 mod external_picking;
 mod fleet;
 mod framing;
+mod gateway_api;
 mod guarding;
 mod guides;
 mod hostile_files;

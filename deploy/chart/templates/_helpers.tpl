@@ -136,13 +136,32 @@ app.kubernetes.io/component: gateway
 
 {{/* server.yaml. Addresses are said explicitly: the defaults are of this machine alone, which in a pod no probe reaches. */}}
 {{- define "signalbox.server" -}}
-{{- $listeners := list (dict "address" "0.0.0.0:8080") -}}
+{{- $own := dict "admin" (dict "address" "0.0.0.0:9090") -}}
+{{- $http := dict "address" "0.0.0.0:8080" -}}
+{{- if .Values.gatewayApi.enabled -}}
+{{- $_ := set $http "public_port" .Values.service.port -}}
+{{- $followed := dict "service" (printf "%s/%s" .Release.Namespace (include "signalbox.fullname" .)) -}}
+{{- $fullname := include "signalbox.fullname" . -}}
+{{- if ne $fullname "signalbox" -}}
+{{- $_ := set $followed "lease" (printf "%s-gateway" $fullname) -}}
+{{- end -}}
+{{- with .Values.gatewayApi.namespaces -}}{{- $_ := set $followed "namespaces" . -}}{{- end -}}
+{{- $_ := set $own "gateway_api" $followed -}}
+{{- end -}}
+{{- $listeners := list $http -}}
 {{- if .Values.tls.enabled -}}
 {{- $files := dict "cert_file" "/var/run/tls/tls.crt" "key_file" "/var/run/tls/tls.key" -}}
-{{- $listeners = append $listeners (dict "address" "0.0.0.0:8443" "tls" $files) -}}
+{{- $https := dict "address" "0.0.0.0:8443" "tls" $files -}}
+{{- if .Values.gatewayApi.enabled -}}{{- $_ := set $https "public_port" .Values.service.httpsPort -}}{{- end -}}
+{{- $listeners = append $listeners $https -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite (deepCopy .Values.server)
-    (dict "listeners" $listeners "admin" (dict "address" "0.0.0.0:9090"))) -}}
+{{- $_ := set $own "listeners" $listeners -}}
+{{- toYaml (mergeOverwrite (deepCopy .Values.server) $own) -}}
+{{- end }}
+
+{{/* Whether the gateway asks the Kubernetes API, and so has a token. */}}
+{{- define "signalbox.asksKubernetes" -}}
+{{- if or .Values.discovery.enabled .Values.gatewayApi.enabled -}}yes{{- end -}}
 {{- end }}
 
 {{/* The volume in which a pod caches what it fetched: {size, storageClass, existingClaim}. */}}

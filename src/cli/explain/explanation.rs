@@ -253,7 +253,7 @@ fn outcome(snapshot: &Snapshot, planned: PlanResult) -> ExplainedPlan {
             let first = plan.targets.first().map(|target| target.model);
             let pools = plan.targets.iter().map(|target| ExplainedTarget {
                 model: policy[target.model].name.clone(),
-                name: policy[target.route(policy).pool].name.clone(),
+                name: policy[target.pool(policy)].name.clone(),
                 upstream_model: target.upstream_model(policy).to_owned(),
             });
             ExplainedPlan::Plan {

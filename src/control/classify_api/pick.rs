@@ -128,7 +128,7 @@ impl PickResponse {
         let least = costs.fold(f64::INFINITY, f64::min);
         Self {
             model: live.policy[target.model].name.clone(),
-            pool: live.pool_spec(target.route(&live.policy).pool).name.clone(),
+            pool: live.pool_spec(target.pool(&live.policy)).name.clone(),
             prompt_tokens,
             admission: None,
             endpoints: forecasts.iter().map(|one| EndpointStanding::of(one, least)).collect(),

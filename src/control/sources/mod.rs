@@ -9,6 +9,7 @@
 mod dns;
 mod kube;
 
+pub(super) use self::kube::{ClusterApi, KubeKind, ObjectWatch, Observation, WatchScope, WriteFault};
 pub use self::kube::{KubeSources, SourceState};
 
 use crate::policy::Policy;
@@ -132,7 +133,7 @@ fn update_slots(live: &Live, refresh: impl FnOnce(&mut EndpointSlots)) {
         if slots == *current.slots {
             return Ok(None);
         }
-        Snapshot::build(Arc::clone(&current.policy), slots, Some(current)).map(Some)
+        Snapshot::build(current.layers.clone(), slots, Some(current)).map(Some)
     });
     match published {
         Ok(true) => tracing::info!("endpoints changed with their sources"),

@@ -28,6 +28,8 @@ impl Rejection {
         use StatusCode as S;
         match self {
             Self::UnknownPath { .. } => info(S::NOT_FOUND, "unknown_path", "unknown_url"),
+            Self::NoRoute => info(S::NOT_FOUND, "no_route", "no_route"),
+            Self::InvalidBackend => info(S::INTERNAL_SERVER_ERROR, "invalid_backend", "invalid_backend"),
             Self::DoubledPath { .. } => info(S::NOT_FOUND, "doubled_path", "unknown_url"),
             Self::MethodNotAllowed { .. } => {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")

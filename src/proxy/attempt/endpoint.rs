@@ -25,7 +25,7 @@ impl Attempts {
 
     /// Whether the current endpoint was chosen by what endpoints have cached.
     pub(in crate::proxy) fn goes_by_prompt(&self, live: &Snapshot) -> bool {
-        live.pool(self.target().route(&live.policy).pool).reads_prompt()
+        live.pool(self.target().pool(&live.policy)).reads_prompt()
     }
 
     /// How long the current endpoint's engine may take to wake, where it sleeps and is woken.

@@ -96,7 +96,7 @@ impl Attempts {
         context: &PickerContext<'_>,
         headers: HeaderMap,
     ) -> Result<(), PickerFailure> {
-        let pool = pick.live.pool(self.target().route(&pick.live.policy).pool);
+        let pool = pick.live.pool(self.target().pool(&pick.live.policy));
         let open = pool.available_addresses(&self.tried, pick.now);
         let body = self.body.clone();
         let question = PickerQuestion {
@@ -121,7 +121,7 @@ impl Attempts {
     fn move_to(&mut self, named: &[SocketAddr], pick: PickContext<'_>) -> bool {
         let policy = &pick.live.policy;
         let target = &self.request.plan.targets[self.target];
-        let pool = pick.live.pool(target.route(policy).pool);
+        let pool = pick.live.pool(target.pool(policy));
         let request = PickRequest {
             model: target.upstream_model(policy),
             streams: self.request.request.stream(),

@@ -12,13 +12,15 @@ use std::time::Instant;
 impl Attempts {
     /// Starts the timeout for the answer's first byte, and watches whether the endpoint stays in its pool meanwhile.
     pub(in crate::proxy) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
+        let of_route = self.target().via.as_ref().and_then(|via| via.rule.timeouts.attempt);
         let within = self.limits(live, now).first_byte;
+        let within = of_route.map_or(within, |attempt| attempt.min(within));
         let retry = &live.policy.retry;
         let has_attempts = self.count < retry.attempts;
         let reissue = retry.reissue.filter(|_| has_attempts && self.request.may_be_reissued());
         let pools = self.request.plan.targets[self.target..]
             .iter()
-            .map(|target| live.pool(target.route(&live.policy).pool));
+            .map(|target| live.pool(target.pool(&live.policy)));
         // Where there is one endpoint alone, there is nothing to watch for.
         let may_move = (reissue.is_some() || (has_attempts && retry.covers(RetryCause::Reset)))
             && pools.clone().map(|pool| pool.members().len()).sum::<usize>() > 1;

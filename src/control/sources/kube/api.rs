@@ -12,6 +12,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long writing a request may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where objects are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::control) enum WatchScope {
+    /// In the process's own namespace.
+    Own,
+    /// In a namespace.
+    Namespace(String),
+    /// Anywhere, or in no namespace.
+    Cluster,
+}
+
+impl From<Option<String>> for WatchScope {
+    fn from(namespace: Option<String>) -> Self {
+        namespace.map_or(Self::Own, Self::Namespace)
+    }
+}
+
 /// The client, once there is one.
 #[derive(Default)]
 pub(super) struct KubeApi {
@@ -30,15 +47,24 @@ pub(super) enum ClientError {
 }
 
 impl KubeApi {
-    /// The objects of a kind in a namespace, the process's own when absent.
+    /// The objects of a kind within a scope.
     pub(super) async fn objects(
         &self,
         resource: &ApiResource,
-        namespace: Option<&str>,
+        scope: &WatchScope,
     ) -> Result<Api<DynamicObject>, ClientError> {
         let client = self.client.get_or_try_init(client).await?;
-        let namespace = namespace.unwrap_or(client.default_namespace());
+        let namespace = match scope {
+            WatchScope::Cluster => return Ok(Api::all_with(client.clone(), resource)),
+            WatchScope::Namespace(namespace) => namespace,
+            WatchScope::Own => client.default_namespace(),
+        };
         Ok(Api::namespaced_with(client.clone(), namespace, resource))
+    }
+
+    /// The process's own namespace.
+    pub(super) async fn own_namespace(&self) -> Result<String, ClientError> {
+        Ok(self.client.get_or_try_init(client).await?.default_namespace().to_owned())
     }
 }
 

@@ -5,10 +5,15 @@
 
 mod api;
 mod backoff;
+mod cluster;
 mod endpoints;
 mod object_watch;
 mod objects;
 mod selection;
+
+pub(in crate::control) use api::WatchScope;
+pub(in crate::control) use cluster::{ClusterApi, KubeKind, WriteFault};
+pub(in crate::control) use object_watch::{ObjectWatch, Observation};
 
 use crate::policy::{KubeSelection, Policy};
 use crate::snapshot::{KubeSlot, Live};
@@ -49,6 +54,11 @@ pub struct SourceState {
 }
 
 impl KubeSources {
+    /// The API behind it, for objects that name no endpoints.
+    pub(in crate::control) fn cluster(&self) -> ClusterApi {
+        ClusterApi::new(Arc::clone(&self.api))
+    }
+
     /// Follows what `policy` selects, and gives what is known of it; waits a little for what is not known yet.
     pub(super) async fn find(&self, policy: &Policy) -> KubeSlot {
         let wanted = selections(policy);
@@ -97,10 +107,16 @@ impl KubeSources {
                         return;
                     }
                     let current = Arc::clone(&live.load().policy);
-                    // Only a reload changes the policy, and it has begun to follow what that selects.
+                    // What changes the policy has begun to follow what that selects.
                     if !Arc::ptr_eq(&current, &policy) {
                         let wanted = selections(&current);
-                        self.followed().retain(|selection, _| wanted.contains(selection));
+                        let mut followed = self.followed();
+                        followed.retain(|selection, _| wanted.contains(selection));
+                        // Two writers may look at once; what one of them began to follow must not end with the other's.
+                        for selection in &wanted {
+                            followed.entry(selection.clone()).or_insert_with(|| self.follow(selection));
+                        }
+                        drop(followed);
                         policy = current;
                         // What was learnt between the reload's look and its publishing.
                         self.changed.notify_one();

@@ -4,7 +4,7 @@
 //! Not `kube`'s own watcher: that does not tell that a watch is established again as long as no object changes, and
 //! operators are told whether what is known is up to date. Refuses to know what the objects are about.
 
-use super::api::KubeApi;
+use super::api::{KubeApi, WatchScope};
 use super::backoff::Backoff;
 use futures::{StreamExt, pin_mut};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
@@ -36,18 +36,18 @@ const LASTED: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ObjectQuery {
     pub(super) resource: ApiResource,
-    pub(super) namespace: Option<String>,
+    pub(super) scope: WatchScope,
     pub(super) labels: Option<String>,
     pub(super) fields: Option<String>,
 }
 
 /// What is known of the objects.
 #[derive(Debug)]
-pub(super) struct Observation<T> {
+pub(in crate::control) struct Observation<T> {
     /// By name; nothing before the first answer.
-    pub(super) objects: Option<Arc<BTreeMap<String, T>>>,
+    pub(in crate::control) objects: Option<Arc<BTreeMap<String, T>>>,
     /// Why that may be out of date, or is not known.
-    pub(super) fault: Option<WatchFault>,
+    pub(in crate::control) fault: Option<WatchFault>,
 }
 
 impl<T> Default for Observation<T> {
@@ -64,7 +64,7 @@ impl<T> Clone for Observation<T> {
 
 /// Why a list or a watch failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum WatchFault {
+pub(in crate::control) enum WatchFault {
     /// The server has no such kind.
     NoSuchKind,
     /// We may not see the kind.
@@ -74,8 +74,8 @@ pub(super) enum WatchFault {
 }
 
 /// A running watch, which ends when it is dropped.
-pub(super) struct ObjectWatch<T> {
-    pub(super) seen: watch::Receiver<Observation<T>>,
+pub(in crate::control) struct ObjectWatch<T> {
+    pub(in crate::control) seen: watch::Receiver<Observation<T>>,
     task: AbortHandle,
 }
 
@@ -112,7 +112,7 @@ impl<T: PartialEq + Clone> Watcher<T> {
     async fn run(self, api: Arc<KubeApi>) {
         let mut backoff = Backoff::default();
         let objects = loop {
-            match api.objects(&self.query.resource, self.query.namespace.as_deref()).await {
+            match api.objects(&self.query.resource, &self.query.scope).await {
                 Ok(objects) => break objects,
                 Err(error) => self.fail(WatchFault::Failed(error.to_string())),
             }
@@ -167,8 +167,17 @@ impl<T: PartialEq + Clone> Watcher<T> {
     }
 
     fn entry(&self, object: DynamicObject) -> Option<(String, T)> {
-        let name = object.metadata.name.clone()?;
+        let name = self.key(&object)?;
         Some((name, (self.read)(object)?))
+    }
+
+    /// An object's name, and where several namespaces are watched, its namespace before it.
+    fn key(&self, object: &DynamicObject) -> Option<String> {
+        let name = object.metadata.name.clone()?;
+        match (&self.query.scope, &object.metadata.namespace) {
+            (WatchScope::Cluster, Some(namespace)) => Some(format!("{namespace}/{name}")),
+            _ => Some(name),
+        }
     }
 
     /// Watches from a version on, until everything is to be listed again.
@@ -230,7 +239,7 @@ impl<T: PartialEq + Clone> Watcher<T> {
         if let Some(newer) = object.metadata.resource_version.clone() {
             *version = newer;
         }
-        let Some(name) = object.metadata.name.clone() else { return };
+        let Some(name) = self.key(&object) else { return };
         let read = is_there.then(|| (self.read)(object)).flatten();
         self.sender.send_if_modified(|seen| {
             let objects = Arc::make_mut(seen.objects.get_or_insert_default());

@@ -108,7 +108,7 @@ impl Watches {
     fn slices(&self, service: &str) -> ObjectWatch<EndpointSlice> {
         let query = ObjectQuery {
             resource: resource("discovery.k8s.io", "v1", "EndpointSlice"),
-            namespace: self.namespace.clone(),
+            scope: self.namespace.clone().into(),
             labels: Some(format!("kubernetes.io/service-name={service}")),
             fields: None,
         };
@@ -118,7 +118,7 @@ impl Watches {
     fn pods(&self, labels: &BTreeMap<String, String>) -> ObjectWatch<ReadyPod> {
         let query = ObjectQuery {
             resource: resource("", "v1", "Pod"),
-            namespace: self.namespace.clone(),
+            scope: self.namespace.clone().into(),
             labels: Some(KubeObject::label_selector(labels)),
             // One that has ended, or waits for a node, takes no requests.
             fields: Some("status.phase=Running".to_owned()),
@@ -135,7 +135,7 @@ impl Watches {
         };
         let query = ObjectQuery {
             resource,
-            namespace: self.namespace.clone(),
+            scope: self.namespace.clone().into(),
             labels: None,
             fields: Some(format!("metadata.name={name}")),
         };
@@ -248,12 +248,17 @@ fn pool_of(newer: &Observation<PoolSelection>, older: &Observation<PoolSelection
 
 impl<T> Observation<T> {
     /// Whether the server has said what there is: also that it has no such kind, or hides the kind from us.
-    fn is_settled(&self) -> bool {
+    pub(in crate::control) fn is_settled(&self) -> bool {
         let is_refused = matches!(self.fault, Some(WatchFault::NoSuchKind | WatchFault::Forbidden(_)));
         self.objects.is_some() || is_refused
     }
 
-    fn fault_text(&self) -> Option<String> {
+    /// Whether the server has no such kind.
+    pub(in crate::control) fn lacks_kind(&self) -> bool {
+        self.fault == Some(WatchFault::NoSuchKind)
+    }
+
+    pub(in crate::control) fn fault_text(&self) -> Option<String> {
         Some(match self.fault.as_ref()? {
             WatchFault::NoSuchKind => "the API server has no such kind".to_owned(),
             WatchFault::Forbidden(message) | WatchFault::Failed(message) => message.clone(),

@@ -1,0 +1,175 @@
+//! Which rule a request finds.
+
+use super::super::matching::{RouteRegex, ValueMatch};
+use super::super::query::decode;
+use super::*;
+use http::{HeaderName, HeaderValue};
+use proptest::prelude::*;
+
+fn rule(name: &str) -> Arc<RouteRule> {
+    Arc::new(RouteRule { source: name.into(), ..RouteRule::default() })
+}
+
+fn entry(name: &str, change: impl FnOnce(&mut RouteMatch)) -> RouteEntry {
+    let mut request = RouteMatch::any();
+    change(&mut request);
+    RouteEntry { host: HostPattern::Any, request, rule: rule(name) }
+}
+
+fn table(entries: Vec<RouteEntry>) -> RouteTable {
+    let mut table = RouteTable::default();
+    table.add_listener(80, HostPattern::Any);
+    table.add_entries(80, &HostPattern::Any, entries);
+    table
+}
+
+struct Ask {
+    path: &'static str,
+    query: Option<&'static str>,
+    method: Method,
+    headers: HeaderMap,
+    model: Option<&'static str>,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self { path: "/", query: None, method: Method::GET, headers: HeaderMap::new(), model: None }
+    }
+}
+
+fn found(table: &RouteTable, host: &str, ask: &Ask) -> String {
+    let query = RouteQuery {
+        port: 80,
+        host,
+        method: &ask.method,
+        path: ask.path,
+        query: ask.query,
+        headers: &ask.headers,
+        model: ask.model.map(|name| ModelHeaders { selected: name, asked: name }),
+    };
+    table.find(&query).map_or("none".to_owned(), |found| found.rule.source.to_string())
+}
+
+fn header(name: &'static str, value: &str) -> (HeaderName, ValueMatch) {
+    (HeaderName::from_static(name), ValueMatch::Exact(value.to_owned()))
+}
+
+#[test]
+fn the_plan_names_the_model_and_no_client_does() {
+    let table = table(vec![
+        entry("llama", |it| it.headers = vec![header("x-selected-model", "llama")]),
+        entry("phi", |it| it.headers = vec![header("x-selected-model", "phi")]),
+    ]);
+    assert_eq!(found(&table, "h", &Ask { model: Some("phi"), ..Ask::default() }), "phi");
+    assert_eq!(found(&table, "h", &Ask { model: Some("other"), ..Ask::default() }), "none");
+    let mut forged = HeaderMap::new();
+    forged.insert("x-selected-model", HeaderValue::from_static("llama"));
+    assert_eq!(
+        found(&table, "h", &Ask { model: Some("phi"), headers: forged.clone(), ..Ask::default() }),
+        "phi"
+    );
+    assert_eq!(found(&table, "h", &Ask { headers: forged, ..Ask::default() }), "none");
+    let rules = table.rules_for(ModelHeaders { selected: "phi", asked: "phi" });
+    assert_eq!(rules.iter().map(|rule| &*rule.source).collect::<Vec<_>>(), ["phi"]);
+}
+
+#[test]
+fn the_most_specific_match_wins_in_the_order_of_the_specification() {
+    let path = |path: PathMatch| move |it: &mut RouteMatch| it.path = path;
+    let table = table(vec![
+        entry("root", |_| {}),
+        entry("prefix", path(PathMatch::prefix("/v1/"))),
+        entry("longer", path(PathMatch::prefix("/v1/chat"))),
+        entry("exact", path(PathMatch::Exact("/v1/chat".to_owned()))),
+        entry("regex", path(PathMatch::Regex(RouteRegex::new("/v[23]/.*").unwrap()))),
+        entry("method", |it| {
+            it.path = PathMatch::prefix("/v1");
+            it.method = Some(Method::PUT);
+        }),
+        entry("header", |it| {
+            it.path = PathMatch::prefix("/v1");
+            it.headers = vec![header("a", "1")];
+        }),
+        entry("two", |it| {
+            it.path = PathMatch::prefix("/v1");
+            it.headers = vec![header("a", "1"), header("b", "2")];
+        }),
+        entry("query", |it| {
+            it.path = PathMatch::prefix("/v1");
+            it.query = vec![("q".to_owned(), ValueMatch::Exact("a b".to_owned()))];
+        }),
+    ]);
+    let at = |path| found(&table, "h", &Ask { path, ..Ask::default() });
+    assert_eq!(
+        [at("/"), at("/v1"), at("/v1/"), at("/v1/x"), at("/v12")],
+        ["root", "prefix", "prefix", "prefix", "root"]
+    );
+    assert_eq!([at("/v1/chat"), at("/v1/chat/"), at("/v1/chatter")], ["exact", "longer", "prefix"]);
+    assert_eq!([at("/v2/x"), at("/x/v2/x"), at("/v4/x")], ["regex", "root", "root"]);
+    let with = |pairs: &[(&'static str, &'static str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        Ask { path: "/v1/x", query: Some("x=1&q=a+b&q=c"), headers: pairs.collect(), ..Ask::default() }
+    };
+    assert_eq!(found(&table, "h", &with(&[("a", "1")])), "header");
+    assert_eq!(found(&table, "h", &with(&[("a", "1"), ("b", "2")])), "two");
+    assert_eq!(found(&table, "h", &with(&[("a", "2")])), "query");
+    assert_eq!(found(&table, "h", &Ask { method: Method::PUT, ..with(&[("a", "1"), ("b", "2")]) }), "method");
+}
+
+#[test]
+fn a_request_has_one_listener_the_most_specific_of_its_host() {
+    let mut table = RouteTable::default();
+    for host in ["", "*.example.com", "a.example.com"] {
+        table.add_listener(80, HostPattern::of(host));
+    }
+    table.add_entries(80, &HostPattern::Any, [entry("any", |_| {})]);
+    table.add_entries(80, &HostPattern::of("*.example.com"), [entry("below", |_| {})]);
+    let ask = Ask::default();
+    assert_eq!(found(&table, "b.Example.com:8080", &ask), "below");
+    assert_eq!(found(&table, "a.example.com", &ask), "none", "its own listener has no route");
+    assert_eq!(found(&table, "example.com", &ask), "any");
+    assert_eq!(found(&table, "[::1]:80", &ask), "any");
+    let mut narrow = entry("narrow", |_| {});
+    narrow.host = HostPattern::of("b.example.com");
+    table.add_entries(80, &HostPattern::of("*.example.com"), [narrow]);
+    assert_eq!(found(&table, "b.example.com", &ask), "narrow");
+    assert_eq!(found(&table, "c.example.com", &ask), "below");
+    assert!(table.has_port(80) && !table.has_port(81));
+}
+
+#[test]
+fn an_expression_describes_the_whole_text() {
+    let regex = |text: &str| ValueMatch::Regex(RouteRegex::new(text).unwrap());
+    let table =
+        table(vec![entry("it", |it| it.headers = vec![(HeaderName::from_static("v"), regex("a|b"))])]);
+    let with = |value: &'static str| Ask {
+        headers: HeaderMap::from_iter([(HeaderName::from_static("v"), HeaderValue::from_static(value))]),
+        ..Ask::default()
+    };
+    assert_eq!(found(&table, "h", &with("b")), "it");
+    assert_eq!(found(&table, "h", &with("ab")), "none");
+    assert!(RouteRegex::new("(").is_err());
+    assert!(RouteRegex::new("(a{1000}){1000}").is_err(), "too large");
+}
+
+proptest! {
+    /// Whatever the order in which entries are added, a request finds the same rule.
+    #[test]
+    fn the_order_of_adding_decides_nothing(order in Just((0..5_usize).collect::<Vec<_>>()).prop_shuffle(), at in 0..4_usize) {
+        let paths = ["/", "/a", "/a/b", "/a/b/c", "/b"];
+        let entries = order.iter().map(|index| entry(paths[*index], |it| it.path = PathMatch::prefix(paths[*index])));
+        let table = table(entries.collect());
+        let asked = ["/a/b/c/d", "/a/x", "/b", "/bb"][at];
+        let expected = ["/a/b/c", "/a", "/b", "/"][at];
+        prop_assert_eq!(found(&table, "h", &Ask { path: asked, ..Ask::default() }), expected);
+    }
+
+    /// Any text can be decoded.
+    #[test]
+    fn any_query_can_be_read(text in ".*") {
+        let decoded = decode(&text);
+        prop_assert!(decoded.len() <= text.len() * 3);
+    }
+}

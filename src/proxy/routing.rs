@@ -1,0 +1,141 @@
+//! Owns where the routes of a cluster send a request: which rule it follows, or how it ends by that.
+//!
+//! Refuses to know where routes come from; which rule matches is the table's.
+
+use super::Gateway;
+use super::exchange::Exchange;
+use crate::http_route::{Redirect, RouteQuery, RouteRule};
+use crate::openai::Rejection;
+use crate::route::{Plan, RouteEnd, follow_routes};
+use http::StatusCode;
+use http::header::HOST;
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A port as clients know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicPort {
+    /// Its number.
+    pub number: u16,
+    /// Whether it has TLS.
+    pub is_tls: bool,
+}
+
+/// The listeners, by the ports that the process itself listens on.
+pub type PublicPorts = BTreeMap<u16, PublicPort>;
+
+impl Gateway {
+    /// Lets the routes of a cluster say where requests go that come to these ports.
+    #[must_use]
+    pub fn with_ports(self, ports: Option<PublicPorts>) -> Self {
+        Self { ports: ports.map(Arc::new), ..self }
+    }
+}
+
+/// The host that a client asks for, with its port if it names one.
+pub(super) fn client_host(header: &RequestHeader) -> &str {
+    let host = header.headers.get(HOST).and_then(|host| host.to_str().ok());
+    header.uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default()
+}
+
+/// Where a client is sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RedirectAnswer {
+    pub(super) status: StatusCode,
+    pub(super) location: String,
+}
+
+/// How a request ends whose route leads to no backend.
+pub(super) enum RouteStop {
+    Reject(Rejection),
+    Redirect(RedirectAnswer),
+}
+
+/// Turns a plan to the backends of the routes that the request follows, where those are followed.
+pub(super) fn follow(
+    ports: Option<&PublicPorts>,
+    session: &Session,
+    exchange: &Exchange,
+    plan: &mut Plan,
+) -> Result<(), RouteStop> {
+    let Some(routed) = exchange.live.layers.routed() else { return Ok(()) };
+    let header = session.req_header();
+    let local = session.as_downstream().server_addr().and_then(|local| local.as_inet()).map(SocketAddr::port);
+    let port =
+        local.and_then(|local| ports?.get(&local).copied()).ok_or(RouteStop::Reject(Rejection::NoRoute))?;
+    let query = RouteQuery {
+        port: port.number,
+        host: client_host(header),
+        method: &header.method,
+        path: header.uri.path(),
+        query: header.uri.query(),
+        headers: &header.headers,
+        model: None,
+    };
+    follow_routes(&exchange.live.policy, routed, plan, query, rand::random()).map_err(|end| match end {
+        RouteEnd::NoRoute => RouteStop::Reject(Rejection::NoRoute),
+        RouteEnd::InvalidBackend => RouteStop::Reject(Rejection::InvalidBackend),
+        RouteEnd::Redirected { rule, prefix } => redirect(&rule, prefix.as_deref(), header, port),
+    })
+}
+
+fn redirect(rule: &RouteRule, prefix: Option<&str>, header: &RequestHeader, port: PublicPort) -> RouteStop {
+    let Some(redirect) = &rule.filters.redirect else { return RouteStop::Reject(Rejection::NoRoute) };
+    let location = location(redirect, prefix, header, port);
+    let status = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);
+    RouteStop::Redirect(RedirectAnswer { status, location })
+}
+
+/// Where a redirect leads: what it does not say is the request's own.
+fn location(redirect: &Redirect, prefix: Option<&str>, header: &RequestHeader, port: PublicPort) -> String {
+    let own = if port.is_tls { "https" } else { "http" };
+    let scheme = redirect.scheme.as_deref().unwrap_or(own);
+    let asked = client_host(header);
+    let is_port = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let bare = asked.rsplit_once(':').filter(|(_, rest)| is_port(rest)).map_or(asked, |(host, _)| host);
+    let host = redirect.host.as_deref().unwrap_or(bare);
+    let usual = if scheme == "https" { 443 } else { 80 };
+    // A scheme has its usual port; without one the listener's stays.
+    let number = redirect.port.unwrap_or(if redirect.scheme.is_some() { usual } else { port.number });
+    let number = if number == usual { String::new() } else { format!(":{number}") };
+    let path = match &redirect.path {
+        Some(rewrite) => rewrite.apply(header.uri.path(), prefix),
+        None => header.uri.path().to_owned(),
+    };
+    let query = header.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{scheme}://{host}{number}{path}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http_route::PathRewrite;
+
+    fn request(target: &str, host: &str) -> RequestHeader {
+        let mut header = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        header.insert_header(HOST, host).unwrap();
+        header
+    }
+
+    #[test]
+    fn a_redirect_keeps_of_the_request_what_it_does_not_say() {
+        let header = request("/a/b?q=1", "Example.com:8080");
+        let (clear, tls) =
+            (PublicPort { number: 80, is_tls: false }, PublicPort { number: 8443, is_tls: true });
+        let to = |redirect: Redirect, port| location(&redirect, Some("/a"), &header, port);
+        assert_eq!(to(Redirect::default(), clear), "http://Example.com/a/b?q=1");
+        assert_eq!(to(Redirect::default(), tls), "https://Example.com:8443/a/b?q=1");
+        let https = Redirect { scheme: Some("https".to_owned()), ..Redirect::default() };
+        assert_eq!(to(https.clone(), clear), "https://Example.com/a/b?q=1");
+        assert_eq!(to(Redirect { port: Some(8443), ..https }, clear), "https://Example.com:8443/a/b?q=1");
+        let elsewhere = Redirect {
+            host: Some("other.org".to_owned()),
+            path: Some(PathRewrite::Prefix("/x".to_owned())),
+            ..Redirect::default()
+        };
+        assert_eq!(to(elsewhere, clear), "http://other.org/x/b?q=1");
+    }
+}
