@@ -6,7 +6,11 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use signalbox::openai::{Api, Change, ChatRequest, Format, Replacement, SystemMode, UsageReader};
+use http::StatusCode;
+use signalbox::openai::{
+    AnswerTranslator, Api, Change, ChatRequest, Format, ModelRenamer, Replacement, SystemMode,
+    TranslatedAnswer, Translation, UsageReader,
+};
 
 /// What the user says.
 #[derive(Clone, Copy)]
@@ -178,5 +182,69 @@ fn answers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests, masking, answers);
+/// Starts to translate an answer for a client of one API before an upstream that speaks another.
+fn translator(client: Api, upstream: Api, format: Format) -> AnswerTranslator {
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}],"input":"hi","max_tokens":9}"#;
+    let request = ChatRequest::of(client, Bytes::from_static(body.as_bytes())).expect("a request");
+    let way = Translation::between(client, |api| api == upstream).expect("there is a way");
+    let answer = TranslatedAnswer { model: "m", request_id: "r", kept_as: None, now: 0 };
+    way.answer(&request, StatusCode::OK, format, answer).expect("it can be translated")
+}
+
+/// An answer of about a kibibyte, and an event of a token, each in another dialect.
+fn translating(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("translate");
+    let text = Text::Code.sentence().repeat(40);
+    let text = &text[..text.floor_char_boundary(800)].replace(['"', '\\', '\n'], " ");
+    let chat = format!(
+        r#"{{"id":"chatcmpl-1","created":5,"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":200}}}}"#
+    );
+    let message = format!(
+        r#"{{"id":"msg_1","type":"message","role":"assistant","content":[{{"type":"text","text":"{text}"}}],"stop_reason":"end_turn","usage":{{"input_tokens":9,"output_tokens":200}}}}"#
+    );
+    for (client, upstream, body) in [
+        (Api::Messages, Api::Chat, &chat),
+        (Api::Responses, Api::Chat, &chat),
+        (Api::Chat, Api::Messages, &message),
+        (Api::Responses, Api::Messages, &message),
+    ] {
+        let id = BenchmarkId::new("answer", format!("{} of {}", client.name(), upstream.name()));
+        group.bench_function(id, |b| {
+            b.iter_batched_ref(
+                || translator(client, upstream, Format::Json),
+                |translator| translator.pass(black_box(body.as_bytes()), true).expect("an answer"),
+                criterion::BatchSize::SmallInput,
+            );
+        });
+    }
+    let token = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]}"#;
+    let token = format!("{token}\n\n");
+    for client in [Api::Messages, Api::Responses] {
+        // As many as an answer has; a translator of responses holds what they say.
+        const EVENTS: u64 = 200;
+        group.throughput(Throughput::Elements(EVENTS));
+        let id = BenchmarkId::new("200 events", format!("{} of chat", client.name()));
+        group.bench_function(id, |b| {
+            b.iter_batched_ref(
+                || translator(client, Api::Chat, Format::EventStream),
+                |translator| {
+                    for _ in 0..EVENTS {
+                        black_box(translator.pass(black_box(token.as_bytes()), false).expect("an event"));
+                    }
+                },
+                criterion::BatchSize::SmallInput,
+            );
+        });
+        group.throughput(Throughput::Elements(EVENTS));
+    }
+    let mut renamer = ModelRenamer::new(Format::EventStream, "public");
+    let event = Bytes::from(token.clone());
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("event with another model's name", |b| {
+        b.iter(|| renamer.pass(black_box(event.clone())));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, requests, masking, answers, translating);
 criterion_main!(benches);

@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::answer::dialect::AnswerDialect;
 use super::dialect::Dialect;
 use super::{
-    Rejection, chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize,
+    Rejection, chat, completions, embeddings, images, messages, rerank, responses, speech, tokenize, uploads,
 };
 
 /// The kinds of request that go upstream, each with a JSON body that names its model in `model`.
@@ -35,6 +35,26 @@ pub enum Api {
     Images,
     /// `/v1/audio/speech`
     Speech,
+    /// `/v1/audio/transcriptions`
+    Transcriptions,
+    /// `/v1/audio/translations`
+    Translations,
+    /// `/v1/images/edits`
+    ImageEdits,
+    /// `/v1/images/variations`
+    ImageVariations,
+    /// `/v1/moderations`
+    Moderations,
+    /// `/v1/chat/completions/render`: vLLM's, as the other three
+    RenderChat,
+    /// `/v1/completions/render`
+    RenderCompletions,
+    /// `/v1/messages/render`
+    RenderMessages,
+    /// `/v1/responses/render`
+    RenderResponses,
+    /// What servers keep beside models, such as files: passed on unread
+    Resource,
     /// `/v1/rerank`, `/v2/rerank` and `/rerank`
     Rerank,
     /// `/v1/score` and `/score`
@@ -50,7 +70,7 @@ pub enum Api {
 }
 
 impl Api {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 27] = [
         Self::Chat,
         Self::Completions,
         Self::Responses,
@@ -62,6 +82,16 @@ impl Api {
         Self::CountTokens,
         Self::Images,
         Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::ImageEdits,
+        Self::ImageVariations,
+        Self::Moderations,
+        Self::RenderChat,
+        Self::RenderCompletions,
+        Self::RenderMessages,
+        Self::RenderResponses,
+        Self::Resource,
         Self::Rerank,
         Self::Score,
         Self::Classify,
@@ -84,6 +114,16 @@ impl Api {
             Self::CountTokens => &messages::COUNT_TOKENS,
             Self::Images => &images::DIALECT,
             Self::Speech => &speech::DIALECT,
+            Self::Transcriptions => &uploads::TRANSCRIPTIONS,
+            Self::Translations => &uploads::TRANSLATIONS,
+            Self::ImageEdits => &uploads::IMAGE_EDITS,
+            Self::ImageVariations => &uploads::IMAGE_VARIATIONS,
+            Self::Moderations => &embeddings::MODERATIONS,
+            Self::RenderChat => &chat::RENDER,
+            Self::RenderCompletions => &completions::RENDER,
+            Self::RenderMessages => &messages::RENDER,
+            Self::RenderResponses => &responses::RENDER,
+            Self::Resource => &embeddings::RESOURCE,
             Self::Rerank => &rerank::RERANK,
             Self::Score => &rerank::SCORE,
             Self::Classify => &embeddings::CLASSIFY,
@@ -148,6 +188,17 @@ impl Api {
     /// Says whether its requests are conversations, which can have a system prompt and tools.
     pub fn is_conversation(self) -> bool {
         self.dialect().request.system_prompt.is_some()
+    }
+
+    /// Says whether its requests may be forms with files.
+    pub fn takes_forms(self) -> bool {
+        matches!(self, Self::Transcriptions | Self::Translations | Self::ImageEdits | Self::ImageVariations)
+    }
+
+    /// Says whether one server alone has what is asked for, which was paid for when it was made: no other can answer, and
+    /// nothing counts.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::StoredResponse | Self::Resource)
     }
 
     /// Says whether its answers are generated text.

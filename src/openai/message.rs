@@ -136,8 +136,7 @@ impl<'a> ContentPart<'a> {
             return Self::Text(inside);
         }
         let (mut kind, mut text, mut content) = (None, None, None);
-        let (mut refusal, mut thinking) = (None, None);
-        let mut by_key = None;
+        let (mut refusal, mut thinking, mut untyped) = (None, None, None);
         for (key, value) in json::object(part) {
             if decodes_to(key, "type") {
                 kind = json::string(value);
@@ -149,14 +148,14 @@ impl<'a> ContentPart<'a> {
                 thinking = json::string(value);
             } else if decodes_to(key, "content") {
                 content = Some(value);
-            } else if let Some(media) = Self::of_key(key) {
-                by_key = Some(media);
+            } else {
+                // Engines go by these where there is no type.
+                let names = ["image_url", "audio_url", "video_url", "input_audio"];
+                untyped = names.into_iter().find(|name| decodes_to(key, name)).or(untyped);
             }
         }
-        if let (None, Some(media)) = (kind, by_key) {
-            return media;
-        }
-        match &*decode(kind.unwrap_or_default(), MAX_KIND) {
+        let kind = kind.map_or_else(|| untyped.unwrap_or_default().into(), |kind| decode(kind, MAX_KIND));
+        match &*kind {
             "text" | "input_text" | "output_text" => text.map_or(Self::Other, Self::Text),
             "refusal" => refusal.map_or(Self::Other, Self::Text),
             "thinking" => thinking.map_or(Self::Other, Self::Text),
@@ -166,15 +165,6 @@ impl<'a> ContentPart<'a> {
             kind if kind.ends_with("tool_use") => Self::ToolCall,
             kind if kind.ends_with("tool_result") => Self::ToolResult(content.unwrap_or_default()),
             _ => Self::Other,
-        }
-    }
-
-    /// Tells media by the key that holds it: vLLM takes parts without a type.
-    fn of_key(key: &[u8]) -> Option<Self> {
-        match &*decode(key, MAX_KIND) {
-            key if is_image(key) => Some(Self::Image),
-            "input_audio" | "audio_url" | "video_url" | "file" => Some(Self::Media),
-            _ => None,
         }
     }
 
@@ -227,6 +217,8 @@ mod tests {
         assert_eq!(part(r#"{"text":"a"}"#), ContentPart::Other);
         assert_eq!(part(r#"{"type":"text","text":1}"#), ContentPart::Other);
         assert_eq!(part(r#"{"type":"image_url","text":"a"}"#), ContentPart::Image);
+        assert_eq!(part(r#"{"image_url":{"url":"https://x"}}"#), ContentPart::Image);
+        assert_eq!(part(r#"{"video_url":{"url":"https://x"}}"#), ContentPart::Media);
         assert_eq!(part(r#"{"type":"input_audio"}"#), ContentPart::Media);
         assert_eq!(part(r#"{"type":"server_tool_use"}"#), ContentPart::ToolCall);
         assert_eq!(part(r#"{"type":"tool_result","content":"4"}"#), ContentPart::ToolResult(b"\"4\""));

@@ -16,6 +16,7 @@ mod embeddings;
 mod error_dialect;
 mod fields;
 pub mod fingerprint;
+mod form;
 pub mod groundedness;
 mod images;
 mod json;
@@ -30,6 +31,7 @@ mod redact;
 pub mod rejection;
 pub mod request;
 mod rerank;
+mod resource;
 mod responses;
 pub mod segment;
 mod shed_reason;
@@ -39,10 +41,12 @@ pub mod sse;
 mod tokenize;
 pub mod tools;
 pub mod translate;
+mod uploads;
 
 pub use answer::{
     AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
-    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, stream_of,
+    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, is_usage_chunk,
+    stream_of,
 };
 pub use api::Api;
 pub use change::{Change, SystemMode};
@@ -58,6 +62,7 @@ pub use prompt_prefix::{LONG_BLOCK, PromptPrefix, SHORT_BLOCK, SHORT_BLOCKS};
 pub use redact::Replacement;
 pub use rejection::Rejection;
 pub use request::ChatRequest;
+pub use resource::ResourceFamily;
 pub use responses::{StoredResponse, response_id};
 pub use segment::{Segment, SegmentKind, SegmentPlace, TextBlock, TextPiece, Unread, UnreadKind};
 pub use shed_reason::ShedReason;

@@ -5,6 +5,7 @@
 use http::Method;
 
 use super::json::string::hex;
+use super::resource::ResourceFamily;
 use super::{Api, Rejection};
 
 /// What a request asks this API to do.
@@ -14,6 +15,8 @@ pub enum Operation {
     Infer(Api),
     /// What is asked about a response that was made before, by its id.
     StoredResponse(String, ResponseAction),
+    /// What a server keeps beside models.
+    Resource(ResourceFamily),
     /// `GET /v1/models`.
     ListModels,
     /// `GET /v1/models/{name}`; the name is percent-decoded and may contain slashes.
@@ -42,6 +45,11 @@ impl Operation {
     pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
         if let Some(stored) = stored_response(method, path) {
             return stored;
+        }
+        if let Some(family) = ResourceFamily::at(path) {
+            let is_known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "DELETE" | "PATCH" | "PUT");
+            let allowed = "GET, POST, DELETE";
+            return is_known.then_some(Self::Resource(family)).ok_or(Rejection::MethodNotAllowed { allowed });
         }
         let (operation, allowed) = Self::at(path)?;
         // Clients ask for the head of what they could get, to see whether anybody is there.

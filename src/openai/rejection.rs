@@ -48,6 +48,23 @@ pub enum Rejection {
     /// A WebSocket is asked for where there is none.
     #[error("This path is not served over a WebSocket: POST it over HTTP.")]
     NoWebSocket,
+    /// What a server may keep beside models, and none here does.
+    #[error("{} is not served here: no pool of the policy has `serves: [{family}]`.", printable(path))]
+    NotServed {
+        /// The path as the client wrote it.
+        path: String,
+        /// What a policy calls it.
+        family: &'static str,
+    },
+    /// The body is no form that can be read in one way alone.
+    #[error("The request body is not a valid form (multipart/form-data): {detail}.")]
+    BadForm {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The policy changes what a form says, which is not done.
+    #[error("The request is a form, and the policy changes what it says: send it without what is changed.")]
+    FormUnchangeable,
     /// The body is not JSON.
     #[error("The request body is not valid JSON: {detail} at line {line}, column {column} (byte {byte}).")]
     BadJson {

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 
 use super::dialect::RequestDialect;
 use super::fields::FieldNames;
+use super::form::OuterBody;
 use super::json::string::{decode, decodes_to};
 use super::json::{self, ItemSpan, JsonError};
 use super::prompt_prefix::PromptPrefix;
@@ -48,6 +49,8 @@ pub struct ChatRequest {
     pub(super) texts: OnceLock<Arc<RequestTexts>>,
     /// The response that it goes on from, whose items it has.
     pub(super) resumed_from: Option<Arc<str>>,
+    /// What goes upstream, where that is not the body.
+    pub(super) outer: Option<OuterBody>,
     /// The blocks of its prompt, the same way.
     pub(super) prefix: OnceLock<Arc<PromptPrefix>>,
 }
@@ -91,15 +94,37 @@ impl ChatRequest {
             is_stream,
             api,
             resumed_from: None,
+            outer: None,
             texts: OnceLock::new(),
             prefix: OnceLock::new(),
         })
     }
 
+    /// Reads a body that may leave its model to us.
+    pub fn of_any_model(api: Api, body: Bytes, model: Option<&str>) -> Result<Self, Rejection> {
+        let Some(model) = model else { return Self::of(api, body) };
+        match Self::of(api, body.clone()) {
+            Err(Rejection::MissingModel) => {
+                let open = body.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
+                let mut named = [b"\"model\":", &*json::quoted(model)].concat();
+                if !body[open..].trim_ascii_start().starts_with(b"}") {
+                    named.push(b',');
+                }
+                Self::of(api, splice(&body, &[Edit { span: open..open, with: named }]))
+            }
+            read => read,
+        }
+    }
+
+    /// Says whether it is a form, of whose files nothing is read.
+    pub fn is_form(&self) -> bool {
+        self.outer.is_some()
+    }
+
     /// Reads this request's body with changes.
     pub(super) fn reparse(&self, body: Bytes) -> Result<Self, Rejection> {
-        let resumed_from = self.resumed_from.clone();
-        Ok(Self { resumed_from, ..Self::of(self.api, body)? })
+        let (resumed_from, outer) = (self.resumed_from.clone(), self.outer.clone());
+        Ok(Self { resumed_from, outer, ..Self::of(self.api, body)? })
     }
 
     /// Returns where requests of this API have what is read and changed.
@@ -128,9 +153,15 @@ impl ChatRequest {
         options.and_then(|options| json::member(options, "include_usage")) == Some(b"true")
     }
 
+    /// Says whether its stream would say what it cost, and its client has not asked for that.
+    pub fn leaves_usage_out(&self) -> bool {
+        self.dialect().usage_is_opt_in && self.is_stream && !self.wants_usage()
+    }
+
     /// Returns how many bytes it holds, those of its texts included once they were asked for.
     pub fn footprint(&self) -> usize {
-        self.body.len() * if self.texts.get().is_some() { 2 } else { 1 }
+        let outer = self.outer.as_ref().map_or(0, OuterBody::len);
+        outer + self.body.len() * if self.texts.get().is_some() { 2 } else { 1 }
     }
 
     /// Returns the client's bytes.
@@ -170,6 +201,14 @@ impl ChatRequest {
     /// Returns the body with another model's name and every other byte as it was.
     pub fn with_model(&self, model: &str) -> Bytes {
         splice(&self.body, self.model_edit(model).as_slice())
+    }
+
+    /// Returns the bytes that go upstream, with another model's name; fails where they cannot follow a change.
+    pub fn upstream_bytes(&self, model: &str) -> Result<Bytes, Rejection> {
+        match &self.outer {
+            Some(outer) => outer.with_model(&self.body, model),
+            None => Ok(self.with_model(model)),
+        }
     }
 
     /// Returns the edit that names another model; nothing if it is the same.

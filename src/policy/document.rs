@@ -22,8 +22,8 @@ use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
 use super::{
-    BlockStyle, ClassifierSpec, Effort, KeptResponses, ModelSource, PlaceholderKey, Policy, PolicyIndex,
-    Retry,
+    BlockStyle, ClassifierSpec, Effort, KeptResponses, Model, ModelSource, PlaceholderKey, Policy,
+    PolicyIndex, PoolId, Retry,
 };
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
@@ -163,6 +163,13 @@ impl RawPolicy {
         let families = &self.all_models.reasoning_families;
         let models = self.models.into_iter().map(|(name, raw)| raw.check(name, families, &context, checker));
         let models: Vec<_> = models.collect();
+        for (id, pool) in pools.iter().enumerate().filter(|(_, pool)| !pool.api.serves.is_empty()) {
+            let is_used = |model: &Model| model.routes.iter().any(|route| route.pool == PoolId(id));
+            if !models.iter().any(is_used) {
+                let path = root.key("pools").key(&pool.name).key("serves");
+                checker.issue(&path, "has no effect for a pool that no model names");
+            }
+        }
         let mut signals = signals(self.signals, &root.key("signals"), &context, checker);
         let about = RecipeContext { policy: &context, models: &models, names: &names };
         let recipes = recipes(self.routing, &about, &mut signals, checker);

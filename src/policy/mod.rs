@@ -91,7 +91,8 @@ pub use pool::{
     Alpn, Balance, ClientCert, Credential, DiscoverySpec, Ejection, EndpointSpec, EngineKind, ExternalPicker,
     FailureMode, HashKey, Health, HostRule, KubeObject, KubeSelection, KvConnector, KvEventPorts,
     KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
-    PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, SpokenApi, Timeouts, Transport,
+    PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, ServedResource, SpokenApi, Timeouts,
+    Transport,
 };
 pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};

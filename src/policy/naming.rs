@@ -36,6 +36,10 @@ pub enum FixedUse {
     Tokenize,
     /// Texts into sound.
     Speech,
+    /// Sound into texts.
+    Transcription,
+    /// Texts into what is wrong with them.
+    Moderation,
 }
 
 /// The models that virtual names stand for where requests are not about anything.
@@ -65,6 +69,10 @@ pub(super) struct RawDefaultFor {
     tokenize: Option<String>,
     /// `/v1/audio/speech`.
     speech: Option<String>,
+    /// `/v1/audio/transcriptions` and `/v1/audio/translations`.
+    transcription: Option<String>,
+    /// `/v1/moderations`, also where the request names no model.
+    moderation: Option<String>,
 }
 
 impl RawDefaultFor {
@@ -82,6 +90,8 @@ impl RawDefaultFor {
             ("pooling", FixedUse::Pooling, self.pooling),
             ("tokenize", FixedUse::Tokenize, self.tokenize),
             ("speech", FixedUse::Speech, self.speech),
+            ("transcription", FixedUse::Transcription, self.transcription),
+            ("moderation", FixedUse::Moderation, self.moderation),
         ];
         let mut find = |(key, purpose, name): (&str, FixedUse, Option<String>)| {
             Some((purpose, context.model(&name?, &path.key(key), checker)?))

@@ -7,16 +7,17 @@ use super::cache_lookup::{CacheLookup, CacheQuery};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
+use super::resources::start_resource;
 use super::routing::{self, RedirectAnswer, RouteStop};
 use super::stored_responses::{StoredQuery, StoredReply, response_scope, resume, stored_response};
 use super::{Gateway, body, content_coding, cors, identity, respond};
 use crate::cache::ResponseScope;
-use crate::openai::{Api, ChatRequest, Operation, Rejection};
-use crate::policy::{Cors, Principal};
+use crate::openai::{Api, ChatRequest, Format, Operation, Rejection};
+use crate::policy::{Cors, FixedUse, Principal};
 use crate::route::{self, DirectResponse, Plan, PlanInput, PlanResult};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use http::header::UPGRADE;
+use http::header::{CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
@@ -160,6 +161,12 @@ impl Gateway {
                 // What goes to an endpoint has no body.
                 return found.map_or(Ok(Bytes::new()), |reply| Err(ShortCircuit::StoredResponse(reply)));
             }
+            Operation::Resource(family) => {
+                let body = self.receive(session, exchange, keeps_slots).await?;
+                let header = session.req_header();
+                start_resource(exchange, family, header.uri.path(), body, &header.headers)?;
+                return Ok(Bytes::new());
+            }
             Operation::ListModels => {
                 exchange.take_slot(keeps_slots).map_err(overloaded)?;
                 return Err(ShortCircuit::ListModels);
@@ -172,7 +179,7 @@ impl Gateway {
         let bytes = self.receive(session, exchange, keeps_slots).await?;
         let room = exchange.active.room_to_prepare(bytes.len(), self.limits.body_timeout).await;
         let room_to_prepare = room.map_err(overloaded)?;
-        let mut request = ChatRequest::of(api, bytes)?;
+        let mut request = read_request(session, exchange, api, bytes)?;
         let scope = match api {
             Api::Responses | Api::InputTokens => response_scope(principal.as_ref()),
             _ => ResponseScope::default(),
@@ -189,7 +196,8 @@ impl Gateway {
             Err(answer) => return Err(ShortCircuit::Answer(api, Box::new(request), answer)),
         };
         routing::follow(self.ports.as_deref(), session, exchange, &mut plan)?;
-        if plan.effects.as_ref().is_some_and(|effects| effects.cache.is_some())
+        // What a form's files hold is no part of a cache's key.
+        if plan.effects.as_ref().is_some_and(|effects| effects.cache.is_some() && !request.is_form())
             && let Some(answer) = Box::pin(self.look_up(session, exchange, client, &plan)).await?
         {
             return Err(ShortCircuit::CachedAnswer(api, Box::new(request), answer));
@@ -336,6 +344,23 @@ impl Gateway {
         details.cache.result = Some(result);
         Ok(answer)
     }
+}
+
+/// Reads a body: JSON, or a form where the API takes such.
+fn read_request(
+    session: &Session,
+    exchange: &Exchange,
+    api: Api,
+    bytes: Bytes,
+) -> Result<ChatRequest, Rejection> {
+    let content_type = session.req_header().headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_json = Format::of(content_type) == Format::Json;
+    if api.takes_forms() && !is_json {
+        return ChatRequest::of_form(api, bytes, content_type.unwrap_or_default());
+    }
+    let policy = &exchange.live.policy;
+    let default = policy.default_for(FixedUse::Moderation).filter(|_| api == Api::Moderations);
+    ChatRequest::of_any_model(api, bytes, default.map(|model| &*policy[model].name))
 }
 
 /// Says that a limit is reached, whichever it is.

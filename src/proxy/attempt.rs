@@ -15,7 +15,7 @@ use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::planned_request::PlannedRequest;
 use crate::balance::{ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
-use crate::openai::{Api, Rejection, TokenUsage};
+use crate::openai::{Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
 use crate::snapshot::Snapshot;
@@ -181,7 +181,7 @@ impl Attempts {
         let PickContext { live, now, .. } = pick;
         let retry = &live.policy.retry;
         // What one endpoint alone has no other can give.
-        let is_bound = self.request.api == Api::StoredResponse;
+        let is_bound = self.request.api.is_kept();
         let of_route = self.target().via.as_ref().and_then(|via| via.rule.retry.as_ref());
         let attempts = of_route.map_or(retry.attempts, |route| route.attempts);
         let is_listed = of_route.is_some_and(|route| failure.is_listed(&route.codes));

@@ -31,6 +31,10 @@ impl Gateway {
     fn send_copy(&self, exchange: &mut Exchange, headers: &HeaderMap, copy: PlannedCopy) {
         let Some(attempts) = &exchange.attempts else { return };
         let PlannedCopy { model, targets, request } = copy;
+        if request.is_form() {
+            // A copy is JSON.
+            return;
+        }
         let pool = |target: &PlanTarget| exchange.live.pool(target.pool(&exchange.live.policy));
         let sheds = |target: &PlanTarget| pool(target).gate().is_some_and(|gate| gate.sheds(Instant::now()));
         // The request, which the copy may outlive, and its body with another model's name.

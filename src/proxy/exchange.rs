@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
+mod cost;
 mod held;
 
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
@@ -18,7 +19,7 @@ use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_i
 use crate::policy::{PoolSpec, Provider};
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
 use crate::snapshot::{ResponseOwner, Snapshot};
-use crate::telemetry::{AccessRecord, CostRecord, Metrics, UpstreamRecord, millis};
+use crate::telemetry::{AccessRecord, Metrics, UpstreamRecord, millis};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
@@ -137,6 +138,7 @@ impl Exchange {
             AnswerPipeline::is_possible(&attempts.request, self.pending_store.as_deref())
                 || attempts.may_be_translated(&self.live)
                 || attempts.may_be_renamed(&self.live)
+                || attempts.may_hide_usage(&self.live)
         })
     }
 
@@ -161,7 +163,9 @@ impl Exchange {
             let translated = attempts.translate_answer(&self.live, head, self.record.own_id());
             let (head, translate) = translated.map_or((head, None), |(head, stage)| (head, Some(stage)));
             let model = attempts.answer_model(&self.live);
-            let start = AnswerStart { live: &self.live, request, head, translate, model, store, share };
+            let hides_usage = attempts.hides_usage(&self.live);
+            let live = &self.live;
+            let start = AnswerStart { live, request, head, translate, model, hides_usage, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);
@@ -195,18 +199,6 @@ impl Exchange {
     pub(super) fn has_passed_end(&self) -> bool {
         self.answer.usage.as_ref().is_some_and(UsageReader::has_ended)
             || self.replay.as_ref().is_some_and(ReplayHandle::has_passed_end)
-    }
-
-    fn record_cost(&mut self) {
-        let Some(attempts) = &self.attempts else { return };
-        let Some(price) = &self.live.policy[attempts.target().model].price else { return };
-        let response = &self.record.response;
-        let (Some(prompt), Some(completion)) = (response.prompt_tokens, response.completion_tokens) else {
-            return;
-        };
-        let amount = price.cost(prompt, response.cached_tokens.unwrap_or_default(), completion);
-        let currency = price.currency.clone();
-        self.record.details().cost = CostRecord { amount: Some(amount), currency: Some(currency) };
     }
 
     /// Records the attempt that is about to be made.
@@ -397,8 +389,9 @@ impl Exchange {
             Some(outcome) => outcome.usage,
             None => self.answer.usage.as_mut().and_then(UsageReader::finish),
         };
+        let usage = usage.or_else(|| self.streamed_so_far(outcome.as_ref()));
         // What is shown again was counted when it was made.
-        let usage = usage.filter(|_| self.answer.api != Api::StoredResponse);
+        let usage = usage.filter(|_| !self.answer.api.is_kept());
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         response.ttft_ms = self.answer.first_byte.map(millis);

@@ -34,6 +34,7 @@ mod planned_request;
 mod prefill;
 mod record;
 mod replay;
+mod resources;
 mod respond;
 mod routing;
 mod shadow;
@@ -143,8 +144,7 @@ impl Gateway {
         self.log.write(record);
     }
 
-    /// Has Pingora do what follows a failed attempt: it calls `upstream_peer` again for an error marked as retried, and
-    /// `fail_to_proxy` for any other.
+    /// Has Pingora make another attempt for an error marked as retried, and call `fail_to_proxy` for any other.
     #[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
     fn after_failure(
         &self,

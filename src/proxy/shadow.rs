@@ -169,12 +169,14 @@ impl ShadowClient {
     async fn send(
         &self,
         copy: &ShadowRequest,
-        ShadowUpstream { lease, .. }: &ShadowUpstream,
+        ShadowUpstream { lease, target }: &ShadowUpstream,
         PreparedCopy { spec, peer, body, picked }: PreparedCopy<'_>,
     ) -> Result<Option<u64>, ShadowFailure> {
         let translation = translation(spec, copy.api).map_err(|_none| ShadowFailure)?;
         let path = translation.map_or(copy.api, Translation::upstream).path();
-        let header = upstream::new_request(spec, lease.endpoint().host(), path, body.len(), &copy.request_id);
+        let path = upstream::upstream_path(path, &spec.api, target.upstream_model(&copy.live.policy));
+        let header =
+            upstream::new_request(spec, lease.endpoint().host(), &path, body.len(), &copy.request_id);
         let mut header = header.map_err(|_rejection| ShadowFailure)?;
         for (name, value) in picked.iter().flat_map(|answer| &answer.changes.set) {
             header.insert_header(name.clone(), value.clone())?;

@@ -7,7 +7,7 @@
 use super::Gateway;
 use super::exchange::Exchange;
 use super::side_client::SideRequest;
-use super::upstream::new_request;
+use super::upstream::{new_request, upstream_path};
 use crate::balance::{LearntTokens, PickPrompt, PickRequest};
 use crate::openai::ChatRequest;
 use crate::policy::PoolId;
@@ -74,7 +74,8 @@ impl Gateway {
         }
         let (body, id) = (attempts.body().clone(), format!("{}-tokenize", exchange.record.own_id()));
         let authority = attempts.authority().unwrap_or_default();
-        let Ok(header) = new_request(spec, authority, PATH, body.len(), &id) else { return };
+        let path = upstream_path(PATH, &spec.api, "");
+        let Ok(header) = new_request(spec, authority, &path, body.len(), &id) else { return };
         let Some(endpoint) = attempts.leased() else { return };
         let request = SideRequest { peer: self.upstream_tls.peer(spec, endpoint), header, body };
         let (client, metrics, pool) =

@@ -9,7 +9,7 @@ use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forward
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
-use crate::policy::{Alpn, ClientCert, HostRule, Identity, PoolSpec, Transport};
+use crate::policy::{Alpn, ClientCert, HostRule, Identity, PoolApi, PoolSpec, Transport};
 use crate::snapshot::Snapshot;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -22,6 +22,7 @@ use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -230,10 +231,11 @@ pub(super) fn prepare_for(
     }
     let public = without_keys(&parts.uri, spec);
     let translation = attempts.translation(&exchange.live);
+    let model = attempts.target().upstream_model(&exchange.live.policy);
     let via = attempts.target().via.as_deref();
     let rerouted = via.and_then(|via| rewritten(public.as_ref().unwrap_or(&parts.uri), via));
     let public = rerouted.or(public);
-    let keeps_path = public.is_none() && translation.is_none() && spec.api.path_prefix.is_empty();
+    let keeps_path = public.is_none() && translation.is_none() && is_plain(&spec.api);
     let raw_path = raw_path.filter(|_| keeps_path);
     let asked = via.and_then(|_| asked_host(&parts));
     parts.uri = public.unwrap_or(parts.uri);
@@ -241,8 +243,8 @@ pub(super) fn prepare_for(
         parts.uri = Uri::from_static(translation.upstream().path());
         translate_headers(&mut parts.headers, translation.upstream());
     }
-    if !spec.api.path_prefix.is_empty() || parts.uri.authority().is_some() {
-        parts.uri = upstream_uri(&parts.uri, &spec.api.path_prefix).ok_or(Rejection::Internal)?;
+    if !is_plain(&spec.api) || parts.uri.authority().is_some() {
+        parts.uri = upstream_uri(&parts.uri, &spec.api, model).ok_or(Rejection::Internal)?;
     }
     let host = match &spec.host {
         HostRule::Fixed(host) => host.as_str(),
@@ -330,7 +332,6 @@ pub(super) fn new_request(
     length: usize,
     request_id: &str,
 ) -> Result<RequestHeader, Rejection> {
-    let path = format!("{}{path}", spec.api.path_prefix);
     let request = http::Request::post(path).body(()).map_err(|_invalid| Rejection::Internal)?;
     let mut parts = request.into_parts().0;
     let host = match &spec.host {
@@ -370,9 +371,48 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The upstream's request target, in origin form: Pingora would send an absolute one as it came.
-fn upstream_uri(uri: &Uri, prefix: &str) -> Option<Uri> {
-    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    if prefix.is_empty() { path.parse().ok() } else { format!("{prefix}{path}").parse().ok() }
+fn upstream_uri(uri: &Uri, api: &PoolApi, model: &str) -> Option<Uri> {
+    upstream_path(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str), api, model).parse().ok()
+}
+
+/// Whether a pool's paths are the clients'.
+fn is_plain(api: &PoolApi) -> bool {
+    api.path_prefix.is_empty() && api.base_path.is_none() && api.api_version.is_none()
+}
+
+/// A path and its query as a pool has them, for the name that the pool knows the model by.
+pub(super) fn upstream_path(path: &str, api: &PoolApi, model: &str) -> String {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let mut written = match &api.base_path {
+        Some(base) => {
+            let below = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+            format!("{}{below}", base.replace("{model}", &path_segment(model)))
+        }
+        None => format!("{}{path}", api.path_prefix),
+    };
+    let is_own = |pair: &&str| api.api_version.is_none() || !pair.starts_with("api-version=");
+    let kept = query.into_iter().flat_map(|query| query.split('&')).filter(is_own);
+    let version = api.api_version.iter().map(|version| format!("api-version={version}"));
+    let pairs: Vec<String> = kept.map(str::to_owned).chain(version).collect();
+    if !pairs.is_empty() {
+        written.push('?');
+        written.push_str(&pairs.join("&"));
+    }
+    written
+}
+
+/// A name as one segment of a path.
+fn path_segment(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            // Writing into a string does not fail.
+            let _ = write!(segment, "%{byte:02X}");
+        }
+    }
+    segment
 }
 
 #[cfg(test)]
@@ -382,7 +422,33 @@ mod tests {
     #[test]
     fn an_absolute_request_target_never_names_the_upstream() {
         let uri: Uri = "http://evil.example/v1/chat/completions?x=1".parse().unwrap();
-        assert_eq!(upstream_uri(&uri, "").unwrap().to_string(), "/v1/chat/completions?x=1");
-        assert_eq!(upstream_uri(&uri, "/openai").unwrap().to_string(), "/openai/v1/chat/completions?x=1");
+        let at = |api: &PoolApi| upstream_uri(&uri, api, "m").unwrap().to_string();
+        assert_eq!(at(&api("", None, None)), "/v1/chat/completions?x=1");
+        assert_eq!(at(&api("/openai", None, None)), "/openai/v1/chat/completions?x=1");
+    }
+
+    fn api(prefix: &str, base: Option<&str>, version: Option<&str>) -> PoolApi {
+        PoolApi {
+            path_prefix: prefix.to_owned(),
+            base_path: base.map(str::to_owned),
+            api_version: version.map(str::to_owned),
+            serves: Vec::new(),
+            speaks: vec![crate::policy::SpokenApi::Chat],
+            provider: crate::policy::Provider::Other,
+        }
+    }
+
+    #[test]
+    fn providers_have_paths_of_their_own() {
+        let azure = api("", Some("/openai/deployments/{model}"), Some("2024-10-21"));
+        let path = "/v1/chat/completions?api-version=old&x=1";
+        assert_eq!(
+            upstream_path(path, &azure, "gpt 4/o"),
+            "/openai/deployments/gpt%204%2Fo/chat/completions?x=1&api-version=2024-10-21"
+        );
+        let gemini = api("", Some("/v1beta/openai"), None);
+        assert_eq!(upstream_path("/v1/embeddings", &gemini, "m"), "/v1beta/openai/embeddings");
+        assert_eq!(upstream_path("/v2/rerank", &gemini, "m"), "/v1beta/openai/v2/rerank");
+        assert_eq!(upstream_path("/v1/embeddings?a=b&c", &api("", None, None), "m"), "/v1/embeddings?a=b&c");
     }
 }

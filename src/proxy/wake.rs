@@ -8,7 +8,7 @@ use super::attempt_failure::{AttemptFailure, NextStep};
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
 use super::side_client::{SideClient, SideError, SideRequest};
-use super::upstream::new_request;
+use super::upstream::{new_request, upstream_path};
 use super::{Gateway, replay};
 use crate::openai::Rejection;
 use crate::server_state::BufferShare;
@@ -113,11 +113,12 @@ impl Gateway {
         }
         let id = format!("{}-wake", exchange.record.own_id());
         let authority = attempts.authority().unwrap_or_default();
+        let path = |path| upstream_path(path, &spec.api, "");
         let wake = EngineWake {
             client: Arc::clone(&self.side_client),
             peer: self.upstream_tls.peer(spec, endpoint),
-            wake_up: new_request(spec, authority, WAKE_UP, 0, &id).ok()?,
-            is_sleeping: question(new_request(spec, authority, IS_SLEEPING, 0, &id).ok()?),
+            wake_up: new_request(spec, authority, &path(WAKE_UP), 0, &id).ok()?,
+            is_sleeping: question(new_request(spec, authority, &path(IS_SLEEPING), 0, &id).ok()?),
             share: exchange.active.new_share(),
             timeout,
         };

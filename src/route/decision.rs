@@ -57,6 +57,8 @@ fn fixed_use(api: Api) -> Option<FixedUse> {
         Api::Pooling => Some(FixedUse::Pooling),
         Api::Tokenize | Api::Detokenize => Some(FixedUse::Tokenize),
         Api::Speech => Some(FixedUse::Speech),
+        Api::Transcriptions | Api::Translations => Some(FixedUse::Transcription),
+        Api::Moderations => Some(FixedUse::Moderation),
         Api::Chat
         | Api::Completions
         | Api::Responses
@@ -65,7 +67,14 @@ fn fixed_use(api: Api) -> Option<FixedUse> {
         | Api::StoredResponse
         | Api::Messages
         | Api::CountTokens
-        | Api::Images => None,
+        | Api::Images
+        | Api::ImageEdits
+        | Api::ImageVariations
+        | Api::RenderChat
+        | Api::RenderCompletions
+        | Api::RenderMessages
+        | Api::RenderResponses
+        | Api::Resource => None,
     }
 }
 

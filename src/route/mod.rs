@@ -26,11 +26,13 @@ pub use plan::{
     ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
 };
 pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
-pub use translation::{translation, upstream_body};
+pub use translation::{adds_usage, translation, upstream_body};
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};
-use crate::policy::{ClassifierPolicy, Decision, ModelId, Policy, Principal, Shadow};
+use crate::policy::{
+    ClassifierPolicy, Decision, Model, ModelId, Policy, PoolId, PoolSpec, Principal, Shadow,
+};
 use crate::signals::{Requirements, SignalEvaluation, SignalQuery};
 use crate::snapshot::{ResponseOwner, Snapshot};
 use conversation::Conversation;
@@ -107,7 +109,9 @@ pub async fn plan(snapshot: &Snapshot, input: PlanInput<'_>) -> PlanResult {
             let mut outcome = route_and_guard(snapshot, input, found, &mut routing).await;
             if let (Ok(plan), Some(decision)) = (&mut outcome, routing.decision) {
                 let applied = Box::pin(apply_plugins(plan, snapshot, input, found, decision)).await;
-                routing.trace.system_prompt = applied.is_ok() && decision.plugins.system_prompt.is_some();
+                routing.trace.system_prompt = applied.is_ok()
+                    && input.api.is_conversation()
+                    && decision.plugins.system_prompt.is_some();
                 routing.trace.reasoning = plan.targets.first().and_then(|target| target.reasoning);
                 outcome = applied.map_err(DirectResponse::Rejected).and(outcome);
             }
@@ -132,6 +136,17 @@ pub fn plan_for_owner(policy: &Policy, owner: &ResponseOwner) -> Option<Plan> {
     let mut targets = models::all_routes(policy, model, None, None);
     targets.retain(|target| *policy[target.route(policy).pool].name == *owner.pool);
     (!targets.is_empty()).then(|| Plan::new(targets, None))
+}
+
+/// Plans what is asked of the first pool whose server keeps such beside models; nothing where none does.
+pub fn plan_for_resource(policy: &Policy, family: &str) -> Option<Plan> {
+    let serves = |pool: &PoolSpec| pool.api.serves.iter().any(|served| served.as_str() == family);
+    let pool = PoolId(policy.pools.iter().position(serves)?);
+    let route_of = |model: &Model| model.routes.iter().position(|route| route.pool == pool);
+    let (model, route) =
+        policy.models.iter().enumerate().find_map(|(id, model)| Some((ModelId(id), route_of(model)?)))?;
+    let target = models::all_routes(policy, model, None, None).swap_remove(route);
+    Some(Plan::new(vec![target], None))
 }
 
 /// A request that a guard must judge waits longer for the classifier than one that is only routed.

@@ -129,13 +129,18 @@ fn best<T>(pick: ToolPick, mut scored: Vec<(f32, T)>) -> Vec<T> {
 }
 
 /// The bytes that go to one target: with the name its upstream knows, told to reason as its family wants it.
-pub(super) fn body_for(policy: &Policy, target: &PlanTarget, api: Api, request: &ChatRequest) -> Bytes {
+pub(super) fn body_for(
+    policy: &Policy,
+    target: &PlanTarget,
+    api: Api,
+    request: &ChatRequest,
+) -> Result<Bytes, Rejection> {
     let name = target.upstream_model(policy);
     let change = target.reasoning.and_then(|reasoning| reasoning_change(policy, target, api, reasoning));
     match change.map(|change| request.changed(api, &change)) {
         // A request that was parsed once can be parsed again; should it not, it goes on as the client wrote it.
-        Some(Ok(changed)) => changed.with_model(name),
-        Some(Err(_)) | None => request.with_model(name),
+        Some(Ok(changed)) => changed.upstream_bytes(name),
+        Some(Err(_)) | None => request.upstream_bytes(name),
     }
 }
 

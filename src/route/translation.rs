@@ -4,8 +4,8 @@
 
 use super::plan::PlanTarget;
 use super::plugins::body_for;
-use crate::openai::{Api, ChatRequest, Rejection, Translation, UpstreamKind};
-use crate::policy::{PoolSpec, Provider, SpokenApi};
+use crate::openai::{Api, Change, ChatRequest, Rejection, Translation, UpstreamKind};
+use crate::policy::{Policy, PoolSpec, Provider, SpokenApi};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 
@@ -36,6 +36,11 @@ pub fn translation(spec: &PoolSpec, client: Api) -> Result<Option<Translation>, 
     })
 }
 
+/// Whether an upstream is asked what a stream costs though its client has not asked: the model has a price.
+pub fn adds_usage(policy: &Policy, target: &PlanTarget, request: &ChatRequest) -> bool {
+    policy[target.model].price.is_some() && request.leaves_usage_out()
+}
+
 /// The bytes that go to one target: in an API that its pool speaks, with the name its upstream knows, told to reason as its
 /// family wants it. Fails where the pool's API has nothing for a part of the request.
 pub fn upstream_body(
@@ -49,7 +54,11 @@ pub fn upstream_body(
     }
     let spec = snapshot.pool_spec(target.pool(policy));
     let Some(translation) = translation(spec, request.api())? else {
-        return Ok(body_for(policy, target, request.api(), request));
+        if adds_usage(policy, target, request) {
+            let asking = request.changed(request.api(), &Change::IncludeUsage)?;
+            return body_for(policy, target, request.api(), &asking);
+        }
+        return body_for(policy, target, request.api(), request);
     };
     let upstream = match spec.api.provider {
         Provider::Engines => UpstreamKind::Engine,
@@ -57,5 +66,5 @@ pub fn upstream_body(
         Provider::Other => UpstreamKind::Other,
     };
     let translated = translation.request(request, upstream)?;
-    Ok(body_for(policy, target, translated.api(), &translated))
+    body_for(policy, target, translated.api(), &translated)
 }

@@ -23,4 +23,4 @@ pub use model_name::ModelRenamer;
 pub use piece::{AnswerPiece, AnswerSplitter, Format};
 pub use replay_stream::stream_of;
 pub use rewrite::{AnswerRewriter, PendingText, RewriteLimits};
-pub use usage::{TokenUsage, UsageCounter, UsageReader};
+pub use usage::{TokenUsage, UsageCounter, UsageReader, is_usage_chunk};

@@ -67,7 +67,7 @@ impl UsageReader {
 
     /// Returns how many events with data have passed, the closing `[DONE]` not counted.
     pub fn events(&self) -> u64 {
-        self.counter.stream().map_or(0, |stream| stream.events)
+        self.counter.events()
     }
 
     /// Returns how many events were too long to be read.
@@ -109,6 +109,11 @@ impl UsageCounter {
             UsageSource::Events(stream) => stream.counts.usage(),
             UsageSource::Opaque => None,
         }
+    }
+
+    /// Returns how many events with data have passed, the closing `[DONE]` not counted.
+    pub fn events(&self) -> u64 {
+        self.stream().map_or(0, |stream| stream.events)
     }
 
     /// Says whether the stream's last event has passed: `[DONE]`, or what ends a message or a response.
@@ -269,6 +274,13 @@ impl UsageCounts {
             cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
         })
     }
+}
+
+/// Says whether an event tells what a stream of choices cost, and nothing else.
+pub fn is_usage_chunk(event: SseFrame<'_>) -> bool {
+    let Some(data) = event.data() else { return false };
+    json::member(&data, "choices").is_some_and(|choices| choices[1..].trim_ascii_start() == b"]")
+        && json::member(&data, "usage").is_some_and(|usage| usage.starts_with(b"{"))
 }
 
 /// Returns keys as written and values of an object; nothing if it is none.

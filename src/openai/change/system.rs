@@ -72,6 +72,9 @@ fn insert_member(request: &ChatRequest, name: &str, text: &str) -> Vec<Edit> {
 /// Puts our prompt before a content: a string, or parts; nothing if it is neither.
 fn put_before(request: &ChatRequest, content: &[u8], text: &str) -> Option<Edit> {
     let body = request.body();
+    if content == b"null" {
+        return Some(Edit { span: json::span(body, content), with: json::quoted(text) });
+    }
     if let Some(inside) = json::string(content).or_else(|| parts(content).find_map(ContentPart::text)) {
         let at = json::span(body, inside).start;
         let mut with = json::escaped(text);

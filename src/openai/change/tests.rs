@@ -96,7 +96,7 @@ fn a_system_prompt_is_put_before_the_clients() {
             ),
             (
                 r#"{"model":"m","messages":[{"role":"system","content":null}]}"#,
-                r#"{"model":"m","messages":[{"role":"system","content":"ours"},{"role":"system","content":null}]}"#,
+                r#"{"model":"m","messages":[{"role":"system","content":"ours"}]}"#,
             ),
             (
                 r#"{"model":"m","messages":[{"role":"user"}]}"#,

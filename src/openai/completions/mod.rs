@@ -3,7 +3,8 @@
 mod answer;
 mod request;
 
-use super::dialect::Dialect;
+use super::answer::other::OtherAnswers;
+use super::dialect::{Dialect, RequestDialect};
 use super::error_dialect::ErrorDialect;
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -13,4 +14,12 @@ pub(super) const DIALECT: Dialect = Dialect {
     answer: &answer::CompletionAnswers,
     errors: ErrorDialect::OPENAI,
     translations: &[],
+};
+
+pub(super) const RENDER: Dialect = Dialect {
+    name: "render_completions",
+    paths: &["/v1/completions/render"],
+    request: RequestDialect { generates_text: false, hands_over_prefill: false, ..request::REQUEST },
+    answer: &OtherAnswers,
+    ..DIALECT
 };

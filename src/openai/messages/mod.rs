@@ -18,6 +18,9 @@ pub(super) const MESSAGES: Dialect = Dialect {
     translations: &[&translate::MessagesToChat],
 };
 
+pub(super) const RENDER: Dialect =
+    Dialect { name: "render_messages", paths: &["/v1/messages/render"], translations: &[], ..COUNT_TOKENS };
+
 pub(super) const COUNT_TOKENS: Dialect = Dialect {
     name: "count_tokens",
     paths: &["/v1/messages/count_tokens"],

@@ -35,6 +35,9 @@ impl Rejection {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
             }
             Self::NoWebSocket => info(S::UPGRADE_REQUIRED, "no_websocket", "websocket_not_supported"),
+            Self::NotServed { .. } => info(S::NOT_IMPLEMENTED, "not_served", "not_served"),
+            Self::BadForm { .. } => info(S::BAD_REQUEST, "bad_form", "invalid_form"),
+            Self::FormUnchangeable => info(S::UNPROCESSABLE_ENTITY, "form_unchangeable", "form_unchangeable"),
             Self::BadJson { .. } => info(S::BAD_REQUEST, "bad_json", "invalid_json"),
             Self::NotAnObject => info(S::BAD_REQUEST, "not_an_object", "invalid_json"),
             Self::MissingModel => {

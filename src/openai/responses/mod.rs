@@ -50,6 +50,9 @@ pub(super) const STORED: Dialect = Dialect {
     translations: &[],
 };
 
+pub(super) const RENDER: Dialect =
+    Dialect { name: "render_responses", paths: &["/v1/responses/render"], translations: &[], ..INPUT_TOKENS };
+
 /// How far into an answer its id is looked for, in bytes.
 const ID_WITHIN: usize = 4096;
 

@@ -133,23 +133,37 @@ fn backend(item: &SourceNode<'_>, model: &str, index: usize) -> Option<BackendRe
     if target.is_tls {
         settings.put("tls", YamlMapping::default());
     }
-    if !target.prefix.is_empty() {
-        settings.put("path_prefix", target.prefix);
+    let is_azure = item.get("provider").is_some_and(|node| node.text() == Some("azure-openai"));
+    let has_base = matches!(target.path, UrlPath::Base(_));
+    match target.path {
+        UrlPath::None if is_azure => {
+            settings.put("base_path", "/openai/deployments/{model}");
+        }
+        UrlPath::None => {}
+        UrlPath::Prefix(prefix) => {
+            settings.put("path_prefix", prefix);
+        }
+        UrlPath::Base(base) => {
+            settings.put("base_path", base);
+        }
     }
+    settings.maybe("api_version", item.take("api_version", "pools.*.api_version"));
     let variable_prefix = format!("{model}_{name}");
     credential(item, &variable_prefix, &mut settings);
-    for key in ["extra_headers", "api_version", "chat_path"] {
+    for key in ["extra_headers", "chat_path"] {
         if let Some(node) = item.get(key) {
             if key == "chat_path" && node.text() == Some("/chat/completions") {
                 node.mapped("pools.*.path_prefix");
             } else {
-                node.unsupported("a pool changes neither paths nor further headers");
+                node.unsupported("a pool changes neither single paths nor further headers");
             }
         }
     }
     if let Some(provider) = item.get("provider") {
         match provider.text() {
-            Some("anthropic" | "bedrock" | "gemini" | "vertex-ai" | "azure-openai") => {
+            Some("azure-openai") => provider.mapped("pools.*.base_path"),
+            Some("gemini") if has_base => provider.mapped("pools.*.base_path"),
+            Some("anthropic" | "bedrock" | "gemini" | "vertex-ai") => {
                 provider.unsupported("every upstream is spoken to in OpenAI's format");
             }
             _ => provider.mapped("pools"),
@@ -166,7 +180,31 @@ fn backend(item: &SourceNode<'_>, model: &str, index: usize) -> Option<BackendRe
 struct UpstreamUrl {
     address: String,
     is_tls: bool,
-    prefix: String,
+    path: UrlPath,
+}
+
+/// What a URL's path says of the paths of requests.
+enum UrlPath {
+    /// They are what they are.
+    None,
+    /// This stands before their `/v1`.
+    Prefix(String),
+    /// This stands in place of their `/v1`.
+    Base(String),
+}
+
+impl UrlPath {
+    /// Reads the path of a URL to which clients add what follows `/v1`; `is_base` where the URL ends where they begin.
+    fn of(path: &str, is_base: bool) -> Self {
+        let path = path.trim_end_matches('/');
+        let (before, last) = path.rsplit_once('/').unwrap_or(("", path));
+        match (last, before) {
+            ("", _) | ("v1", "") => Self::None,
+            ("v1", before) => Self::Prefix(format!("/{before}")),
+            _ if is_base => Self::Base(format!("/{path}")),
+            _ => Self::Prefix(format!("/{path}")),
+        }
+    }
 }
 
 fn target(item: &SourceNode<'_>, model: &str) -> Option<UpstreamUrl> {
@@ -189,11 +227,7 @@ fn target(item: &SourceNode<'_>, model: &str) -> Option<UpstreamUrl> {
         }
         address = format!("${{{}:-{}.invalid:{port}}}", variable(model, "ADDRESS"), dns_label(model));
     }
-    // Requests keep their own path, which starts with /v1.
-    let path = path.trim_end_matches('/');
-    let prefix = path.strip_suffix("v1").unwrap_or(path).trim_end_matches('/');
-    let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-    Some(UpstreamUrl { address, is_tls, prefix })
+    Some(UpstreamUrl { address, is_tls, path: UrlPath::of(path, key == "base_url") })
 }
 
 /// Gives every variable a default, so that the policy can be read where it is not set.

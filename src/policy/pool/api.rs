@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::Credential;
 use super::endpoint::EndpointSpec;
+use super::resources::ServedResource;
 use super::transport::Transport;
 use crate::checker::Checker;
 use crate::issue::YamlPath;
@@ -15,6 +16,12 @@ use crate::issue::YamlPath;
 pub struct PoolApi {
     /// Put before each request's path; empty or with a leading and without a trailing slash.
     pub path_prefix: String,
+    /// Put in place of `/v1`, with `{model}` for the model's name there; with a leading and without a trailing slash.
+    pub base_path: Option<String>,
+    /// The value of `api-version` in each request's query.
+    pub api_version: Option<String>,
+    /// What its server keeps beside models.
+    pub serves: Vec<ServedResource>,
     /// Which APIs its endpoints speak; never empty.
     pub speaks: Vec<SpokenApi>,
     /// What is behind it.
@@ -50,6 +57,18 @@ pub(super) struct RawPoolApi {
     /// A path put before each request's path, such as `/openai`.
     #[serde(default)]
     path_prefix: Option<String>,
+    /// A path in place of the `/v1` that requests' paths begin with, such as `/v1beta/openai`; `{model}` stands for the model's
+    /// name there, as in Azure's `/openai/deployments/{model}`.
+    #[serde(default)]
+    base_path: Option<String>,
+    /// The `api-version` that each request's query gets, as Azure wants it.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    api_version: Option<String>,
+    /// What its server keeps beside models: the paths of these go to the first pool that has them.
+    #[serde(default)]
+    #[schemars(length(max = 12))]
+    serves: Vec<ServedResource>,
     /// Which of the APIs of conversations its endpoints speak; requests of the others are translated. When absent,
     /// `[chat, responses]` for OpenAI and Azure, and all of them for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +101,26 @@ impl RawPoolApi {
             }
         }
         let path_prefix = path_prefix(self.path_prefix.as_deref(), &path.key("path_prefix"), checker);
-        PoolApi { path_prefix, speaks, provider }
+        let base_path = self.base_path.map(|raw| base_path(&raw, &path.key("base_path"), checker));
+        if base_path.is_some() && !path_prefix.is_empty() {
+            checker.issue(
+                &path.key("base_path"),
+                "has no place beside `path_prefix`: write the whole path here",
+            );
+        }
+        let is_version =
+            |version: &String| version.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        if !self.api_version.as_ref().is_none_or(is_version) {
+            checker.issue(&path.key("api_version"), "must be a version such as 2024-10-21");
+        }
+        PoolApi {
+            path_prefix,
+            base_path,
+            api_version: self.api_version,
+            serves: self.serves,
+            speaks,
+            provider,
+        }
     }
 }
 
@@ -93,6 +131,15 @@ fn provider(facts: PoolFacts<'_>) -> Provider {
     }
     let is_plain = matches!(facts.transport, Transport::Plain { .. }) && facts.credential.is_none();
     if is_plain || facts.reads_metrics { Provider::Engines } else { Provider::Other }
+}
+
+fn base_path(raw: &str, path: &YamlPath, checker: &mut Checker<'_>) -> String {
+    let plain = raw.replace("{model}", "model");
+    if plain.trim_end_matches('/').is_empty() {
+        checker.issue(path, "must be a path; `path_prefix` puts one before `/v1`");
+    }
+    path_prefix(Some(&plain), path, checker);
+    raw.trim_end_matches('/').to_owned()
 }
 
 fn path_prefix(raw: Option<&str>, path: &YamlPath, checker: &mut Checker<'_>) -> String {

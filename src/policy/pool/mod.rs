@@ -13,6 +13,7 @@ mod kv_events;
 mod limits;
 mod metrics;
 mod prefill;
+mod resources;
 mod scorers;
 mod transport;
 
@@ -47,6 +48,7 @@ use metrics::{MetricsContext, RawMetrics};
 pub(super) use prefill::PoolNames;
 use prefill::RawPrefill;
 pub use prefill::{KvConnector, PrefillSpec};
+pub use resources::ServedResource;
 pub use scorers::{Scorer, Scorers};
 pub use transport::{Alpn, ClientCert, HostRule, Transport};
 use transport::{RawProtocol, RawTls, host_rule, transport};

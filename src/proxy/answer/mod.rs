@@ -21,7 +21,7 @@ use crate::classify::Unknown;
 use crate::openai::sse::MAX_EVENT;
 use crate::openai::{
     AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, ModelRenamer, Rejection, TokenUsage,
-    UsageCounter,
+    UsageCounter, is_usage_chunk,
 };
 use crate::proxy::failure::RETRY_AFTER;
 use crate::server_state::BufferShare;
@@ -46,6 +46,8 @@ pub(super) struct AnswerPipeline {
     rename: Option<ModelRenamer>,
     splitter: AnswerSplitter,
     usage: UsageCounter,
+    /// Whether what the answer cost is kept from the client, who has not asked for it.
+    hides_usage: bool,
     /// The stages that change texts.
     rewrite: Option<RewriteStage>,
     readers: AnswerReaders,
@@ -67,6 +69,7 @@ struct AnswerReaders {
 struct AnswerStages {
     translate: Option<AnswerTranslator>,
     rename: Option<ModelRenamer>,
+    hides_usage: bool,
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
     collect: Option<CollectStage>,
@@ -84,6 +87,8 @@ pub(super) struct Released {
 /// What has become of an answer that went through stages.
 pub(super) struct AnswerOutcome {
     pub(super) usage: Option<TokenUsage>,
+    /// How many events with data have come.
+    pub(super) events: u64,
     /// What the guard did: `masked` or `cut`.
     guard_action: Option<&'static str>,
     unjudged: Option<Unknown>,
@@ -97,22 +102,32 @@ pub(super) struct AnswerOutcome {
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
     fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
-        let AnswerStages { translate, rename, guard, unmask, collect, keep, verify } = stages;
+        let AnswerStages { translate, rename, hides_usage, guard, unmask, collect, keep, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
         let readers = AnswerReaders { collect, keep, verify };
-        let has_stage = translate.is_some() || rename.is_some() || rewrite.is_some() || readers.are_any();
-        has_stage.then(|| Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, share) }))
+        let has_stage = translate.is_some() || rename.is_some() || hides_usage;
+        let has_stage = has_stage || rewrite.is_some() || readers.are_any();
+        has_stage.then(|| {
+            Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, hides_usage, share) })
+        })
     }
 
-    fn of(format: Format, rewrite: Option<RewriteStage>, readers: AnswerReaders, share: BufferShare) -> Self {
+    fn of(
+        format: Format,
+        rewrite: Option<RewriteStage>,
+        readers: AnswerReaders,
+        hides_usage: bool,
+        share: BufferShare,
+    ) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
-        let holds = rewrite.is_some() || readers.keep.is_some();
+        let holds = rewrite.is_some() || readers.keep.is_some() || hides_usage;
         let max_event = if holds { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
             translate: None,
             rename: None,
             splitter: AnswerSplitter::new(format, max_event),
             usage: UsageCounter::new(format),
+            hides_usage,
             rewrite,
             readers,
             buffer: AnswerBuffer::default(),
@@ -123,7 +138,7 @@ impl AnswerPipeline {
 
     /// Whether the answer's length may change on the way.
     pub(super) fn rewrites(&self) -> bool {
-        self.translate.is_some() || self.rename.is_some() || self.rewrite.is_some()
+        self.translate.is_some() || self.rename.is_some() || self.hides_usage || self.rewrite.is_some()
     }
 
     /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk. Fails where the
@@ -137,7 +152,7 @@ impl AnswerPipeline {
             Some(rename) => rename.pass(chunk),
             None => chunk,
         };
-        self.split(&chunk, end);
+        let hidden = self.split(&chunk, end)?;
         if self.has_ended {
             return Ok(Released { bytes: Bytes::new(), is_last: true });
         }
@@ -147,7 +162,7 @@ impl AnswerPipeline {
         self.count_held()?;
         let released = match &mut self.rewrite {
             Some(rewrite) => rewrite.release(end, |piece| self.readers.take(piece)).await?,
-            None => Released { bytes: chunk, is_last: end },
+            None => Released { bytes: hidden.map_or(chunk, Bytes::from), is_last: end },
         };
         self.readers.count(released.bytes.len());
         if let Some(keep) = &mut self.readers.keep {
@@ -171,11 +186,22 @@ impl AnswerPipeline {
         self.share.set(counted).map_err(|_full| Rejection::Overloaded { retry_after: RETRY_AFTER })
     }
 
-    /// Hands the pieces of a chunk to the first stage; its tokens count even where the client gets nothing of it.
-    fn split(&mut self, chunk: &[u8], end: bool) {
-        let Self { splitter, usage, rewrite, readers, has_ended, .. } = self;
+    /// Hands the pieces of a chunk to the first stage; its tokens count even where the client gets nothing of it. Gives the
+    /// bytes for the client where these are not the chunk's, and fails where those are not to be had.
+    fn split(&mut self, chunk: &[u8], end: bool) -> Result<Option<Vec<u8>>, Rejection> {
+        let Self { splitter, usage, hides_usage, rewrite, readers, has_ended, .. } = self;
+        let mut kept = hides_usage.then(Vec::new);
+        let mut is_lost = false;
         let mut each = |piece: AnswerPiece<'_>| {
             usage.take(piece.bounded());
+            if let Some(kept) = &mut kept {
+                match piece {
+                    AnswerPiece::Event(frame) if is_usage_chunk(frame) => return,
+                    AnswerPiece::Event(frame) => kept.extend_from_slice(frame.raw()),
+                    AnswerPiece::Bytes(bytes) => kept.extend_from_slice(bytes),
+                    AnswerPiece::Oversized => is_lost = true,
+                }
+            }
             match rewrite {
                 _ if *has_ended => {}
                 Some(rewrite) => rewrite.hold(piece),
@@ -186,6 +212,7 @@ impl AnswerPipeline {
         if end {
             splitter.finish(&mut each);
         }
+        if is_lost && rewrite.is_none() { Err(Rejection::AnswerUntranslatable) } else { Ok(kept) }
     }
 
     /// Whether the client has had the last piece.
@@ -228,8 +255,8 @@ impl AnswerPipeline {
     /// Ends all stages; `is_whole` if the client has a whole answer, cut or not.
     pub(super) fn finish(mut self, is_whole: bool) -> AnswerOutcome {
         // An upstream that breaks off may have sent an event without its end.
-        self.split(b"", true);
-        let usage = self.usage.usage();
+        let _ = self.split(b"", true);
+        let (usage, events) = (self.usage.usage(), self.usage.events());
         let is_cut = self.is_cut();
         let AnswerReaders { collect, verify, .. } = self.readers;
         let (guard_action, unjudged) = self.rewrite.map_or((None, None), RewriteStage::finish);
@@ -238,6 +265,7 @@ impl AnswerPipeline {
         let (verified, to_verify) = verify.map_or((None, None), VerifyStage::finish);
         AnswerOutcome {
             usage,
+            events,
             guard_action,
             unjudged,
             store,

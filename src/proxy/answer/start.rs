@@ -70,6 +70,8 @@ pub(in crate::proxy) struct AnswerStart<'a> {
     pub(in crate::proxy) translate: Option<AnswerTranslator>,
     /// The name that the answer gives its model, where its upstream gives another.
     pub(in crate::proxy) model: Option<&'a str>,
+    /// Whether the upstream was asked what its stream costs, and the client has not asked.
+    pub(in crate::proxy) hides_usage: bool,
     /// What is needed to store the answer, where it may be stored.
     pub(in crate::proxy) store: Option<Box<PendingStore>>,
     /// What the stages hold counts here.
@@ -89,7 +91,7 @@ impl AnswerPipeline {
         start: AnswerStart<'_>,
         record: &mut AccessRecord,
     ) -> Result<Option<Box<Self>>, Rejection> {
-        let AnswerStart { live, request, head, translate, model, store, share } = start;
+        let AnswerStart { live, request, head, translate, model, hides_usage, store, share } = start;
         let effects = request.plan.effects.as_deref();
         let answer = effects.and_then(|effects| effects.answer.as_ref());
         let timeout = live.policy.classifier.guard_timeout;
@@ -113,6 +115,7 @@ impl AnswerPipeline {
         let (format, is_success) = (head.format, head.status.is_success());
         let store = store.filter(|_| head.status == StatusCode::OK);
         let stages = AnswerStages {
+            hides_usage: hides_usage && translate.is_none() && format == Format::EventStream,
             rename: model
                 .filter(|_| is_success && translate.is_none())
                 .map(|name| ModelRenamer::new(format, name)),

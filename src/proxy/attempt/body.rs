@@ -5,7 +5,7 @@
 use super::super::answer::AnswerHead;
 use super::{Attempts, spec_of};
 use crate::openai::{AnswerTranslator, Api, TranslatedAnswer, Translation};
-use crate::route::{translation, upstream_body};
+use crate::route::{PlanTarget, adds_usage, translation, upstream_body};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,12 +37,24 @@ impl Attempts {
 
     /// Whether an answer may have to name another model than its upstream names, whichever target gives it.
     pub(in crate::proxy) fn may_be_renamed(&self, live: &Snapshot) -> bool {
-        self.request.plan.targets.iter().any(|target| target.answer_model(&live.policy).is_some())
+        let is_renamed = |target: &PlanTarget| target.answer_model(&live.policy).is_some();
+        self.request.api != Api::Resource && self.request.plan.targets.iter().any(is_renamed)
+    }
+
+    /// Whether the current target's stream says what it cost though its client has not asked.
+    pub(in crate::proxy) fn hides_usage(&self, live: &Snapshot) -> bool {
+        adds_usage(&live.policy, self.target(), &self.request.request)
+    }
+
+    /// The same for any target.
+    pub(in crate::proxy) fn may_hide_usage(&self, live: &Snapshot) -> bool {
+        let hides = |target: &PlanTarget| adds_usage(&live.policy, target, &self.request.request);
+        self.request.plan.targets.iter().any(hides)
     }
 
     /// The name that the current target's answer gives its model, where the upstream gives another.
     pub(in crate::proxy) fn answer_model<'a>(&'a self, live: &'a Snapshot) -> Option<&'a str> {
-        self.target().answer_model(&live.policy)
+        self.target().answer_model(&live.policy).filter(|_| self.request.api != Api::Resource)
     }
 
     /// Starts to translate an answer for the client; gives the head that it has then. Nothing where the APIs are the same.
