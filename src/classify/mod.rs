@@ -68,7 +68,7 @@ pub use groundedness::GroundednessInput;
 pub use hub::HubError;
 pub use load_error::LoadError;
 pub use long_reading::read_beside;
-pub use model_info::ModelInfo;
+pub use model_info::{ModelInfo, pii_kinds};
 
 use backend::ModelBackend;
 use batch::BatchQueue;

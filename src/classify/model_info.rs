@@ -2,7 +2,10 @@
 //!
 //! Values alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use signalbox_policy::PATTERN_PII_KINDS;
 
 use super::{ClassifyHead, ClassifyHeads};
 
@@ -31,4 +34,27 @@ pub struct ModelInfo {
     pub dtype: &'static str,
     /// How long it took to load.
     pub load_time: Duration,
+}
+
+impl ModelInfo {
+    /// Gives a head's labels; those that mark tokens as kinds, without `O` and without what tells a kind's start.
+    pub fn label_names(&self, head: ClassifyHead) -> Vec<String> {
+        let labels = self.labels.iter().find(|(of, _)| *of == head).map_or(&[][..], |(_, labels)| labels);
+        if head != ClassifyHead::Pii {
+            return labels.to_vec();
+        }
+        let kinds = labels.iter().filter(|label| *label != "O");
+        let bare = kinds.map(|label| {
+            let kind = label.strip_prefix("B-").or_else(|| label.strip_prefix("I-"));
+            kind.unwrap_or(label).to_owned()
+        });
+        bare.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// Gives the kinds of personal data and secrets that these models and the patterns tell apart.
+pub fn pii_kinds(models: &[ModelInfo]) -> BTreeSet<String> {
+    let model = models.iter().find(|model| model.heads.has(ClassifyHead::Pii));
+    let labels = model.map(|model| model.label_names(ClassifyHead::Pii)).unwrap_or_default();
+    labels.into_iter().chain(PATTERN_PII_KINDS.map(str::to_owned)).collect()
 }

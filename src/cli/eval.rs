@@ -6,8 +6,10 @@ mod table;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::classify::{ClassifyHeads, Entity, Findings};
-use crate::evaluation::{self, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples};
+use crate::classify::{ClassifyHeads, Entity, Findings, pii_kinds};
+use crate::evaluation::{
+    self, KnownLabels, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples,
+};
 use crate::policy::{ClassifierModels, ModelSource};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -64,9 +66,12 @@ impl EvalArgs {
             }
         })?;
         let file = self.file.display().to_string();
-        let domains: Vec<String> =
-            offline.snapshot.classifier.labels().iter().map(ToString::to_string).collect();
-        let samples = evaluation::read(&text, self.signal.map(EvalSignal::signal), &domains)
+        let classifier = &offline.snapshot.classifier;
+        let known = KnownLabels {
+            domains: classifier.labels().iter().map(ToString::to_string).collect(),
+            pii_kinds: pii_kinds(&classifier.models()).into_iter().collect(),
+        };
+        let samples = evaluation::read(&text, self.signal.map(EvalSignal::signal), &known)
             .map_err(|bad| format!("{file}: {bad}"))?;
         let model = model_of(&offline, samples.signal)
             .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;

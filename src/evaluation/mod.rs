@@ -13,7 +13,7 @@ pub use calibration::{Bin, Calibration};
 pub use classes::{ClassScore, Confusion, Counts};
 pub use ranking::{Ranking, auroc};
 pub use report::{Accuracy, ConfidentAnswers, Latency, Report, SampleOutcome, SpanReport, report};
-pub use sample::{BadLine, BadLines, GroundTruth, LabeledSignal, Sample, Samples, read};
+pub use sample::{BadLine, BadLines, GroundTruth, KnownLabels, LabeledSignal, Sample, Samples, read};
 pub use spans::LabeledSpan;
 
 /// A share with the 95 % interval of Wilson's score, which also holds for few samples and shares near 0 or 1.

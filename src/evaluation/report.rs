@@ -274,7 +274,7 @@ fn scores(by_kind: ByKind) -> Vec<ClassScore> {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "these are computed exactly")]
 mod tests {
-    use super::super::sample::read;
+    use super::super::sample::{KnownLabels, read};
     use super::*;
 
     fn latency() -> Latency {
@@ -289,11 +289,16 @@ mod tests {
         assert_eq!(latency.texts_per_second, 500.0);
     }
 
+    fn known() -> KnownLabels {
+        let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+        KnownLabels { domains: names(["law", "math"]), pii_kinds: names(["AGE", "PERSON"]) }
+    }
+
     #[test]
     fn no_answer_is_a_wrong_one_and_counted_by_its_reason() {
         let file = "{\"text\":\"a\",\"label\":\"math\"}\n{\"text\":\"b\",\"label\":\"math\"}\n\
                     {\"text\":\"c\",\"label\":\"law\"}\n{\"text\":\"d\",\"label\":\"law\"}";
-        let samples = read(file, None, &["law".to_owned(), "math".to_owned()]).unwrap();
+        let samples = read(file, None, &known()).unwrap();
         let outcomes = [
             SampleOutcome::Class { class: 1, confidence: 0.9 },
             SampleOutcome::Class { class: 0, confidence: 0.6 },
@@ -314,7 +319,7 @@ mod tests {
     fn a_score_flags_from_the_threshold_on() {
         let file = "{\"text\":\"a\",\"label\":\"jailbreak\"}\n{\"text\":\"b\",\"label\":\"jailbreak\"}\n\
                     {\"text\":\"c\",\"label\":\"benign\"}\n{\"text\":\"d\",\"label\":\"benign\"}";
-        let samples = read(file, None, &[]).unwrap();
+        let samples = read(file, None, &known()).unwrap();
         let outcomes = [0.875, 0.6, 0.7, 0.0].map(SampleOutcome::Score);
         let report = report(&samples, &outcomes, 0.875, latency());
         assert_eq!(report.accuracy.value, 0.75);
@@ -327,7 +332,7 @@ mod tests {
     #[test]
     fn types_and_spans_are_judged_by_themselves() {
         let file = "{\"text\":\"Ann is 30\",\"spans\":[[0,3,\"PERSON\"],[7,9,\"AGE\"]]}\n{\"text\":\"nothing\",\"spans\":[]}\n{\"text\":\"Bob\",\"spans\":[[0,3,\"PERSON\"]]}";
-        let samples = read(file, None, &[]).unwrap();
+        let samples = read(file, None, &known()).unwrap();
         let span = |start, end, kind: &str| (LabeledSpan { start, end, kind: kind.to_owned() }, 0.8);
         let outcomes = [
             SampleOutcome::Entities(vec![span(0, 3, "PERSON"), span(4, 9, "AGE")]),

@@ -113,8 +113,18 @@ struct RawSample {
     spans: Option<Vec<(usize, usize, String)>>,
 }
 
-/// Reads a file; what it is labelled with is `signal`, or what its lines look like. Labels of domains must be in `domains`.
-pub fn read(file: &str, signal: Option<LabeledSignal>, domains: &[String]) -> Result<Samples, BadLines> {
+/// The labels that a model can give.
+#[derive(Debug, Clone, Default)]
+pub struct KnownLabels {
+    /// The domains.
+    pub domains: Vec<String>,
+    /// The kinds of personal data.
+    pub pii_kinds: Vec<String>,
+}
+
+/// Reads a file; what it is labelled with is `signal`, or what its lines look like. Its labels must be known: what a
+/// model cannot say would count as its mistake.
+pub fn read(file: &str, signal: Option<LabeledSignal>, known: &KnownLabels) -> Result<Samples, BadLines> {
     let lines = file.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let (mut raws, mut bad) = (Vec::new(), Vec::new());
     for (at, line) in lines {
@@ -125,13 +135,14 @@ pub fn read(file: &str, signal: Option<LabeledSignal>, domains: &[String]) -> Re
     }
     let signal = signal.unwrap_or_else(|| infer_signal(&raws));
     let labels = match signal {
-        LabeledSignal::Domain => domains.to_vec(),
+        LabeledSignal::Domain => known.domains.clone(),
         LabeledSignal::Jailbreak => GUARD.map(str::to_owned).to_vec(),
         LabeledSignal::Pii => Vec::new(),
     };
     let mut items = Vec::with_capacity(raws.len());
     for (line, raw) in raws {
-        match truth(&raw, signal, &labels) {
+        let allowed = if signal == LabeledSignal::Pii { &known.pii_kinds } else { &labels };
+        match truth(&raw, signal, allowed) {
             Ok(truth) => items.push(Sample { text: raw.text, truth }),
             Err(fault) => bad.push(BadLine { line, fault }),
         }
@@ -168,7 +179,7 @@ fn truth(raw: &RawSample, signal: LabeledSignal, labels: &[String]) -> Result<Gr
         return Err("`text` is empty".to_owned());
     }
     if signal == LabeledSignal::Pii {
-        return personal_data(raw);
+        return personal_data(raw, labels);
     }
     let label = raw.label.as_deref().ok_or("`label` is missing")?;
     let class = labels.iter().position(|known| known == label);
@@ -185,7 +196,11 @@ fn unknown_label(label: &str, labels: &[String]) -> String {
     }
 }
 
-fn personal_data(raw: &RawSample) -> Result<GroundTruth, String> {
+fn personal_data(raw: &RawSample, kinds: &[String]) -> Result<GroundTruth, String> {
+    let named = raw.types.iter().flatten().chain(raw.spans.iter().flatten().map(|(_, _, kind)| kind));
+    if let Some(unknown) = named.filter(|kind| *kind != NO_PII).find(|kind| !kinds.contains(kind)) {
+        return Err(unknown_label(unknown, kinds));
+    }
     let Some(spans) = &raw.spans else {
         let types = raw.types.as_ref().ok_or("neither `types` nor `spans` is there")?;
         return Ok(GroundTruth::Types(types.iter().filter(|kind| *kind != NO_PII).cloned().collect()));
@@ -205,14 +220,26 @@ fn personal_data(raw: &RawSample) -> Result<GroundTruth, String> {
 mod tests {
     use super::*;
 
-    fn domains() -> Vec<String> {
-        ["law", "math"].map(str::to_owned).to_vec()
+    fn known() -> KnownLabels {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        KnownLabels { domains: names(&["law", "math"]), pii_kinds: names(&["AGE", "PERSON"]) }
+    }
+
+    #[test]
+    fn a_kind_that_no_model_tells_is_refused() {
+        for line in ["{\"text\":\"a\",\"types\":[\"PERSN\"]}", "{\"text\":\"a\",\"spans\":[[0,1,\"PERSN\"]]}"]
+        {
+            let bad = read(line, None, &known()).unwrap_err().to_string();
+            assert!(
+                bad.contains("line 1") && bad.contains("label `PERSN` is not known; did you mean `PERSON`?"),
+                "{bad}"
+            );
+        }
     }
 
     #[test]
     fn the_signal_is_inferred_from_the_labels() {
-        let inferred =
-            |file: &str| read(file, None, &domains()).map(|samples| (samples.signal, samples.items));
+        let inferred = |file: &str| read(file, None, &known()).map(|samples| (samples.signal, samples.items));
         let (signal, items) = inferred("{\"text\":\"2+2\",\"label\":\"math\",\"source\":1}\n\n").unwrap();
         assert_eq!(
             (signal, &items[0].truth, items[0].text.as_str()),
@@ -235,16 +262,16 @@ mod tests {
     #[test]
     fn a_configured_signal_is_not_inferred() {
         let both = "{\"text\":\"a\",\"label\":\"math\",\"types\":[]}";
-        assert_eq!(read(both, None, &domains()).unwrap().signal, LabeledSignal::Domain);
-        assert_eq!(read(both, Some(LabeledSignal::Pii), &domains()).unwrap().signal, LabeledSignal::Pii);
-        let bad = read(both, Some(LabeledSignal::Jailbreak), &domains()).unwrap_err();
+        assert_eq!(read(both, None, &known()).unwrap().signal, LabeledSignal::Domain);
+        assert_eq!(read(both, Some(LabeledSignal::Pii), &known()).unwrap().signal, LabeledSignal::Pii);
+        let bad = read(both, Some(LabeledSignal::Jailbreak), &known()).unwrap_err();
         assert_eq!(bad.first[0].fault, "label `math` is none of benign, jailbreak");
     }
 
     #[test]
     fn all_bad_lines_are_named_in_their_order() {
         let file = "{\"text\":\"a\",\"label\":\"math\"}\n{\"text\":\"a\",\"label\":\"mat\"}\nnonsense\n{\"text\":\" \",\"label\":\"law\"}\n{\"text\":\"a\"}\n{\"label\":\"law\"}\n";
-        let bad = read(file, None, &domains()).unwrap_err();
+        let bad = read(file, None, &known()).unwrap_err();
         let faults: Vec<_> = bad.first.iter().map(|bad| (bad.line, bad.fault.as_str())).collect();
         assert_eq!(
             faults,
@@ -261,11 +288,11 @@ mod tests {
 
     #[test]
     fn spans_outside_the_text_are_bad_and_many_bad_lines_are_counted() {
-        let bad = read("{\"text\":\"äö\",\"spans\":[[0,3,\"AGE\"]]}", None, &[]).unwrap_err();
+        let bad = read("{\"text\":\"äö\",\"spans\":[[0,3,\"AGE\"]]}", None, &known()).unwrap_err();
         assert_eq!(bad.first[0].fault, "span 0..3 is not within the text's 2 characters");
-        let bad = read(&"?\n".repeat(25), None, &[]).unwrap_err();
+        let bad = read(&"?\n".repeat(25), None, &known()).unwrap_err();
         assert_eq!((bad.count, bad.first.len()), (25, MOST_NAMED));
         assert!(bad.to_string().ends_with("and 5 more"), "{bad}");
-        assert_eq!(read("\n \n", None, &[]).unwrap_err().to_string(), "no labelled text in it");
+        assert_eq!(read("\n \n", None, &known()).unwrap_err().to_string(), "no labelled text in it");
     }
 }

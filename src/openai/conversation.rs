@@ -24,6 +24,8 @@ pub struct MessageCounts {
     pub tools: u32,
     /// Images in messages and in results of tools.
     pub images: u32,
+    /// Audio, video and files in messages and in results of tools.
+    pub media: u32,
     /// Messages of users that start the conversation or follow the model.
     pub turns: u32,
 }
@@ -83,7 +85,7 @@ impl Count {
             }
             ItemKind::ToolResult => {
                 self.message(Role::Tool);
-                self.images(message.output.unwrap_or_default());
+                self.result(message.output.unwrap_or_default());
             }
             ItemKind::Image => add(&mut self.facts.images, 1),
             ItemKind::Message if message.role == Role::Other && message.content.is_none() => {}
@@ -99,11 +101,12 @@ impl Count {
                 ContentPart::ToolCall => add(&mut self.facts.tool_calls, 1),
                 ContentPart::ToolResult(result) => {
                     results = true;
-                    self.images(result);
+                    self.result(result);
                     continue;
                 }
                 ContentPart::Image => add(&mut self.facts.images, 1),
-                ContentPart::Text(_) | ContentPart::Media | ContentPart::Other => {}
+                ContentPart::Media => add(&mut self.facts.media, 1),
+                ContentPart::Text(_) | ContentPart::Other => {}
             }
             others = true;
         }
@@ -114,8 +117,15 @@ impl Count {
         self.message(if only_results { Role::Tool } else { message.role });
     }
 
-    fn images(&mut self, content: &[u8]) {
-        add(&mut self.facts.images, parts(content).filter(|part| *part == ContentPart::Image).count());
+    /// What a tool's result shows beside text.
+    fn result(&mut self, content: &[u8]) {
+        for part in parts(content) {
+            match part {
+                ContentPart::Image => add(&mut self.facts.images, 1),
+                ContentPart::Media => add(&mut self.facts.media, 1),
+                _ => {}
+            }
+        }
     }
 
     fn message(&mut self, role: Role) {
@@ -170,6 +180,7 @@ mod tests {
                 tool_calls: 4,
                 tools: 2,
                 images: 2,
+                media: 0,
                 turns: 2,
             }
         );
@@ -192,6 +203,7 @@ mod tests {
                 tool_calls: 2,
                 tools: 0,
                 images: 1,
+                media: 0,
                 turns: 2,
             }
         );
@@ -215,6 +227,7 @@ mod tests {
                 tool_calls: 2,
                 tools: 0,
                 images: 1,
+                media: 0,
                 turns: 2,
             }
         );

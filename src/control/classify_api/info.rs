@@ -1,13 +1,13 @@
 //! Owns what the API says of itself: its paths, the models in memory, and what the policy in force makes of them.
 
 use super::{Admin, PATHS};
-use crate::classify::{Classifier, ClassifyHead, ModelInfo};
-use crate::policy::{DomainSignal, PATTERN_PII_KINDS, Policy, Rule, SignalKind};
+use crate::classify::{ClassifyHead, ModelInfo, pii_kinds};
+use crate::policy::{DomainSignal, Policy, Rule, SignalKind};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(super) async fn health() -> Json<Value> {
     Json(json!({"status": "healthy", "service": "classification-api"}))
@@ -94,7 +94,7 @@ fn describe(model: &ModelInfo, question: ClassifyHead) -> ModelEntry {
         ("width", model.width.to_string()),
         ("load_time_ms", model.load_time.as_millis().to_string()),
     ]);
-    let categories = labels(model, question);
+    let categories = model.label_names(question);
     ModelEntry { name, kind, loaded: true, path: model.source.clone(), categories, metadata }
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn classifier(State(admin): State<Admin>) -> Json<Value> {
         "capabilities": capabilities,
         "categories": categories,
         "decisions": decisions.collect::<Vec<Value>>(),
-        "pii_types": pii_types(&live.classifier),
+        "pii_types": pii_kinds(&live.classifier.models()),
         "security": {"jailbreak_detection": can(ClassifyHead::Jailbreak), "enabled": can(ClassifyHead::Jailbreak)},
         "performance": {"queued": live.classifier.queued()},
         "configuration": {
@@ -153,26 +153,4 @@ fn domains<'a>(policy: &'a Policy, rule: &Rule) -> Vec<&'a str> {
 /// The model that answers a question.
 pub(super) fn answering(models: &[ModelInfo], question: ClassifyHead) -> Option<&ModelInfo> {
     models.iter().find(|model| model.heads.has(question))
-}
-
-/// The types of personal data that the loaded model tells apart.
-pub(super) fn pii_types(classifier: &Classifier) -> BTreeSet<String> {
-    let models = classifier.models();
-    let model = answering(&models, ClassifyHead::Pii);
-    let labels = model.map_or_else(Vec::new, |model| labels(model, ClassifyHead::Pii));
-    labels.into_iter().chain(PATTERN_PII_KINDS.map(str::to_owned)).collect()
-}
-
-/// A head's labels; those that mark tokens as types, without `O` and without what tells a type's start.
-fn labels(model: &ModelInfo, question: ClassifyHead) -> Vec<String> {
-    let labels = model.labels.iter().find(|(of, _)| *of == question).map_or(&[][..], |(_, labels)| labels);
-    if question != ClassifyHead::Pii {
-        return labels.to_vec();
-    }
-    let types = labels.iter().filter(|label| *label != "O");
-    let bare = types.map(|label| {
-        let kind = label.strip_prefix("B-").or_else(|| label.strip_prefix("I-"));
-        kind.unwrap_or(label).to_owned()
-    });
-    bare.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -3,9 +3,8 @@
 //! Says what was found never in its own words unless the client asks for that.
 
 use super::envelope::{ApiError, JsonBody};
-use super::info::pii_types;
 use super::{Admin, ask, ensure_text, millis_since};
-use crate::classify::{Classifier, ClassifyHeads, Entity, Findings, PiiFindings, Unknown};
+use crate::classify::{Classifier, ClassifyHeads, Entity, Findings, PiiFindings, Unknown, pii_kinds};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -89,7 +88,7 @@ pub(super) struct EntityFilter(Option<BTreeSet<String>>);
 impl EntityFilter {
     /// Refuses types that no model finds: that none of them is there would be no news.
     pub(super) fn of(options: &PiiOptions, classifier: &Classifier) -> Result<Self, ApiError> {
-        Self::among(&options.entity_types, &pii_types(classifier))
+        Self::among(&options.entity_types, &pii_kinds(&classifier.models()))
     }
 
     fn among(asked: &[String], known: &BTreeSet<String>) -> Result<Self, ApiError> {

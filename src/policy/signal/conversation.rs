@@ -39,6 +39,8 @@ pub enum Feature {
     Tools,
     /// Images.
     Images,
+    /// Audio, video and files.
+    Media,
     /// Turns of the user.
     Turns,
 }

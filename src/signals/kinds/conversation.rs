@@ -35,6 +35,7 @@ fn value(signal: &ConversationSignal, holds: &MessageCounts) -> SignalValue {
         Feature::ToolCalls => ("tool calls", holds.tool_calls),
         Feature::Tools => ("tools", holds.tools),
         Feature::Images => ("images", holds.images),
+        Feature::Media => ("media", holds.media),
         Feature::Turns => ("turns", holds.turns),
     };
     let matches = (signal.min..=signal.max).contains(&u64::from(count));
@@ -58,6 +59,10 @@ mod tests {
         assert!(matches(Feature::ToolCalls, 2, 2) && !matches(Feature::ToolCalls, 3, u64::MAX));
         assert!(matches(Feature::Messages, 3, 9) && matches(Feature::Images, 0, 0));
         assert!(matches(Feature::Tools, 1, 1) && matches(Feature::Turns, 1, 1));
+        let body = r#"{"model":"m","messages":[{"role":"user","content":[{"image_url":{"url":"data:,"}},
+            {"type":"input_audio","input_audio":{}},{"video_url":{"url":"data:,"}},{"type":"file","file":{}}]}]}"#;
+        let shown = ChatRequest::parse(Bytes::from(body)).unwrap().message_counts();
+        assert_eq!((shown.images, shown.media), (1, 3), "with and without a type");
         let tools = of(Feature::ToolMessages, 1, 1);
         assert_eq!((tools.score, tools.reason.to_string().as_str()), (1.0, "tool messages 1"));
     }
