@@ -2,7 +2,7 @@
 //!
 //! Answers from the live state; changes nothing.
 
-use super::gateway_api::{RoutesState, SharedRoutesState};
+use super::gateway_api::{RoutesOrigin, RoutesState, SharedRoutesState};
 use super::sources::{KubeSources, SourceState};
 use crate::policy;
 use crate::server_state::ServerState;
@@ -118,20 +118,21 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         available: pool.available(now),
     });
     let draining = admin.server_state.is_draining();
+    let routes =
+        admin.routes.as_ref().map(|routes| routes.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    // Before any route is known every request would be answered with 404, which the other replicas need not share.
+    let is_lost = routes.as_ref().is_some_and(|routes| routes.from == RoutesOrigin::Nowhere);
     let readiness = Readiness {
-        ready: !draining,
+        ready: !draining && !is_lost,
         draining,
         policy_generation: live.generation,
         policy_fault: admin.fault.read().unwrap_or_else(PoisonError::into_inner).clone(),
         warnings: policy::warnings(&live.policy, &admin.listeners),
         pools: pools.collect(),
         sources: admin.kube.states(),
-        routes: admin
-            .routes
-            .as_ref()
-            .map(|routes| routes.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        routes,
     };
-    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if draining || is_lost { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(readiness)).into_response()
 }
 

@@ -1,5 +1,7 @@
 //! Owns whether Signalbox is the controller of Gateways, and whose. Refuses to know the objects.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,8 @@ pub struct GatewayApiSpec {
     pub service: Option<ObjectName>,
     /// Whether a Service may stand for a name outside the cluster.
     pub external_names: bool,
+    /// Where what is known is kept for a start without the API server.
+    pub state_file: Option<PathBuf>,
     /// The `Lease` by which replicas agree who writes states.
     pub lease: String,
 }
@@ -59,6 +63,10 @@ pub(super) struct RawGatewayApi {
     service: Option<String>,
     /// Whether a Service of type `ExternalName` is a backend: whoever may write one reaches any host from here.
     external_names: bool,
+    /// A file that keeps the last known state, secrets included, for a start without the API server; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1))]
+    state_file: Option<PathBuf>,
     /// The name of the `Lease`, in the process's own namespace, whose holder writes states.
     #[schemars(length(min = 1, max = 253))]
     lease: String,
@@ -71,6 +79,7 @@ impl Default for RawGatewayApi {
             namespaces: Vec::new(),
             service: None,
             external_names: false,
+            state_file: None,
             lease: "signalbox-gateway".to_owned(),
         }
     }
@@ -84,6 +93,7 @@ impl Default for GatewayApiSpec {
             namespaces: raw.namespaces,
             service: None,
             external_names: raw.external_names,
+            state_file: None,
             lease: raw.lease,
         }
     }
@@ -120,6 +130,7 @@ impl RawGatewayApi {
             namespaces: self.namespaces,
             service,
             external_names: self.external_names,
+            state_file: self.state_file.map(|file| checker.resolve(file)),
             lease: self.lease,
         }
     }

@@ -4,6 +4,7 @@
 //! nothing of how addresses are found.
 
 use crate::policy::{EndpointSpec, KubeSelection, Policy};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl From<&EndpointSpec> for HostPort {
 pub type EndpointSlot = BTreeMap<HostPort, BTreeSet<SocketAddr>>;
 
 /// An endpoint that Kubernetes names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DiscoveredEndpoint {
     /// Where it is.
     pub address: SocketAddr,
@@ -108,6 +109,11 @@ impl EndpointSlots {
     /// Merges what all sources know of a host, each address once, in ascending order.
     pub fn addresses(&self, host: &HostPort) -> BTreeSet<SocketAddr> {
         self.hosts.values().filter_map(|slot| slot.get(host)).flatten().copied().collect()
+    }
+
+    /// All that Kubernetes names.
+    pub fn kube(&self) -> &KubeSlot {
+        &self.kube
     }
 
     /// The endpoints that Kubernetes names, in ascending order.

@@ -577,3 +577,42 @@ async fn listeners_with_tls_have_the_certificates_of_secrets_by_name_and_hot() {
         |asked: &String| !asked.contains("/secrets") || asked.contains("fieldSelector=metadata.name%3Dtls");
     assert!(asked.iter().all(one_secret), "of Secrets only the one that is named is read");
 }
+
+#[tokio::test]
+async fn a_replica_starts_from_its_last_known_state_without_the_api_server() {
+    let mut api = KubeApi::start().await;
+    let [llama, _phi] = services(&api).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("routes.json");
+    let server = format!("{SERVER}gateway_api: {{state_file: {}}}\n", file.display());
+    let first = follows(launch(&api).server(server.clone())).await;
+    assert_eq!(first.chat("llama3-8b", LINUX).await.status, 200);
+    let is_written = async || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.contains(&llama.addr().to_string()).then_some(())
+    };
+    until("the state on disk", is_written).await;
+    drop(first);
+    api.stop().await;
+    let lost = launch(&api).start().await;
+    let answer = lost.admin("/readyz").await;
+    assert_eq!(
+        (answer.status, &answer.json()["routes"]["from"]),
+        (503, &json!("nowhere")),
+        "it knows no routes"
+    );
+    assert_eq!(lost.chat("llama3-8b", LINUX).await.status, 404);
+    drop(lost);
+    let second = launch(&api).server(server).start().await;
+    let is_there = async || (routes(&second).await["from"] == "state_file").then_some(());
+    until("the routes of the file", is_there).await;
+    let is_told = async || routes(&second).await["faults"].is_array().then_some(());
+    until("what may be out of date", is_told).await;
+    assert_eq!(second.admin("/readyz").await.status, 200);
+    assert_eq!(second.chat("llama3-8b", LINUX).await.status, 200);
+    api.delete(ROUTES, "default", "vsr-llama8b");
+    api.resume().await;
+    let is_current = async || (routes(&second).await["from"] == "cluster").then_some(());
+    until("the routes of the cluster", is_current).await;
+    answers(&second, "llama3-8b", 404).await;
+}

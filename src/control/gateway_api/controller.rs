@@ -2,6 +2,7 @@
 
 use super::cluster::RawObjects;
 use super::lease::LeaseHolder;
+use super::state_file::{KnownState, StateFile};
 use super::status_writer::{StatusWriter, WantedStatuses};
 use super::translate::{GatewaySettings, TranslatedCluster, translate};
 use super::watches::ClusterWatches;
@@ -17,10 +18,13 @@ use tokio::sync::watch;
 /// How long changes are gathered: what is applied together comes together.
 const GATHER: Duration = Duration::from_millis(25);
 
+/// How often what is known is written, where it is kept.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
 /// What is known of the routes, for operators.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RoutesState {
-    /// Where what is in force comes from: `cluster`, or `nowhere` before the API server has said anything.
+    /// Where what is in force comes from.
     pub from: RoutesOrigin,
     /// How many Gateways are ours.
     pub gateways: usize,
@@ -38,6 +42,8 @@ pub enum RoutesOrigin {
     /// Nothing is known yet.
     #[default]
     Nowhere,
+    /// From the file of an earlier run: the API server has not answered yet.
+    StateFile,
     /// From the API server.
     Cluster,
 }
@@ -89,10 +95,22 @@ impl GatewayController {
         tokio::spawn(lease.run());
         tokio::spawn(writer.run());
         let mut watches = ClusterWatches::start(api, &self.spec.namespaces);
+        let mut file = self.spec.state_file.clone().map(StateFile::new);
+        if let Some(file) = &file {
+            self.go_on_from(file).await;
+        }
+        let mut in_force: Option<Arc<RawObjects>> = None;
+        let mut saving = tokio::time::interval(SAVE_EVERY);
         loop {
             tokio::select! {
                 () = watches.changed() => tokio::time::sleep(GATHER).await,
                 changed = holds.changed() => if changed.is_err() { return },
+                _at = saving.tick() => {
+                    if let Some(objects) = &in_force {
+                        file = self.save(file, Arc::clone(objects)).await;
+                    }
+                    continue;
+                }
             }
             self.tell(|state| {
                 state.writes_status = *holds.borrow();
@@ -109,9 +127,37 @@ impl GatewayController {
             let translated = translate(&raw, &self.settings);
             watches.follow(&translated.referred);
             if watches.is_told() {
-                self.put_in_force(raw, translated, &wanted).await;
+                self.put_in_force(Arc::clone(&raw), translated, &wanted).await;
+                in_force = Some(raw);
             }
         }
+    }
+
+    /// Puts what an earlier run has known in force, until the API server answers.
+    async fn go_on_from(&self, file: &StateFile) {
+        let Some(KnownState { objects, endpoints }) = file.load() else { return };
+        let TranslatedCluster { traffic, gateways, .. } = translate(&objects, &self.settings);
+        let mut known = EndpointSlots::default();
+        known.refresh_kube(endpoints);
+        match self.publish(traffic, known).await {
+            Ok(_) => {
+                tracing::info!(gateways = gateways.len(), "routes are those of an earlier run for now");
+                self.tell(|state| (state.from, state.gateways) = (RoutesOrigin::StateFile, gateways.len()));
+            }
+            Err(error) => tracing::error!(%error, "routes of an earlier run could not be put in force"),
+        }
+    }
+
+    /// Writes what is known beside the control threads; gives the file back.
+    async fn save(&self, file: Option<StateFile>, objects: Arc<RawObjects>) -> Option<StateFile> {
+        let mut file = file?;
+        let live = self.live.load();
+        let saved = tokio::task::spawn_blocking(move || {
+            file.save(&objects, &live.slots);
+            file
+        });
+        // A panic there is logged, and ends the keeping alone.
+        saved.await.ok()
     }
 
     async fn put_in_force(
@@ -122,7 +168,7 @@ impl GatewayController {
     ) {
         let TranslatedCluster { traffic, statuses, gateways, .. } = translated;
         let count = gateways.len();
-        match self.publish(traffic).await {
+        match self.publish(traffic, EndpointSlots::default()).await {
             Ok(is_new) => {
                 if is_new {
                     tracing::info!(gateways = count, "routes changed with the cluster");
@@ -135,8 +181,9 @@ impl GatewayController {
         }
     }
 
-    /// Puts what routes say in force, with the endpoints that they lead to; says whether it is new.
-    async fn publish(&self, traffic: RoutedTraffic) -> Result<bool, PublishError> {
+    /// Puts what routes say in force, with the endpoints that they lead to, those in `known` where Kubernetes says of none; says
+    /// whether it is new.
+    async fn publish(&self, traffic: RoutedTraffic, known: EndpointSlots) -> Result<bool, PublishError> {
         let current = self.live.load();
         if current.layers.routed().is_some_and(|routed| *routed.traffic == traffic) {
             return Ok(false);
@@ -151,6 +198,7 @@ impl GatewayController {
                 let layers = current.layers.with_traffic(traffic);
                 let mut slots = EndpointSlots::clone(&current.slots);
                 slots.add_new(found);
+                slots.add_new(known);
                 slots.retain(layers.policy());
                 Snapshot::build(layers, slots, Some(current)).map(Some)
             })

@@ -1,10 +1,11 @@
 //! Owns which kinds of objects are read, and where they are in the API. Refuses to know what they hold.
 
 use crate::control::sources::KubeKind;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A kind of object that is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) enum ObjectKind {
     GatewayClass,
     Gateway,

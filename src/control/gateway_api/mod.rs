@@ -13,6 +13,7 @@ mod lease;
 mod objects;
 mod route_objects;
 mod secrets;
+mod state_file;
 mod status_writer;
 mod translate;
 mod watches;

@@ -23,7 +23,7 @@ pub struct DiscoverySpec {
 }
 
 /// What is looked up in Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KubeSelection {
     /// Where; the process's own namespace when absent.
     pub namespace: Option<String>,
@@ -32,7 +32,7 @@ pub struct KubeSelection {
 }
 
 /// What names endpoints in Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum KubeObject {
     /// The `EndpointSlice`s of a Service.
     Service {
@@ -56,7 +56,7 @@ pub enum KubeObject {
 }
 
 /// A port of pods.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PortRef {
     /// Its number, never 0.
     Number(u16),
