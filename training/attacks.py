@@ -332,13 +332,3 @@ def rows(seed, carriers):
         for _ in range(count):
             made.setdefault(getattr(writer, family)(), family)
     return [{"text": text, "label": "jailbreak", "source": f"ours/{family}"} for text, family in made.items()]
-
-
-def buried(seed, rows, count=300):
-    """Returns attacks inside long innocent prompts, so that what surrounds them tells nothing; their source names the kind of prompt."""
-    kinds = {row["text"]: row["source"].replace("/benign_", "/buried_") for row in rows}
-    writer = Writer(seed + 3, list(kinds))
-    ways = (lambda: writer.within(writer.order(), 900), lambda: writer.within(writer.order(), 900), lambda: writer.within(writer.extraction(), 900), writer.indirect, lambda: writer.within(writer.frame(), 900),
-            lambda: writer.within(writer.persona(), 900), lambda: writer.within(writer.suppression(), 900), lambda: writer.within(writer.authority(), 900))
-    made = [(writer.random.choice(ways)(), kinds[writer.carrier]) for _ in range(count)]
-    return [{"text": text, "label": "jailbreak", "source": source} for text, source in made]

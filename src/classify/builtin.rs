@@ -12,8 +12,9 @@ use super::encoder::{Encoder, EncoderDimensions};
 use super::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
 use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
-use super::model_parts::{LoadedHead, ModelParts};
+use super::model_parts::{HeadThresholds, LoadedHead, ModelParts};
 use super::ops::{Activation, Pooling};
+use super::spans::SpanGrid;
 use super::{ClassifyHead, ClassifyHeads};
 
 /// `config.json`.
@@ -66,6 +67,17 @@ struct BuiltinHeadConfig {
     #[serde(default)]
     bias: f32,
     threshold: Option<f32>,
+    /// Where what is overlooked costs more than a false alarm; lower than `threshold`.
+    strict_threshold: Option<f32>,
+    /// Judges spans of a text beside the whole.
+    spans: Option<BuiltinSpansConfig>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BuiltinSpansConfig {
+    sizes: Vec<usize>,
+    sentence_ends: Vec<u32>,
 }
 
 #[derive(Deserialize)]
@@ -133,10 +145,10 @@ impl BuiltinConfig {
         ];
         for (kind, config) in configs {
             let Some(config) = config.filter(|_| wanted.has(kind)) else { continue };
-            let is_for_tokens = kind == ClassifyHead::Pii;
-            if let Some(fault) = config.fault(&encoder, is_for_tokens) {
+            if let Some(fault) = config.fault(kind, &encoder) {
                 return Err(unsupported(&format!("heads.{}: {fault}", kind.as_str())));
             }
+            let is_for_tokens = kind == ClassifyHead::Pii;
             let network =
                 config.load(&builder.under(&format!("{}.", kind.as_str())), &encoder, is_for_tokens)?;
             heads.push(LoadedHead {
@@ -144,7 +156,7 @@ impl BuiltinConfig {
                 network,
                 positive: vec![config.labels.len() - 1],
                 labels: config.labels.iter().map(|label| label.as_str().into()).collect(),
-                threshold: config.threshold,
+                thresholds: HeadThresholds { balanced: config.threshold, strict: config.strict_threshold },
             });
         }
         if let Some(config) = self.heads.embedding.filter(|_| wanted.embedding) {
@@ -164,7 +176,8 @@ impl BuiltinConfig {
 
 impl BuiltinHeadConfig {
     /// Says what is inconsistent, if anything is.
-    fn fault(&self, encoder: &Encoder, is_for_tokens: bool) -> Option<&'static str> {
+    fn fault(&self, kind: ClassifyHead, encoder: &Encoder) -> Option<&'static str> {
+        let is_for_tokens = kind == ClassifyHead::Pii;
         if self.labels.is_empty() || self.states.is_empty() {
             return Some("no labels or no states");
         }
@@ -180,7 +193,16 @@ impl BuiltinHeadConfig {
         if !is_for_tokens && self.context > 0 {
             return Some("a text has no neighbours");
         }
-        None
+        let is_pooled = matches!(
+            self.pooling,
+            None | Some(BuiltinPooling::Mean | BuiltinPooling::Max | BuiltinPooling::MeanMax)
+        );
+        match &self.spans {
+            Some(_) if kind != ClassifyHead::Jailbreak => Some("only attacks are looked for in spans"),
+            Some(_) if !is_pooled => Some("spans have means and maxima alone"),
+            Some(spans) => spans.grid().fault(),
+            None => None,
+        }
     }
 
     fn load(
@@ -196,7 +218,11 @@ impl BuiltinHeadConfig {
         } else {
             let poolings = self.pooling.unwrap_or(BuiltinPooling::Mean).poolings();
             let inputs = row * poolings.len();
-            (HeadInput::Text(poolings), inputs)
+            let input = match &self.spans {
+                Some(spans) => HeadInput::Spans { poolings, grid: spans.grid() },
+                None => HeadInput::Text(poolings),
+            };
+            (input, inputs)
         };
         let mut bias = vec![0.0; self.labels.len()];
         if let Some(last) = bias.last_mut() {
@@ -213,6 +239,12 @@ impl BuiltinHeadConfig {
             ],
             output: OutputActivation::Softmax { temperature: self.temperature, bias },
         })
+    }
+}
+
+impl BuiltinSpansConfig {
+    fn grid(&self) -> SpanGrid {
+        SpanGrid { sizes: self.sizes.clone(), sentence_ends: self.sentence_ends.clone() }
     }
 }
 

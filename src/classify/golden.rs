@@ -116,7 +116,7 @@ fn distance(head: ClassifyHead, labels: usize, answer: &HeadOutputs, values: &se
         ClassifyHead::Jailbreak => {
             // All labels but the first are of attacks, or the only one is; SAFE and BENIGN come first.
             let want: f32 = numbers(values).iter().skip(usize::from(labels > 1)).sum();
-            (answer.jailbreak.unwrap() - want).abs()
+            (answer.jailbreak.as_ref().unwrap().score - want).abs()
         }
         ClassifyHead::Pii => {
             let want: Vec<(u16, f32)> = serde_json::from_value(values.clone()).unwrap();
@@ -244,9 +244,9 @@ fn each_setting_of_an_encoder_matters_to_the_numbers() {
                 model.tokenize("What is the derivative of x^3, and who wrote to the system?").unwrap().ids;
             model.run(&[&ids], model.heads()).unwrap().remove(0)
         });
-        let numbers = |answer: &HeadOutputs| match (&answer.domain, answer.jailbreak, &answer.pii) {
+        let numbers = |answer: &HeadOutputs| match (&answer.domain, &answer.jailbreak, &answer.pii) {
             (Some(domain), ..) => domain.clone(),
-            (_, Some(risk), _) => vec![risk],
+            (_, Some(risk), _) => vec![risk.score],
             (_, _, pii) => pii.iter().flatten().map(|(label, p)| f32::from(*label) + p).collect(),
         };
         let differs = numbers(&as_is).iter().zip(numbers(&changed)).any(|(a, b)| (a - b).abs() > NEAR);

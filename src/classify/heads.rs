@@ -5,7 +5,11 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::encoder::HiddenStates;
-use super::ops::{Activation, LayerNorm, Linear, Pooling, concatenated, pool, softmax, with_neighbours};
+use super::ops::{
+    Activation, LayerNorm, Linear, Pooling, concatenated, pool, pool_spans, softmax, with_neighbours,
+};
+use super::spans::{BatchSpans, SpanGrid};
+use super::special_tokens::EncoderInput;
 
 pub(super) struct HeadNetwork {
     /// The layers whose states it reads, side by side.
@@ -19,6 +23,8 @@ pub(super) struct HeadNetwork {
 pub(super) enum HeadInput {
     /// One row for each text: its states pooled in each of these ways, side by side.
     Text(Vec<Pooling>),
+    /// The same for each text and, after all texts, for each of their spans.
+    Spans { poolings: Vec<Pooling>, grid: SpanGrid },
     /// One row for each token, with so many neighbours on either side.
     Tokens { context: usize },
 }
@@ -45,13 +51,33 @@ impl HeadNetwork {
         matches!(self.output, OutputActivation::Softmax { .. })
     }
 
-    /// Returns one row for each text or token, in single precision.
-    pub(super) fn forward(&self, states: &HiddenStates, starts: &[usize]) -> Result<Tensor> {
+    /// Lays the spans that are judged beside the texts; none where only texts or tokens are.
+    pub(super) fn spans(&self, input: &EncoderInput) -> Option<BatchSpans> {
+        match &self.input {
+            HeadInput::Spans { grid, .. } => Some(grid.lay(input)),
+            HeadInput::Text(_) | HeadInput::Tokens { .. } => None,
+        }
+    }
+
+    /// Returns one row for each text or token, and after them one for each span, in single precision.
+    pub(super) fn forward(
+        &self,
+        states: &HiddenStates,
+        starts: &[usize],
+        spans: Option<&BatchSpans>,
+    ) -> Result<Tensor> {
         let read: Vec<&Tensor> = self.states.iter().map(|state| states.get(*state)).collect::<Result<_>>()?;
         let mut rows = match &self.input {
-            HeadInput::Text(poolings) => {
-                let parts = poolings.iter().map(|pooling| pool(&read, starts, *pooling));
-                concatenated(&parts.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())?
+            HeadInput::Text(poolings) => side_by_side(poolings, |pooling| pool(&read, starts, pooling))?,
+            HeadInput::Spans { poolings, .. } => {
+                let texts = side_by_side(poolings, |pooling| pool(&read, starts, pooling))?;
+                match spans.filter(|spans| !spans.spans.is_empty()) {
+                    None => texts,
+                    Some(spans) => {
+                        let pooled = |pooling| pool_spans(&read, &spans.units, &spans.spans, pooling);
+                        Tensor::cat(&[texts, side_by_side(poolings, pooled)?], 0)?
+                    }
+                }
             }
             HeadInput::Tokens { context } => with_neighbours(&concatenated(&read)?, starts, *context)?,
         };
@@ -63,6 +89,11 @@ impl HeadNetwork {
         }
         self.output.apply(&rows.to_dtype(DType::F32)?)
     }
+}
+
+fn side_by_side(poolings: &[Pooling], pooled: impl Fn(Pooling) -> Result<Tensor>) -> Result<Tensor> {
+    let parts = poolings.iter().map(|pooling| pooled(*pooling)).collect::<Result<Vec<_>>>()?;
+    concatenated(&parts.iter().collect::<Vec<_>>())
 }
 
 impl OutputActivation {

@@ -59,17 +59,18 @@ impl ModelSet {
         })
     }
 
-    /// Takes the worst window; an answer if all were computed, or if it is bad enough whatever the others are.
+    /// Takes the worst part of all windows; an answer if all were computed, or if it is bad enough whatever the others are.
     fn jailbreak(&self, windows: &ModelWindows) -> Result<Risk, Unknown> {
         let threshold = self.threshold(ClassifyHead::Jailbreak);
         let bytes = |tokens: &Range<usize>| {
             windows.token_bytes[tokens.start].start..windows.token_bytes[tokens.end - 1].end
         };
-        let scores = windows.computed().filter_map(|(result, outputs)| Some((result, outputs.jailbreak?)));
-        let worst = scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(result, score)| Risk {
-            score,
-            threshold,
-            at: bytes(&result.window.tokens),
+        let worst =
+            windows.computed().filter_map(|(result, outputs)| Some((result, outputs.jailbreak.as_ref()?)));
+        let worst = worst.max_by(|(_, a), (_, b)| a.score.total_cmp(&b.score)).map(|(result, worst)| {
+            let start = result.window.tokens.start;
+            let at = bytes(&(start + worst.tokens.start..start + worst.tokens.end));
+            Risk { score: worst.score, threshold, at }
         });
         let missing = if windows.is_whole {
             windows.missing(ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE })

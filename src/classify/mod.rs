@@ -8,7 +8,7 @@
 //! A text's way: `folding` reads it as it is shown; `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves
 //! of it and lays windows (`window`) over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
 //! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
-//! `ops`); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
+//! `ops`, judging `spans` where a head does); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
 //!
 //! A model's way: `model_files` finds its files, on disk or by `hub`; `builtin` or `checkpoint` reads what it is;
 //! `layer_builder` makes layers of its `weights` for a `device`.
@@ -43,6 +43,7 @@ mod pattern_search;
 mod patterns;
 mod pii;
 mod scheduler;
+mod spans;
 mod special_tokens;
 mod task;
 #[cfg(test)]
@@ -78,7 +79,9 @@ use model_parts::HeadSelection;
 use model_set::ModelSet;
 use pattern_search::PatternSearch;
 
-use signalbox_policy::{ClassifierSpec, ModelFacts, ModelFault, ModelSource};
+use signalbox_policy::{
+    AttackThreshold, ClassifierSpec, ModelFacts, ModelFault, ModelSource, OperatingPoint,
+};
 
 /// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
@@ -124,6 +127,7 @@ impl Classifier {
             LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
         };
         let models = default.into_iter().chain(others).map(load).collect::<Result<Vec<_>, _>>()?;
+        check_strict_threshold(spec, &models)?;
         let models = LoadedModel::share_encoders(models);
         let infos = models.iter().map(|model| model.info().clone()).collect();
         Self::start(
@@ -210,6 +214,9 @@ impl Classifier {
         for (findings, text) in all.iter_mut().zip(&folded) {
             let entities = findings.pii.iter_mut().flat_map(|found| &mut found.entities);
             entities.for_each(|entity| entity.bytes = text.written(&entity.bytes));
+            if let Some(Ok(risk)) = &mut findings.jailbreak {
+                risk.at = text.written(&risk.at);
+            }
         }
         all
     }
@@ -326,6 +333,21 @@ pub fn inspect(spec: &ClassifierSpec) -> ModelFacts {
 /// Checks that the configured detector of hallucinations looks like one.
 fn check_detector(spec: &ClassifierSpec) -> Result<(), LoadError> {
     spec.models.hallucination.as_ref().map_or(Ok(()), |source| model::check_detector(source, &spec.hub))
+}
+
+/// Refuses a policy that wants a threshold of a model that has none.
+fn check_strict_threshold(spec: &ClassifierSpec, models: &[LoadedModel]) -> Result<(), LoadError> {
+    let head = ClassifyHead::Jailbreak;
+    let guard = models.iter().find(|model| model.heads().has(head));
+    let is_strict = spec.thresholds.jailbreak == Some(AttackThreshold::Point(OperatingPoint::Strict));
+    match guard.filter(|model| is_strict && model.strict_threshold(head).is_none()) {
+        None => Ok(()),
+        Some(model) => Err(LoadError::Misplaced {
+            model: model.info().source.clone(),
+            head: head.as_str(),
+            reason: "it has no `strict` threshold; give a number",
+        }),
+    }
 }
 
 fn threads(configured: usize) -> usize {

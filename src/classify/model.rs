@@ -17,6 +17,7 @@ use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
 use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
+use super::spans::BatchSpans;
 use super::special_tokens::{EncoderInput, SpecialTokens};
 use super::window_tokenizer::WindowTokenizer;
 use super::{ClassifyHead, ClassifyHeads, ModelInfo};
@@ -50,8 +51,8 @@ struct EncoderIdentity {
 
 /// Either format of `config.json`.
 enum ModelConfig {
-    Builtin(BuiltinConfig),
-    Checkpoint(CheckpointConfig),
+    Builtin(Box<BuiltinConfig>),
+    Checkpoint(Box<CheckpointConfig>),
 }
 
 /// How many bytes the states of one forward may take on a device, beside the weights, attention's scores and its masks.
@@ -206,11 +207,15 @@ impl LoadedModel {
         let _device = self.device.acquire();
         let states = self.encoder.forward(input, &keep)?;
         // Reading a result back waits for the device: every head is under way before the first is read.
-        let rows: Vec<Tensor> = heads
+        let rows: Vec<(Option<BatchSpans>, Tensor)> = heads
             .iter()
-            .map(|head| head.network.forward(&states, &input.starts))
+            .map(|head| {
+                let spans = head.network.spans(input);
+                let rows = head.network.forward(&states, &input.starts, spans.as_ref())?;
+                Ok((spans, rows))
+            })
             .collect::<candle_core::Result<_>>()?;
-        for (head, rows) in heads.into_iter().zip(rows) {
+        for (head, (spans, rows)) in heads.into_iter().zip(rows) {
             let rows = rows.to_vec2::<f32>()?;
             if rows.iter().flatten().any(|value| !value.is_finite()) {
                 bail!("{}: a result is not a number", head.kind.as_str());
@@ -219,7 +224,9 @@ impl LoadedModel {
                 let tokens = || rows[input.judged[at].clone()].iter();
                 match head.kind {
                     ClassifyHead::Domain => output.domain = Some(rows[at].clone()),
-                    ClassifyHead::Jailbreak => output.jailbreak = Some(head.risk(&rows[at])),
+                    ClassifyHead::Jailbreak => {
+                        output.jailbreak = Some(head.worst(&rows, input, spans.as_ref(), at));
+                    }
                     ClassifyHead::Embedding => output.embedding = Some(rows[at].clone()),
                     ClassifyHead::Pii => output.pii = Some(tokens().map(|row| best(row)).collect()),
                     ClassifyHead::Hallucination => {
@@ -242,7 +249,11 @@ impl ModelBackend for LoadedModel {
     }
 
     fn threshold(&self, kind: ClassifyHead) -> f32 {
-        self.head(kind).and_then(|head| head.threshold).unwrap_or(DEFAULT_THRESHOLD)
+        self.head(kind).and_then(|head| head.thresholds.balanced).unwrap_or(DEFAULT_THRESHOLD)
+    }
+
+    fn strict_threshold(&self, kind: ClassifyHead) -> Option<f32> {
+        self.head(kind)?.thresholds.strict
     }
 
     fn max_input_tokens(&self) -> usize {
@@ -292,9 +303,9 @@ impl ModelConfig {
         let value: serde_json::Value = files.json(&name)?;
         let wrong = |source| LoadError::Config { path: files.path(&name), source };
         if value.get("trunk").is_some() {
-            return serde_json::from_value(value).map(Self::Builtin).map_err(wrong);
+            return serde_json::from_value(value).map(Box::new).map(Self::Builtin).map_err(wrong);
         }
-        serde_json::from_value(value).map(Self::Checkpoint).map_err(wrong)
+        serde_json::from_value(value).map(Box::new).map(Self::Checkpoint).map_err(wrong)
     }
 
     fn check_detector(&self, files: &ModelFiles, source: &ModelSource) -> Result<(), LoadError> {
@@ -357,7 +368,7 @@ mod tests {
     use super::*;
     use crate::device::TensorEngine;
     use crate::ops::{Pooling, pool};
-    use signalbox_policy::ClassifierSpec;
+    use signalbox_policy::{AttackThreshold, ClassifierSpec, OperatingPoint, Thresholds};
 
     #[derive(Deserialize)]
     struct Golden {
@@ -368,6 +379,8 @@ mod tests {
         last: Vec<f32>,
         probabilities: Vec<f32>,
         jailbreak: f32,
+        /// The tokens that score that.
+        worst: (usize, usize),
         pii: Vec<(u16, f32)>,
         embedding: Vec<f32>,
     }
@@ -418,7 +431,9 @@ mod tests {
             }
             let answer = model.run(&[&case.ids], ClassifyHeads::ALL).unwrap().remove(0);
             assert_near(&answer.domain.unwrap(), &case.probabilities);
-            assert_near(&[answer.jailbreak.unwrap()], &[case.jailbreak]);
+            let worst = answer.jailbreak.unwrap();
+            assert_near(&[worst.score], &[case.jailbreak]);
+            assert_eq!((worst.tokens.start, worst.tokens.end), case.worst, "{}", case.text);
             let vector = answer.embedding.unwrap();
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
             assert_near(&vector.iter().map(|x| x / length).collect::<Vec<_>>(), &case.embedding);
@@ -430,18 +445,69 @@ mod tests {
         }
     }
 
+    /// The built-in model's files with another jailbreak head in its configuration.
+    fn with_head(change: impl Fn(&mut serde_json::Value)) -> tempfile::TempDir {
+        let scratch = tempfile::tempdir().unwrap();
+        let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/builtin");
+        for name in ["tokenizer.json", "model.safetensors"] {
+            std::fs::copy(builtin.join(name), scratch.path().join(name)).unwrap();
+        }
+        let config = std::fs::read(builtin.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        change(&mut config["heads"]["jailbreak"]);
+        std::fs::write(scratch.path().join("config.json"), config.to_string()).unwrap();
+        scratch
+    }
+
+    #[test]
+    fn a_model_without_spans_and_points_judges_windows_as_a_whole() {
+        let scratch = with_head(|head| {
+            let head = head.as_object_mut().unwrap();
+            head.remove("spans").unwrap();
+            head.remove("strict_threshold").unwrap();
+        });
+        let source = folder(scratch.path());
+        let (plain, builtin) = (load(&source).unwrap(), load(&ModelSource::Builtin).unwrap());
+        let ids = golden().pop().unwrap().ids;
+        let guard = ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE };
+        let worst = |model: &LoadedModel| model.run(&[&ids], guard).unwrap().remove(0).jailbreak.unwrap();
+        assert_eq!(worst(&plain).tokens, 0..ids.len());
+        assert!(worst(&plain).score < worst(&builtin).score && worst(&builtin).tokens.len() < ids.len());
+        let head = ClassifyHead::Jailbreak;
+        assert!(builtin.strict_threshold(head).unwrap() < builtin.threshold(head));
+        assert_eq!((plain.threshold(head), plain.strict_threshold(head)), (builtin.threshold(head), None));
+        let strict = Some(AttackThreshold::Point(OperatingPoint::Strict));
+        let thresholds = Thresholds { jailbreak: strict, ..Thresholds::default() };
+        let spec = |model| ClassifierSpec { model, thresholds, ..ClassifierSpec::default() };
+        let error = crate::Classifier::load(&spec(source)).unwrap_err().to_string();
+        assert!(error.contains("it has no `strict` threshold; give a number"), "{error}");
+        assert!(crate::Classifier::load(&spec(ModelSource::Builtin)).is_ok());
+    }
+
+    #[test]
+    fn spans_that_cannot_be_judged_are_refused() {
+        let odd = with_head(|head| head["spans"]["sizes"] = serde_json::json!([32, 40]));
+        let first = with_head(|head| head["pooling"] = "cls".into());
+        for (scratch, fault) in [(odd, "no multiple of 32"), (first, "means and maxima alone")] {
+            let error = load(&folder(scratch.path())).err().unwrap().to_string();
+            assert!(error.contains("heads.jailbreak: ") && error.contains(fault), "{error}");
+        }
+    }
+
     #[test]
     fn half_precision_gives_the_same_labels() {
         let golden = golden();
         let windows: Vec<&[u32]> = golden.iter().map(|case| case.ids.as_slice()).collect();
-        for (dtype, near) in [(DType::F32, 1e-3), (DType::F16, 5e-3), (DType::BF16, 5e-2)] {
+        for (dtype, near, alike) in
+            [(DType::F32, 1e-3, 0.999), (DType::F16, 5e-3, 0.999), (DType::BF16, 5e-2, 0.998)]
+        {
             let engine = TensorEngine::new(Device::Cpu, dtype);
             let model = load_on(&ModelSource::Builtin, &ComputeDevice::Tensors(engine)).unwrap();
             let answers = model.run(&windows, ClassifyHeads::ALL).unwrap();
             for (case, answer) in golden.iter().zip(answers) {
                 let domain = answer.domain.unwrap();
                 let off = domain.iter().zip(&case.probabilities).map(|(got, want)| (got - want).abs());
-                let off = off.fold((answer.jailbreak.unwrap() - case.jailbreak).abs(), f32::max);
+                let off = off.fold((answer.jailbreak.unwrap().score - case.jailbreak).abs(), f32::max);
                 assert!(off < near, "{dtype:?}: {}: off by {off}", case.text);
                 assert_eq!(best(&domain).0, best(&case.probabilities).0, "{dtype:?}: {}", case.text);
                 for ((label, p), (wanted, _)) in answer.pii.unwrap().into_iter().zip(&case.pii) {
@@ -450,7 +516,7 @@ mod tests {
                 let vector = answer.embedding.unwrap();
                 let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
                 let cosine = vector.iter().zip(&case.embedding).map(|(a, b)| a * b / length).sum::<f32>();
-                assert!(cosine > 0.999, "{dtype:?}: {}: cosine {cosine}", case.text);
+                assert!(cosine > alike, "{dtype:?}: {}: cosine {cosine}", case.text);
             }
         }
     }

@@ -4,8 +4,11 @@
 
 use std::sync::Arc;
 
+use super::backend::JudgedSpan;
 use super::encoder::Encoder;
 use super::heads::HeadNetwork;
+use super::spans::BatchSpans;
+use super::special_tokens::EncoderInput;
 use super::{ClassifyHead, ClassifyHeads};
 
 /// Which heads of a model are loaded.
@@ -45,14 +48,51 @@ pub(super) struct LoadedHead {
     pub(super) labels: Vec<Arc<str>>,
     /// Indices of the labels that a guard looks for.
     pub(super) positive: Vec<usize>,
-    /// The least probability that counts as found, where the model's configuration says it.
-    pub(super) threshold: Option<f32>,
+    /// The least probabilities that count as found, where the model's configuration says them.
+    pub(super) thresholds: HeadThresholds,
+}
+
+/// The least probabilities that count as found.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct HeadThresholds {
+    /// What is usual: few false alarms.
+    pub(super) balanced: Option<f32>,
+    /// Where what is overlooked costs more than a false alarm.
+    pub(super) strict: Option<f32>,
 }
 
 impl LoadedHead {
     pub(super) fn embedding(network: HeadNetwork) -> Self {
         let kind = ClassifyHead::Embedding;
-        Self { kind, network, labels: Vec::new(), positive: Vec::new(), threshold: None }
+        Self {
+            kind,
+            network,
+            labels: Vec::new(),
+            positive: Vec::new(),
+            thresholds: HeadThresholds::default(),
+        }
+    }
+
+    /// Returns the worst part of the text at that index: all of it, or one of its spans.
+    pub(super) fn worst(
+        &self,
+        rows: &[Vec<f32>],
+        input: &EncoderInput,
+        spans: Option<&BatchSpans>,
+        text: usize,
+    ) -> JudgedSpan {
+        let judged = &input.judged[text];
+        let mut worst = JudgedSpan { score: self.risk(&rows[text]), tokens: 0..judged.len() };
+        for (spans, span) in
+            spans.iter().flat_map(|spans| spans.windows[text].clone().map(move |at| (spans, at)))
+        {
+            let score = self.risk(&rows[input.judged.len() + span]);
+            if score > worst.score {
+                let rows = spans.rows(span);
+                worst = JudgedSpan { score, tokens: rows.start - judged.start..rows.end - judged.start };
+            }
+        }
+        worst
     }
 
     /// Returns the probability of any label that a guard looks for.

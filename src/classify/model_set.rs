@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use super::backend::ModelBackend;
 use super::window_cache::WindowCache;
 use super::{ClassifierSpec, ClassifyHead, ClassifyHeads};
-use signalbox_policy::BasisPoints;
+use signalbox_policy::{AttackThreshold, BasisPoints, OperatingPoint};
 
 pub(super) struct ModelSet {
     pub(super) models: Vec<Arc<dyn ModelBackend>>,
@@ -34,12 +34,16 @@ impl ModelSet {
         let head_ref = |head: ClassifyHead| {
             let (at, model) = models.iter().enumerate().find(|(_, model)| model.heads().has(head))?;
             let configured = match head {
-                ClassifyHead::Jailbreak => spec.thresholds.jailbreak,
-                ClassifyHead::Pii => spec.thresholds.pii,
-                ClassifyHead::Hallucination => spec.thresholds.hallucination,
+                ClassifyHead::Jailbreak => match spec.thresholds.jailbreak {
+                    Some(AttackThreshold::Score(score)) => Some(score.fraction()),
+                    Some(AttackThreshold::Point(OperatingPoint::Strict)) => model.strict_threshold(head),
+                    Some(AttackThreshold::Point(OperatingPoint::Balanced)) | None => None,
+                },
+                ClassifyHead::Pii => spec.thresholds.pii.map(BasisPoints::fraction),
+                ClassifyHead::Hallucination => spec.thresholds.hallucination.map(BasisPoints::fraction),
                 ClassifyHead::Domain | ClassifyHead::Embedding => None,
             };
-            let threshold = configured.map_or_else(|| model.threshold(head), BasisPoints::fraction);
+            let threshold = configured.unwrap_or_else(|| model.threshold(head));
             Some((head, HeadRef { model: at, labels: model.labels(head), threshold }))
         };
         let heads = ClassifyHead::ALL.into_iter().filter_map(head_ref).collect();

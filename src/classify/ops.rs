@@ -21,7 +21,7 @@ use super::device::ComputeDevice;
 use tensor_layout::TensorLayout;
 
 pub(super) use embedding::EmbeddingTable;
-pub(super) use pooling::{Pooling, concatenated, pool, softmax, with_neighbours};
+pub(super) use pooling::{Pooling, concatenated, pool, pool_spans, softmax, with_neighbours};
 pub(super) use signalbox_kernels::{Activation, Matrix};
 
 pub(super) enum Linear {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::backend::{HeadOutputs, ModelBackend, ModelError, TokenizedText, WindowPair};
+use super::backend::{HeadOutputs, JudgedSpan, ModelBackend, ModelError, TokenizedText, WindowPair};
 use super::*;
 use signalbox_policy::{DeviceChoice, HubSpec, Precision, WindowSpec};
 
@@ -79,7 +79,10 @@ impl Words {
         }
         let maths = words.iter().filter(|word| word.starts_with('m')).count() as f32 / words.len() as f32;
         let maths = if words.contains(&"nan") { f32::NAN } else { maths };
-        let risk = if words.contains(&"attack") { 0.95 } else { 0.05 };
+        let risk = match words.iter().position(|word| *word == "attack") {
+            Some(at) => JudgedSpan { score: 0.95, tokens: at..words.len() },
+            None => JudgedSpan { score: 0.05, tokens: 0..words.len() },
+        };
         let person = |word: &&str| (u16::from(word.starts_with('@')), 0.9);
         Ok(HeadOutputs {
             domain: wanted.domain.then(|| vec![maths, 1.0 - maths]),
@@ -404,13 +407,13 @@ async fn heads_of_several_models_are_computed_side_by_side() {
 }
 
 #[tokio::test]
-async fn all_of_a_long_text_is_read_and_its_worst_window_counts() {
+async fn all_of_a_long_text_is_read_and_its_worst_part_counts() {
     let (model, classifier) = one(&ClassifierSpec { batch_tokens: 1, ..spec() });
     let text = format!("{} attack now", words(0, 40));
     let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
     let risk = found.jailbreak.unwrap().unwrap();
     assert!(risk.is_jailbreak());
-    assert_eq!(&text[risk.at], "word36 word37 word38 word39 attack now");
+    assert_eq!(&text[risk.at], "attack now");
     assert_eq!(
         (found.domain.unwrap().unwrap().coverage, found.cost.tokens, found.cost.windows),
         (1.0, 42, 7)

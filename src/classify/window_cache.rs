@@ -96,13 +96,15 @@ fn has_more_heads(known: &HeadOutputs, than: &HeadOutputs) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::JudgedSpan;
 
     fn domain() -> Arc<HeadOutputs> {
         Arc::new(HeadOutputs { domain: Some(vec![0.25, 0.75]), ..HeadOutputs::default() })
     }
 
     fn jailbreak() -> Arc<HeadOutputs> {
-        Arc::new(HeadOutputs { jailbreak: Some(0.5), ..HeadOutputs::default() })
+        let worst = JudgedSpan { score: 0.5, tokens: 0..1 };
+        Arc::new(HeadOutputs { jailbreak: Some(worst), ..HeadOutputs::default() })
     }
 
     #[test]
@@ -124,9 +126,9 @@ mod tests {
         cache.put(key, &domain());
         cache.put(key, &jailbreak());
         let whole = cache.get(key).unwrap();
-        assert_eq!((&whole.domain, whole.jailbreak), (&domain().domain, Some(0.5)));
+        assert_eq!((&whole.domain, &whole.jailbreak), (&domain().domain, &jailbreak().jailbreak));
         cache.put(key, &domain());
-        assert_eq!(cache.get(key).unwrap().jailbreak, Some(0.5));
+        assert_eq!(cache.get(key).unwrap().jailbreak, jailbreak().jailbreak);
     }
 
     #[test]

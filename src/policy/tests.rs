@@ -288,8 +288,8 @@ fn the_classifier_is_complete_after_the_check() {
     assert_eq!(wanted.models.pii, Some(ModelSource::Builtin));
     assert_eq!(wanted.models.embedding, None);
     assert_eq!((wanted.device, wanted.precision), (DeviceChoice::Auto, Precision::F16));
-    let thresholds =
-        Thresholds { jailbreak: Some(BasisPoints(9500)), pii: Some(BasisPoints(0)), hallucination: None };
+    let jailbreak = Some(AttackThreshold::Score(BasisPoints(9500)));
+    let thresholds = Thresholds { jailbreak, pii: Some(BasisPoints(0)), hallucination: None };
     assert_eq!(wanted.thresholds, thresholds);
     // Never more than is read at all.
     assert_eq!((wanted.windows.max_tokens, wanted.windows.domain_tokens), (512, 512));

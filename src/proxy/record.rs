@@ -102,7 +102,10 @@ impl Exchange {
 
 fn record_notice(guards: &mut GuardRecord, notice: GuardNotice) {
     match notice {
-        GuardNotice::Jailbreak { score } => guards.jailbreak = Some(score),
+        GuardNotice::Jailbreak { score, at } => {
+            guards.jailbreak = Some(score);
+            guards.jailbreak_at = at.map(|at| at.to_string());
+        }
         GuardNotice::Pii { kinds } => guards.pii = kinds,
         GuardNotice::Unjudged { guard, reason } => guards.unjudged.push((guard, reason.as_str())),
     }

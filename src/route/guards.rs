@@ -5,8 +5,8 @@
 use super::masking::{self, MaskedRequest, PiiPlace};
 use super::plan::{DirectResponse, MaskedValues};
 use super::retry_after::retry_after;
-use super::trace::GuardNotice;
-use crate::classify::{Entity, EntitySource, Unknown, read_beside};
+use super::trace::{AttackPlace, GuardNotice};
+use crate::classify::{Entity, EntitySource, Risk, Unknown, read_beside};
 use crate::openai::{ChatRequest, Rejection, SegmentPlace, TextPiece, Unread, UnreadKind};
 use crate::policy::{
     AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
@@ -171,12 +171,14 @@ pub(super) fn judge_prompt(
     if guard.action == PromptAction::Off {
         return PromptVerdict::Pass;
     }
-    let mut worst = 0.0_f32;
+    let mut worst: Option<(&Risk, &[TextPiece])> = None;
     let (mut is_attack, mut unknown) = (false, unreadable(input.request, guard.scope));
-    for JudgedFindings { findings, .. } in input.known.judged(input.request, guard.scope, guard.of) {
+    for JudgedFindings { findings, pieces } in input.known.judged(input.request, guard.scope, guard.of) {
         match &findings.jailbreak {
             Some(Ok(risk)) => {
-                worst = worst.max(risk.score);
+                if worst.is_none_or(|(worst, _)| risk.score > worst.score) {
+                    worst = Some((risk, pieces));
+                }
                 is_attack |= risk.score >= guard.min_score.map_or(risk.threshold, BasisPoints::fraction);
             }
             Some(Err(Unknown::Empty)) => {}
@@ -184,11 +186,12 @@ pub(super) fn judge_prompt(
             None => unknown = Some(Unknown::Failed),
         }
     }
-    if is_attack {
-        notices.push(GuardNotice::Jailbreak { score: worst });
+    if let Some((risk, pieces)) = worst.filter(|_| is_attack) {
+        let score = risk.score;
+        notices.push(GuardNotice::Jailbreak { score, at: attack_place(input.request, risk, pieces) });
         return match guard.action {
             PromptAction::Block => {
-                let confidence_bp = BasisPoints::from_fraction(f64::from(worst)).0;
+                let confidence_bp = BasisPoints::from_fraction(f64::from(score)).0;
                 PromptVerdict::Refuse(DirectResponse::Blocked(Rejection::Jailbreak { confidence_bp }))
             }
             PromptAction::Route(model) => PromptVerdict::Route(model),
@@ -198,6 +201,14 @@ pub(super) fn judge_prompt(
     unknown
         .and_then(|reason| unjudged("prompt", guard.on_unknown, reason, input.known, notices))
         .map_or(PromptVerdict::Pass, PromptVerdict::Refuse)
+}
+
+/// Finds the worst part of a judged text in the request; where it reaches over several strings, the first of them.
+fn attack_place(request: &ChatRequest, risk: &Risk, pieces: &[TextPiece]) -> Option<AttackPlace> {
+    let places = request.segment_places(pieces, std::iter::once(risk.at.clone())).pop()?;
+    let SegmentPlace { segment, range, .. } = places.into_iter().next()?;
+    let segment = request.nth_segment(segment);
+    Some(AttackPlace { source: source_of(&segment), message: segment.message, bytes: range })
 }
 
 /// Whether a signal says that the answer needs facts.

@@ -25,7 +25,7 @@ pub use follow::{RouteEnd, follow_routes};
 pub use plan::{
     ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
 };
-pub use trace::{ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
+pub use trace::{AttackPlace, ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
 pub use translation::{adds_usage, translation, upstream_body};
 
 use crate::classify::{ClassifyLimits, Priority};

@@ -3,9 +3,10 @@
 //! Decides nothing.
 
 use crate::classify::{Label, Unknown};
-use crate::policy::{ChooseBy, Model, ModelId, Policy, Reasoning};
+use crate::policy::{ChooseBy, Model, ModelId, Policy, Reasoning, TextSource};
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 /// How a request was routed, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +82,8 @@ pub enum GuardNotice {
     Jailbreak {
         /// How probable, from 0 to 1.
         score: f32,
+        /// The part of the request that scores that.
+        at: Option<AttackPlace>,
     },
     /// Personal data.
     Pii {
@@ -94,6 +97,28 @@ pub enum GuardNotice {
         /// Why the classifier gave no answer.
         reason: Unknown,
     },
+}
+
+/// Where in a request an attack stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttackPlace {
+    /// Whose text it is in.
+    pub source: TextSource,
+    /// The message, counted from 0; none outside of messages.
+    pub message: Option<usize>,
+    /// The bytes of the text there.
+    pub bytes: Range<usize>,
+}
+
+impl fmt::Display for AttackPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, message, bytes } = self;
+        f.write_str(source.as_str())?;
+        if let Some(message) = message {
+            write!(f, " in message {message}")?;
+        }
+        write!(f, ", bytes {}..{}", bytes.start, bytes.end)
+    }
 }
 
 /// Why a plan names the model it names.

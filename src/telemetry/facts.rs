@@ -173,6 +173,8 @@ facts! {
         blocked: Option<&'static str>,
         /// How probable an attack is that a guard noticed.
         jailbreak: Option<f32>,
+        /// Where in the request it stands: whose text, which message, which bytes of it.
+        jailbreak_at: Option<String>,
         /// The kinds of personal data that a guard noticed.
         pii: Vec<String>,
         /// The guards that had no result, each with the reason.

@@ -19,6 +19,7 @@ mod dot;
 mod gate;
 mod norm;
 mod packed;
+mod reduce;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use dot::dot;
 pub use gate::gate;
 pub use norm::{Norm, means};
 pub use packed::{Matrix, PackedMatrix};
+pub use reduce::{Reduction, reduce};
 pub use rope::Rope;
 pub use tile::Activation;
 

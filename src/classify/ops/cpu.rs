@@ -2,9 +2,11 @@
 //!
 //! Checks shapes, for the kernels do not. Knows nothing of other devices.
 
+use std::ops::Range;
+
 use candle_core::{Device, Layout, Result, Storage, Tensor, bail};
 
-use signalbox_kernels::{self as kernels, Activation, Attention, Norm, PackedMatrix, Rope};
+use signalbox_kernels::{self as kernels, Activation, Attention, Norm, PackedMatrix, Reduction, Rope};
 
 /// Returns `then(rows · weightsᵀ + bias)`: (rows, in) to (rows, out).
 pub(super) fn product(weights: &PackedMatrix, rows: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -81,6 +83,17 @@ pub(super) fn means(rows: &Tensor, starts: &[usize]) -> Result<Tensor> {
     let mut out = vec![0.0; texts * width];
     slice(rows, |rows| kernels::means(rows, starts, width, &mut out))?;
     Tensor::from_vec(out, (texts, width), &Device::Cpu)
+}
+
+/// Reduces each range of rows to one: (rows, width) to (ranges, width).
+pub(super) fn reduced(rows: &Tensor, ranges: &[Range<usize>], reduction: Reduction) -> Result<Tensor> {
+    let (count, width) = rows.dims2()?;
+    if ranges.iter().any(|range| range.start > range.end || range.end > count) {
+        bail!("a range of rows outside of the {count} that there are");
+    }
+    let mut out = vec![0.0; ranges.len() * width];
+    slice(rows, |rows| kernels::reduce(rows, ranges, width, reduction, &mut out))?;
+    Tensor::from_vec(out, (ranges.len(), width), &Device::Cpu)
 }
 
 fn multiply(weights: &PackedMatrix, rows: &Tensor, activation: Activation) -> Result<(usize, Vec<f32>)> {

@@ -2,8 +2,11 @@
 //!
 //! Knows nothing of layers.
 
+use std::ops::Range;
+
 use candle_core::{D, DType, Result, Tensor, bail};
 use candle_nn::ops::softmax_last_dim;
+use signalbox_kernels::Reduction;
 
 use super::cpu;
 
@@ -32,7 +35,6 @@ pub(crate) fn pool(states: &[&Tensor], starts: &[usize], pooling: Pooling) -> Re
         concatenated(&parts.iter().collect::<Vec<_>>())
     };
     let texts = || starts.windows(2).map(|pair| (pair[0], pair[1]));
-    let is_plain = |state: &&Tensor| state.device().is_cpu() && state.dtype() == DType::F32;
     match pooling {
         Pooling::First | Pooling::Last => {
             let place = |(start, end)| if pooling == Pooling::First { start } else { end - 1 };
@@ -45,11 +47,74 @@ pub(crate) fn pool(states: &[&Tensor], starts: &[usize], pooling: Pooling) -> Re
             let rows = texts().map(|(start, end)| state.narrow(0, start, end - start)?.max(0));
             Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)
         }),
-        Pooling::Mean if states.iter().all(is_plain) => each(&|state| cpu::means(state, starts)),
+        Pooling::Mean if states.iter().all(|state| is_plain(state)) => {
+            each(&|state| cpu::means(state, starts))
+        }
         Pooling::Mean | Pooling::MeanSqrt | Pooling::Weighted => {
             sums(&concatenated(states)?, starts, pooling)
         }
     }
+}
+
+/// Pools spans, each a range of units, which are ranges of tokens: states of (tokens, width) to (spans, width · states), side
+/// by side. What spans have in common is read once.
+pub(crate) fn pool_spans(
+    states: &[&Tensor],
+    units: &[Range<usize>],
+    spans: &[Range<usize>],
+    pooling: Pooling,
+) -> Result<Tensor> {
+    let reduction = match pooling {
+        Pooling::Mean => Reduction::Sum,
+        Pooling::Max => Reduction::Max,
+        _ => bail!("spans have means and maxima alone"),
+    };
+    let each = states.iter().map(|state| {
+        let of_units = reduced(state, units, reduction)?;
+        reduced(&of_units, spans, reduction)
+    });
+    let pooled = concatenated(&each.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())?;
+    let pooled = if pooling == Pooling::Mean {
+        let lengths = spans.iter().map(|span| {
+            let tokens: usize = units[span.clone()].iter().map(ExactSizeIterator::len).sum();
+            1.0 / tokens.max(1) as f32
+        });
+        let lengths = Tensor::from_vec(lengths.collect(), (spans.len(), 1), pooled.device())?;
+        pooled.broadcast_mul(&lengths)?
+    } else {
+        pooled
+    };
+    let Some(first) = states.first() else { bail!("no states to pool") };
+    pooled.to_dtype(first.dtype())
+}
+
+/// Reduces each range of rows to one, in single precision.
+fn reduced(rows: &Tensor, ranges: &[Range<usize>], reduction: Reduction) -> Result<Tensor> {
+    if is_plain(rows) {
+        return cpu::reduced(rows, ranges, reduction);
+    }
+    let (count, width) = rows.dims2()?;
+    let longest = ranges.iter().map(ExactSizeIterator::len).max().unwrap_or(0).max(1);
+    // Shorter ranges repeat their first row, which changes no maximum, or take the row of zeros at the end.
+    let padding = |range: &Range<usize>| if reduction == Reduction::Max { range.start } else { count };
+    let places = ranges.iter().flat_map(|range| {
+        (0..longest).map(|at| {
+            let at = range.start + at;
+            if range.contains(&at) { at as u32 } else { padding(range) as u32 }
+        })
+    });
+    let zero = Tensor::zeros((1, width), DType::F32, rows.device())?;
+    let rows = Tensor::cat(&[&rows.to_dtype(DType::F32)?, &zero], 0)?;
+    let places = Tensor::from_vec(places.collect(), ranges.len() * longest, rows.device())?;
+    let grouped = rows.index_select(&places, 0)?.reshape((ranges.len(), longest, width))?;
+    match reduction {
+        Reduction::Sum => grouped.sum(1),
+        Reduction::Max => grouped.max(1),
+    }
+}
+
+fn is_plain(state: &Tensor) -> bool {
+    state.device().is_cpu() && state.dtype() == DType::F32
 }
 
 /// Concatenates rows.

@@ -161,3 +161,36 @@ fn an_index_outside_a_table_is_an_error() {
     assert_eq!(table.gather(&[1, 0]).unwrap().to_vec2::<f32>().unwrap(), [[2.0], [1.0]]);
     assert!(table.gather(&[2]).is_err());
 }
+
+#[test]
+fn spans_are_pooled_alike_and_as_if_each_were_a_text() {
+    let states = [rows(70, 12, 1), rows(70, 12, 2)];
+    let read: Vec<&Tensor> = states.iter().collect();
+    let units = [1..9, 9..25, 25..26, 26..42, 45..53, 53..69];
+    let spans = [0..2, 1..4, 2..3, 4..6];
+    for pooling in [Pooling::Mean, Pooling::Max] {
+        let of = |device: &ComputeDevice| match device {
+            ComputeDevice::Kernels => pool_spans(&read, &units, &spans, pooling).unwrap(),
+            // Half precision goes by tensor operations, on the processor too; doubles are no device's.
+            ComputeDevice::Tensors(_) => {
+                let doubles: Vec<Tensor> =
+                    states.iter().map(|state| state.to_dtype(DType::F64).unwrap()).collect();
+                let read: Vec<&Tensor> = doubles.iter().collect();
+                pool_spans(&read, &units, &spans, pooling).unwrap().to_dtype(DType::F32).unwrap()
+            }
+        };
+        assert_same(of, &format!("{pooling:?}"));
+        let pooled = of(&ComputeDevice::Kernels);
+        for (at, span) in spans.iter().enumerate() {
+            let tokens = units[span.start].start..units[span.end - 1].end;
+            let alone: Vec<Tensor> =
+                states.iter().map(|state| state.narrow(0, tokens.start, tokens.len()).unwrap()).collect();
+            let alone = pool(&alone.iter().collect::<Vec<_>>(), &[0, tokens.len()], pooling).unwrap();
+            let [got, want] =
+                [pooled.get(at).unwrap(), alone.get(0).unwrap()].map(|row| row.to_vec1::<f32>().unwrap());
+            assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{pooling:?}: span {at}");
+        }
+    }
+    assert!(pool_spans(&read, &units, &spans, Pooling::First).is_err());
+    assert!(pool_spans(&read, &[60..71, 0..1], &spans[..1], Pooling::Max).is_err());
+}

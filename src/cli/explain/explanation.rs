@@ -280,7 +280,8 @@ fn outcome(snapshot: &Snapshot, planned: PlanResult) -> ExplainedPlan {
 
 fn noticed(notice: &GuardNotice) -> String {
     match notice {
-        GuardNotice::Jailbreak { score } => format!("jailbreak {score:.4}"),
+        GuardNotice::Jailbreak { score, at: None } => format!("jailbreak {score:.4}"),
+        GuardNotice::Jailbreak { score, at: Some(at) } => format!("jailbreak {score:.4}: {at}"),
         GuardNotice::Pii { kinds } => format!("pii {}", kinds.join(" ")),
         GuardNotice::Unjudged { guard, reason } => format!("{guard} unjudged: {}", reason.as_str()),
     }

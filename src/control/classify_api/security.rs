@@ -51,8 +51,17 @@ pub(super) struct SecurityResponse {
     recommendation: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<String>,
+    /// Which bytes of the text have that score.
+    worst_span: WorstSpan,
     patterns_detected: Vec<&'static str>,
     processing_time_ms: u64,
+}
+
+/// A part of the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct WorstSpan {
+    start: usize,
+    end: usize,
 }
 
 impl Sensitivity {
@@ -108,6 +117,7 @@ pub(super) fn respond(
         confidence: if is_jailbreak { risk.score } else { 1.0 - risk.score },
         recommendation: if is_jailbreak { "block" } else { "allow" },
         reasoning: options.include_reasoning.then(|| reasoning(&risk, threshold, is_jailbreak)),
+        worst_span: WorstSpan { start: risk.at.start, end: risk.at.end },
         patterns_detected: detected,
         processing_time_ms: millis_since(began),
     })
@@ -148,6 +158,7 @@ mod tests {
         assert!((benign.confidence - 0.9).abs() < 1e-6);
         let why = "the worst part, bytes 3..9, scores 0.100, which is below 0.900";
         assert_eq!(benign.reasoning.as_deref(), Some(why));
+        assert_eq!(benign.worst_span, WorstSpan { start: 3, end: 9 });
         assert_eq!(verdict(0.95, "{}").reasoning, None);
     }
 

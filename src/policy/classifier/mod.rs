@@ -3,6 +3,7 @@
 
 mod hub;
 mod model;
+mod threshold;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::issue::YamlPath;
 pub use hub::HubSpec;
 use hub::RawHub;
 pub use model::{ClassifierModels, ModelSource};
+pub use threshold::{AttackThreshold, OperatingPoint};
 
 /// The classifier and what its answers are worth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -160,8 +162,9 @@ pub enum Precision {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// For an attempt to turn a model against its instructions.
-    pub jailbreak: Option<BasisPoints>,
+    /// For an attempt to turn a model against its instructions: a number, or `balanced` or `strict` as the model's makers
+    /// measured them.
+    pub jailbreak: Option<AttackThreshold>,
     /// For a piece of personal data that the model finds; those that validated patterns find always count.
     pub pii: Option<BasisPoints>,
     /// For a token of an answer that nothing its model was given supports.

@@ -65,6 +65,23 @@ impl TextSources {
 }
 
 impl TextSource {
+    /// Returns the source as policies name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Reasoning => "reasoning",
+            Self::ToolCalls => "tool_calls",
+            Self::ToolResults => "tool_results",
+            Self::Tools => "tools",
+            Self::Documents => "documents",
+            Self::Templates => "templates",
+            Self::Metadata => "metadata",
+            Self::Other => "other",
+        }
+    }
+
     fn bit(self) -> u16 {
         1 << self as u16
     }
