@@ -238,6 +238,13 @@ async fn routes_are_followed_hot_through_lost_watches_and_expired_versions() {
     let gateway = gateway(&api).await;
     assert_eq!(gateway.chat("llama3-8b", LINUX).await.status, 200);
     api.put(SLICES, "default", slice("phi4-mini", second.addr()));
+    // Which of two watches hears first is anybody's guess.
+    let is_known = async || {
+        let pools = gateway.admin("/readyz").await.json()["pools"].take();
+        let is_it = |pool: &&Value| pool["name"].as_str().is_some_and(|name| name.contains("phi4-mini"));
+        pools.as_array().unwrap().iter().find(is_it).filter(|pool| pool["endpoints"] == 1).map(|_| ())
+    };
+    until("the other Service's endpoint", is_known).await;
     let mut route = fixture("services.yaml").remove(2);
     route["spec"]["rules"][0]["backendRefs"][0]["name"] = "phi4-mini".into();
     apply(&api, [route.clone()]);
