@@ -43,7 +43,11 @@ const RESPONSES: &str = "/v1/responses/";
 impl Operation {
     /// Finds the operation of a request line; `path` comes without its query.
     pub fn of(method: &Method, path: &str) -> Result<Self, Rejection> {
-        if let Some(stored) = stored_response(method, path) {
+        let trimmed = path.trim_end_matches('/');
+        if let Some(api) = Api::at(trimmed) {
+            return allowing("POST", method, Self::Infer(api));
+        }
+        if let Some(stored) = stored_response(method, trimmed) {
             return stored;
         }
         if let Some(family) = ResourceFamily::at(path) {
@@ -51,39 +55,32 @@ impl Operation {
             let allowed = "GET, POST, DELETE";
             return is_known.then_some(Self::Resource(family)).ok_or(Rejection::MethodNotAllowed { allowed });
         }
-        let (operation, allowed) = Self::at(path)?;
-        // Clients ask for the head of what they could get, to see whether anybody is there.
-        if method == allowed || (method == Method::HEAD && allowed == "GET") {
-            return Ok(operation);
-        }
-        Err(Rejection::MethodNotAllowed { allowed })
-    }
-
-    fn at(path: &str) -> Result<(Self, &'static str), Rejection> {
-        let trimmed = path.trim_end_matches('/');
-        if let Some(api) = Api::at(trimmed) {
-            return Ok((Self::Infer(api), "POST"));
-        }
         let unknown = || match path.strip_prefix("/v1/v1/") {
             Some(_) => Rejection::DoubledPath { path: path.to_owned() },
             None => Rejection::UnknownPath { path: path.to_owned() },
         };
         match trimmed.strip_prefix(MODELS).ok_or_else(unknown)? {
-            "" => Ok((Self::ListModels, "GET")),
+            "" => allowing("GET", method, Self::ListModels),
             rest => {
                 let name = rest.strip_prefix('/').and_then(percent_decoded).ok_or_else(unknown)?;
-                Ok((Self::GetModel(name), "GET"))
+                allowing("GET", method, Self::GetModel(name))
             }
         }
     }
 }
 
-/// Finds what is asked about a response by its id; nothing where the path has none.
-fn stored_response(method: &Method, path: &str) -> Option<Result<Operation, Rejection>> {
-    let rest = path.trim_end_matches('/').strip_prefix(RESPONSES)?;
-    if Api::at(path.trim_end_matches('/')).is_some() {
-        return None;
+/// Gives the operation where it is asked for by its method, or by HEAD for GET: clients ask for the head of what they could
+/// get, to see whether anybody is there.
+fn allowing(allowed: &'static str, method: &Method, operation: Operation) -> Result<Operation, Rejection> {
+    if method == allowed || (method == Method::HEAD && allowed == "GET") {
+        return Ok(operation);
     }
+    Err(Rejection::MethodNotAllowed { allowed })
+}
+
+/// Finds what is asked about a response by its id; nothing where the path, without slashes at its end, has none.
+fn stored_response(method: &Method, path: &str) -> Option<Result<Operation, Rejection>> {
+    let rest = path.strip_prefix(RESPONSES)?;
     let (id, below) = rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below)));
     let id = percent_decoded(id).filter(|id| is_response_id(id))?;
     let (allowed, action) = match below {
@@ -99,9 +96,10 @@ fn stored_response(method: &Method, path: &str) -> Option<Result<Operation, Reje
     Some(if is_allowed { Ok(stored) } else { Err(Rejection::MethodNotAllowed { allowed }) })
 }
 
-/// Whether a text can be the id of a response: what goes upstream in a path has no more than that.
+/// Whether a text can be the id of a response: what goes upstream in a path has no more than that, and is no step in it.
 fn is_response_id(id: &str) -> bool {
     (1..=256).contains(&id.len())
+        && !id.bytes().all(|byte| byte == b'.')
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
@@ -163,9 +161,19 @@ mod tests {
 
     #[test]
     fn an_unknown_path_is_not_found_and_a_wrong_method_names_the_right_one() {
-        for path in
-            ["/", "", "/v1", "/v1/chat", "/v1/modelsx", "/v1/models/%zz", "/v1/models/%f", "/v1/models/%ff"]
-        {
+        for path in [
+            "/",
+            "",
+            "/v1",
+            "/v1/chat",
+            "/v1/responses/..",
+            "/v1/responses/%2e%2e",
+            "/v1/responses/./cancel",
+            "/v1/modelsx",
+            "/v1/models/%zz",
+            "/v1/models/%f",
+            "/v1/models/%ff",
+        ] {
             assert_eq!(get(path), Err(Rejection::UnknownPath { path: path.to_owned() }));
         }
         assert_eq!(get("/v1/completions"), Err(Rejection::MethodNotAllowed { allowed: "POST" }));
