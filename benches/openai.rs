@@ -184,7 +184,10 @@ fn answers(c: &mut Criterion) {
 
 /// Starts to translate an answer for a client of one API before an upstream that speaks another.
 fn translator(client: Api, upstream: Api, format: Format) -> AnswerTranslator {
-    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}],"input":"hi","max_tokens":9}"#;
+    let body = match client {
+        Api::Responses => r#"{"model":"m","stream":true,"input":"hi"}"#,
+        _ => r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}],"max_tokens":9}"#,
+    };
     let request = ChatRequest::of(client, Bytes::from_static(body.as_bytes())).expect("a request");
     let way = Translation::between(client, |api| api == upstream).expect("there is a way");
     let answer = TranslatedAnswer { model: "m", request_id: "r", kept_as: None, now: 0 };
