@@ -39,7 +39,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from clients import Tally, burst, leaver, record, stuck, usual
-from replicas import Replica, free_port, get
+from replicas import Replica, free_port, get, wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_RSS_MIB = 512
@@ -131,20 +131,8 @@ def start_gateway(options: argparse.Namespace, folder: Path, replicas: list[Repl
     command = [options.binary, "serve", "--policy", policy, "--server", server]
     process = subprocess.Popen(command, stdout=log, stderr=log)
     gateway = Gateway(process, port, admin, policy, places)
-    wait_for(lambda: process.poll() is None and get(admin, "/readyz"), 60, "the gateway is not ready")
+    wait_for(lambda: process.poll() is None and get(admin, "/readyz"), "the gateway is not ready", 60)
     return gateway
-
-
-def wait_for(condition, within_s: float, complaint: str) -> None:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise SystemExit(complaint)
 
 
 class Soak:

@@ -3,6 +3,7 @@
 
 use super::api::{ClientError, KubeApi, WatchScope};
 use super::object_watch::{ObjectQuery, ObjectWatch};
+use super::objects::resource;
 use crate::policy::ObjectName;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::Value;
@@ -44,14 +45,7 @@ pub(in crate::control) enum WriteFault {
 impl KubeKind {
     fn resource(self) -> ApiResource {
         let Self { group, version, kind, plural } = self;
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version,
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        }
+        ApiResource { plural: plural.to_owned(), ..resource(group, version, kind) }
     }
 }
 
