@@ -131,7 +131,7 @@ impl Gateway {
         let path = header.uri.path();
         exchange.answer.api = Api::of_errors(path, header.headers.contains_key("anthropic-version"));
         if is_websocket(header) {
-            // Agents that try one first go on over HTTP then.
+            // Said before the path is looked at: 405 would send the client to look for another method.
             return Err(Rejection::NoWebSocket.into());
         }
         let operation = Operation::of(&header.method, path)?;
