@@ -96,7 +96,7 @@ impl RouteTable {
         Some(FoundRoute { rule: &entry.rule, prefix })
     }
 
-    /// The rules that a model's requests may match, whatever else they have, each once.
+    /// The rules that a model's requests may match, whatever else they have beside the path of an API, each once.
     pub fn rules_for(&self, model: ModelHeaders<'_>) -> Vec<&Arc<RouteRule>> {
         let headers = HeaderMap::new();
         let query = RouteQuery {
@@ -111,7 +111,7 @@ impl RouteTable {
         let is_for_it = |entry: &&RouteEntry| {
             let of_model = entry.request.headers.iter().filter(|(name, _)| is_model_header(name));
             let only = RouteMatch { headers: of_model.cloned().collect(), ..RouteMatch::any() };
-            only.matches(&query)
+            only.matches(&query) && entry.request.path.may_be_of_api()
         };
         let mut found: Vec<&Arc<RouteRule>> = Vec::new();
         for entry in self.entries().filter(is_for_it) {

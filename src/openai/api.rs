@@ -138,6 +138,11 @@ impl Api {
         Self::ALL.into_iter().find(|api| api.dialect().paths.contains(&path))
     }
 
+    /// Returns the paths of all APIs; of one that has several, each.
+    pub fn paths() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().flat_map(|api| api.dialect().paths.iter().copied())
+    }
+
     /// Returns its path; of several the usual one.
     pub fn path(self) -> &'static str {
         self.dialect().paths[0]

@@ -134,7 +134,11 @@ impl Gateway {
             // Said before the path is looked at: 405 would send the client to look for another method.
             return Err(Rejection::NoWebSocket.into());
         }
-        let operation = Operation::of(&header.method, path)?;
+        let operation = match Operation::of(&header.method, path) {
+            // Of no inference API: what becomes of it the routes say, where there are any.
+            Err(Rejection::UnknownPath { .. }) if exchange.live.layers.routed().is_some() => None,
+            operation => Some(operation?),
+        };
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
         let principal = identity::principal(identity, &header.headers, peer);
@@ -143,10 +147,14 @@ impl Gateway {
         }
         let admission_client = AdmissionClient::of(exchange, &header.headers, peer, principal.as_ref());
         let keeps_slots = identity.is_used() && principal.is_none();
-        exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
+        exchange.answer.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
         exchange.record_principal(principal.as_ref());
         exchange.header_bytes = header_bytes(header);
         exchange.active.buffered.grow_to(exchange.header_bytes).map_err(overloaded)?;
+        let Some(operation) = operation else {
+            // Boxed: keeps the future of inference requests small.
+            return Box::pin(self.admit_plainly(session, exchange, keeps_slots)).await;
+        };
         let api = match operation {
             Operation::Infer(api) => {
                 exchange.answer.api = api;

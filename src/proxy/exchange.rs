@@ -12,6 +12,7 @@ use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::client_watch;
 use super::held_error::HeldAnswer;
 use super::load_report::{is_sampled, load_report};
+use super::passthrough::Passthrough;
 use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
 use crate::balance::{ConnectionMark, Endpoint, hash_key};
@@ -43,13 +44,13 @@ pub struct Exchange {
     pub(super) connection: Option<ConnectionRequest>,
     pub(super) record: AccessRecord,
     pub(super) attempts: Option<Attempts>,
+    /// The attempts of a request that is of no inference API.
+    pub(super) passthrough: Option<Box<Passthrough>>,
     pub(super) replay: Option<ReplayHandle>,
     /// What of an upstream's answer is held back until it is clear what follows.
     pub(super) held: Option<HeldAnswer>,
     /// What is needed to store the answer in the response cache, until its header comes.
     pub(super) pending_store: Option<Box<PendingStore>>,
-    /// Whether the client may know which signals matched.
-    pub(super) debug: bool,
     pub(super) answer: AnswerState,
 }
 
@@ -70,6 +71,8 @@ pub(super) struct BegunAttempt<'a> {
 pub(super) struct AnswerState {
     /// Whose shape errors have.
     pub(super) api: Api,
+    /// Whether the client may know which signals matched.
+    pub(super) debug: bool,
     /// The page in a browser that may read it.
     pub(super) origin: Option<HeaderValue>,
     /// Counts tokens; nothing where the answer's stages do.
@@ -90,10 +93,10 @@ impl Exchange {
             connection: None,
             record: AccessRecord::default(),
             attempts: None,
+            passthrough: None,
             replay: None,
             held: None,
             pending_store: None,
-            debug: false,
             answer: AnswerState::default(),
         }
     }
@@ -414,6 +417,9 @@ impl Exchange {
                 is_whole,
                 client_gone: response.error == Some(CLIENT_CLOSED),
             });
+        }
+        if let Some(pass) = &mut self.passthrough {
+            pass.finish(response.status, is_whole);
         }
         if response.status == 0 {
             // nginx's status for a client that closed the connection before there was an answer.

@@ -156,6 +156,20 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
         || ALLOWED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
+/// Whether what answers no models gets this header of a client's request: all that is not of the connection but for its
+/// framing, steers nothing, and shows no key that is meant for the gateway.
+pub(super) fn is_forwarded_plainly(name: &HeaderName, identity: &Identity) -> bool {
+    let is_own = [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
+        .into_iter()
+        .any(|known| known == name.as_str());
+    let dashed = dashed(name);
+    !is_own
+        && (!is_hop_by_hop(name) || *name == TRANSFER_ENCODING)
+        && !is_steering(&dashed)
+        && !dashed.starts_with("x-authz-")
+        && !(identity.is_used() && is_secret(&dashed))
+}
+
 /// The headers that nearly every request has, which every pool gets: told apart by a number, where all other names are
 /// compared with lists of words.
 fn is_common(name: &HeaderName) -> bool {
@@ -200,22 +214,33 @@ pub(super) fn is_material(name: &HeaderName) -> bool {
 
 /// The names of an answer's headers, interim or final, that end here.
 pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
-    let nominated: Vec<String> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let nominated = nominated(headers);
     names_of(headers, |name| {
         if nominated.is_empty() && (is_common(name) || matches!(*name, DATE | SERVER | CACHE_CONTROL)) {
             return false;
         }
-        // The framing is made anew by whoever writes the answer.
-        let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
-        let is_nominated = nominated.iter().any(|other| other == name.as_str()) && !is_framing(name);
-        is_hop || is_nominated || ENDS_HERE.contains(&name.as_str()) || is_steering(&dashed(name))
+        ends_with_connection(name, &nominated)
+            || ENDS_HERE.contains(&name.as_str())
+            || is_steering(&dashed(name))
     })
+}
+
+/// The same for an answer that no model gave: what it says of its own host is for the client.
+pub(super) fn ending_plainly(headers: &HeaderMap) -> Vec<HeaderName> {
+    let nominated = nominated(headers);
+    names_of(headers, |name| ends_with_connection(name, &nominated) || is_steering(&dashed(name)))
+}
+
+/// The headers that a message's `Connection` header names.
+fn nominated(headers: &HeaderMap) -> Vec<String> {
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+fn ends_with_connection(name: &HeaderName, nominated: &[String]) -> bool {
+    // The framing is made anew by whoever writes the answer.
+    let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
+    is_hop || (nominated.iter().any(|other| other == name.as_str()) && !is_framing(name))
 }
 
 /// A request target whose query does not have the keys that a client shows there; nothing where it can stay as it is.

@@ -22,6 +22,7 @@ mod exchange;
 mod ext_proc;
 mod external_pick;
 mod failure;
+mod failure_answer;
 mod handover;
 mod header_changes;
 mod headers;
@@ -30,6 +31,7 @@ mod identity;
 mod keep_alive;
 mod load_report;
 mod model_list;
+mod passthrough;
 mod planned_request;
 mod prefill;
 mod record;
@@ -52,7 +54,6 @@ pub use exchange::Exchange;
 pub use routing::{PublicPort, PublicPorts};
 
 use crate::balance::Endpoint;
-use crate::openai::Rejection;
 use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
@@ -63,19 +64,19 @@ use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use ext_proc::EndpointPickers;
-use failure::{RETRY_AFTER, RequestFailure};
+use failure::RequestFailure;
 use held_error::{HeldAnswer, HeldError};
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use replay::{ExpectedAnswer, ReplayHandle};
 use shadow::ShadowClient;
 use side_client::SideClient;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use upstream::UpstreamTls;
 use upstream_error::failure_of;
 use wake::Wakes;
@@ -153,7 +154,11 @@ impl Gateway {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        match exchange.next(failure, &session.req_header().headers, &self.metrics) {
+        let next = match &exchange.passthrough {
+            Some(_) => self.next_plain(session, exchange, failure),
+            None => exchange.next(failure, &session.req_header().headers, &self.metrics),
+        };
+        match next {
             NextStep::Retry | NextStep::Reconnect => error.set_retry(true),
             NextStep::ForwardAnswer => error.set_retry(false),
             NextStep::GiveUp(rejection) => return RequestFailure::wrap(rejection, error),
@@ -198,6 +203,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        if exchange.passthrough.is_some() {
+            return Box::pin(self.plain_peer(session, exchange)).await;
+        }
+        if let Some(wait) = exchange.attempts.as_ref().and_then(|attempts| attempts.backoff(Instant::now())) {
+            tokio::time::sleep(wait).await;
+        }
         if exchange.is_repeated() && body::has_left(session).await {
             return Err(ShortCircuit::ClientGone.into_error());
         }
@@ -233,18 +244,26 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.await_first_byte();
-        upstream::prepare_request(request, exchange).map_err(|rejection| {
+        let prepared = match &exchange.passthrough {
+            Some(_) => passthrough::prepare_plainly(request, exchange),
+            None => upstream::prepare_request(request, exchange),
+        };
+        prepared.map_err(|rejection| {
             RequestFailure::explain(rejection, "the request cannot be made the upstream's")
         })
     }
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        if exchange.passthrough.is_some() {
+            self.pass_body(session, exchange, body.as_ref(), end_of_stream);
+            return Ok(());
+        }
         // Called with the client's body, as the replay session sent it: what goes out is the attempt's own, at the end.
         // `None` would end the body, so pieces before the end are empty instead.
         let attempt = exchange.attempts.as_ref().filter(|_| end_of_stream);
@@ -260,6 +279,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if response.status.is_informational() {
             return Ok(());
+        }
+        if exchange.passthrough.is_some() {
+            return self.pass_status(session, exchange, response);
         }
         let status = response.status;
         exchange.on_answer(status, &self.metrics);
@@ -308,6 +330,9 @@ impl ProxyHttp for Gateway {
         if exchange.is_held() {
             return Ok(());
         }
+        if exchange.passthrough.is_some() {
+            return passthrough::pass_header(response, exchange);
+        }
         exchange.report_header(response).await?;
         respond::prepare(response, exchange)
     }
@@ -320,7 +345,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         exchange.on_chunk(body.as_deref().unwrap_or_default(), &self.metrics);
-        Ok(None)
+        passthrough::keep_time(exchange).map(|()| None)
     }
 
     async fn response_trailer_filter(
@@ -365,6 +390,10 @@ impl ProxyHttp for Gateway {
         if *error.etype() == replay::CUT || exchange.has_passed_end() {
             return error;
         }
+        let rejection = exchange.passthrough.as_ref().and_then(|_| passthrough::fault_of_client(&error));
+        if let Some(rejection) = rejection {
+            return RequestFailure::wrap(rejection, error);
+        }
         let Some(failure) = failure_of(&error, session, exchange, reused) else { return error };
         if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
             attempts.retire_connections(failure);
@@ -378,49 +407,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         exchange: &mut Self::CTX,
     ) -> FailToProxy {
-        if let Some(replay) = &mut exchange.replay {
-            replay.uninstall(session);
-        }
-        if *error.etype() == replay::CUT {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let failure = RequestFailure::of(error);
-        if failure.is_none() && exchange.has_passed_end() {
-            // The client has the whole stream: SDKs leave right after its last event, and upstreams may break off there.
-            let _ = session.as_downstream_mut().write_response_body(Bytes::new(), true).await;
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let is_of_client = failure.is_none() && *error.esource() == ErrorSource::Downstream;
-        // The client is there: the process has told its connections that its time is over.
-        let is_over = is_of_client && self.server_state.is_over();
-        // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
-        let has_left = is_of_client || (exchange.attempts.is_some() && body::has_left(session).await);
-        if has_left && !is_over {
-            exchange.record_client_gone();
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let rejection = match failure {
-            Some(failure) => failure.rejection.clone(),
-            None if is_over => Rejection::ShuttingDown { retry_after: RETRY_AFTER },
-            None => Rejection::Internal,
-        };
-        let error_code = rejection.status().as_u16();
-        let error = failure.and_then(RequestFailure::reported).unwrap_or(error);
-        tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
-        let downstream = session.as_downstream_mut();
-        let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
-        if begun {
-            if exchange.answer.is_stream {
-                respond::end_stream_with_error(downstream, exchange, &rejection).await;
-            }
-            exchange.record_rejection(&rejection);
-        } else {
-            downstream.set_keepalive(None);
-            if respond::reject(downstream, exchange, rejection).await.is_err() {
-                exchange.record_client_gone();
-            }
-        }
-        FailToProxy { error_code, can_reuse_downstream: false }
+        self.answer_failure(session, error, exchange).await
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Self::CTX) {

@@ -7,6 +7,7 @@ use super::exchange::Exchange;
 use super::header_changes::{apply_changes, change_request, rewritten, rewritten_host, set};
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
+use super::routing::asked_host;
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
 use crate::policy::{Alpn, ClientCert, HostRule, Identity, PoolApi, PoolSpec, Transport};
@@ -353,12 +354,6 @@ fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> 
         set(headers, name, credential.value.expose())?;
     }
     Ok(())
-}
-
-/// The host that the client asks for.
-fn asked_host(parts: &Parts) -> Option<String> {
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    parts.uri.authority().map(http::uri::Authority::as_str).or(host).map(str::to_owned)
 }
 
 /// When an upstream wants to be asked again: in whole seconds, or in milliseconds as OpenAI and Azure say it too.

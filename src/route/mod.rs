@@ -11,6 +11,7 @@ mod follow;
 mod guards;
 mod masking;
 mod models;
+mod plain;
 mod plan;
 mod plugins;
 mod retry_after;
@@ -22,6 +23,7 @@ pub use admission::{
 };
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use follow::{RouteEnd, follow_routes};
+pub use plain::{PlainRequest, follow_plainly};
 pub use plan::{
     ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
 };

@@ -8,12 +8,14 @@
     reason = "all of this binary is tests, and counters are whole numbers"
 )]
 
+mod cluster;
 mod endpoint_picker;
 mod h2_upstream;
 mod harness;
 mod kube_api;
 mod raw;
 mod upstream;
+mod web_app;
 
 mod admission;
 mod agents;
@@ -51,6 +53,7 @@ mod logs;
 mod names;
 mod overload;
 mod picking;
+mod plain_http;
 mod plugins;
 mod refusals;
 mod reissuing;

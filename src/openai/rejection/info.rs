@@ -30,6 +30,7 @@ impl Rejection {
             Self::UnknownPath { .. } => info(S::NOT_FOUND, "unknown_path", "unknown_url"),
             Self::NoRoute => info(S::NOT_FOUND, "no_route", "no_route"),
             Self::InvalidBackend => info(S::INTERNAL_SERVER_ERROR, "invalid_backend", "invalid_backend"),
+            Self::UncheckedRequest => info(S::FORBIDDEN, "unchecked_request", "unchecked_request"),
             Self::DoubledPath { .. } => info(S::NOT_FOUND, "doubled_path", "unknown_url"),
             Self::MethodNotAllowed { .. } => {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
@@ -94,6 +95,9 @@ impl Rejection {
             Self::ShuttingDown { .. } => info(S::SERVICE_UNAVAILABLE, "shutting_down", "shutting_down"),
             Self::NoHealthyEndpoint { .. } => {
                 info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
+            }
+            Self::NoBackendEndpoint { .. } => {
+                info(S::SERVICE_UNAVAILABLE, "no_backend_endpoint", "no_backend_endpoint")
             }
             Self::PickerRefused { status, .. } => info(*status, "picker_refused", "endpoint_picker_refused"),
             Self::PickerUnavailable { .. } => {
