@@ -1,7 +1,6 @@
 //! Owns whether a request is what one match of a rule asks for, and which of two matches comes first.
 
 use super::query::RouteQuery;
-use crate::openai::Api;
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 use std::cmp::{Ordering, Reverse};
@@ -96,7 +95,7 @@ impl PathMatch {
         Self::Prefix(path.trim_end_matches('/').to_owned())
     }
 
-    fn matches(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == path,
             Self::Prefix(prefix) => path
@@ -104,11 +103,6 @@ impl PathMatch {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Regex(wanted) => wanted.regex.is_match(path),
         }
-    }
-
-    /// Whether a request of an inference API can have such a path.
-    pub(super) fn may_be_of_api(&self) -> bool {
-        Api::paths().any(|path| self.matches(path) || self.matches(&format!("{path}/")))
     }
 
     /// Exact paths first, then regular expressions, whose place the Gateway API leaves open, then prefixes; of equals the

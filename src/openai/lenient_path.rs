@@ -33,7 +33,8 @@ fn is_version(segment: &str) -> bool {
 
 /// Whether an API's path goes on like this after its version.
 fn is_root(segment: &str) -> bool {
-    let first_of = |path: &'static str| path.trim_start_matches("/v1/").trim_start_matches("/v2/").split('/').next();
+    let first_of =
+        |path: &'static str| path.trim_start_matches("/v1/").trim_start_matches("/v2/").split('/').next();
     let is_it = |path: &'static str| first_of(path) == Some(segment);
     Api::paths().any(is_it) || ResourceFamily::all_roots().any(is_it) || OTHERS.contains(&segment)
 }

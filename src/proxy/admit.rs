@@ -134,11 +134,7 @@ impl Gateway {
             // Said before the path is looked at: 405 would send the client to look for another method.
             return Err(Rejection::NoWebSocket.into());
         }
-        let operation = match Operation::of(&header.method, path) {
-            // Of no inference API: what becomes of it the routes say, where there are any.
-            Err(Rejection::UnknownPath { .. }) if exchange.live.layers.routed().is_some() => None,
-            operation => Some(operation?),
-        };
+        let operation = operation_of(header, exchange)?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
         let principal = identity::principal(identity, &header.headers, peer);
@@ -351,6 +347,14 @@ impl Gateway {
         };
         details.cache.result = Some(result);
         Ok(answer)
+    }
+}
+
+/// What a request asks for; nothing where that is of no inference API: what becomes of it the routes say, if there are any.
+fn operation_of(header: &RequestHeader, exchange: &Exchange) -> Result<Option<Operation>, Rejection> {
+    match Operation::of(&header.method, header.uri.path()) {
+        Err(Rejection::UnknownPath { .. }) if exchange.live.layers.routed().is_some() => Ok(None),
+        operation => operation.map(Some),
     }
 }
 

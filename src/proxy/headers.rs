@@ -163,11 +163,9 @@ pub(super) fn is_forwarded_plainly(name: &HeaderName, identity: &Identity) -> bo
         .into_iter()
         .any(|known| known == name.as_str());
     let dashed = dashed(name);
-    !is_own
-        && (!is_hop_by_hop(name) || *name == TRANSFER_ENCODING)
-        && !is_steering(&dashed)
-        && !dashed.starts_with("x-authz-")
-        && !(identity.is_used() && is_secret(&dashed))
+    let is_of_connection = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
+    let is_key = identity.is_used() && is_secret(&dashed);
+    !(is_own || is_of_connection || is_key || is_steering(&dashed) || dashed.starts_with("x-authz-"))
 }
 
 /// The headers that nearly every request has, which every pool gets: told apart by a number, where all other names are

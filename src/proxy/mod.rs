@@ -32,6 +32,9 @@ mod keep_alive;
 mod load_report;
 mod model_list;
 mod passthrough;
+mod plain_copies;
+mod plain_phases;
+mod plain_request;
 mod planned_request;
 mod prefill;
 mod record;
@@ -245,7 +248,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         exchange.await_first_byte();
         let prepared = match &exchange.passthrough {
-            Some(_) => passthrough::prepare_plainly(request, exchange),
+            Some(_) => plain_request::prepare_plainly(request, exchange),
             None => upstream::prepare_request(request, exchange),
         };
         prepared.map_err(|rejection| {
@@ -331,7 +334,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         if exchange.passthrough.is_some() {
-            return passthrough::pass_header(response, exchange);
+            return plain_phases::pass_header(response, exchange);
         }
         exchange.report_header(response).await?;
         respond::prepare(response, exchange)
@@ -345,7 +348,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         exchange.on_chunk(body.as_deref().unwrap_or_default(), &self.metrics);
-        passthrough::keep_time(exchange).map(|()| None)
+        plain_phases::keep_time(exchange).map(|()| None)
     }
 
     async fn response_trailer_filter(
@@ -390,7 +393,7 @@ impl ProxyHttp for Gateway {
         if *error.etype() == replay::CUT || exchange.has_passed_end() {
             return error;
         }
-        let rejection = exchange.passthrough.as_ref().and_then(|_| passthrough::fault_of_client(&error));
+        let rejection = exchange.passthrough.as_ref().and_then(|_| plain_phases::fault_of_client(&error));
         if let Some(rejection) = rejection {
             return RequestFailure::wrap(rejection, error);
         }

@@ -4,13 +4,11 @@
 //! Its body and its answer pass in pieces, unread. Knows nothing of how: it is told what failed and says what comes next.
 
 mod copy;
-mod phases;
 
-pub(super) use phases::{fault_of_client, keep_time, pass_header, prepare_plainly};
+pub(super) use copy::PlainCopy;
 
 use super::attempt_failure::{AttemptFailure, Blame, LateBytes, NextStep};
 use super::endpoint_reports::report_failure;
-use super::exchange::Exchange;
 use super::failure::RETRY_AFTER;
 use crate::balance::{ConnectionMark, Endpoint, Lease, PickRequest};
 use crate::openai::Rejection;
@@ -18,7 +16,6 @@ use crate::policy::PoolSpec;
 use crate::route::FollowedRule;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
-use copy::PlainCopy;
 use http::Method;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,17 +32,17 @@ pub(super) struct Passthrough {
     /// Endpoints that failed; none of them is leased again.
     tried: Vec<SocketAddr>,
     /// Attempts so far, the current one included; a reconnect is no attempt of its own.
-    count: u32,
+    pub(super) count: u32,
     /// Whether the current attempt is made a second time, over a new connection.
-    is_reconnect: bool,
+    pub(super) is_reconnect: bool,
     /// Where the endpoint stood when the current attempt began.
-    mark: ConnectionMark,
+    pub(super) mark: ConnectionMark,
     /// By when the answer must be whole.
     ends: Instant,
     /// Whether what was sent may be sent again without being asked to.
     is_idempotent: bool,
     /// What mirrors get of it, where its rule has any.
-    copy: Option<Box<PlainCopy>>,
+    pub(super) copy: Option<Box<PlainCopy>>,
 }
 
 /// What is known of a failure beside what failed.
@@ -124,7 +121,8 @@ impl Passthrough {
             return NextStep::Reconnect;
         }
         let is_status = matches!(failure, AttemptFailure::Status { .. });
-        if let Some(lease) = self.lease.as_ref().filter(|_| !is_status && failure.blame() == Blame::Endpoint) {
+        if let Some(lease) = self.lease.as_ref().filter(|_| !is_status && failure.blame() == Blame::Endpoint)
+        {
             report_failure(lease, self.spec(live), now, metrics);
         }
         if is_open && self.is_retried(failure, live) && self.retry(failure, live, now, metrics) {
@@ -150,13 +148,7 @@ impl Passthrough {
         self.count < most && (is_listed || has_reached_nobody || may_repeat)
     }
 
-    fn retry(
-        &mut self,
-        failure: AttemptFailure,
-        live: &Snapshot,
-        now: Instant,
-        metrics: &Metrics,
-    ) -> bool {
+    fn retry(&mut self, failure: AttemptFailure, live: &Snapshot, now: Instant, metrics: &Metrics) -> bool {
         let last = self.endpoint().map(Endpoint::addr);
         self.tried.extend(last);
         // Where all were tried, the one that failed may do better now: that is what the rule asks for.
@@ -178,16 +170,6 @@ impl Passthrough {
         if let Some(lease) = self.lease.take().filter(|_| is_whole && (1..500).contains(&status)) {
             lease.succeeded();
         }
-    }
-}
-
-impl Exchange {
-    /// Whether the answer comes from where no model answers.
-    pub(super) fn is_plain(&self) -> bool {
-        let answers_models = |pass: &Passthrough| {
-            self.live.layers.routed().is_none_or(|routed| routed.answers_models(pass.via().pool))
-        };
-        self.passthrough.as_deref().is_some_and(|pass| !answers_models(pass))
     }
 }
 

@@ -6,7 +6,7 @@ use super::Gateway;
 use super::exchange::Exchange;
 use crate::http_route::{Redirect, RouteQuery, RouteRule};
 use crate::openai::Rejection;
-use crate::route::{FollowedRule, Plan, PlainRequest, RouteEnd, follow_plainly, follow_routes};
+use crate::route::{FollowedRule, PlainRequest, Plan, RouteEnd, follow_plainly, follow_routes};
 use http::StatusCode;
 use http::header::HOST;
 use http::request::Parts;

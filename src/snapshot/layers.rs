@@ -3,7 +3,7 @@
 //!
 //! The file and the routes change by themselves; neither writer undoes what the other wrote.
 
-use crate::http_route::{BackendId, BackendPool, ModelHeaders, RoutedTraffic};
+use crate::http_route::{ApiRoutes, BackendId, BackendPool, ModelHeaders, RoutedTraffic};
 use crate::policy::{Balance, KubeObject, Model, Policy, PoolId, PoolSpec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -98,11 +98,16 @@ fn compose(file: Arc<Policy>, traffic: Arc<RoutedTraffic>) -> PolicyLayers {
         pools.iter().flatten().filter(|PoolId(id)| *id < file.pools.len()).copied().collect();
     let mut routed = RoutedPools { traffic, pools, of_policy: file.pools.len(), of_models: BTreeSet::new() };
     let names_engines = |pool: &PoolSpec| {
-        pool.probes.discovered.iter().any(|source| matches!(source.selection.object, KubeObject::InferencePool { .. }))
+        pool.probes
+            .discovered
+            .iter()
+            .any(|source| matches!(source.selection.object, KubeObject::InferencePool { .. }))
     };
     let engines = own.iter().enumerate().filter(|(_, pool)| names_engines(pool));
     let engines = engines.map(|(index, _)| PoolId(file.pools.len() + index));
-    let of_models = file.models.iter().flat_map(|model| pools_for(model, &routed));
+    let traffic = Arc::clone(&routed.traffic);
+    let reachable = ApiRoutes::of(&traffic.table);
+    let of_models = file.models.iter().flat_map(|model| pools_for(model, &routed, &reachable));
     // Pools of the file are there for models alone.
     routed.of_models = engines.chain(of_models).chain((0..file.pools.len()).map(PoolId)).collect();
     for (index, pool) in own.iter_mut().enumerate() {
@@ -111,16 +116,16 @@ fn compose(file: Arc<Policy>, traffic: Arc<RoutedTraffic>) -> PolicyLayers {
             (pool.balance, pool.probes.metrics) = (Balance::LeastRequest, None);
         }
     }
-    let policy = Arc::new(file.with_routes(own, &kept, &|model| pools_for(model, &routed)));
+    let policy = Arc::new(file.with_routes(own, &kept, &|model| pools_for(model, &routed, &reachable)));
     PolicyLayers { file, policy, routed: Some(Arc::new(routed)) }
 }
 
 /// The pools that a model's requests may go to, whatever else they have, those of the first rule first.
-fn pools_for(model: &Model, routed: &RoutedPools) -> Vec<PoolId> {
+fn pools_for(model: &Model, routed: &RoutedPools, reachable: &ApiRoutes<'_>) -> Vec<PoolId> {
     let asked = std::iter::once(&model.name).chain(&model.loras);
     let mut found = Vec::new();
     for asked in asked {
-        let rules = routed.traffic.table.rules_for(ModelHeaders { selected: &model.name, asked });
+        let rules = reachable.rules_for(ModelHeaders { selected: &model.name, asked });
         let backends = rules.into_iter().flat_map(|rule| &rule.backends).filter(|backend| backend.weight > 0);
         for pool in backends.filter_map(|backend| routed.pool(backend.backend?)) {
             if !found.contains(&pool) {

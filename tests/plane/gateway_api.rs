@@ -202,7 +202,8 @@ async fn a_model_outside_the_cluster_gets_the_host_and_the_key_that_its_route_se
     let of_route = (ROUTES, "default", "vsr-openai-g4");
     condition(&api, of_route, OF_PARENT, "ResolvedRefs", "UnsupportedProtocol").await;
     drop(closed);
-    let launch = crate::cluster::launch(&api).server(format!("{SERVER}gateway_api: {{external_names: true}}\n"));
+    let launch =
+        crate::cluster::launch(&api).server(format!("{SERVER}gateway_api: {{external_names: true}}\n"));
     let gateway = follows(launch.variable("SSL_CERT_FILE", ca.display().to_string())).await;
     let answer = gateway.chat("gpt-4o-mini", "hello").await;
     assert_eq!(answer.status, 200, "{} {}", answer.text, gateway.stderr());

@@ -21,7 +21,7 @@ fn service(name: &str) -> Value {
     json!({"kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"name": "http", "port": 80}]}})
 }
 
-fn route(name: &str, rules: Value) -> Value {
+fn route(name: &str, rules: &Value) -> Value {
     json!({"kind": "HTTPRoute", "metadata": {"name": name}, "spec": {
         "parentRefs": [{"name": "inference-gateway"}], "rules": rules}})
 }
@@ -67,7 +67,8 @@ async fn answered_by(gateway: &Gateway, path: &str, app: &str) {
 
 #[tokio::test]
 async fn any_path_and_method_reaches_the_service_of_its_route_as_it_came() {
-    let (api, first, second) = (KubeApi::start().await, WebApp::start("first").await, WebApp::start("second").await);
+    let (api, first, second) =
+        (KubeApi::start().await, WebApp::start("first").await, WebApp::start("second").await);
     apply(&api, fixture("gateway.yaml"));
     serve(&api, "first", first.addr);
     serve(&api, "second", second.addr);
@@ -80,7 +81,10 @@ async fn any_path_and_method_reaches_the_service_of_its_route_as_it_came() {
         by(json!({"queryParams": [{"name": "animal", "value": "whale"}]}), "second"),
         by(json!({"method": "PATCH"}), "second"),
     ]);
-    apply(&api, [route("web", rules)]);
+    // The model has a route of its own, so that what answers the rest answers no models.
+    let pool = json!([{"group": "signalbox.dev", "kind": "Pool", "name": "own"}]);
+    let of_model = json!([{"matches": [{"headers": [{"name": "x-selected-model", "value": "m"}]}], "backendRefs": pool}]);
+    apply(&api, [route("web", &rules), route("models", &of_model)]);
     let gateway = with_policy(&api, OPEN).await;
     answered_by(&gateway, "/", "first").await;
     answered_by(&gateway, "/exact", "second").await;
@@ -101,13 +105,26 @@ async fn any_path_and_method_reaches_the_service_of_its_route_as_it_came() {
         let answer = send(&gateway, method, path, headers, "").await;
         assert_eq!(answer.status, 200, "{method} {path} {}", answer.text);
         let told = answer.json();
-        assert_eq!((&told["app"], &told["method"], &told["target"]), (&app.into(), &method.into(), &path.into()));
+        assert_eq!(
+            (&told["app"], &told["method"], &told["target"]),
+            (&app.into(), &method.into(), &path.into())
+        );
     }
-    let put = send(&gateway, "PUT", "/a%2Fb/./c", &[("cookie", "a=b"), ("authorization", "Basic eA=="), ("te", "gzip")], "text").await;
+    let put = send(
+        &gateway,
+        "PUT",
+        "/a%2Fb/./c",
+        &[("cookie", "a=b"), ("authorization", "Basic eA=="), ("te", "gzip")],
+        "text",
+    )
+    .await;
     let told = put.json();
     // Clients take steps out of paths themselves.
     assert_eq!((&told["target"], &told["body"]), (&json!("/a%2Fb/c"), &json!("text")));
-    assert_eq!((&told["headers"]["cookie"], &told["headers"]["authorization"]), (&json!("a=b"), &json!("Basic eA==")));
+    assert_eq!(
+        (&told["headers"]["cookie"], &told["headers"]["authorization"]),
+        (&json!("a=b"), &json!("Basic eA=="))
+    );
     assert_eq!((&told["headers"]["te"], put.header("set-cookie")), (&Value::Null, "session=1"));
     assert_ne!(put.header("x-selected-model"), "forged", "what an upstream says of routing is not told");
     let host = told["headers"]["host"].as_str().unwrap();
@@ -115,7 +132,11 @@ async fn any_path_and_method_reaches_the_service_of_its_route_as_it_came() {
     let head = send(&gateway, "HEAD", "/", &[], "").await;
     assert_eq!((head.status, &*head.text), (200, ""));
     let missing = send(&gateway, "GET", "/", &[("x-status", "404")], "").await;
-    assert_eq!((missing.status, missing.json()["app"].as_str()), (404, Some("first")), "an error is the backend's own");
+    assert_eq!(
+        (missing.status, missing.json()["app"].as_str()),
+        (404, Some("first")),
+        "an error is the backend's own"
+    );
     gateway.counts("signalbox_requests_total", &["status=\"404\""], 1.0).await;
 }
 
@@ -133,7 +154,7 @@ async fn without_a_route_or_a_backend_the_status_says_which() {
             "hostname": "example.org", "statusCode": 301, "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"}}}]},
         {"matches": at("/own"), "backendRefs": [{"group": "signalbox.dev", "kind": "Pool", "name": "own"}]},
     ]);
-    apply(&api, [route("web", rules)]);
+    apply(&api, [route("web", &rules)]);
     let gateway = with_policy(&api, OPEN).await;
     let status = async |path: &str| {
         let answer = get(&gateway, path).await;
@@ -143,7 +164,11 @@ async fn without_a_route_or_a_backend_the_status_says_which() {
     assert_eq!(status("/empty/x").await, (503, "no_backend_endpoint".to_owned()));
     assert_eq!(status("/zero").await, (500, "invalid_backend".to_owned()));
     assert_eq!(status("/other").await, (404, "no_route".to_owned()));
-    assert_eq!(status("/own").await, (403, "unchecked_request".to_owned()), "a pool of the policy has its credential");
+    assert_eq!(
+        status("/own").await,
+        (403, "unchecked_request".to_owned()),
+        "a pool of the policy has its credential"
+    );
     let moved = get(&gateway, "/moved/a?b=c").await;
     assert_eq!((moved.status, moved.header("location")), (301, "http://example.org/new/a?b=c"));
     // A connection is kept through all of them.
@@ -157,7 +182,8 @@ async fn without_a_route_or_a_backend_the_status_says_which() {
 #[tokio::test]
 async fn a_rules_filters_weights_and_mirrors_hold_for_any_request() {
     let api = KubeApi::start().await;
-    let [main, canary, mirror] = [WebApp::start("main").await, WebApp::start("canary").await, WebApp::start("mirror").await];
+    let [main, canary, mirror] =
+        [WebApp::start("main").await, WebApp::start("canary").await, WebApp::start("mirror").await];
     apply(&api, fixture("gateway.yaml"));
     for (name, app) in [("main", &main), ("canary", &canary), ("mirror", &mirror)] {
         serve(&api, name, app.addr);
@@ -179,19 +205,26 @@ async fn a_rules_filters_weights_and_mirrors_hold_for_any_request() {
             {"name": "canary", "port": 80, "weight": 1},
         ],
     }]);
-    apply(&api, [route("web", rules)]);
+    apply(&api, [route("web", &rules)]);
     let gateway = with_policy(&api, OPEN).await;
     let is_there = async || (get(&gateway, "/api").await.status == 200).then_some(());
     until("the route", is_there).await;
     let before = mirror.seen().len();
     let mut shares = [0, 0];
     for _ in 0..80 {
-        let answer = send(&gateway, "POST", "/api/a?b", &[("x-set", "old"), ("x-gone", "1")], "some text").await;
-        assert_eq!((answer.status, answer.header("x-answer"), answer.header("set-cookie")), (200, "added", ""));
+        let answer =
+            send(&gateway, "POST", "/api/a?b", &[("x-set", "old"), ("x-gone", "1")], "some text").await;
+        assert_eq!(
+            (answer.status, answer.header("x-answer"), answer.header("set-cookie")),
+            (200, "added", "")
+        );
         let told = answer.json();
         let headers = &told["headers"];
         assert_eq!((&told["target"], &headers["host"]), (&json!("/inner/a?b"), &json!("inner.example")));
-        assert_eq!((&headers["x-set"], &headers["x-add"], &headers["x-gone"]), (&json!("new"), &json!("more"), &Value::Null));
+        assert_eq!(
+            (&headers["x-set"], &headers["x-add"], &headers["x-gone"]),
+            (&json!("new"), &json!("more"), &Value::Null)
+        );
         let is_main = told["app"] == "main";
         assert_eq!(headers["x-backend"] == "main", is_main);
         shares[usize::from(!is_main)] += 1;
@@ -200,7 +233,10 @@ async fn a_rules_filters_weights_and_mirrors_hold_for_any_request() {
     assert!((38..=77).contains(&shares[0]), "{shares:?}");
     until("a copy of each", async || (mirror.seen().len() == before + 80).then_some(())).await;
     let copy = mirror.seen().pop().unwrap();
-    assert_eq!((&copy["method"], &copy["target"], &copy["body"]), (&json!("POST"), &json!("/inner/a?b"), &json!("some text")));
+    assert_eq!(
+        (&copy["method"], &copy["target"], &copy["body"]),
+        (&json!("POST"), &json!("/inner/a?b"), &json!("some text"))
+    );
     assert_eq!((&copy["headers"]["x-set"], &copy["headers"]["x-backend"]), (&json!("new"), &Value::Null));
 }
 
@@ -209,7 +245,7 @@ async fn bodies_pass_in_pieces_both_ways_however_long_they_are() {
     let (api, app) = (KubeApi::start().await, WebApp::start("app").await);
     apply(&api, fixture("gateway.yaml"));
     serve(&api, "app", app.addr);
-    apply(&api, [route("web", json!([{"backendRefs": to("app")}]))]);
+    apply(&api, [route("web", &json!([{"backendRefs": to("app")}]))]);
     let gateway = with_policy(&api, OPEN).await;
     answered_by(&gateway, "/", "app").await;
     let mut wire = Wire::open(gateway.addr).await;
@@ -233,7 +269,8 @@ async fn bodies_pass_in_pieces_both_ways_however_long_they_are() {
 
 #[tokio::test]
 async fn a_rules_timeouts_and_retries_hold_for_any_request() {
-    let (api, app, other) = (KubeApi::start().await, WebApp::start("app").await, WebApp::start("other").await);
+    let (api, app, other) =
+        (KubeApi::start().await, WebApp::start("app").await, WebApp::start("other").await);
     apply(&api, fixture("gateway.yaml"));
     serve(&api, "app", app.addr);
     serve(&api, "other", other.addr);
@@ -249,13 +286,17 @@ async fn a_rules_timeouts_and_retries_hold_for_any_request() {
         {"matches": at("/gone"), "backendRefs": both("gone")},
         {"matches": at("/retried"), "retry": {"codes": [503], "attempts": 2, "backoff": "200ms"}, "backendRefs": to("app")},
     ]);
-    apply(&api, [route("web", rules)]);
+    apply(&api, [route("web", &rules)]);
     let gateway = with_policy(&api, OPEN).await;
     answered_by(&gateway, "/", "app").await;
     answered_by(&gateway, "/gone", "other").await;
     for path in ["/request", "/backend"] {
         let late = send(&gateway, "GET", path, &[("x-wait", "20000")], "").await;
-        assert_eq!((late.status, late.json()["error"]["code"].as_str()), (504, Some("upstream_timeout")), "{path}");
+        assert_eq!(
+            (late.status, late.json()["error"]["code"].as_str()),
+            (504, Some("upstream_timeout")),
+            "{path}"
+        );
         assert_eq!(send(&gateway, "GET", path, &[], "").await.status, 200);
     }
     // What has reached nobody is sent elsewhere, its body with it.
@@ -264,7 +305,11 @@ async fn a_rules_timeouts_and_retries_hold_for_any_request() {
     let before = app.seen().len();
     let began = Instant::now();
     let failed = send(&gateway, "POST", "/retried", &[("x-status", "503")], "text").await;
-    assert_eq!((failed.status, failed.json()["app"].as_str()), (503, Some("app")), "the last error is the client's");
+    assert_eq!(
+        (failed.status, failed.json()["app"].as_str()),
+        (503, Some("app")),
+        "the last error is the client's"
+    );
     assert_eq!(app.seen().len(), before + 3);
     assert!(app.seen()[before..].iter().all(|seen| seen["body"] == "text"));
     assert!(began.elapsed() >= Duration::from_millis(400), "each further attempt waits");
@@ -279,16 +324,14 @@ async fn no_spelling_of_a_path_leads_round_the_guards_to_where_models_answer() {
     serve(&api, "engine", app.addr);
     serve(&api, "web", web.addr);
     let at = |path: &str| json!([{"path": {"type": "PathPrefix", "value": path}}]);
-    let rewritten = |to: &str| {
-        json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": to}}}])
-    };
+    let rewritten = |to: &str| json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": to}}}]);
     let rules = json!([
         {"backendRefs": to("engine")},
         {"matches": at("/web"), "backendRefs": to("web")},
         {"matches": at("/inner"), "filters": rewritten("/"), "backendRefs": to("web")},
         {"matches": at("/short"), "filters": rewritten("/v1"), "backendRefs": to("engine")},
     ]);
-    apply(&api, [route("web", rules)]);
+    apply(&api, [route("web", &rules)]);
     let gateway = with_policy(&api, GUARDED).await;
     answered_by(&gateway, "/", "engine").await;
     answered_by(&gateway, "/web", "web").await;
@@ -316,7 +359,8 @@ async fn no_spelling_of_a_path_leads_round_the_guards_to_where_models_answer() {
     ] {
         for method in ["POST", "PUT", "GET"] {
             let length = secret.len();
-            let request = format!("{method} {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{secret}");
+            let request =
+                format!("{method} {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{secret}");
             wire.send(request.as_bytes()).await;
             let Some(answer) = wire.answer().await else { panic!("{method} {path}") };
             assert!((400..500).contains(&answer.status()), "{method} {path}: {}", answer.head);
@@ -328,7 +372,11 @@ async fn no_spelling_of_a_path_leads_round_the_guards_to_where_models_answer() {
     assert_eq!(app.seen().len(), before);
     assert!(web.seen().iter().all(|seen| seen["body"] == ""), "{:?}", web.seen());
     let posted = send(&gateway, "POST", "/web/form", &[], "a=b").await;
-    assert_eq!((posted.status, &posted.json()["body"]), (200, &json!("a=b")), "what answers no models is checked by nobody");
+    assert_eq!(
+        (posted.status, &posted.json()["body"]),
+        (200, &json!("a=b")),
+        "what answers no models is checked by nobody"
+    );
     assert_eq!(get(&gateway, "/docs").await.json()["app"], "engine");
     let delete = send(&gateway, "DELETE", "/sleep", &[], "").await;
     assert_eq!((delete.status, delete.json()["error"]["code"].as_str()), (403, Some("unchecked_request")));
@@ -339,8 +387,9 @@ async fn who_must_be_known_for_a_model_must_be_known_for_any_request() {
     let (api, app) = (KubeApi::start().await, WebApp::start("app").await);
     apply(&api, fixture("gateway.yaml"));
     serve(&api, "app", app.addr);
-    apply(&api, [route("web", json!([{"backendRefs": to("app")}]))]);
-    let policy = format!("{OPEN}identity: {{required: true, keys: [{{user: ann, value: {{env: KEY_OF_ANN}}}}]}}\n");
+    apply(&api, [route("web", &json!([{"backendRefs": to("app")}]))]);
+    let policy =
+        format!("{OPEN}identity: {{required: true, keys: [{{user: ann, value: {{env: KEY_OF_ANN}}}}]}}\n");
     let gateway = with_policy(&api, &policy).await;
     let with_key = &[("authorization", "Bearer sk-of-ann-0123456789")];
     let is_there = async || (send(&gateway, "GET", "/", with_key, "").await.status == 200).then_some(());

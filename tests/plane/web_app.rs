@@ -75,6 +75,7 @@ async fn answer(State((name, seen)): State<(String, Seen)>, request: Request) ->
     }
     let status = number("x-status").and_then(|status| StatusCode::from_u16(status as u16).ok());
     let status = status.unwrap_or(StatusCode::OK);
-    let cookies = [("set-cookie", "session=1"), ("x-selected-model", "forged"), ("content-type", "application/json")];
+    let cookies =
+        [("set-cookie", "session=1"), ("x-selected-model", "forged"), ("content-type", "application/json")];
     (status, cookies, told.to_string()).into_response()
 }

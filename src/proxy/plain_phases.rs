@@ -2,23 +2,18 @@
 //!
 //! Decides nothing: where it goes its route says, and what follows a failure its attempts.
 
-use super::copy::{self, PlainCopy};
-use super::{Passthrough, PlainFailure};
-use crate::openai::{Rejection, may_name_api};
-use crate::policy::{HostRule, PoolSpec};
-use crate::proxy::admit::ShortCircuit;
-use crate::proxy::attempt_failure::{AttemptFailure, NextStep};
-use crate::proxy::exchange::Exchange;
-use crate::proxy::failure::{RETRY_AFTER, RequestFailure};
-use crate::proxy::header_changes::{apply_changes, change_request, rewritten, rewritten_host, set};
-use crate::proxy::headers::{X_REQUEST_ID, is_forwarded, is_forwarded_plainly, names_of, without_keys};
-use crate::proxy::{Gateway, body, respond, routing, upstream};
-use crate::route::FollowedRule;
+use super::admit::ShortCircuit;
+use super::attempt_failure::{AttemptFailure, NextStep};
+use super::exchange::Exchange;
+use super::failure::{RETRY_AFTER, RequestFailure};
+use super::passthrough::{Passthrough, PlainCopy, PlainFailure};
+use super::plain_copies::send_copies;
+use super::{Gateway, body, respond, routing, upstream};
+use crate::openai::Rejection;
 use crate::telemetry::UpstreamRecord;
 use bytes::Bytes;
 use http::Method;
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
+use http::header::EXPECT;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -30,7 +25,7 @@ const REPLAYED: usize = 64 << 10;
 
 impl Gateway {
     /// Takes a request of no inference API up to its first endpoint, where a route has one for it.
-    pub(in crate::proxy) async fn admit_plainly(
+    pub(super) async fn admit_plainly(
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
@@ -69,12 +64,12 @@ impl Gateway {
         let Some(pass) = &mut exchange.passthrough else { return };
         pass.copy = PlainCopy::plan(&exchange.live, pass.via()).map(Box::new);
         if !has_body {
-            copy::send(self, exchange, header);
+            send_copies(self, exchange, header);
         }
     }
 
     /// Makes the peer of the current attempt.
-    pub(in crate::proxy) async fn plain_peer(
+    pub(super) async fn plain_peer(
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
@@ -115,7 +110,7 @@ impl Gateway {
     }
 
     /// Keeps what mirrors get of a piece of the body, which passes as it is.
-    pub(in crate::proxy) fn pass_body(
+    pub(super) fn pass_body(
         &self,
         session: &Session,
         exchange: &mut Exchange,
@@ -127,29 +122,36 @@ impl Gateway {
         let Some(copy) = &mut pass.copy else { return };
         copy.add(piece, active);
         if is_last {
-            copy::send(self, exchange, session.req_header());
+            send_copies(self, exchange, session.req_header());
         }
     }
 
     /// Has another attempt made for a status that the rule lists; says so by an error.
-    pub(in crate::proxy) fn pass_status(
+    pub(super) fn pass_status(
         &self,
         session: &Session,
         exchange: &mut Exchange,
         response: &ResponseHeader,
     ) -> pingora::Result<()> {
         let status = response.status;
-        let failure = AttemptFailure::Status { status, retry_after: upstream::retry_after(&response.headers) };
+        let failure =
+            AttemptFailure::Status { status, retry_after: upstream::retry_after(&response.headers) };
         if self.next_plain(session, exchange, failure) != NextStep::Retry {
             return Ok(());
         }
-        let mut error = Error::explain(ErrorType::HTTPStatus(status.as_u16()), "tried again, as the route says");
+        let mut error =
+            Error::explain(ErrorType::HTTPStatus(status.as_u16()), "tried again, as the route says");
         error.set_retry(true);
         Err(error)
     }
 
     /// Decides what follows a failure of the current attempt, and prepares it.
-    pub(in crate::proxy) fn next_plain(&self, session: &Session, exchange: &mut Exchange, failure: AttemptFailure) -> NextStep {
+    pub(super) fn next_plain(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        failure: AttemptFailure,
+    ) -> NextStep {
         let Exchange { live, passthrough: Some(pass), .. } = exchange else {
             return NextStep::GiveUp(Rejection::Internal);
         };
@@ -160,7 +162,7 @@ impl Gateway {
 }
 
 /// What of a request that its client sends badly, or not at all, is answered; nothing where the client has left.
-pub(in crate::proxy) fn fault_of_client(error: &Error) -> Option<Rejection> {
+pub(super) fn fault_of_client(error: &Error) -> Option<Rejection> {
     let is_of_client = *error.esource() == ErrorSource::Downstream;
     match error.etype() {
         ErrorType::ReadTimedout if is_of_client => Some(Rejection::SlowBody),
@@ -169,80 +171,14 @@ pub(in crate::proxy) fn fault_of_client(error: &Error) -> Option<Rejection> {
     }
 }
 
-/// Turns the client's request into that of the current attempt.
-pub(in crate::proxy) fn prepare_plainly(
-    request: &mut RequestHeader,
-    exchange: &Exchange,
-) -> Result<(), Rejection> {
-    let pass = exchange.passthrough.as_ref().ok_or(Rejection::Internal)?;
-    let authority = pass.endpoint().map_or("", |endpoint| endpoint.host());
-    prepare(request, exchange, BackendTarget { spec: pass.spec(&exchange.live), authority, is_copy: false })
-}
-
-/// What a request is made for.
-#[derive(Clone, Copy)]
-pub(super) struct BackendTarget<'a> {
-    pub(super) spec: &'a PoolSpec,
-    /// The endpoint's host and port.
-    pub(super) authority: &'a str,
-    /// Whether it is a mirror's: what is changed for the backend alone is not changed there.
-    pub(super) is_copy: bool,
-}
-
-/// Turns the client's request into a backend's.
-pub(super) fn prepare(
-    request: &mut RequestHeader,
-    exchange: &Exchange,
-    target: BackendTarget<'_>,
-) -> Result<(), Rejection> {
-    let pass = exchange.passthrough.as_ref().ok_or(Rejection::Internal)?;
-    let (via, BackendTarget { spec, authority, is_copy }): (&FollowedRule, _) = (pass.via(), target);
-    let (is_plain, identity) = (exchange.is_plain(), &exchange.live.policy.identity);
-    let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
-    let mut parts = Parts::from(std::mem::replace(request, blank));
-    let asked = routing::asked_host(&parts);
-    let passes = |name: &_| {
-        let passes = if is_plain { is_forwarded_plainly(name, identity) } else { is_forwarded(name, spec, identity) };
-        passes || *name == TRANSFER_ENCODING
-    };
-    for name in names_of(&parts.headers, |name| !passes(name)) {
-        parts.headers.remove(&name);
-    }
-    if let Some(public) = without_keys(&parts.uri, spec).filter(|_| !is_plain) {
-        parts.uri = public;
-    }
-    let path = rewritten(&parts.uri, via).or_else(|| parts.uri.path_and_query()?.as_str().parse().ok());
-    parts.uri = path.ok_or(Rejection::Internal)?;
-    // As it was found to be before; said again where it counts.
-    if !is_plain && may_name_api(parts.uri.path()) {
-        return Err(Rejection::Internal);
-    }
-    let host = match &spec.host {
-        HostRule::Fixed(host) => host.as_str(),
-        HostRule::Endpoint => asked.as_deref().unwrap_or(authority),
-    };
-    set(&mut parts.headers, HOST, rewritten_host(via).unwrap_or(host))?;
-    set(&mut parts.headers, X_REQUEST_ID, exchange.record.own_id())?;
-    if is_copy {
-        apply_changes(&mut parts.headers, &via.rule.filters.headers.request)?;
-    } else {
-        change_request(&mut parts.headers, via)?;
-    }
-    *request = parts.into();
-    Ok(())
-}
-
 /// Makes the header of an answer the client's.
-pub(in crate::proxy) fn pass_header(
-    response: &mut ResponseHeader,
-    exchange: &mut Exchange,
-) -> pingora::Result<()> {
+pub(super) fn pass_header(response: &mut ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
     let Some(via) = exchange.passthrough.as_ref().map(|pass| pass.via().clone()) else { return Ok(()) };
     respond::prepare_plainly(response, exchange, &via)
 }
 
 /// Ends an answer that is not whole in time.
-pub(in crate::proxy) fn keep_time(exchange: &Exchange) -> pingora::Result<()> {
+pub(super) fn keep_time(exchange: &Exchange) -> pingora::Result<()> {
     let is_over = |pass: &Passthrough| pass.rest(Instant::now()).is_zero();
     if exchange.passthrough.as_deref().is_some_and(is_over) {
         return Err(RequestFailure::explain(Rejection::UpstreamTimeout, "the request's time is over"));
