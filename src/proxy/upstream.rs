@@ -185,7 +185,7 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 
 /// Has Pingora skip its own pass over the hop-by-hop headers, which [`prepare_request`] removes anyway, unless the
 /// request's `Connection` header names others.
-fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
+pub(super) fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
     let names_none = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")

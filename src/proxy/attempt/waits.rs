@@ -38,7 +38,7 @@ impl Attempts {
     /// How long the current attempt waits before it is made, as its route says of those after the first.
     pub(in crate::proxy) fn backoff(&self, now: Instant) -> Option<Duration> {
         let wait = self.target().via.as_ref()?.rule.retry.as_ref()?.backoff?;
-        (self.count > 1 && !self.is_reconnect).then(|| wait.min(self.deadline.rest(now)))
+        (self.count > 1 && !self.is_reconnect()).then(|| wait.min(self.deadline.rest(now)))
     }
 
     /// Whether a stream's header waits here for its first byte, so that another endpoint can answer until then.
