@@ -21,6 +21,7 @@ mod error_text;
 mod exchange;
 mod ext_proc;
 mod external_pick;
+mod failed_end;
 mod failure;
 mod handover;
 mod header_changes;
@@ -43,39 +44,41 @@ mod slow_client;
 mod stored_responses;
 mod timer;
 mod tokenize;
+mod tunnel;
+mod upgrade_request;
 mod upstream;
 mod upstream_error;
 mod wake;
+mod websocket;
 
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 pub use routing::{PublicPort, PublicPorts};
 
 use crate::balance::Endpoint;
-use crate::openai::Rejection;
 use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::telemetry::{AccessLog, AccessRecord, Metrics};
+use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
 use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use ext_proc::EndpointPickers;
-use failure::{RETRY_AFTER, RequestFailure};
+use failure::RequestFailure;
 use held_error::{HeldAnswer, HeldError};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use replay::{ExpectedAnswer, ReplayHandle};
 use shadow::ShadowClient;
 use side_client::SideClient;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use upstream::UpstreamTls;
 use upstream_error::failure_of;
 use wake::Wakes;
@@ -181,6 +184,8 @@ impl ProxyHttp for Gateway {
             client_connection::of(session).map(|connection| connection.begin_request(opened));
         self.limit_connection(session);
         match self.admit(session, exchange).await {
+            // A session of our own would hide from Pingora that the client's becomes another protocol's.
+            Ok(_empty) if exchange.answer.tunnel.is_some() => Ok(false),
             Ok(body) => {
                 if let Some(attempts) = &exchange.attempts {
                     let deadline = Arc::clone(&attempts.deadline);
@@ -222,7 +227,12 @@ impl ProxyHttp for Gateway {
         if attempt.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
         }
-        replay::watch_client(session);
+        if exchange.answer.tunnel.is_some() {
+            // WebSockets over HTTP/2 (RFC 8441) are none that Pingora knows.
+            peer.options.set_http_version(1, 1);
+        } else {
+            replay::watch_client(session);
+        }
         Ok(peer)
     }
 
@@ -245,6 +255,11 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        if let Some(tunnel) = &exchange.answer.tunnel {
+            tunnel.heard(Instant::now());
+            exchange.record.request.request_bytes += body.as_ref().map_or(0, Bytes::len);
+            return Ok(());
+        }
         // Called with the client's body, as the replay session sent it: what goes out is the attempt's own, at the end.
         // `None` would end the body, so pieces before the end are empty instead.
         let attempt = exchange.attempts.as_ref().filter(|_| end_of_stream);
@@ -258,11 +273,15 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        if response.status.is_informational() {
+        let status = response.status;
+        let agrees = status == StatusCode::SWITCHING_PROTOCOLS;
+        if status.is_informational() && !agrees {
             return Ok(());
         }
-        let status = response.status;
         exchange.on_answer(status, &self.metrics);
+        if agrees {
+            return Ok(());
+        }
         exchange.note_load(&response.headers);
         if !status.is_client_error() && !status.is_server_error() {
             if exchange.holds_head()
@@ -273,7 +292,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         let retry_after = upstream::retry_after(&response.headers);
-        if let Some(held) = HeldError::of(response, retry_after) {
+        if let Some(held) = HeldError::of(response, retry_after).filter(|_| exchange.replay.is_some()) {
             exchange.hold(HeldAnswer::Error(held));
             return Ok(());
         }
@@ -301,6 +320,10 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            respond::stamp(response, exchange, ResponsePath::Upstream);
+            return websocket::open(response, exchange);
+        }
         if response.status.is_informational() {
             respond::clean(response);
             return Ok(());
@@ -378,49 +401,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         exchange: &mut Self::CTX,
     ) -> FailToProxy {
-        if let Some(replay) = &mut exchange.replay {
-            replay.uninstall(session);
-        }
-        if *error.etype() == replay::CUT {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let failure = RequestFailure::of(error);
-        if failure.is_none() && exchange.has_passed_end() {
-            // The client has the whole stream: SDKs leave right after its last event, and upstreams may break off there.
-            let _ = session.as_downstream_mut().write_response_body(Bytes::new(), true).await;
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let is_of_client = failure.is_none() && *error.esource() == ErrorSource::Downstream;
-        // The client is there: the process has told its connections that its time is over.
-        let is_over = is_of_client && self.server_state.is_over();
-        // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
-        let has_left = is_of_client || (exchange.attempts.is_some() && body::has_left(session).await);
-        if has_left && !is_over {
-            exchange.record_client_gone();
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let rejection = match failure {
-            Some(failure) => failure.rejection.clone(),
-            None if is_over => Rejection::ShuttingDown { retry_after: RETRY_AFTER },
-            None => Rejection::Internal,
-        };
-        let error_code = rejection.status().as_u16();
-        let error = failure.and_then(RequestFailure::reported).unwrap_or(error);
-        tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
-        let downstream = session.as_downstream_mut();
-        let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
-        if begun {
-            if exchange.answer.is_stream {
-                respond::end_stream_with_error(downstream, exchange, &rejection).await;
-            }
-            exchange.record_rejection(&rejection);
-        } else {
-            downstream.set_keepalive(None);
-            if respond::reject(downstream, exchange, rejection).await.is_err() {
-                exchange.record_client_gone();
-            }
-        }
-        FailToProxy { error_code, can_reuse_downstream: false }
+        self.end_failed(session, error, exchange).await
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Self::CTX) {

@@ -71,4 +71,5 @@ mod upgrading;
 mod upstreams;
 mod verifying;
 mod waking;
+mod websockets;
 mod why;
