@@ -26,6 +26,7 @@ mod failure;
 mod handover;
 mod header_changes;
 mod headers;
+mod hedge;
 mod held_error;
 mod identity;
 mod keep_alive;
@@ -217,16 +218,12 @@ impl ProxyHttp for Gateway {
         if exchange.may_prefill() {
             Box::pin(self.prefill(session, exchange)).await?;
         }
-        let Some(attempt) = exchange.begin_attempt() else {
+        let headers = &session.req_header().headers;
+        let Some(attempt) = exchange.begin_attempt(headers, &self.metrics) else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
-        upstream::use_connections_of(&mut peer, attempt.mark.connections);
-        upstream::limit_waits(&mut peer, attempt.limits, attempt.header_bytes);
-        upstream::keep_headers_in_place(&mut peer, &session.req_header().headers);
-        if attempt.is_reconnect {
-            upstream::avoid_pooled_connections(&mut peer);
-        }
+        upstream::connect_as(&mut peer, &attempt, headers);
         if exchange.answer.tunnel.is_some() {
             // WebSockets over HTTP/2 (RFC 8441) are none that Pingora knows.
             peer.options.set_http_version(1, 1);
@@ -278,6 +275,7 @@ impl ProxyHttp for Gateway {
         if status.is_informational() && !agrees {
             return Ok(());
         }
+        exchange.settle_hedge(&self.metrics);
         exchange.on_answer(status, &self.metrics);
         if agrees {
             return Ok(());
