@@ -54,6 +54,9 @@ pub(super) struct Scores {
     rows: u32,
 }
 
+/// From this far behind the first, a language's share is less than a 32-bit sum shows; `exp` is the dearest thing here.
+const NEGLIGIBLE: f32 = 20.0;
+
 /// The most rows of which the sum fits into 16 bits.
 const PENDING: usize = (u16::MAX / u8::MAX as u16) as usize;
 /// Weights are added two at a time, as one number of 16 bits: any processor's vector instructions do that, and several times as
@@ -65,6 +68,8 @@ impl Scores {
         Self { pending: Vec::new(), total: [0; LANES], rows: 0 }
     }
 
+    /// Inlined wherever a word is read: it is called for each n-gram.
+    #[inline]
     pub(super) fn add(&mut self, row: u16) {
         match self.pending.len() {
             0 => self.pending.reserve(PENDING),
@@ -107,7 +112,8 @@ impl Scores {
         let (place, most) = sums.iter().enumerate().max_by_key(|(_, sum)| **sum)?;
         let divisor = table.temperatures.iter().find(|one| self.rows <= one.max_rows)?.divisor;
         let scale = table.step / (self.rows as f32).sqrt() / divisor;
-        let all: f32 = sums.iter().map(|sum| (-((most - sum) as f32) * scale).exp()).sum();
+        let behind = sums.iter().map(|sum| (most - sum) as f32 * scale);
+        let all: f32 = behind.filter(|behind| *behind < NEGLIGIBLE).map(|behind| (-behind).exp()).sum();
         Some((table.lanes[start + place], all.recip()))
     }
 }
