@@ -19,6 +19,7 @@ pools:
     endpoints: [{endpoints}]
     health: {{interval: 500ms, timeout: 500ms}}
     timeouts: {{connect: 1s, first_byte: 5s, idle: 5s, total: 60s}}
+    {more}
 retry:
   reissue: {{after: 2s, share: 1}}
 """
@@ -38,13 +39,15 @@ SETTLES_WITHIN_S = 30.0
 class Gateway:
     """One gateway before all replicas."""
 
-    def __init__(self, binary: Path, replicas: list[Replica], core: int | None, threads: int | None):
+    def __init__(
+        self, binary: Path, replicas: list[Replica], core: int | None, threads: int | None, more: str = ""
+    ):
         self.scratch = tempfile.TemporaryDirectory()
         folder = Path(self.scratch.name)
         self.port, self.admin = free_port(), free_port()
         endpoints = ", ".join(f'"127.0.0.1:{replica.port}"' for replica in replicas)
         policy, server = folder / "policy.yaml", folder / "server.yaml"
-        policy.write_text(POLICY.format(endpoints=endpoints), encoding="utf-8")
+        policy.write_text(POLICY.format(endpoints=endpoints, more=more), encoding="utf-8")
         threads = f"threads: {threads}" if threads else ""
         text = SERVER.format(port=self.port, admin=self.admin, folder=folder, threads=threads)
         server.write_text(text, encoding="utf-8")
@@ -75,9 +78,10 @@ class Gateway:
         """The process's CPU time, user and system, of all its threads."""
         return time.clock_gettime_ns(~self.process.pid << 3 | 2)
 
-    def metric(self, name: str) -> float:
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum of a family's series, of those alone that have a label, such as `result="won"`."""
         page = get(self.admin, "/metrics").splitlines()
-        lines = (line for line in page if line.startswith((name + "{", name + " ")))
+        lines = (line for line in page if line.startswith((name + "{", name + " ")) and label in line)
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def left_over(self) -> int:
@@ -107,8 +111,9 @@ class Fleet:
         for replica in self.replicas:
             replica.end()
 
-    def gateway(self, core: int | None = None, threads: int | None = None) -> Gateway:
-        return Gateway(self.binary, self.replicas, core, threads)
+    def gateway(self, core: int | None = None, threads: int | None = None, more: str = "") -> Gateway:
+        """A gateway whose pool says `more` than the usual."""
+        return Gateway(self.binary, self.replicas, core, threads, more)
 
     def running(self) -> int:
         """Requests on the replicas by their own count, once that is 0 or has not become so in time."""

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a pool of four replicas shows under load: faults, clients that leave, two gateways, long prompts.
+"""What a pool of four replicas shows under load: faults, clients that leave, two gateways, long prompts, hedged requests.
 
     cargo build --profile dist --bin signalbox --example hop_load
-    benches/fleet/run.py                             # all four, about five minutes
+    benches/fleet/run.py                             # all five, about six minutes
     benches/fleet/run.py faults departures           # some of them
     benches/fleet/run.py departures --clients 2000   # a look
 
@@ -17,6 +17,9 @@ two           The same conversations over the same replicas, through one gateway
 long-prompts  Streams with prompts of 220 KB through a gateway on one core, over four replicas, and from the replicas
               directly: requests a second, the gateway's CPU for each, and what it adds to the time to the first byte of
               the body (p50 and p99). The load and the replicas share the other cores.
+hedging       One of the four takes 600 ms for its first token, the others 20 ms; 50 streams a second arrive at random times. The
+              time to the first event, p50 and p99, and how many requests the replicas got for each: without hedging and with
+              it after 150 ms, chosen in turn and by default.
 
 Needs Linux, Python 3.11 or newer, two cores, and as many open files as there are clients at a time, three times. All is on
 the loopback interface. Markdown goes to standard output.
@@ -40,7 +43,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fleet import Fleet, Gateway
-from streams import Stream
+from streams import Stream, StreamEnd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REPLICAS = 4
@@ -228,7 +231,45 @@ async def long_prompts(options: argparse.Namespace) -> bool:
     return True
 
 
-SHOWS = {"faults": faults, "departures": departures, "two": two, "long-prompts": long_prompts}
+async def hedging(options: argparse.Namespace) -> bool:
+    """One replica that is slow to begin, with and without a second that is asked too."""
+    print("### One of four replicas takes 600 ms for its first token\n")
+    print("| chosen | hedged | streams | first event p50 | p99 | sent twice | won by the second |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    is_well = True
+    for strategy in ("round_robin", "auto"):
+        for hedge in ("", "hedge: {after: 150ms, share: 0.5}"):
+            with Fleet(options.binary, REPLICAS, USUAL) as fleet:
+                fleet.replicas[0].start(["--ttft", "600ms", "--itl", "2ms"])
+                await asyncio.to_thread(fleet.replicas[0].wait)
+                with fleet.gateway(more=f"balance: {{strategy: {strategy}}}\n    {hedge}") as gateway:
+                    ends = await arrivals(gateway, options)
+                    sent_twice, won = (
+                        gateway.metric("signalbox_hedges_total", f'result="{result}"')
+                        for result in ("started", "won")
+                    )
+                    left = await asyncio.to_thread(gateway.left_over)
+            firsts = sorted(end.first_s for end in ends)
+            p50, p99 = (firsts[int(len(firsts) * share)] * 1e3 for share in (0.5, 0.99))
+            print(
+                f"| `{strategy}` | {'after 150 ms' if hedge else 'no'} | {len(ends):,} | {p50:.0f} ms | {p99:.0f} ms | "
+                f"{sent_twice / len(ends):.1%} | {won / len(ends):.1%} |"
+            )
+            is_well &= left == 0 and all(end.kind == "whole" for end in ends)
+    print()
+    return is_well
+
+
+async def arrivals(gateway: Gateway, options: argparse.Namespace) -> list[StreamEnd]:
+    """Streams that come at random times, whatever became of those before."""
+    rng, running = random.Random(options.seed), []
+    for number in range(int(50 * options.seconds)):
+        await asyncio.sleep(rng.expovariate(50))
+        running.append(asyncio.create_task(Stream(gateway.port).run(body(f"{number}: what now?", 8))))
+    return await asyncio.gather(*running)
+
+
+SHOWS = {"faults": faults, "departures": departures, "two": two, "long-prompts": long_prompts, "hedging": hedging}
 
 
 def main() -> None:

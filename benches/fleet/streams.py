@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 # A request that takes longer than this hangs.
@@ -15,6 +16,8 @@ class StreamEnd:
 
     kind: str
     seen: str = ""
+    # From the request to the first event.
+    first_s: float = 0.0
 
 
 class Stream:
@@ -35,6 +38,7 @@ class Stream:
 
     async def _run(self, body: bytes, leaves: bool) -> StreamEnd:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        began = time.monotonic()
         try:
             writer.write(head(body) + body)
             await writer.drain()
@@ -42,12 +46,13 @@ class Stream:
             if not status.startswith(b"HTTP/1.1 200"):
                 return StreamEnd("status", (status + await reader.read(400)).decode(errors="replace"))
             text = await reader.readuntil(b"data:")
+            first_s = time.monotonic() - began
             if leaves:
                 writer.transport.abort()
                 return StreamEnd("left")
             text += await reader.read(-1)
             if b"data: [DONE]" in text:
-                return StreamEnd("whole")
+                return StreamEnd("whole", first_s=first_s)
             is_told = b'"error"' in text and b'"content"' in text
             return StreamEnd("broken" if is_told else "cut", text[-400:].decode(errors="replace"))
         except asyncio.IncompleteReadError as error:

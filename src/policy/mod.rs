@@ -89,7 +89,7 @@ pub use plugins::{
 };
 pub use pool::{
     Alpn, Balance, ClientCert, Credential, DiscoverySpec, Ejection, EndpointSpec, EngineKind, ExternalPicker,
-    FailureMode, HashKey, Health, HostRule, KubeObject, KubeSelection, KvConnector, KvEventPorts,
+    FailureMode, HashKey, Health, Hedge, HostRule, KubeObject, KubeSelection, KvConnector, KvEventPorts,
     KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
     PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, ServedResource, SpokenApi, Timeouts,
     Transport,

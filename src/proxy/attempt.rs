@@ -6,6 +6,7 @@
 mod body;
 mod endpoint;
 mod external;
+mod hedged;
 mod waits;
 
 pub(super) use external::{ExternalPick, PickerContext};
@@ -13,6 +14,7 @@ pub(super) use external::{ExternalPick, PickerContext};
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
 use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
+use super::hedge::{HedgePlan, Racer};
 use super::planned_request::PlannedRequest;
 use crate::balance::{ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
 use crate::openai::{Rejection, TokenUsage};
@@ -38,10 +40,7 @@ pub(super) struct Attempts {
     tried: Vec<SocketAddr>,
     /// Attempts so far, the current one included; a reconnect is no attempt of its own.
     count: u32,
-    /// Whether the current attempt is made a second time, over a new connection.
-    is_reconnect: bool,
-    /// Where the endpoint stood when the current attempt began.
-    mark: ConnectionMark,
+    connection: AttemptConnection,
     /// Attempts that were refused, while another endpoint is asked whether the request or the endpoint is at fault.
     compared: Vec<ComparedAttempt>,
     /// Counts the request as in flight on its model, where latencies are measured.
@@ -50,6 +49,19 @@ pub(super) struct Attempts {
     external: Option<Box<ExternalPick>>,
     /// The body of the current attempt: the client's bytes, changed as the plan and the target's name want it.
     body: Bytes,
+}
+
+/// What the current attempt is made over.
+#[derive(Default)]
+struct AttemptConnection {
+    /// Whether it is made a second time, over a new connection.
+    is_reconnect: bool,
+    /// Where the endpoint stood when it began.
+    mark: ConnectionMark,
+    /// What may ask a second endpoint beside it.
+    hedge: Option<Arc<HedgePlan>>,
+    /// Which of two endpoints has answered, where two were asked.
+    answered_by: Option<Racer>,
 }
 
 /// An attempt whose failure may be the endpoint's or the request's own.
@@ -126,8 +138,7 @@ impl Attempts {
             lease: None,
             tried: Vec::new(),
             count: 0,
-            is_reconnect: false,
-            mark: ConnectionMark::default(),
+            connection: AttemptConnection::default(),
             compared: Vec::new(),
             in_flight: None,
             external: None,
@@ -159,9 +170,11 @@ impl Attempts {
         pick: PickContext<'_>,
         metrics: &Metrics,
     ) -> NextStep {
+        self.settle_hedge(pick.live, pick.now, metrics);
         // That says nothing about the endpoint's health.
         let is_in_time = !self.deadline.is_over(pick.now);
-        if failure.is_of_connection() && is_in_time && !std::mem::replace(&mut self.is_reconnect, true) {
+        let is_reconnected = &mut self.connection.is_reconnect;
+        if failure.is_of_connection() && is_in_time && !std::mem::replace(is_reconnected, true) {
             return NextStep::Reconnect;
         }
         if let Some(lease) = &self.lease {
@@ -286,11 +299,11 @@ impl Attempts {
         let Some(lease) = &self.lease else { return };
         let is_silent = match failure {
             AttemptFailure::Stalled { .. } => true,
-            AttemptFailure::Late(_) => lease.endpoint().mark().answers == self.mark.answers,
+            AttemptFailure::Late(_) => lease.endpoint().mark().answers == self.connection.mark.answers,
             _ => false,
         };
         if is_silent {
-            lease.endpoint().retire_connections(self.mark);
+            lease.endpoint().retire_connections(self.connection.mark);
         }
     }
 
@@ -318,8 +331,9 @@ impl Attempts {
             let model = self.request.plan.targets[self.target].model;
             self.request.plan.use_effects_of(model);
         })?;
-        self.mark = lease.endpoint().mark();
-        (self.target, self.lease, self.is_reconnect) = (target, Some(lease), false);
+        let mark = lease.endpoint().mark();
+        self.connection = AttemptConnection { mark, ..AttemptConnection::default() };
+        (self.target, self.lease) = (target, Some(lease));
         self.count += 1;
         let work = self.lease.as_ref().and_then(Lease::expected_work);
         self.in_flight = live.models.measures_latency.then(|| ModelInFlight {
@@ -410,7 +424,7 @@ impl Attempts {
     }
 
     pub(super) fn mark(&self) -> ConnectionMark {
-        self.mark
+        self.connection.mark
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -423,7 +437,7 @@ impl Attempts {
     }
 
     pub(super) fn is_reconnect(&self) -> bool {
-        self.is_reconnect
+        self.connection.is_reconnect
     }
 }
 

@@ -4,12 +4,14 @@
 //! Knows nothing of how bytes come and go; `mod.rs` calls it from the phases.
 
 mod cost;
+mod endpoint;
 mod held;
 
 use super::answer::{AnswerHead, AnswerOutcome, AnswerPipeline, AnswerStart, PendingStore};
 use super::attempt::{AttemptEnd, AttemptLimits, Attempts, FirstAttempt, PickContext};
 use super::attempt_failure::{AttemptFailure, LateBytes, NextStep};
 use super::client_watch;
+use super::hedge::HedgePlan;
 use super::held_error::HeldAnswer;
 use super::load_report::{is_sampled, load_report};
 use super::planned_request::PlannedRequest;
@@ -19,7 +21,7 @@ use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_i
 use crate::policy::{PoolSpec, Provider};
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
 use crate::snapshot::{ResponseOwner, Snapshot};
-use crate::telemetry::{AccessRecord, Metrics, UpstreamRecord, millis};
+use crate::telemetry::{AccessRecord, Metrics, millis};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
@@ -58,6 +60,8 @@ pub(super) struct BegunAttempt<'a> {
     pub(super) spec: &'a PoolSpec,
     pub(super) endpoint: &'a Endpoint,
     pub(super) is_reconnect: bool,
+    /// What may ask a second endpoint beside this one.
+    pub(super) hedge: Option<&'a Arc<HedgePlan>>,
     /// Says which of the endpoint's pooled connections may be used.
     pub(super) mark: ConnectionMark,
     pub(super) limits: AttemptLimits,
@@ -199,40 +203,6 @@ impl Exchange {
     pub(super) fn has_passed_end(&self) -> bool {
         self.answer.usage.as_ref().is_some_and(UsageReader::has_ended)
             || self.replay.as_ref().is_some_and(ReplayHandle::has_passed_end)
-    }
-
-    /// Records the attempt that is about to be made.
-    pub(super) fn begin_attempt(&mut self) -> Option<BegunAttempt<'_>> {
-        let attempts = self.attempts.as_ref()?;
-        let endpoint = attempts.leased()?;
-        let spec = attempts.spec(&self.live);
-        if attempts.is_fallback() {
-            self.record.routing.model = Some(self.live.policy[attempts.target().model].name.clone());
-        }
-        let (work, goes_by_prompt) = (attempts.work(), attempts.goes_by_prompt(&self.live));
-        self.record.upstream = UpstreamRecord {
-            pool: Some(spec.name.clone()),
-            endpoint: Some(endpoint.addr()),
-            tries: attempts.count(),
-            reissued: attempts.is_reissued().then_some(true),
-            upstream_request_id: None,
-            endpoint_reason: work
-                .filter(|_| goes_by_prompt)
-                .map(|work| if work.cached() > 0 { "prefix" } else { "load" })
-                .or_else(|| attempts.external_reason()),
-            predicted_cached_tokens: work.map(|work| work.cached()),
-            predicted_prompt_tokens: work.map(|work| work.prompt),
-            ..UpstreamRecord::default()
-        };
-        self.record.upstream.note_margin(attempts.margin());
-        Some(BegunAttempt {
-            spec,
-            endpoint,
-            is_reconnect: attempts.is_reconnect(),
-            mark: attempts.mark(),
-            limits: attempts.limits(&self.live, Instant::now()),
-            header_bytes: self.header_bytes,
-        })
     }
 
     /// How long the engine of the attempt that is about to be made may take to wake, where it sleeps and is woken.

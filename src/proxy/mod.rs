@@ -25,6 +25,7 @@ mod failure;
 mod handover;
 mod header_changes;
 mod headers;
+mod hedge;
 mod held_error;
 mod identity;
 mod keep_alive;
@@ -212,16 +213,12 @@ impl ProxyHttp for Gateway {
         if exchange.may_prefill() {
             Box::pin(self.prefill(session, exchange)).await?;
         }
-        let Some(attempt) = exchange.begin_attempt() else {
+        let headers = &session.req_header().headers;
+        let Some(attempt) = exchange.begin_attempt(headers, &self.metrics) else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
-        upstream::use_connections_of(&mut peer, attempt.mark.connections);
-        upstream::limit_waits(&mut peer, attempt.limits, attempt.header_bytes);
-        upstream::keep_headers_in_place(&mut peer, &session.req_header().headers);
-        if attempt.is_reconnect {
-            upstream::avoid_pooled_connections(&mut peer);
-        }
+        upstream::connect_as(&mut peer, &attempt, headers);
         replay::watch_client(session);
         Ok(peer)
     }
@@ -262,6 +259,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         let status = response.status;
+        exchange.settle_hedge(&self.metrics);
         exchange.on_answer(status, &self.metrics);
         exchange.note_load(&response.headers);
         if !status.is_client_error() && !status.is_server_error() {

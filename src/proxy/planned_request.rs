@@ -34,6 +34,28 @@ impl PlannedRequest {
     /// Whether another endpoint may be asked while this one could still answer: a stream of which the upstream keeps
     /// nothing. A whole answer is as late as its last byte.
     pub(super) fn may_be_reissued(&self) -> bool {
+        self.request.stream() && self.leaves_nothing()
+    }
+
+    /// Whether two endpoints may be asked at once: a stream, or a whole answer that is no longer in coming than a stream's
+    /// first byte, of which nothing is kept and for which nothing kept is needed.
+    pub(super) fn may_be_hedged(&self) -> bool {
+        let is_short = matches!(
+            self.api,
+            Api::Embeddings
+                | Api::Rerank
+                | Api::Score
+                | Api::Classify
+                | Api::Pooling
+                | Api::Moderations
+                | Api::Tokenize
+                | Api::Detokenize
+        );
+        (self.request.stream() || is_short) && self.leaves_nothing() && !self.request.refers_to_stored()
+    }
+
+    /// Whether its upstream keeps nothing of it.
+    fn leaves_nothing(&self) -> bool {
         let request = &self.request;
         let stores = request.field("store");
         let is_kept = match self.api {
@@ -41,6 +63,6 @@ impl PlannedRequest {
             Api::Responses => stores.as_deref() != Some("false"),
             _ => stores.as_deref() == Some("true"),
         };
-        request.stream() && !is_kept && request.field("background").as_deref() != Some("true")
+        !is_kept && request.field("background").as_deref() != Some("true")
     }
 }

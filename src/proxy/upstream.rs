@@ -3,7 +3,7 @@
 //! Chooses nothing: the pool and the endpoint were picked before.
 
 use super::attempt::{AttemptLimits, Attempts};
-use super::exchange::Exchange;
+use super::exchange::{BegunAttempt, Exchange};
 use super::header_changes::{apply_changes, change_request, rewritten, rewritten_host, set};
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
@@ -121,6 +121,19 @@ impl UpstreamTls {
     }
 }
 
+/// Has Pingora connect for one attempt: within its limits, over a connection that it may use.
+pub(super) fn connect_as(peer: &mut HttpPeer, attempt: &BegunAttempt<'_>, headers: &HeaderMap) {
+    use_connections_of(peer, attempt.mark.connections);
+    limit_waits(peer, attempt.limits, attempt.header_bytes);
+    keep_headers_in_place(peer, headers);
+    if let Some(hedge) = attempt.hedge {
+        hedge.install(peer);
+    }
+    if attempt.is_reconnect || attempt.hedge.is_some() {
+        avoid_pooled_connections(peer);
+    }
+}
+
 /// Has Pingora open a new connection, since other pooled ones may be stale too; the new one is not pooled either.
 pub(super) fn avoid_pooled_connections(peer: &mut HttpPeer) {
     // Pooled connections are found by a hash over this key.
@@ -139,7 +152,7 @@ pub(super) fn may_be_h2(peer: &HttpPeer) -> bool {
 }
 
 /// Bounds what Pingora itself waits for, where nothing else is seen meanwhile.
-pub(super) fn limit_waits(peer: &mut HttpPeer, limits: AttemptLimits, header_bytes: usize) {
+fn limit_waits(peer: &mut HttpPeer, limits: AttemptLimits, header_bytes: usize) {
     let AttemptLimits { rest, first_byte, idle, body_len } = limits;
     let is_h2 = may_be_h2(peer);
     let options = &mut peer.options;
@@ -171,7 +184,7 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 
 /// Has Pingora skip its own pass over the hop-by-hop headers, which [`prepare_request`] removes anyway, unless the
 /// request's `Connection` header names others.
-pub(super) fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
+fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
     let names_none = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
@@ -202,6 +215,10 @@ pub(super) fn prepare_request(request: &mut RequestHeader, exchange: &Exchange) 
         rank: attempts.rank(),
     };
     prepare_for(request, exchange, target)?;
+    if attempts.hedge().is_some() {
+        // A connection that may have turned to another endpoint serves no second request.
+        request.insert_header(CONNECTION, "close").map_err(|_invalid| Rejection::Internal)?;
+    }
     if exchange.asks_for_load() {
         request.insert_header(LOAD_REPORT_FORMAT, JSON).map_err(|_invalid| Rejection::Internal)?;
     }

@@ -4,9 +4,9 @@
 //! An address that stays in its pool keeps its [`Endpoint`] with in-flight count and health.
 
 use super::slots::{EndpointSlots, HostPort};
-use crate::balance::{Endpoint, Pool, PoolMember, RetryBudget, StickySessions};
+use crate::balance::{Endpoint, Hedging, Pool, PoolMember, RetryBudget, StickySessions};
 use crate::cache::ResponseScope;
-use crate::policy::{Policy, PoolSpec, RetryBudgetSpec};
+use crate::policy::{Hedge, Policy, PoolSpec, RetryBudgetSpec};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct UpstreamPools {
     pub pools: Vec<Arc<Pool>>,
     /// The retries that the requests of each pool may spend together, by [`crate::policy::PoolId`].
     pub retry_budgets: Vec<Arc<RetryBudget>>,
+    /// What may be sent to two endpoints of each pool, by [`crate::policy::PoolId`]; `None` where nothing is.
+    pub hedging: Vec<Option<Arc<Hedging>>>,
     /// The streams that may be given up for another endpoint; `None` where none are.
     pub reissue_budget: Option<Arc<RetryBudget>>,
     /// Which endpoint made each response of the Responses API, by its id's hash; shared by all snapshots.
@@ -42,16 +44,21 @@ impl UpstreamPools {
         let old = |name: &str| {
             let (policy, upstreams) = previous?;
             let at = policy.pools.iter().position(|pool| pool.name == name)?;
-            Some((upstreams.pools.get(at)?, upstreams.retry_budgets.get(at)?))
+            Some((upstreams, at))
         };
         let pools = policy.pools.iter().map(|spec| {
-            let (pool, spent) = old(&spec.name).unzip();
-            (build_pool(spec, slots, pool), budget(policy.retry.budget, spent))
+            let old = old(&spec.name).map(|(upstreams, at)| CarriedPool::of(upstreams, at));
+            CarriedPool {
+                pool: build_pool(spec, slots, old.as_ref().map(|old| &old.pool)),
+                retries: budget(policy.retry.budget, old.as_ref().map(|old| &old.retries)),
+                hedging: spec.limits.hedge.map(|hedge| hedging(hedge, old.and_then(|old| old.hedging))),
+            }
         });
-        let (pools, retry_budgets) = pools.unzip();
+        let pools: Vec<CarriedPool> = pools.collect();
         Self {
-            pools,
-            retry_budgets,
+            retry_budgets: pools.iter().map(|state| Arc::clone(&state.retries)).collect(),
+            hedging: pools.iter().map(|state| state.hedging.clone()).collect(),
+            pools: pools.into_iter().map(|state| state.pool).collect(),
             reissue_budget: policy.retry.reissue.map(|reissue| {
                 let spec = RetryBudgetSpec { share: reissue.share, min_per_second: 0 };
                 budget(spec, previous.and_then(|(_, upstreams)| upstreams.reissue_budget.as_ref()))
@@ -60,6 +67,27 @@ impl UpstreamPools {
                 .map_or_else(Arc::default, |(_, upstreams)| Arc::clone(&upstreams.response_owners)),
         }
     }
+}
+
+/// What goes on of one pool from snapshot to snapshot.
+struct CarriedPool {
+    pool: Arc<Pool>,
+    retries: Arc<RetryBudget>,
+    hedging: Option<Arc<Hedging>>,
+}
+
+impl CarriedPool {
+    fn of(upstreams: &UpstreamPools, at: usize) -> Self {
+        Self {
+            pool: Arc::clone(&upstreams.pools[at]),
+            retries: Arc::clone(&upstreams.retry_budgets[at]),
+            hedging: upstreams.hedging[at].clone(),
+        }
+    }
+}
+
+fn hedging(spec: Hedge, previous: Option<Arc<Hedging>>) -> Arc<Hedging> {
+    previous.filter(|previous| previous.is_for(&spec)).unwrap_or_else(|| Arc::new(Hedging::new(spec)))
 }
 
 fn budget(spec: RetryBudgetSpec, previous: Option<&Arc<RetryBudget>>) -> Arc<RetryBudget> {

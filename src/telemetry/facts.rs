@@ -230,7 +230,7 @@ facts! {
 }
 
 /// The headers of every response, in the order in which they are sent.
-pub(super) static HEADERS: [Header<AccessRecord>; 9] = [
+pub(super) static HEADERS: [Header<AccessRecord>; 10] = [
     header("x-request-id", |record| text(&record.request_id)),
     header("x-upstream-request-id", |record| text(record.upstream.upstream_request_id.as_ref()?)),
     header("x-vsr-response-path", |record| word(record.response.response_path.as_str())),
@@ -239,6 +239,7 @@ pub(super) static HEADERS: [Header<AccessRecord>; 9] = [
     header("x-vsr-selected-decision", |record| text(record.routing.decision.as_ref()?)),
     header("x-vsr-selected-reason", |record| word(record.routing.reason?)),
     header("x-reissued", |record| flag(record.upstream.reissued?)),
+    header("x-hedged", |record| word(record.upstream.hedged?)),
     header("x-endpoint-reason", |record| {
         let upstream = &record.upstream;
         let reason = upstream.endpoint_reason?;

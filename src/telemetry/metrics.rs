@@ -48,6 +48,7 @@ struct ShadowMetrics {
 
 struct UpstreamMetrics {
     retries: IntCounterVec,
+    hedges: IntCounterVec,
     ejections: IntCounterVec,
     external_picks: HistogramVec,
     in_flight: IntGaugeVec,
@@ -144,6 +145,11 @@ impl Metrics {
         self.upstream.retries.with_label_values(&[pool, cause]).inc();
     }
 
+    /// Counts what became of sending a request to a second endpoint too.
+    pub fn hedged(&self, pool: &str, result: &'static str) {
+        self.upstream.hedges.with_label_values(&[pool, result]).inc();
+    }
+
     /// Counts an ejected endpoint by the cause: `failures` or `latency`.
     pub fn ejected(&self, pool: &str, cause: &'static str) {
         self.upstream.ejections.with_label_values(&[pool, cause]).inc();
@@ -238,6 +244,12 @@ impl UpstreamMetrics {
                 "retries_total",
                 "Attempts made again on another endpoint, by the pool that failed and the cause.",
                 &["pool", "cause"],
+            ),
+            hedges: families.counter(
+                "hedges_total",
+                "Requests sent to a second endpoint too: started, and of these won by the second; and those that were not, since \
+                 as many as may be were (over_budget) or no other could take it (no_endpoint).",
+                &["pool", "result"],
             ),
             ejections: families.counter(
                 "ejections_total",

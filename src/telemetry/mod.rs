@@ -25,7 +25,7 @@ pub use headers::write_headers;
 pub use log::AccessLog;
 pub use metrics::{Metrics, ProcessGauges, SourceGauges};
 pub use output::{FlushGuard, ProcessLog};
-pub use upstream_record::UpstreamRecord;
+pub use upstream_record::{EndpointMarginRecord, UpstreamRecord};
 pub use values::{MatchedSignal, ResponsePath};
 
 use std::time::Duration;

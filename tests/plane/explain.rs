@@ -182,3 +182,15 @@ fn what_a_pools_gate_goes_by_is_part_of_the_plan() {
     );
     assert_eq!((&admission["pool"], &admission["saturated_from"]["queue"]), (&"main".into(), &3.into()));
 }
+
+#[test]
+fn that_a_pool_asks_a_second_endpoint_is_part_of_the_plan() {
+    let policy = POLICY.replace("  main: {", "  main: {hedge: {after: 250ms}, ");
+    let (_folder, file) = with_policy(&policy);
+    let output = command(&["explain", "--policy", &file, "What is 2+2 * (5-1)?"], "");
+    let said = printed(&output.stdout);
+    assert!(said.contains(", sent twice after 250 ms)"), "{said}{}", printed(&output.stderr));
+    let output = command(&["explain", "--json", "--policy", &file, "What is 2+2 * (5-1)?"], "");
+    let explained = json_lines(&output.stdout).remove(0);
+    assert_eq!(explained["plan"]["pools"][0]["hedged_after_ms"], 250.0, "{explained}");
+}

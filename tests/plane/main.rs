@@ -41,6 +41,7 @@ mod framing;
 mod gateway_api;
 mod guarding;
 mod guides;
+mod hedging;
 mod hostile_files;
 mod importing;
 mod judging;

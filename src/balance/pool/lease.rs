@@ -118,6 +118,21 @@ impl Lease {
         self.pool.first_token(endpoint, now.saturating_duration_since(self.taken), now)
     }
 
+    /// Reports that another endpoint, which was asked later, has given its first token at `now` before this one: it is at
+    /// least as slow as that.
+    ///
+    /// `Some` when that ejected the endpoint, with how long.
+    pub fn outrun(&self, now: Instant) -> Option<Duration> {
+        let is_first = self.awaits_token.load(Ordering::Relaxed) && self.streams;
+        let ttft = now.saturating_duration_since(self.taken);
+        is_first.then(|| self.pool.first_token(self.endpoint(), ttft, now)).flatten()
+    }
+
+    /// When the request was sent here.
+    pub fn taken(&self) -> Instant {
+        self.taken
+    }
+
     /// Ends the counting of the prompt as one that is computed.
     fn end_prefill(&self) {
         if let Some(work) = self.grounds.work

@@ -10,6 +10,7 @@ use crate::policy::{self, Policy, PriorityInput};
 use crate::route::{DirectResponse, GateInput, GuardNotice, Plan, PlanResult, RoutingTrace, find_gate};
 use crate::signals::{Audience, SignalResult};
 use crate::snapshot::Snapshot;
+use crate::telemetry::millis;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +140,9 @@ struct ExplainedTarget {
     #[serde(rename = "pool")]
     name: String,
     upstream_model: String,
+    /// How long its first byte is waited for alone, in milliseconds, where a second endpoint is asked then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hedged_after_ms: Option<f64>,
 }
 
 /// What the gate of the first pool goes by, for a client that is not known; a running process says at `/api/v1/pick` what it
@@ -255,6 +259,7 @@ fn outcome(snapshot: &Snapshot, planned: PlanResult) -> ExplainedPlan {
                 model: policy[target.model].name.clone(),
                 name: policy[target.pool(policy)].name.clone(),
                 upstream_model: target.upstream_model(policy).to_owned(),
+                hedged_after_ms: policy[target.pool(policy)].limits.hedge.map(|hedge| millis(hedge.after)),
             });
             ExplainedPlan::Plan {
                 model: first.map(|model| policy[model].name.clone()).unwrap_or_default(),

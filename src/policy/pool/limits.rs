@@ -1,4 +1,5 @@
-//! Owns when an endpoint of a pool is left out, and how much it may have to do. Refuses to know how much it has.
+//! Owns when an endpoint of a pool is left out, how much it may have to do, and when another is asked beside it. Refuses to
+//! know how much it has.
 
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use crate::duration::DurationText;
 use crate::issue::YamlPath;
 
 use super::balance::Ejection;
+use super::hedge::{Hedge, HedgeContext};
 
-/// When an endpoint of a pool is left out, or has enough to do.
+/// When an endpoint of a pool is left out, has enough to do, or is not waited for alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolLimits {
     /// When a failing endpoint is left out, if ever.
@@ -23,6 +25,8 @@ pub struct PoolLimits {
     pub saturation: Option<Saturation>,
     /// How long an engine that sleeps may take to wake; none where none is woken.
     pub wake: Option<Duration>,
+    /// When a second endpoint is asked beside one that owes its first byte; never where absent.
+    pub hedge: Option<Hedge>,
 }
 
 impl From<Option<Ejection>> for PoolLimits {
@@ -83,10 +87,19 @@ pub(super) struct RawPoolLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RawWake")]
     wake: Option<RawWake>,
+    /// When a second endpoint is asked beside one that owes its first byte; never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Hedge")]
+    hedge: Option<Hedge>,
 }
 
 impl RawPoolLimits {
-    pub(super) fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> PoolLimits {
+    pub(super) fn check(
+        self,
+        pool: HedgeContext<'_>,
+        path: &YamlPath,
+        checker: &mut Checker<'_>,
+    ) -> PoolLimits {
         if self.saturation.kv_usage.0 == 0 {
             checker.issue(&path.key("saturation").key("kv_usage"), "must be more than 0");
         }
@@ -95,6 +108,7 @@ impl RawPoolLimits {
             max_in_flight: self.max_in_flight,
             saturation: Some(self.saturation),
             wake: self.wake.map(|wake| wake.timeout),
+            hedge: self.hedge.map(|hedge| hedge.check(pool, &path.key("hedge"), checker)),
         }
     }
 }

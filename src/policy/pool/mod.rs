@@ -9,6 +9,7 @@ mod endpoint;
 mod endpoint_picker;
 mod external_picker;
 mod health;
+mod hedge;
 mod kv_events;
 mod limits;
 mod metrics;
@@ -39,6 +40,8 @@ use endpoint::{PoolEndpoints, RawEndpoint};
 pub use external_picker::{ExternalPicker, FailureMode, PickerTls, PickerTrust};
 pub use health::Health;
 use health::RawHealth;
+pub use hedge::Hedge;
+use hedge::HedgeContext;
 use kv_events::RawKvEvents;
 pub use kv_events::{KvEventPorts, KvEventsSpec};
 use limits::RawPoolLimits;
@@ -215,6 +218,10 @@ impl RawPool {
             reads_metrics: probes.metrics.is_some(),
         };
         let api = self.api.check(facts, path, checker);
+        let role = pools.role(name);
+        let balance = self.balance.check(role, &path.key("balance"), checker);
+        let hedging = HedgeContext { transport: &transport, balance: &balance, role };
+        let limits = self.limits.check(hedging, path, checker);
         PoolSpec {
             name: name.to_owned(),
             host,
@@ -224,10 +231,10 @@ impl RawPool {
             credential,
             forward_authorization: self.forward_authorization,
             timeouts: self.timeouts,
-            balance: self.balance.check(pools.role(name), &path.key("balance"), checker),
+            balance,
             prefill: prefill.and_then(|prefill| prefill.check(name, pools, &path.key("prefill"), checker)),
             probes: PoolProbes { discovered, ..probes },
-            limits: self.limits.check(path, checker),
+            limits,
         }
     }
 }

@@ -129,7 +129,7 @@ impl Attempts {
         };
         let lease = named.iter().find_map(|addr| pool.lease_at(*addr, &request, &self.tried, pick.now));
         let Some(lease) = lease else { return false };
-        self.mark = lease.endpoint().mark();
+        self.connection.mark = lease.endpoint().mark();
         self.lease = Some(lease);
         true
     }

@@ -95,7 +95,10 @@ impl fmt::Display for ExplainedPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plan { model, pools, decision, reason, chosen, runner_up, noticed, admission } => {
-                let pools = pools.iter().map(|pool| format!("{} (as {})", pool.name, pool.upstream_model));
+                let pools = pools.iter().map(|pool| {
+                    let hedged = pool.hedged_after_ms.map(|after| format!(", sent twice after {after} ms"));
+                    format!("{} (as {}{})", pool.name, pool.upstream_model, hedged.unwrap_or_default())
+                });
                 let pools: Vec<_> = pools.collect();
                 write!(f, "{model} by {reason}")?;
                 if let Some(decision) = decision {
