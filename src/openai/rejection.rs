@@ -53,6 +53,18 @@ pub enum Rejection {
     /// A WebSocket is asked for where there is none.
     #[error("This path is not served over a WebSocket: POST it over HTTP.")]
     NoWebSocket,
+    /// A page in a browser asks for a WebSocket that it may not have.
+    #[error("Pages of this origin may open no WebSocket here: the server's `cors` does not name it.")]
+    ForeignOrigin,
+    /// There are as many WebSockets as there may be.
+    #[error("There are as many WebSockets as there may be at one time. Please retry later.")]
+    TooManyWebSockets,
+    /// A guard would have to read what is said over a WebSocket.
+    #[error(
+        "What is said over a WebSocket cannot be judged by a guard, and the policy lets nothing pass without: set the \
+         guard's `on_unknown: allow`, or a guard of the model's own."
+    )]
+    UnguardedWebSocket,
     /// What a server may keep beside models, and none here does.
     #[error("{} is not served here: no pool of the policy has `serves: [{family}]`.", printable(path))]
     NotServed {

@@ -17,6 +17,7 @@ use super::load_report::{is_sampled, load_report};
 use super::passthrough::Passthrough;
 use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
+use super::tunnel::Tunnel;
 use crate::balance::{ConnectionMark, Endpoint, hash_key};
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
 use crate::policy::{PoolSpec, Provider};
@@ -84,6 +85,8 @@ pub(super) struct AnswerState {
     pub(super) bytes: usize,
     pub(super) first_byte: Option<Duration>,
     pub(super) is_stream: bool,
+    /// The WebSocket that was asked for.
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Exchange {
@@ -289,8 +292,12 @@ impl Exchange {
 
     /// Starts the timeout for the answer's first byte.
     pub(super) fn await_first_byte(&self) {
-        if let Some(attempts) = &self.attempts {
-            attempts.await_first_byte(&self.live, Instant::now());
+        let (Some(attempts), now) = (&self.attempts, Instant::now()) else { return };
+        match &self.answer.tunnel {
+            Some(tunnel) => {
+                tunnel.await_agreement(now, attempts.spec(&self.live).timeouts.first_byte(true));
+            }
+            None => attempts.await_first_byte(&self.live, now),
         }
     }
 
@@ -301,7 +308,9 @@ impl Exchange {
             return;
         }
         let now = Instant::now();
-        if let Some(attempts) = &self.attempts {
+        if let Some(tunnel) = &self.answer.tunnel {
+            tunnel.heard(now);
+        } else if let Some(attempts) = &self.attempts {
             attempts.deadline.arm(now, attempts.spec(&self.live).timeouts.idle);
         }
         if self.answer.bytes == 0 {

@@ -19,6 +19,9 @@ pub(super) const DATA_PARALLEL_RANK: HeaderName = HeaderName::from_static("x-dat
 /// The request's id, on the way to the upstream and back to the client.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the two ends of a WebSocket may speak over it.
+pub(super) const WEBSOCKET_PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
+
 /// The headers by which a client shows who it is.
 pub(super) const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
@@ -47,7 +50,7 @@ const ALLOWED_WITH_CREDENTIAL: [&str; 19] = [
 ];
 
 /// The same, by how the names begin.
-const ALLOWED_PREFIXES: [&str; 2] = ["x-stainless-", "x-b3-"];
+const ALLOWED_PREFIXES: [&str; 3] = ["x-stainless-", "x-b3-", "sec-websocket-"];
 
 /// Headers with which a client could force a decision, here or in a proxy or engine behind, and an upstream fake one; by
 /// how they begin after `x-`.
@@ -327,7 +330,9 @@ pub(super) fn is_credential(name: &HeaderName) -> bool {
 }
 
 fn is_secret(dashed: &str) -> bool {
-    let is_key = dashed.ends_with("-key") && !dashed.ends_with("idempotency-key");
+    // That of a WebSocket is a number which the server is to answer.
+    let is_key =
+        dashed.ends_with("-key") && !dashed.ends_with("idempotency-key") && dashed != "sec-websocket-key";
     is_key || dashed.split('-').any(|word| SECRET_WORDS.contains(&word))
 }
 

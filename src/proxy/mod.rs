@@ -21,8 +21,9 @@ mod error_text;
 mod exchange;
 mod ext_proc;
 mod external_pick;
+mod failed_attempt;
+mod failed_end;
 mod failure;
-mod failure_answer;
 mod handover;
 mod header_changes;
 mod headers;
@@ -49,9 +50,12 @@ mod slow_client;
 mod stored_responses;
 mod timer;
 mod tokenize;
+mod tunnel;
+mod upgrade_request;
 mod upstream;
 mod upstream_error;
 mod wake;
+mod websocket;
 
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
@@ -61,7 +65,7 @@ use crate::balance::Endpoint;
 use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::telemetry::{AccessLog, AccessRecord, Metrics};
+use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
 use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
@@ -70,7 +74,7 @@ use bytes::Bytes;
 use ext_proc::EndpointPickers;
 use failure::RequestFailure;
 use held_error::{HeldAnswer, HeldError};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
@@ -82,7 +86,6 @@ use side_client::SideClient;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use upstream::UpstreamTls;
-use upstream_error::failure_of;
 use wake::Wakes;
 
 /// The proxy: what every request needs.
@@ -148,27 +151,6 @@ impl Gateway {
         self.metrics.finished(&record);
         self.log.write(record);
     }
-
-    /// Has Pingora make another attempt for an error marked as retried, and call `fail_to_proxy` for any other.
-    #[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
-    fn after_failure(
-        &self,
-        failure: AttemptFailure,
-        session: &Session,
-        exchange: &mut Exchange,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        let next = match &exchange.passthrough {
-            Some(_) => self.next_plain(session, exchange, failure),
-            None => exchange.next(failure, &session.req_header().headers, &self.metrics),
-        };
-        match next {
-            NextStep::Retry | NextStep::Reconnect => error.set_retry(true),
-            NextStep::ForwardAnswer => error.set_retry(false),
-            NextStep::GiveUp(rejection) => return RequestFailure::wrap(rejection, error),
-        }
-        error
-    }
 }
 
 #[async_trait]
@@ -190,6 +172,8 @@ impl ProxyHttp for Gateway {
             client_connection::of(session).map(|connection| connection.begin_request(opened));
         self.limit_connection(session);
         match self.admit(session, exchange).await {
+            // A session of our own would hide from Pingora that the client's becomes another protocol's.
+            Ok(_empty) if exchange.answer.tunnel.is_some() => Ok(false),
             Ok(body) => {
                 if let Some(attempts) = &exchange.attempts {
                     let deadline = Arc::clone(&attempts.deadline);
@@ -233,7 +217,12 @@ impl ProxyHttp for Gateway {
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
         upstream::connect_as(&mut peer, &attempt, headers);
-        replay::watch_client(session);
+        if exchange.answer.tunnel.is_some() {
+            // WebSockets over HTTP/2 (RFC 8441) are none that Pingora knows.
+            peer.options.set_http_version(1, 1);
+        } else {
+            replay::watch_client(session);
+        }
         Ok(peer)
     }
 
@@ -264,6 +253,11 @@ impl ProxyHttp for Gateway {
             self.pass_body(session, exchange, body.as_ref(), end_of_stream);
             return Ok(());
         }
+        if let Some(tunnel) = &exchange.answer.tunnel {
+            tunnel.heard(Instant::now());
+            exchange.record.request.request_bytes += body.as_ref().map_or(0, Bytes::len);
+            return Ok(());
+        }
         // Called with the client's body, as the replay session sent it: what goes out is the attempt's own, at the end.
         // `None` would end the body, so pieces before the end are empty instead.
         let attempt = exchange.attempts.as_ref().filter(|_| end_of_stream);
@@ -277,15 +271,19 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        if response.status.is_informational() {
+        let status = response.status;
+        let agrees = status == StatusCode::SWITCHING_PROTOCOLS;
+        if status.is_informational() && !agrees {
             return Ok(());
         }
         if exchange.passthrough.is_some() {
             return self.pass_status(session, exchange, response);
         }
-        let status = response.status;
         exchange.settle_hedge(&self.metrics);
         exchange.on_answer(status, &self.metrics);
+        if agrees {
+            return Ok(());
+        }
         exchange.note_load(&response.headers);
         if !status.is_client_error() && !status.is_server_error() {
             if exchange.holds_head()
@@ -296,7 +294,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         let retry_after = upstream::retry_after(&response.headers);
-        if let Some(held) = HeldError::of(response, retry_after) {
+        if let Some(held) = HeldError::of(response, retry_after).filter(|_| exchange.replay.is_some()) {
             exchange.hold(HeldAnswer::Error(held));
             return Ok(());
         }
@@ -324,6 +322,10 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            respond::stamp(response, exchange, ResponsePath::Upstream);
+            return websocket::open(response, exchange);
+        }
         if response.status.is_informational() {
             respond::clean(response);
             return Ok(());
@@ -377,29 +379,11 @@ impl ProxyHttp for Gateway {
         &self,
         peer: &HttpPeer,
         session: &mut Session,
-        mut error: Box<Error>,
+        error: Box<Error>,
         exchange: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
-        let is_decided = matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry();
-        if is_decided || RequestFailure::of(&error).is_some() {
-            // By `upstream_response_filter`, which has leased the next endpoint, or by `upstream_request_filter`.
-            return error;
-        }
-        // Pingora marks some errors as retried by rules of its own.
-        error.set_retry(false);
-        if *error.etype() == replay::CUT || exchange.has_passed_end() {
-            return error;
-        }
-        let rejection = exchange.passthrough.as_ref().and_then(|_| plain_phases::fault_of_client(&error));
-        if let Some(rejection) = rejection {
-            return RequestFailure::wrap(rejection, error);
-        }
-        let Some(failure) = failure_of(&error, session, exchange, reused) else { return error };
-        if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
-            attempts.retire_connections(failure);
-        }
-        self.after_failure(failure, session, exchange, error)
+        self.attempt_failed(peer, session, error, exchange, reused)
     }
 
     async fn fail_to_proxy(
@@ -408,7 +392,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         exchange: &mut Self::CTX,
     ) -> FailToProxy {
-        self.answer_failure(session, error, exchange).await
+        self.end_failed(session, error, exchange).await
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Self::CTX) {

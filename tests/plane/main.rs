@@ -75,4 +75,5 @@ mod upgrading;
 mod upstreams;
 mod verifying;
 mod waking;
+mod websockets;
 mod why;

@@ -90,6 +90,11 @@ impl Wire {
         tokio::time::timeout(PATIENCE, read).await.expect("the peer says it in time");
     }
 
+    /// Reads so many bytes as they are; fewer where the connection ends before.
+    pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        tokio::time::timeout(PATIENCE, self.take(count)).await.expect("the bytes come in time")
+    }
+
     /// Whether the peer has closed without another byte.
     pub async fn closed(&mut self) -> bool {
         self.rest.is_empty()

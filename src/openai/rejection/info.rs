@@ -36,6 +36,11 @@ impl Rejection {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
             }
             Self::NoWebSocket => info(S::UPGRADE_REQUIRED, "no_websocket", "websocket_not_supported"),
+            Self::ForeignOrigin => info(S::FORBIDDEN, "foreign_origin", "origin_not_allowed"),
+            Self::TooManyWebSockets => {
+                info(S::SERVICE_UNAVAILABLE, "too_many_websockets", "too_many_websockets")
+            }
+            Self::UnguardedWebSocket => info(S::UNPROCESSABLE_ENTITY, "unguarded_websocket", "unclassified"),
             Self::NotServed { .. } => info(S::NOT_IMPLEMENTED, "not_served", "not_served"),
             Self::BadForm { .. } => info(S::BAD_REQUEST, "bad_form", "invalid_form"),
             Self::FormUnchangeable => info(S::UNPROCESSABLE_ENTITY, "form_unchangeable", "form_unchangeable"),

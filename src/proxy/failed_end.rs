@@ -1,9 +1,10 @@
-//! Owns what the client of a request gets that cannot be forwarded, or not to its end.
+//! Owns the end of an exchange that failed: what its client is told, in HTTP or in a stream that has begun, if it is there.
 //!
-//! Decides nothing about endpoints.
+//! Decides nothing about other attempts: there is none any more.
 
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
+use super::tunnel::Tunnel;
 use super::{Gateway, body, replay, respond};
 use crate::openai::Rejection;
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use pingora::{Error, ErrorSource};
 use pingora_proxy::{FailToProxy, Session};
 
 impl Gateway {
-    /// Answers for an error that ends a request, or ends the answer that has begun.
-    pub(super) async fn answer_failure(
+    /// Tells the client why its request is not served, or not to its end.
+    pub(super) async fn end_failed(
         &self,
         session: &mut Session,
         error: &Error,
@@ -33,20 +34,27 @@ impl Gateway {
         let is_of_client = failure.is_none() && *error.esource() == ErrorSource::Downstream;
         // The client is there: the process has told its connections that its time is over.
         let is_over = is_of_client && self.server_state.is_over();
+        let was_silent = exchange.answer.tunnel.as_ref().is_some_and(Tunnel::was_silent);
         // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
-        let has_left = is_of_client || (exchange.attempts.is_some() && body::has_left(session).await);
-        if has_left && !is_over {
+        let has_left = is_of_client
+            || (exchange.attempts.is_some() && !exchange.is_tunnel() && body::has_left(session).await);
+        if has_left && !is_over && !was_silent {
             exchange.record_client_gone();
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let rejection = match failure {
             Some(failure) => failure.rejection.clone(),
+            None if was_silent => Rejection::UpstreamTimeout,
             None if is_over => Rejection::ShuttingDown { retry_after: RETRY_AFTER },
             None => Rejection::Internal,
         };
         let error_code = rejection.status().as_u16();
         let error = failure.and_then(RequestFailure::reported).unwrap_or(error);
         tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
+        if exchange.is_tunnel() {
+            exchange.record_rejection(&rejection);
+            return FailToProxy { error_code, can_reuse_downstream: false };
+        }
         let downstream = session.as_downstream_mut();
         let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
         if begun {
