@@ -179,13 +179,12 @@ impl Gateway {
                 start_resource(exchange, family, header.uri.path(), body, &header.headers)?;
                 return Ok(Bytes::new());
             }
-            Operation::ListModels => {
+            listed @ (Operation::ListModels | Operation::GetModel(_)) => {
                 exchange.take_slot(keeps_slots).map_err(overloaded)?;
-                return Err(ShortCircuit::ListModels);
-            }
-            Operation::GetModel(name) => {
-                exchange.take_slot(keeps_slots).map_err(overloaded)?;
-                return Err(ShortCircuit::GetModel(name));
+                return Err(match listed {
+                    Operation::GetModel(name) => ShortCircuit::GetModel(name),
+                    _ => ShortCircuit::ListModels,
+                });
             }
         };
         let bytes = self.receive(session, exchange, keeps_slots).await?;
