@@ -190,7 +190,7 @@ impl Classifier {
     }
 
     /// Computes each text's own heads; otherwise like [`Self::classify_all`]. What patterns recognise is found in every text
-    /// of which personal data is asked, whatever becomes of the rest.
+    /// of which personal data is asked, whatever becomes of the rest; where nothing else is asked, nothing waits in the queue.
     pub async fn classify_each(
         &self,
         texts: &[(&str, ClassifyHeads)],
@@ -205,7 +205,8 @@ impl Classifier {
         let early = |(text, heads): &(&str, ClassifyHeads)| self.without_queue(text, *heads);
         let mut all: Vec<Option<Findings>> = texts.iter().map(early).collect();
         let places: Vec<usize> = (0..texts.len()).filter(|at| all[*at].is_none()).collect();
-        let queued: Vec<(&str, ClassifyHeads)> = places.iter().map(|at| texts[*at]).collect();
+        let of_models = |at: &usize| (texts[*at].0, texts[*at].1.without(ClassifyHeads::PATTERNS));
+        let queued: Vec<(&str, ClassifyHeads)> = places.iter().map(of_models).collect();
         for (place, findings) in places.into_iter().zip(self.compute(&queued, limits).await) {
             all[place] = Some(findings);
         }

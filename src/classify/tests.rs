@@ -837,6 +837,40 @@ async fn what_patterns_recognise_is_found_whatever_the_model_answers() {
     assert_eq!(pii.unknown_among(|kind| kind == "PERSON"), Some(Unknown::Unsupported));
 }
 
+#[tokio::test]
+async fn what_patterns_alone_find_waits_for_no_model() {
+    let (model, classifier) = one(&ClassifierSpec { queue: 1, ..spec() });
+    model.shut();
+    let first = ask(&classifier, "m1", PII, soon());
+    model.entered(1).await;
+    let second = ask(&classifier, "m2", PII, soon());
+    until(|| classifier.queued() == 1).await;
+    let text = "my card is 4111 1111 1111 1111";
+    let long = format!("{}{text}", words(0, 10_000));
+    let both = ClassifyHeads { domain: true, ..ClassifyHeads::PATTERNS };
+    let asked = [
+        (text, ClassifyHeads::PATTERNS),
+        (&long, ClassifyHeads::PATTERNS),
+        (" ", ClassifyHeads::PATTERNS),
+        (text, both),
+    ];
+    // The deadline has passed: that is nothing to a search.
+    let found = classifier.classify_each(&asked, Instant::now()).await;
+    let pii: Vec<&PiiFindings> = found.iter().map(|found| found.pii.as_ref().unwrap()).collect();
+    let kinds: Vec<usize> = pii.iter().map(|pii| pii.entities.len()).collect();
+    assert_eq!((kinds, classifier.queued()), (vec![1, 1, 0, 1], 1));
+    assert_eq!(pii.iter().map(|pii| pii.unknown).collect::<Vec<_>>(), [None, None, Some(Unknown::Empty), None]);
+    assert!(found[0].domain.is_none() && found[3].domain.as_ref().unwrap().is_err());
+    assert_eq!(pii[0].unknown_among(|kind| kind == "CREDIT_CARD"), None);
+    // Whoever counts what only the model finds is told that nobody looked.
+    assert_eq!(pii[0].unknown_among(|kind| kind == "PERSON"), Some(Unknown::Unsupported));
+    model.open();
+    for asked in [first, second] {
+        asked.await.unwrap();
+    }
+    assert_eq!(model.entered.load(Ordering::SeqCst), 2);
+}
+
 fn texts() -> impl Strategy<Value = String> {
     proptest::collection::vec("[a-zA-Zäöß€😀 ,.@\\n\u{0301}0-9]{0,12}", 0..60)
         .prop_map(|parts| parts.concat())
