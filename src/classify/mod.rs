@@ -10,9 +10,10 @@
 //! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
 //! `ops`, judging `spans` where a head does); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
 //!
-//! A model's way: `model_files` finds its files, on disk or by `hub`; `builtin` or `checkpoint` reads what it is;
+//! A model's way: `model_files` finds its files, on disk or by `hub`, `adapter` those of an adapter's base; `builtin` or `checkpoint` reads what it is;
 //! `layer_builder` makes layers of its `weights` for a `device`.
 
+mod adapter;
 mod backend;
 mod batch;
 mod builtin;
