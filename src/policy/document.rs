@@ -22,8 +22,8 @@ use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
 use super::{
-    BlockStyle, ClassifierSpec, Effort, KeptResponses, Model, PlaceholderKey, Policy,
-    PolicyIndex, PoolId, Retry,
+    BlockStyle, ClassifierSpec, Effort, KeptResponses, Model, PlaceholderKey, Policy, PolicyIndex, PoolId,
+    Retry,
 };
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.

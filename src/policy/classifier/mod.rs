@@ -53,6 +53,9 @@ impl Default for ClassifierPolicy {
     }
 }
 
+/// What the built-in model's embeddings are called; another number as soon as they are others.
+pub const BUILTIN_EMBEDDER: &str = "builtin-1";
+
 /// Which models a classifier runs, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -111,6 +114,14 @@ impl ClassifierSpec {
     /// Says whether personal data is looked for by the built-in model, whose kinds are known.
     pub(crate) fn has_builtin_pii(&self) -> bool {
         *self.models.pii.as_ref().unwrap_or(&self.model) == ModelSource::Builtin
+    }
+
+    /// Names the model that gives texts' embeddings.
+    pub fn embedder(&self) -> String {
+        match self.models.embedding.as_ref().unwrap_or(&self.model) {
+            ModelSource::Builtin => BUILTIN_EMBEDDER.to_owned(),
+            other => other.to_string(),
+        }
     }
 
     /// Says whether patterns find all that counts, so that no model has to be asked.
