@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn what_patterns_find_is_not_asked_of_the_model_and_not_waited_for() {
         let with = |rest: &str| required(&format!("{PLAIN}{rest}"), Audience::Named);
-        let model_kinds = "AGE, DATE_TIME, GPE, NRP, ORGANIZATION, PERSON, STREET_ADDRESS, US_DRIVER_LICENSE, ZIP_CODE";
+        let model_kinds =
+            "AGE, DATE_TIME, GPE, NRP, ORGANIZATION, PERSON, STREET_ADDRESS, US_DRIVER_LICENSE, ZIP_CODE";
         let pii = |more: &str| format!("guards: {{pii: {{action: block, allow: [{model_kinds}{more}]}}}}\n");
         let all = pii(", DOMAIN_NAME, PHONE_NUMBER");
         for (rest, by_model) in [
