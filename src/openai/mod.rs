@@ -56,7 +56,7 @@ pub use groundedness::choice_texts;
 pub use json::is_plain;
 pub use message::Role;
 pub use message_text::MessageText;
-pub use operation::{Operation, ResponseAction, query_value};
+pub use operation::{Inventory, Operation, ResponseAction, query_value};
 pub use prefill::{KvTransfer, transfer_of};
 pub use prompt_prefix::{LONG_BLOCK, PromptPrefix, SHORT_BLOCK, SHORT_BLOCKS};
 pub use redact::Replacement;
