@@ -4,18 +4,21 @@
 
 mod buffers;
 mod connections;
+mod websockets;
 
 pub use buffers::{BufferShare, BuffersFull};
 pub use connections::{
     ClientConnection, ConnectionGuard, ConnectionLimits, ConnectionRequest, Connections, ConnectionsFull,
     ForcedEnd,
 };
+pub use websockets::OpenWebSocket;
 
 use crate::policy::ClientLimits;
 use buffers::Buffers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use websockets::WebSockets;
 
 /// The least requests whose bodies may be awaited at one time, however few may be worked on.
 const LEAST_RECEIVING: usize = 1024;
@@ -35,6 +38,7 @@ pub struct ServerState {
     /// Of those in flight, how many have a slot.
     slots: AtomicUsize,
     max_slots: usize,
+    websockets: Arc<WebSockets>,
     closing: AtomicBool,
     draining: AtomicBool,
     over: AtomicBool,
@@ -50,6 +54,7 @@ impl ServerState {
             receiving: AtomicUsize::new(0),
             slots: AtomicUsize::new(0),
             max_slots: limits.max_in_flight,
+            websockets: WebSockets::new(limits.websockets.max_open),
             closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -144,6 +149,11 @@ impl ActiveRequest {
         let slots = self.server_state.max_slots;
         let kept = if keeps_some && slots > 1 { slots.div_ceil(KNOWN_SHARE) } else { 0 };
         self.move_to(Stage::Admitted, slots - kept)
+    }
+
+    /// Counts a WebSocket, unless there are as many as there may be.
+    pub fn open_websocket(&self) -> Result<OpenWebSocket, TooManyRequests> {
+        self.server_state.websockets.open()
     }
 
     /// Gives the slot up while the request waits for its pool.

@@ -30,6 +30,9 @@ const BYTES_PER_TOKEN: usize = 4;
 /// Estimates err: what would take longer than this part of the time that is left is not taken in.
 const ADMITTED_PART_OF_TIME: (u32, u32) = (4, 5);
 
+/// On a processor a longer forward computes no more in the same time, and keeps what comes meanwhile waiting for longer.
+const LONGEST_FORWARD: Duration = Duration::from_millis(100);
+
 /// Texts that have less time do not make all forwards shorter.
 const MIN_PATIENCE: Duration = Duration::from_millis(20);
 
@@ -322,7 +325,8 @@ impl QueueShared {
                 // meanwhile and for errors of the estimate. What is not taken is for the idle threads.
                 usize::MAX => {
                     let left = job.deadline.saturating_duration_since(now).min(patience);
-                    Some(self.token_times[job.model].tokens_in(left / 2).min(share))
+                    let longest = (left / 2).min(LONGEST_FORWARD);
+                    Some(self.token_times[job.model].tokens_in(longest).min(share))
                 }
                 most => (state.running[job.model] < most).then(|| model.max_batch_tokens()),
             }

@@ -95,7 +95,7 @@ impl PathMatch {
         Self::Prefix(path.trim_end_matches('/').to_owned())
     }
 
-    fn matches(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == path,
             Self::Prefix(prefix) => path

@@ -4,22 +4,26 @@
 //! Pure data and pure look-ups: equal tables route alike. Refuses to know Kubernetes, which [`crate::control`] turns into
 //! this, and sockets.
 
+mod api_routes;
 mod certificate;
 mod host;
+mod index;
 mod matching;
 mod query;
 mod rule;
 mod table;
 
+pub use api_routes::ApiRoutes;
 pub use certificate::{ServerCertificate, SniCertificates};
 pub use host::HostPattern;
+pub use index::RouteEntry;
 pub use matching::{PathMatch, RegexError, RouteMatch, RouteRegex, ValueMatch};
 pub use query::{ModelHeaders, RouteQuery};
 pub use rule::{
     HeaderFilters, PathRewrite, Redirect, RouteBackend, RouteFilters, RouteMirror, RouteRetry, RouteRule,
     RouteTimeouts, UrlRewrite,
 };
-pub use table::{FoundRoute, PortRoutes, RouteEntry, RouteTable};
+pub use table::{FoundRoute, RouteTable, RouteTableBuilder};
 
 use crate::policy::PoolSpec;
 use std::sync::Arc;

@@ -113,6 +113,8 @@ pub struct RouteRetry {
     pub attempts: u32,
     /// The statuses that are worth it.
     pub codes: Vec<u16>,
+    /// How long each further attempt waits at least.
+    pub backoff: Option<Duration>,
 }
 
 impl PathRewrite {

@@ -1,43 +1,32 @@
 //! Owns the look-up of a request's rule: by port, host and match, the most specific first.
 
 use super::host::HostPattern;
-use super::matching::{PathMatch, RouteMatch};
-use super::query::{ModelHeaders, RouteQuery, is_model_header};
+use super::index::{RouteEntry, RouteIndex};
+use super::matching::PathMatch;
+use super::query::RouteQuery;
 use super::rule::RouteRule;
-use http::{HeaderMap, Method};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The rules of all ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteTable {
-    ports: BTreeMap<u16, PortRoutes>,
+    ports: BTreeMap<u16, Vec<ListenerRoutes>>,
 }
 
-/// The rules of one port.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortRoutes {
-    /// The most specific first.
-    listeners: Vec<ListenerRoutes>,
-}
-
-/// The rules of the listeners of one host.
+/// The rules of the listeners of one host; of a port those of the most specific host come first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ListenerRoutes {
     host: HostPattern,
     /// In the order of precedence.
     entries: Vec<RouteEntry>,
+    index: RouteIndex,
 }
 
-/// One match of one rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteEntry {
-    /// The hosts that it holds for, within the listener's.
-    pub host: HostPattern,
-    /// What a request must have.
-    pub request: RouteMatch,
-    /// What becomes of it.
-    pub rule: Arc<RouteRule>,
+/// A table as it is put together.
+#[derive(Debug, Default)]
+pub struct RouteTableBuilder {
+    ports: BTreeMap<u16, Vec<(HostPattern, Vec<RouteEntry>)>>,
 }
 
 /// The rule of a request.
@@ -49,15 +38,13 @@ pub struct FoundRoute<'a> {
     pub prefix: Option<&'a str>,
 }
 
-impl RouteTable {
+impl RouteTableBuilder {
     /// Puts a listener in place, without any rule yet; further ones of its port and host add to it.
     pub fn add_listener(&mut self, port: u16, host: HostPattern) {
-        let listeners = &mut self.ports.entry(port).or_default().listeners;
-        if listeners.iter().any(|known| known.host == host) {
-            return;
+        let listeners = self.ports.entry(port).or_default();
+        if listeners.iter().all(|(known, _)| *known != host) {
+            listeners.push((host, Vec::new()));
         }
-        listeners.push(ListenerRoutes { host, entries: Vec::new() });
-        listeners.sort_by(|a, b| a.host.by_precedence(&b.host));
     }
 
     /// Adds matches of rules to a listener. Of equal precedence those that were added first come first.
@@ -67,16 +54,30 @@ impl RouteTable {
         host: &HostPattern,
         entries: impl IntoIterator<Item = RouteEntry>,
     ) {
-        let listeners = self.ports.get_mut(&port).map(|port| &mut port.listeners);
-        let Some(listener) = listeners.into_iter().flatten().find(|listener| listener.host == *host) else {
-            return;
-        };
-        listener.entries.extend(entries);
-        listener
-            .entries
-            .sort_by(|a, b| a.host.by_precedence(&b.host).then_with(|| a.request.by_precedence(&b.request)));
+        let listeners = self.ports.get_mut(&port).into_iter().flatten();
+        if let Some((_, known)) = listeners.into_iter().find(|(known, _)| known == host) {
+            known.extend(entries);
+        }
     }
 
+    /// Puts everything in the order of precedence.
+    pub fn build(self) -> RouteTable {
+        let listener = |(host, mut entries): (HostPattern, Vec<RouteEntry>)| {
+            entries.sort_by(|a, b| {
+                a.host.by_precedence(&b.host).then_with(|| a.request.by_precedence(&b.request))
+            });
+            ListenerRoutes { host, index: RouteIndex::of(&entries), entries }
+        };
+        let port = |(port, listeners): (u16, Vec<_>)| {
+            let mut listeners: Vec<ListenerRoutes> = listeners.into_iter().map(listener).collect();
+            listeners.sort_by(|a, b| a.host.by_precedence(&b.host));
+            (port, listeners)
+        };
+        RouteTable { ports: self.ports.into_iter().map(port).collect() }
+    }
+}
+
+impl RouteTable {
     /// Whether a port has a listener.
     pub fn has_port(&self, port: u16) -> bool {
         self.ports.contains_key(&port)
@@ -85,10 +86,9 @@ impl RouteTable {
     /// Finds the rule of a request. It has one listener alone: the most specific one of its host.
     pub fn find(&self, query: &RouteQuery<'_>) -> Option<FoundRoute<'_>> {
         let host = bare_host(query.host);
-        let port = self.ports.get(&query.port)?;
-        let listener = port.listeners.iter().find(|listener| listener.host.matches(&host))?;
-        let is_it = |entry: &&RouteEntry| entry.host.matches(&host) && entry.request.matches(query);
-        let entry = listener.entries.iter().find(is_it)?;
+        let listeners = self.ports.get(&query.port)?;
+        let listener = listeners.iter().find(|listener| listener.host.matches(&host))?;
+        let entry = &listener.entries[listener.index.find(&listener.entries, query, &host)?];
         let prefix = match &entry.request.path {
             PathMatch::Prefix(prefix) => Some(prefix.as_str()),
             PathMatch::Exact(_) | PathMatch::Regex(_) => None,
@@ -96,35 +96,9 @@ impl RouteTable {
         Some(FoundRoute { rule: &entry.rule, prefix })
     }
 
-    /// The rules that a model's requests may match, whatever else they have, each once.
-    pub fn rules_for(&self, model: ModelHeaders<'_>) -> Vec<&Arc<RouteRule>> {
-        let headers = HeaderMap::new();
-        let query = RouteQuery {
-            port: 0,
-            host: "",
-            method: &Method::POST,
-            path: "/",
-            query: None,
-            headers: &headers,
-            model: Some(model),
-        };
-        let is_for_it = |entry: &&RouteEntry| {
-            let of_model = entry.request.headers.iter().filter(|(name, _)| is_model_header(name));
-            let only = RouteMatch { headers: of_model.cloned().collect(), ..RouteMatch::any() };
-            only.matches(&query)
-        };
-        let mut found: Vec<&Arc<RouteRule>> = Vec::new();
-        for entry in self.entries().filter(is_for_it) {
-            if !found.iter().any(|known| Arc::ptr_eq(known, &entry.rule)) {
-                found.push(&entry.rule);
-            }
-        }
-        found
-    }
-
-    /// Every match of every rule.
-    fn entries(&self) -> impl Iterator<Item = &RouteEntry> {
-        self.ports.values().flat_map(|port| &port.listeners).flat_map(|listener| &listener.entries)
+    /// The matches that requests of inference APIs may have, listener by listener.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (&HostPattern, &[RouteEntry])> {
+        self.ports.values().flatten().map(|listener| (&listener.host, &*listener.entries))
     }
 }
 

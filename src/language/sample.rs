@@ -5,11 +5,11 @@ use super::table::Scores;
 use super::words::{self, Word};
 
 /// How much is read at one place, in bytes.
-const WINDOW: usize = 128;
+const WINDOW: usize = 80;
 /// Where a long text is read, in eighths of its length, in this order: requests stand at either end.
 const PLACES: [usize; 8] = [0, 8, 4, 2, 6, 1, 3, 5];
 /// The letters that make a language sure; reading ends at the first place where there are as many.
-const ENOUGH: u16 = 160;
+const ENOUGH: u16 = 110;
 /// The fewest letters that say anything.
 const FEWEST: u16 = 2;
 /// The share of letters with which a script other than Latin decides.

@@ -48,53 +48,56 @@ pub(super) fn languages() -> impl Iterator<Item = &'static str> {
 
 /// The rows of a text in one script, and their sum.
 pub(super) struct Scores {
-    /// Rows that are not added yet; full, their sum is just below what 16 bits hold.
-    pending: [u16; PENDING],
-    pending_rows: usize,
+    /// Rows that are not added yet, at most [`PENDING`].
+    pending: Vec<u16>,
     total: [u32; LANES],
     rows: u32,
 }
 
+/// From this far behind the first, a language's share is less than a 32-bit sum shows; `exp` is the dearest thing here.
+const NEGLIGIBLE: f32 = 20.0;
+
 /// The most rows of which the sum fits into 16 bits.
 const PENDING: usize = (u16::MAX / u8::MAX as u16) as usize;
-/// Weights are added eight at a time, in two words of four sums each: any processor's vector instructions do that, and four
-/// times as quickly as widening the weights one by one.
-const WORDS: usize = LANES / 8;
-/// The bytes at even places of a word, each with room for a sum of 16 bits.
-const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+/// Weights are added two at a time, as one number of 16 bits: any processor's vector instructions do that, and several times as
+/// quickly as widening the weights one by one.
+const PAIRS: usize = LANES / 2;
 
 impl Scores {
     pub(super) const fn new() -> Self {
-        Self { pending: [0; PENDING], pending_rows: 0, total: [0; LANES], rows: 0 }
+        Self { pending: Vec::new(), total: [0; LANES], rows: 0 }
     }
 
+    /// Inlined wherever a word is read: it is called for each n-gram.
+    #[inline]
     pub(super) fn add(&mut self, row: u16) {
-        self.pending[self.pending_rows] = row;
-        self.pending_rows += 1;
-        if self.pending_rows == PENDING {
-            self.add_pending();
+        match self.pending.len() {
+            0 => self.pending.reserve(PENDING),
+            PENDING => self.add_pending(),
+            _ => {}
         }
+        self.pending.push(row);
     }
 
     fn add_pending(&mut self) {
-        let rows: &[[[u8; 8]; WORDS]] = WEIGHTS.as_chunks().0.as_chunks().0;
-        let pending = &self.pending[..self.pending_rows];
-        let (mut even, mut odd) = ([0_u64; WORDS], [0_u64; WORDS]);
-        for row in pending {
+        let rows: &[[[u8; 2]; PAIRS]] = WEIGHTS.as_chunks().0.as_chunks().0;
+        // Of whole pairs, what runs over is lost; the odd ones' own sum tells how much of the rest is theirs.
+        let (mut both, mut odd) = ([0_u16; PAIRS], [0_u16; PAIRS]);
+        for row in &self.pending {
             let weights = &rows[usize::from(*row)];
             // Not zipped: compiled in pieces, those iterators stay calls.
-            for at in 0..WORDS {
-                let weights = u64::from_le_bytes(weights[at]);
-                even[at] += weights & EVEN;
-                odd[at] += (weights >> 8) & EVEN;
+            for at in 0..PAIRS {
+                let pair = u16::from_le_bytes(weights[at]);
+                both[at] = both[at].wrapping_add(pair);
+                odd[at] += pair >> 8;
             }
         }
-        for (lane, total) in self.total.iter_mut().enumerate() {
-            let sums = if lane % 2 == 0 { even[lane / 8] } else { odd[lane / 8] };
-            *total += (sums >> (lane % 8 / 2 * 16)) as u32 & u32::from(u16::MAX);
+        for (lanes, at) in self.total.as_chunks_mut::<2>().0.iter_mut().zip(0..PAIRS) {
+            lanes[0] += u32::from(both[at].wrapping_sub(odd[at] << 8));
+            lanes[1] += u32::from(odd[at]);
         }
-        self.rows += pending.len() as u32;
-        self.pending_rows = 0;
+        self.rows += self.pending.len() as u32;
+        self.pending.clear();
     }
 
     /// The most likely language of those of the script, and how likely it is; the empty one is no language.
@@ -109,7 +112,8 @@ impl Scores {
         let (place, most) = sums.iter().enumerate().max_by_key(|(_, sum)| **sum)?;
         let divisor = table.temperatures.iter().find(|one| self.rows <= one.max_rows)?.divisor;
         let scale = table.step / (self.rows as f32).sqrt() / divisor;
-        let all: f32 = sums.iter().map(|sum| (-((most - sum) as f32) * scale).exp()).sum();
+        let behind = sums.iter().map(|sum| (most - sum) as f32 * scale);
+        let all: f32 = behind.filter(|behind| *behind < NEGLIGIBLE).map(|behind| (-behind).exp()).sum();
         Some((table.lanes[start + place], all.recip()))
     }
 }

@@ -22,31 +22,57 @@ pub(super) struct Word {
 }
 
 impl Word {
-    fn begin(script: Script, before: char) -> Self {
-        let mut codes = [0; MAX_LETTERS + 2];
-        codes[0] = EDGE;
-        Self { script, codes, len: 1, is_skipped: before.is_ascii_digit() || "_/\\@#$=<&.".contains(before) }
+    /// The place where one word after the other is read.
+    fn none() -> Self {
+        Self { script: Script::Latin, codes: [EDGE; MAX_LETTERS + 2], len: 0, is_skipped: false }
     }
 
-    fn push(&mut self, letter: char, before: char) {
+    fn is_open(&self) -> bool {
+        self.len > 0
+    }
+
+    fn begin(&mut self, script: Script, before: char) {
+        self.script = script;
+        self.len = 1;
+        self.is_skipped = before.is_ascii_digit()
+            || matches!(before, '_' | '/' | '\\' | '@' | '#' | '$' | '=' | '<' | '&' | '.');
+    }
+
+    fn push(&mut self, letter: char) {
         if self.len > MAX_LETTERS {
             self.is_skipped = true;
             return;
         }
-        // A capital within a word makes it an identifier.
-        self.is_skipped |= self.len > 1 && letter.is_ascii_uppercase() && before.is_ascii_lowercase();
         self.codes[self.len] = lower(letter);
         self.len += 1;
     }
 
-    /// The word, if it is one: not what touches a digit, nor a part of an identifier, a call, a path, an address or markup.
-    fn end(mut self, after: char) -> Option<Self> {
-        if self.is_skipped || after.is_ascii_digit() || "_/\\@=(+".contains(after) {
-            return None;
+    /// Adds letters of ASCII, most of what is ever read.
+    fn push_ascii(&mut self, letters: &[u8], before: char) {
+        let room = MAX_LETTERS + 1 - self.len;
+        self.is_skipped |= letters.len() > room;
+        let letters = &letters[..letters.len().min(room)];
+        // A capital within a word makes it an identifier.
+        let mut was_small = self.len > 1 && before.is_ascii_lowercase();
+        for (code, letter) in self.codes[self.len..].iter_mut().zip(letters) {
+            let is_small = letter & 0x20 != 0;
+            self.is_skipped |= was_small && !is_small;
+            was_small = is_small;
+            *code = u32::from(letter | 0x20);
         }
-        self.codes[self.len] = EDGE;
-        self.len += 1;
-        Some(self)
+        self.len += letters.len();
+    }
+
+    /// Ends the word; says whether it is one: not what touches a digit, nor a part of an identifier, a call, a path, an address
+    /// or markup.
+    fn end(&mut self, after: char) -> bool {
+        let touches = matches!(after, '_' | '/' | '\\' | '@' | '=' | '(' | '+') || after.is_ascii_digit();
+        let is_word = self.is_open() && !self.is_skipped && !touches;
+        if is_word {
+            self.codes[self.len] = EDGE;
+            self.len += 1;
+        }
+        is_word
     }
 
     /// How many letters the word has.
@@ -57,24 +83,33 @@ impl Word {
     /// Calls `visit` with the row of each n-gram of two, three and four letters, edges included, and of the whole word.
     pub(super) fn rows(&self, mut visit: impl FnMut(u16)) {
         let codes = &self.codes[..self.len];
-        let term = |at: usize, place: usize| codes[at + place].wrapping_mul(PRIMES[place]);
-        for at in 0..codes.len() - 1 {
-            let two = term(at, 0).wrapping_add(term(at, 1));
-            visit(row(two.wrapping_add(MIX.wrapping_mul(2))));
-            if at + 2 < codes.len() {
-                let three = two.wrapping_add(term(at, 2));
-                visit(row(three.wrapping_add(MIX.wrapping_mul(3))));
-                if at + 3 < codes.len() {
-                    let four = three.wrapping_add(term(at, 3));
-                    visit(row(four.wrapping_add(MIX.wrapping_mul(4))));
-                }
-            }
+        for four in codes.windows(4) {
+            let two = term(four, 0).wrapping_add(term(four, 1));
+            let three = two.wrapping_add(term(four, 2));
+            visit(gram(two, 2));
+            visit(gram(three, 3));
+            visit(gram(three.wrapping_add(term(four, 3)), 4));
         }
-        let letters = &codes[1..codes.len() - 1];
+        // The last two places have no room for four; a word of one letter between its edges has but these.
+        let last = &codes[self.len - 3..];
+        let two = term(last, 0).wrapping_add(term(last, 1));
+        visit(gram(two, 2));
+        visit(gram(two.wrapping_add(term(last, 2)), 3));
+        visit(gram(term(&last[1..], 0).wrapping_add(term(&last[1..], 1)), 2));
+        let letters = &codes[1..self.len - 1];
         visit(row(letters
             .iter()
             .fold(0, |whole: u32, code| whole.wrapping_mul(WORD_PRIME).wrapping_add(*code))));
     }
+}
+
+fn term(codes: &[u32], place: usize) -> u32 {
+    codes[place].wrapping_mul(PRIMES[place])
+}
+
+/// The row of so many letters, by the sum of their terms.
+fn gram(sum: u32, length: u32) -> u16 {
+    row(sum.wrapping_add(MIX.wrapping_mul(length)))
 }
 
 /// Spreads a sum of letters over the table's rows.
@@ -98,33 +133,55 @@ fn is_mark(letter: char) -> bool {
 
 /// Reads a text: calls `word` with each word of a script of the table, and `letter` with each letter of the others.
 pub(super) fn read(text: &str, mut word: impl FnMut(&Word), mut letter: impl FnMut(Script, char)) {
-    let mut current: Option<Word> = None;
+    // Filled again and again: a word is too large to be moved for each.
+    let mut current = Word::none();
     let mut before = ' ';
-    for char in text.chars() {
+    let mut rest = text;
+    while let Some(char) = rest.chars().next() {
         let script = Script::of(char);
-        match (&mut current, script) {
-            (Some(word), Some(script)) if word.script == script => word.push(char, before),
-            (Some(_), None) if is_mark(char) => continue,
-            _ => {
-                if let Some(found) = current.take().and_then(|word| word.end(char)) {
-                    word(&found);
-                }
-                match script {
-                    Some(script) if script.is_in_table() => {
-                        let mut begun = Word::begin(script, before);
-                        begun.push(char, before);
-                        current = Some(begun);
-                    }
-                    Some(script) => letter(script, char),
-                    None => {}
-                }
+        let goes_on =
+            current.is_open() && script.map_or_else(|| is_mark(char), |script| current.script == script);
+        if !goes_on {
+            if current.end(char) {
+                word(&current);
+            }
+            current.len = 0;
+            match script {
+                Some(script) if script.is_in_table() => current.begin(script, before),
+                Some(script) => letter(script, char),
+                None => {}
             }
         }
-        before = char;
+        let run = if current.is_open() { ascii_letters(rest) } else { &[] };
+        let read = match run {
+            [] => char.len_utf8(),
+            run => run.len(),
+        };
+        match run.last() {
+            Some(last) => {
+                current.push_ascii(run, before);
+                before = char::from(*last);
+            }
+            // A mark is passed over, as if it were not there.
+            None if goes_on && script.is_none() => {}
+            None => {
+                if current.is_open() {
+                    current.push(char);
+                }
+                before = char;
+            }
+        }
+        rest = &rest[read..];
     }
-    if let Some(found) = current.and_then(|word| word.end(' ')) {
-        word(&found);
+    if current.end(' ') {
+        word(&current);
     }
+}
+
+/// The letters of ASCII that a text begins with.
+fn ascii_letters(text: &str) -> &[u8] {
+    let len = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    &text.as_bytes()[..len]
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub enum Api {
     RenderResponses,
     /// What servers keep beside models, such as files: passed on unread
     Resource,
+    /// `/v1/realtime`, a WebSocket: passed on unread
+    Realtime,
     /// `/v1/rerank`, `/v2/rerank` and `/rerank`
     Rerank,
     /// `/v1/score` and `/score`
@@ -70,7 +72,7 @@ pub enum Api {
 }
 
 impl Api {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Chat,
         Self::Completions,
         Self::Responses,
@@ -92,6 +94,7 @@ impl Api {
         Self::RenderMessages,
         Self::RenderResponses,
         Self::Resource,
+        Self::Realtime,
         Self::Rerank,
         Self::Score,
         Self::Classify,
@@ -124,6 +127,7 @@ impl Api {
             Self::RenderMessages => &messages::RENDER,
             Self::RenderResponses => &responses::RENDER,
             Self::Resource => &embeddings::RESOURCE,
+            Self::Realtime => &embeddings::REALTIME,
             Self::Rerank => &rerank::RERANK,
             Self::Score => &rerank::SCORE,
             Self::Classify => &embeddings::CLASSIFY,
@@ -136,6 +140,11 @@ impl Api {
     /// Finds the API of a path.
     pub(super) fn at(path: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|api| api.dialect().paths.contains(&path))
+    }
+
+    /// Returns the paths of all APIs; of one that has several, each.
+    pub fn paths() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().flat_map(|api| api.dialect().paths.iter().copied())
     }
 
     /// Returns its path; of several the usual one.
@@ -193,6 +202,11 @@ impl Api {
     /// Says whether its requests may be forms with files.
     pub fn takes_forms(self) -> bool {
         matches!(self, Self::Transcriptions | Self::Translations | Self::ImageEdits | Self::ImageVariations)
+    }
+
+    /// Says whether it passes unread in both directions, so that nothing in it can be changed.
+    pub fn is_unread(self) -> bool {
+        matches!(self, Self::Resource | Self::Realtime)
     }
 
     /// Says whether one server alone has what is asked for, which was paid for when it was made: no other can answer, and

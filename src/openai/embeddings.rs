@@ -10,6 +10,8 @@ pub(super) const POOLING: Dialect = dialect("pooling", &["/pooling"]);
 pub(super) const MODERATIONS: Dialect = dialect("moderations", &["/v1/moderations"]);
 /// Bodies that nobody reads; the path stands for those of all families.
 pub(super) const RESOURCE: Dialect = dialect("resource", &["/v1/resources/"]);
+/// WebSockets; by its own path alone, without the slash, HTTP is asked for.
+pub(super) const REALTIME: Dialect = dialect("realtime", &["/v1/realtime/"]);
 
 const fn dialect(name: &'static str, paths: &'static [&'static str]) -> Dialect {
     let (request, errors) = (RequestDialect::of_prompt("input"), ErrorDialect::OPENAI);

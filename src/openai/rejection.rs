@@ -30,6 +30,11 @@ pub enum Rejection {
     /// The route's backend is not one that requests can be sent to.
     #[error("The request's route leads to a backend that is not there.")]
     InvalidBackend,
+    /// The route leads to where models answer, whose requests are checked: this one is of no API that can be read.
+    #[error(
+        "Only requests of an inference API go where this request's route leads: no other can be checked."
+    )]
+    UncheckedRequest,
     /// The path has the version twice, as where a base URL ends with it and its client adds it.
     #[error(
         "Unknown request URL: {}: it has `/v1` twice. Give the client a base URL that ends before `/v1`.",
@@ -48,6 +53,18 @@ pub enum Rejection {
     /// A WebSocket is asked for where there is none.
     #[error("This path is not served over a WebSocket: POST it over HTTP.")]
     NoWebSocket,
+    /// A page in a browser asks for a WebSocket that it may not have.
+    #[error("Pages of this origin may open no WebSocket here: the server's `cors` does not name it.")]
+    ForeignOrigin,
+    /// There are as many WebSockets as there may be.
+    #[error("There are as many WebSockets as there may be at one time. Please retry later.")]
+    TooManyWebSockets,
+    /// A guard would have to read what is said over a WebSocket.
+    #[error(
+        "What is said over a WebSocket cannot be judged by a guard, and the policy lets nothing pass without: set the \
+         guard's `on_unknown: allow`, or a guard of the model's own."
+    )]
+    UnguardedWebSocket,
     /// What a server may keep beside models, and none here does.
     #[error("{} is not served here: no pool of the policy has `serves: [{family}]`.", printable(path))]
     NotServed {
@@ -289,6 +306,12 @@ pub enum Rejection {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Every endpoint of the route's backend is down, or there is none.
+    #[error("Nobody is there to answer where the request's route leads. Please try again later.")]
+    NoBackendEndpoint {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// The endpoint picker of the model's pool answered in an endpoint's place.
     #[error("The endpoint picker refused the request: {}", printable(text))]
     PickerRefused {
@@ -360,6 +383,7 @@ impl Rejection {
             | Self::Shed { retry_after, .. }
             | Self::ShuttingDown { retry_after }
             | Self::PickerUnavailable { retry_after }
+            | Self::NoBackendEndpoint { retry_after }
             | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
             // What was tried elsewhere already is so for a moment.
             Self::UpstreamConnect | Self::UpstreamReset => Some(Duration::from_secs(1)),
@@ -421,6 +445,7 @@ mod tests {
             Rejection::UnknownPath { path: "/x".to_owned() },
             Rejection::NoRoute,
             Rejection::InvalidBackend,
+            Rejection::UncheckedRequest,
             Rejection::DoubledPath { path: "/v1/v1/messages".to_owned() },
             Rejection::MethodNotAllowed { allowed: "POST" },
             Rejection::BadJson { line: 1, column: 2, byte: 1, detail: "expected a value" },
@@ -453,6 +478,7 @@ mod tests {
             Rejection::Overloaded { retry_after },
             Rejection::Shed { model: "m".to_owned(), reason: ShedReason::Saturated, retry_after },
             Rejection::NoHealthyEndpoint { model: "m".to_owned(), retry_after },
+            Rejection::NoBackendEndpoint { retry_after },
             Rejection::PickerRefused {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 text: "shed".to_owned(),

@@ -32,6 +32,11 @@ const FAMILIES: [ResourceFamily; 12] = [
 ];
 
 impl ResourceFamily {
+    /// How the paths of all families begin.
+    pub(super) fn all_roots() -> impl Iterator<Item = &'static str> {
+        FAMILIES.into_iter().flat_map(|family| family.roots.iter().copied())
+    }
+
     /// Finds the family of a path; nothing where it is of none, or could be read as another's.
     pub(super) fn at(path: &str) -> Option<Self> {
         let is_below = |root: &&str| {

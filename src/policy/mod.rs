@@ -159,6 +159,15 @@ impl Policy {
         self.index.names.loras.get(name).copied()
     }
 
+    /// Whether any request, or any answer, is checked for something, or answered here.
+    pub fn has_guards(&self) -> bool {
+        let of_decision =
+            |decision: &Decision| decision.plugins.respond.is_some() || !decision.plugins.guards.is_empty();
+        !self.guards.is_empty()
+            || self.models.iter().any(|model| !model.guards.is_empty())
+            || self.recipes.iter().flat_map(|recipe| &recipe.decisions).any(of_decision)
+    }
+
     /// The responses that are kept where their upstreams keep none.
     pub fn responses(&self) -> &KeptResponses {
         &self.index.responses

@@ -106,6 +106,34 @@ pub struct ClientLimits {
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections_per_address: Option<usize>,
+    /// What WebSockets may use.
+    pub websockets: WebSocketLimits,
+}
+
+/// What WebSockets may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "WebSockets")]
+pub struct WebSocketLimits {
+    /// The most that are open at one time; they count among the requests too.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_open: usize,
+    /// How long one may be silent in both directions.
+    #[serde(with = "DurationText")]
+    pub idle_timeout: Duration,
+    /// How long one may be open.
+    #[serde(with = "DurationText")]
+    pub total_timeout: Duration,
+}
+
+impl Default for WebSocketLimits {
+    fn default() -> Self {
+        Self {
+            max_open: 1000,
+            idle_timeout: Duration::from_secs(300),
+            total_timeout: Duration::from_secs(7200),
+        }
+    }
 }
 
 impl Default for ClientLimits {
@@ -120,6 +148,7 @@ impl Default for ClientLimits {
             max_in_flight: 10_000,
             max_connections: None,
             max_connections_per_address: None,
+            websockets: WebSocketLimits::default(),
         }
     }
 }

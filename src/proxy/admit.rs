@@ -10,15 +10,15 @@ use super::planned_request::PlannedRequest;
 use super::resources::start_resource;
 use super::routing::{self, RedirectAnswer, RouteStop};
 use super::stored_responses::{StoredQuery, StoredReply, response_scope, resume, stored_response};
-use super::{Gateway, body, content_coding, cors, identity, respond};
+use super::{Gateway, body, content_coding, cors, identity, respond, websocket};
 use crate::cache::ResponseScope;
-use crate::openai::{Api, ChatRequest, Format, Inventory, Operation, Rejection};
+use crate::openai::{Api, ChatRequest, Format, Inventory, Operation, Rejection, ResponseAction};
 use crate::policy::{Cors, FixedUse, Principal};
 use crate::route::{self, DirectResponse, Plan, PlanInput, PlanResult};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, UPGRADE};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
@@ -105,6 +105,15 @@ pub(super) async fn short_circuit(
     }
 }
 
+/// What a client asks for.
+enum ClientOperation {
+    Http(Operation),
+    /// A WebSocket, for a model if it is named already.
+    WebSocket(Option<String>),
+    /// Of no inference API: what becomes of it the routes say.
+    Plain,
+}
+
 /// A request as its client sent it, and the client where that is known.
 #[derive(Clone, Copy)]
 struct ClientRequest<'a> {
@@ -127,13 +136,12 @@ impl Gateway {
                 return Err(ShortCircuit::Preflight(Arc::clone(cors)));
             }
         }
-        let path = header.uri.path();
-        exchange.answer.api = Api::of_errors(path, header.headers.contains_key("anthropic-version"));
-        if is_websocket(header) {
-            // Said before the path is looked at: 405 would send the client to look for another method.
-            return Err(Rejection::NoWebSocket.into());
-        }
-        let operation = Operation::of(&header.method, path)?;
+        let asked = self.asked(header, exchange);
+        exchange.answer.api = match &asked {
+            Ok(ClientOperation::Http(Operation::Infer(api))) => *api,
+            _ => Api::of_errors(header.uri.path(), header.headers.contains_key("anthropic-version")),
+        };
+        let asked = asked?;
         let identity = &exchange.live.policy.identity;
         let peer = exchange.record.client.map(|client| client.ip());
         let principal = identity::principal(identity, &header.headers, peer);
@@ -142,23 +150,27 @@ impl Gateway {
         }
         let admission_client = AdmissionClient::of(exchange, &header.headers, peer, principal.as_ref());
         let keeps_slots = identity.is_used() && principal.is_none();
-        exchange.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
+        exchange.answer.debug = identity::may_debug(identity, &header.headers, peer, principal.as_ref());
         exchange.record_principal(principal.as_ref());
         exchange.header_bytes = header_bytes(header);
         exchange.active.buffered.grow_to(exchange.header_bytes).map_err(overloaded)?;
-        let api = match operation {
-            Operation::Infer(api) => {
-                exchange.answer.api = api;
-                api
+        let operation = match asked {
+            ClientOperation::Http(operation) => operation,
+            // Boxed: keeps the future of inference requests small.
+            ClientOperation::Plain => {
+                return Box::pin(self.admit_plainly(session, exchange, keeps_slots)).await;
             }
+            ClientOperation::WebSocket(model) => {
+                self.receive(session, exchange, keeps_slots).await?;
+                return Ok(self.start_websocket(session, exchange, model.as_deref())?);
+            }
+        };
+        let api = match operation {
+            Operation::Infer(api) => api,
             Operation::StoredResponse(id, action) => {
                 self.receive(session, exchange, keeps_slots).await?;
                 let scope = response_scope(principal.as_ref());
-                let query = session.req_header().uri.query().unwrap_or_default().to_owned();
-                let asked = StoredQuery { id: &id, action, query: &query, scope };
-                let found = Box::pin(stored_response(exchange, asked, &session.req_header().headers)).await?;
-                // What goes to an endpoint has no body.
-                return found.map_or(Ok(Bytes::new()), |reply| Err(ShortCircuit::StoredResponse(reply)));
+                return ask_about_response(session, exchange, &id, action, scope).await;
             }
             Operation::Resource(family) => {
                 let body = self.receive(session, exchange, keeps_slots).await?;
@@ -216,6 +228,21 @@ impl Gateway {
         }
         self.send_copies(exchange, &session.req_header().headers);
         Ok(body)
+    }
+
+    /// What a client asks for.
+    fn asked(&self, header: &RequestHeader, exchange: &Exchange) -> Result<ClientOperation, Rejection> {
+        if !websocket::is_asked_for(header) {
+            return match Operation::of(&header.method, header.uri.path()) {
+                Err(Rejection::UnknownPath { .. }) if exchange.live.layers.routed().is_some() => {
+                    Ok(ClientOperation::Plain)
+                }
+                operation => operation.map(ClientOperation::Http),
+            };
+        }
+        let model = websocket::model_asked_for(header)?;
+        websocket::check_origin(&header.headers, self.cors.as_deref())?;
+        Ok(ClientOperation::WebSocket(model))
     }
 
     /// Leases the first endpoint of a planned request, once there is room in its pool.
@@ -341,6 +368,21 @@ impl Gateway {
     }
 }
 
+/// Answers what is asked about a response, or finds the endpoint that has it: what goes there has no body.
+async fn ask_about_response(
+    session: &Session,
+    exchange: &mut Exchange,
+    id: &str,
+    action: ResponseAction,
+    scope: ResponseScope,
+) -> Result<Bytes, ShortCircuit> {
+    let header = session.req_header();
+    let query = header.uri.query().unwrap_or_default();
+    let asked = StoredQuery { id, action, query, scope };
+    let found = Box::pin(stored_response(exchange, asked, &header.headers)).await?;
+    found.map_or(Ok(Bytes::new()), |reply| Err(ShortCircuit::StoredResponse(reply)))
+}
+
 /// Reads a body: JSON, or a form where the API takes such.
 fn read_request(
     session: &Session,
@@ -361,13 +403,6 @@ fn read_request(
 /// Says that a limit is reached, whichever it is.
 fn overloaded<E: std::error::Error>(_limit: E) -> Rejection {
     Rejection::Overloaded { retry_after: RETRY_AFTER }
-}
-
-/// Whether a client asks for a WebSocket.
-fn is_websocket(header: &RequestHeader) -> bool {
-    let upgrade = header.headers.get(UPGRADE);
-    header.method == Method::GET
-        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// How much a header takes, with its two maps of names.

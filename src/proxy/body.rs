@@ -141,7 +141,7 @@ fn announced_length(session: &ServerSession) -> Option<usize> {
     std::str::from_utf8(session.get_header_bytes(CONTENT_LENGTH)).ok()?.trim().parse().ok()
 }
 
-fn is_bad_framing(error: &pingora::Error) -> bool {
+pub(super) fn is_bad_framing(error: &Error) -> bool {
     use pingora::ErrorType::{Custom, InvalidHTTPHeader};
     // The listener says so of what Pingora would take.
     let is_invalid = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;

@@ -14,8 +14,10 @@ use super::client_watch;
 use super::hedge::HedgePlan;
 use super::held_error::HeldAnswer;
 use super::load_report::{is_sampled, load_report};
+use super::passthrough::Passthrough;
 use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
+use super::tunnel::Tunnel;
 use crate::balance::{ConnectionMark, Endpoint, hash_key};
 use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
 use crate::policy::{PoolSpec, Provider};
@@ -45,13 +47,13 @@ pub struct Exchange {
     pub(super) connection: Option<ConnectionRequest>,
     pub(super) record: AccessRecord,
     pub(super) attempts: Option<Attempts>,
+    /// The attempts of a request that is of no inference API.
+    pub(super) passthrough: Option<Box<Passthrough>>,
     pub(super) replay: Option<ReplayHandle>,
     /// What of an upstream's answer is held back until it is clear what follows.
     pub(super) held: Option<HeldAnswer>,
     /// What is needed to store the answer in the response cache, until its header comes.
     pub(super) pending_store: Option<Box<PendingStore>>,
-    /// Whether the client may know which signals matched.
-    pub(super) debug: bool,
     pub(super) answer: AnswerState,
 }
 
@@ -74,6 +76,8 @@ pub(super) struct BegunAttempt<'a> {
 pub(super) struct AnswerState {
     /// Whose shape errors have.
     pub(super) api: Api,
+    /// Whether the client may know which signals matched.
+    pub(super) debug: bool,
     /// The page in a browser that may read it.
     pub(super) origin: Option<HeaderValue>,
     /// Counts tokens; nothing where the answer's stages do.
@@ -81,6 +85,8 @@ pub(super) struct AnswerState {
     pub(super) bytes: usize,
     pub(super) first_byte: Option<Duration>,
     pub(super) is_stream: bool,
+    /// The WebSocket that was asked for.
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Exchange {
@@ -94,10 +100,10 @@ impl Exchange {
             connection: None,
             record: AccessRecord::default(),
             attempts: None,
+            passthrough: None,
             replay: None,
             held: None,
             pending_store: None,
-            debug: false,
             answer: AnswerState::default(),
         }
     }
@@ -286,8 +292,12 @@ impl Exchange {
 
     /// Starts the timeout for the answer's first byte.
     pub(super) fn await_first_byte(&self) {
-        if let Some(attempts) = &self.attempts {
-            attempts.await_first_byte(&self.live, Instant::now());
+        let (Some(attempts), now) = (&self.attempts, Instant::now()) else { return };
+        match &self.answer.tunnel {
+            Some(tunnel) => {
+                tunnel.await_agreement(now, attempts.spec(&self.live).timeouts.first_byte(true));
+            }
+            None => attempts.await_first_byte(&self.live, now),
         }
     }
 
@@ -298,7 +308,9 @@ impl Exchange {
             return;
         }
         let now = Instant::now();
-        if let Some(attempts) = &self.attempts {
+        if let Some(tunnel) = &self.answer.tunnel {
+            tunnel.heard(now);
+        } else if let Some(attempts) = &self.attempts {
             attempts.deadline.arm(now, attempts.spec(&self.live).timeouts.idle);
         }
         if self.answer.bytes == 0 {
@@ -384,6 +396,9 @@ impl Exchange {
                 is_whole,
                 client_gone: response.error == Some(CLIENT_CLOSED),
             });
+        }
+        if let Some(pass) = &mut self.passthrough {
+            pass.finish(response.status, is_whole);
         }
         if response.status == 0 {
             // nginx's status for a client that closed the connection before there was an answer.

@@ -36,8 +36,7 @@ pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) ->
 
 /// What the path of a request becomes, where its rule changes it.
 pub(super) fn rewritten(uri: &Uri, via: &FollowedRule) -> Option<Uri> {
-    let rewrite = via.rule.filters.rewrite.as_ref()?.path.as_ref()?;
-    let path = rewrite.apply(uri.path(), via.prefix.as_deref());
+    let path = via.rewritten_path(uri.path())?;
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     format!("{path}{query}").parse().ok()
 }

@@ -19,6 +19,9 @@ pub(super) const DATA_PARALLEL_RANK: HeaderName = HeaderName::from_static("x-dat
 /// The request's id, on the way to the upstream and back to the client.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the two ends of a WebSocket may speak over it.
+pub(super) const WEBSOCKET_PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
+
 /// The headers by which a client shows who it is.
 pub(super) const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
@@ -47,7 +50,7 @@ const ALLOWED_WITH_CREDENTIAL: [&str; 19] = [
 ];
 
 /// The same, by how the names begin.
-const ALLOWED_PREFIXES: [&str; 2] = ["x-stainless-", "x-b3-"];
+const ALLOWED_PREFIXES: [&str; 3] = ["x-stainless-", "x-b3-", "sec-websocket-"];
 
 /// Headers with which a client could force a decision, here or in a proxy or engine behind, and an upstream fake one; by
 /// how they begin after `x-`.
@@ -156,6 +159,18 @@ pub(super) fn is_forwarded(name: &HeaderName, spec: &PoolSpec, identity: &Identi
         || ALLOWED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
+/// Whether what answers no models gets this header of a client's request: all that is not of the connection but for its
+/// framing, steers nothing, and shows no key that is meant for the gateway.
+pub(super) fn is_forwarded_plainly(name: &HeaderName, identity: &Identity) -> bool {
+    let is_own = [&identity.headers.user, &identity.headers.groups, &identity.headers.tenant]
+        .into_iter()
+        .any(|known| known == name.as_str());
+    let dashed = dashed(name);
+    let is_of_connection = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
+    let is_key = identity.is_used() && is_secret(&dashed);
+    !(is_own || is_of_connection || is_key || is_steering(&dashed) || dashed.starts_with("x-authz-"))
+}
+
 /// The headers that nearly every request has, which every pool gets: told apart by a number, where all other names are
 /// compared with lists of words.
 fn is_common(name: &HeaderName) -> bool {
@@ -200,22 +215,33 @@ pub(super) fn is_material(name: &HeaderName) -> bool {
 
 /// The names of an answer's headers, interim or final, that end here.
 pub(super) fn ending_here(headers: &HeaderMap) -> Vec<HeaderName> {
-    let nominated: Vec<String> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let nominated = nominated(headers);
     names_of(headers, |name| {
         if nominated.is_empty() && (is_common(name) || matches!(*name, DATE | SERVER | CACHE_CONTROL)) {
             return false;
         }
-        // The framing is made anew by whoever writes the answer.
-        let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
-        let is_nominated = nominated.iter().any(|other| other == name.as_str()) && !is_framing(name);
-        is_hop || is_nominated || ENDS_HERE.contains(&name.as_str()) || is_steering(&dashed(name))
+        ends_with_connection(name, &nominated)
+            || ENDS_HERE.contains(&name.as_str())
+            || is_steering(&dashed(name))
     })
+}
+
+/// The same for an answer that no model gave: what it says of its own host is for the client.
+pub(super) fn ending_plainly(headers: &HeaderMap) -> Vec<HeaderName> {
+    let nominated = nominated(headers);
+    names_of(headers, |name| ends_with_connection(name, &nominated) || is_steering(&dashed(name)))
+}
+
+/// The headers that a message's `Connection` header names.
+fn nominated(headers: &HeaderMap) -> Vec<String> {
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+fn ends_with_connection(name: &HeaderName, nominated: &[String]) -> bool {
+    // The framing is made anew by whoever writes the answer.
+    let is_hop = is_hop_by_hop(name) && *name != TRANSFER_ENCODING;
+    is_hop || (nominated.iter().any(|other| other == name.as_str()) && !is_framing(name))
 }
 
 /// A request target whose query does not have the keys that a client shows there; nothing where it can stay as it is.
@@ -304,7 +330,9 @@ pub(super) fn is_credential(name: &HeaderName) -> bool {
 }
 
 fn is_secret(dashed: &str) -> bool {
-    let is_key = dashed.ends_with("-key") && !dashed.ends_with("idempotency-key");
+    // That of a WebSocket is a number which the server is to answer.
+    let is_key =
+        dashed.ends_with("-key") && !dashed.ends_with("idempotency-key") && dashed != "sec-websocket-key";
     is_key || dashed.split('-').any(|word| SECRET_WORDS.contains(&word))
 }
 

@@ -3,6 +3,7 @@
 //! Any other client has none, whatever its headers say. Decides nothing.
 
 use super::headers::KEY_HEADERS;
+use super::upgrade_request::protocol_key;
 use crate::policy::{Identity, Principal};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
@@ -23,7 +24,8 @@ pub(super) fn principal(identity: &Identity, headers: &HeaderMap, peer: Option<I
     let bearer =
         bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
     // Anthropic's clients show their key in the one header, Azure's in the other.
-    let mut keys = bearer.into_iter().chain(KEY_HEADERS.into_iter().filter_map(text));
+    let mut keys =
+        bearer.into_iter().chain(KEY_HEADERS.into_iter().filter_map(text)).chain(protocol_key(headers));
     if let Some(owner) = keys.find_map(|key| identity.owner(key)) {
         return Some(owner.clone());
     }

@@ -21,6 +21,8 @@ mod error_text;
 mod exchange;
 mod ext_proc;
 mod external_pick;
+mod failed_attempt;
+mod failed_end;
 mod failure;
 mod handover;
 mod header_changes;
@@ -31,6 +33,10 @@ mod identity;
 mod keep_alive;
 mod load_report;
 mod model_list;
+mod passthrough;
+mod plain_copies;
+mod plain_phases;
+mod plain_request;
 mod planned_request;
 mod prefill;
 mod record;
@@ -44,41 +50,42 @@ mod slow_client;
 mod stored_responses;
 mod timer;
 mod tokenize;
+mod tunnel;
+mod upgrade_request;
 mod upstream;
 mod upstream_error;
 mod wake;
+mod websocket;
 
 pub use client_watch::WatchedProxy;
 pub use exchange::Exchange;
 pub use routing::{PublicPort, PublicPorts};
 
 use crate::balance::Endpoint;
-use crate::openai::Rejection;
 use crate::policy::{ClientLimits, Cors, PoolSpec};
 use crate::server_state::ServerState;
 use crate::snapshot::Live;
-use crate::telemetry::{AccessLog, AccessRecord, Metrics};
+use crate::telemetry::{AccessLog, AccessRecord, Metrics, ResponsePath};
 use admit::{ShortCircuit, short_circuit};
 use answer::VerifyOutcome;
 use async_trait::async_trait;
 use attempt_failure::{AttemptFailure, NextStep};
 use bytes::Bytes;
 use ext_proc::EndpointPickers;
-use failure::{RETRY_AFTER, RequestFailure};
+use failure::RequestFailure;
 use held_error::{HeldAnswer, HeldError};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use replay::{ExpectedAnswer, ReplayHandle};
 use shadow::ShadowClient;
 use side_client::SideClient;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use upstream::UpstreamTls;
-use upstream_error::failure_of;
 use wake::Wakes;
 
 /// The proxy: what every request needs.
@@ -144,23 +151,6 @@ impl Gateway {
         self.metrics.finished(&record);
         self.log.write(record);
     }
-
-    /// Has Pingora make another attempt for an error marked as retried, and call `fail_to_proxy` for any other.
-    #[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed everywhere")]
-    fn after_failure(
-        &self,
-        failure: AttemptFailure,
-        session: &Session,
-        exchange: &mut Exchange,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        match exchange.next(failure, &session.req_header().headers, &self.metrics) {
-            NextStep::Retry | NextStep::Reconnect => error.set_retry(true),
-            NextStep::ForwardAnswer => error.set_retry(false),
-            NextStep::GiveUp(rejection) => return RequestFailure::wrap(rejection, error),
-        }
-        error
-    }
 }
 
 #[async_trait]
@@ -182,6 +172,8 @@ impl ProxyHttp for Gateway {
             client_connection::of(session).map(|connection| connection.begin_request(opened));
         self.limit_connection(session);
         match self.admit(session, exchange).await {
+            // A session of our own would hide from Pingora that the client's becomes another protocol's.
+            Ok(_empty) if exchange.answer.tunnel.is_some() => Ok(false),
             Ok(body) => {
                 if let Some(attempts) = &exchange.attempts {
                     let deadline = Arc::clone(&attempts.deadline);
@@ -199,6 +191,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        if exchange.passthrough.is_some() {
+            return Box::pin(self.plain_peer(session, exchange)).await;
+        }
+        if let Some(wait) = exchange.attempts.as_ref().and_then(|attempts| attempts.backoff(Instant::now())) {
+            tokio::time::sleep(wait).await;
+        }
         if exchange.is_repeated() && body::has_left(session).await {
             return Err(ShortCircuit::ClientGone.into_error());
         }
@@ -219,7 +217,12 @@ impl ProxyHttp for Gateway {
         };
         let mut peer = Box::new(self.upstream_tls.peer(attempt.spec, attempt.endpoint));
         upstream::connect_as(&mut peer, &attempt, headers);
-        replay::watch_client(session);
+        if exchange.answer.tunnel.is_some() {
+            // WebSockets over HTTP/2 (RFC 8441) are none that Pingora knows.
+            peer.options.set_http_version(1, 1);
+        } else {
+            replay::watch_client(session);
+        }
         Ok(peer)
     }
 
@@ -230,18 +233,31 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.await_first_byte();
-        upstream::prepare_request(request, exchange).map_err(|rejection| {
+        let prepared = match &exchange.passthrough {
+            Some(_) => plain_request::prepare_plainly(request, exchange),
+            None => upstream::prepare_request(request, exchange),
+        };
+        prepared.map_err(|rejection| {
             RequestFailure::explain(rejection, "the request cannot be made the upstream's")
         })
     }
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        if exchange.passthrough.is_some() {
+            self.pass_body(session, exchange, body.as_ref(), end_of_stream);
+            return Ok(());
+        }
+        if let Some(tunnel) = &exchange.answer.tunnel {
+            tunnel.heard(Instant::now());
+            exchange.record.request.request_bytes += body.as_ref().map_or(0, Bytes::len);
+            return Ok(());
+        }
         // Called with the client's body, as the replay session sent it: what goes out is the attempt's own, at the end.
         // `None` would end the body, so pieces before the end are empty instead.
         let attempt = exchange.attempts.as_ref().filter(|_| end_of_stream);
@@ -255,12 +271,19 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        if response.status.is_informational() {
+        let status = response.status;
+        let agrees = status == StatusCode::SWITCHING_PROTOCOLS;
+        if status.is_informational() && !agrees {
             return Ok(());
         }
-        let status = response.status;
+        if exchange.passthrough.is_some() {
+            return self.pass_status(session, exchange, response);
+        }
         exchange.settle_hedge(&self.metrics);
         exchange.on_answer(status, &self.metrics);
+        if agrees {
+            return Ok(());
+        }
         exchange.note_load(&response.headers);
         if !status.is_client_error() && !status.is_server_error() {
             if exchange.holds_head()
@@ -271,7 +294,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         let retry_after = upstream::retry_after(&response.headers);
-        if let Some(held) = HeldError::of(response, retry_after) {
+        if let Some(held) = HeldError::of(response, retry_after).filter(|_| exchange.replay.is_some()) {
             exchange.hold(HeldAnswer::Error(held));
             return Ok(());
         }
@@ -299,12 +322,19 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            respond::stamp(response, exchange, ResponsePath::Upstream);
+            return websocket::open(response, exchange);
+        }
         if response.status.is_informational() {
             respond::clean(response);
             return Ok(());
         }
         if exchange.is_held() {
             return Ok(());
+        }
+        if exchange.passthrough.is_some() {
+            return plain_phases::pass_header(response, exchange);
         }
         exchange.report_header(response).await?;
         respond::prepare(response, exchange)
@@ -318,7 +348,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         exchange.on_chunk(body.as_deref().unwrap_or_default(), &self.metrics);
-        Ok(None)
+        plain_phases::keep_time(exchange).map(|()| None)
     }
 
     async fn response_trailer_filter(
@@ -349,25 +379,11 @@ impl ProxyHttp for Gateway {
         &self,
         peer: &HttpPeer,
         session: &mut Session,
-        mut error: Box<Error>,
+        error: Box<Error>,
         exchange: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
-        let is_decided = matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry();
-        if is_decided || RequestFailure::of(&error).is_some() {
-            // By `upstream_response_filter`, which has leased the next endpoint, or by `upstream_request_filter`.
-            return error;
-        }
-        // Pingora marks some errors as retried by rules of its own.
-        error.set_retry(false);
-        if *error.etype() == replay::CUT || exchange.has_passed_end() {
-            return error;
-        }
-        let Some(failure) = failure_of(&error, session, exchange, reused) else { return error };
-        if let Some(attempts) = exchange.attempts.as_ref().filter(|_| upstream::may_be_h2(peer)) {
-            attempts.retire_connections(failure);
-        }
-        self.after_failure(failure, session, exchange, error)
+        self.attempt_failed(peer, session, error, exchange, reused)
     }
 
     async fn fail_to_proxy(
@@ -376,49 +392,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         exchange: &mut Self::CTX,
     ) -> FailToProxy {
-        if let Some(replay) = &mut exchange.replay {
-            replay.uninstall(session);
-        }
-        if *error.etype() == replay::CUT {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let failure = RequestFailure::of(error);
-        if failure.is_none() && exchange.has_passed_end() {
-            // The client has the whole stream: SDKs leave right after its last event, and upstreams may break off there.
-            let _ = session.as_downstream_mut().write_response_body(Bytes::new(), true).await;
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let is_of_client = failure.is_none() && *error.esource() == ErrorSource::Downstream;
-        // The client is there: the process has told its connections that its time is over.
-        let is_over = is_of_client && self.server_state.is_over();
-        // Some of what Pingora waits for it waits for blindly: the client may have left long ago.
-        let has_left = is_of_client || (exchange.attempts.is_some() && body::has_left(session).await);
-        if has_left && !is_over {
-            exchange.record_client_gone();
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let rejection = match failure {
-            Some(failure) => failure.rejection.clone(),
-            None if is_over => Rejection::ShuttingDown { retry_after: RETRY_AFTER },
-            None => Rejection::Internal,
-        };
-        let error_code = rejection.status().as_u16();
-        let error = failure.and_then(RequestFailure::reported).unwrap_or(error);
-        tracing::warn!(request_id = %exchange.record.request_id, code = rejection.reason(), %error, "request failed");
-        let downstream = session.as_downstream_mut();
-        let begun = downstream.response_written().is_some_and(|written| !written.status.is_informational());
-        if begun {
-            if exchange.answer.is_stream {
-                respond::end_stream_with_error(downstream, exchange, &rejection).await;
-            }
-            exchange.record_rejection(&rejection);
-        } else {
-            downstream.set_keepalive(None);
-            if respond::reject(downstream, exchange, rejection).await.is_err() {
-                exchange.record_client_gone();
-            }
-        }
-        FailToProxy { error_code, can_reuse_downstream: false }
+        self.end_failed(session, error, exchange).await
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Self::CTX) {

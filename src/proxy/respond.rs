@@ -6,14 +6,14 @@ use super::answer::AnswerHead;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
 use super::header_changes::change_response;
-use super::headers::{OF_THE_BODY, ending_here, upstream_id};
+use super::headers::{OF_THE_BODY, ending_here, ending_plainly, upstream_id};
 use super::replay::ReplayHandle;
 use super::routing::RedirectAnswer;
 use super::stored_responses::StoredReply;
 use super::{body, cors, model_list};
 use crate::openai::{Api, ChatRequest, Inventory, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Cors};
-use crate::route::DirectResponse;
+use crate::route::{DirectResponse, FollowedRule};
 use crate::telemetry::{ResponsePath, write_headers};
 use bytes::Bytes;
 use http::header::{
@@ -43,12 +43,13 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     let reason = reason.map(str::to_owned);
     let mut parts = Parts::from(given);
     let headers = &mut parts.headers;
-    for name in ending_here(headers) {
+    let ending = if exchange.is_plain() { ending_plainly(headers) } else { ending_here(headers) };
+    for name in ending {
         headers.remove(&name);
     }
     exchange.record.response.response_path = path;
     exchange.record.response.status = parts.status.as_u16();
-    write_headers(&exchange.record, headers, exchange.debug);
+    write_headers(&exchange.record, headers, exchange.answer.debug);
     if let Some(origin) = &exchange.answer.origin {
         cors::mark(headers, origin);
     }
@@ -85,6 +86,17 @@ pub(super) fn prepare(response: &mut ResponseHeader, exchange: &mut Exchange) ->
     stamp(response, exchange, ResponsePath::Upstream);
     let via = exchange.attempts.as_ref().and_then(|attempts| attempts.target().via.as_deref());
     via.map_or(Ok(()), |via| change_response(response, via))
+}
+
+/// Makes the header of an answer that passes unread the client's.
+pub(super) fn prepare_plainly(
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+    via: &FollowedRule,
+) -> pingora::Result<()> {
+    exchange.record.upstream.upstream_request_id = upstream_id(&response.headers).map(str::to_owned);
+    stamp(response, exchange, ResponsePath::Upstream);
+    change_response(response, via)
 }
 
 /// Removes from an interim answer what ends here.

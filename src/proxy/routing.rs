@@ -6,9 +6,10 @@ use super::Gateway;
 use super::exchange::Exchange;
 use crate::http_route::{Redirect, RouteQuery, RouteRule};
 use crate::openai::Rejection;
-use crate::route::{Plan, RouteEnd, follow_routes};
+use crate::route::{FollowedRule, PlainRequest, Plan, RouteEnd, follow_plainly, follow_routes};
 use http::StatusCode;
 use http::header::HOST;
+use http::request::Parts;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::collections::BTreeMap;
@@ -41,6 +42,12 @@ pub(super) fn client_host(header: &RequestHeader) -> &str {
     header.uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default()
 }
 
+/// The host that a request asks for which is no session's any more.
+pub(super) fn asked_host(parts: &Parts) -> Option<String> {
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    parts.uri.authority().map(http::uri::Authority::as_str).or(host).map(str::to_owned)
+}
+
 /// Where a client is sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RedirectAnswer {
@@ -62,11 +69,34 @@ pub(super) fn follow(
     plan: &mut Plan,
 ) -> Result<(), RouteStop> {
     let Some(routed) = exchange.live.layers.routed() else { return Ok(()) };
-    let header = session.req_header();
+    let (header, port) = (session.req_header(), public_port(ports, session)?);
+    let query = query(header, port);
+    let followed = follow_routes(&exchange.live.policy, routed, plan, query, rand::random());
+    followed.map_err(|end| stop(end, header, port))
+}
+
+/// Finds the backends of a request that is of no inference API.
+pub(super) fn follow_plain(
+    ports: Option<&PublicPorts>,
+    session: &Session,
+    exchange: &Exchange,
+    has_body: bool,
+) -> Result<Vec<Arc<FollowedRule>>, RouteStop> {
+    let routed = exchange.live.layers.routed().ok_or(RouteStop::Reject(Rejection::NoRoute))?;
+    let (header, port) = (session.req_header(), public_port(ports, session)?);
+    let request = PlainRequest { query: query(header, port), has_body };
+    let followed = follow_plainly(&exchange.live.policy, routed, request, rand::random());
+    followed.map_err(|end| stop(end, header, port))
+}
+
+/// The port that a client knows the one by which it came; no route is there for another.
+fn public_port(ports: Option<&PublicPorts>, session: &Session) -> Result<PublicPort, RouteStop> {
     let local = session.as_downstream().server_addr().and_then(|local| local.as_inet()).map(SocketAddr::port);
-    let port =
-        local.and_then(|local| ports?.get(&local).copied()).ok_or(RouteStop::Reject(Rejection::NoRoute))?;
-    let query = RouteQuery {
+    local.and_then(|local| ports?.get(&local).copied()).ok_or(RouteStop::Reject(Rejection::NoRoute))
+}
+
+fn query(header: &RequestHeader, port: PublicPort) -> RouteQuery<'_> {
+    RouteQuery {
         port: port.number,
         host: client_host(header),
         method: &header.method,
@@ -74,11 +104,15 @@ pub(super) fn follow(
         query: header.uri.query(),
         headers: &header.headers,
         model: None,
-    };
-    follow_routes(&exchange.live.policy, routed, plan, query, rand::random()).map_err(|end| match end {
-        RouteEnd::NoRoute => RouteStop::Reject(Rejection::NoRoute),
-        RouteEnd::InvalidBackend => RouteStop::Reject(Rejection::InvalidBackend),
-        RouteEnd::Redirected { rule, prefix } => redirect(&rule, prefix.as_deref(), header, port),
+    }
+}
+
+fn stop(end: RouteEnd, header: &RequestHeader, port: PublicPort) -> RouteStop {
+    RouteStop::Reject(match end {
+        RouteEnd::NoRoute => Rejection::NoRoute,
+        RouteEnd::InvalidBackend => Rejection::InvalidBackend,
+        RouteEnd::Unchecked => Rejection::UncheckedRequest,
+        RouteEnd::Redirected { rule, prefix } => return redirect(&rule, prefix.as_deref(), header, port),
     })
 }
 

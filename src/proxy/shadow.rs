@@ -15,6 +15,7 @@ use crate::telemetry::Metrics;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,6 +59,20 @@ struct PreparedCopy<'a> {
     picked: Option<PickerAnswer>,
 }
 
+/// A copy of what no model answers, as it is sent.
+pub(super) struct RawCopy {
+    /// The pool's name.
+    pub(super) name: String,
+    pub(super) peer: HttpPeer,
+    pub(super) header: RequestHeader,
+    pub(super) body: Bytes,
+    pub(super) lease: Lease,
+    /// How long everything may take.
+    pub(super) total: Duration,
+    /// What the body counts for.
+    pub(super) share: BufferShare,
+}
+
 /// A copy failed; nothing but its metric tells.
 struct ShadowFailure;
 
@@ -92,6 +107,43 @@ impl ShadowClient {
                 Err(ShadowFailure) => metrics.shadowed(&copy.model, "failed", began.elapsed(), None),
             }
         });
+    }
+
+    /// Sends a copy of what no model answers, in a task of its own.
+    pub(super) fn send_raw_in_background(self: &Arc<Self>, copy: RawCopy, metrics: Arc<Metrics>) {
+        let shadows = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(_permit) = shadows.permits.try_acquire() else {
+                metrics.shadowed(&copy.name, "dropped", Duration::ZERO, None);
+                return;
+            };
+            let _held = &copy.share;
+            let began = Instant::now();
+            let sent = tokio::time::timeout(copy.total, shadows.send_raw(&copy)).await;
+            let label = if matches!(sent, Ok(Ok(()))) { "ok" } else { "failed" };
+            metrics.shadowed(&copy.name, label, began.elapsed(), None);
+        });
+    }
+
+    async fn send_raw(&self, copy: &RawCopy) -> Result<(), ShadowFailure> {
+        let (mut session, _reused) = self.connector.get_http_session(&copy.peer).await?;
+        session.write_request_header(Box::new(copy.header.clone())).await?;
+        if !copy.body.is_empty() {
+            session.write_request_body(copy.body.clone(), true).await?;
+        }
+        session.finish_request_body().await?;
+        session.set_read_timeout(Some(copy.total));
+        session.read_response_header().await?;
+        let mut read = 0;
+        while let Some(chunk) = session.read_response_body().await? {
+            read += Bytes::len(&chunk);
+            if read > MAX_ANSWER {
+                return Err(ShadowFailure);
+            }
+        }
+        copy.lease.succeeded();
+        self.connector.release_http_session(session, &copy.peer, Some(upstream::KEEP_IDLE)).await;
+        Ok(())
     }
 
     async fn send_in_time(

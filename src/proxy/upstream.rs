@@ -7,6 +7,8 @@ use super::exchange::{BegunAttempt, Exchange};
 use super::header_changes::{apply_changes, change_request, rewritten, rewritten_host, set};
 use super::headers::{DATA_PARALLEL_RANK, X_REQUEST_ID, is_credential, is_forwarded, names_of, without_keys};
 use super::load_report::{JSON, LOAD_REPORT_FORMAT};
+use super::routing::asked_host;
+use super::upgrade_request::{path_segment, prepare_upgrade, with_model};
 use crate::balance::Endpoint;
 use crate::openai::{Api, Rejection};
 use crate::policy::{Alpn, ClientCert, HostRule, Identity, PoolApi, PoolSpec, Transport};
@@ -22,7 +24,6 @@ use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -184,7 +185,7 @@ fn fingerprint(server_name: &str, alpn: Alpn, ca: Option<&[u8]>, client: Option<
 
 /// Has Pingora skip its own pass over the hop-by-hop headers, which [`prepare_request`] removes anyway, unless the
 /// request's `Connection` header names others.
-fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
+pub(super) fn keep_headers_in_place(peer: &mut HttpPeer, headers: &HeaderMap) {
     let names_none = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
@@ -283,6 +284,10 @@ pub(super) fn prepare_for(
     if let Some(via) = via {
         change_request(&mut parts.headers, via)?;
     }
+    if exchange.answer.tunnel.is_some() {
+        prepare_upgrade(&mut parts.headers, spec.forward_authorization);
+        parts.uri = with_model(&parts.uri, model).unwrap_or(parts.uri);
+    }
     *request = parts.into();
     if let Some(raw_path) = raw_path {
         request.set_raw_path(&raw_path).map_err(|_invalid| Rejection::Internal)?;
@@ -372,12 +377,6 @@ fn authorize(headers: &mut HeaderMap, spec: &PoolSpec) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// The host that the client asks for.
-fn asked_host(parts: &Parts) -> Option<String> {
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    parts.uri.authority().map(http::uri::Authority::as_str).or(host).map(str::to_owned)
-}
-
 /// When an upstream wants to be asked again: in whole seconds, or in milliseconds as OpenAI and Azure say it too.
 ///
 /// A date is not read: it goes by a clock that may not be ours.
@@ -416,20 +415,6 @@ pub(super) fn upstream_path(path: &str, api: &PoolApi, model: &str) -> String {
         written.push_str(&pairs.join("&"));
     }
     written
-}
-
-/// A name as one segment of a path.
-fn path_segment(name: &str) -> String {
-    let mut segment = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            segment.push(char::from(byte));
-        } else {
-            // Writing into a string does not fail.
-            let _ = write!(segment, "%{byte:02X}");
-        }
-    }
-    segment
 }
 
 #[cfg(test)]

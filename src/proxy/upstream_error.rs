@@ -29,8 +29,8 @@ pub(super) fn failure_of(
         }
         (ErrorSource::Upstream, ErrorType::WriteTimedout) => AttemptFailure::Stalled { reused },
         (ErrorSource::Upstream, _) => {
-            let answer_begun =
-                session.response_written().is_some_and(|written| !written.status.is_informational());
+            let answer_begun = exchange.is_tunnel()
+                || session.response_written().is_some_and(|written| !written.status.is_informational());
             AttemptFailure::Reset { reused, answer_begun }
         }
         _ => return None,

@@ -74,7 +74,8 @@ fn fixed_use(api: Api) -> Option<FixedUse> {
         | Api::RenderCompletions
         | Api::RenderMessages
         | Api::RenderResponses
-        | Api::Resource => None,
+        | Api::Resource
+        | Api::Realtime => None,
     }
 }
 

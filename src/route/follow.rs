@@ -16,6 +16,8 @@ pub enum RouteEnd {
     NoRoute,
     /// The backend that it falls to is not known.
     InvalidBackend,
+    /// The rule leads to where models answer, and the request is none that can be checked as theirs are.
+    Unchecked,
     /// The rule sends the client elsewhere.
     Redirected {
         /// The rule.
@@ -63,7 +65,7 @@ pub fn follow_routes(
 }
 
 /// The backends of a rule, in the order in which they are tried; never none.
-fn follow(
+pub(super) fn follow(
     routed: &RoutedPools,
     found: Option<FoundRoute<'_>>,
     random: f64,

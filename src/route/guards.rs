@@ -9,8 +9,8 @@ use super::trace::{AttackPlace, GuardNotice};
 use crate::classify::{Entity, EntitySource, Risk, Unknown, read_beside};
 use crate::openai::{ChatRequest, Rejection, SegmentPlace, TextPiece, Unread, UnreadKind};
 use crate::policy::{
-    AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, ModelId, PiiAction, PiiGuard,
-    Policy, PromptAction, PromptGuard, Scope, SignalKind, TextSources, is_secret,
+    AnswerGuard, BasisPoints, Decision, FactCheckSignal, GuardOnUnknown, Guards, ModelId, PiiAction,
+    PiiGuard, Policy, PromptAction, PromptGuard, Scope, SignalKind, TextSources, is_secret,
 };
 use crate::signals::{JudgedFindings, SignalEvaluation, source_of};
 use std::borrow::Cow;
@@ -51,14 +51,7 @@ impl<'a> GuardInput<'a> {
     pub(super) fn guards_of(&self, model: Option<ModelId>) -> ActiveGuards<'a> {
         let decision = self.decision.map(|decision| &decision.plugins.guards);
         let model = model.map(|model| &self.policy[model].guards);
-        let held = [decision, model, Some(&self.policy.guards)];
-        let held = || held.into_iter().flatten();
-        ActiveGuards {
-            prompt: held().find_map(|guards| guards.prompt.as_ref()),
-            pii: held().find_map(|guards| guards.pii.as_ref()),
-            secrets: held().find_map(|guards| guards.secrets.as_ref()),
-            answer: held().find_map(|guards| guards.answer.as_ref()).filter(|guard| guard.is_on()),
-        }
+        ActiveGuards::first_of([decision, model, Some(&self.policy.guards)])
     }
 
     /// By when guards must have masked the request.
@@ -83,6 +76,17 @@ impl<'a> GuardInput<'a> {
 
 impl<'a> ActiveGuards<'a> {
     pub(super) const NONE: Self = Self { prompt: None, pii: None, secrets: None, answer: None };
+
+    /// Of each kind the first.
+    fn first_of(held: [Option<&'a Guards>; 3]) -> Self {
+        let held = || held.into_iter().flatten();
+        Self {
+            prompt: held().find_map(|guards| guards.prompt.as_ref()),
+            pii: held().find_map(|guards| guards.pii.as_ref()),
+            secrets: held().find_map(|guards| guards.secrets.as_ref()),
+            answer: held().find_map(|guards| guards.answer.as_ref()).filter(|guard| guard.is_on()),
+        }
+    }
 
     /// Whether these are the very same guards.
     pub(super) fn are(&self, other: &Self) -> bool {
@@ -113,6 +117,19 @@ impl<'a> ActiveGuards<'a> {
         });
         finders.filter(|finder| finder.guard.action != PiiAction::Off).collect()
     }
+}
+
+/// Whether a guard of a model lets nothing pass that it cannot read.
+pub(super) fn rejects_unread(policy: &Policy, model: ModelId) -> bool {
+    let ActiveGuards { prompt, pii, secrets, answer } =
+        ActiveGuards::first_of([None, Some(&policy[model].guards), Some(&policy.guards)]);
+    let rejects = |on_unknown: GuardOnUnknown| on_unknown == GuardOnUnknown::Reject;
+    prompt.is_some_and(|guard| guard.action != PromptAction::Off && rejects(guard.on_unknown))
+        || [pii, secrets]
+            .into_iter()
+            .flatten()
+            .any(|guard| guard.action != PiiAction::Off && rejects(guard.on_unknown))
+        || answer.is_some_and(|guard| rejects(guard.on_unknown))
 }
 
 /// What a guard looks for.

@@ -11,6 +11,7 @@ mod follow;
 mod guards;
 mod masking;
 mod models;
+mod plain;
 mod plan;
 mod plugins;
 mod retry_after;
@@ -22,6 +23,7 @@ pub use admission::{
 };
 pub use endpoint::{LeaseInput, LeasedTarget, forecast, lease_endpoint, lease_prefill};
 pub use follow::{RouteEnd, follow_routes};
+pub use plain::{PlainRequest, follow_plainly};
 pub use plan::{
     ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
 };
@@ -147,6 +149,37 @@ pub fn plan_for_resource(policy: &Policy, family: &str) -> Option<Plan> {
         policy.models.iter().enumerate().find_map(|(id, model)| Some((ModelId(id), route_of(model)?)))?;
     let target = models::all_routes(policy, model, None, None).swap_remove(route);
     Some(Plan::new(vec![target], None))
+}
+
+/// Plans a WebSocket: of the model that it names, or of the first that has such, those pools whose servers have it. Refused
+/// where a guard would have to read it.
+pub fn plan_for_websocket(policy: &Policy, model: Option<&str>, path: &str) -> Result<Plan, Rejection> {
+    const FAMILY: &str = "realtime";
+    let serves = |target: &PlanTarget| {
+        policy[target.pool(policy)].api.serves.iter().any(|served| served.as_str() == FAMILY)
+    };
+    let targets_of = |model: ModelId, lora: Option<&str>| {
+        let mut targets = models::all_routes(policy, model, lora, None);
+        targets.retain(serves);
+        targets
+    };
+    let named = model.filter(|name| policy.recipe(name).is_none());
+    let targets = if let Some(name) = named {
+        match (policy.model(name), policy.model_of_lora(name)) {
+            (Some(model), _) => targets_of(model, None),
+            (None, Some(model)) => targets_of(model, Some(name)),
+            (None, None) => return Err(Rejection::UnknownModel { name: name.to_owned() }),
+        }
+    } else {
+        let mut all = (0..policy.models.len()).map(|model| targets_of(ModelId(model), None));
+        all.find(|targets| !targets.is_empty()).unwrap_or_default()
+    };
+    let not_served = || Rejection::NotServed { path: path.to_owned(), family: FAMILY };
+    let model = targets.first().ok_or_else(not_served)?.model;
+    if guards::rejects_unread(policy, model) {
+        return Err(Rejection::UnguardedWebSocket);
+    }
+    Ok(Plan::new(targets, None))
 }
 
 /// A request that a guard must judge waits longer for the classifier than one that is only routed.

@@ -108,6 +108,12 @@ impl FollowedRule {
     pub fn backend_headers(&self) -> &HeaderFilters {
         &self.rule.backends[self.backend].headers
     }
+
+    /// What the path of a request becomes, where the rule changes it.
+    pub fn rewritten_path(&self, path: &str) -> Option<String> {
+        let rewrite = self.rule.filters.rewrite.as_ref()?.path.as_ref()?;
+        Some(rewrite.apply(path, self.prefix.as_deref()))
+    }
 }
 
 impl PlanTarget {

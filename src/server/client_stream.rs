@@ -51,6 +51,8 @@ pub(super) enum Speech {
     /// HTTP/2, of which the preface is not whole yet.
     Http2Preface,
     Http2,
+    /// Whatever the two ends of a WebSocket say: nothing is looked at any more.
+    Tunnel,
 }
 
 /// A client's connection.
@@ -128,6 +130,9 @@ impl ClientStream {
         if !ready!(self.poll_detect(context)) {
             return Poll::Ready(Ok(()));
         }
+        if self.guard.connection.is_tunnel() {
+            self.begin_tunnel();
+        }
         loop {
             if self.refusal.is_some() {
                 return self.poll_refusal(context).map(Ok);
@@ -161,11 +166,19 @@ impl ClientStream {
         }
     }
 
+    /// Hands on all that is held, and all that comes.
+    fn begin_tunnel(&mut self) {
+        if std::mem::replace(&mut self.speech, Speech::Tunnel) != Speech::Tunnel {
+            self.passes = self.held.len();
+            self.heard();
+        }
+    }
+
     /// Whether bytes can be handed on as they are, which most are: then they need not be held.
     fn takes_whole(&mut self, fresh: &[u8]) -> bool {
         let mut framing = self.framing;
         let is_whole = match self.speech {
-            Speech::Http2 => return true,
+            Speech::Http2 | Speech::Tunnel => return true,
             Speech::Http1 => framing
                 .scan(fresh, self.limits.bytes)
                 .is_ok_and(|scanned| scanned.origin.is_none() && scanned.passes == fresh.len()),
@@ -246,8 +259,13 @@ impl ClientStream {
         let is_waiting = self.guard.connection.is_waiting();
         match self.guard.connection.poll_forced_end(context) {
             // Over HTTP/2 the streams of this connection could not be ended in their own words any more.
-            Poll::Ready(ForcedEnd::ProcessEnds) if !is_waiting && self.speech == Speech::Http1 => {
+            Poll::Ready(ForcedEnd::ProcessEnds)
+                if !is_waiting && matches!(self.speech, Speech::Http1 | Speech::Tunnel) =>
+            {
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the process ends")));
+            }
+            Poll::Ready(ForcedEnd::Silent) => {
+                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the WebSocket is silent")));
             }
             Poll::Ready(ForcedEnd::Evicted) if self.guard.connection.may_go() => return Poll::Ready(Ok(())),
             Poll::Ready(ForcedEnd::ProcessEnds) if is_waiting => return Poll::Ready(Ok(())),
@@ -273,7 +291,7 @@ impl ClientStream {
         match self.speech {
             Speech::Unknown | Speech::Http2Preface => true,
             Speech::Http1 => self.framing.is_at_head(),
-            Speech::Http2 => false,
+            Speech::Http2 | Speech::Tunnel => false,
         }
     }
 

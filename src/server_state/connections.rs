@@ -6,7 +6,7 @@
 use futures::task::AtomicWaker;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub struct ClientConnection {
     whole: AtomicUsize,
     /// When it began to wait, for a request or for all of one, in microseconds, as [`micros_since`] counts them.
     waits_since_us: AtomicU64,
+    /// Whether what is sent on it is no HTTP any more.
+    is_tunnel: AtomicBool,
     /// A [`ForcedEnd`], or 0.
     end: AtomicU8,
     reader: AtomicWaker,
@@ -61,6 +63,8 @@ pub enum ForcedEnd {
     Evicted,
     /// The process ends, and what is in flight has had its time.
     ProcessEnds,
+    /// Its WebSocket was silent, or open, for too long.
+    Silent,
 }
 
 /// Counts a connection until it is dropped.
@@ -135,6 +139,7 @@ impl Connections {
             waits_since_us: AtomicU64::new(
                 micros_since(self.start, Instant::now()).saturating_sub(age.as_micros() as u64),
             ),
+            is_tunnel: AtomicBool::new(false),
             end: AtomicU8::new(0),
             reader: AtomicWaker::new(),
         });
@@ -219,8 +224,24 @@ impl ClientConnection {
         self.forced_end().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn forced_end(&self) -> Option<ForcedEnd> {
-        [ForcedEnd::Evicted, ForcedEnd::ProcessEnds]
+    /// Whether what is sent on it is no HTTP any more.
+    pub fn is_tunnel(&self) -> bool {
+        self.is_tunnel.load(Ordering::Acquire)
+    }
+
+    /// Has all that its client sends from now on passed on as it is.
+    pub fn begin_tunnel(&self) {
+        self.is_tunnel.store(true, Ordering::Release);
+    }
+
+    /// Ends a WebSocket that was silent, or open, for too long.
+    pub fn end_silent(&self) {
+        self.force(ForcedEnd::Silent);
+    }
+
+    /// Why it is to end, if it is.
+    pub fn forced_end(&self) -> Option<ForcedEnd> {
+        [ForcedEnd::Evicted, ForcedEnd::ProcessEnds, ForcedEnd::Silent]
             .into_iter()
             .find(|end| *end as u8 + 1 == self.end.load(Ordering::Acquire))
     }

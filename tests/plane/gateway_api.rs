@@ -1,6 +1,7 @@
 //! Signalbox as the controller of Gateways: manifests of the shape that guides have drive it, against a Kubernetes API of the
 //! loopback.
 
+use crate::cluster::*;
 use crate::endpoint_picker::*;
 use crate::harness::*;
 use crate::kube_api::*;
@@ -8,115 +9,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use signalbox::sim::{Flavour, Sim, SimOptions, tls::Authority};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use tokio::net::TcpListener;
-
-const LINUX: &str = "Linux is said to be an open source kernel because ";
-const SERVER: &str =
-    "drain: {delay: 0s, timeout: 10s}\nlisteners: [{address: \"127.0.0.1:0\", public_port: 80}]\n";
-const CHAT: &str = "/v1/chat/completions";
-
-/// The paths of the kinds that a manifest may have.
-const KINDS: [(&str, &str); 14] = [
-    ("GatewayClass", CLASSES),
-    ("Gateway", GATEWAYS),
-    ("HTTPRoute", ROUTES),
-    ("ReferenceGrant", GRANTS),
-    ("BackendTLSPolicy", TLS_POLICIES),
-    ("Service", SERVICES),
-    ("Secret", SECRETS),
-    ("ConfigMap", CONFIG_MAPS),
-    ("InferencePool", POOLS),
-    ("InferenceObjective", OBJECTIVES),
-    ("InferenceModelRewrite", REWRITES),
-    ("ServiceEntry", SERVICE_ENTRIES),
-    ("DestinationRule", DESTINATION_RULES),
-    ("Pod", PODS),
-];
-
-fn fixture(name: &str) -> Vec<Value> {
-    manifests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway").join(name))
-}
-
-fn manifests(file: &Path) -> Vec<Value> {
-    signalbox::policy::manifests(&std::fs::read_to_string(file).unwrap()).unwrap()
-}
-
-/// Applies objects as `kubectl apply` does, those that nobody here reads left out.
-fn apply(api: &KubeApi, objects: impl IntoIterator<Item = Value>) {
-    for object in objects {
-        let Some((kind, path)) = KINDS.iter().find(|(kind, _)| object["kind"] == *kind) else { continue };
-        let namespace = match *kind {
-            "GatewayClass" => "",
-            _ => object["metadata"]["namespace"].as_str().unwrap_or("default"),
-        };
-        let namespace = namespace.to_owned();
-        api.put(path, &namespace, object);
-    }
-}
-
-/// The slice that names a Service's only endpoint.
-fn slice(service: &str, addr: SocketAddr) -> Value {
-    json!({
-        "metadata": {"name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": addr.port()}],
-        "endpoints": [{"addresses": [addr.ip().to_string()], "conditions": {"ready": true}}],
-    })
-}
-
-/// A gateway with a shipped policy, whose own pools lead nowhere, that follows what the API server has.
-async fn gateway(api: &KubeApi) -> Gateway {
-    follows(launch(api)).await
-}
-
-fn launch(api: &KubeApi) -> Launch {
-    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/quickstart.yaml");
-    let launch = Launch::new(std::fs::read_to_string(policy).unwrap())
-        .variable("LLAMA_A", "127.0.0.1:1")
-        .variable("LLAMA_B", "127.0.0.1:2")
-        .variable("PHI", "127.0.0.1:3");
-    let kubeconfig = api.kubeconfig(launch.folder()).display().to_string();
-    launch.server(SERVER).variable("KUBECONFIG", kubeconfig).argument("--gateway-api")
-}
-
-/// Starts it and waits until it follows the cluster.
-async fn follows(launch: Launch) -> Gateway {
-    let gateway = launch.start().await;
-    let from = async || (routes(&gateway).await["from"] == "cluster").then_some(());
-    until("routes of the cluster", from).await;
-    gateway
-}
-
-async fn routes(gateway: &Gateway) -> Value {
-    gateway.admin("/readyz").await.json()["routes"].clone()
-}
-
-/// Waits for a condition of an object's state, found by its pointer.
-async fn condition(
-    api: &KubeApi,
-    object: (&str, &str, &str),
-    pointer: &str,
-    kind: &str,
-    reason: &str,
-) -> Value {
-    let (path, namespace, name) = object;
-    let found = async || {
-        let object = api.get(path, namespace, name);
-        let conditions = object.pointer(pointer)?.as_array()?.clone();
-        conditions.into_iter().find(|one| one["type"] == kind && one["reason"] == reason)
-    };
-    until(&format!("{kind}/{reason} of {name} at {pointer}"), found).await
-}
-
-/// Waits until a chat has this status.
-async fn answers(gateway: &Gateway, model: &str, status: u16) {
-    let answered = async || (gateway.chat(model, "2+2 is  ").await.status == status).then_some(());
-    until(&format!("{status} for {model}"), answered).await;
-}
-
-const ROUTE: (&str, &str, &str) = (ROUTES, "default", "vsr-llama8b");
-const OF_PARENT: &str = "/status/parents/0/conditions";
 
 #[tokio::test]
 async fn the_guides_routes_send_each_decided_model_to_its_service() {
@@ -310,7 +203,7 @@ async fn a_model_outside_the_cluster_gets_the_host_and_the_key_that_its_route_se
     condition(&api, of_route, OF_PARENT, "ResolvedRefs", "UnsupportedProtocol").await;
     drop(closed);
     let launch =
-        crate::gateway_api::launch(&api).server(format!("{SERVER}gateway_api: {{external_names: true}}\n"));
+        crate::cluster::launch(&api).server(format!("{SERVER}gateway_api: {{external_names: true}}\n"));
     let gateway = follows(launch.variable("SSL_CERT_FILE", ca.display().to_string())).await;
     let answer = gateway.chat("gpt-4o-mini", "hello").await;
     assert_eq!(answer.status, 200, "{} {}", answer.text, gateway.stderr());
@@ -318,16 +211,6 @@ async fn a_model_outside_the_cluster_gets_the_host_and_the_key_that_its_route_se
     assert_eq!(seen.headers["authorization"], "Bearer sk-from-the-route");
     assert!(!(gateway.stdout() + &gateway.stderr()).contains("sk-from-the-route"));
     condition(&api, of_route, OF_PARENT, "ResolvedRefs", "ResolvedRefs").await;
-}
-
-/// The two upstreams of `services.yaml`, with their slices.
-async fn services(api: &KubeApi) -> [Sim; 2] {
-    let sims = [sim("llama3-8b").await, sim("phi4-mini").await];
-    apply(api, fixture("gateway.yaml"));
-    apply(api, fixture("services.yaml"));
-    api.put(SLICES, "default", slice("llama-8b", sims[0].addr()));
-    api.put(SLICES, "default", slice("phi4-mini", sims[1].addr()));
-    sims
 }
 
 /// The route of the first model, changed.

@@ -8,12 +8,14 @@
     reason = "all of this binary is tests, and counters are whole numbers"
 )]
 
+mod cluster;
 mod endpoint_picker;
 mod h2_upstream;
 mod harness;
 mod kube_api;
 mod raw;
 mod upstream;
+mod web_app;
 
 mod admission;
 mod agents;
@@ -52,6 +54,7 @@ mod logs;
 mod names;
 mod overload;
 mod picking;
+mod plain_http;
 mod plugins;
 mod refusals;
 mod reissuing;
@@ -72,4 +75,5 @@ mod upgrading;
 mod upstreams;
 mod verifying;
 mod waking;
+mod websockets;
 mod why;

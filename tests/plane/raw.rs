@@ -81,6 +81,20 @@ impl Wire {
         tokio::time::timeout(PATIENCE, self.message()).await.expect("the peer answers or closes in time")
     }
 
+    /// Reads on until some bytes have come, those included.
+    pub async fn read_until(&mut self, mark: &str) {
+        let read = async {
+            let at = self.position(mark.as_bytes()).await.expect("the peer says it before it closes");
+            self.take(at + mark.len()).await
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("the peer says it in time");
+    }
+
+    /// Reads so many bytes as they are; fewer where the connection ends before.
+    pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        tokio::time::timeout(PATIENCE, self.take(count)).await.expect("the bytes come in time")
+    }
+
     /// Whether the peer has closed without another byte.
     pub async fn closed(&mut self) -> bool {
         self.rest.is_empty()

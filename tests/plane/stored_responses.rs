@@ -140,6 +140,30 @@ async fn what_is_not_to_be_kept_is_not() {
 }
 
 #[tokio::test]
+async fn a_history_that_is_kept_is_judged_and_masked_with_each_turn_that_goes_on_from_it() {
+    let upstream = chat().await;
+    let guarded = |guards: &str| {
+        policy_of(&[upstream.addr], "    speaks: [chat]\n") + "classifier: {deadline: 30s}\n" + guards
+    };
+    let gateway = Launch::new(guarded("")).start().await;
+    let made = id(&respond(&gateway, "My card is 4111 1111 1111 1111.", None).await);
+    gateway.rewrite(&guarded("guards: {pii: {action: mask}}\n"));
+    until("the masking policy", async || {
+        respond(&gateway, "And now?", Some(&made)).await;
+        let sent = messages(&upstream);
+        (!sent[1].contains("4111") && sent[1].contains("[CREDIT_CARD")).then_some(())
+    })
+    .await;
+    gateway.rewrite(&guarded("guards: {pii: {action: block, scope: conversation}}\n"));
+    let blocked = until("the blocking policy", async || {
+        let blocked = respond(&gateway, "And now?", Some(&made)).await;
+        (blocked.status != 200).then_some(blocked)
+    })
+    .await;
+    assert_eq!((blocked.status, &blocked.json()["error"]["code"]), (400, &json!("content_filter")));
+}
+
+#[tokio::test]
 async fn a_response_is_its_tenants_alone() {
     let upstream = chat().await;
     let policy = policy_of(&[upstream.addr], "    speaks: [chat]\n") + TENANTS;

@@ -246,20 +246,3 @@ async fn an_imported_base_url_keeps_its_path() {
     }
     assert_eq!(policy.matches("path_prefix").count(), 1, "{policy}");
 }
-
-#[tokio::test]
-async fn a_websocket_is_refused_so_that_its_client_goes_on_over_http() {
-    let main = upstream().await;
-    let gateway = Launch::new(policy_of(&[main.addr], "")).start().await;
-    for path in ["/v1/responses", "/v1/realtime?model=m"] {
-        let request =
-            client().get(gateway.url(path)).header("upgrade", "websocket").header("connection", "Upgrade");
-        let got = Answer::of(request.send().await.unwrap()).await;
-        assert_eq!(
-            (got.status, got.json()["error"]["code"].as_str()),
-            (426, Some("websocket_not_supported")),
-            "{}",
-            got.text
-        );
-    }
-}

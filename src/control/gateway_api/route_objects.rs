@@ -149,4 +149,5 @@ pub(super) struct HttpTimeouts {
 pub(super) struct HttpRetry {
     pub(super) codes: Vec<u16>,
     pub(super) attempts: Option<u32>,
+    pub(super) backoff: Option<String>,
 }

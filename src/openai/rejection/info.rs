@@ -30,11 +30,17 @@ impl Rejection {
             Self::UnknownPath { .. } => info(S::NOT_FOUND, "unknown_path", "unknown_url"),
             Self::NoRoute => info(S::NOT_FOUND, "no_route", "no_route"),
             Self::InvalidBackend => info(S::INTERNAL_SERVER_ERROR, "invalid_backend", "invalid_backend"),
+            Self::UncheckedRequest => info(S::FORBIDDEN, "unchecked_request", "unchecked_request"),
             Self::DoubledPath { .. } => info(S::NOT_FOUND, "doubled_path", "unknown_url"),
             Self::MethodNotAllowed { .. } => {
                 info(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method_not_allowed")
             }
             Self::NoWebSocket => info(S::UPGRADE_REQUIRED, "no_websocket", "websocket_not_supported"),
+            Self::ForeignOrigin => info(S::FORBIDDEN, "foreign_origin", "origin_not_allowed"),
+            Self::TooManyWebSockets => {
+                info(S::SERVICE_UNAVAILABLE, "too_many_websockets", "too_many_websockets")
+            }
+            Self::UnguardedWebSocket => info(S::UNPROCESSABLE_ENTITY, "unguarded_websocket", "unclassified"),
             Self::NotServed { .. } => info(S::NOT_IMPLEMENTED, "not_served", "not_served"),
             Self::BadForm { .. } => info(S::BAD_REQUEST, "bad_form", "invalid_form"),
             Self::FormUnchangeable => info(S::UNPROCESSABLE_ENTITY, "form_unchangeable", "form_unchangeable"),
@@ -94,6 +100,9 @@ impl Rejection {
             Self::ShuttingDown { .. } => info(S::SERVICE_UNAVAILABLE, "shutting_down", "shutting_down"),
             Self::NoHealthyEndpoint { .. } => {
                 info(S::SERVICE_UNAVAILABLE, "no_healthy_endpoint", "no_healthy_endpoint")
+            }
+            Self::NoBackendEndpoint { .. } => {
+                info(S::SERVICE_UNAVAILABLE, "no_backend_endpoint", "no_backend_endpoint")
             }
             Self::PickerRefused { status, .. } => info(*status, "picker_refused", "endpoint_picker_refused"),
             Self::PickerUnavailable { .. } => {

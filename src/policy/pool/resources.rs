@@ -29,7 +29,7 @@ pub enum ServedResource {
     Videos,
     /// `/v1/messages/batches`.
     MessageBatches,
-    /// `/v1/realtime`, but for its WebSocket.
+    /// `/v1/realtime`, its WebSocket included.
     Realtime,
 }
 

@@ -38,7 +38,7 @@ impl Attempts {
     /// Whether an answer may have to name another model than its upstream names, whichever target gives it.
     pub(in crate::proxy) fn may_be_renamed(&self, live: &Snapshot) -> bool {
         let is_renamed = |target: &PlanTarget| target.answer_model(&live.policy).is_some();
-        self.request.api != Api::Resource && self.request.plan.targets.iter().any(is_renamed)
+        !self.request.api.is_unread() && self.request.plan.targets.iter().any(is_renamed)
     }
 
     /// Whether the current target's stream says what it cost though its client has not asked.
@@ -54,7 +54,7 @@ impl Attempts {
 
     /// The name that the current target's answer gives its model, where the upstream gives another.
     pub(in crate::proxy) fn answer_model<'a>(&'a self, live: &'a Snapshot) -> Option<&'a str> {
-        self.target().answer_model(&live.policy).filter(|_| self.request.api != Api::Resource)
+        self.target().answer_model(&live.policy).filter(|_| !self.request.api.is_unread())
     }
 
     /// Starts to translate an answer for the client; gives the head that it has then. Nothing where the APIs are the same.

@@ -7,7 +7,7 @@ use crate::balance::{LeaseWatch, ReissueWatch};
 use crate::policy::RetryCause;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Attempts {
     /// Starts the timeout for the answer's first byte, and watches whether the endpoint stays in its pool meanwhile.
@@ -33,6 +33,12 @@ impl Attempts {
             }),
         });
         self.deadline.await_first_byte(now, within, watch);
+    }
+
+    /// How long the current attempt waits before it is made, as its route says of those after the first.
+    pub(in crate::proxy) fn backoff(&self, now: Instant) -> Option<Duration> {
+        let wait = self.target().via.as_ref()?.rule.retry.as_ref()?.backoff?;
+        (self.count > 1 && !self.is_reconnect()).then(|| wait.min(self.deadline.rest(now)))
     }
 
     /// Whether a stream's header waits here for its first byte, so that another endpoint can answer until then.

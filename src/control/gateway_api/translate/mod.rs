@@ -15,7 +15,7 @@ mod tls;
 use super::cluster::{Cluster, RawObjects, Remark};
 use super::conditions::{ObjectCondition, ObjectStatus, ToldCondition, WantedStatus, values};
 use super::kinds::ObjectKind;
-use crate::http_route::RoutedTraffic;
+use crate::http_route::{RouteTableBuilder, RoutedTraffic};
 use crate::policy::{GatewayApiSpec, ObjectName};
 use backends::Backends;
 use serde_json::json;
@@ -62,12 +62,12 @@ pub(super) struct TranslatedCluster {
 pub(super) fn translate(raw: &RawObjects, settings: &GatewaySettings) -> TranslatedCluster {
     let mut cluster = Cluster::read(raw);
     let mut statuses = Vec::new();
-    let mut traffic = RoutedTraffic::default();
+    let (mut traffic, mut table) = (RoutedTraffic::default(), RouteTableBuilder::default());
     let classes = classes(&cluster, settings, &mut statuses);
     let mut referred = BTreeSet::new();
     let mut listeners = gateways::listeners(&cluster, settings, &classes, &mut referred);
     for listener in listeners.iter().filter(|listener| listener.is_programmed()) {
-        traffic.table.add_listener(listener.port, listener.host.clone());
+        table.add_listener(listener.port, listener.host.clone());
         for certificate in &listener.certificates {
             traffic.certificates.add(listener.port, listener.host.clone(), certificate.clone());
         }
@@ -77,7 +77,7 @@ pub(super) fn translate(raw: &RawObjects, settings: &GatewaySettings) -> Transla
     for route in &cluster.routes {
         let mut told = rules::translate(route, &mut backends);
         remarks.append(&mut told.remarks);
-        let parents = parents::attach(&cluster, settings, route, &mut listeners, &told, &mut traffic.table);
+        let parents = parents::attach(&cluster, settings, route, &mut listeners, &told, &mut table);
         let pools = told.pools.iter().filter(|_| !parents.gateways.is_empty());
         pools.for_each(|pool| backends.use_pool(pool, &parents.gateways));
         statuses.push(parents.status);
@@ -94,6 +94,7 @@ pub(super) fn translate(raw: &RawObjects, settings: &GatewaySettings) -> Transla
     referred.append(&mut backends.referred);
     let (rules, of_inference) = inference::translate(&cluster, &backends);
     statuses.extend(of_inference);
+    traffic.table = table.build();
     traffic.inference = rules;
     traffic.backends = backends.into_pools();
     remarks.append(&mut cluster.remarks);

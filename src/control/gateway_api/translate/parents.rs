@@ -8,7 +8,7 @@ use super::super::route_objects::HttpRouteSpec;
 use super::gateways::{GATEWAY_GROUP, ServedListener};
 use super::rules::TranslatedRoute;
 use super::{GatewaySettings, is_group};
-use crate::http_route::{HostPattern, RouteEntry, RouteTable};
+use crate::http_route::{HostPattern, RouteEntry, RouteTableBuilder};
 use crate::policy::ObjectName;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) fn attach(
     route: &ApiObject<HttpRouteSpec>,
     listeners: &mut [ServedListener],
     translated: &TranslatedRoute,
-    table: &mut RouteTable,
+    table: &mut RouteTableBuilder,
 ) -> AttachedRoute {
     let mut attached: Vec<usize> = Vec::new();
     let (mut entries, mut told, mut gateways) = (Vec::new(), Vec::new(), Vec::new());
@@ -165,7 +165,7 @@ fn add(
     route: &ApiObject<HttpRouteSpec>,
     listener: &ServedListener,
     translated: &TranslatedRoute,
-    table: &mut RouteTable,
+    table: &mut RouteTableBuilder,
 ) {
     let mut entries = Vec::new();
     for host in hosts(route, &listener.host) {

@@ -110,7 +110,7 @@ impl RouteReader<'_, '_> {
             source,
             filters,
             timeouts: timeouts(&rule.timeouts)?,
-            retry: rule.retry.as_ref().map(|retry| self.retry(retry)),
+            retry: rule.retry.as_ref().map(|retry| self.retry(retry)).transpose()?,
             backends: rule
                 .backend_refs
                 .iter()
@@ -141,12 +141,14 @@ impl RouteReader<'_, '_> {
         self.remarks.push(Remark { kind: ObjectKind::HttpRoute, name: self.name.clone(), text });
     }
 
-    fn retry(&mut self, retry: &HttpRetry) -> RouteRetry {
+    fn retry(&mut self, retry: &HttpRetry) -> Result<RouteRetry, String> {
         let wanted = retry.attempts.unwrap_or(1);
         if wanted >= MAX_ATTEMPTS {
             self.remark(format!("{wanted} further attempts are {} here", MAX_ATTEMPTS - 1));
         }
-        RouteRetry { attempts: wanted.saturating_add(1).min(MAX_ATTEMPTS), codes: retry.codes.clone() }
+        let backoff = retry.backoff.as_deref().map(duration).transpose()?.filter(|time| !time.is_zero());
+        let attempts = wanted.saturating_add(1).min(MAX_ATTEMPTS);
+        Ok(RouteRetry { attempts, codes: retry.codes.clone(), backoff })
     }
 }
 
