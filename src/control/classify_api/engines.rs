@@ -112,7 +112,7 @@ impl EngineQuery {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct SleepState {
+pub(super) struct SleepAnswer {
     is_sleeping: bool,
 }
 
@@ -120,10 +120,10 @@ pub(super) struct SleepState {
 pub(super) async fn is_sleeping(
     State(admin): State<Admin>,
     RawQuery(query): RawQuery,
-) -> Result<Json<SleepState>, ApiError> {
+) -> Result<Json<SleepAnswer>, ApiError> {
     let engine = Engine::find(&admin, &EngineQuery::of(query.as_deref()))?;
     let answer = engine.ask(&admin, Method::GET, "/is_sleeping").await?;
-    let state: SleepState = serde_json::from_slice(&answer).map_err(|_| {
+    let state: SleepAnswer = serde_json::from_slice(&answer).map_err(|_| {
         ApiError::new(StatusCode::BAD_GATEWAY, "ENGINE_ERROR", "the engine does not say whether it sleeps")
     })?;
     engine.endpoint.note_asleep(state.is_sleeping);
@@ -134,7 +134,7 @@ pub(super) async fn is_sleeping(
 pub(super) async fn sleep(
     State(admin): State<Admin>,
     RawQuery(query): RawQuery,
-) -> Result<Json<SleepState>, ApiError> {
+) -> Result<Json<SleepAnswer>, ApiError> {
     let query = EngineQuery::of(query.as_deref());
     let level = match query.level.as_deref() {
         None | Some("1") => 1,
@@ -144,18 +144,18 @@ pub(super) async fn sleep(
     let engine = Engine::find(&admin, &query)?;
     engine.ask(&admin, Method::POST, &format!("/sleep?level={level}")).await?;
     engine.endpoint.note_asleep(true);
-    Ok(Json(SleepState { is_sleeping: true }))
+    Ok(Json(SleepAnswer { is_sleeping: true }))
 }
 
 /// Wakes an engine.
 pub(super) async fn wake_up(
     State(admin): State<Admin>,
     RawQuery(query): RawQuery,
-) -> Result<Json<SleepState>, ApiError> {
+) -> Result<Json<SleepAnswer>, ApiError> {
     let engine = Engine::find(&admin, &EngineQuery::of(query.as_deref()))?;
     engine.ask(&admin, Method::POST, "/wake_up").await?;
     engine.endpoint.note_asleep(false);
-    Ok(Json(SleepState { is_sleeping: false }))
+    Ok(Json(SleepAnswer { is_sleeping: false }))
 }
 
 /// An engine that may be told to sleep.
