@@ -54,11 +54,11 @@
 //!
 //! The modules below stand in groups, ground first. A module may use the groups before its own, not its neighbours;
 //! `tests/tidy.rs` holds the code to that and to one door for each heavy dependency. What is large and needs no other module
-//! than the policy ([`openai`], [`policy`], [`classify`] and its kernels) is a crate of its own in its folder: what
+//! than the policy ([`openai`], [`policy`], [`language`], [`classify`] and its kernels) is a crate of its own in its folder: what
 //! changes above them leaves them built.
 
 pub mod evaluation;
-pub mod language;
+pub use signalbox_language as language;
 pub use signalbox_openai as openai;
 pub use signalbox_policy as policy;
 

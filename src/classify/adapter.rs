@@ -117,7 +117,7 @@ impl AdaptedFiles {
 /// asked for in vain.
 fn is_adapter(files: &ModelFiles) -> Result<bool, LoadError> {
     Ok(match files {
-        ModelFiles::Builtin => false,
+        ModelFiles::Inside { .. } => false,
         ModelFiles::Folder(folder) => {
             files.has(CONFIG)? && !folder.join("model.safetensors").exists() && files.has(WEIGHTS)?
         }
@@ -254,8 +254,10 @@ mod tests {
         let base = ModelSource::Folder(scratch.path().join("base"));
         assert_eq!(named("base").base(&folder).unwrap(), base);
         // The built-in model stands for whatever is no folder.
+        let hub = signalbox_policy::HubSpec::default();
+        let builtin = ModelFiles::of(&signalbox_policy::ModelSource::Builtin, &hub).unwrap();
         for name in ["", "base", "..", "../..", "/tmp", "a/..", "a/b/c", "https://x/y"] {
-            assert!(named(name).base(&ModelFiles::Builtin).is_err(), "{name}");
+            assert!(named(name).base(&builtin).is_err(), "{name}");
         }
     }
 }

@@ -115,6 +115,16 @@ pub(super) trait ModelBackend: Send + Sync {
         usize::MAX
     }
 
+    /// Returns what policies call it.
+    fn name(&self) -> Arc<str> {
+        Arc::default()
+    }
+
+    /// Returns the languages that it reads, by ISO 639-1; none if it reads whatever comes.
+    fn languages(&self) -> Option<Vec<String>> {
+        None
+    }
+
     fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError>;
 
     /// Returns the token that stands for what the vocabulary lacks; none where it lacks nothing.

@@ -18,6 +18,7 @@ use super::forward_totals::{ForwardTotals, TotalCounters};
 use super::groundedness::GroundednessInput;
 use super::lanes::{in_rayon_pool, lanes};
 use super::model_set::ModelSet;
+use super::readers::Readers;
 use super::scheduler::{Arrival, BatchScheduler, QueuedWindow, TicketId, Work};
 use super::task::{ClassifyTask, Forward, WindowTask};
 use super::token_time::TokenTime;
@@ -76,7 +77,7 @@ pub(super) struct Ticket<'q> {
 /// A text that is to be queued.
 pub(super) struct TextEstimate<'t> {
     text: &'t str,
-    pub(super) heads: ClassifyHeads,
+    pub(super) readers: Readers,
     key: TextKey,
     /// How long its windows take, as far as its length says.
     cost: Duration,
@@ -127,8 +128,9 @@ impl BatchQueue {
             let key = cache.text_key(text);
             // What is in the window cache costs next to nothing.
             let is_known = cache.knows_text(key, *heads);
-            let cost = if is_known { Duration::ZERO } else { self.shared.estimate(text.len(), *heads) };
-            TextEstimate { text, heads: *heads, key, cost }
+            let readers = self.model_set().readers(text, *heads);
+            let cost = if is_known { Duration::ZERO } else { self.shared.estimate(text.len(), &readers) };
+            TextEstimate { text, readers, key, cost }
         };
         texts.iter().map(estimate).collect()
     }
@@ -146,7 +148,7 @@ impl BatchQueue {
         self.shared.lock().check_time(&self.shared, &costs, count, limits)?;
         let start = |one: &TextEstimate<'_>| {
             let excerpt = Excerpt::new(one.text, max_tokens);
-            (ClassifyTask::new(excerpt, one.key, one.heads, limits.deadline), one.cost)
+            (ClassifyTask::new(excerpt, one.key, one.readers.clone(), limits.deadline), one.cost)
         };
         self.admit(texts.iter().take(count).map(start).collect(), limits)
     }
@@ -158,9 +160,11 @@ impl BatchQueue {
         limits: ClassifyLimits,
     ) -> Result<Ticket<'_>, Unknown> {
         let bytes = input.context.len() + input.question.len() + input.answer.len();
-        let cost = self.shared.estimate(bytes, ClassifyHeads::HALLUCINATION);
+        let readers = self.model_set().readers(input.answer, ClassifyHeads::HALLUCINATION);
+        let cost = self.shared.estimate(bytes, &readers);
         let max_tokens = self.shared.model_set.spec.windows.max_tokens;
-        let task = ClassifyTask::of_pair(input, max_tokens, limits.deadline).ok_or(Unknown::TooLong)?;
+        let task =
+            ClassifyTask::of_pair(input, max_tokens, readers, limits.deadline).ok_or(Unknown::TooLong)?;
         self.shared.lock().check_time(&self.shared, &[cost], 1, limits)?;
         self.admit(vec![(task, cost)], limits)?.pop().ok_or(Unknown::Failed)
     }
@@ -229,7 +233,7 @@ impl Ticket<'_> {
             },
         };
         // The sender is dropped without findings only if its thread ended.
-        let failed = |_| Findings::unknown(task.heads, Unknown::Failed, ClassifyCost::default());
+        let failed = |_| Findings::unknown(task.readers.heads, Unknown::Failed, ClassifyCost::default());
         findings.unwrap_or_else(failed)
     }
 }
@@ -340,11 +344,11 @@ impl QueueShared {
     }
 
     /// Estimates how long a text takes all of its models, before it is tokenized.
-    fn estimate(&self, bytes: usize, heads: ClassifyHeads) -> Duration {
+    fn estimate(&self, bytes: usize, readers: &Readers) -> Duration {
         let windows = &self.model_set.spec.windows;
         let tokens = bytes.div_ceil(BYTES_PER_TOKEN).min(windows.max_tokens);
         let of_model = |(index, time): (usize, &TokenTime)| {
-            let heads = heads.and(self.model_set.heads_of(index));
+            let heads = readers.heads_of(index);
             let most =
                 if heads == ClassifyHeads::DOMAIN { windows.domain_tokens } else { windows.max_tokens };
             if heads.is_empty() { Duration::ZERO } else { time.time_of(tokens.min(most)) }

@@ -25,6 +25,8 @@ pub(super) struct BuiltinConfig {
     encoder: BuiltinEncoderConfig,
     #[serde(default)]
     heads: BuiltinHeadsConfig,
+    /// The languages that it reads, by ISO 639-1; every one where it says nothing.
+    pub(super) languages: Option<Vec<String>>,
     /// The one head of the first models of this format.
     domain: Option<BuiltinHeadConfig>,
 }

@@ -151,6 +151,8 @@ pub struct Findings {
     pub embedding: Option<Result<Arc<[f32]>, Unknown>>,
     /// The parts of an answer that its context does not support, by their place.
     pub hallucination: Option<Result<Vec<UnsupportedSpan>, Unknown>>,
+    /// The models that judged its domain and attacks, as policies write them: one, or two where the language is unsure.
+    pub judges: Arc<[Arc<str>]>,
     /// What it cost.
     pub cost: ClassifyCost,
 }
@@ -164,6 +166,7 @@ impl Findings {
             pii: (heads.pii || heads.patterns).then(|| PiiFindings::unknown(reason)),
             embedding: heads.embedding.then_some(Err(reason)),
             hallucination: heads.hallucination.then_some(Err(reason)),
+            judges: Arc::default(),
             cost,
         }
     }
@@ -325,11 +328,13 @@ pub enum Unknown {
     TooLong,
     /// Much of the text is in signs that the model's vocabulary lacks.
     Unreadable,
+    /// The text is in a language that no model for this reads.
+    UnsupportedLanguage,
 }
 
 impl Unknown {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Busy,
         Self::Late,
         Self::Failed,
@@ -337,6 +342,7 @@ impl Unknown {
         Self::Unsupported,
         Self::TooLong,
         Self::Unreadable,
+        Self::UnsupportedLanguage,
     ];
 
     /// Says whether the same text may have an answer later.
@@ -354,6 +360,7 @@ impl Unknown {
             Self::Unsupported => "unsupported",
             Self::TooLong => "too_long",
             Self::Unreadable => "unreadable",
+            Self::UnsupportedLanguage => "unsupported_language",
         }
     }
 }

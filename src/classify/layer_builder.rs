@@ -85,6 +85,11 @@ impl<'a> LayerBuilder<'a> {
 
     /// Reads a table of which single rows are looked up.
     pub(super) fn table(&self, name: &str, rows: usize, width: usize) -> Result<EmbeddingTable, LoadError> {
+        let packed = self.name(&format!("{name}.q4"));
+        if self.weights.has(&packed) {
+            let rows = self.weights.nibbles(&packed, rows, width)?;
+            return Ok(EmbeddingTable::of_nibbles(rows, self.device)?);
+        }
         Ok(EmbeddingTable::new(self.weights.matrix(&self.name(name), rows, width)?, self.device)?)
     }
 

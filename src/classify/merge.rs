@@ -17,22 +17,55 @@ use super::{groundedness, pii};
 impl ModelSet {
     /// Answers for each wanted head as far as the windows have its outputs.
     pub(super) fn findings(&self, task: &ClassifyTask, progress: &TaskProgress) -> Findings {
-        let windows = |head: ClassifyHead| {
-            let missing = if self.heads().has(head) { Unknown::Late } else { Unknown::Unsupported };
-            let windows = progress.models.iter().find(|windows| windows.heads.has(head)).ok_or(missing);
-            task.heads.has(head).then_some(windows)
+        let missing = |head: ClassifyHead| match head {
+            _ if task.readers.unread.has(head) => Unknown::UnsupportedLanguage,
+            _ if self.heads().has(head) => Unknown::Late,
+            _ => Unknown::Unsupported,
         };
+        let all = |head: ClassifyHead| progress.models.iter().filter(move |windows| windows.heads.has(head));
+        let wanted = |head: ClassifyHead| task.readers.heads.has(head);
+        let windows =
+            |head: ClassifyHead| wanted(head).then(|| all(head).next().ok_or_else(|| missing(head)));
+        let heads = (ClassifyHead::Domain, ClassifyHead::Jailbreak);
+        let judged = |windows: &&ModelWindows| windows.heads.has(heads.0) || windows.heads.has(heads.1);
         Findings {
-            domain: windows(ClassifyHead::Domain).map(|windows| self.domain(windows?, task)),
-            jailbreak: windows(ClassifyHead::Jailbreak).map(|windows| self.jailbreak(windows?)),
+            domain: wanted(heads.0).then(|| {
+                let labels = all(heads.0).map(|windows| self.domain(windows, task));
+                self.joined(labels.collect(), missing(heads.0))
+            }),
+            jailbreak: wanted(heads.1).then(|| {
+                let risks = all(heads.1).map(|windows| self.jailbreak(windows));
+                worse(&risks.collect::<Vec<_>>(), missing(heads.1))
+            }),
             pii: windows(ClassifyHead::Pii)
                 .map(|windows| self.entities(windows?, task))
                 .map(|found| found.map_or_else(PiiFindings::unknown, PiiFindings::known)),
             embedding: windows(ClassifyHead::Embedding).map(|windows| embedding(windows?)),
             hallucination: windows(ClassifyHead::Hallucination)
                 .map(|windows| self.unsupported_spans(windows?, task)),
+            judges: progress.models.iter().filter(judged).map(|windows| self.name(windows.model)).collect(),
             cost: progress.cost,
         }
+    }
+
+    /// Joins what one or two models say that a text is about: of two, the one for more languages weighs twice, as it reads
+    /// either language and the first but one.
+    fn joined(&self, labels: Vec<Result<Label, Unknown>>, missing: Unknown) -> Result<Label, Unknown> {
+        let unknown = labels.iter().find_map(|label| label.as_ref().err().copied()).unwrap_or(missing);
+        let mut known = labels.into_iter().flatten();
+        let first = known.next().ok_or(unknown)?;
+        let Some(second) = known.next() else { return Ok(first) };
+        let weighed = first.probabilities.iter().zip(&*second.probabilities);
+        let probabilities: Arc<[f32]> = weighed.map(|(one, other)| (one + 2.0 * other) / 3.0).collect();
+        let (name, confidence) = self.best_domain(&probabilities)?;
+        Ok(Label { name, confidence, probabilities, coverage: first.coverage.min(second.coverage), ..second })
+    }
+
+    fn best_domain(&self, probabilities: &[f32]) -> Result<(Arc<str>, f32), Unknown> {
+        let best = probabilities.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let (index, confidence) = best.ok_or(Unknown::Failed)?;
+        let name = self.labels(ClassifyHead::Domain).get(index).cloned().ok_or(Unknown::Failed)?;
+        Ok((name, confidence))
     }
 
     /// Averages the windows' probabilities, each with the weight of its tokens.
@@ -46,9 +79,7 @@ impl ModelSet {
         }
         let probabilities =
             mean(computed.iter().map(|(result, values)| (result.window.tokens.len(), *values)));
-        let best = probabilities.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-        let (index, confidence) = best.ok_or(Unknown::Failed)?;
-        let name = self.labels(ClassifyHead::Domain).get(index).cloned().ok_or(Unknown::Failed)?;
+        let (name, confidence) = self.best_domain(&probabilities)?;
         let read: usize = computed.iter().map(|(result, _)| result.window.fresh).sum();
         Ok(Label {
             name,
@@ -61,7 +92,7 @@ impl ModelSet {
 
     /// Takes the worst part of all windows; an answer if all were computed, or if it is bad enough whatever the others are.
     fn jailbreak(&self, windows: &ModelWindows) -> Result<Risk, Unknown> {
-        let threshold = self.threshold(ClassifyHead::Jailbreak);
+        let threshold = self.threshold(ClassifyHead::Jailbreak, windows.model);
         let bytes = |tokens: &Range<usize>| {
             windows.token_bytes[tokens.start].start..windows.token_bytes[tokens.end - 1].end
         };
@@ -98,7 +129,8 @@ impl ModelSet {
                 Some(pii::PiiWindow { bytes, labels: outputs.pii.as_deref()? })
             })
             .collect();
-        let (labels, threshold) = (self.labels(ClassifyHead::Pii), self.threshold(ClassifyHead::Pii));
+        let (labels, threshold) =
+            (self.labels(ClassifyHead::Pii), self.threshold(ClassifyHead::Pii, windows.model));
         let mut entities = pii::entities(&whole.text, &labeled, labels, threshold);
         for entity in &mut entities {
             let leading = task.excerpt.leading_chars;
@@ -125,7 +157,7 @@ impl ModelSet {
         let start = answer.start;
         let in_answer = windows.token_bytes.iter().map(|bytes| bytes.start - start..bytes.end - start);
         let bytes: Vec<Range<usize>> = in_answer.collect();
-        let threshold = self.threshold(ClassifyHead::Hallucination);
+        let threshold = self.threshold(ClassifyHead::Hallucination, windows.model);
         let mut spans = groundedness::unsupported_spans(&answer.text, &bytes, &probabilities, threshold);
         for span in &mut spans {
             span.bytes = span.bytes.start + start..span.bytes.end + start;
@@ -152,6 +184,18 @@ impl ModelWindows {
         incomplete
             .map(|result| if result.failed { Unknown::Failed } else { Unknown::Late })
             .reduce(|one, other| if one == Unknown::Failed { one } else { other })
+    }
+}
+
+/// Takes the worse of what one or two models say, each by its own threshold; an attack whatever the other does not know.
+fn worse(risks: &[Result<Risk, Unknown>], missing: Unknown) -> Result<Risk, Unknown> {
+    let above = |risk: &Risk| risk.score - risk.threshold;
+    let worst = risks.iter().flatten().max_by(|a, b| above(a).total_cmp(&above(b)));
+    let unknown = risks.iter().find_map(|risk| risk.as_ref().err().copied());
+    match (worst, unknown) {
+        (Some(risk), None) => Ok(risk.clone()),
+        (Some(risk), Some(_)) if risk.is_jailbreak() => Ok(risk.clone()),
+        (_, unknown) => Err(unknown.unwrap_or(missing)),
     }
 }
 

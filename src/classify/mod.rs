@@ -5,7 +5,7 @@
 //! before are not computed again. Being late or busy is an answer ([`Unknown`]), not an error; what patterns recognise is
 //! found then too (`pattern_search`). Knows nothing of requests or of what follows from a finding.
 //!
-//! A text's way: `folding` reads it as it is shown; `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves
+//! A text's way: `folding` reads it as it is shown; `readers` says which models read its language; `batch` admits it to the queue; `task` tokenizes what `excerpt` leaves
 //! of it and lays windows (`window`) over the tokens; `window_cache` has the outputs of those that were seen before, `scheduler` orders the others;
 //! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
 //! `ops`, judging `spans` where a head does); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
@@ -43,6 +43,7 @@ mod ops;
 mod pattern_search;
 mod patterns;
 mod pii;
+mod readers;
 mod scheduler;
 mod spans;
 mod special_tokens;
@@ -50,6 +51,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod timed_pattern;
+mod token_estimate;
 mod token_time;
 mod tokenizer_patterns;
 mod weights;
@@ -124,10 +126,16 @@ impl Classifier {
         let rest = ClassifyHeads::ALL.without(assigned(spec).map(|(head, _)| head).collect());
         let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
         let others = assigned(spec).map(|(head, source)| (HeadSelection::only(head), source));
+        // The last: it is asked about what those before it do not read.
+        let is_beside = spec.multilingual && spec.model == ModelSource::Builtin;
+        let judged = rest.and(ClassifyHeads { domain: true, jailbreak: true, ..ClassifyHeads::NONE });
+        let multilingual = (is_beside && !judged.is_empty())
+            .then_some((HeadSelection::any(judged), &ModelSource::Multilingual));
         let load = |(heads, source): (HeadSelection, &ModelSource)| {
             LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
         };
-        let models = default.into_iter().chain(others).map(load).collect::<Result<Vec<_>, _>>()?;
+        let models =
+            default.into_iter().chain(others).chain(multilingual).map(load).collect::<Result<Vec<_>, _>>()?;
         check_strict_threshold(spec, &models)?;
         let models = LoadedModel::share_encoders(models);
         let infos = models.iter().map(|model| model.info().clone()).collect();
@@ -238,7 +246,7 @@ impl Classifier {
                 }
                 Err(reason) => {
                     let refused = |text: &batch::TextEstimate<'_>| {
-                        Findings::unknown(text.heads, reason, ClassifyCost::default())
+                        Findings::unknown(text.readers.heads, reason, ClassifyCost::default())
                     };
                     all.extend(rest.iter().map(refused));
                 }
@@ -252,11 +260,12 @@ impl Classifier {
         self.queue.expected_wait()
     }
 
-    /// Counts the tokens of a text by the first model's tokenizer, on the calling thread; none if that fails. It takes
-    /// some microseconds for each token: the caller bounds the text.
+    /// Counts the tokens of a text by the first model's tokenizer, or estimates them where its vocabulary makes too few of it;
+    /// none if that fails. It takes some microseconds for each token, on the calling thread: the caller bounds the text.
     pub fn count_tokens(&self, text: &str) -> Option<usize> {
         let model = self.queue.model_set().models.first()?;
-        batch::catch_panic(|| model.tokenize(text)).ok().map(|tokens| tokens.ids.len())
+        let tokens = batch::catch_panic(|| model.tokenize(text)).ok()?;
+        Some(tokens.ids.len().max(token_estimate::least_tokens(text)))
     }
 
     /// Returns the domain head's labels.

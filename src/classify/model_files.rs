@@ -25,8 +25,23 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// The longest configuration.
 const MAX_CONFIG_BYTES: usize = 8 << 20;
 
+/// The files of a model inside this binary, by their names.
+type BuiltinFiles = &'static [(&'static str, &'static [u8])];
+
+static ENGLISH: [(&str, &[u8]); 3] = [
+    ("config.json", include_bytes!("../../models/builtin/config.json")),
+    ("tokenizer.json", include_bytes!("../../models/builtin/tokenizer.json")),
+    ("model.safetensors", include_bytes!("../../models/builtin/model.safetensors")),
+];
+
+static MULTILINGUAL: [(&str, &[u8]); 3] = [
+    ("config.json", include_bytes!("../../models/multilingual/config.json")),
+    ("tokenizer.json", include_bytes!("../../models/multilingual/tokenizer.json")),
+    ("model.safetensors", include_bytes!("../../models/multilingual/model.safetensors")),
+];
+
 pub(super) enum ModelFiles {
-    Builtin,
+    Inside { folder: &'static str, files: BuiltinFiles },
     Folder(PathBuf),
     Hub(Box<RepoSnapshot>),
 }
@@ -34,7 +49,8 @@ pub(super) enum ModelFiles {
 impl ModelFiles {
     pub(super) fn of(source: &ModelSource, hub: &HubSpec) -> Result<Self, LoadError> {
         Ok(match source {
-            ModelSource::Builtin => Self::Builtin,
+            ModelSource::Builtin => Self::Inside { folder: "builtin", files: &ENGLISH },
+            ModelSource::Multilingual => Self::Inside { folder: "multilingual", files: &MULTILINGUAL },
             ModelSource::Folder(folder) => Self::Folder(folder.clone()),
             ModelSource::Hub { repo, revision } => {
                 Self::Hub(Box::new(RepoSnapshot::open(hub, repo, revision)?))
@@ -54,15 +70,18 @@ impl ModelFiles {
     }
 
     pub(super) fn read_if_any(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
-        if matches!(self, Self::Builtin) {
-            return Ok(builtin(name).map(Cow::Borrowed));
+        if let Self::Inside { files, .. } = self {
+            return Ok(inside(files, name).map(Cow::Borrowed));
         }
         let Some(path) = self.find(name)? else { return Ok(None) };
         read_bounded(&path, MAX_FILE_BYTES).map(|bytes| Some(Cow::Owned(bytes)))
     }
 
     pub(super) fn has(&self, name: &str) -> Result<bool, LoadError> {
-        Ok(if matches!(self, Self::Builtin) { builtin(name).is_some() } else { self.find(name)?.is_some() })
+        Ok(match self {
+            Self::Inside { files, .. } => inside(files, name).is_some(),
+            _ => self.find(name)?.is_some(),
+        })
     }
 
     /// Reads and parses a JSON file; fails if there is none.
@@ -76,9 +95,9 @@ impl ModelFiles {
 
     /// Opens the weights in `folder`, which is empty or ends in a slash.
     pub(super) fn weights(&self, folder: &str) -> Result<Weights, LoadError> {
-        if matches!(self, Self::Builtin) {
-            let bytes = builtin(WEIGHTS[0].0).unwrap_or_default();
-            return Weights::from_static("builtin/model.safetensors", bytes);
+        if let Self::Inside { files, .. } = self {
+            let bytes = inside(files, WEIGHTS[0].0).unwrap_or_default();
+            return Weights::from_static(&self.path(WEIGHTS[0].0), bytes);
         }
         for (single, index) in WEIGHTS {
             if let Some(path) = self.find(&format!("{folder}{single}"))? {
@@ -98,7 +117,7 @@ impl ModelFiles {
     /// Returns what errors call a file.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         match self {
-            Self::Builtin => Path::new("builtin").join(name),
+            Self::Inside { folder, .. } => Path::new(folder).join(name),
             Self::Folder(folder) => folder.join(name),
             Self::Hub(snapshot) => snapshot.path(name),
         }
@@ -114,7 +133,7 @@ impl ModelFiles {
 
     fn find(&self, name: &str) -> Result<Option<PathBuf>, LoadError> {
         match self {
-            Self::Builtin => Ok(None),
+            Self::Inside { .. } => Ok(None),
             Self::Folder(folder) => {
                 let path = folder.join(name);
                 match std::fs::metadata(&path) {
@@ -138,11 +157,6 @@ impl ModelFiles {
     }
 }
 
-fn builtin(name: &str) -> Option<&'static [u8]> {
-    match name {
-        "config.json" => Some(include_bytes!("../../models/builtin/config.json")),
-        "tokenizer.json" => Some(include_bytes!("../../models/builtin/tokenizer.json")),
-        "model.safetensors" => Some(include_bytes!("../../models/builtin/model.safetensors")),
-        _ => None,
-    }
+fn inside(files: BuiltinFiles, name: &str) -> Option<&'static [u8]> {
+    files.iter().find(|(of, _)| *of == name).map(|(_, bytes)| *bytes)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::backend::ModelBackend;
+use super::readers::{HeadReaders, Readers};
 use super::window_cache::WindowCache;
 use super::{ClassifierSpec, ClassifyHead, ClassifyHeads};
 use signalbox_policy::{AttackThreshold, BasisPoints, OperatingPoint};
@@ -18,21 +19,21 @@ pub(super) struct ModelSet {
     pub(super) cache_hits: AtomicU64,
     pub(super) spec: ClassifierSpec,
     heads: BTreeMap<ClassifyHead, HeadRef>,
+    readers: Vec<HeadReaders>,
+    names: Vec<Arc<str>>,
 }
 
-/// The head that is used where several models have one of its kind.
+/// A kind of head, as the models that have it are used.
 struct HeadRef {
-    /// An index into the models.
-    model: usize,
     labels: Vec<Arc<str>>,
-    threshold: f32,
+    /// The least probability that counts as found, for each model by its index.
+    thresholds: Vec<(usize, f32)>,
 }
 
 impl ModelSet {
-    /// Takes each head from the first model that has it.
+    /// Takes each head from the first model that has it, and for languages that this one doesn't read from the next.
     pub(super) fn new(spec: &ClassifierSpec, models: Vec<Arc<dyn ModelBackend>>) -> Self {
-        let head_ref = |head: ClassifyHead| {
-            let (at, model) = models.iter().enumerate().find(|(_, model)| model.heads().has(head))?;
+        let threshold = |head: ClassifyHead, model: &dyn ModelBackend| {
             let configured = match head {
                 ClassifyHead::Jailbreak => match spec.thresholds.jailbreak {
                     Some(AttackThreshold::Score(score)) => Some(score.fraction()),
@@ -43,17 +44,28 @@ impl ModelSet {
                 ClassifyHead::Hallucination => spec.thresholds.hallucination.map(BasisPoints::fraction),
                 ClassifyHead::Domain | ClassifyHead::Embedding => None,
             };
-            let threshold = configured.unwrap_or_else(|| model.threshold(head));
-            Some((head, HeadRef { model: at, labels: model.labels(head), threshold }))
+            configured.unwrap_or_else(|| model.threshold(head))
         };
-        let heads = ClassifyHead::ALL.into_iter().filter_map(head_ref).collect();
+        let (mut heads, mut readers) = (BTreeMap::new(), Vec::new());
+        for head in ClassifyHead::ALL {
+            let Some(of_head) = HeadReaders::of(head, &models) else { continue };
+            let thresholds = of_head.indices().map(|at| (at, threshold(head, &*models[at]))).collect();
+            heads.insert(head, HeadRef { labels: models[of_head.first()].labels(head), thresholds });
+            readers.push(of_head);
+        }
+        let names = models.iter().map(|model| model.name()).collect();
         let cache = WindowCache::new(spec.cache);
-        Self { models, cache, cache_hits: AtomicU64::new(0), spec: spec.clone(), heads }
+        Self { models, cache, cache_hits: AtomicU64::new(0), spec: spec.clone(), heads, readers, names }
     }
 
-    /// Returns the heads that are taken from the model at that index.
-    pub(super) fn heads_of(&self, model: usize) -> ClassifyHeads {
-        self.heads.iter().filter(|(_, head_ref)| head_ref.model == model).map(|(head, _)| *head).collect()
+    /// Chooses which models read a text.
+    pub(super) fn readers(&self, text: &str, wanted: ClassifyHeads) -> Readers {
+        Readers::of(text, wanted, &self.readers)
+    }
+
+    /// Returns what policies call the model at that index.
+    pub(super) fn name(&self, model: usize) -> Arc<str> {
+        self.names.get(model).cloned().unwrap_or_default()
     }
 
     pub(super) fn heads(&self) -> ClassifyHeads {
@@ -65,8 +77,9 @@ impl ModelSet {
         self.heads.get(&head).map_or(&[], |head_ref| &head_ref.labels)
     }
 
-    /// Returns the least probability that counts as found.
-    pub(super) fn threshold(&self, head: ClassifyHead) -> f32 {
-        self.heads.get(&head).map_or(1.0, |head_ref| head_ref.threshold)
+    /// Returns the least probability that counts as found by the model at that index.
+    pub(super) fn threshold(&self, head: ClassifyHead, model: usize) -> f32 {
+        let thresholds = self.heads.get(&head).map_or(&[][..], |head_ref| &head_ref.thresholds);
+        thresholds.iter().find(|(of, _)| *of == model).map_or(1.0, |(_, threshold)| *threshold)
     }
 }

@@ -6,6 +6,7 @@
 
 mod cpu;
 mod embedding;
+mod nibbles;
 mod padded;
 mod pooling;
 mod tensor_layout;
@@ -21,6 +22,7 @@ use super::device::ComputeDevice;
 use tensor_layout::TensorLayout;
 
 pub(super) use embedding::EmbeddingTable;
+pub(super) use nibbles::NibbleRows;
 pub(super) use pooling::{Pooling, concatenated, pool, pool_spans, softmax, with_neighbours};
 pub(super) use signalbox_kernels::{Activation, Matrix};
 

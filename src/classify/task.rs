@@ -14,6 +14,7 @@ use super::backend::{HeadOutputs, ModelBackend, ModelError, WindowPair};
 use super::excerpt::{Excerpt, MAX_BYTES_PER_TOKEN};
 use super::groundedness::{GroundednessInput, GroundednessTokens};
 use super::model_set::ModelSet;
+use super::readers::Readers;
 use super::scheduler::QueuedWindow;
 use super::window::{TokenWindow, WindowGrid, from_both_ends};
 use super::window_cache::{TextKey, WindowKey};
@@ -24,7 +25,8 @@ pub(super) struct ClassifyTask {
     pub(super) excerpt: Excerpt,
     /// What the answer of a groundedness check is judged by.
     grounds: Option<Grounds>,
-    pub(super) heads: ClassifyHeads,
+    /// Which models read it, and for which heads.
+    pub(super) readers: Readers,
     pub(super) started: Instant,
     pub(super) deadline: Instant,
     /// The text's, noted once all of its windows are computed; none for a pair.
@@ -56,6 +58,8 @@ pub(super) struct TaskProgress {
 
 /// The windows of a text, as one model's tokenizer cuts them.
 pub(super) struct ModelWindows {
+    /// The model's index.
+    pub(super) model: usize,
     pub(super) heads: ClassifyHeads,
     /// Which bytes of the whole text each token spans.
     pub(super) token_bytes: Vec<Range<usize>>,
@@ -129,16 +133,17 @@ impl ClassifyTask {
     pub(super) fn new(
         excerpt: Excerpt,
         key: TextKey,
-        heads: ClassifyHeads,
+        readers: Readers,
         deadline: Instant,
     ) -> (Arc<Self>, oneshot::Receiver<Findings>) {
-        Self::start(excerpt, Subject::Text(key), heads, deadline)
+        Self::start(excerpt, Subject::Text(key), readers, deadline)
     }
 
     /// Starts on a groundedness check; none if it is longer than `max_tokens` tokens can be.
     pub(super) fn of_pair(
         input: GroundednessInput<'_>,
         max_tokens: usize,
+        readers: Readers,
         deadline: Instant,
     ) -> Option<(Arc<Self>, oneshot::Receiver<Findings>)> {
         let excerpt = Excerpt::new(input.answer, max_tokens);
@@ -147,14 +152,14 @@ impl ClassifyTask {
         let is_short = input.context.len() + question.len() <= limit;
         (is_short && excerpt.whole().is_some()).then(|| {
             let grounds = Grounds { context: input.context.to_owned(), question };
-            Self::start(excerpt, Subject::Pair(grounds), ClassifyHeads::HALLUCINATION, deadline)
+            Self::start(excerpt, Subject::Pair(grounds), readers, deadline)
         })
     }
 
     fn start(
         excerpt: Excerpt,
         subject: Subject,
-        heads: ClassifyHeads,
+        readers: Readers,
         deadline: Instant,
     ) -> (Arc<Self>, oneshot::Receiver<Findings>) {
         let (reply, findings) = oneshot::channel();
@@ -171,7 +176,7 @@ impl ClassifyTask {
             Subject::Text(key) => (Some(key), None),
             Subject::Pair(grounds) => (None, Some(grounds)),
         };
-        (Arc::new(Self { excerpt, grounds, heads, started, deadline, key, progress }), findings)
+        (Arc::new(Self { excerpt, grounds, readers, started, deadline, key, progress }), findings)
     }
 
     /// Cuts the text into tokens and windows; returns those whose outputs are not in the cache.
@@ -183,7 +188,7 @@ impl ClassifyTask {
         let mut models: Vec<ModelWindows> = Vec::new();
         let mut queued = Vec::new();
         for (index, model) in model_set.models.iter().enumerate() {
-            let heads = self.heads.and(model_set.heads_of(index));
+            let heads = self.readers.heads_of(index);
             if heads.is_empty() {
                 continue;
             }
@@ -226,7 +231,7 @@ impl ClassifyTask {
             if let Some(key) = self.key
                 && results.all(|result| result.outputs.is_some())
             {
-                model_set.cache.note_text(key, self.heads);
+                model_set.cache.note_text(key, self.readers.heads);
             }
             let findings = model_set.findings(self, &progress);
             // The receiver is gone if the caller gave up meanwhile.
@@ -245,7 +250,8 @@ impl ClassifyTask {
     /// Answers every head with a failure.
     pub(super) fn fail(&self) {
         if let Some(progress) = self.lock().take() {
-            let _ = progress.reply.send(Findings::unknown(self.heads, Unknown::Failed, progress.cost));
+            let _ =
+                progress.reply.send(Findings::unknown(self.readers.heads, Unknown::Failed, progress.cost));
         }
     }
 
@@ -311,7 +317,8 @@ impl WindowPlanner<'_> {
             let outputs = self.cached_or_queued(results.len(), heads, tokens);
             results.push(WindowResult { window, heads, outputs, failed: false });
         }
-        Ok(ModelWindows { heads, token_bytes, is_whole, is_unreadable, total_tokens, results })
+        let model = self.model.index;
+        Ok(ModelWindows { model, heads, token_bytes, is_whole, is_unreadable, total_tokens, results })
     }
 
     /// Cuts a groundedness check into pairs; none of them where it is too long.
@@ -342,7 +349,8 @@ impl WindowPlanner<'_> {
             results.push(WindowResult { window, heads, outputs, failed: false });
         }
         let total_tokens = token_bytes.len() as f32;
-        Ok(ModelWindows { heads, token_bytes, is_whole, is_unreadable: false, total_tokens, results })
+        let (model, is_unreadable) = (self.model.index, false);
+        Ok(ModelWindows { model, heads, token_bytes, is_whole, is_unreadable, total_tokens, results })
     }
 
     /// Returns a window's outputs where the cache has all of them; queues the window where it does not.

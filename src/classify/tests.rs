@@ -2,6 +2,7 @@
 
 mod device;
 mod heads;
+mod languages;
 mod long_texts;
 mod overload;
 mod pairs;

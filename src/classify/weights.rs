@@ -1,6 +1,7 @@
 //! Tensors by name, read from their files one at a time: safetensors, in one file or several, or PyTorch's own.
 //!
-//! A tensor is f32, f16, bf16, or int8 rows with a scale each beside it (`<name>.scale`). Nothing is allocated for one
+//! A tensor is f32, f16, bf16, int8 rows with a scale each beside it (`<name>.scale`), or a table in four bits
+//! (`<name>.q4`). Nothing is allocated for one
 //! before its shape is what is asked for and its bytes are in the file. Knows nothing of what the tensors are for.
 
 mod bytes;
@@ -20,7 +21,7 @@ use safetensors::tensor::Metadata;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::load_error::LoadError;
-use super::ops::Matrix;
+use super::ops::{Matrix, NibbleRows};
 use bytes::{PIECE, WeightBytes};
 use low_rank::{ADAPTER, LowRank};
 
@@ -62,14 +63,15 @@ enum ElementType {
     F16,
     Bf16,
     I8,
+    U8,
     Other,
 }
 
 impl Weights {
     /// Opens weights that are part of this binary.
-    pub(super) fn from_static(path: &str, bytes: &'static [u8]) -> Result<Self, LoadError> {
-        let mut weights = Self::empty(Path::new(path));
-        weights.add_safetensors(Path::new(path), WeightBytes::Static(bytes))?;
+    pub(super) fn from_static(path: &Path, bytes: &'static [u8]) -> Result<Self, LoadError> {
+        let mut weights = Self::empty(path);
+        weights.add_safetensors(path, WeightBytes::Static(bytes))?;
         Ok(weights)
     }
 
@@ -179,7 +181,9 @@ impl Weights {
 
     /// Returns the names of all tensors of numbers under a prefix, without it, in their order.
     pub(super) fn names_under(&self, prefix: &str) -> Vec<String> {
-        let is_number = |entry: &TensorEntry| !matches!(entry.kind, ElementType::I8 | ElementType::Other);
+        let is_number = |entry: &TensorEntry| {
+            !matches!(entry.kind, ElementType::I8 | ElementType::U8 | ElementType::Other)
+        };
         let of_base =
             self.entries.iter().filter(|(name, entry)| !name.starts_with(ADAPTER) && is_number(entry));
         let mut names: Vec<String> =
@@ -200,7 +204,7 @@ impl Weights {
         self.parameters.get()
     }
 
-    /// Returns the memory of what was read so far, in bytes: int8 as it is, the rest as f32.
+    /// Returns the memory of what was read so far, in bytes: int8 and what is smaller as it is, the rest as f32.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.get()
     }
@@ -257,6 +261,32 @@ impl Weights {
         Ok(all)
     }
 
+    /// Reads a table (rows, columns) of numbers in four bits, without a copy where it is part of this binary.
+    pub(super) fn nibbles(&self, name: &str, rows: usize, cols: usize) -> Result<NibbleRows, LoadError> {
+        let fault = || self.differs(name, format!("rows of {cols} numbers in four bits"));
+        let shape = [rows, NibbleRows::row_bytes(cols).ok_or_else(fault)?];
+        let entry = self.checked(name, &shape)?;
+        let inside = match &self.parts[entry.part] {
+            WeightFile::Safetensors { bytes: WeightBytes::Static(bytes), start, .. } => {
+                bytes.get((start + entry.span.0) as usize..(start + entry.span.1) as usize)
+            }
+            _ => None,
+        };
+        let bytes = if let Some(bytes) = inside {
+            // Stays on disk until a row is looked up; the rest of the model says which it is.
+            self.digest.borrow_mut().update(&bytes[..bytes.len().min(PIECE)]);
+            self.parameters.set(self.parameters.get() + rows * cols);
+            self.bytes.set(self.bytes.get() + bytes.len());
+            Cow::Borrowed(bytes)
+        } else {
+            let mut copy = Vec::new();
+            self.read(name, &shape, &mut |bytes| copy.extend_from_slice(bytes))?;
+            Cow::Owned(copy)
+        };
+        let table = NibbleRows::new(rows, cols, bytes).filter(|_| entry.kind == ElementType::U8);
+        table.ok_or_else(fault)
+    }
+
     fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let kind = self.checked(name, shape)?.kind;
         let mut all = Vec::with_capacity(shape.iter().product());
@@ -270,7 +300,7 @@ impl Weights {
             ElementType::F16 => self.read(name, shape, &mut |bytes| {
                 all.extend(halves(bytes).map(|half| half::f16::from_bits(half).to_f32()));
             })?,
-            ElementType::I8 | ElementType::Other => {
+            ElementType::I8 | ElementType::U8 | ElementType::Other => {
                 return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}")));
             }
         }
@@ -308,7 +338,10 @@ impl Weights {
         }
         let count: usize = shape.iter().product();
         self.parameters.set(self.parameters.get() + count);
-        self.bytes.set(self.bytes.get() + if entry.kind == ElementType::I8 { count } else { count * 4 });
+        self.bytes.set(
+            self.bytes.get()
+                + if matches!(entry.kind, ElementType::I8 | ElementType::U8) { count } else { count * 4 },
+        );
         Ok(())
     }
 
@@ -347,6 +380,7 @@ impl ElementType {
             Dtype::F16 => Self::F16,
             Dtype::BF16 => Self::Bf16,
             Dtype::I8 => Self::I8,
+            Dtype::U8 => Self::U8,
             _ => Self::Other,
         }
     }

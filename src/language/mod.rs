@@ -10,6 +10,7 @@ mod table;
 mod words;
 
 use sample::TextSample;
+use script::Script;
 
 /// The least confidence at which a text is said to be in a language.
 const LEAST_CONFIDENCE: f32 = 0.5;
@@ -19,7 +20,7 @@ const LEAST_CONFIDENCE: f32 = 0.5;
 pub struct DetectedLanguage {
     /// ISO 639-1.
     pub code: &'static str,
-    /// How likely the language is right, from 0.5 to 1.
+    /// How likely the language is right, from 0 to 1; at least 0.5 where [`detect`] says so.
     pub confidence: f32,
 }
 
@@ -28,11 +29,28 @@ pub struct DetectedLanguage {
 ///
 /// Looks at a kilobyte at most, whatever the text's length.
 pub fn detect(text: &str) -> Option<DetectedLanguage> {
+    likeliest(text).filter(|found| found.confidence >= LEAST_CONFIDENCE)
+}
+
+/// Gives the likeliest language of a text, however unsure that is; none where there are no letters, or what is likeliest
+/// is no language.
+pub fn likeliest(text: &str) -> Option<DetectedLanguage> {
     let mut sample = TextSample::of(text);
     let (script, share) = sample.main_script()?;
     let (code, likely) = sample.language(script)?;
-    let confidence = likely * share;
-    (confidence >= LEAST_CONFIDENCE && !code.is_empty()).then_some(DetectedLanguage { code, confidence })
+    (!code.is_empty()).then_some(DetectedLanguage { code, confidence: likely * share })
+}
+
+/// Says whether a text has so many letters of scripts other than Latin, anywhere in it.
+pub fn has_other_scripts(text: &str, letters: usize) -> bool {
+    let is_other = |letter: &char| Script::of(*letter).is_some_and(|script| script != Script::Latin);
+    !text.is_ascii()
+        && text
+            .chars()
+            .filter(|letter| *letter >= '\u{370}')
+            .filter(is_other)
+            .nth(letters.saturating_sub(1))
+            .is_some()
 }
 
 /// Gives the languages that can be detected, by ISO 639-1.

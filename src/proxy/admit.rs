@@ -312,7 +312,7 @@ impl Gateway {
         if let Some(known) = known {
             let took = began.elapsed();
             known.findings().for_each(|findings| self.metrics.classified(findings, took));
-            exchange.record_classifier_cost(known.cost, took);
+            exchange.record_classifier(&known, took);
             exchange.record_signals(&known.signals);
         }
         if let Some(trace) = trace {

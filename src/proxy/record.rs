@@ -5,11 +5,10 @@
 
 use super::exchange::Exchange;
 use super::headers::{X_REQUEST_ID, sane_id};
-use crate::classify::ClassifyCost;
 use crate::openai::ChatRequest;
 use crate::policy::{Principal, Reasoning};
 use crate::route::{GuardNotice, RoutingTrace};
-use crate::signals::Signals;
+use crate::signals::{SignalEvaluation, Signals};
 use crate::telemetry::{GuardRecord, MatchedSignal, bounded, millis};
 use pingora_proxy::Session;
 use rand::rngs::SmallRng;
@@ -90,8 +89,11 @@ impl Exchange {
         }
     }
 
-    pub(super) fn record_classifier_cost(&mut self, cost: ClassifyCost, took: Duration) {
-        let classifier = &mut self.record.classifier;
+    pub(super) fn record_classifier(&mut self, known: &SignalEvaluation, took: Duration) {
+        let (classifier, cost) = (&mut self.record.classifier, known.cost);
+        let judges = known.prompt.iter().chain(known.findings()).map(|findings| &findings.judges);
+        let judges = judges.into_iter().find(|judges| !judges.is_empty());
+        classifier.judged_by = judges.map(|judges| judges.join(" "));
         classifier.classify_ms = Some(millis(took));
         classifier.classify_queued_ms = Some(millis(cost.queued));
         classifier.classify_tokens = Some(cost.tokens);

@@ -154,6 +154,9 @@ impl RoutingReason {
             RoutingReason::Unclassified(Unknown::Unsupported) => "default_classifier_unsupported",
             RoutingReason::Unclassified(Unknown::TooLong) => "default_classifier_too_long",
             RoutingReason::Unclassified(Unknown::Unreadable) => "default_classifier_unreadable",
+            RoutingReason::Unclassified(Unknown::UnsupportedLanguage) => {
+                "default_classifier_unsupported_language"
+            }
         }
     }
 }

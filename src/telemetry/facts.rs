@@ -85,6 +85,8 @@ facts! {
         classify_windows: Option<usize>,
         /// Windows of these whose results were cached.
         classify_cached: Option<usize>,
+        /// The models that judged the prompt's domain and attacks in it: one, or two where its language is unsure.
+        judged_by: Option<String>,
     }
 }
 
@@ -230,12 +232,13 @@ facts! {
 }
 
 /// The headers of every response, in the order in which they are sent.
-pub(super) static HEADERS: [Header<AccessRecord>; 10] = [
+pub(super) static HEADERS: [Header<AccessRecord>; 11] = [
     header("x-request-id", |record| text(&record.request_id)),
     header("x-upstream-request-id", |record| text(record.upstream.upstream_request_id.as_ref()?)),
     header("x-vsr-response-path", |record| word(record.response.response_path.as_str())),
     header("x-vsr-selected-model", |record| text(record.routing.model.as_ref()?)),
     header("x-vsr-selected-category", |record| text(record.routing.category.as_ref()?)),
+    header("x-vsr-judged-by", |record| text(record.classifier.judged_by.as_ref()?)),
     header("x-vsr-selected-decision", |record| text(record.routing.decision.as_ref()?)),
     header("x-vsr-selected-reason", |record| word(record.routing.reason?)),
     header("x-reissued", |record| flag(record.upstream.reissued?)),

@@ -51,6 +51,7 @@ mod kubernetes;
 mod kv_events;
 mod lifecycle;
 mod logs;
+mod multilingual;
 mod names;
 mod overload;
 mod picking;

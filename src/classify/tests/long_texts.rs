@@ -105,29 +105,6 @@ async fn what_is_longer_than_is_read_is_too_long_for_guards_alone() {
 }
 
 #[tokio::test]
-async fn what_is_written_in_signs_that_the_model_lacks_is_unreadable_but_searched() {
-    let classifier = Classifier::load(&ClassifierSpec::default()).unwrap();
-    for text in ["ช่วยเขียนฟังก์ชันที่เรียงลำดับรายการตัวเลขให้หน่อย", "ဤစာကို ဘာသာပြန်ပေးပါ ကျေးဇူးပြုပြီး ah ok"]
-    {
-        let text = format!("{text} jo@example.org");
-        let found = classifier.classify(&text, ClassifyHeads::ALL, soon()).await;
-        assert_eq!(found.domain.unwrap().err(), Some(Unknown::Unreadable), "{text}");
-        assert_eq!(found.jailbreak, Some(Err(Unknown::Unreadable)));
-        assert_eq!(found.embedding.unwrap().err(), Some(Unknown::Unreadable));
-        let pii = found.pii.unwrap();
-        assert_eq!((&*pii.entities[0].kind, pii.unknown), ("EMAIL_ADDRESS", Some(Unknown::Unreadable)));
-    }
-    for text in [
-        "👍",
-        "Translate ขอบคุณ into English, and tell me how it is said by a woman",
-        "Erkläre mir den Blutkreislauf",
-    ] {
-        let found = classifier.classify(text, ClassifyHeads::ALL, soon()).await;
-        assert!(found.domain.unwrap().is_ok(), "{text}");
-    }
-}
-
-#[tokio::test]
 async fn the_middle_of_a_very_long_text_is_not_even_cut_into_tokens() {
     let (model, classifier) = one(&ClassifierSpec {
         windows: WindowSpec { max_tokens: 24, domain_tokens: 24, ..spec().windows },

@@ -33,6 +33,9 @@ pub(super) struct Explanation {
 /// The classifier's findings; a signal that was not requested is missing.
 #[derive(Debug, Serialize)]
 struct ExplainedFindings {
+    /// The models that judged the domain and the jailbreak.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    judges: Vec<String>,
     domain: Option<FindingOrReason<ExplainedDomain>>,
     jailbreak: Option<FindingOrReason<ExplainedJailbreak>>,
     pii: Option<FindingOrReason<Vec<ExplainedEntity>>>,
@@ -325,6 +328,7 @@ impl<T> FindingOrReason<T> {
 impl ExplainedFindings {
     fn of(findings: Findings, labels: &[Arc<str>]) -> Self {
         Self {
+            judges: findings.judges.iter().map(ToString::to_string).collect(),
             domain: FindingOrReason::of(findings.domain, |label: Label| ExplainedDomain {
                 probabilities: labels
                     .iter()

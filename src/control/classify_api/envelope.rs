@@ -47,6 +47,11 @@ impl ApiError {
                 "TEXT_UNREADABLE",
                 "much of the text is in signs that the model does not know",
             ),
+            Unknown::UnsupportedLanguage => (
+                StatusCode::BAD_REQUEST,
+                "UNSUPPORTED_LANGUAGE",
+                "the text is in a language that no loaded model for this reads",
+            ),
             Unknown::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "CLASSIFIER_BUSY",

@@ -74,9 +74,10 @@ impl Rejection {
             Self::Jailbreak { .. } => info(S::BAD_REQUEST, "jailbreak", "content_filter"),
             Self::PersonalData { .. } => info(S::BAD_REQUEST, "personal_data", "content_filter"),
             // Nothing that a retry would change: it is in the request.
-            Self::Unjudged { reason: "unsupported" | "too_long" | "unreadable", .. } => {
-                info(S::UNPROCESSABLE_ENTITY, "unjudged", "unclassified")
-            }
+            Self::Unjudged {
+                reason: "unsupported" | "too_long" | "unreadable" | "unsupported_language",
+                ..
+            } => info(S::UNPROCESSABLE_ENTITY, "unjudged", "unclassified"),
             Self::Unjudged { .. } => info(S::SERVICE_UNAVAILABLE, "unjudged", "unclassified"),
             Self::FixedText { .. } => info(S::BAD_REQUEST, "fixed_text", "fixed_response"),
             Self::AnswerUnjudged { .. } => info(S::BAD_GATEWAY, "answer_unjudged", "answer_unjudged"),

@@ -61,8 +61,11 @@ pub const BUILTIN_EMBEDDER: &str = "builtin-1";
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct ClassifierSpec {
-    /// `builtin`, a folder with a model's weights, tokenizer and labels, or `hf://owner/name[@revision]` from the hub.
+    /// `builtin`, `multilingual`, a folder with a model's weights, tokenizer and labels, or `hf://owner/name[@revision]`
+    /// from the hub.
     pub model: ModelSource,
+    /// Whether texts in other languages go to the multilingual model inside this binary, where `model` is `builtin`.
+    pub multilingual: bool,
     /// Models that answer one question each instead of `model`.
     pub models: ClassifierModels,
     /// Where the models run.
@@ -96,6 +99,7 @@ impl Default for ClassifierSpec {
     fn default() -> Self {
         Self {
             model: ModelSource::Builtin,
+            multilingual: true,
             models: ClassifierModels::default(),
             device: DeviceChoice::Cpu,
             precision: Precision::Auto,

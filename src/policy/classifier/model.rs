@@ -9,6 +9,7 @@ use crate::checker::Checker;
 use crate::issue::YamlPath;
 
 const BUILTIN: &str = "builtin";
+const MULTILINGUAL: &str = "multilingual";
 /// How a model of the hub is written.
 const HUB: &str = "hf://";
 const DEFAULT_REVISION: &str = "main";
@@ -21,6 +22,8 @@ const MAX_NAME_BYTES: usize = 96;
 pub enum ModelSource {
     /// The model inside this binary.
     Builtin,
+    /// The one inside this binary that reads many languages, for domains and attacks.
+    Multilingual,
     /// A folder with `config.json`, `tokenizer.json` and the weights.
     Folder(PathBuf),
     /// A repository of the hub.
@@ -51,7 +54,7 @@ impl ModelSource {
                     format!("`{text}` has no revision behind its `@`: a branch, a tag or a commit"),
                 );
             }
-            Self::Builtin | Self::Hub { .. } => {}
+            Self::Builtin | Self::Multilingual | Self::Hub { .. } => {}
             Self::Folder(folder) => {
                 if text.starts_with("hf:") || text.contains("://") {
                     let message = format!(
@@ -72,6 +75,9 @@ impl From<String> for ModelSource {
         if text == BUILTIN {
             return Self::Builtin;
         }
+        if text == MULTILINGUAL {
+            return Self::Multilingual;
+        }
         let Some(name) = text.strip_prefix(HUB) else { return Self::Folder(text.into()) };
         let (repo, revision) = name.split_once('@').unwrap_or((name, DEFAULT_REVISION));
         Self::Hub { repo: repo.to_owned(), revision: revision.to_owned() }
@@ -88,6 +94,7 @@ impl std::fmt::Display for ModelSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Builtin => f.write_str(BUILTIN),
+            Self::Multilingual => f.write_str(MULTILINGUAL),
             Self::Folder(folder) => write!(f, "{}", folder.display()),
             Self::Hub { repo, revision } => write!(f, "{HUB}{repo}@{revision}"),
         }
@@ -132,7 +139,7 @@ impl ClassifierModels {
     }
 
     pub(super) fn check(&mut self, path: &YamlPath, checker: &mut Checker<'_>) {
-        if self.hallucination == Some(ModelSource::Builtin) {
+        if matches!(self.hallucination, Some(ModelSource::Builtin | ModelSource::Multilingual)) {
             checker.issue(
                 &path.key("hallucination"),
                 "no detector is built in; write a folder or `hf://owner/name`",

@@ -44,6 +44,9 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for ExplainedFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.judges.is_empty() {
+            writeln!(f, "judged by  {}", self.judges.join(" and "))?;
+        }
         show(f, "domain", self.domain.as_ref(), |f, domain: &ExplainedDomain| {
             let mut likely: Vec<_> = domain.probabilities.iter().collect();
             likely.sort_by(|(_, a), (_, b)| b.total_cmp(a));
