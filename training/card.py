@@ -6,7 +6,8 @@ CARD = """# Model card: the built-in model
 
 One small encoder whose single pass answers four questions about a prompt: its subject (14 classes of MMLU-Pro), whether it
 is a jailbreak or prompt injection, which personal data it holds, and its sentence embedding. It routes and warns;
-it is not a moderator, not a judge of people, and no proof that a text is harmless or free of personal data. English only.
+it is not a moderator, not a judge of people, and no proof that a text is harmless or free of personal data. English only: texts in other
+languages go to the [multilingual model](../multilingual/MODEL_CARD.md), and personal data in them is what patterns recognise.
 
 ## What it is
 - Encoder: sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters), frozen, from the PyPI wheel

@@ -37,9 +37,10 @@ def near_pairs(unit, block=2048):
 
 
 def groups(texts, last_states):
-    """Returns a group number for each text: same words, or sentence embeddings with a cosine above NEAR."""
-    unit = last_states / np.linalg.norm(last_states, axis=1, keepdims=True)
-    pairs = list(near_pairs(unit))
+    """Returns a group number for each text: same words, or (where there are any) sentence embeddings with a cosine above NEAR."""
+    pairs = []
+    if last_states is not None:
+        pairs = list(near_pairs(last_states / np.linalg.norm(last_states, axis=1, keepdims=True)))
     seen = {}
     same = [(seen.setdefault(shape_of(text), i), i) for i, text in enumerate(texts)]
     first = np.concatenate([p[0] for p in pairs] + [np.array([a for a, _ in same])])

@@ -1,14 +1,16 @@
-"""The MiniLM-L6 encoder: fetching its weights, rounding them to int8, cutting texts into windows and running them.
+"""The MiniLM-L6 encoder: fetching its weights, rounding them to int8; cutting texts into windows and running any encoder like it.
 
 Knows nothing of labels or heads.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -144,27 +146,46 @@ def batches(lengths, most=6144):
         at += size
 
 
-def padded(windows):
-    """Windows framed by the special tokens, as one padded batch, and its mask (None when nothing is padded)."""
-    longest = max(len(w) for w in windows) + 2
+@dataclass(frozen=True)
+class Trunk:
+    """An encoder that heads stand on: its weights multiplied out, and the special tokens around a window."""
+
+    named: dict
+    before: tuple = (START,)
+    after: tuple = (END,)
+
+    @functools.cached_property
+    def layers(self):
+        """How many layers it has; states are one more."""
+        return 1 + max(int(name.split(".")[2]) for name in self.named if name.startswith("encoder.layer."))
+
+    @property
+    def framing(self):
+        """How many special tokens there are."""
+        return len(self.before) + len(self.after)
+
+
+def padded(windows, trunk):
+    """Windows framed by the special tokens, as one padded batch, and its mask."""
+    longest = max(len(w) for w in windows) + trunk.framing
     ids = torch.zeros(len(windows), longest, dtype=torch.long)
     keep = torch.zeros(len(windows), longest, dtype=torch.bool)
     for row, window in enumerate(windows):
-        ids[row, : len(window) + 2] = torch.tensor([START, *window, END])
-        keep[row, : len(window) + 2] = True
+        ids[row, : len(window) + trunk.framing] = torch.tensor([*trunk.before, *window, *trunk.after])
+        keep[row, : len(window) + trunk.framing] = True
     return ids, keep
 
 
-def states(windows, named):
+def states(windows, trunk):
     """Yields (indices, states after every layer, mask) of batches of windows."""
     with torch.inference_mode():
-        for chunk in batches([len(w) + 2 for w in windows]):
-            ids, keep = padded([windows[i] for i in chunk])
-            x = embed(ids, named)
+        for chunk in batches([len(w) + trunk.framing for w in windows]):
+            ids, keep = padded([windows[i] for i in chunk], trunk)
+            x = embed(ids, trunk.named)
             found = [x]
             mask = None if bool(keep.all()) else keep
-            for number in range(LAYERS):
-                x = layer(x, mask, named, number)
+            for number in range(trunk.layers):
+                x = layer(x, mask, trunk.named, number)
                 found.append(x)
             yield chunk, found, keep
 

@@ -42,6 +42,7 @@ def rounded(named):
 def config(found):
     """The configuration; `found` holds each head's own entries."""
     return {
+        "languages": ["en"],
         "trunk": {
             "layers": encoder.LAYERS,
             "width": encoder.WIDTH,
@@ -65,7 +66,7 @@ def present(out, names):
 
 def answers(window, named, arrays, spec):
     """What the model says about one window of token ids."""
-    _, found, _ = next(encoder.states([window], named))
+    _, found, _ = next(encoder.states([window], encoder.Trunk(named)))
     mean = torch.stack([x[0].mean(0) for x in found]).numpy()[None]
     most = torch.stack([x[0].amax(0) for x in found[1:]]).numpy()[None]
     tokens = torch.stack([x[0] for x in found], 1).numpy()

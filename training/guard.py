@@ -56,7 +56,7 @@ class Guard:
         return found
 
     def last(self):
-        """Each text's first window's mean of the last state."""
+        """Each text's first window's mean of the last state: near-copies are known by it."""
         first = np.nonzero(self.whole)[0]
         first = first[np.unique(self.text[first], return_index=True)[1]]
         return np.asarray(self.x[first][:, LAST], np.float32)

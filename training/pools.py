@@ -56,8 +56,9 @@ def pooled(states, begins, pairs):
 class Pools:
     """Every window's pooled rows, f16: the whole window first, its special tokens included, then its spans."""
 
-    def __init__(self, named, work):
-        self.named, self.folder, self.known, self.pieces = named, work, {}, []
+    def __init__(self, trunk, work, states=STATES, ends=ENDS):
+        self.trunk, self.states, self.ends = trunk, states, ends
+        self.folder, self.known, self.pieces = work, {}, []
         for path in sorted(work.glob("pools-*.npz")):
             self.take(np.load(path))
 
@@ -76,16 +77,16 @@ class Pools:
         for at in range(0, len(fresh), PIECE):
             part, since = fresh[at : at + PIECE], time.time()
             rows, tokens = [None] * len(part), [None] * len(part)
-            for chunk, found, keep in encoder.states(part, self.named):
-                read = [found[s].numpy() for s in STATES]
+            for chunk, found, keep in encoder.states(part, self.trunk):
+                read = [found[s].numpy() for s in self.states]
                 for place, i in enumerate(chunk):
                     size = len(part[i])
-                    begins = units(part[i])
+                    begins = units(part[i], self.ends)
                     pairs = spans(begins)
-                    whole = [x[place, : size + 2] for x in read]
+                    whole = [x[place, : size + self.trunk.framing] for x in read]
                     one = np.concatenate([x.mean(0) for x in whole] + [x.max(0) for x in whole])[None]
                     if pairs:
-                        each = [pooled(x[1:-1], begins, pairs) for x in whole]
+                        each = [pooled(x[len(self.trunk.before) :][:size], begins, pairs) for x in whole]
                         more = np.concatenate([m for m, _ in each] + [m for _, m in each], 1)
                         one = np.concatenate([one, more])
                     rows[i] = one.astype(np.float16)

@@ -21,10 +21,10 @@ def key(window):
 
 
 class Store:
-    """Mean (layers 0-6) and maximum (1-6) over each window's tokens, f16, by the window's name."""
+    """Mean (of all states) and maximum (of all but the first) over each window's tokens, f16, by the window's name."""
 
-    def __init__(self, named, work):
-        self.named, self.folder, self.known, self.pieces = named, work, {}, []
+    def __init__(self, trunk, work):
+        self.trunk, self.folder, self.known, self.pieces = trunk, work, {}, []
         for path in sorted(work.glob("windows-*.npz")):
             self.take(np.load(path))
 
@@ -40,9 +40,9 @@ class Store:
         fresh.sort(key=len)
         for at in range(0, len(fresh), PIECE):
             part, since = fresh[at : at + PIECE], time.time()
-            mean = np.zeros((len(part), encoder.LAYERS + 1, encoder.WIDTH), np.float16)
-            most = np.zeros((len(part), encoder.LAYERS, encoder.WIDTH), np.float16)
-            for chunk, found, keep in encoder.states(part, self.named):
+            mean = np.zeros((len(part), self.trunk.layers + 1, encoder.WIDTH), np.float16)
+            most = np.zeros((len(part), self.trunk.layers, encoder.WIDTH), np.float16)
+            for chunk, found, keep in encoder.states(part, self.trunk):
                 share, hidden = (keep / keep.sum(1, keepdim=True)).unsqueeze(-1), ~keep.unsqueeze(-1)
                 mean[chunk] = torch.stack([(x * share).sum(1) for x in found], 1).numpy()
                 most[chunk] = torch.stack([x.masked_fill(hidden, -1e4).amax(1) for x in found[1:]], 1).numpy()
@@ -62,17 +62,17 @@ class Store:
         return tuple(np.stack([self.pieces[piece][part][row] for piece, row in places]) for part in (0, 1))
 
 
-def every(texts, named, work):
+def every(texts, trunk, work):
     """Every token's states after all layers, f16 (tokens with the special ones, layers + 1, width), and where each window's begin."""
     path = work / f"tokens-{hashlib.sha256(b''.join(map(key, texts.windows))).hexdigest()[:16]}.npy"
-    begin = np.concatenate([[0], np.cumsum(texts.size + 2)])
+    begin = np.concatenate([[0], np.cumsum(texts.size + trunk.framing)])
     if not path.exists():
         partial = path.with_suffix(".part.npy")
-        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), encoder.LAYERS + 1, encoder.WIDTH))
-        for chunk, found, _ in encoder.states(texts.windows, named):
+        tokens = np.lib.format.open_memmap(partial, "w+", np.float16, (int(begin[-1]), trunk.layers + 1, encoder.WIDTH))
+        for chunk, found, _ in encoder.states(texts.windows, trunk):
             half = torch.stack(found, 2).to(torch.float16).numpy()
             for row, i in enumerate(chunk):
-                tokens[begin[i] : begin[i + 1]] = half[row, : texts.size[i] + 2]
+                tokens[begin[i] : begin[i + 1]] = half[row, : texts.size[i] + trunk.framing]
         tokens.flush()
         partial.rename(path)
     return np.load(path, mmap_mode="r"), begin

