@@ -54,6 +54,7 @@ fn agree(a: &TextFacts, b: &TextFacts) -> bool {
         && numbers(a).eq(numbers(b))
         && same_order(&a.terms, &b.terms)
         && same_roles(a, b)
+        && !has_opposed_roles(a, b)
 }
 
 fn numbers(facts: &TextFacts) -> impl Iterator<Item = &Term> {
@@ -86,6 +87,15 @@ fn places(a: &[Term], b: &[Term]) -> Option<Vec<usize>> {
             Some(place)
         })
         .collect()
+}
+
+/// Tells whether a term stands behind one preposition in the one text and behind its opposite in the other.
+fn has_opposed_roles(a: &TextFacts, b: &TextFacts) -> bool {
+    a.roles.iter().any(|(role, term)| {
+        let of_same = b.roles.iter().filter(|(_, other)| b.terms[*other] == a.terms[*term]);
+        of_same.clone().any(|(other, _)| role.is_opposed(*other))
+            && !of_same.clone().any(|(other, _)| other == role)
+    })
 }
 
 /// Tells whether what stands behind a preposition in both texts is the same, or more in one of them.

@@ -54,6 +54,7 @@ impl HeadOutputs {
             pii: self.pii.is_some(),
             embedding: self.embedding.is_some(),
             hallucination: self.hallucination.is_some(),
+            patterns: false,
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! Knows nothing of how states are computed, nor of where the files lie.
 
+mod deberta;
 mod family;
 mod heads;
 mod labels;
+mod qwen3;
 mod sentence;
 
 use serde::Deserialize;
@@ -76,10 +78,7 @@ impl CheckpointConfig {
         let path = files.path("config.json");
         let unsupported = |reason: String| LoadError::Unsupported { path: path.clone(), reason };
         let family = EncoderFamily::of(&self.model_type).ok_or_else(|| {
-            unsupported(format!(
-                "model_type `{}`; bert, distilbert, roberta, xlm-roberta, camembert and modernbert are known",
-                self.model_type
-            ))
+            unsupported(format!("model_type `{}`; {} are known", self.model_type, EncoderFamily::KNOWN))
         })?;
         let rest = serde_json::Value::Object(self.rest.clone());
         let shape = family

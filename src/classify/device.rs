@@ -61,6 +61,14 @@ impl ComputeDevice {
         Self::Kernels
     }
 
+    /// Returns the device as tensors name it.
+    pub(super) fn candle(&self) -> Device {
+        match self {
+            Self::Kernels => Device::Cpu,
+            Self::Tensors(engine) => engine.device.clone(),
+        }
+    }
+
     pub(super) fn dtype(&self) -> DType {
         match self {
             Self::Kernels => DType::F32,

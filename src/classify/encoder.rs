@@ -3,14 +3,20 @@
 //! Knows nothing of text, labels or what the states are used for.
 
 pub(super) mod bert;
+pub(super) mod deberta;
 pub(super) mod modernbert;
+mod padded_texts;
+pub(super) mod qwen3;
 pub(super) mod rope;
 
 use candle_core::{Result, Tensor, bail};
 
 use super::special_tokens::EncoderInput;
 use bert::Bert;
-use modernbert::{MAX_WINDOW_POSITIONS, ModernBert};
+use deberta::Deberta;
+pub(super) use modernbert::MAX_WINDOW_POSITIONS;
+use modernbert::ModernBert;
+use qwen3::Qwen3;
 
 /// More positions than any model has: tables of them are made, and no file has as many.
 const MAX_POSITIONS: usize = 1 << 20;
@@ -52,6 +58,8 @@ impl EncoderDimensions {
 pub(super) enum Encoder {
     Bert(Box<Bert>),
     ModernBert(Box<ModernBert>),
+    Deberta(Box<Deberta>),
+    Qwen3(Box<Qwen3>),
 }
 
 /// The layers' states that were to be kept, by layer; 0 is the embedding, the last one the encoder's output.
@@ -76,6 +84,9 @@ impl Encoder {
             Self::ModernBert(encoder) => {
                 encoder.forward(input, &mut |at, state| states.keep(at, state, keep))?;
             }
+            // Of these the last layer's states alone can be had.
+            Self::Deberta(encoder) => states.keep(self.layers(), &encoder.forward(input)?, keep),
+            Self::Qwen3(encoder) => states.keep(self.layers(), &encoder.forward(input)?, keep),
         }
         Ok(states)
     }
@@ -84,6 +95,8 @@ impl Encoder {
         match self {
             Self::Bert(encoder) => encoder.shape.layers,
             Self::ModernBert(encoder) => encoder.shape.layers,
+            Self::Deberta(encoder) => encoder.config.num_hidden_layers,
+            Self::Qwen3(encoder) => encoder.config.num_hidden_layers,
         }
     }
 
@@ -91,6 +104,8 @@ impl Encoder {
         match self {
             Self::Bert(encoder) => encoder.shape.width,
             Self::ModernBert(encoder) => encoder.shape.width,
+            Self::Deberta(encoder) => encoder.config.hidden_size,
+            Self::Qwen3(encoder) => encoder.config.hidden_size,
         }
     }
 
@@ -100,6 +115,12 @@ impl Encoder {
         let (width, wide) = match self {
             Self::Bert(encoder) => (encoder.shape.width, encoder.shape.intermediate),
             Self::ModernBert(encoder) => (encoder.shape.width, encoder.shape.intermediate),
+            Self::Deberta(encoder) => (encoder.config.hidden_size, encoder.config.intermediate_size),
+            Self::Qwen3(encoder) => {
+                let config = &encoder.config;
+                let heads = config.head_dim * config.num_attention_heads;
+                (config.hidden_size.max(heads), config.intermediate_size)
+            }
         };
         // Attention has a state, three parts of it, these padded by a third and turned, the mix padded and not.
         let attention = 16 * width;
@@ -115,6 +136,8 @@ impl Encoder {
         match self {
             Self::Bert(encoder) => encoder.shape.longest(),
             Self::ModernBert(encoder) => encoder.shape.positions.min(MAX_WINDOW_POSITIONS),
+            Self::Deberta(encoder) => encoder.config.max_position_embeddings,
+            Self::Qwen3(encoder) => encoder.config.max_position_embeddings,
         }
     }
 }

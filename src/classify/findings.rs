@@ -52,16 +52,26 @@ pub struct ClassifyHeads {
     pub embedding: bool,
     /// Which parts of an answer its context does not support; for pairs alone.
     pub hallucination: bool,
+    /// No head: what validated patterns find of personal data and secrets, which `pii` has too. No model is asked.
+    pub patterns: bool,
 }
 
 impl ClassifyHeads {
     /// Nothing.
-    pub const NONE: Self =
-        Self { domain: false, jailbreak: false, pii: false, embedding: false, hallucination: false };
+    pub const NONE: Self = Self {
+        domain: false,
+        jailbreak: false,
+        pii: false,
+        embedding: false,
+        hallucination: false,
+        patterns: false,
+    };
     /// The domain alone.
     pub const DOMAIN: Self = Self { domain: true, ..Self::NONE };
     /// Everything that can be computed for one text.
     pub const ALL: Self = Self { domain: true, jailbreak: true, pii: true, embedding: true, ..Self::NONE };
+    /// What patterns find, without any model.
+    pub const PATTERNS: Self = Self { patterns: true, ..Self::NONE };
     /// What is computed for an answer and its context.
     pub const HALLUCINATION: Self = Self { hallucination: true, ..Self::NONE };
 
@@ -111,6 +121,7 @@ impl ClassifyHeads {
             pii: join(self.pii, other.pii),
             embedding: join(self.embedding, other.embedding),
             hallucination: join(self.hallucination, other.hallucination),
+            patterns: join(self.patterns, other.patterns),
         }
     }
 }
@@ -150,7 +161,7 @@ impl Findings {
         Self {
             domain: heads.domain.then_some(Err(reason)),
             jailbreak: heads.jailbreak.then_some(Err(reason)),
-            pii: heads.pii.then(|| PiiFindings::unknown(reason)),
+            pii: (heads.pii || heads.patterns).then(|| PiiFindings::unknown(reason)),
             embedding: heads.embedding.then_some(Err(reason)),
             hallucination: heads.hallucination.then_some(Err(reason)),
             cost,
@@ -216,7 +227,7 @@ pub struct PiiFindings {
     pub entities: Vec<Entity>,
     /// Why the model has no answer, where it has none.
     pub unknown: Option<Unknown>,
-    /// The kinds that only the model finds, where it has no answer; none where nothing was looked for at all.
+    /// The kinds that only the model finds, where it has no answer or was not asked; none where nothing was looked for at all.
     pub unsearched: Arc<[Arc<str>]>,
 }
 
@@ -234,7 +245,8 @@ impl PiiFindings {
     /// Returns why the text may hold more of the kinds that count; none where they were all looked for, or where there is
     /// nothing in it.
     pub fn unknown_among(&self, counts: impl Fn(&str) -> bool) -> Option<Unknown> {
-        let reason = self.unknown.filter(|reason| *reason != Unknown::Empty)?;
+        let not_asked = || (!self.unsearched.is_empty()).then_some(Unknown::Unsupported);
+        let reason = self.unknown.or_else(not_asked).filter(|reason| *reason != Unknown::Empty)?;
         (self.unsearched.is_empty() || self.unsearched.iter().any(|kind| counts(kind))).then_some(reason)
     }
 

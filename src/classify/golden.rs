@@ -231,6 +231,17 @@ fn each_setting_of_an_encoder_matters_to_the_numbers() {
         ("roberta-guard-shards", "pad_token_id", serde_json::json!(0)),
         ("bert-tokens-bin", "hidden_act", serde_json::json!("relu")),
         ("bert-domain", "num_attention_heads", serde_json::json!(2)),
+        ("deberta-guard", "max_relative_positions", serde_json::json!(12)),
+        ("deberta-guard", "norm_rel_ebd", serde_json::json!("none")),
+        ("deberta-guard", "pos_att_type", serde_json::json!(["c2p"])),
+        ("deberta-guard", "layer_norm_eps", serde_json::json!(0.01)),
+        ("deberta-guard", "pooler_hidden_act", serde_json::json!("tanh")),
+        ("deberta-guard", "num_attention_heads", serde_json::json!(2)),
+        ("deberta-tokens", "hidden_act", serde_json::json!("relu")),
+        ("deberta-tokens", "position_biased_input", serde_json::json!(false)),
+        ("deberta-tokens", "type_vocab_size", serde_json::json!(0)),
+        ("qwen3-guard", "rope_parameters", serde_json::json!({"rope_theta": 100.0})),
+        ("qwen3-guard", "rms_norm_eps", serde_json::json!(0.01)),
     ] {
         let scratch = tempfile::tempdir().unwrap();
         copy(&models().join(name), scratch.path());
@@ -265,7 +276,16 @@ fn a_configuration_that_lies_about_its_tensors_is_an_error() {
         "vocab_size",
         "max_position_embeddings",
     ];
-    for name in ["bert-domain", "bert-tokens-bin", "modernbert-domain", "mmbert-tokens-yarn"] {
+    for name in [
+        "bert-domain",
+        "bert-tokens-bin",
+        "modernbert-domain",
+        "mmbert-tokens-yarn",
+        "electra-guard",
+        "deberta-guard",
+        "deberta-tokens",
+        "qwen3-guard",
+    ] {
         let scratch = tempfile::tempdir().unwrap();
         copy(&models().join(name), scratch.path());
         let file = scratch.path().join("config.json");
@@ -281,6 +301,16 @@ fn a_configuration_that_lies_about_its_tensors_is_an_error() {
             }
         }
         for (key, value) in [
+            ("head_dim", serde_json::json!(u64::MAX)),
+            ("head_dim", serde_json::json!(1 << 12)),
+            ("num_key_value_heads", serde_json::json!(0)),
+            ("position_buckets", serde_json::json!(1_u64 << 40)),
+            ("position_buckets", serde_json::json!(1)),
+            ("max_relative_positions", serde_json::json!(1_u64 << 40)),
+            ("max_relative_positions", serde_json::json!(2)),
+            ("type_vocab_size", serde_json::json!(1_u64 << 40)),
+            ("embedding_size", serde_json::json!(1_u64 << 40)),
+            ("conv_kernel_size", serde_json::json!(3)),
             ("local_attention", serde_json::json!(u64::MAX)),
             ("id2label", serde_json::json!({"18446744073709551615": "a"})),
             ("num_labels", serde_json::json!(1_u64 << 40)),
@@ -292,6 +322,75 @@ fn a_configuration_that_lies_about_its_tensors_is_an_error() {
             // Either is right, as long as it is an answer.
             let _ = load_as(scratch.path(), &ComputeDevice::Kernels, None);
         }
+    }
+}
+
+/// A folder of an adapter beside that of its base, as the test may change them.
+fn adapter() -> tempfile::TempDir {
+    let scratch = tempfile::tempdir().unwrap();
+    for name in ["qwen3-base", "qwen3-domain-lora"] {
+        copy(&models().join(name), &scratch.path().join(name));
+    }
+    scratch
+}
+
+#[test]
+fn an_adapter_is_read_as_far_as_it_is_understood() {
+    let fails = |change: &dyn Fn(&Path), why: &str| {
+        let scratch = adapter();
+        let folder = scratch.path().join("qwen3-domain-lora");
+        change(&folder);
+        let error = load_as(&folder, &ComputeDevice::Kernels, None).err().unwrap().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    let set = |key: &'static str, value: serde_json::Value| {
+        move |folder: &Path| {
+            let file = folder.join("adapter_config.json");
+            let mut config: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            config[key] = value.clone();
+            std::fs::write(file, config.to_string()).unwrap();
+        }
+    };
+    fails(&set("use_dora", true.into()), "adapter_config.json: `use_dora` is set");
+    fails(
+        &set("base_model_name_or_path", "/nowhere".into()),
+        "neither a folder beside it nor a model of the hub",
+    );
+    fails(&set("base_model_name_or_path", ".".into()), "its base is an adapter too");
+    let renamed = |from: &'static str, to: &'static str| {
+        move |folder: &Path| {
+            let file = folder.join("adapter_model.safetensors");
+            let bytes = std::fs::read(&file).unwrap();
+            let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+            let text = std::str::from_utf8(&bytes[8..8 + header]).unwrap().replacen(from, to, 1);
+            let all =
+                [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &bytes[8 + header..]].concat();
+            std::fs::write(file, all).unwrap();
+        }
+    };
+    let first = "layers.0.self_attn.q_proj.lora_A";
+    fails(&renamed(first, "layers.9.self_attn.q_proj.lora_A"), "the base has no such matrix");
+    fails(&renamed(first, "layers.0.self_attn.q_proj.lora_magnitude_vector"), "not computed");
+    fails(&renamed("base_model.model.score", "score"), "not a tensor of an adapter");
+    // The names of the classes are wanted, or there is nothing to call them by.
+    let scratch = adapter();
+    let folder = scratch.path().join("qwen3-domain-lora");
+    let labels =
+        |folder: &Path| load(folder, &ComputeDevice::Kernels).labels(ClassifyHead::Domain)[4].to_string();
+    assert_eq!(labels(&folder), "economics");
+    std::fs::remove_file(folder.join("label_mapping.json")).unwrap();
+    assert_eq!(labels(&folder), "LABEL_4");
+}
+
+#[test]
+fn an_instruction_before_a_text_moves_no_byte_of_it() {
+    let model = load(&models().join("sentence-qwen3"), &ComputeDevice::Kernels);
+    for text in ["What is open?", "1 cat", "\n the dog", "東京", " "] {
+        let tokens = model.tokenize(text).unwrap();
+        let bytes: Vec<_> = tokens.bytes.iter().filter(|bytes| !bytes.is_empty()).cloned().collect();
+        assert_eq!((bytes[0].start, bytes.last().unwrap().end), (0, text.len()), "{text:?}");
+        assert!(bytes.windows(2).all(|pair| pair[0].start <= pair[1].start), "{text:?}");
     }
 }
 
@@ -336,7 +435,7 @@ fn files_that_are_too_long_or_none_at_all_are_not_read() {
 
 fn compare(device: &ComputeDevice, near: f32) {
     let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
-    assert!(sets.len() >= 19);
+    assert!(sets.len() >= 26);
     let mut far = Vec::new();
     for set in sets {
         let scratch = tempfile::tempdir().unwrap();
@@ -354,7 +453,8 @@ fn compare(device: &ComputeDevice, near: f32) {
         let windows: Vec<&[u32]> =
             tokens.iter().map(|ids| &ids[..ids.len().min(model.max_input_tokens())]).collect();
         for (window, case) in windows.iter().zip(&set.cases) {
-            assert_eq!(*window, &case.ids[1..case.ids.len() - 1], "{}: {}", set.model, case.text);
+            let input = model.window_input(&[window]).unwrap();
+            assert_eq!(input.ids, case.ids, "{}: {}", set.model, case.text);
         }
         let labels = model.labels(head).len();
         let answers = model.run(&windows, model.heads()).unwrap();

@@ -2,6 +2,11 @@
 //!
 //! Knows names only relative to a prefix, and nothing of architectures.
 
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+
 use super::device::ComputeDevice;
 use super::load_error::LoadError;
 use super::ops::{EmbeddingTable, GatedLinear, LayerNorm, Linear, Matrix};
@@ -81,6 +86,33 @@ impl<'a> LayerBuilder<'a> {
     /// Reads a table of which single rows are looked up.
     pub(super) fn table(&self, name: &str, rows: usize, width: usize) -> Result<EmbeddingTable, LoadError> {
         Ok(EmbeddingTable::new(self.weights.matrix(&self.name(name), rows, width)?, self.device)?)
+    }
+
+    /// Reads all tensors under the prefix for a model that takes its own, each named with `root` instead of the prefix. What
+    /// is allocated is what the file holds, whatever its configuration says.
+    pub(super) fn tensors(&self, root: &str, dtype: DType) -> Result<VarBuilder<'static>, LoadError> {
+        let device = self.device.candle();
+        let mut all = HashMap::new();
+        for name in self.weights.names_under(&self.prefix) {
+            let (shape, values) = self.weights.whole(&self.name(&name))?;
+            let tensor =
+                Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?;
+            all.insert(format!("{root}{name}"), tensor);
+        }
+        Ok(VarBuilder::from_tensors(all, dtype, &device))
+    }
+
+    /// Returns the error of a model that does not find its tensors in the file.
+    pub(super) fn broken(&self, error: &candle_core::Error) -> LoadError {
+        // candle appends a backtrace where they are on.
+        let error = error.to_string();
+        let reason = error.lines().next().unwrap_or_default().to_owned();
+        LoadError::Weights { path: self.weights.path().to_owned(), reason }
+    }
+
+    /// Returns how many columns a matrix has.
+    pub(super) fn columns(&self, name: &str) -> Option<usize> {
+        self.weights.shape(&self.name(name)).and_then(|shape| shape.get(1).copied())
     }
 
     /// Returns a tensor's whole name.

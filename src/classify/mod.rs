@@ -10,9 +10,10 @@
 //! `batch`'s threads compute them with a `backend`, which is a `model` (`window_tokenizer`, `encoder` and `heads` over
 //! `ops`, judging `spans` where a head does); `merge` makes findings of the outputs, with `pii` for spans and `groundedness` for pairs.
 //!
-//! A model's way: `model_files` finds its files, on disk or by `hub`; `builtin` or `checkpoint` reads what it is;
+//! A model's way: `model_files` finds its files, on disk or by `hub`, `adapter` those of an adapter's base; `builtin` or `checkpoint` reads what it is;
 //! `layer_builder` makes layers of its `weights` for a `device`.
 
+mod adapter;
 mod backend;
 mod batch;
 mod builtin;
@@ -190,7 +191,7 @@ impl Classifier {
     }
 
     /// Computes each text's own heads; otherwise like [`Self::classify_all`]. What patterns recognise is found in every text
-    /// of which personal data is asked, whatever becomes of the rest.
+    /// of which personal data is asked, whatever becomes of the rest; where nothing else is asked, nothing waits in the queue.
     pub async fn classify_each(
         &self,
         texts: &[(&str, ClassifyHeads)],
@@ -205,7 +206,8 @@ impl Classifier {
         let early = |(text, heads): &(&str, ClassifyHeads)| self.without_queue(text, *heads);
         let mut all: Vec<Option<Findings>> = texts.iter().map(early).collect();
         let places: Vec<usize> = (0..texts.len()).filter(|at| all[*at].is_none()).collect();
-        let queued: Vec<(&str, ClassifyHeads)> = places.iter().map(|at| texts[*at]).collect();
+        let of_models = |at: &usize| (texts[*at].0, texts[*at].1.without(ClassifyHeads::PATTERNS));
+        let queued: Vec<(&str, ClassifyHeads)> = places.iter().map(of_models).collect();
         for (place, findings) in places.into_iter().zip(self.compute(&queued, limits).await) {
             all[place] = Some(findings);
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Tensor, bail};
 
+use super::adapter::AdaptedFiles;
 use super::backend::{HeadOutputs, ModelBackend, ModelError, TokenizedText, WindowPair};
 use super::builtin::BuiltinConfig;
 use super::checkpoint::{self, CheckpointConfig, SentenceModules};
@@ -66,25 +67,31 @@ impl LoadedModel {
     pub(super) fn load(source: &ModelSource, options: &LoadOptions<'_>) -> Result<Self, LoadError> {
         let began = Instant::now();
         let assigned = options.heads.assigned;
-        let files = ModelFiles::of(source, options.hub)?;
+        let adapted = AdaptedFiles::of(source, options.hub)?;
+        let files = &adapted.base;
         let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
         let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
-        let config = ModelConfig::read(&files, &folder)?;
+        let config = ModelConfig::read(&adapted, &folder)?;
         if assigned == Some(ClassifyHead::Hallucination) {
-            config.check_detector(&files, source)?;
+            config.check_detector(adapted.named(), source)?;
         }
-        let tokenizer = WindowTokenizer::read(&files, &folder, assigned)?;
-        let weights = files.weights(&folder)?;
+        let mut tokenizer = WindowTokenizer::read(adapted.tokenizer()?, &folder, assigned)?;
+        if let Some(prompt) = modules.as_ref().and_then(|_| SentenceModules::prompt(files).transpose()) {
+            tokenizer
+                .put_before(prompt?)
+                .map_err(|source| LoadError::Tokenizer { path: files.path("tokenizer.json"), source })?;
+        }
+        let weights = adapted.weights(&folder)?;
         let builder = LayerBuilder::new(&weights, options.device);
         let parts = match config {
             ModelConfig::Builtin(config) => {
                 config.load(&files.path("config.json"), &builder, options.heads.allowed)?
             }
             ModelConfig::Checkpoint(config) => {
-                config.load(&files, modules.as_ref(), &builder, options.heads)?
+                config.load(files, modules.as_ref(), &builder, options.heads)?
             }
         };
-        let trained = checkpoint::max_sequence_length(&files, &folder)?.unwrap_or(usize::MAX);
+        let trained = checkpoint::max_sequence_length(files, &folder)?.unwrap_or(usize::MAX);
         let max_tokens = parts.encoder.positions().min(trained);
         let info = ModelInfo {
             source: source.to_string(),
@@ -169,7 +176,7 @@ impl LoadedModel {
     }
 
     /// Puts the special tokens around windows.
-    fn window_input(&self, windows: &[&[u32]]) -> candle_core::Result<EncoderInput> {
+    pub(super) fn window_input(&self, windows: &[&[u32]]) -> candle_core::Result<EncoderInput> {
         self.tokenizer.special_tokens.around_windows(windows, self.max_input_tokens)
     }
 
@@ -298,10 +305,10 @@ impl ModelBackend for LoadedModel {
 }
 
 impl ModelConfig {
-    fn read(files: &ModelFiles, folder: &str) -> Result<Self, LoadError> {
+    fn read(files: &AdaptedFiles, folder: &str) -> Result<Self, LoadError> {
+        let value = files.config(folder)?;
         let name = format!("{folder}config.json");
-        let value: serde_json::Value = files.json(&name)?;
-        let wrong = |source| LoadError::Config { path: files.path(&name), source };
+        let wrong = |source| LoadError::Config { path: files.base.path(&name), source };
         if value.get("trunk").is_some() {
             return serde_json::from_value(value).map(Box::new).map(Self::Builtin).map_err(wrong);
         }
@@ -326,8 +333,8 @@ pub(super) fn domain_labels(
     hub: &HubSpec,
     assigned: Option<ClassifyHead>,
 ) -> Result<Vec<String>, LoadError> {
-    let files = ModelFiles::of(source, hub)?;
-    let modules: Option<SentenceModules> = files.json_if_any("modules.json")?;
+    let files = AdaptedFiles::of(source, hub)?;
+    let modules: Option<SentenceModules> = files.base.json_if_any("modules.json")?;
     let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
     Ok(match ModelConfig::read(&files, &folder)? {
         ModelConfig::Builtin(config) => config.domains(),
@@ -337,9 +344,9 @@ pub(super) fn domain_labels(
 
 /// Says whether a model looks as if it could judge groundedness, without its weights.
 pub(super) fn check_detector(source: &ModelSource, hub: &HubSpec) -> Result<(), LoadError> {
-    let files = ModelFiles::of(source, hub)?;
-    ModelConfig::read(&files, "")?.check_detector(&files, source)?;
-    WindowTokenizer::read(&files, "", Some(ClassifyHead::Hallucination)).map(drop)
+    let files = AdaptedFiles::of(source, hub)?;
+    ModelConfig::read(&files, "")?.check_detector(files.named(), source)?;
+    WindowTokenizer::read(files.tokenizer()?, "", Some(ClassifyHead::Hallucination)).map(drop)
 }
 
 fn kinds(heads: &[LoadedHead]) -> ClassifyHeads {

@@ -104,7 +104,7 @@ impl ModelFiles {
         }
     }
 
-    fn require(&self, name: &str) -> Result<PathBuf, LoadError> {
+    pub(super) fn require(&self, name: &str) -> Result<PathBuf, LoadError> {
         match (self.find(name)?, self) {
             (Some(path), _) => Ok(path),
             (None, Self::Hub(snapshot)) => Err(snapshot.absent(name).into()),

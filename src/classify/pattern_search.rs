@@ -1,4 +1,5 @@
-//! What patterns recognise in texts that the model gives no answer about: the half of personal data that needs no model.
+//! What patterns recognise in texts that the model gives no answer about, or is not asked: the half of personal data that
+//! needs no model.
 //!
 //! Short texts are searched where they are asked about, long ones on threads that may block, of which so many search at
 //! once as there are cores. Knows nothing of what is done with the findings.
@@ -35,13 +36,21 @@ impl PatternSearch {
         Self { turns: Arc::new(Semaphore::new(cores)), unsearched }
     }
 
-    /// Adds what patterns recognise to findings that have no answer from the model.
+    /// Adds what patterns recognise to findings that have no answer from the model, and to those of texts of which it is
+    /// all that is asked.
     pub(super) async fn complete(&self, texts: &[(&str, ClassifyHeads)], all: &mut [Findings]) {
-        let is_open = |findings: &Findings| {
+        let count = texts.len().min(all.len());
+        let is_open = |at: &usize| {
+            let ((text, heads), findings) = (texts[*at], &mut all[*at]);
+            if heads.patterns && !heads.pii && !text.trim_start().is_empty() {
+                // No thread searches in time, until one does.
+                findings.pii = Some(PiiFindings::unknown(Unknown::Late));
+                return true;
+            }
             let unknown = findings.pii.as_ref().and_then(|found| found.unknown);
             unknown.is_some_and(|reason| reason != Unknown::Empty)
         };
-        let open: Vec<usize> = (0..texts.len().min(all.len())).filter(|at| is_open(&all[*at])).collect();
+        let open: Vec<usize> = (0..count).filter(is_open).collect();
         let bytes: usize = open.iter().map(|at| texts[*at].0.len()).sum();
         let found = if bytes <= MAX_BYTES_IN_PLACE {
             Some(open.iter().map(|at| search(texts[*at].0)).collect())
@@ -49,7 +58,8 @@ impl PatternSearch {
             self.search_elsewhere(open.iter().map(|at| texts[*at].0.to_owned()).collect()).await
         };
         for (at, entities) in open.into_iter().zip(found.into_iter().flatten()) {
-            let unknown = all[at].pii.as_ref().and_then(|found| found.unknown);
+            let heads = texts[at].1;
+            let unknown = all[at].pii.as_ref().and_then(|found| found.unknown).filter(|_| heads.pii);
             let unsearched = Arc::clone(&self.unsearched);
             all[at].pii = Some(PiiFindings { entities, unknown, unsearched });
         }

@@ -66,6 +66,11 @@ impl SpecialTokens {
         }))
     }
 
+    /// Puts more tokens between those before a text and the text.
+    pub(super) fn push_before(&mut self, ids: &[u32]) {
+        self.before.extend(ids);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.before.len() + self.between.len() + self.after.len()
     }

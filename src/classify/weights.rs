@@ -3,12 +3,14 @@
 //! A tensor is f32, f16, bf16, or int8 rows with a scale each beside it (`<name>.scale`). Nothing is allocated for one
 //! before its shape is what is asked for and its bytes are in the file. Knows nothing of what the tensors are for.
 
+mod bytes;
+mod low_rank;
+
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use candle_core::pickle::PthTensors;
@@ -19,6 +21,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::load_error::LoadError;
 use super::ops::Matrix;
+use bytes::{PIECE, WeightBytes};
+use low_rank::{ADAPTER, LowRank};
 
 /// A longer safetensors header is refused; a thousand tensors take a tenth of a mebibyte.
 const MAX_HEADER_BYTES: u64 = 8 << 20;
@@ -26,14 +30,13 @@ const MAX_HEADER_BYTES: u64 = 8 << 20;
 /// A longer index of sharded weights is refused.
 const MAX_INDEX_BYTES: u64 = 8 << 20;
 
-/// Files are read in pieces of so many bytes, so that no tensor is in memory twice, as bytes and as numbers.
-const PIECE: usize = 1 << 20;
-
 pub(super) struct Weights {
     /// Named in errors: the one file, or the index of several.
     path: PathBuf,
     parts: Vec<WeightFile>,
     entries: HashMap<String, TensorEntry>,
+    /// What an adapter adds to matrices, by their names.
+    low_rank: HashMap<String, LowRank>,
     /// Of all tensors read so far, in their order.
     digest: RefCell<Xxh3>,
     parameters: Cell<usize>,
@@ -43,11 +46,6 @@ pub(super) struct Weights {
 enum WeightFile {
     Safetensors { path: PathBuf, bytes: WeightBytes, start: u64 },
     Pickle { path: PathBuf, tensors: PthTensors },
-}
-
-enum WeightBytes {
-    Static(&'static [u8]),
-    File(File),
 }
 
 struct TensorEntry {
@@ -94,6 +92,7 @@ impl Weights {
             path: path.to_owned(),
             parts: Vec::new(),
             entries: HashMap::new(),
+            low_rank: HashMap::new(),
             digest: RefCell::new(Xxh3::new()),
             parameters: Cell::new(0),
             bytes: Cell::new(0),
@@ -178,6 +177,24 @@ impl Weights {
         prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
     }
 
+    /// Returns the names of all tensors of numbers under a prefix, without it, in their order.
+    pub(super) fn names_under(&self, prefix: &str) -> Vec<String> {
+        let is_number = |entry: &TensorEntry| !matches!(entry.kind, ElementType::I8 | ElementType::Other);
+        let of_base =
+            self.entries.iter().filter(|(name, entry)| !name.starts_with(ADAPTER) && is_number(entry));
+        let mut names: Vec<String> =
+            of_base.filter_map(|(name, _)| name.strip_prefix(prefix).map(str::to_owned)).collect();
+        names.sort();
+        names
+    }
+
+    /// Reads a tensor in the shape that the file has it in.
+    pub(super) fn whole(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
+        let shape = self.shape(name).ok_or_else(|| self.missing(name))?.to_vec();
+        let values = self.floats(name, &shape)?;
+        Ok((shape, values))
+    }
+
     /// Returns how many numbers were read so far.
     pub(super) fn parameters(&self) -> usize {
         self.parameters.get()
@@ -203,7 +220,7 @@ impl Weights {
 
     /// Reads a matrix (rows, columns), as f32 or as int8 with a scale for each row.
     pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
-        if self.checked(name, &[rows, cols])?.kind == ElementType::I8 {
+        if self.checked(name, &[rows, cols])?.kind == ElementType::I8 && !self.low_rank.contains_key(name) {
             let mut data = Vec::with_capacity(rows * cols);
             self.read(name, &[rows, cols], &mut |bytes| {
                 data.extend(bytes.iter().map(|byte| byte.cast_signed()));
@@ -257,6 +274,7 @@ impl Weights {
                 return Err(self.differs(name, format!("f32, f16 or bf16 {shape:?}")));
             }
         }
+        self.add_low_rank(name, shape, &mut all)?;
         Ok(all)
     }
 
@@ -319,40 +337,6 @@ impl Weights {
         };
         let found = format!("{:?} {:?}", entry.kind, entry.shape);
         LoadError::Tensor { path, tensor: tensor.to_owned(), wanted, found }
-    }
-}
-
-impl WeightBytes {
-    fn len(&self) -> std::io::Result<u64> {
-        match self {
-            Self::Static(bytes) => Ok(bytes.len() as u64),
-            Self::File(file) => Ok(file.metadata()?.len()),
-        }
-    }
-
-    fn read(&self, start: u64, into: &mut [u8]) -> std::io::Result<()> {
-        match self {
-            Self::Static(bytes) => {
-                let bytes = bytes.get(start as usize..start as usize + into.len());
-                into.copy_from_slice(bytes.ok_or(std::io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-            Self::File(file) => file.read_exact_at(into, start),
-        }
-    }
-
-    fn pieces(&self, start: u64, end: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
-        if let Self::Static(bytes) = self {
-            take(bytes.get(start as usize..end as usize).ok_or(std::io::ErrorKind::UnexpectedEof)?);
-            return Ok(());
-        }
-        let mut piece = vec![0; PIECE.min((end - start) as usize)];
-        for at in (start..end).step_by(PIECE) {
-            let piece = &mut piece[..PIECE.min((end - at) as usize)];
-            self.read(at, piece)?;
-            take(piece);
-        }
-        Ok(())
     }
 }
 

@@ -25,6 +25,14 @@ pub(super) struct WindowTokenizer {
     pub(super) unknown: Option<u32>,
     /// A hash of the file.
     pub(super) digest: u128,
+    prompt: Option<Prompt>,
+}
+
+/// What stands before each text that the model reads.
+struct Prompt {
+    text: String,
+    /// So many of its bytes are tokens of their own whatever follows.
+    bytes: usize,
 }
 
 impl WindowTokenizer {
@@ -50,13 +58,32 @@ impl WindowTokenizer {
             reason: "it puts nothing between the two texts of a pair".to_owned(),
         })?;
         let unknown = UNKNOWN_TOKENS.iter().find_map(|name| tokenizer.token_to_id(name));
-        Ok(Self { tokenizer, special_tokens, unknown, digest: xxh3_128(&bytes) })
+        Ok(Self { tokenizer, special_tokens, unknown, digest: xxh3_128(&bytes), prompt: None })
+    }
+
+    /// Has every window begin with a prompt. Its last characters may share a token with a text's first.
+    pub(super) fn put_before(&mut self, text: String) -> tokenizers::Result<()> {
+        let encoding = self.tokenizer.encode(format!("{text}a").as_str(), false)?;
+        let inside = encoding.get_offsets().iter().take_while(|(_, end)| *end <= text.len());
+        let tokens = inside.clone().count();
+        let bytes = inside.last().map_or(0, |(_, end)| *end);
+        self.special_tokens.push_before(&encoding.get_ids()[..tokens]);
+        self.prompt = Some(Prompt { text, bytes });
+        Ok(())
     }
 
     pub(super) fn tokenize(&self, text: &str) -> Result<TokenizedText, ModelError> {
-        let encoding = encode(&self.tokenizer, text)?;
-        let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
-        Ok(TokenizedText { ids: encoding.get_ids().to_vec(), bytes })
+        let Some(prompt) = &self.prompt else {
+            let encoding = encode(&self.tokenizer, text)?;
+            let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
+            return Ok(TokenizedText { ids: encoding.get_ids().to_vec(), bytes });
+        };
+        let encoding = encode(&self.tokenizer, &format!("{}{text}", prompt.text))?;
+        let from = |at: usize| at.saturating_sub(prompt.text.len());
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+        let of_text = tokens.filter(|(_, (start, end))| *start >= prompt.bytes && *end > prompt.bytes);
+        let (ids, bytes) = of_text.map(|(id, (start, end))| (*id, from(*start)..from(*end))).unzip();
+        Ok(TokenizedText { ids, bytes })
     }
 }
 

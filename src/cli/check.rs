@@ -5,7 +5,7 @@ mod cluster;
 use super::serve::{default_server, server_file};
 use super::{Failure, say};
 use crate::control::{LoadFailure, PolicyFile};
-use crate::policy::{self, Environment, Process, ServerSpec};
+use crate::policy::{self, Environment, Process, ServerSpec, SignalKind};
 use clap::Args;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,11 @@ fn check(file: &PolicyFile, server: Option<&ServerSpec>) -> Result<(), LoadFailu
     let addresses = server.map(ServerSpec::addresses).unwrap_or_default();
     for warning in policy::warnings(&policy, &addresses) {
         say(&format!("{path}: warning: {warning}"));
+    }
+    let is_similarity = |signal: &policy::Signal| matches!(signal.kind, SignalKind::Similarity(_));
+    if policy.signals.iter().any(is_similarity) {
+        let embedder = policy.classifier.spec.embedder();
+        say(&format!("{path}: similarities are of the embeddings of {embedder}"));
     }
     let (models, pools, decisions) = (policy.models.len(), policy.pools.len(), policy.decisions().count());
     say(&format!("{path}: ok ({models} models, {pools} pools, {decisions} decisions)"));

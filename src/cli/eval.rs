@@ -6,11 +6,13 @@ mod table;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::classify::{ClassifyHeads, Entity, Findings, pii_kinds};
+use crate::cache::is_same_question;
+use crate::classify::{ClassifyHeads, Entity, Findings, Unknown, pii_kinds};
 use crate::evaluation::{
-    self, KnownLabels, LabeledSignal, LabeledSpan, Latency, Report, SampleOutcome, Samples,
+    self, FoundThreshold, GroundTruth, JudgedOutcomes, KnownLabels, LabeledSignal, LabeledSpan, Latency,
+    PairedReport, Report, Sample, SampleOutcome, Samples,
 };
-use crate::policy::{ClassifierModels, ModelSource};
+use crate::policy::{BasisPoints, ClassifierModels, ModelSource, Policy};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;
@@ -18,11 +20,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// From which likeness on a semantic cache answers where its decision says nothing.
+const USUAL_CACHE_SCORE: f32 = 0.92;
+
 /// Arguments of `signalbox eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
     /// JSON lines, each a `text` with a `label` (a domain, or `jailbreak` and `benign`) or, for personal data, with
-    /// `types` or `spans` ([[start, end, type], …] in characters); `-` is standard input.
+    /// `types` or `spans` ([[start, end, type], …] in characters), or with an `other` text for the semantic cache (`same`
+    /// and `different`); `-` is standard input.
     file: PathBuf,
     /// What the texts are labelled with; inferred from the labels when left out.
     #[arg(long, value_enum)]
@@ -30,6 +36,12 @@ pub(super) struct EvalArgs {
     /// Evaluate this model instead of the policy's: `builtin`, a folder, or `hf://owner/name[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     model: Option<String>,
+    /// Evaluate this model on the same texts too, and say whether the difference can be chance.
+    #[arg(long, value_name = "SOURCE")]
+    compare: Option<String>,
+    /// Find the lowest threshold at which a guard flags no more than this share of the benign texts, such as 0.01.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    false_positive_rate: Option<f64>,
     #[command(flatten)]
     offline: OfflineArgs,
     /// How many texts are classified at once; one at a time shows the latency of a single request on an idle machine.
@@ -45,26 +57,55 @@ enum EvalSignal {
     Domain,
     Jailbreak,
     Pii,
+    Pair,
 }
 
 /// A report with its subject.
 #[derive(Serialize)]
 struct Evaluation {
     file: String,
+    #[serde(flatten)]
+    model: ModelEvaluation,
+    /// The same of another model, and both side by side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<ComparedEvaluation>,
+}
+
+#[derive(Serialize)]
+struct ModelEvaluation {
     model: String,
     #[serde(flatten)]
     report: Report,
+    /// The threshold for the wanted share of false positives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<FoundThreshold>,
+}
+
+#[derive(Serialize)]
+struct ComparedEvaluation {
+    #[serde(flatten)]
+    model: ModelEvaluation,
+    paired: PairedReport,
+}
+
+/// What one model answered.
+struct Answers {
+    outcomes: Vec<SampleOutcome>,
+    /// From which score on a text is flagged or, for classes, an answer decides.
+    threshold: f32,
+    latency: Latency,
+}
+
+impl Answers {
+    fn judged(&self) -> JudgedOutcomes<'_> {
+        JudgedOutcomes { outcomes: &self.outcomes, threshold: self.threshold }
+    }
 }
 
 impl EvalArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let text = read(&self.file)?;
-        let offline = self.offline.load(|spec| {
-            if let Some(model) = &self.model {
-                spec.model = ModelSource::from(model.clone());
-                spec.models = ClassifierModels::default();
-            }
-        })?;
+        let offline = self.load(self.model.as_deref())?;
         let file = self.file.display().to_string();
         let classifier = &offline.snapshot.classifier;
         let known = KnownLabels {
@@ -73,14 +114,70 @@ impl EvalArgs {
         };
         let samples = evaluation::read(&text, self.signal.map(EvalSignal::signal), &known)
             .map_err(|bad| format!("{file}: {bad}"))?;
-        let model = model_of(&offline, samples.signal)
-            .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;
-        let report = runtime()?.block_on(evaluate(&offline, &samples, self.batch.get()));
-        let evaluation = Evaluation { file, model, report };
+        let has_scores = matches!(samples.signal, LabeledSignal::Jailbreak | LabeledSignal::Pair);
+        if self.false_positive_rate.is_some() && !has_scores {
+            return Err(
+                "--false-positive-rate is for texts that are labelled `jailbreak` and `benign`".into()
+            );
+        }
+        let (model, answers) = self.evaluate(&offline, &samples)?;
+        // Two models are never in memory at once.
+        drop(offline);
+        let compared = match &self.compare {
+            None => None,
+            Some(other) => {
+                let (model, others) = self.evaluate(&self.load(Some(other))?, &samples)?;
+                let sides = [&answers, &others].map(Answers::judged);
+                let paired = PairedReport::of(&samples, sides[0], sides[1]);
+                paired.map(|paired| ComparedEvaluation { model, paired })
+            }
+        };
+        let evaluation = Evaluation { file, model, compared };
         let text = if self.json { serde_json::to_string(&evaluation)? } else { table::of(&evaluation) };
         print_line(&text)?;
         Ok(())
     }
+
+    /// Loads the policy's classifier, or this model instead.
+    fn load(&self, model: Option<&str>) -> Result<OfflineSnapshot, Failure> {
+        self.offline.load(|spec| {
+            if let Some(model) = model {
+                spec.model = ModelSource::from(model.to_owned());
+                spec.models = ClassifierModels::default();
+            }
+        })
+    }
+
+    fn evaluate(
+        &self,
+        offline: &OfflineSnapshot,
+        samples: &Samples,
+    ) -> Result<(ModelEvaluation, Answers), Failure> {
+        let model = model_of(offline, samples.signal)
+            .ok_or_else(|| format!("no loaded model answers `{}`", samples.signal.as_str()))?;
+        let answers = runtime()?.block_on(answers(offline, samples, self.batch.get()));
+        let report = evaluation::report(samples, &answers.outcomes, answers.threshold, answers.latency);
+        let found = self.false_positive_rate.map(|wanted| {
+            FoundThreshold::of(&scores(samples, &answers.outcomes), wanted)
+                .ok_or_else(|| format!("{model}: no threshold flags so few of the benign texts"))
+        });
+        Ok((ModelEvaluation { model, report, found: found.transpose()? }, answers))
+    }
+}
+
+/// The guard's scores, each with whether the text was to be flagged.
+fn scores(samples: &Samples, outcomes: &[SampleOutcome]) -> Vec<(f64, bool)> {
+    let each = samples.items.iter().zip(outcomes);
+    let scores = each.filter_map(|(sample, outcome)| match (&sample.truth, outcome) {
+        (GroundTruth::Class(class), SampleOutcome::Score(score)) => Some((*score, *class == 1)),
+        _ => None,
+    });
+    scores.collect()
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is between 0 and 1".to_owned()) }
 }
 
 impl EvalSignal {
@@ -89,6 +186,7 @@ impl EvalSignal {
             Self::Domain => LabeledSignal::Domain,
             Self::Jailbreak => LabeledSignal::Jailbreak,
             Self::Pii => LabeledSignal::Pii,
+            Self::Pair => LabeledSignal::Pair,
         }
     }
 }
@@ -107,6 +205,7 @@ fn questions(signal: LabeledSignal) -> ClassifyHeads {
         LabeledSignal::Domain => ClassifyHeads { domain: true, ..ClassifyHeads::NONE },
         LabeledSignal::Jailbreak => ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE },
         LabeledSignal::Pii => ClassifyHeads { pii: true, ..ClassifyHeads::NONE },
+        LabeledSignal::Pair => ClassifyHeads { embedding: true, ..ClassifyHeads::NONE },
     }
 }
 
@@ -117,11 +216,12 @@ fn model_of(offline: &OfflineSnapshot, signal: LabeledSignal) -> Option<String> 
     answers.map(|model| model.source.clone())
 }
 
-async fn evaluate(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> Report {
+async fn answers(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> Answers {
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
         LabeledSignal::Domain => offline.snapshot.policy.classifier.min_confidence.fraction(),
         LabeledSignal::Jailbreak | LabeledSignal::Pii => 1.0,
+        LabeledSignal::Pair => cache_score(&offline.snapshot.policy),
     };
     let (bar, began) = (progress_bar(samples.items.len()), Instant::now());
     for items in samples.items.chunks(batch) {
@@ -133,6 +233,15 @@ async fn evaluate(offline: &OfflineSnapshot, samples: &Samples, batch: usize) ->
             .classify_all(&texts, questions(samples.signal), offline.deadline())
             .await;
         each.extend(std::iter::repeat_n(began_batch.elapsed(), texts.len()));
+        if samples.signal == LabeledSignal::Pair {
+            let others: Vec<String> = items.iter().filter_map(|item| item.other.clone()).collect();
+            let ask = questions(samples.signal);
+            let others = offline.snapshot.classifier.classify_all(&others, ask, offline.deadline()).await;
+            let pairs = items.iter().zip(all.into_iter().zip(others));
+            outcomes.extend(pairs.map(|(item, (one, other))| pair_outcome(item, one, other)));
+            bar.inc(texts.len() as u64);
+            continue;
+        }
         for findings in all {
             if let Some(Ok(risk)) = &findings.jailbreak {
                 threshold = risk.threshold;
@@ -143,7 +252,28 @@ async fn evaluate(offline: &OfflineSnapshot, samples: &Samples, batch: usize) ->
     }
     let took = began.elapsed();
     bar.finish_and_clear();
-    evaluation::report(samples, &outcomes, threshold, Latency::of(each, took, batch))
+    Answers { outcomes, threshold, latency: Latency::of(each, took, batch) }
+}
+
+/// The least likeness at which the policy's semantic caches answer; the usual one where it has none.
+fn cache_score(policy: &Policy) -> f32 {
+    let caches = policy.decisions().filter_map(|decision| decision.plugins.cache.as_ref()?.min_score);
+    caches.map(BasisPoints::fraction).reduce(f32::min).unwrap_or(USUAL_CACHE_SCORE)
+}
+
+/// Judges a pair as the semantic cache does: by the likeness of its embeddings, and by the text guard, without which it
+/// counts for nothing.
+fn pair_outcome(item: &Sample, one: Findings, other: Findings) -> SampleOutcome {
+    let unknown = Err(Unknown::Unsupported);
+    let vectors = (one.embedding.unwrap_or(unknown.clone()), other.embedding.unwrap_or(unknown));
+    match vectors {
+        (Ok(one), Ok(other)) => {
+            let cosine: f32 = one.iter().zip(other.iter()).map(|(a, b)| a * b).sum();
+            let passes = item.other.as_ref().is_some_and(|other| is_same_question(&item.text, other));
+            SampleOutcome::Score(if passes { f64::from(cosine.clamp(0.0, 1.0)) } else { 0.0 })
+        }
+        (Err(reason), _) | (_, Err(reason)) => SampleOutcome::Unknown(reason.as_str()),
+    }
 }
 
 /// The outcome of the one signal that was evaluated.

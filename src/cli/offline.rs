@@ -38,16 +38,16 @@ pub(super) struct OfflineSnapshot {
 
 impl OfflineArgs {
     /// Reads and checks the policy, and loads its classifier, which `change` may make another one.
-    pub(super) fn load(self, change: impl FnOnce(&mut ClassifierSpec)) -> Result<OfflineSnapshot, Failure> {
+    pub(super) fn load(&self, change: impl FnOnce(&mut ClassifierSpec)) -> Result<OfflineSnapshot, Failure> {
         warn_on_standard_error()?;
-        let environment: Arc<dyn Environment + Send + Sync> = match self.policy {
+        let environment: Arc<dyn Environment + Send + Sync> = match &self.policy {
             Some(_) => Arc::new(Process),
             None => Arc::new(Fixed {
                 files: HashMap::from([(PathBuf::from(SHIPPED), QUICKSTART.into())]),
                 ..Fixed::default()
             }),
         };
-        let path = self.policy.unwrap_or_else(|| SHIPPED.into());
+        let path = self.policy.clone().unwrap_or_else(|| SHIPPED.into());
         let policy = PolicyFile { path, environment }.load()?;
         let mut spec = policy.classifier.spec.clone();
         change(&mut spec);
@@ -78,6 +78,9 @@ impl OfflineSnapshot {
 
 /// Logs warnings, such as that of a missing device, beside the output.
 fn warn_on_standard_error() -> Result<(), Failure> {
+    if tracing::dispatcher::has_been_set() {
+        return Ok(());
+    }
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).without_time();
     log.with_target(false).with_writer(std::io::stderr).try_init()
 }

@@ -4,17 +4,21 @@
 
 mod calibration;
 mod classes;
+mod comparison;
 mod ranking;
 mod report;
 mod sample;
 mod spans;
+mod threshold;
 
 pub use calibration::{Bin, Calibration};
 pub use classes::{ClassScore, Confusion, Counts};
+pub use comparison::{Comparison, JudgedOutcomes, PairedReport};
 pub use ranking::{Ranking, auroc};
 pub use report::{Accuracy, ConfidentAnswers, Latency, Report, SampleOutcome, SpanReport, report};
 pub use sample::{BadLine, BadLines, GroundTruth, KnownLabels, LabeledSignal, Sample, Samples, read};
 pub use spans::LabeledSpan;
+pub use threshold::FoundThreshold;
 
 /// A share with the 95 % interval of Wilson's score, which also holds for few samples and shares near 0 or 1.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

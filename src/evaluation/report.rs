@@ -157,7 +157,9 @@ pub fn report(samples: &Samples, outcomes: &[SampleOutcome], threshold: f32, lat
     }
     let judged = match samples.signal {
         LabeledSignal::Pii => personal_data(samples, outcomes),
-        LabeledSignal::Domain | LabeledSignal::Jailbreak => classes(samples, outcomes, threshold),
+        LabeledSignal::Domain | LabeledSignal::Jailbreak | LabeledSignal::Pair => {
+            classes(samples, outcomes, threshold)
+        }
     };
     let answered = samples.items.len() - unknown.values().sum::<usize>();
     Report {
@@ -206,7 +208,7 @@ fn classes(samples: &Samples, outcomes: &[SampleOutcome], threshold: f32) -> Sig
             SampleOutcome::Entities(_) | SampleOutcome::Unknown(_) => confusion.add(truth, None),
         }
     }
-    let is_score = samples.signal == LabeledSignal::Jailbreak;
+    let is_score = matches!(samples.signal, LabeledSignal::Jailbreak | LabeledSignal::Pair);
     SignalFigures {
         hits: confusion.hits(),
         classes: confusion.classes(),

@@ -11,6 +11,9 @@ const MOST_NAMED: usize = 20;
 /// The labels of a file for the jailbreak signal, in the order of their indices.
 const GUARD: [&str; 2] = ["benign", "jailbreak"];
 
+/// The labels of a file of pairs, in the order of their indices.
+const PAIR: [&str; 2] = ["different", "same"];
+
 /// The type by which some data sets say that a text has none.
 const NO_PII: &str = "NO_PII";
 
@@ -24,6 +27,8 @@ pub enum LabeledSignal {
     Jailbreak,
     /// Which personal data a text holds.
     Pii,
+    /// Whether the answer to another text answers this one too.
+    Pair,
 }
 
 impl LabeledSignal {
@@ -33,6 +38,7 @@ impl LabeledSignal {
             Self::Domain => "domain",
             Self::Jailbreak => "jailbreak",
             Self::Pii => "pii",
+            Self::Pair => "pair",
         }
     }
 }
@@ -53,6 +59,8 @@ pub struct Samples {
 pub struct Sample {
     /// The text.
     pub text: String,
+    /// The other of a pair.
+    pub other: Option<String>,
     /// Its label.
     pub truth: GroundTruth,
 }
@@ -108,6 +116,7 @@ impl std::error::Error for BadLines {}
 #[derive(Deserialize)]
 struct RawSample {
     text: String,
+    other: Option<String>,
     label: Option<String>,
     types: Option<Vec<String>>,
     spans: Option<Vec<(usize, usize, String)>>,
@@ -137,13 +146,14 @@ pub fn read(file: &str, signal: Option<LabeledSignal>, known: &KnownLabels) -> R
     let labels = match signal {
         LabeledSignal::Domain => known.domains.clone(),
         LabeledSignal::Jailbreak => GUARD.map(str::to_owned).to_vec(),
+        LabeledSignal::Pair => PAIR.map(str::to_owned).to_vec(),
         LabeledSignal::Pii => Vec::new(),
     };
     let mut items = Vec::with_capacity(raws.len());
     for (line, raw) in raws {
         let allowed = if signal == LabeledSignal::Pii { &known.pii_kinds } else { &labels };
         match truth(&raw, signal, allowed) {
-            Ok(truth) => items.push(Sample { text: raw.text, truth }),
+            Ok(truth) => items.push(Sample { text: raw.text, other: raw.other, truth }),
             Err(fault) => bad.push(BadLine { line, fault }),
         }
     }
@@ -170,6 +180,9 @@ fn infer_signal(raws: &[(usize, RawSample)]) -> LabeledSignal {
     if labels.peek().is_none() && raws.iter().any(|(_, raw)| raw.types.is_some() || raw.spans.is_some()) {
         return LabeledSignal::Pii;
     }
+    if raws.iter().any(|(_, raw)| raw.other.is_some()) {
+        return LabeledSignal::Pair;
+    }
     // A domain's labels never are those of a guard, so that one typing error does not turn the meaning of a file.
     if labels.any(|label| GUARD.contains(&label)) { LabeledSignal::Jailbreak } else { LabeledSignal::Domain }
 }
@@ -180,6 +193,9 @@ fn truth(raw: &RawSample, signal: LabeledSignal, labels: &[String]) -> Result<Gr
     }
     if signal == LabeledSignal::Pii {
         return personal_data(raw, labels);
+    }
+    if signal == LabeledSignal::Pair && raw.other.as_ref().is_none_or(|other| other.trim().is_empty()) {
+        return Err("`other` is missing or empty".to_owned());
     }
     let label = raw.label.as_deref().ok_or("`label` is missing")?;
     let class = labels.iter().position(|known| known == label);
@@ -257,6 +273,17 @@ mod tests {
         let (_, items) = inferred("{\"text\":\"ä b\",\"spans\":[[2,3,\"AGE\"]],\"types\":[]}").unwrap();
         let span = LabeledSpan { start: 2, end: 3, kind: "AGE".to_owned() };
         assert_eq!(items[0].truth, GroundTruth::Spans(BTreeSet::from([span])));
+    }
+
+    #[test]
+    fn pairs_have_two_texts() {
+        let pair = "{\"text\":\"a\",\"other\":\"b\",\"label\":\"same\"}";
+        let samples = read(pair, None, &known()).unwrap();
+        assert_eq!((samples.signal, samples.items[0].other.as_deref()), (LabeledSignal::Pair, Some("b")));
+        assert_eq!(samples.items[0].truth, GroundTruth::Class(1));
+        let bad =
+            read(&format!("{pair}\n{{\"text\":\"a\",\"label\":\"same\"}}"), None, &known()).unwrap_err();
+        assert_eq!((bad.first[0].line, bad.first[0].fault.as_str()), (2, "`other` is missing or empty"));
     }
 
     #[test]

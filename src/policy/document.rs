@@ -22,8 +22,8 @@ use super::pool::{PoolNames, RawPool};
 use super::secret::SecretSource;
 use super::signal::{RawSignal, checks_facts, signals};
 use super::{
-    BlockStyle, ClassifierSpec, Effort, KeptResponses, Model, ModelSource, PlaceholderKey, Policy,
-    PolicyIndex, PoolId, Retry,
+    BlockStyle, ClassifierSpec, Effort, KeptResponses, Model, PlaceholderKey, Policy, PolicyIndex, PoolId,
+    Retry,
 };
 
 /// What the operator wants: which models clients may name, how one is chosen, and where requests go.
@@ -155,7 +155,7 @@ impl RawPolicy {
             domains: domains.as_deref(),
             min_confidence: classifier.min_confidence,
             default_effort: self.all_models.default_effort,
-            has_builtin_pii: *assigned.pii.as_ref().unwrap_or(&classifier.spec.model) == ModelSource::Builtin,
+            has_builtin_pii: classifier.spec.has_builtin_pii(),
             has_identity,
             has_detector: assigned.hallucination.is_some(),
             checks_facts: checks_facts(&self.signals),

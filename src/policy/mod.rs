@@ -57,8 +57,8 @@ use serde::{Deserialize, Serialize};
 pub use admission::{AdmissionPolicy, PriorityInput, QueueLimits};
 pub use cache::{CacheSpec, CacheStore};
 pub use classifier::{
-    AttackThreshold, ClassifierModels, ClassifierPolicy, ClassifierSpec, DeviceChoice, HubSpec, ModelSource,
-    OnUnknown, OperatingPoint, Precision, Thresholds, WindowSpec,
+    AttackThreshold, BUILTIN_EMBEDDER, ClassifierModels, ClassifierPolicy, ClassifierSpec, DeviceChoice,
+    HubSpec, ModelSource, OnUnknown, OperatingPoint, Precision, Thresholds, WindowSpec,
 };
 pub use cors::Cors;
 pub use decision::{

@@ -41,6 +41,15 @@ pub const PATTERN_PII_KINDS: [&str; 24] = [
     "VAT_NUMBER",
 ];
 
+/// The kinds that patterns find of which the built-in model finds more, as it reads them without the form that the patterns
+/// check.
+const MORE_BY_MODEL: [&str; 2] = ["DOMAIN_NAME", "PHONE_NUMBER"];
+
+/// Says whether patterns find all that there is to find of a kind: it has a check, and what fails the check is not of it.
+pub(crate) fn is_checked(kind: &str) -> bool {
+    PATTERN_PII_KINDS.contains(&kind) && !MORE_BY_MODEL.contains(&kind)
+}
+
 /// The kinds of personal data and secrets that the built-in model and the patterns distinguish.
 pub(crate) fn known_pii_kinds() -> impl Iterator<Item = &'static str> {
     MODEL_PII_KINDS.into_iter().chain(PATTERN_PII_KINDS)

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     AppliesTo, Decision, DecisionStrategy, GuardOnUnknown, Guards, OnUnknownSignal, Policy, PoolId, PoolSpec,
-    Recipe, Transport,
+    Recipe, SignalKind, Transport,
 };
 
 /// Says what an operator should know of a policy behind these listeners.
@@ -16,6 +16,7 @@ pub fn warnings(policy: &Policy, listeners: &[SocketAddr]) -> Vec<String> {
     warnings.extend(believed_headers(policy));
     warnings.extend(open_guards(policy));
     warnings.extend(personal_answers(policy));
+    warnings.extend(other_embedders(policy));
     warnings.extend(unused_pools(policy));
     warnings.extend(policy.recipes.iter().flat_map(shadowed_decisions));
     warnings
@@ -89,6 +90,20 @@ fn personal_answers(policy: &Policy) -> Option<String> {
             shared.join(", ")
         )
     })
+}
+
+/// A threshold means something for the embeddings alone that it was found with.
+fn other_embedders(policy: &Policy) -> Vec<String> {
+    let now = policy.classifier.spec.embedder();
+    let made_with = policy.signals.iter().filter_map(|signal| match &signal.kind {
+        SignalKind::Similarity(spec) => Some((&signal.name, spec.embedder.as_ref()?)),
+        _ => None,
+    });
+    let others = made_with.filter(|(_, embedder)| **embedder != now);
+    let told = others.map(|(name, embedder)| {
+        format!("the threshold of signal {name} was found with the embeddings of {embedder}, those here are of {now}")
+    });
+    told.collect()
 }
 
 /// A pool that no model has is asked for its health and gets no request.
@@ -191,6 +206,19 @@ mod tests {
         ] {
             assert_eq!(warned(decisions), Vec::<String>::new(), "{decisions}");
         }
+        let likeness = |embedder: &str| {
+            let signal = format!(
+                "signals: {{s: {{similarity: {{to: [x], min_score: 0.5, embedder: {embedder}}}}}}}\n"
+            );
+            of("", &signal, "127.0.0.1:80")
+        };
+        assert_eq!(likeness(crate::BUILTIN_EMBEDDER), Vec::<String>::new());
+        let warned = likeness("hf://o/n@main");
+        assert!(
+            warned.len() == 1
+                && warned[0].contains("signal s was found with the embeddings of hf://o/n@main"),
+            "{warned:?}"
+        );
         let unused = of("", "  q: {endpoints: [\"127.0.0.1:2\"]}\n", "127.0.0.1:80");
         assert_eq!(unused, ["pool `q` gets no requests: no model names it"]);
     }

@@ -11,6 +11,8 @@ use crate::policy::{Scope, TextSource, TextSources};
 pub(super) struct GuardInputs {
     pub(super) attacks: ScopedSources,
     pub(super) pii: ScopedSources,
+    /// Personal data and secrets that patterns find.
+    pub(super) patterns: ScopedSources,
 }
 
 /// From where texts are judged: from the prompt on and beside the messages, and before the prompt.
@@ -39,10 +41,15 @@ impl GuardInputs {
     pub(super) const NONE: Self = Self {
         attacks: ScopedSources { latest: TextSources::NONE, earlier: TextSources::NONE },
         pii: ScopedSources { latest: TextSources::NONE, earlier: TextSources::NONE },
+        patterns: ScopedSources { latest: TextSources::NONE, earlier: TextSources::NONE },
     };
 
     pub(super) fn or(self, other: Self) -> Self {
-        Self { attacks: self.attacks.or(other.attacks), pii: self.pii.or(other.pii) }
+        Self {
+            attacks: self.attacks.or(other.attacks),
+            pii: self.pii.or(other.pii),
+            patterns: self.patterns.or(other.patterns),
+        }
     }
 
     /// Returns the blocks to judge, in the order of the request.
@@ -53,7 +60,8 @@ impl GuardInputs {
         let of = |segment: &Segment<'_>, is_latest: bool| {
             let source = source_of(segment);
             let (jailbreak, pii) = (self.attacks.has(source, is_latest), self.pii.has(source, is_latest));
-            let heads = ClassifyHeads { jailbreak, pii, ..ClassifyHeads::NONE };
+            let patterns = self.patterns.has(source, is_latest);
+            let heads = ClassifyHeads { jailbreak, pii, patterns, ..ClassifyHeads::NONE };
             (!heads.is_empty()).then_some((heads, is_latest))
         };
         let blocks = request.text_blocks(of).into_iter();

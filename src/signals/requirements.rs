@@ -206,8 +206,12 @@ impl Requirements {
             let secrets = of().find_map(|guards| guards.secrets.as_ref());
             let written = pii.into_iter().chain(secrets);
             for guard in written.filter(|guard| guard.action != PiiAction::Off) {
-                let pii = ScopedSources::new(guard.scope, guard.of);
-                self.judge(GuardInputs { pii, ..GuardInputs::NONE });
+                let texts = ScopedSources::new(guard.scope, guard.of);
+                if policy.classifier.spec.finds_by_patterns(&guard.kinds) {
+                    self.judge(GuardInputs { patterns: texts, ..GuardInputs::NONE });
+                    continue;
+                }
+                self.judge(GuardInputs { pii: texts, ..GuardInputs::NONE });
                 if guard.action.holds_up() {
                     self.add(SignalInputs::awaited(guard.timeout.unwrap_or(timeout)));
                 }
@@ -238,7 +242,7 @@ mod tests {
 
     /// Whether texts are judged: for attacks, for personal data.
     fn judges(requirements: &Requirements) -> (bool, bool) {
-        let GuardInputs { attacks, pii } = requirements.inputs.judged;
+        let GuardInputs { attacks, pii, .. } = requirements.inputs.judged;
         (attacks != ScopedSources::default(), pii != ScopedSources::default())
     }
 
@@ -303,6 +307,38 @@ mod tests {
             ("pii: {action: report}", None),
         ] {
             assert_eq!(of(guards), timeout, "{guards}");
+        }
+    }
+
+    #[test]
+    fn what_patterns_find_is_not_asked_of_the_model_and_not_waited_for() {
+        let with = |rest: &str| required(&format!("{PLAIN}{rest}"), Audience::Named);
+        let model_kinds =
+            "AGE, DATE_TIME, GPE, NRP, ORGANIZATION, PERSON, STREET_ADDRESS, US_DRIVER_LICENSE, ZIP_CODE";
+        let pii = |more: &str| format!("guards: {{pii: {{action: block, allow: [{model_kinds}{more}]}}}}\n");
+        let all = pii(", DOMAIN_NAME, PHONE_NUMBER");
+        for (rest, by_model) in [
+            ("guards: {secrets: {action: block}}\n", false),
+            (&all, false),
+            (&pii(", DOMAIN_NAME"), true),
+            // Another model may find other kinds.
+            (&format!("classifier: {{models: {{pii: /m}}}}\n{all}"), true),
+        ] {
+            let guard = with(rest);
+            assert_eq!((judges(&guard).1, guard.guard_timeout().is_some()), (by_model, by_model), "{rest}");
+            assert!(!guard.is_empty());
+        }
+        for (signal, heads) in [
+            ("secrets: {except: [PASSWORD]}", ClassifyHeads::PATTERNS),
+            ("pii: {only: [IBAN_CODE, CREDIT_CARD]}", ClassifyHeads::PATTERNS),
+            ("pii: {only: [IBAN_CODE, PERSON], except: [PERSON]}", ClassifyHeads::PATTERNS),
+            ("pii: {only: [IBAN_CODE, PHONE_NUMBER]}", PII),
+            ("pii: {except: [PERSON]}", PII),
+        ] {
+            let rest = format!(
+                "signals: {{a: {{{signal}}}}}\ndecisions: [{{name: a, when: a, applies_to: all, model: n}}]\n"
+            );
+            assert_eq!(with(&rest).prompt(), heads, "{signal}");
         }
     }
 

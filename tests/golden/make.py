@@ -18,12 +18,16 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
-    BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, DistilBertConfig,
-    DistilBertForSequenceClassification, DistilBertForTokenClassification, ModernBertConfig,
+    BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, DebertaV2Config,
+    DebertaV2ForSequenceClassification, DebertaV2ForTokenClassification, DistilBertConfig,
+    DistilBertForSequenceClassification, DistilBertForTokenClassification, ElectraConfig,
+    ElectraForSequenceClassification, ElectraForTokenClassification, ModernBertConfig,
     ModernBertForSequenceClassification, ModernBertForTokenClassification, ModernBertModel,
-    PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaForTokenClassification,
-    XLMRobertaConfig, XLMRobertaForTokenClassification, XLMRobertaModel,
+    PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification, Qwen3Model,
+    RobertaConfig, RobertaForSequenceClassification, RobertaForTokenClassification, XLMRobertaConfig,
+    XLMRobertaForTokenClassification, XLMRobertaModel,
 )
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -123,6 +127,45 @@ def gemma_like():
                                    sep_token="<eos>", unk_token="<unk>")
 
 
+def deberta_like():
+    """As DeBERTa's version 3 has it: SentencePiece's unigrams, with the names of BERT's special tokens."""
+    pieces = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "▁", *("▁" + word for word in WORDS), *LETTERS,
+              *LETTERS.upper(), *"0123456789.,;:!?^@+-", "[MASK]"]
+    tokenizer = Tokenizer(models.Unigram([(piece, -float(at) / 10) for at, piece in enumerate(pieces)], unk_id=3))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Strip(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    tokenizer.add_special_tokens([*pieces[:4], "[MASK]"])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]",
+                                   sep_token="[SEP]", unk_token="[UNK]", mask_token="[MASK]")
+
+
+# How Qwen cuts texts into words before it looks for pieces.
+QWEN_WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+              r"|\s+(?!\S)|\s+")
+
+
+def qwen_like(ends):
+    """As Qwen's: bytes, and no special token but the one that ends what an embedding model reads."""
+    pieces = ["<|endoftext|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    pieces, merges = merged(pieces, WORDS[:8], "Ġ")
+    tokenizer = Tokenizer(models.BPE({piece: at for at, piece in enumerate(pieces)}, merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(pieces[:2])
+    if ends:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>",
+                                   padding_side="right")
+
+
 def randomised(model, seed):
     """Gives every parameter a weight that matters, those of norms and biases too."""
     generator = torch.Generator().manual_seed(seed)
@@ -156,6 +199,25 @@ def modernbert(tokenizer, **more):
     return ModernBertConfig(vocab_size=len(tokenizer), hidden_size=WIDTH, num_attention_heads=HEADS,
                             intermediate_size=WIDE, max_position_embeddings=128, pad_token_id=1, bos_token_id=0,
                             eos_token_id=2, cls_token_id=0, sep_token_id=2, **more)
+
+
+def deberta(tokenizer, **more):
+    return DebertaV2Config(vocab_size=len(tokenizer), hidden_size=WIDTH, num_hidden_layers=3, num_attention_heads=HEADS,
+                           intermediate_size=WIDE, max_position_embeddings=64, relative_attention=True, pad_token_id=0,
+                           layer_norm_eps=1e-7, **more)
+
+
+def qwen(tokenizer, **more):
+    """Two heads share the keys of one, and a head is wider than its share of the states."""
+    return Qwen3Config(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=WIDE, num_hidden_layers=3,
+                       num_attention_heads=HEADS, num_key_value_heads=2, head_dim=16, max_position_embeddings=64,
+                       rms_norm_eps=1e-6, pad_token_id=0, bos_token_id=0, eos_token_id=1, **more)
+
+
+def electra(tokenizer, **more):
+    return ElectraConfig(vocab_size=len(tokenizer), embedding_size=24, hidden_size=WIDTH, num_hidden_layers=2,
+                         num_attention_heads=HEADS, intermediate_size=WIDE, max_position_embeddings=64,
+                         pad_token_id=0, **more)
 
 
 def folder(name):
@@ -193,8 +255,8 @@ def edit(path, change):
     path.write_text(json.dumps(config, indent=1) + "\n")
 
 
-def batch(tokenizer, longest):
-    return tokenizer(TEXTS, padding=True, truncation=True, max_length=longest, return_tensors="pt",
+def batch(tokenizer, longest, prompt=""):
+    return tokenizer([prompt + text for text in TEXTS], padding=True, truncation=True, max_length=longest, return_tensors="pt",
                      return_token_type_ids=False)
 
 
@@ -204,6 +266,10 @@ def rounded(tensor):
 
 def classified(name, kind, tokenizer, longest, question, score=lambda logits: logits.softmax(-1)):
     model = kind.from_pretrained(MODELS / name, dtype=torch.float32).eval()
+    return computed(name, model, tokenizer, longest, question, score)
+
+
+def computed(name, model, tokenizer, longest, question, score=lambda logits: logits.softmax(-1)):
     inputs = batch(tokenizer, longest)
     with torch.no_grad():
         scores = score(model(**inputs).logits)
@@ -217,10 +283,10 @@ def classified(name, kind, tokenizer, longest, question, score=lambda logits: lo
     return {"model": name, "question": question, "cases": cases}
 
 
-def embedded(name, tokenizer, longest):
+def embedded(name, tokenizer, longest, prompt=""):
     model = SentenceTransformer(str(MODELS / name), device="cpu")
-    vectors = model.encode(TEXTS, convert_to_tensor=True, batch_size=len(TEXTS))
-    inputs = batch(tokenizer, longest)
+    vectors = model.encode(TEXTS, prompt=prompt or None, convert_to_tensor=True, batch_size=len(TEXTS))
+    inputs = batch(tokenizer, longest, prompt)
     ids = [row[mask.bool()].tolist() for row, mask in zip(inputs["input_ids"], inputs["attention_mask"])]
     cases = [{"text": text, "ids": ids, "values": rounded(vector)} for text, ids, vector in zip(TEXTS, ids, vectors)]
     return {"model": name, "question": "embedding", "cases": cases}
@@ -292,6 +358,67 @@ def sentence(name, model, tokenizer, modules, longest):
     shutil.rmtree(encoder)
     (MODELS / name / "README.md").unlink()
     return MODELS / name
+
+
+def decoders_and_kin(pieces):
+    """DeBERTa, ELECTRA and Qwen3, as guards, as domain classifiers and as embedding models."""
+    found = []
+    sentencepiece = deberta_like()
+    # As version 3 has it.
+    config = deberta(sentencepiece, position_buckets=8, norm_rel_ebd="layer_norm", share_att_key=True,
+                     pos_att_type="p2c|c2p", type_vocab_size=0, position_biased_input=False, pooler_dropout=0,
+                     pooler_hidden_act="gelu", pooler_hidden_size=WIDTH, **names(["SAFE", "INJECTION"]))
+    save("deberta-guard", randomised(DebertaV2ForSequenceClassification(config), 31), sentencepiece)
+    found.append(classified("deberta-guard", DebertaV2ForSequenceClassification, sentencepiece, 64, "jailbreak"))
+
+    # As version 2 may have it: projections of positions, positions and types in the states, narrower embeddings.
+    config = deberta(sentencepiece, share_att_key=False, pos_att_type=["c2p", "p2c"], type_vocab_size=2,
+                     position_biased_input=True, hidden_act="gelu", **names(TAGS))
+    save("deberta-tokens", randomised(DebertaV2ForTokenClassification(config), 32), sentencepiece)
+    found.append(classified("deberta-tokens", DebertaV2ForTokenClassification, sentencepiece, 64, "pii"))
+
+    config = electra(pieces, **names(["benign", "jailbreak"]))
+    save("electra-guard", randomised(ElectraForSequenceClassification(config), 33), pieces)
+    found.append(classified("electra-guard", ElectraForSequenceClassification, pieces, 64, "jailbreak"))
+    config = electra(pieces, **names(TAGS))
+    config.embedding_size = WIDTH
+    save("electra-tokens", randomised(ElectraForTokenClassification(config), 34), pieces)
+    found.append(classified("electra-tokens", ElectraForTokenClassification, pieces, 64, "pii"))
+
+    bytes_ = qwen_like(ends=False)
+    config = qwen(bytes_, **names(["SAFE", "INJECTION", "JAILBREAK"]))
+    save("qwen3-guard", randomised(Qwen3ForSequenceClassification(config), 35), bytes_)
+    found.append(classified("qwen3-guard", Qwen3ForSequenceClassification, bytes_, 64, "jailbreak"))
+
+    # A base and, apart from it, an adapter with the head of a classifier.
+    base = save("qwen3-base", randomised(Qwen3ForCausalLM(qwen(bytes_, tie_word_embeddings=True)), 36).bfloat16(), bytes_)
+    whole = Qwen3ForSequenceClassification.from_pretrained(base, dtype=torch.float32, **names(DOMAINS))
+    lora = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=12, target_modules=["q_proj", "v_proj", "down_proj"],
+                      rank_pattern={"v_proj": 2}, alpha_pattern={"down_proj": 5}, modules_to_save=["score"])
+    adapted = get_peft_model(whole, lora)
+    generator = torch.Generator().manual_seed(37)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name or "score.modules_to_save" in name:
+                parameter.copy_(0.25 * torch.randn(parameter.shape, generator=generator))
+    path = MODELS / "qwen3-domain-lora"
+    adapted.save_pretrained(path)
+    edit(path / "adapter_config.json", lambda config: config.update(base_model_name_or_path="../qwen3-base"))
+    # What `transformers` does not write for adapters: the names of the classes.
+    labels = {"label_to_id": {label: at for at, label in enumerate(DOMAINS)}}
+    (path / "label_mapping.json").write_text(json.dumps(labels) + "\n")
+    whole = Qwen3ForSequenceClassification.from_pretrained(base, dtype=torch.float32, **names(DOMAINS))
+    merged_model = PeftModel.from_pretrained(whole, path).eval()
+    found.append(computed("qwen3-domain-lora", merged_model, bytes_, 64, "domain"))
+
+    bytes_ = qwen_like(ends=True)
+    prompt = "Instruct: Say what the text is.\nQuery:"
+    path = sentence("sentence-qwen3", randomised(Qwen3Model(qwen(bytes_)), 38), bytes_,
+                    [Pooling(WIDTH, "lasttoken"), Normalize()], 64)
+    edit(path / "config_sentence_transformers.json",
+         lambda config: config.update(prompts={"query": prompt, "document": ""}))
+    found.append(embedded("sentence-qwen3", bytes_, 64, prompt))
+    return found
 
 
 def main():
@@ -391,11 +518,18 @@ def main():
              [Pooling(WIDTH, "cls")], 128)
     found.append(embedded("sentence-modernbert", modern, 128))
 
+    found += decoders_and_kin(pieces)
     (HERE / "claims.json").write_text(written(claims()))
 
     for path in MODELS.rglob("*"):
-        if path.name in ("special_tokens_map.json", "config_sentence_transformers.json"):
+        prompts = path.name == "config_sentence_transformers.json" and json.loads(path.read_text()).get("prompts")
+        if path.name == "special_tokens_map.json" or path.name == "README.md":
             path.unlink()
+        elif path.name == "config_sentence_transformers.json":
+            if any((prompts or {}).values()):
+                path.write_text(json.dumps({"prompts": prompts}) + "\n")
+            else:
+                path.unlink()
         elif path.name == "tokenizer_config.json":
             longest = json.loads(path.read_text())["model_max_length"]
             path.write_text(json.dumps({"model_max_length": longest}) + "\n")

@@ -125,3 +125,53 @@ fn any_checkpoint_is_evaluated_on_attacks_and_on_personal_data() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(printed(&wrong.stderr).contains("no loaded model answers `pii`"), "{}", printed(&wrong.stderr));
 }
+
+#[test]
+fn the_semantic_cache_is_judged_by_pairs() {
+    let report = report(&["tests/eval/pairs.jsonl", "--batch", "32", "--false-positive-rate", "0"]);
+    assert_eq!((&report["signal"], &report["texts"]), (&"pair".into(), &360.into()));
+    let rates = &report["ranking"];
+    // No pair that differs in a negation, a number, a name, a tense, an order or a side is taken for the same.
+    assert_eq!(rates["false_positive_rate"], 0.0, "{report}");
+    let found = rates["true_positive_rate"].as_f64().unwrap();
+    let at_most = report["found"]["recall"]["value"].as_f64().unwrap();
+    assert!(found > 0.05 && at_most >= found, "{report}");
+}
+
+#[test]
+fn two_models_are_compared_text_by_text() {
+    let few: String = std::fs::read_to_string("tests/eval/guard.jsonl")
+        .unwrap()
+        .lines()
+        .fold(String::new(), |all, line| all + line + "\n");
+    let other = "tests/golden/models/deberta-guard";
+    let output = command(&["eval", "-", "--json", "--compare", other, "--false-positive-rate", "0.5"], &few);
+    let report: Value = serde_json::from_str(printed(&output.stdout))
+        .unwrap_or_else(|_| panic!("{}", printed(&output.stderr)));
+    let compared = &report["compared"];
+    assert_eq!((&report["model"], &compared["model"]), (&"builtin".into(), &other.into()));
+    let paired = &compared["paired"];
+    let count = |key: &str| paired["all"][key].as_f64().unwrap();
+    let hits = |report: &Value| report["accuracy"].as_f64().unwrap() * 16.0;
+    assert!(
+        (count("only_first") - count("only_second") - hits(&report) + hits(compared)).abs() < 1e-6,
+        "{report}"
+    );
+    assert!(count("only_first") > count("only_second"), "random weights are no better than ours: {report}");
+    assert_eq!(
+        paired["attacks"]["texts"].as_u64().unwrap() + paired["benign"]["texts"].as_u64().unwrap(),
+        16
+    );
+    let found = &report["found"];
+    assert!(
+        found["false_positives"]["value"].as_f64().unwrap() <= 0.5
+            && found["threshold"].as_f64().unwrap() < 0.9
+    );
+    let output = command(&["eval", "-", "--compare", other], &few);
+    let said = printed(&output.stdout);
+    for part in [&format!("first is builtin, second is {other}\n"), "only first", "attacks ", "), p "] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    let refused = command(&["eval", "tests/eval/domain.jsonl", "--false-positive-rate", "0.1"], "");
+    assert!(printed(&refused.stderr).contains("labelled `jailbreak` and `benign`"));
+}

@@ -280,6 +280,7 @@ async fn a_signal_sends_secrets_to_the_model_that_may_have_them() {
             answer.text
         );
     }
+    assert!(gateway.metric("signalbox_classifier_forwards_total", &[]).await < 1.0, "patterns ask no model");
 }
 
 #[tokio::test]

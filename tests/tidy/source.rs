@@ -86,7 +86,11 @@ fn read() -> Vec<File> {
     assert!(files.iter().filter(|file| file.is_rust()).count() > 50, "the sources were not found");
     let tests: Vec<String> = files.iter().filter(|file| file.is_rust()).flat_map(test_modules).collect();
     for file in &mut files {
-        file.is_test = tests.contains(&file.path);
+        let is_of = |module: &String| {
+            let rooms = module.strip_suffix(".rs").and_then(|folder| file.path.strip_prefix(folder));
+            file.path == *module || rooms.is_some_and(|room| room.starts_with('/'))
+        };
+        file.is_test = tests.iter().any(is_of);
     }
     files
 }

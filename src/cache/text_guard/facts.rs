@@ -30,11 +30,24 @@ pub(super) enum TermRole {
     Negated,
 }
 
+impl TermRole {
+    /// Tells whether what has this role in one text can't be the same with the other role.
+    pub(super) fn is_opposed(self, other: Self) -> bool {
+        let (Self::Behind(one), Self::Behind(two)) = (self, other) else { return false };
+        let words = (PREPOSITIONS[one], PREPOSITIONS[two]);
+        OPPOSED.iter().any(|pair| *pair == words || *pair == (words.1, words.0))
+    }
+}
+
 /// Words that tell what the next thing is to the others; an owner is what "of" would tell.
 const PREPOSITIONS: &[&str] = &[
     "of", "from", "to", "into", "than", "before", "after", "by", "about", "over", "under", "in", "on", "at",
     "for", "with", "against", "above", "below", "minus", "as", "via", "onto", "behind", "instead",
 ];
+
+/// Prepositions that say the opposite of each other.
+const OPPOSED: &[(&str, &str)] =
+    &[("from", "to"), ("from", "into"), ("from", "onto"), ("over", "under"), ("above", "below")];
 
 const ASKING: &[&str] =
     &["what", "which", "how", "who", "whom", "whose", "when", "where", "why", "explain", "describe", "tell"];

@@ -328,10 +328,11 @@ pub(super) fn meaning(word: &str) -> Option<WordMeaning> {
     MEANINGS.get(word).or_else(|| MEANINGS.get(&stem(word))).copied()
 }
 
-/// Takes a plain English ending off. Words that differ in more stay apart: what is lost is a hit, not the truth.
+/// Takes a plain English ending off, but not that of what is past. Words that differ in more stay apart: what is lost is a hit,
+/// not the truth.
 pub(super) fn stem(word: &str) -> String {
     let word = singular(word);
-    let cut = ["ing", "ed"].into_iter().find_map(|ending| word.strip_suffix(ending));
+    let cut = word.strip_suffix("ing");
     let Some(base) = cut.filter(|base| base.len() >= 3 && base.contains(['a', 'e', 'i', 'o', 'u', 'y']))
     else {
         // Words as short as "plan" and "plane" are different ones.

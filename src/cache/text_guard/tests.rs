@@ -74,6 +74,9 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("three apples and five pears", "three pears and five apples"),
     ("unlock my phone", "lock my phone"),
     ("Who is Anna's doctor?", "Who is the doctor's Anna?"),
+    ("Who directed Alien?", "Who directed Aliens?"),
+    ("Who owns the newspaper?", "Who owned the newspaper?"),
+    ("Which cells carry oxygen to tissue?", "Which cells carry oxygen from tissue?"),
 ];
 
 /// Pairs that one answer serves.

@@ -203,7 +203,14 @@ fn word(part: &str, shouts: bool, out: &mut Vec<Token>) {
     }
     let Some((base, ending)) = folded.split_once('\'') else {
         let is_capitals = !shouts && part.chars().count() > 1 && part.chars().all(char::is_uppercase);
-        return out.push(if is_capitals { Token::Capitals(folded) } else { Token::Word(folded) });
+        // "Aliens" may be a name, and not more than one alien.
+        let begins = out.last().is_none_or(|last| *last == Token::Break);
+        let is_name = !shouts && !begins && part.starts_with(char::is_uppercase) && part.ends_with('s');
+        return out.push(match (is_capitals, is_name) {
+            (true, _) => Token::Capitals(folded),
+            (_, true) => Token::Exact(folded),
+            (false, false) => Token::Word(folded),
+        });
     };
     let mut push = |word: &str| out.push(Token::Word(word.to_owned()));
     match ending {

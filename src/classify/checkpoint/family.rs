@@ -4,11 +4,16 @@
 
 use std::collections::HashMap;
 
+use candle_transformers::models::{debertav2, qwen3};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::deberta::DebertaConfig;
+use super::qwen3::Qwen3Config;
 use crate::encoder::bert::{self, Bert, PositionScheme, TensorNaming};
+use crate::encoder::deberta::Deberta;
 use crate::encoder::modernbert::{self, ModernBert};
+use crate::encoder::qwen3::Qwen3;
 use crate::encoder::rope::RopeConfig;
 use crate::encoder::{Encoder, EncoderDimensions};
 use crate::layer_builder::LayerBuilder;
@@ -22,12 +27,17 @@ pub(crate) enum EncoderFamily {
     DistilBert,
     Roberta,
     ModernBert,
+    Electra,
+    Deberta,
+    Qwen3,
 }
 
 #[derive(Debug)]
 pub(super) enum EncoderShape {
     Bert(bert::BertShape),
     ModernBert(Box<modernbert::ModernBertShape>),
+    Deberta(Box<debertav2::Config>),
+    Qwen3(Box<qwen3::Config>),
 }
 
 #[derive(Deserialize)]
@@ -96,12 +106,20 @@ fn half_reach() -> usize {
 }
 
 impl EncoderFamily {
+    /// How errors name all of them.
+    pub(super) const KNOWN: &'static str =
+        "bert, distilbert, roberta, xlm-roberta, camembert, electra, modernbert, deberta-v2 and qwen3";
+
     pub(super) fn of(model_type: &str) -> Option<Self> {
         match model_type {
             "bert" => Some(Self::Bert),
             "distilbert" => Some(Self::DistilBert),
             "roberta" | "xlm-roberta" | "camembert" => Some(Self::Roberta),
             "modernbert" => Some(Self::ModernBert),
+            "electra" => Some(Self::Electra),
+            // Version 3 too.
+            "deberta-v2" => Some(Self::Deberta),
+            "qwen3" => Some(Self::Qwen3),
             _ => None,
         }
     }
@@ -112,6 +130,9 @@ impl EncoderFamily {
             Self::DistilBert => "distilbert",
             Self::Roberta => "roberta",
             Self::ModernBert => "modernbert",
+            Self::Electra => "electra",
+            Self::Deberta => "deberta-v2",
+            Self::Qwen3 => "qwen3",
         }
     }
 
@@ -119,6 +140,7 @@ impl EncoderFamily {
     pub(super) fn word_embeddings(self) -> &'static str {
         match self {
             Self::ModernBert => "embeddings.tok_embeddings.weight",
+            Self::Qwen3 => "embed_tokens.weight",
             _ => "embeddings.word_embeddings.weight",
         }
     }
@@ -133,6 +155,14 @@ impl EncoderFamily {
         Ok(match self {
             Self::ModernBert => {
                 modern(serde_json::from_value(config)?).map(|shape| EncoderShape::ModernBert(Box::new(shape)))
+            }
+            Self::Deberta => {
+                let config: DebertaConfig = serde_json::from_value(config)?;
+                config.shape().map(|shape| EncoderShape::Deberta(Box::new(shape)))
+            }
+            Self::Qwen3 => {
+                let config: Qwen3Config = serde_json::from_value(config)?;
+                config.shape().map(|shape| EncoderShape::Qwen3(Box::new(shape)))
             }
             _ => self.bert(serde_json::from_value(config)?).map(EncoderShape::Bert),
         })
@@ -175,6 +205,8 @@ impl EncoderShape {
         Ok(match self {
             Self::Bert(shape) => Encoder::Bert(Box::new(Bert::load(builder, shape)?)),
             Self::ModernBert(shape) => Encoder::ModernBert(Box::new(ModernBert::load(builder, *shape)?)),
+            Self::Deberta(shape) => Encoder::Deberta(Box::new(Deberta::load(builder, *shape)?)),
+            Self::Qwen3(shape) => Encoder::Qwen3(Box::new(Qwen3::load(builder, *shape)?)),
         })
     }
 }

@@ -45,9 +45,13 @@ impl CheckpointTask {
             return Self::FeatureExtraction;
         }
         Self::named(config).unwrap_or_else(|| {
-            let has_head = builder.has("classifier.weight") || builder.has("classifier.out_proj.weight");
+            let has_head = ["classifier.weight", "classifier.out_proj.weight", "score.weight"]
+                .into_iter()
+                .any(|name| builder.has(name));
             let is_for_tokens = matches!(assigned, Some(ClassifyHead::Pii | ClassifyHead::Hallucination))
-                || (has_head && family == EncoderFamily::Roberta && builder.has("classifier.weight"));
+                || (has_head
+                    && matches!(family, EncoderFamily::Roberta | EncoderFamily::Electra)
+                    && builder.has("classifier.weight"));
             match (has_head, is_for_tokens) {
                 (false, _) => Self::FeatureExtraction,
                 (true, true) => Self::TokenClassification,
@@ -83,7 +87,10 @@ impl HeadCheckpoint<'_> {
         assigned: Option<ClassifyHead>,
     ) -> Result<LoadedHead, LoadError> {
         let output = match (self.family, self.task) {
-            (EncoderFamily::Roberta, CheckpointTask::SequenceClassification) => "classifier.out_proj",
+            (EncoderFamily::Roberta | EncoderFamily::Electra, CheckpointTask::SequenceClassification) => {
+                "classifier.out_proj"
+            }
+            (EncoderFamily::Qwen3, _) => "score",
             _ => "classifier",
         };
         let weight = format!("{output}.weight");
@@ -130,6 +137,15 @@ impl HeadCheckpoint<'_> {
             (EncoderFamily::Roberta, CheckpointTask::SequenceClassification) => {
                 vec![dense(builder, "classifier.dense", Activation::Tanh)?]
             }
+            (EncoderFamily::Electra, CheckpointTask::SequenceClassification) => {
+                vec![dense(builder, "classifier.dense", Activation::Gelu)?]
+            }
+            (EncoderFamily::Deberta, CheckpointTask::SequenceClassification) => {
+                let name = self.config.rest.get("pooler_hidden_act").and_then(serde_json::Value::as_str);
+                let activation =
+                    activation(name.unwrap_or("gelu")).map_err(|reason| self.unsupported(reason))?;
+                vec![dense(builder, "pooler.dense", activation)?]
+            }
             (EncoderFamily::ModernBert, _) => {
                 let name = self.config.classifier_activation.as_deref().unwrap_or("gelu");
                 let activation = activation(name).map_err(|reason| self.unsupported(reason))?;
@@ -138,7 +154,8 @@ impl HeadCheckpoint<'_> {
                 let norm = builder.norm("head.norm", width, epsilon.unwrap_or(1e-5) as f32)?;
                 vec![DenseLayer { norm: Some(norm), ..layer }]
             }
-            (_, CheckpointTask::TokenClassification | CheckpointTask::FeatureExtraction) => Vec::new(),
+            (EncoderFamily::Qwen3, _)
+            | (_, CheckpointTask::TokenClassification | CheckpointTask::FeatureExtraction) => Vec::new(),
         })
     }
 
@@ -149,6 +166,8 @@ impl HeadCheckpoint<'_> {
             (_, EncoderFamily::ModernBert, Some(other)) if other != "cls" => {
                 Err(self.unsupported(format!("classifier_pooling `{other}`; cls and mean are known")))
             }
+            // What was read last has seen all of the text.
+            (_, EncoderFamily::Qwen3, _) => Ok(HeadInput::Text(vec![Pooling::Last])),
             _ => Ok(HeadInput::Text(vec![Pooling::First])),
         }
     }

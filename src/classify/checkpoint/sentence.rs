@@ -47,6 +47,13 @@ struct DenseModuleConfig {
     activation_function: Option<String>,
 }
 
+/// `config_sentence_transformers.json`.
+#[derive(Deserialize)]
+struct PromptConfig {
+    #[serde(default)]
+    prompts: std::collections::BTreeMap<String, String>,
+}
+
 #[derive(Deserialize)]
 struct TransformerModuleConfig {
     #[serde(default)]
@@ -63,6 +70,15 @@ impl SentenceModules {
     /// Returns the folder of the encoder, empty or with a slash at its end.
     pub(crate) fn encoder_folder(&self) -> String {
         self.0.first().map_or_else(String::new, Module::folder)
+    }
+}
+
+impl SentenceModules {
+    /// Returns what the model was trained to see before each question, if anything: an instruction, or `query: `.
+    pub(crate) fn prompt(files: &ModelFiles) -> Result<Option<String>, LoadError> {
+        let config: Option<PromptConfig> = files.json_if_any("config_sentence_transformers.json")?;
+        let prompts = config.map(|config| config.prompts).unwrap_or_default();
+        Ok(prompts.get("query").filter(|prompt| !prompt.is_empty()).cloned())
     }
 }
 

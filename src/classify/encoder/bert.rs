@@ -1,4 +1,4 @@
-//! BERT and its kin (DistilBERT, RoBERTa, XLM-R): learned positions, normalisation after each sum.
+//! BERT and its kin (DistilBERT, RoBERTa, XLM-R, ELECTRA): learned positions, normalisation after each sum.
 //!
 //! Knows nothing of heads, labels or files.
 
@@ -48,6 +48,8 @@ pub(crate) struct Bert {
     positions: EmbeddingTable,
     token_types: usize,
     norm: LayerNorm,
+    /// From the embeddings to the layers' width, where that differs.
+    project: Option<Linear>,
     layers: Vec<BertLayer>,
 }
 
@@ -94,6 +96,9 @@ const DISTILBERT: BertTensorNames = BertTensorNames {
     narrow_norm: "output_layer_norm",
 };
 
+/// ELECTRA's, from the embeddings to the layers.
+const PROJECT: &str = "embeddings_project";
+
 impl BertShape {
     /// Returns how many tokens a text may have.
     pub(crate) fn longest(&self) -> usize {
@@ -128,9 +133,12 @@ impl Bert {
             TensorNaming::DistilBert => &DISTILBERT,
         };
         let embeddings = builder.under("embeddings.");
-        let word_embeddings = embeddings.table("word_embeddings.weight", shape.vocabulary, shape.width)?;
-        let (positions, token_types) = positions(&embeddings, &shape)?;
-        let norm = embeddings.norm("LayerNorm", shape.width, shape.epsilon)?;
+        let narrow = builder.columns(&format!("{PROJECT}.weight"));
+        let width = narrow.unwrap_or(shape.width);
+        let word_embeddings = embeddings.table("word_embeddings.weight", shape.vocabulary, width)?;
+        let (positions, token_types) = positions(&embeddings, &shape, width)?;
+        let norm = embeddings.norm("LayerNorm", width, shape.epsilon)?;
+        let project = narrow.map(|_| builder.linear(PROJECT, width, shape.width)).transpose()?;
         let layers = (0..shape.layers)
             .map(|at| BertLayer::load(&builder.under(&format!("{}.{at}.", names.layers)), names, &shape))
             .collect::<std::result::Result<_, _>>()?;
@@ -141,6 +149,7 @@ impl Bert {
             positions,
             token_types,
             norm,
+            project,
             layers,
         })
     }
@@ -158,6 +167,9 @@ impl Bert {
         }
         let embedded = (self.word_embeddings.gather(ids)? + self.positions.gather(&positions)?)?;
         let mut state = self.norm.forward(&embedded)?;
+        if let Some(project) = &self.project {
+            state = project.forward(&state)?;
+        }
         let shape =
             AttentionShape { heads: self.shape.heads, head_size: self.shape.width / self.shape.heads };
         let global = [AttentionPattern { rope: None, reach: None }];
@@ -207,22 +219,23 @@ impl BertLayer {
 fn positions(
     embeddings: &LayerBuilder<'_>,
     shape: &BertShape,
+    width: usize,
 ) -> std::result::Result<(EmbeddingTable, usize), LoadError> {
     let name = "position_embeddings.weight";
     let types = "token_type_embeddings.weight";
     let Some(token_types) = embeddings.rows(types) else {
-        return Ok((embeddings.table(name, shape.positions, shape.width)?, 1));
+        return Ok((embeddings.table(name, shape.positions, width)?, 1));
     };
     let weights = embeddings.weights;
-    let rows = weights.matrix(&embeddings.name(name), shape.positions, shape.width)?.into_f32();
-    let types = weights.matrix(&embeddings.name(types), token_types, shape.width)?.into_f32();
+    let rows = weights.matrix(&embeddings.name(name), shape.positions, width)?.into_f32();
+    let types = weights.matrix(&embeddings.name(types), token_types, width)?.into_f32();
     // RoBERTa has the table and never uses more than its first row.
     let token_types = if shape.position_scheme == PositionScheme::FromZero { token_types.min(2) } else { 1 };
     let mut data = Vec::with_capacity(token_types * rows.len());
-    for token_type in types.chunks_exact(shape.width).take(token_types) {
+    for token_type in types.chunks_exact(width).take(token_types) {
         let added = |row: &[f32]| row.iter().zip(token_type).map(|(x, y)| x + y).collect::<Vec<_>>();
-        data.extend(rows.chunks_exact(shape.width).flat_map(added));
+        data.extend(rows.chunks_exact(width).flat_map(added));
     }
-    let matrix = Matrix::F32 { rows: token_types * shape.positions, cols: shape.width, data };
+    let matrix = Matrix::F32 { rows: token_types * shape.positions, cols: width, data };
     Ok((EmbeddingTable::new(matrix, embeddings.device)?, token_types))
 }

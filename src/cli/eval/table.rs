@@ -1,7 +1,9 @@
 //! Owns how an evaluation reads for people.
 
-use super::Evaluation;
-use crate::evaluation::{Calibration, ClassScore, Confusion, Report};
+use super::{ComparedEvaluation, Evaluation, ModelEvaluation};
+use crate::evaluation::{
+    Calibration, ClassScore, Comparison, Confusion, FoundThreshold, LabeledSignal, Report, Share,
+};
 use std::fmt::{self, Write};
 
 /// Writes all figures as text.
@@ -13,9 +15,24 @@ pub(super) fn of(evaluation: &Evaluation) -> String {
     text
 }
 
-fn whole(to: &mut String, Evaluation { file, model, report }: &Evaluation) -> fmt::Result {
+fn whole(to: &mut String, Evaluation { file, model, compared }: &Evaluation) -> fmt::Result {
+    one(to, file, model)?;
+    compared.as_ref().map_or(Ok(()), |compared| {
+        writeln!(to)?;
+        one(to, file, &compared.model)?;
+        writeln!(to)?;
+        paired(to, &model.model, compared)
+    })
+}
+
+fn one(
+    to: &mut String,
+    file: &str,
+    ModelEvaluation { model, report, found }: &ModelEvaluation,
+) -> fmt::Result {
     writeln!(to, "{}: {} texts of {file}, answered by {model}\n", report.signal.as_str(), report.texts)?;
     headline(to, report)?;
+    found.as_ref().map_or(Ok(()), |found| threshold(to, found))?;
     writeln!(to)?;
     scores(to, "class", "texts", &report.classes)?;
     if let Some(spans) = &report.spans {
@@ -40,8 +57,9 @@ fn headline(to: &mut String, report: &Report) -> fmt::Result {
         let (caught, alarms) = (rate(ranking.true_positive_rate), rate(ranking.false_positive_rate));
         writeln!(
             to,
-            "at {:<9} {caught} of the attacks caught, {alarms} of the others flagged",
-            ranking.threshold
+            "at {:<9} {caught} of the {} caught, {alarms} of the others flagged",
+            ranking.threshold,
+            if report.signal == LabeledSignal::Pair { "same" } else { "attacks" }
         )?;
     }
     if let Some(confident) = &report.confident {
@@ -64,6 +82,40 @@ fn headline(to: &mut String, report: &Report) -> fmt::Result {
     let unknown: Vec<_> = report.unknown.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let unknown = if unknown.is_empty() { "none".to_owned() } else { unknown.join(", ") };
     writeln!(to, "no answer    {unknown}")
+}
+
+fn threshold(to: &mut String, found: &FoundThreshold) -> fmt::Result {
+    let share = |Share { value, interval: [from, until] }: Share| {
+        format!("{value:.4} (95 % interval {from:.4} to {until:.4})")
+    };
+    writeln!(to, "threshold    {:.4} flags at most {} of the benign texts", found.threshold, found.wanted)?;
+    writeln!(to, "  flagged    {}", share(found.false_positives))?;
+    writeln!(to, "  caught     {}", found.recall.map_or_else(|| "-".to_owned(), share))
+}
+
+/// Two models side by side.
+fn paired(to: &mut String, first: &str, compared: &ComparedEvaluation) -> fmt::Result {
+    writeln!(to, "first is {first}, second is {}", compared.model.model)?;
+    writeln!(
+        to,
+        "{:<12} {:>6} {:>11} {:>12}  second less first",
+        "right", "texts", "only first", "only second"
+    )?;
+    let paired = &compared.paired;
+    let rows = [("all", Some(paired.all)), ("attacks", paired.attacks), ("benign", paired.benign)];
+    for (name, comparison) in rows {
+        let Some(Comparison { texts, only_first, only_second, difference, interval: [from, until], p_value }) =
+            comparison
+        else {
+            continue;
+        };
+        writeln!(
+            to,
+            "{name:<12} {texts:>6} {only_first:>11} {only_second:>12}  {difference:+.3} (95 % interval {from:+.3} to \
+             {until:+.3}), p {p_value:.3}"
+        )?;
+    }
+    Ok(())
 }
 
 fn rate(rate: Option<f64>) -> String {

@@ -14,6 +14,8 @@ use super::BasisPoints;
 use super::checker::Checker;
 use super::duration::DurationText;
 use super::issue::YamlPath;
+use super::pii_kinds::{is_checked, known_pii_kinds};
+use super::signal::PiiKinds;
 pub use hub::HubSpec;
 use hub::RawHub;
 pub use model::{ClassifierModels, ModelSource};
@@ -50,6 +52,9 @@ impl Default for ClassifierPolicy {
         }
     }
 }
+
+/// What the built-in model's embeddings are called; another number as soon as they are others.
+pub const BUILTIN_EMBEDDER: &str = "builtin-1";
 
 /// Which models a classifier runs, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +107,27 @@ impl Default for ClassifierSpec {
             cache: 4096,
             hub: HubSpec::default(),
         }
+    }
+}
+
+impl ClassifierSpec {
+    /// Says whether personal data is looked for by the built-in model, whose kinds are known.
+    pub(crate) fn has_builtin_pii(&self) -> bool {
+        *self.models.pii.as_ref().unwrap_or(&self.model) == ModelSource::Builtin
+    }
+
+    /// Names the model that gives texts' embeddings.
+    pub fn embedder(&self) -> String {
+        match self.models.embedding.as_ref().unwrap_or(&self.model) {
+            ModelSource::Builtin => BUILTIN_EMBEDDER.to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Says whether patterns find all that counts, so that no model has to be asked.
+    pub fn finds_by_patterns(&self, kinds: &PiiKinds) -> bool {
+        let by_model = known_pii_kinds().filter(|kind| !is_checked(kind));
+        kinds.are_checked() || (self.has_builtin_pii() && by_model.into_iter().all(|kind| !kinds.holds(kind)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::BasisPoints;
 use crate::checker::Checker;
 use crate::context::PolicyContext;
 use crate::issue::YamlPath;
+use crate::pii_kinds::is_checked;
 
 /// Personal data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,11 @@ impl PiiKinds {
     pub fn holds(&self, kind: &str) -> bool {
         let is = |other: &String| other == kind;
         (self.only.is_empty() || self.only.iter().any(is)) && !self.except.iter().any(is)
+    }
+
+    /// Says whether patterns find all that counts, whatever the model's labels.
+    pub fn are_checked(&self) -> bool {
+        !self.only.is_empty() && self.only.iter().all(|kind| is_checked(kind) || !self.holds(kind))
     }
 }
 

@@ -18,6 +18,10 @@ pub struct SimilaritySignal {
     pub aggregate: Aggregate,
     /// The least cosine, from 0 to 1.
     pub min_score: BasisPoints,
+    /// The model with which `min_score` was found, as `check` names it: each spreads cosines in its own way.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 1024))]
+    pub embedder: Option<String>,
 }
 
 /// How several likenesses become one.

@@ -82,8 +82,11 @@ impl GuardStage {
     }
 
     async fn classify(&self, before: &str, text: &str) -> Findings {
+        let looks = self.guard.pii != AnswerAction::Off;
+        let by_patterns = self.classifier.spec().finds_by_patterns(&self.guard.kinds);
         let heads = ClassifyHeads {
-            pii: self.guard.pii != AnswerAction::Off,
+            pii: looks && !by_patterns,
+            patterns: looks && by_patterns,
             jailbreak: self.guard.cuts_jailbreak,
             ..ClassifyHeads::NONE
         };

@@ -12,7 +12,9 @@ use crate::signals::value::{SignalReason, SignalValue};
 
 impl SignalSpec for PiiSignal {
     fn inputs(&self) -> SignalInputs {
-        SignalInputs::asked(ClassifyHeads { pii: true, ..ClassifyHeads::NONE }, self.scope)
+        let by_model = ClassifyHeads { pii: true, ..ClassifyHeads::NONE };
+        let heads = if self.kinds.are_checked() { ClassifyHeads::PATTERNS } else { by_model };
+        SignalInputs::asked(heads, self.scope)
     }
 
     fn detector(&self, _: &ExampleEmbeddings<'_>) -> Result<SignalDetector, regex::Error> {
