@@ -136,10 +136,10 @@ async fn a_rolling_update_and_swapped_files_lose_no_request_and_no_stream() {
     let before = whole();
 
     // A rolling update: one more first, then one less; the Service forgets it once it says that it is not ready.
-    for place in 0..instances.len() {
+    for place in &mut instances {
         let fresh = instance(&sim).await;
         ready.lock().unwrap().push(fresh.addr);
-        let mut old = std::mem::replace(&mut instances[place], fresh);
+        let mut old = std::mem::replace(place, fresh);
         old.signal("TERM");
         let is_unready = async || {
             let answer = client().get(format!("http://{}/readyz", old.admin)).send().await;
