@@ -13,8 +13,8 @@ mod shutdown;
 mod upgrade;
 
 use crate::control::{
-    Admin, DnsRefresh, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf, PolicyFile, Prober,
-    Reloader, Scraper, discover_new, persist_response_cache, save_response_cache,
+    Admin, DnsRefresh, EngineClient, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf,
+    PolicyFile, Prober, Reloader, Scraper, discover_new, persist_response_cache, save_response_cache,
 };
 use crate::policy::{self, Environment, Process, ServerSpec};
 use crate::proxy::{Gateway, PublicPort, PublicPorts, WatchedProxy};
@@ -125,20 +125,17 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         let known = ports.values().map(|port| (port.number, port.is_tls)).collect();
         GatewayController::new(spec, known, replica_name(), Arc::clone(&kube), Arc::clone(&live))
     });
-    let admin = Admin {
-        live: Arc::clone(&live),
-        listeners: listeners.into(),
-        metrics: Arc::clone(&metrics),
-        server_state: Arc::clone(&server_state),
-        logs: setup.logs.clone(),
-        fault: Arc::clone(&fault),
-        kube: Arc::clone(&kube),
-        routes: controller.as_ref().map(GatewayController::state),
-    };
+    let routes = controller.as_ref().map(GatewayController::state);
     if let Some(controller) = controller {
         control.spawn(controller.run());
     }
-    let reloader = Reloader::new(setup.policy.clone(), Arc::clone(&live), Arc::clone(&metrics), fault, kube);
+    let reloader = Reloader::new(
+        setup.policy.clone(),
+        Arc::clone(&live),
+        Arc::clone(&metrics),
+        Arc::clone(&fault),
+        Arc::clone(&kube),
+    );
     control.spawn(reloader.run());
 
     let gateway = Gateway::new(
@@ -152,6 +149,17 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
     .with_ports(setup.spec.gateway_api.is_some().then_some(ports));
     control.spawn(persist_response_cache(Arc::clone(&live)));
     let peer_of: PeerOf = Arc::new(gateway.peer_of());
+    let admin = Admin {
+        live: Arc::clone(&live),
+        listeners: listeners.into(),
+        metrics: Arc::clone(&metrics),
+        server_state: Arc::clone(&server_state),
+        logs: setup.logs.clone(),
+        fault: Arc::clone(&fault),
+        kube: Arc::clone(&kube),
+        routes,
+        engines: EngineClient::new(Arc::clone(&peer_of)),
+    };
     control.spawn(Prober::new(Arc::clone(&live), Arc::clone(&peer_of)).run());
     control.spawn(KvListener::new(Arc::clone(&live), Arc::clone(&peer_of), Arc::clone(&metrics)).run());
     control.spawn(Scraper::new(Arc::clone(&live), peer_of, metrics).run());

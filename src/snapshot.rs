@@ -157,6 +157,14 @@ impl Snapshot {
         &self.policy.pools[id.0]
     }
 
+    /// The names of the models that a pool serves, first or as a fall-back.
+    pub fn models_of(&self, pool: &str) -> impl Iterator<Item = &str> {
+        let serves = move |model: &&crate::policy::Model| {
+            model.routes.iter().any(|route| self.policy[route.pool].name == pool)
+        };
+        self.policy.models.iter().filter(serves).map(|model| model.name.as_str())
+    }
+
     /// Every endpoint with what the policy says of its pool.
     pub fn endpoints(&self) -> impl Iterator<Item = (&PoolSpec, &Arc<Endpoint>)> {
         let pools = self.policy.pools.iter().zip(&self.upstreams.pools);

@@ -155,6 +155,7 @@ impl Endpoint {
             *lock(&self.refusals) = Refusals::default();
             self.refuses.store(false, Ordering::Release);
             self.engine.joins(Instant::now());
+            self.engine.note_asleep(false);
         }
         Some(ok)
     }
@@ -211,14 +212,14 @@ impl Endpoint {
         self.liveness(now) == Liveness::Wedged
     }
 
-    /// Whether its engine sleeps at `now`, by what it said last.
-    pub fn is_asleep(&self, now: Instant) -> bool {
-        self.engine.is_asleep(now)
+    /// Whether its engine sleeps, by what was heard of it last, however long ago.
+    pub fn is_asleep(&self) -> bool {
+        self.engine.is_asleep()
     }
 
-    /// Notes that its engine has been woken.
-    pub fn note_awake(&self) {
-        self.engine.note_awake();
+    /// Notes that its engine was put to sleep, or woken, or that nobody says so any more.
+    pub fn note_asleep(&self, is_asleep: bool) {
+        self.engine.note_asleep(is_asleep);
     }
 
     /// The address as rendezvous hashing takes it.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(super) struct EngineState {
     report: Mutex<Option<EngineReport>>,
-    /// Whether the last report says that the engine sleeps, so that nobody takes the lock to learn that it does not.
+    /// Whether the engine sleeps, by its last word, so that nobody takes the lock to learn that it does not.
     said_asleep: AtomicBool,
     /// The work that this process gives it.
     pub(super) load: TokenLoad,
@@ -81,17 +81,18 @@ impl EngineState {
         lock(&self.report).clone()
     }
 
-    /// Whether the engine sleeps, by a report that is fresh at `now`.
-    pub(super) fn is_asleep(&self, now: Instant) -> bool {
-        let sleeps = |report: EngineReport| report.metrics.is_asleep && report.metrics.is_fresh(now);
-        self.said_asleep.load(Ordering::Acquire) && self.report().is_some_and(sleeps)
+    /// Whether the engine sleeps, by what was heard last, however long ago: it does not wake by itself.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.said_asleep.load(Ordering::Acquire)
     }
 
-    /// Notes that it has been woken; what it says next of itself counts again.
-    pub(super) fn note_awake(&self) {
-        self.said_asleep.store(false, Ordering::Release);
+    /// Notes whether it sleeps; what it says next of itself counts again.
+    pub(super) fn note_asleep(&self, is_asleep: bool) {
+        if self.said_asleep.swap(is_asleep, Ordering::AcqRel) == is_asleep {
+            return;
+        }
         if let Some(report) = lock(&self.report).as_mut() {
-            report.metrics = Arc::new(EngineMetrics { is_asleep: false, ..(*report.metrics).clone() });
+            report.metrics = Arc::new(EngineMetrics { is_asleep, ..(*report.metrics).clone() });
         }
     }
 

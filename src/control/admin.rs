@@ -1,7 +1,8 @@
 //! Owns the operator's API: liveness, readiness and metrics, with the classify API on the same port.
 //!
-//! Answers from the live state; changes nothing.
+//! Answers from the live state; changes nothing but whether an engine sleeps.
 
+use super::classify_api::EngineClient;
 use super::gateway_api::{RoutesOrigin, RoutesState, SharedRoutesState};
 use super::sources::{KubeSources, SourceState};
 use crate::policy;
@@ -43,6 +44,8 @@ pub struct Admin {
     pub kube: Arc<KubeSources>,
     /// What it says of routes, where those are followed.
     pub routes: Option<SharedRoutesState>,
+    /// Asks engines for the operator.
+    pub engines: EngineClient,
 }
 
 impl Admin {

@@ -1,10 +1,12 @@
 //! Owns the classify API on the operator's port, in the shapes of vLLM Semantic Router's, so that its clients, scripts
 //! and dashboards find what they know.
 //!
-//! Answers from the live snapshot: its classifier, and its policy by the same plan as the proxy's. Changes nothing.
+//! Answers from the live snapshot: its classifier, and its policy by the same plan as the proxy's. Changes nothing but
+//! whether an engine sleeps.
 
 mod batch;
 mod combined;
+mod engines;
 mod envelope;
 mod info;
 mod intent;
@@ -22,6 +24,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+pub use engines::EngineClient;
 use envelope::ApiError;
 use std::time::{Duration, Instant};
 
@@ -55,6 +58,11 @@ const PATHS: &[ApiPath] = &[
         "/api/v1/pick",
         "Which endpoint a chat completion would go to, and how every other one stands",
     ),
+    path("GET", "/engines", "The endpoints of all pools, as the vLLM production stack lists its engines"),
+    path("GET", "/is_sleeping", "Whether an engine sleeps (?id=)"),
+    path("POST", "/sleep", "Puts an engine to sleep (?id=&level=), in a pool with `wake`"),
+    path("POST", "/wake_up", "Wakes an engine (?id=), in a pool with `wake`"),
+    path("GET", "/version", "The version of this process"),
     path("GET", "/info/models", "The models in memory"),
     path("GET", "/info/classifier", "What the classifier can do, by the policy in force"),
 ];
@@ -77,6 +85,11 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/api/v1/similarity", post(vectors::similarity))
         .route("/api/v1/similarity/batch", post(vectors::similarity_batch))
         .route("/api/v1/pick", post(pick::pick))
+        .route("/engines", get(engines::engines))
+        .route("/is_sleeping", get(engines::is_sleeping))
+        .route("/sleep", post(engines::sleep))
+        .route("/wake_up", post(engines::wake_up))
+        .route("/version", get(engines::version))
         .route("/info/models", get(info::models))
         .route("/info/classifier", get(info::classifier))
         .layer(DefaultBodyLimit::max(MAX_BODY))

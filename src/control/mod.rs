@@ -17,6 +17,7 @@ mod sources;
 mod watch;
 
 pub use admin::{Admin, AdminListener};
+pub use classify_api::EngineClient;
 pub use endpoint_client::PeerOf;
 pub use gateway_api::{
     FolderReport, FolderSettings, GatewayController, ManifestText, RoutesOrigin, RoutesState,

@@ -58,7 +58,7 @@ pub use json::is_plain;
 pub use lenient_path::may_name_api;
 pub use message::Role;
 pub use message_text::MessageText;
-pub use operation::{Operation, ResponseAction, query_value};
+pub use operation::{Inventory, Operation, ResponseAction, query_value};
 pub use prefill::{KvTransfer, transfer_of};
 pub use prompt_prefix::{LONG_BLOCK, PromptPrefix, SHORT_BLOCK, SHORT_BLOCKS};
 pub use redact::Replacement;

@@ -17,10 +17,21 @@ pub enum Operation {
     StoredResponse(String, ResponseAction),
     /// What a server keeps beside models.
     Resource(ResourceFamily),
+    /// What is served here.
+    Describe(Inventory),
+}
+
+/// What is asked about what is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inventory {
     /// `GET /v1/models`.
-    ListModels,
+    Models,
     /// `GET /v1/models/{name}`; the name is percent-decoded and may contain slashes.
-    GetModel(String),
+    Model(String),
+    /// `GET /engines`, as the vLLM production stack has it.
+    Engines,
+    /// `GET /version`, as vLLM has it.
+    Version,
 }
 
 /// What is asked about a response that was made before.
@@ -55,15 +66,20 @@ impl Operation {
             let allowed = "GET, POST, DELETE";
             return is_known.then_some(Self::Resource(family)).ok_or(Rejection::MethodNotAllowed { allowed });
         }
+        match trimmed {
+            "/engines" => return allowing("GET", method, Self::Describe(Inventory::Engines)),
+            "/version" => return allowing("GET", method, Self::Describe(Inventory::Version)),
+            _ => {}
+        }
         let unknown = || match path.strip_prefix("/v1/v1/") {
             Some(_) => Rejection::DoubledPath { path: path.to_owned() },
             None => Rejection::UnknownPath { path: path.to_owned() },
         };
         match trimmed.strip_prefix(MODELS).ok_or_else(unknown)? {
-            "" => allowing("GET", method, Self::ListModels),
+            "" => allowing("GET", method, Self::Describe(Inventory::Models)),
             rest => {
                 let name = rest.strip_prefix('/').and_then(percent_decoded).ok_or_else(unknown)?;
-                allowing("GET", method, Self::GetModel(name))
+                allowing("GET", method, Self::Describe(Inventory::Model(name)))
             }
         }
     }
@@ -148,14 +164,33 @@ mod tests {
 
     #[test]
     fn a_model_is_asked_for_by_its_percent_decoded_name() {
-        assert_eq!(get("/v1/models"), Ok(Operation::ListModels));
-        assert_eq!(get("/v1/models/"), Ok(Operation::ListModels));
-        assert_eq!(get("/v1/models/phi4/"), Ok(Operation::GetModel("phi4".to_owned())));
-        assert_eq!(Operation::of(&Method::HEAD, "/v1/models"), Ok(Operation::ListModels));
-        assert_eq!(get("/v1/models/llama3-8b"), Ok(Operation::GetModel("llama3-8b".to_owned())));
+        assert_eq!(get("/v1/models"), Ok(Operation::Describe(Inventory::Models)));
+        assert_eq!(get("/v1/models/"), Ok(Operation::Describe(Inventory::Models)));
+        assert_eq!(get("/v1/models/phi4/"), Ok(Operation::Describe(Inventory::Model("phi4".to_owned()))));
+        assert_eq!(Operation::of(&Method::HEAD, "/v1/models"), Ok(Operation::Describe(Inventory::Models)));
+        assert_eq!(
+            get("/v1/models/llama3-8b"),
+            Ok(Operation::Describe(Inventory::Model("llama3-8b".to_owned())))
+        );
         for path in ["/v1/models/meta%2Fllama%203", "/v1/models/meta/llama%203", "/v1/models/meta%2fllama 3"]
         {
-            assert_eq!(get(path), Ok(Operation::GetModel("meta/llama 3".to_owned())));
+            assert_eq!(get(path), Ok(Operation::Describe(Inventory::Model("meta/llama 3".to_owned()))));
+        }
+    }
+
+    #[test]
+    fn engines_and_the_version_are_asked_for_with_get_alone() {
+        assert_eq!(
+            (get("/engines"), get("/version/")),
+            (Ok(Operation::Describe(Inventory::Engines)), Ok(Operation::Describe(Inventory::Version)))
+        );
+        assert_eq!(post("/version"), Err(Rejection::MethodNotAllowed { allowed: "GET" }));
+        for path in ["/sleep", "/wake_up", "/is_sleeping"] {
+            assert_eq!(
+                post(path),
+                Err(Rejection::UnknownPath { path: path.to_owned() }),
+                "that is the operator's"
+            );
         }
     }
 

@@ -230,6 +230,8 @@ fn defaults_fill_what_the_operator_left_out() {
     let sessions = fixture("sessions");
     assert_eq!(sessions.pools[0].balance, Balance::Hash(HashKey::Header("x-session-id".to_owned())));
     assert_eq!(sessions.pools[1].balance, Balance::Hash(HashKey::Field("user".to_owned())));
+    assert_eq!(sessions.pools[2].balance, sessions.pools[0].balance, "as the vLLM router calls it");
+    assert_eq!(sessions.pools[3].balance, Balance::LeastRequest);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::routing::{self, RedirectAnswer, RouteStop};
 use super::stored_responses::{StoredQuery, StoredReply, response_scope, resume, stored_response};
 use super::{Gateway, body, content_coding, cors, identity, respond, websocket};
 use crate::cache::ResponseScope;
-use crate::openai::{Api, ChatRequest, Format, Operation, Rejection, ResponseAction};
+use crate::openai::{Api, ChatRequest, Format, Inventory, Operation, Rejection, ResponseAction};
 use crate::policy::{Cors, FixedUse, Principal};
 use crate::route::{self, DirectResponse, Plan, PlanInput, PlanResult};
 use crate::snapshot::Snapshot;
@@ -31,8 +31,8 @@ pub(super) enum ShortCircuit {
     Answer(Api, Box<ChatRequest>, DirectResponse),
     /// From the response cache.
     CachedAnswer(Api, Box<ChatRequest>, Bytes),
-    ListModels,
-    GetModel(String),
+    /// With what is served.
+    Describe(Inventory),
     /// With what is known of a response.
     StoredResponse(StoredReply),
     /// To a browser that asks whether it may ask.
@@ -86,8 +86,7 @@ pub(super) async fn short_circuit(
 ) -> pingora::Result<()> {
     let downstream = session.as_downstream_mut();
     match reply {
-        ShortCircuit::ListModels => respond::models(downstream, exchange).await,
-        ShortCircuit::GetModel(name) => respond::model(downstream, exchange, name).await,
+        ShortCircuit::Describe(asked) => respond::describe(downstream, exchange, asked).await,
         ShortCircuit::StoredResponse(reply) => respond::send_stored(downstream, exchange, reply).await,
         ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
         ShortCircuit::Redirect(answer) => respond::redirect(downstream, exchange, &answer).await,
@@ -179,12 +178,9 @@ impl Gateway {
                 start_resource(exchange, family, header.uri.path(), body, &header.headers)?;
                 return Ok(Bytes::new());
             }
-            listed @ (Operation::ListModels | Operation::GetModel(_)) => {
+            Operation::Describe(asked) => {
                 exchange.take_slot(keeps_slots).map_err(overloaded)?;
-                return Err(match listed {
-                    Operation::GetModel(name) => ShortCircuit::GetModel(name),
-                    _ => ShortCircuit::ListModels,
-                });
+                return Err(ShortCircuit::Describe(asked));
             }
         };
         let bytes = self.receive(session, exchange, keeps_slots).await?;

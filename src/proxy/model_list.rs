@@ -1,8 +1,8 @@
 //! Owns the models as clients see them: every name that they may ask for, in OpenAI's shape, and in Anthropic's for its
-//! clients. Refuses to know sessions.
+//! clients; and the engines behind them, without their addresses. Refuses to know sessions.
 
 use crate::openai::{Api, query_value};
-use crate::policy::{Model, ModelId};
+use crate::policy::{Model, ModelId, Provider};
 use crate::snapshot::Snapshot;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
@@ -36,6 +36,26 @@ pub(super) fn card(live: &Snapshot, api: Api, name: &str) -> Option<Vec<u8>> {
         Api::Messages => json(&AnthropicCard::of(live, found)),
         _ => json(&ModelCard::of(live, found)),
     })
+}
+
+/// Writes the engines as the vLLM production stack's router lists them. Their ids are places: where an engine is, its clients
+/// need not know; `/engines` on the operator's port says it.
+pub(super) fn engines(live: &Snapshot) -> Vec<u8> {
+    let pools = live.policy.pools.iter().zip(&live.upstreams.pools).enumerate();
+    let own = pools.filter(|(_, (spec, _))| spec.api.provider == Provider::Engines);
+    let engines = own.flat_map(|(pool, (spec, members))| {
+        (0..members.members().len()).map(move |place| EngineCard {
+            engine_id: format!("engine-{pool}-{place}"),
+            serving_models: live.models_of(&spec.name).collect(),
+            created: live.built_at,
+        })
+    });
+    json(&engines.collect::<Vec<_>>())
+}
+
+/// Writes the version of this process as vLLM writes its own.
+pub(super) fn version() -> Vec<u8> {
+    json(&serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
 }
 
 /// Every name: those that ask for a decision, and each model with its aliases and its adapters.
@@ -97,6 +117,14 @@ impl<'a> ModelCard<'a> {
         let ModelName { name: id, owner, parent } = *name;
         Self { id, object: "model", created: live.built_at, owned_by: owner, parent }
     }
+}
+
+/// An engine as the production stack's router shows it.
+#[derive(Serialize)]
+struct EngineCard<'a> {
+    engine_id: String,
+    serving_models: Vec<&'a str>,
+    created: u64,
 }
 
 #[derive(Serialize)]

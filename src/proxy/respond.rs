@@ -11,7 +11,7 @@ use super::replay::ReplayHandle;
 use super::routing::RedirectAnswer;
 use super::stored_responses::StoredReply;
 use super::{body, cors, model_list};
-use crate::openai::{Api, ChatRequest, LocalReply, Rejection, stream_of};
+use crate::openai::{Api, ChatRequest, Inventory, LocalReply, Rejection, stream_of};
 use crate::policy::{BlockStyle, Cors};
 use crate::route::{DirectResponse, FollowedRule};
 use crate::telemetry::{ResponsePath, write_headers};
@@ -260,23 +260,23 @@ pub(super) async fn end_stream_with_error(
     }
 }
 
-/// Answers `GET /v1/models`.
-pub(super) async fn models(session: &mut ServerSession, exchange: &mut Exchange) -> pingora::Result<()> {
-    let query = session.req_header().uri.query();
-    let text = model_list::list(&exchange.live, exchange.answer.api, query);
-    send_json(session, exchange, text).await
-}
-
-/// Answers `GET /v1/models/{name}`.
-pub(super) async fn model(
+/// Says what is served.
+pub(super) async fn describe(
     session: &mut ServerSession,
     exchange: &mut Exchange,
-    name: String,
+    asked: Inventory,
 ) -> pingora::Result<()> {
-    match model_list::card(&exchange.live, exchange.answer.api, &name) {
-        Some(text) => send_json(session, exchange, text).await,
-        None => reject(session, exchange, Rejection::UnknownModel { name }).await,
-    }
+    let (live, api) = (&exchange.live, exchange.answer.api);
+    let text = match asked {
+        Inventory::Models => model_list::list(live, api, session.req_header().uri.query()),
+        Inventory::Engines => model_list::engines(live),
+        Inventory::Version => model_list::version(),
+        Inventory::Model(name) => match model_list::card(live, api, &name) {
+            Some(text) => text,
+            None => return reject(session, exchange, Rejection::UnknownModel { name }).await,
+        },
+    };
+    send_json(session, exchange, text).await
 }
 
 async fn send_json(

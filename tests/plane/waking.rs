@@ -91,3 +91,89 @@ async fn without_a_word_of_the_policy_no_engine_is_woken() {
     sim.sleep(0);
     assert_eq!(waits.await.unwrap().status, 200);
 }
+
+/// Posts to the operator's port, without a body.
+async fn tell(gateway: &Gateway, path: &str) -> Answer {
+    Answer::of(client().post(format!("http://{}{path}", gateway.admin)).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn the_operator_puts_an_engine_to_sleep_and_wakes_it_and_requests_go_by_that() {
+    let [one, other] = [sim("m").await, sim("m").await];
+    let gateway = start(&[one.addr(), other.addr()], "    wake: {}\n").await;
+    let is_sleeping = async || gateway.admin(&format!("/is_sleeping?id={}", one.addr())).await.json();
+    assert_eq!(is_sleeping().await, serde_json::json!({"is_sleeping": false}));
+    let told = tell(&gateway, &format!("/sleep?id={}&level=1", one.addr())).await;
+    assert_eq!((told.status, &told.json()["is_sleeping"]), (200, &true.into()), "{}", told.text);
+    assert_eq!(is_sleeping().await, serde_json::json!({"is_sleeping": true}));
+    for _ in 0..10 {
+        assert_eq!(gateway.chat("m", "hi").await.status, 200);
+    }
+    assert_eq!((answered(&one), answered(&other)), (0, 10), "at once, before its metrics are read again");
+    let engines = gateway.admin("/engines").await.json();
+    let asleep = |addr: SocketAddr| {
+        let all = engines.as_array().unwrap();
+        all.iter().find(|engine| engine["engine_id"] == addr.to_string()).unwrap()["asleep"].clone()
+    };
+    assert_eq!((asleep(one.addr()), asleep(other.addr())), (true.into(), false.into()), "{engines}");
+    assert_eq!(tell(&gateway, &format!("/wake_up?id={}", one.addr())).await.status, 200);
+    until("requests at the one that was woken", async || {
+        gateway.chat("m", "hi").await;
+        (answered(&one) > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_else_is_told_where_engines_are_or_may_have_them_sleep() {
+    let sim = sim("m").await;
+    let gateway = start(&[sim.addr()], "").await;
+    let id = format!("?id={}", sim.addr());
+    for path in ["/sleep", "/wake_up"] {
+        let refused = tell(&gateway, &format!("{path}{id}")).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (409, &"NOT_ALLOWED".into()),
+            "{path}"
+        );
+        assert_eq!(gateway.post(&format!("{path}{id}"), "").await.status, 404, "clients have no such path");
+        assert_eq!(tell(&gateway, path).await.status, 400);
+        assert_eq!(tell(&gateway, &format!("{path}?id=127.0.0.1:1")).await.status, 404);
+    }
+    assert!(asked(&sim).iter().all(|request| request.path == "/metrics" || request.path == "/health"));
+    let get = async |path: &str| Answer::of(client().get(gateway.url(path)).send().await.unwrap()).await;
+    let engines = get("/engines").await;
+    assert_eq!(engines.json()[0]["serving_models"], serde_json::json!(["m"]), "{}", engines.text);
+    assert!(!engines.text.contains("127.0.0.1"), "{}", engines.text);
+    assert_eq!(get("/version").await.json()["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(gateway.admin("/version").await.json()["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn an_engine_whose_figures_have_grown_old_sleeps_on() {
+    let [sleeper, awake] = [sim("m").await, sim("m").await];
+    let text = policy_of(
+        &[sleeper.addr(), awake.addr()],
+        "    metrics: {enabled: true, max_interval: 100ms, max_age: 300ms}\n",
+    );
+    let gateway = Launch::new(text).start().await;
+    put_to_sleep(&gateway, &sleeper).await;
+    // Its metrics cannot be read any more.
+    sleeper.set_faults(faults(|faults| faults.refuse = true));
+    let label = format!("endpoint=\"{}\"", sleeper.addr());
+    until("old figures", async || {
+        (gateway.metric("signalbox_engine_metrics_age_seconds", &[&label]).await > 1.0).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(gateway.chat("m", "hi").await.status, 200);
+    }
+    assert_eq!(gateway.metric("signalbox_retries_total", &[]).await, 0.0, "it was not tried");
+    sleeper.sleep(0);
+    sleeper.set_faults(faults(|_| {}));
+    until("requests at the one that is awake again", async || {
+        gateway.chat("m", "hi").await;
+        (answered(&sleeper) > 0).then_some(())
+    })
+    .await;
+}

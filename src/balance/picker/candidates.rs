@@ -145,7 +145,7 @@ impl<'a> Candidates<'a> {
 
     /// Whether an endpoint would not answer: it sleeps, or gives no tokens.
     fn is_stuck(&self, endpoint: &Endpoint) -> bool {
-        endpoint.engine().is_asleep(self.now) || endpoint.is_wedged(self.now)
+        endpoint.engine().is_asleep() || endpoint.is_wedged(self.now)
     }
 
     /// Whether the endpoint at `place` may take the request.

@@ -269,6 +269,23 @@ fn a_sleeping_engine_is_asked_only_where_all_sleep() {
 }
 
 #[test]
+fn an_engine_sleeps_until_it_is_told_or_says_otherwise_however_old_its_figures_are() {
+    for balance in ["auto", "round_robin"] {
+        let cluster = Cluster::new(balance, 2);
+        cluster.report(0, |metrics| {
+            metrics.is_asleep = true;
+            metrics.max_age = Duration::ZERO;
+            metrics.at -= Duration::from_secs(600);
+        });
+        let short = prompt("hi", 8);
+        let goes_to_first = || (0..40).any(|_| cluster.place(&cluster.lease(&short)) == 0);
+        assert!(!goes_to_first(), "{balance}");
+        cluster.report(0, |metrics| metrics.is_asleep = false);
+        assert!(goes_to_first(), "{balance}: it says that it is awake");
+    }
+}
+
+#[test]
 fn scores_are_those_of_the_inference_extension() {
     let at_rest = |cluster: &Cluster| (0..2).for_each(|place| cluster.report(place, |_| {}));
     let goes = |scorers: &str, prepare: fn(&Cluster), adapter: Option<&str>| {

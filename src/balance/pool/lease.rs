@@ -109,6 +109,8 @@ impl Lease {
         let endpoint = self.endpoint();
         endpoint.engine().progress.token(now, endpoint.in_flight());
         self.end_prefill();
+        // Whatever was heard of it: one that sleeps gives none.
+        endpoint.note_asleep(false);
         let is_first =
             self.awaits_token.load(Ordering::Relaxed) && self.awaits_token.swap(false, Ordering::Relaxed);
         if !is_first || !self.streams {

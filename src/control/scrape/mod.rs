@@ -132,6 +132,13 @@ enum LoggedState {
     NotOffered,
 }
 
+impl Drop for EndpointScrape {
+    /// From here on nobody says whether the engine sleeps.
+    fn drop(&mut self) {
+        self.endpoint.note_asleep(false);
+    }
+}
+
 impl EndpointScrape {
     async fn run(mut self, client: Arc<EndpointClient>) {
         if self.requests.is_empty() {
@@ -141,9 +148,12 @@ impl EndpointScrape {
         // Many endpoints that come at once are not asked in step.
         sleep(self.spec.min_interval.mul_f64(rand::random_range(0.0..1.0))).await;
         loop {
+            let began = Instant::now();
             let result = self.scrape(&client).await;
+            self.pace.note_cost(began.elapsed());
             let wait = self.pace.after(result).mul_f64(rand::random_range(0.95..1.05));
-            if result == ScrapeResult::Idle {
+            let is_of_others = result == ScrapeResult::Busy && self.endpoint.in_flight() == 0;
+            if result == ScrapeResult::Idle || is_of_others {
                 self.wait_for_work(wait).await;
             } else {
                 sleep(wait).await;
@@ -181,7 +191,11 @@ impl EndpointScrape {
 
     fn take(&mut self, metrics: EngineMetrics) -> ScrapeResult {
         let has_some = |figure: Option<f32>| figure.is_some_and(|figure| figure > 0.0);
-        let is_busy = has_some(metrics.waiting) || has_some(metrics.running) || self.endpoint.in_flight() > 0;
+        let ours = self.endpoint.in_flight();
+        let is_busy = has_some(metrics.waiting) || has_some(metrics.running) || ours > 0;
+        if let Some(running) = metrics.running {
+            self.pace.note_share(ours as f32, running + metrics.waiting.unwrap_or_default());
+        }
         self.endpoint.note_engine_metrics(EngineMetrics { max_age: self.spec.max_age, ..metrics });
         self.failures = 0;
         if self.logged != LoggedState::Good {

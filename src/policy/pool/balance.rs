@@ -91,6 +91,14 @@ enum RawBalanceStrategy {
     DisaggregatedPrefillOrchestrated,
     /// `least_request` as the vLLM router calls it.
     PowerOfTwo,
+    /// `least_request` for the vLLM router's draw of one: of two that are drawn it takes the less busy.
+    Random,
+    /// `hash` for the vLLM router's sessions that stay.
+    StickyLeastLoaded,
+    /// The same.
+    LeastConnSticky,
+    /// The same.
+    StickyRoundRobin,
     /// `hash` as the vLLM router calls it.
     ConsistentHash,
     /// The same.
@@ -118,7 +126,16 @@ enum RawBalanceStrategy {
 
 impl RawBalanceStrategy {
     fn uses_key(self) -> bool {
-        matches!(self, Self::Hash | Self::Session | Self::ConsistentHash | Self::RendezvousHash)
+        matches!(
+            self,
+            Self::Hash
+                | Self::Session
+                | Self::ConsistentHash
+                | Self::RendezvousHash
+                | Self::StickyLeastLoaded
+                | Self::LeastConnSticky
+                | Self::StickyRoundRobin
+        )
     }
 }
 
@@ -145,11 +162,16 @@ impl RawBalance {
         }
         match strategy {
             RawBalanceStrategy::RoundRobin | RawBalanceStrategy::Roundrobin => Balance::RoundRobin,
-            RawBalanceStrategy::LeastRequest | RawBalanceStrategy::PowerOfTwo => Balance::LeastRequest,
+            RawBalanceStrategy::LeastRequest
+            | RawBalanceStrategy::PowerOfTwo
+            | RawBalanceStrategy::Random => Balance::LeastRequest,
             RawBalanceStrategy::Hash
             | RawBalanceStrategy::Session
             | RawBalanceStrategy::ConsistentHash
-            | RawBalanceStrategy::RendezvousHash => {
+            | RawBalanceStrategy::RendezvousHash
+            | RawBalanceStrategy::StickyLeastLoaded
+            | RawBalanceStrategy::LeastConnSticky
+            | RawBalanceStrategy::StickyRoundRobin => {
                 let Some(mut key) = hash_on else {
                     checker.issue(path, "the strategies `hash` and `session` need `hash_on`");
                     return Balance::Auto;

@@ -31,13 +31,13 @@ impl Attempts {
     /// How long the current endpoint's engine may take to wake, where it sleeps and is woken.
     pub(in crate::proxy) fn sleeping_for(&self, live: &Snapshot) -> Option<Duration> {
         let timeout = self.spec(live).limits.wake?;
-        self.lease.as_ref().is_some_and(|lease| lease.endpoint().is_asleep(Instant::now())).then_some(timeout)
+        self.lease.as_ref().is_some_and(|lease| lease.endpoint().is_asleep()).then_some(timeout)
     }
 
     /// Notes that the current endpoint's engine is awake.
     pub(in crate::proxy) fn note_awake(&self) {
         if let Some(lease) = &self.lease {
-            lease.endpoint().note_awake();
+            lease.endpoint().note_asleep(false);
         }
     }
 

@@ -116,8 +116,7 @@ impl HedgePlan {
         let input = LeaseInput { headers, request, upstream_request, tried, last_resort: false, now };
         let leased = lease_endpoint(live, std::slice::from_ref(target), input).map(|leased| leased.lease);
         // One that would have to be woken, or spoken to in another way, answers no sooner.
-        let usable =
-            leased.filter(|lease| !lease.endpoint().is_asleep(now) && !lease.endpoint().speaks_h2c());
+        let usable = leased.filter(|lease| !lease.endpoint().is_asleep() && !lease.endpoint().speaks_h2c());
         let own = EndpointHeaders { host: &self.first.host, rank: self.first.rank };
         let second = usable.and_then(|lease| {
             let other = EndpointHeaders { host: lease.endpoint().host(), rank: lease.rank() };
