@@ -53,6 +53,15 @@ impl CheckpointConfig {
         if is_classifier && is_domain { labels } else { Vec::new() }
     }
 
+    /// Returns the padding token of a decoder that classifies texts: it is judged by the last token before padding, even where
+    /// its tokenizer ends texts with that.
+    pub(super) fn unread_end(&self) -> Option<u32> {
+        let is_decoder = EncoderFamily::of(&self.model_type) == Some(EncoderFamily::Qwen3);
+        let is_of_texts = CheckpointTask::named(self) == Some(CheckpointTask::SequenceClassification);
+        let padding = self.rest.get("pad_token_id")?.as_u64()?;
+        u32::try_from(padding).ok().filter(|_| is_decoder && is_of_texts)
+    }
+
     /// Says whether it looks like a detector of hallucinations, without the weights.
     pub(super) fn check_detector(&self, files: &ModelFiles) -> Result<(), LoadError> {
         let task = CheckpointTask::named(self).filter(|task| *task != CheckpointTask::TokenClassification);

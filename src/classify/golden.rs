@@ -435,7 +435,7 @@ fn files_that_are_too_long_or_none_at_all_are_not_read() {
 
 fn compare(device: &ComputeDevice, near: f32) {
     let sets: Vec<Set> = serde_json::from_str(GOLDEN).unwrap();
-    assert!(sets.len() >= 26);
+    assert!(sets.len() >= 27);
     let mut far = Vec::new();
     for set in sets {
         let scratch = tempfile::tempdir().unwrap();

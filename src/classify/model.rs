@@ -81,6 +81,9 @@ impl LoadedModel {
                 .put_before(prompt?)
                 .map_err(|source| LoadError::Tokenizer { path: files.path("tokenizer.json"), source })?;
         }
+        if let Some(end) = config.unread_end().filter(|_| assigned != Some(ClassifyHead::Embedding)) {
+            tokenizer.special_tokens.drop_end(end);
+        }
         let weights = adapted.weights(&folder)?;
         let builder = LayerBuilder::new(&weights, options.device);
         let parts = match config {
@@ -313,6 +316,13 @@ impl ModelConfig {
             return serde_json::from_value(value).map(Box::new).map(Self::Builtin).map_err(wrong);
         }
         serde_json::from_value(value).map(Box::new).map(Self::Checkpoint).map_err(wrong)
+    }
+
+    fn unread_end(&self) -> Option<u32> {
+        match self {
+            Self::Checkpoint(config) => config.unread_end(),
+            Self::Builtin(_) => None,
+        }
     }
 
     fn check_detector(&self, files: &ModelFiles, source: &ModelSource) -> Result<(), LoadError> {

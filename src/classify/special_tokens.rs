@@ -71,6 +71,13 @@ impl SpecialTokens {
         self.before.extend(ids);
     }
 
+    /// Takes a token off that ends texts.
+    pub(super) fn drop_end(&mut self, id: u32) {
+        while self.after.last() == Some(&id) {
+            self.after.pop();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.before.len() + self.between.len() + self.after.len()
     }

@@ -269,13 +269,14 @@ def classified(name, kind, tokenizer, longest, question, score=lambda logits: lo
     return computed(name, model, tokenizer, longest, question, score)
 
 
-def computed(name, model, tokenizer, longest, question, score=lambda logits: logits.softmax(-1)):
+def computed(name, model, tokenizer, longest, question, score=lambda logits: logits.softmax(-1), unread=0):
     inputs = batch(tokenizer, longest)
     with torch.no_grad():
         scores = score(model(**inputs).logits)
     cases = []
     for text, ids, mask, row in zip(TEXTS, inputs["input_ids"], inputs["attention_mask"], scores):
         ids = ids[mask.bool()].tolist()
+        ids = ids[:len(ids) - unread]
         row = row[mask.bool()][1:-1] if question == "pii" else row
         values = [[int(token.argmax()), *rounded(token.max()[None])] for token in row] if question == "pii" \
             else rounded(row)
@@ -389,6 +390,12 @@ def decoders_and_kin(pieces):
     config = qwen(bytes_, **names(["SAFE", "INJECTION", "JAILBREAK"]))
     save("qwen3-guard", randomised(Qwen3ForSequenceClassification(config), 35), bytes_)
     found.append(classified("qwen3-guard", Qwen3ForSequenceClassification, bytes_, 64, "jailbreak"))
+
+    # The same where the tokenizer ends texts with what pads them too: the token before that is the last.
+    ends = qwen_like(ends=True)
+    path = save("qwen3-guard-ends", Qwen3ForSequenceClassification.from_pretrained(MODELS / "qwen3-guard"), ends)
+    model = Qwen3ForSequenceClassification.from_pretrained(path, dtype=torch.float32).eval()
+    found.append(computed("qwen3-guard-ends", model, ends, 65, "jailbreak", unread=1))
 
     # A base and, apart from it, an adapter with the head of a classifier.
     base = save("qwen3-base", randomised(Qwen3ForCausalLM(qwen(bytes_, tie_word_embeddings=True)), 36).bfloat16(), bytes_)

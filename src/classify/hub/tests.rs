@@ -23,7 +23,7 @@ use signalbox_policy::{ModelSource, Secret};
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_very_secret";
 
-/// A hub with one repository, `owner/model`.
+/// A hub with two repositories: `owner/model` and `owner/adapter`, whose files are under `adapter/`.
 struct Hub {
     address: SocketAddr,
     seen: Arc<Seen>,
@@ -100,7 +100,8 @@ async fn resolve(
     {
         return (StatusCode::UNAUTHORIZED, [("x-error-code", "GatedRepo")]).into_response();
     }
-    if repo != "model" {
+    let file = if repo == "adapter" { format!("adapter/{file}") } else { file };
+    if !["model", "adapter"].contains(&repo.as_str()) {
         return (StatusCode::NOT_FOUND, [("x-error-code", "RepoNotFound")]).into_response();
     }
     let Some(bytes) = seen.files.get(&file) else {
@@ -244,6 +245,41 @@ fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
         spec.endpoint = "http://127.0.0.1:9".to_owned();
         assert_eq!(load(&spec, &source), here, "{name} offline");
     }
+}
+
+#[test]
+fn an_adapter_of_the_hub_brings_its_base_and_reads_no_folder_here() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+    let cache = tempfile::tempdir().unwrap();
+    let hub = |base: &str| {
+        hub(|seen| {
+            seen.files.clear();
+            seen.large.clear();
+            add(&mut seen.files, &models.join("qwen3-base"), "");
+            add(&mut seen.files, &models.join("qwen3-domain-lora"), "adapter/");
+            let config = seen.files.get_mut("adapter/adapter_config.json").unwrap();
+            *config = String::from_utf8(config.clone()).unwrap().replace("../qwen3-base", base).into();
+        })
+    };
+    let load = |spec: &HubSpec, source: &ModelSource| {
+        let heads = HeadSelection::only(ClassifyHead::Domain);
+        let options = LoadOptions { heads, device: &ComputeDevice::Kernels, hub: spec };
+        let model = LoadedModel::load(source, &options).map_err(|error| error.to_string())?;
+        let ids = model.tokenize("Is it there?").unwrap().ids;
+        Ok::<_, String>(model.run(&[&ids], ClassifyHeads::DOMAIN).unwrap().remove(0))
+    };
+    let source = ModelSource::Hub { repo: "owner/adapter".to_owned(), revision: "main".to_owned() };
+    let online = hub("owner/model");
+    let mut spec = online.spec(cache.path());
+    let here = load(&spec, &ModelSource::Folder(models.join("qwen3-domain-lora"))).unwrap();
+    assert_eq!(load(&spec, &source).unwrap(), here);
+    drop(online);
+    spec.endpoint = "http://127.0.0.1:9".to_owned();
+    assert_eq!(load(&spec, &source).unwrap(), here, "offline");
+    let folder = models.join("qwen3-base");
+    let (cache, online) = (tempfile::tempdir().unwrap(), hub(folder.to_str().unwrap()));
+    let refused = load(&online.spec(cache.path()), &source).unwrap_err();
+    assert!(refused.contains("neither a folder beside it nor a model of the hub"), "{refused}");
 }
 
 #[test]
