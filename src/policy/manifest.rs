@@ -8,7 +8,7 @@ use super::yaml::{self, Style, YamlKind, YamlNode};
 
 /// Reads every document of a text; the items of a `List` stand for themselves. Of a key that stands twice the last holds.
 pub fn manifests(text: &str) -> Result<Vec<Value>, Issue> {
-    let documents = yaml::parse_all(text)?;
+    let documents = parsed(text)?;
     let mut objects = Vec::new();
     for document in &documents {
         match value(document) {
@@ -22,6 +22,34 @@ pub fn manifests(text: &str) -> Result<Vec<Value>, Issue> {
         }
     }
     Ok(objects)
+}
+
+/// How many brackets are moved.
+const MAX_MOVED: usize = 256;
+
+/// Parses a text as Kubernetes' own reader does, which takes the bracket that closes a list or a mapping at any indentation,
+/// where YAML wants it deeper than its key.
+fn parsed(text: &str) -> Result<Vec<YamlNode>, Issue> {
+    let first = match yaml::parse_all(text) {
+        Ok(documents) => return Ok(documents),
+        Err(issue) => issue,
+    };
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let mut line = first.line;
+    for _moved in 0..MAX_MOVED {
+        let closes = |text: &&mut String| text.trim_start().starts_with([']', '}']);
+        let Some(closing) = line.checked_sub(1).and_then(|at| lines.get_mut(at)).filter(closes) else {
+            break;
+        };
+        closing.insert_str(0, "                ");
+        match yaml::parse_all(&lines.concat()) {
+            Ok(documents) => return Ok(documents),
+            // The same again: it is not the bracket.
+            Err(issue) if issue.line <= line => break,
+            Err(issue) => line = issue.line,
+        }
+    }
+    Err(first)
 }
 
 fn value(node: &YamlNode) -> Value {
@@ -49,5 +77,17 @@ mod tests {
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["A", "B", "C"]);
         assert!(manifests("a: [").is_err());
+    }
+
+    #[test]
+    fn a_bracket_may_close_where_kubectl_lets_it() {
+        let text = "kind: A\nspec:\n  args: [\n    x\n  ]\n  more: {\n    y: 1\n  }\nlast: 1\n";
+        let expected = json!([{"kind": "A", "spec": {"args": ["x"], "more": {"y": 1}}, "last": 1}]);
+        assert_eq!(json!(manifests(text).unwrap()), expected);
+        assert_eq!(
+            manifests("a:\n  b: [\n  ]]\n").unwrap_err().line,
+            3,
+            "what is wrong is said of the text as it is"
+        );
     }
 }

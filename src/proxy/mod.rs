@@ -36,6 +36,7 @@ mod model_list;
 mod passthrough;
 mod plain_copies;
 mod plain_phases;
+mod plain_picking;
 mod plain_request;
 mod planned_request;
 mod prefill;
@@ -334,7 +335,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         if exchange.passthrough.is_some() {
-            return plain_phases::pass_header(response, exchange);
+            return plain_phases::pass_header(response, exchange).await;
         }
         exchange.report_header(response).await?;
         respond::prepare(response, exchange)
@@ -348,7 +349,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         exchange.on_chunk(body.as_deref().unwrap_or_default(), &self.metrics);
-        plain_phases::keep_time(exchange).map(|()| None)
+        plain_phases::on_piece(exchange, body.as_ref()).map(|()| None)
     }
 
     async fn response_trailer_filter(

@@ -9,10 +9,11 @@ pub(super) use copy::PlainCopy;
 
 use super::attempt_failure::{AttemptFailure, Blame, LateBytes, NextStep};
 use super::endpoint_reports::report_failure;
+use super::ext_proc::PickerAnswer;
 use super::failure::RETRY_AFTER;
 use crate::balance::{ConnectionMark, Endpoint, Lease, PickRequest};
 use crate::openai::Rejection;
-use crate::policy::PoolSpec;
+use crate::policy::{Balance, PoolSpec};
 use crate::route::FollowedRule;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -43,6 +44,10 @@ pub(super) struct Passthrough {
     is_idempotent: bool,
     /// What mirrors get of it, where its rule has any.
     pub(super) copy: Option<Box<PlainCopy>>,
+    /// What the pool's external picker said, where it has one.
+    pub(super) picked: Option<Box<PickerAnswer>>,
+    /// How long the body is, where it was read whole for a picker.
+    pub(super) length: Option<usize>,
 }
 
 /// What is known of a failure beside what failed.
@@ -78,7 +83,25 @@ impl Passthrough {
             ends: now + total,
             is_idempotent: method.is_idempotent(),
             copy: None,
+            picked: None,
+            length: None,
         })
+    }
+
+    /// Moves to the first of the endpoints that the backend's picker has named which may be leased.
+    pub(super) fn take_pick(&mut self, live: &Snapshot, answer: PickerAnswer, now: Instant) -> bool {
+        self.picked = Some(Box::new(answer));
+        self.lease_named(live, now)
+    }
+
+    fn lease_named(&mut self, live: &Snapshot, now: Instant) -> bool {
+        let (Some(picked), request) = (&self.picked, PickRequest::default()) else { return false };
+        let pool = live.pool(self.via().pool);
+        let lease = picked.endpoints.iter().find_map(|addr| pool.lease_at(*addr, &request, &self.tried, now));
+        let Some(lease) = lease else { return false };
+        self.mark = lease.endpoint().mark();
+        self.lease = Some(lease);
+        true
     }
 
     /// The backend of the current attempt, and the rule that leads there.
@@ -151,6 +174,9 @@ impl Passthrough {
     fn retry(&mut self, failure: AttemptFailure, live: &Snapshot, now: Instant, metrics: &Metrics) -> bool {
         let last = self.endpoint().map(Endpoint::addr);
         self.tried.extend(last);
+        if self.picked.is_some() {
+            return self.retry_named(failure, live, now, metrics);
+        }
         // Where all were tried, the one that failed may do better now: that is what the rule asks for.
         let found = lease(live, &self.targets[self.target..], &self.tried, now)
             .or_else(|| lease(live, &self.targets[self.target..], &[], now));
@@ -165,12 +191,37 @@ impl Passthrough {
         true
     }
 
-    /// Gives the endpoint back.
+    /// The same among the endpoints that a picker has named: no others are asked, in whichever pool.
+    fn retry_named(
+        &mut self,
+        failure: AttemptFailure,
+        live: &Snapshot,
+        now: Instant,
+        metrics: &Metrics,
+    ) -> bool {
+        let budget = &live.upstreams.retry_budgets[self.via().pool.0];
+        if !budget.withdraw(now) || !self.lease_named(live, now) {
+            return false;
+        }
+        metrics.retried(&self.spec(live).name, failure.label());
+        (self.count, self.is_reconnect) = (self.count + 1, false);
+        true
+    }
+
+    /// Gives the endpoint back, and tells its picker that the answer is whole.
     pub(super) fn finish(&mut self, status: u16, is_whole: bool) {
+        if let Some(picked) = self.picked.take().filter(|_| is_whole) {
+            picked.session.finish();
+        }
         if let Some(lease) = self.lease.take().filter(|_| is_whole && (1..500).contains(&status)) {
             lease.succeeded();
         }
     }
+}
+
+/// Whether an endpoint of one of these backends is picked by another process.
+pub(super) fn is_picked(live: &Snapshot, targets: &[Arc<FollowedRule>]) -> bool {
+    targets.iter().any(|via| matches!(live.pool_spec(via.pool).balance, Balance::External(_)))
 }
 
 fn is_late(failure: AttemptFailure) -> bool {

@@ -6,9 +6,10 @@ use super::admit::ShortCircuit;
 use super::attempt_failure::{AttemptFailure, NextStep};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
-use super::passthrough::{Passthrough, PlainCopy, PlainFailure};
+use super::passthrough::{Passthrough, PlainCopy, PlainFailure, is_picked};
 use super::plain_copies::send_copies;
 use super::{Gateway, body, respond, routing, upstream};
+use crate::balance::Endpoint;
 use crate::openai::Rejection;
 use crate::telemetry::UpstreamRecord;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How much of a request is kept so that it can be sent again: Pingora's buffer for that.
@@ -40,17 +42,23 @@ impl Gateway {
         let has_body = !session.as_downstream_mut().is_body_empty();
         let targets = routing::follow_plain(self.ports.as_deref(), session, exchange, has_body)?;
         let overloaded = Rejection::Overloaded { retry_after: RETRY_AFTER };
-        let held = exchange.active.buffered.bytes() + if has_body { REPLAYED } else { 0 };
+        let picked = is_picked(&exchange.live, &targets);
+        let whole = if picked { self.read_for_picker(session, exchange).await? } else { Bytes::new() };
+        let held = exchange.active.buffered.bytes() + if has_body && !picked { REPLAYED } else { 0 };
         exchange.active.buffered.grow_to(held).map_err(|_full| overloaded.clone())?;
         exchange.take_slot(keeps_slots).map_err(|_full| overloaded)?;
         let header = session.req_header();
         let pass = Passthrough::start(&exchange.live, targets, &header.method, Instant::now())?;
         exchange.passthrough = Some(Box::new(pass));
-        self.plan_copy(exchange, header, has_body);
+        if picked {
+            self.pick_plainly(session, exchange, whole).await?;
+        }
+        self.plan_copy(exchange, session.req_header(), has_body);
         let idle = exchange.passthrough.as_ref().map(|pass| pass.spec(&exchange.live).timeouts.idle);
         let downstream = session.as_downstream_mut();
         downstream.set_read_timeout(idle);
         if has_body
+            && !picked
             && downstream.get_header_bytes(EXPECT).eq_ignore_ascii_case(b"100-continue")
             && downstream.write_continue_response().await.is_err()
         {
@@ -171,16 +179,32 @@ pub(super) fn fault_of_client(error: &Error) -> Option<Rejection> {
     }
 }
 
-/// Makes the header of an answer the client's.
-pub(super) fn pass_header(response: &mut ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
-    let Some(via) = exchange.passthrough.as_ref().map(|pass| pass.via().clone()) else { return Ok(()) };
+/// Makes the header of an answer the client's, as the backend's picker changes it where it has one.
+pub(super) async fn pass_header(
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+) -> pingora::Result<()> {
+    let Some(pass) = &mut exchange.passthrough else { return Ok(()) };
+    let (via, served) = (Arc::clone(pass.via()), pass.endpoint().map(Endpoint::addr));
+    if let (Some(picked), Some(served)) = (&mut pass.picked, served) {
+        let changes = picked.session.report_header(served, response.status, &response.headers).await;
+        for name in &changes.remove {
+            response.remove_header(name);
+        }
+        for (name, value) in changes.set {
+            response.insert_header(name, value)?;
+        }
+    }
     respond::prepare_plainly(response, exchange, &via)
 }
 
-/// Ends an answer that is not whole in time.
-pub(super) fn keep_time(exchange: &Exchange) -> pingora::Result<()> {
-    let is_over = |pass: &Passthrough| pass.rest(Instant::now()).is_zero();
-    if exchange.passthrough.as_deref().is_some_and(is_over) {
+/// Tells the backend's picker a piece of the answer; ends an answer that is not whole in time.
+pub(super) fn on_piece(exchange: &mut Exchange, piece: Option<&Bytes>) -> pingora::Result<()> {
+    let Some(pass) = &mut exchange.passthrough else { return Ok(()) };
+    if let (Some(picked), Some(piece)) = (&mut pass.picked, piece) {
+        picked.session.report_piece(piece);
+    }
+    if pass.rest(Instant::now()).is_zero() {
         return Err(RequestFailure::explain(Rejection::UpstreamTimeout, "the request's time is over"));
     }
     Ok(())

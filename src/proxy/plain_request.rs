@@ -10,7 +10,7 @@ use super::routing;
 use crate::openai::{Rejection, may_name_api};
 use crate::policy::{HostRule, PoolSpec};
 use crate::route::FollowedRule;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use pingora::http::RequestHeader;
 
@@ -76,6 +76,16 @@ pub(super) fn prepare(
     };
     set(&mut parts.headers, HOST, rewritten_host(via).unwrap_or(host))?;
     set(&mut parts.headers, X_REQUEST_ID, exchange.record.own_id())?;
+    if let Some(length) = pass.length {
+        parts.headers.remove(TRANSFER_ENCODING);
+        parts.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    if let Some(picked) = pass.picked.as_ref().filter(|_| !is_copy) {
+        for name in &picked.changes.remove {
+            parts.headers.remove(name);
+        }
+        parts.headers.extend(picked.changes.set.iter().cloned());
+    }
     if is_copy {
         apply_changes(&mut parts.headers, &via.rule.filters.headers.request)?;
     } else {

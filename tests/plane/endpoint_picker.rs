@@ -237,6 +237,10 @@ async fn process(
                 }));
                 reply(FromPicker { part: Some(reply_part), metadata: None }).await;
             }
+            // No body follows.
+            (Script::Light(endpoints), Some(Part::RequestHeaders(header))) if header.end_of_stream => {
+                reply(chosen(&now.among(endpoints))).await;
+            }
             (Script::Full(endpoints, _), Some(Part::RequestHeaders(_))) => {
                 reply(chosen(&now.among(endpoints))).await;
             }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A policy without guards, whose model no route leads to.
-const OPEN: &str = "version: 1\nmodels:\n  m: {pools: [own]}\npools:\n  own: {endpoints: [\"127.0.0.1:1\"], health: {enabled: false}}\n";
+pub(crate) const OPEN: &str = "version: 1\nmodels:\n  m: {pools: [own]}\npools:\n  own: {endpoints: [\"127.0.0.1:1\"], health: {enabled: false}}\n";
 
 /// The same where prompts are checked.
 const GUARDED: &str = "version: 1\nguards: {secrets: {action: block}}\nmodels:\n  m: {pools: [own]}\npools:\n  own: {endpoints: [\"127.0.0.1:1\"], \
@@ -21,22 +21,22 @@ fn service(name: &str) -> Value {
     json!({"kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"name": "http", "port": 80}]}})
 }
 
-fn route(name: &str, rules: &Value) -> Value {
+pub(crate) fn route(name: &str, rules: &Value) -> Value {
     json!({"kind": "HTTPRoute", "metadata": {"name": name}, "spec": {
         "parentRefs": [{"name": "inference-gateway"}], "rules": rules}})
 }
 
-fn to(service: &str) -> Value {
+pub(crate) fn to(service: &str) -> Value {
     json!([{"name": service, "port": 80}])
 }
 
 /// Puts a Service with its endpoint into the cluster.
-fn serve(api: &KubeApi, name: &str, addr: SocketAddr) {
+pub(crate) fn serve(api: &KubeApi, name: &str, addr: SocketAddr) {
     apply(api, [service(name)]);
     api.put(SLICES, "default", slice(name, addr));
 }
 
-async fn with_policy(api: &KubeApi, policy: &str) -> Gateway {
+pub(crate) async fn with_policy(api: &KubeApi, policy: &str) -> Gateway {
     let launch = Launch::new(policy).server(SERVER).argument("--gateway-api");
     let launch = launch.variable("KEY_OF_ANN", "sk-of-ann-0123456789");
     let kubeconfig = api.kubeconfig(launch.folder()).display().to_string();
@@ -44,7 +44,13 @@ async fn with_policy(api: &KubeApi, policy: &str) -> Gateway {
 }
 
 /// Sends a request without following redirects.
-async fn send(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(crate) async fn send(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
     let request = client.build().unwrap().request(method.parse().unwrap(), gateway.url(path));
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -52,12 +58,12 @@ async fn send(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &st
     Answer::of(request.send().await.unwrap()).await
 }
 
-async fn get(gateway: &Gateway, path: &str) -> Answer {
+pub(crate) async fn get(gateway: &Gateway, path: &str) -> Answer {
     send(gateway, "GET", path, &[], "").await
 }
 
 /// Waits until a path is answered by an app.
-async fn answered_by(gateway: &Gateway, path: &str, app: &str) {
+pub(crate) async fn answered_by(gateway: &Gateway, path: &str, app: &str) {
     let is_it = async || {
         let answer = get(gateway, path).await;
         (answer.status == 200 && answer.json()["app"] == app).then_some(())

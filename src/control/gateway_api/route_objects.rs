@@ -60,6 +60,7 @@ pub(super) struct HttpFilter {
     pub(super) request_mirror: Option<RequestMirror>,
     pub(super) request_redirect: Option<RequestRedirect>,
     pub(super) url_rewrite: Option<UrlRewriteFilter>,
+    pub(super) extension_ref: Option<ObjectRef>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

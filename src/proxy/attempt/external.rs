@@ -172,7 +172,7 @@ impl Attempts {
 }
 
 impl PickerFailure {
-    fn rejection(self) -> Rejection {
+    pub(in crate::proxy) fn rejection(self) -> Rejection {
         match self {
             Self::Refused { status, text, retry_after } => {
                 let is_for_now =

@@ -50,6 +50,13 @@ pub(super) fn read_of_backend(filters: &[HttpFilter]) -> Result<HeaderFilters, S
     Ok(read.headers)
 }
 
+/// The kind of the first object that filters refer to: none is known.
+pub(super) fn extension(filters: &[HttpFilter]) -> Option<String> {
+    let filter = filters.iter().find(|filter| filter.kind == "ExtensionRef")?;
+    let reference = filter.extension_ref.clone().unwrap_or_default();
+    Some(format!("{}/{}", reference.group.unwrap_or_default(), reference.kind.unwrap_or_default()))
+}
+
 fn read_filter(filter: &HttpFilter, read: &mut ReadFilters) -> Result<(), String> {
     let lacks = || format!("the filter {} says nothing", filter.kind);
     match filter.kind.as_str() {

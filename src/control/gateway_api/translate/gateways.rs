@@ -20,6 +20,7 @@ pub(super) struct ServedListener {
     pub(super) gateway: ObjectName,
     pub(super) name: String,
     pub(super) port: u16,
+    protocol: String,
     pub(super) host: HostPattern,
     pub(super) certificates: Vec<Arc<ServerCertificate>>,
     pub(super) allowed: AllowedRoutes,
@@ -27,6 +28,8 @@ pub(super) struct ServedListener {
     pub(super) attached: usize,
     accepted: ObjectCondition,
     resolved: ObjectCondition,
+    /// Why it cannot be told from another of its Gateway, where that is so.
+    conflict: Option<&'static str>,
     /// Whether routes of our only kind may attach.
     takes_routes: bool,
 }
@@ -48,7 +51,14 @@ impl ServedListener {
         } else {
             ObjectCondition::fails("Programmed", "Invalid", "the listener is not served")
         };
-        let conflicted = ObjectCondition::fails("Conflicted", "NoConflicts", "");
+        let conflicted = match self.conflict {
+            None => ObjectCondition::fails("Conflicted", "NoConflicts", ""),
+            Some(reason) => ObjectCondition {
+                is_true: true,
+                message: "another listener of the Gateway has the same port".to_owned(),
+                ..ObjectCondition::fails("Conflicted", reason, "")
+            },
+        };
         vec![self.accepted.clone(), programmed, self.resolved.clone(), conflicted]
     }
 
@@ -77,9 +87,35 @@ pub(super) fn listeners(
     let ours = cluster.gateways.iter().filter(|gateway| classes.contains(&gateway.spec.gateway_class_name));
     let of_gateway = |gateway: &ApiObject<GatewaySpec>| {
         let listener = |listener| served(cluster, settings, &gateway.name, listener, &mut *referred);
-        gateway.spec.listeners.iter().map(listener).collect::<Vec<_>>()
+        let mut own: Vec<ServedListener> = gateway.spec.listeners.iter().map(listener).collect();
+        mark_conflicts(&mut own);
+        own
     };
     ours.flat_map(of_gateway).collect()
+}
+
+/// Marks the listeners of one Gateway that no request could be told apart by: none of them is served.
+fn mark_conflicts(own: &mut [ServedListener]) {
+    let conflict = |at: usize| {
+        let others = own.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other);
+        let rivals = others.filter(|other| other.port == own[at].port);
+        let reasons = rivals.filter_map(|other| {
+            if other.protocol != own[at].protocol {
+                return Some("ProtocolConflict");
+            }
+            (other.host == own[at].host).then_some("HostnameConflict")
+        });
+        // By the protocol before by the host.
+        reasons.max()
+    };
+    let conflicts: Vec<Option<&'static str>> = (0..own.len()).map(conflict).collect();
+    for (listener, conflict) in own.iter_mut().zip(conflicts) {
+        listener.conflict = conflict;
+        if let Some(reason) = conflict {
+            let message = "another listener of the Gateway has the same port, and the protocol differs or the host does not";
+            listener.accepted = ObjectCondition::fails("Accepted", reason, message);
+        }
+    }
 }
 
 fn served(
@@ -109,6 +145,8 @@ fn served(
         gateway: gateway.clone(),
         name: listener.name.clone(),
         port: listener.port,
+        protocol: listener.protocol.clone(),
+        conflict: None,
         host: HostPattern::of(listener.hostname.as_deref().unwrap_or_default()),
         certificates,
         allowed: listener.allowed_routes.clone(),
@@ -256,7 +294,12 @@ fn status(
     let of_listener = |listener: &&ServedListener| {
         let about = format!("listener {}", listener.name);
         let told = |condition| ToldCondition { about: about.clone(), condition };
-        listener.conditions().into_iter().filter(|one| one.kind != "Conflicted").map(told).collect::<Vec<_>>()
+        listener
+            .conditions()
+            .into_iter()
+            .filter(|one| one.kind != "Conflicted" || one.is_true)
+            .map(told)
+            .collect::<Vec<_>>()
     };
     let told = conditions.into_iter().map(|condition| ToldCondition { about: String::new(), condition });
     ObjectStatus {

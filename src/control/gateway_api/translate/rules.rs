@@ -4,7 +4,9 @@ use super::super::cluster::{Remark, UsedObject};
 use super::super::conditions::ObjectCondition;
 use super::super::kinds::ObjectKind;
 use super::super::objects::ApiObject;
-use super::super::route_objects::{HttpBackendRef, HttpRetry, HttpRouteRule, HttpRouteSpec, HttpTimeouts};
+use super::super::route_objects::{
+    HttpBackendRef, HttpFilter, HttpRetry, HttpRouteRule, HttpRouteSpec, HttpTimeouts,
+};
 use super::backends::Backends;
 use super::{filters, matches};
 use crate::http_route::{
@@ -90,6 +92,10 @@ pub(super) fn translate(route: &ApiObject<HttpRouteSpec>, backends: &mut Backend
 
 impl RouteReader<'_, '_> {
     fn rule(&mut self, rule: &HttpRouteRule, source: Arc<str>) -> Result<RouteRule, String> {
+        if self.has_extension(&rule.filters) {
+            // What it would do nobody knows: its requests are answered with 500.
+            return Ok(RouteRule { source, ..RouteRule::default() });
+        }
         let read = filters::read(&rule.filters)?;
         let mut mirrors = Vec::new();
         for mirror in read.mirrors {
@@ -120,12 +126,23 @@ impl RouteReader<'_, '_> {
     }
 
     fn backend(&mut self, written: &HttpBackendRef) -> Result<RouteBackend, String> {
-        let headers: HeaderFilters = filters::read_of_backend(&written.filters)?;
         let weight = written.weight.unwrap_or(1);
+        if self.has_extension(&written.filters) {
+            return Ok(RouteBackend { backend: None, weight, headers: HeaderFilters::default() });
+        }
+        let headers: HeaderFilters = filters::read_of_backend(&written.filters)?;
         let resolved = self.backends.resolve(&self.name.namespace, &written.reference());
         self.pools.extend(resolved.used);
         let backend = resolved.id.map_err(|fault| self.unresolved(fault)).ok();
         Ok(RouteBackend { backend, weight, headers })
+    }
+
+    /// Whether filters refer to an object, none of whose kinds is known; says so.
+    fn has_extension(&mut self, filters: &[HttpFilter]) -> bool {
+        let Some(kind) = filters::extension(filters) else { return false };
+        let message = format!("no filter of kind {kind} is known");
+        self.unresolved(ObjectCondition::fails("ResolvedRefs", "InvalidKind", message));
+        true
     }
 
     /// The first fault is told, the others are remarked.
