@@ -83,7 +83,7 @@ use model_set::ModelSet;
 use pattern_search::PatternSearch;
 
 use signalbox_policy::{
-    AttackThreshold, ClassifierSpec, ModelFacts, ModelFault, ModelSource, OperatingPoint,
+    AttackThreshold, ClassifierSpec, HubSpec, ModelFacts, ModelFault, ModelSource, OperatingPoint,
 };
 
 /// Loaded models and the threads that run them, which end when it is dropped.
@@ -323,6 +323,8 @@ fn domains(spec: &ClassifierSpec) -> Result<Vec<String>, LoadError> {
 /// A model whose hub is out of reach says nothing: a policy can be checked offline, and what puts it in force loads the
 /// model anyway.
 pub fn inspect(spec: &ClassifierSpec) -> ModelFacts {
+    // Nobody waits here for a hub that is not there.
+    let spec = &ClassifierSpec { hub: HubSpec { attempts: 1, ..spec.hub.clone() }, ..spec.clone() };
     let (mut domains_of, mut faults) = (None, Vec::new());
     let mut fault = |keys, error: &LoadError| {
         if !error.is_out_of_reach() {

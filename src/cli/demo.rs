@@ -208,7 +208,10 @@ const LONG_PROMPT: &str = r#""{\"model\": \"llama3-8b\", \"messages\": [{\"role\
 fn introduce(bound: &Bound, policy: &Path) {
     let Some(address) = bound.listeners.first() else { return };
     say(&format!("Signalbox listens on http://{address} (operator's port http://{}).", bound.admin));
-    say(&format!("Its policy is {}: edit it, and the next request follows it.\n", policy.display()));
+    say(&format!(
+        "Its policy is {}: edit it, and requests follow it within half a second; a line below says when.\n",
+        policy.display()
+    ));
     say(
         "Paste these into another terminal; `x-vsr-selected-model` in each answer says who gave it, and why.\n",
     );

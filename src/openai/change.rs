@@ -9,6 +9,7 @@ mod member;
 mod system;
 mod tools;
 
+use super::json::object::{Object, entries};
 use super::{Api, ChatRequest, Edit, Rejection, json, splice};
 
 /// Returns the edits that set one member of the top level.
@@ -62,8 +63,17 @@ pub enum Change {
     AddTools(Vec<Vec<u8>>),
     /// Names another model.
     Model(String),
-    /// Asks for usage at the end of a stream, where the API sends it only on request.
-    IncludeUsage,
+    /// Asks what a stream costs, where the API says so only on request.
+    IncludeUsage(UsageRequest),
+}
+
+/// How often a stream is to say what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UsageRequest {
+    /// Once, in a chunk of its own.
+    AtTheEnd,
+    /// In every chunk too, which vLLM alone knows.
+    InEveryChunk,
 }
 
 /// What becomes of the client's system prompt.
@@ -117,16 +127,24 @@ impl Change {
             Self::KeepTools(kept) => tools::keep(request, kept),
             Self::AddTools(tools) => tools::add(request, api, tools),
             Self::Model(name) => request.model_edit(name).into_iter().collect(),
-            Self::IncludeUsage => include_usage(request, api),
+            Self::IncludeUsage(asked) => include_usage(request, api, *asked),
         }
     }
 }
 
-fn include_usage(request: &ChatRequest, api: Api) -> Vec<Edit> {
+fn include_usage(request: &ChatRequest, api: Api, asked: UsageRequest) -> Vec<Edit> {
     if !api.dialect().request.usage_is_opt_in || !request.stream() || request.wants_usage() {
         return Vec::new();
     }
-    member::set(request, &["stream_options", "include_usage"], b"true")
+    if asked == UsageRequest::AtTheEnd {
+        return member::set(request, &["stream_options", "include_usage"], b"true");
+    }
+    let options = request.member("stream_options").filter(|value| value.starts_with(b"{"));
+    let others = options.into_iter().flat_map(entries);
+    let others = others.filter(|(key, _)| !matches!(&**key, "include_usage" | "continuous_usage_stats"));
+    let mut written = others.fold(Object::default(), |written, (key, value)| written.raw(&key, value));
+    written = written.raw("include_usage", b"true").raw("continuous_usage_stats", b"true");
+    member::set(request, &["stream_options"], &written.end())
 }
 
 #[cfg(test)]

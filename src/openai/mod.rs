@@ -45,12 +45,12 @@ pub mod translate;
 mod uploads;
 
 pub use answer::{
-    AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, Format, LocalReply,
-    ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader, is_usage_chunk,
-    stream_of,
+    AnswerPiece, AnswerRewriter, AnswerSplitter, Assembler, Channel, FinishReason, FirstToken, Format,
+    LocalReply, ModelRenamer, PendingText, RewriteLimits, TextId, TokenUsage, UsageCounter, UsageReader,
+    is_empty_answer, is_usage_chunk, stream_of, without_usage,
 };
 pub use api::Api;
-pub use change::{Change, SystemMode};
+pub use change::{Change, SystemMode, UsageRequest};
 pub use conversation::MessageCounts;
 pub use fingerprint::Fingerprint;
 pub use groundedness::choice_texts;

@@ -152,7 +152,7 @@ pub enum Rejection {
         detail: &'static str,
     },
     /// The request's header is longer than allowed.
-    #[error("The request's header is larger than the limit of {limit} bytes.")]
+    #[error("The request's header is larger than the limit of {limit} bytes, or has more than 256 fields.")]
     HeaderTooLarge {
         /// The limit in bytes.
         limit: usize,

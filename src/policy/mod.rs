@@ -91,8 +91,8 @@ pub use pool::{
     Alpn, Balance, ClientCert, Credential, DiscoverySpec, Ejection, EndpointSpec, EngineKind, ExternalPicker,
     FailureMode, HashKey, Health, Hedge, HostRule, KubeObject, KubeSelection, KvConnector, KvEventPorts,
     KvEventsSpec, MetricsScrape, PickerTls, PickerTrust, PoolApi, PoolLimits, PoolProbes, PoolSpec, PortRef,
-    PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, ServedResource, SpokenApi, Timeouts,
-    Transport,
+    PrefillSpec, Provider, Saturation, Scorer, Scorers, ScrapeCondition, ServedResource, SpokenApi,
+    StreamUsageMode, Timeouts, Transport,
 };
 pub use responses::KeptResponses;
 pub use retry::{Reissue, Retry, RetryBudgetSpec, RetryCause};

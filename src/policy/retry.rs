@@ -18,8 +18,8 @@ pub struct Retry {
     #[schemars(range(min = 1, max = 10))]
     pub attempts: u32,
     /// What is worth another try.
-    #[schemars(length(max = 20))]
-    pub on: Vec<RetryCause>,
+    #[schemars(length(max = 20), extend("x-formerly" = "on"))]
+    pub causes: Vec<RetryCause>,
     /// How many retries there may be beside the requests of each pool.
     pub budget: RetryBudgetSpec,
     /// When a stream that gives nothing is asked for elsewhere, while it could still come; never when absent.
@@ -115,8 +115,8 @@ pub struct RetryBudgetSpec {
 impl Default for Retry {
     fn default() -> Self {
         use RetryCause::{Connect, Refused, Reset, Status429, Status502, Status503, Status504};
-        let on = vec![Connect, Reset, Refused, Status429, Status502, Status503, Status504];
-        Self { attempts: 3, on, budget: RetryBudgetSpec::default(), reissue: None }
+        let causes = vec![Connect, Reset, Refused, Status429, Status502, Status503, Status504];
+        Self { attempts: 3, causes, budget: RetryBudgetSpec::default(), reissue: None }
     }
 }
 
@@ -129,7 +129,7 @@ impl Default for RetryBudgetSpec {
 impl Retry {
     /// Whether a failure is worth another try.
     pub fn covers(&self, cause: RetryCause) -> bool {
-        self.on.contains(&cause)
+        self.causes.contains(&cause)
     }
 
     /// Whether an answer of this status is worth another try.
@@ -139,9 +139,9 @@ impl Retry {
     }
 
     pub(super) fn check(&self, path: &YamlPath, checker: &mut Checker<'_>) {
-        for (index, cause) in self.on.iter().enumerate() {
-            if self.on[..index].contains(cause) {
-                checker.issue(&path.key("on").index(index), "stands twice");
+        for (index, cause) in self.causes.iter().enumerate() {
+            if self.causes[..index].contains(cause) {
+                checker.issue(&path.key("causes").index(index), "stands twice");
             }
         }
     }

@@ -70,12 +70,13 @@ impl<'a> Validator<'a> {
         let mut whole = true;
         for entry in entries {
             let path = path.key(&entry.key);
-            if let Some(first) = seen.get(entry.key.as_str()) {
+            let name = properties.and_then(|known| present_name(known, &entry.key)).unwrap_or(&entry.key);
+            if let Some(first) = seen.get(name) {
                 let message = format!("the key stands twice; it is first on line {}", first.line);
                 self.issue(&path, entry.mark, message, None);
                 continue;
             }
-            seen.insert(&entry.key, entry.mark);
+            seen.insert(name, entry.mark);
             if entry.key == "<<" {
                 self.issue(
                     &path,
@@ -85,7 +86,7 @@ impl<'a> Validator<'a> {
                 );
                 continue;
             }
-            let known = properties.and_then(|known| known.get(&entry.key));
+            let known = properties.and_then(|known| known.get(name));
             let Some(schema) = known.or(others) else {
                 let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
                 self.issue(&path, entry.mark, unknown_key(&entry.key, known), None);
@@ -93,7 +94,7 @@ impl<'a> Validator<'a> {
             };
             match self.node(&entry.value, entry.mark, schema, &path) {
                 Some(value) => {
-                    map.insert(entry.key.clone(), value);
+                    map.insert(name.to_owned(), value);
                 }
                 // A name that others refer to must not be left out.
                 None => whole &= known.is_some(),
@@ -279,6 +280,15 @@ fn accepts(schema: &Value, kind: &str) -> bool {
         Some(name) => is(name),
         None => false,
     }
+}
+
+/// Finds the present name of a key that once had another: one that tools which read YAML 1.1 take for a boolean.
+fn present_name<'a>(known: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    if known.contains_key(key) {
+        return None;
+    }
+    let was = |property: &Value| property.get("x-formerly").and_then(Value::as_str) == Some(key);
+    known.iter().find(|(_, property)| was(property)).map(|(name, _)| name.as_str())
 }
 
 /// Says which keys there are instead of an unknown one, the likely one first.

@@ -112,8 +112,8 @@ pub(super) struct AttemptLimits {
 #[derive(Clone, Copy)]
 pub(super) struct AttemptEnd {
     pub(super) now: Instant,
-    /// When the answer's first byte came; `None` where it came whole.
-    pub(super) first_byte: Option<Instant>,
+    /// When the answer's first token came; `None` where it came whole.
+    pub(super) first_token: Option<Instant>,
     /// 0 where there was no answer.
     pub(super) status: u16,
     /// What the upstream counted, if it did.
@@ -326,7 +326,8 @@ impl Attempts {
     fn switch_to(&mut self, live: &Snapshot, target: usize, lease: Lease) -> Result<(), Rejection> {
         let model = self.request.plan.targets[target].model;
         self.request.plan.use_effects_of(model);
-        let body = upstream_body(live, &self.request.plan.targets[target], self.request.upstream_request());
+        let (request, answer) = (self.request.upstream_request(), self.request.answer_use());
+        let body = upstream_body(live, &self.request.plan.targets[target], request, answer);
         self.body = body.inspect_err(|_untranslatable| {
             let model = self.request.plan.targets[self.target].model;
             self.request.plan.use_effects_of(model);
@@ -370,7 +371,7 @@ impl Attempts {
         }
         let Some(ModelInFlight { guard, since, work }) = self.in_flight.take() else { return };
         if end.is_whole && (200..300).contains(&end.status) {
-            let ttft = end.first_byte.map(|at| at.saturating_duration_since(since));
+            let ttft = end.first_token.map(|at| at.saturating_duration_since(since));
             let duration = end.now.saturating_duration_since(since);
             let completion_tokens = end.usage.map_or(0, |usage| usage.completion_tokens);
             guard.stats().observe(end.now, ttft, completion_tokens, duration);

@@ -204,7 +204,12 @@ mod tests {
     fn only_what_the_policy_lists_is_retried_and_never_an_answer_that_has_begun() {
         let retry = Retry {
             attempts: 3,
-            on: vec![RetryCause::Connect, RetryCause::Reset, RetryCause::Status429, RetryCause::Status503],
+            causes: vec![
+                RetryCause::Connect,
+                RetryCause::Reset,
+                RetryCause::Status429,
+                RetryCause::Status503,
+            ],
             budget: RetryBudgetSpec { share: BasisPoints(10_000), min_per_second: 0 },
             reissue: None,
         };

@@ -19,7 +19,7 @@ use super::planned_request::PlannedRequest;
 use super::replay::ReplayHandle;
 use super::tunnel::Tunnel;
 use crate::balance::{ConnectionMark, Endpoint, hash_key};
-use crate::openai::{Api, ChatRequest, Format, Rejection, UsageReader, response_id};
+use crate::openai::{Api, ChatRequest, FirstToken, Format, Rejection, UsageReader, response_id};
 use crate::policy::{PoolSpec, Provider};
 use crate::server_state::{ActiveRequest, BuffersFull, ConnectionRequest, TooManyRequests};
 use crate::snapshot::{ResponseOwner, Snapshot};
@@ -84,6 +84,9 @@ pub(super) struct AnswerState {
     pub(super) usage: Option<UsageReader>,
     pub(super) bytes: usize,
     pub(super) first_byte: Option<Duration>,
+    /// Looks for a stream's first token, until it is there.
+    pub(super) awaits_token: Option<FirstToken>,
+    pub(super) first_token: Option<Duration>,
     pub(super) is_stream: bool,
     /// The WebSocket that was asked for.
     pub(super) tunnel: Option<Tunnel>,
@@ -173,9 +176,9 @@ impl Exchange {
             let translated = attempts.translate_answer(&self.live, head, self.record.own_id());
             let (head, translate) = translated.map_or((head, None), |(head, stage)| (head, Some(stage)));
             let model = attempts.answer_model(&self.live);
-            let hides_usage = attempts.hides_usage(&self.live);
+            let hidden_usage = attempts.hidden_usage(&self.live);
             let live = &self.live;
-            let start = AnswerStart { live, request, head, translate, model, hides_usage, store, share };
+            let start = AnswerStart { live, request, head, translate, model, hidden_usage, store, share };
             if let Some(pipeline) = AnswerPipeline::start(start, &mut self.record)? {
                 let rewrites = pipeline.rewrites();
                 replay.start_answer(pipeline);
@@ -315,6 +318,11 @@ impl Exchange {
         }
         if self.answer.bytes == 0 {
             self.note_response_owner(chunk, now);
+            self.answer.awaits_token = self.answer.is_stream.then(FirstToken::default);
+        }
+        if self.answer.awaits_token.as_mut().is_some_and(|first| first.feed(chunk)) {
+            self.answer.awaits_token = None;
+            self.answer.first_token = Some(now.saturating_duration_since(self.opened));
         }
         self.answer.bytes += chunk.len();
         self.answer.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.opened));
@@ -371,12 +379,12 @@ impl Exchange {
             Some(outcome) => outcome.usage,
             None => self.answer.usage.as_mut().and_then(UsageReader::finish),
         };
-        let usage = usage.or_else(|| self.streamed_so_far(outcome.as_ref()));
         // What is shown again was counted when it was made.
-        let usage = usage.filter(|_| !self.answer.api.is_kept());
+        let usage = self.settle_usage(usage, outcome.as_ref()).filter(|_| !self.answer.api.is_kept());
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
-        response.ttft_ms = self.answer.first_byte.map(millis);
+        let first_token = self.answer.first_token.or(self.answer.first_byte);
+        response.ttft_ms = first_token.map(millis);
         let now = Instant::now();
         response.duration_ms = millis(now.saturating_duration_since(self.opened));
         if let Some(usage) = usage {
@@ -387,10 +395,10 @@ impl Exchange {
             response.cached_tokens = Some(prefill.unwrap_or(usage.cached_tokens).min(usage.cached_tokens));
         }
         if let Some(attempts) = &mut self.attempts {
-            let first_byte = self.answer.first_byte.filter(|_| self.answer.is_stream);
+            let first_token = first_token.filter(|_| self.answer.is_stream);
             attempts.finish(AttemptEnd {
                 now,
-                first_byte: first_byte.map(|after| self.opened + after),
+                first_token: first_token.map(|after| self.opened + after),
                 status: response.status,
                 usage,
                 is_whole,

@@ -4,7 +4,7 @@
 
 use crate::cache::ResponseScope;
 use crate::openai::{Api, ChatRequest};
-use crate::route::Plan;
+use crate::route::{AnswerUse, Plan};
 use crate::snapshot::Snapshot;
 
 /// A request with its plan.
@@ -22,6 +22,12 @@ impl PlannedRequest {
     pub(super) fn upstream_request(&self) -> &ChatRequest {
         let changed = self.plan.effects.as_ref().and_then(|effects| effects.request.as_ref());
         changed.unwrap_or(&self.request)
+    }
+
+    /// What becomes of its answer, beside that the client gets it.
+    pub(super) fn answer_use(&self) -> AnswerUse {
+        let is_stored = self.plan.effects.as_ref().is_some_and(|effects| effects.cache.is_some());
+        if is_stored { AnswerUse::Stored } else { AnswerUse::Passed }
     }
 
     /// Whether its response is kept here where its upstream speaks another API.

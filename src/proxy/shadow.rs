@@ -8,7 +8,7 @@ use super::upstream::{self, UpstreamTls};
 use crate::balance::{Lease, PickRequest};
 use crate::openai::{Api, ChatRequest, Format, Translation, UsageReader};
 use crate::policy::{Balance, ExternalPicker, FailureMode, PoolSpec};
-use crate::route::{PlanTarget, translation, upstream_body};
+use crate::route::{AnswerUse, PlanTarget, translation, upstream_body};
 use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -155,7 +155,7 @@ impl ShadowClient {
     ) -> Result<Option<u64>, ShadowFailure> {
         let spec = copy.live.pool_spec(upstream.target.pool(&copy.live.policy));
         let sent = async {
-            let body = upstream_body(&copy.live, &upstream.target, &copy.request);
+            let body = upstream_body(&copy.live, &upstream.target, &copy.request, AnswerUse::Passed);
             let mut body = body.map_err(|_none| ShadowFailure)?;
             let picked = match &spec.balance {
                 Balance::External(picker) => {

@@ -248,6 +248,10 @@ pub(super) fn prepare_for(
         parts.headers.extend(answer.changes.set.iter().cloned());
     }
     let public = without_keys(&parts.uri, spec);
+    let trimmed = (!attempts.request.api.is_unread())
+        .then(|| without_slashes(public.as_ref().unwrap_or(&parts.uri)))
+        .flatten();
+    let public = trimmed.or(public);
     let translation = attempts.translation(&exchange.live);
     let model = attempts.target().upstream_model(&exchange.live.policy);
     let via = attempts.target().via.as_deref();
@@ -391,6 +395,17 @@ fn upstream_uri(uri: &Uri, api: &PoolApi, model: &str) -> Option<Uri> {
     upstream_path(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str), api, model).parse().ok()
 }
 
+/// The path without slashes at its end, which engines redirect or do not know; nothing where it has none.
+fn without_slashes(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.len() == path.len() || trimmed.is_empty() {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{trimmed}{query}").parse().ok()
+}
+
 /// Whether a pool's paths are the clients'.
 fn is_plain(api: &PoolApi) -> bool {
     api.path_prefix.is_empty() && api.base_path.is_none() && api.api_version.is_none()
@@ -436,6 +451,7 @@ mod tests {
             api_version: version.map(str::to_owned),
             serves: Vec::new(),
             speaks: vec![crate::policy::SpokenApi::Chat],
+            stream_usage: crate::policy::StreamUsageMode::Needed,
             provider: crate::policy::Provider::Other,
         }
     }

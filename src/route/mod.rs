@@ -28,7 +28,7 @@ pub use plan::{
     ConversationKey, DirectResponse, FollowedRule, MaskedValues, Plan, PlanTarget, RequestEffects, ShadowPlan,
 };
 pub use trace::{AttackPlace, ChosenModel, GuardNotice, RoutingReason, RoutingTrace, RunnerUpModel};
-pub use translation::{adds_usage, translation, upstream_body};
+pub use translation::{AnswerUse, added_usage, translation, upstream_body};
 
 use crate::classify::{ClassifyLimits, Priority};
 use crate::openai::{Api, ChatRequest, Rejection};

@@ -184,7 +184,7 @@ fn expected_tokens(input: PlanInput<'_>) -> u64 {
 
 /// What identifies the session of a request.
 fn session(sticky: &Sticky, input: PlanInput<'_>) -> Option<String> {
-    match &sticky.on {
+    match &sticky.key {
         StickyOn::Header(name) => {
             input.sent.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.clone())
         }

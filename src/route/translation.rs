@@ -4,8 +4,8 @@
 
 use super::plan::PlanTarget;
 use super::plugins::body_for;
-use crate::openai::{Api, Change, ChatRequest, Rejection, Translation, UpstreamKind};
-use crate::policy::{Policy, PoolSpec, Provider, SpokenApi};
+use crate::openai::{Api, Change, ChatRequest, Rejection, Translation, UpstreamKind, UsageRequest};
+use crate::policy::{Policy, PoolSpec, Provider, SpokenApi, StreamUsageMode};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 
@@ -36,9 +36,31 @@ pub fn translation(spec: &PoolSpec, client: Api) -> Result<Option<Translation>, 
     })
 }
 
-/// Whether an upstream is asked what a stream costs though its client has not asked: the model has a price.
-pub fn adds_usage(policy: &Policy, target: &PlanTarget, request: &ChatRequest) -> bool {
-    policy[target.model].price.is_some() && request.leaves_usage_out()
+/// What becomes of an answer, beside that its client gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerUse {
+    /// Nothing.
+    Passed,
+    /// It may be kept for others, who may ask what it cost.
+    Stored,
+}
+
+/// Whether an upstream is asked what a stream costs though its client has not asked; nothing if not, else how often it is
+/// to say so.
+pub fn added_usage(
+    policy: &Policy,
+    target: &PlanTarget,
+    request: &ChatRequest,
+    answer: AnswerUse,
+) -> Option<UsageRequest> {
+    let is_needed = || policy[target.model].price.is_some() || answer == AnswerUse::Stored;
+    let asked = match policy[target.pool(policy)].api.stream_usage {
+        StreamUsageMode::Never => None,
+        StreamUsageMode::Needed => is_needed().then_some(UsageRequest::AtTheEnd),
+        StreamUsageMode::Always => Some(UsageRequest::AtTheEnd),
+        StreamUsageMode::Continuous => Some(UsageRequest::InEveryChunk),
+    };
+    asked.filter(|_| request.leaves_usage_out())
 }
 
 /// The bytes that go to one target: in an API that its pool speaks, with the name its upstream knows, told to reason as its
@@ -47,6 +69,7 @@ pub fn upstream_body(
     snapshot: &Snapshot,
     target: &PlanTarget,
     request: &ChatRequest,
+    answer: AnswerUse,
 ) -> Result<Bytes, Rejection> {
     let policy = &snapshot.policy;
     if request.api() == Api::StoredResponse {
@@ -54,8 +77,8 @@ pub fn upstream_body(
     }
     let spec = snapshot.pool_spec(target.pool(policy));
     let Some(translation) = translation(spec, request.api())? else {
-        if adds_usage(policy, target, request) {
-            let asking = request.changed(request.api(), &Change::IncludeUsage)?;
+        if let Some(asked) = added_usage(policy, target, request, answer) {
+            let asking = request.changed(request.api(), &Change::IncludeUsage(asked))?;
             return body_for(policy, target, request.api(), &asking);
         }
         return body_for(policy, target, request.api(), request);

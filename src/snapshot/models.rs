@@ -57,7 +57,7 @@ impl ModelState {
 }
 
 fn sticky_headers(policy: &Policy) -> Vec<String> {
-    let on_header = |sticky: &Sticky| match &sticky.on {
+    let on_header = |sticky: &Sticky| match &sticky.key {
         StickyOn::Header(name) => Some(name.clone()),
         _ => None,
     };

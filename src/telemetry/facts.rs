@@ -107,7 +107,7 @@ facts! {
         completion_tokens: Option<u64>,
         /// Tokens of the prompt that the upstream had cached.
         cached_tokens: Option<u64>,
-        /// Milliseconds to the first byte of the answer's body.
+        /// Milliseconds to the first token of a stream, of another answer to the first byte of its body.
         ttft_ms: Option<f64>,
         /// Milliseconds to the end.
         duration_ms: f64,
@@ -228,6 +228,9 @@ facts! {
         amount as "cost": Option<f64>,
         /// The policy's name of the currency.
         currency: Option<String>,
+        /// Whose the counts of tokens are, where they are not the upstream's: `estimated` from what was streamed to a client that
+        /// has left, or `bounded`, since more were said than can be.
+        usage_note as "token_counts": Option<&'static str>,
     }
 }
 
@@ -305,7 +308,7 @@ pub(super) const DURATION: MetricFamily = family(
 
 pub(super) const TIME_TO_FIRST_TOKEN: MetricFamily = family(
     "time_to_first_token_seconds",
-    "Time from the request's header to the first byte of the answer's body.",
+    "Time from the request's header to the first token of a stream, or to the first byte of another answer's body.",
     &["model"],
 );
 
@@ -423,8 +426,18 @@ pub(super) const COUNTERS: &[RequestCounter<AccessRecord>] = &[
         &["model", "currency"],
         |record, add| {
             let cost = record.details.as_ref().map(|details| &details.cost);
-            if let Some(CostRecord { amount: Some(amount), currency: Some(currency) }) = cost {
+            if let Some(CostRecord { amount: Some(amount), currency: Some(currency), .. }) = cost {
                 add(&[record.model(), currency], *amount);
+            }
+        },
+    ),
+    counter(
+        "token_counts_adjusted_total",
+        "Requests whose tokens are not as their upstream counted them: estimated for a client that has left, or bounded.",
+        &["model", "how"],
+        |record, add| {
+            if let Some(how) = record.details.as_ref().and_then(|details| details.cost.usage_note) {
+                add(&[record.model(), how], 1.0);
             }
         },
     ),

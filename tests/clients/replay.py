@@ -34,14 +34,23 @@ def ask(method, path, headers, body=None, coding=None):
     if body is not None:
         data = json.dumps(body).encode()
         headers["content-type"] = "application/json"
-        if coding == "gzip":
-            data = gzip.compress(data)
+        if coding is not None:
+            data = {"gzip": gzip.compress, "zstd": zstd}[coding](data)
             headers["content-encoding"] = coding
     connection.request(method, BASE.path.rstrip("/") + path, data, headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
+
+
+def zstd(data):
+    """A frame as Codex sends bodies (RFC 8878), of blocks that are stored as they are."""
+    blocks = [data[at:at + (128 << 10)] for at in range(0, len(data), 128 << 10)]
+    frame = b"\x28\xb5\x2f\xfd\xa0" + len(data).to_bytes(4, "little")
+    for at, block in enumerate(blocks):
+        frame += (len(block) << 3 | (at + 1 == len(blocks))).to_bytes(3, "little") + block
+    return frame
 
 
 def events(text):
@@ -179,7 +188,7 @@ def codex():
         {"type": "function_call_output", "call_id": call["call_id"], "output": "a\nb"}]
 
     request["tool_choice"] = {"type": "custom", "name": "apply_patch"}
-    call = turn(request, "codex: a turn that calls a tool with a grammar")
+    call = turn(request, "codex: a turn that calls a tool with a grammar", "zstd")
     check(call["type"] == "custom_tool_call" and call["name"] == "apply_patch" and call["input"], f"the call: {call}")
     request["input"] += [
         {"type": "custom_tool_call", "call_id": call["call_id"], "name": "apply_patch", "input": call["input"]},

@@ -2,10 +2,10 @@
 
 use crate::harness::*;
 use crate::raw::{Act, Scripted};
+use crate::redis_server::Redis;
 use crate::upstream::Upstream;
 use serde_json::{Value, json};
 use signalbox::sim::Sim;
-use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn policy(sim: &Sim, cache: &str, more: &str) -> String {
@@ -67,6 +67,56 @@ async fn an_equal_request_has_the_same_answer_whole_or_as_a_stream() {
     gateway.counts("signalbox_cache_requests_total", &["result=\"hit\""], 2.0).await;
     gateway.counts("signalbox_cache_entries", &[], 1.0).await;
     gateway.counts("signalbox_cache_stores_total", &["result=\"stored\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn a_cached_stream_says_what_it_cost_to_whoever_asks() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy(&sim, "{match: exact}", "")).start().await;
+    let mut streamed = body("Tell me of boats.");
+    streamed["stream"] = json!(true);
+    let first = ask(&gateway, &[], &streamed).await;
+    assert!(!first.text.contains("\"usage\"") && first.text.ends_with("data: [DONE]\n\n"), "{}", first.text);
+    let again = cached(&gateway, &streamed).await;
+    assert!(!again.text.contains("\"prompt_tokens\""), "{}", again.text);
+    streamed["stream_options"] = json!({"include_usage": true});
+    let asked = cached(&gateway, &streamed).await;
+    let chunk = asked.text.lines().rev().filter_map(|line| line.strip_prefix("data: ")).nth(1).unwrap();
+    let chunk: Value = serde_json::from_str(chunk).unwrap();
+    assert_eq!((&chunk["choices"], &chunk["usage"]["completion_tokens"]), (&json!([]), &json!(8)), "{chunk}");
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_is_not_kept() {
+    let empty = |content: &str| {
+        format!(
+            "{{\"id\":\"1\",\"object\":\"chat.completion\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"message\":{content},\
+                 \"finish_reason\":\"stop\"}}]}}"
+        )
+    };
+    let nothing = empty(r#"{"role":"assistant","content":"","tool_calls":[]}"#);
+    let call = empty(
+        r#"{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}]}"#,
+    );
+    for (said, is_kept) in [(nothing, false), (call, true)] {
+        let upstream = Scripted::start(move |_, _| Act::Answer(crate::raw::answer("200 OK", &said))).await;
+        let policy = policy_of(&[upstream.addr], "")
+            + "virtual_models: [auto]\ndefault_model: m\nclassifier: {deadline: 30s}\n\
+               decisions: [{name: d, model: m, plugins: {cache: {match: exact}}}]\n";
+        let gateway = Launch::new(policy).start().await;
+        let first = ask(&gateway, &[], &body("Say nothing.")).await;
+        assert_eq!(first.status, 200, "{}", first.text);
+        if is_kept {
+            cached(&gateway, &body("Say nothing.")).await;
+            continue;
+        }
+        // Whatever is stored is stored in the order of the answers.
+        for _again in 0..5 {
+            let again = ask(&gateway, &[], &body("Say nothing.")).await;
+            assert_eq!(again.header("x-vsr-cache-hit"), "", "{}", again.text);
+        }
+        assert_eq!(gateway.metric("signalbox_cache_entries", &[]).await, 0.0);
+    }
 }
 
 #[tokio::test]
@@ -326,35 +376,6 @@ async fn cached_responses_outlive_the_process_where_that_is_wanted() {
     gateway.ended().await;
     let again = Launch::new(text).beside(&gateway).start().await;
     assert_eq!(ask(&again, &[], &body("Do you remember?")).await.header("x-vsr-cache-hit"), "true");
-}
-
-/// A Redis server of the test's own.
-struct Redis {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Redis {
-    async fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = tempfile::tempdir().unwrap();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--requirepass", "open"])
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed; tests/packages installs it");
-        until("Redis", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Self { child, port, _folder: folder }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Every API of conversations before every other: one conversation, asked and answered in three dialects, whole and streamed.
 
-use crate::harness::{Gateway, Launch, policy_of};
+use crate::harness::{Answer, Gateway, Launch, client, policy_of};
 use crate::raw::{Act, Message, Scripted, answer};
 use serde_json::{Value, json};
 
@@ -551,4 +551,45 @@ async fn how_probable_tokens_were_is_told_both_ways() {
         (&sent["include"], &sent["top_logprobs"]),
         (&json!(["message.output_text.logprobs"]), &json!(2))
     );
+}
+
+#[tokio::test]
+async fn both_versions_of_anthropics_api_pass_whatever_is_added_to_requests() {
+    const MESSAGE: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":1}}"#;
+    const CHAT: &str = r#"{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+    let plugins = "decisions: [{name: all, model: m, applies_to: all, plugins: {params: {max_tokens: 50}, system_prompt: {text: Be brief.}}}]\n";
+    let sampling = |body: &Value| ["temperature", "top_p", "top_k"].map(|name| body[name].clone());
+    for (speaks, said) in [("messages", MESSAGE), ("chat", CHAT)] {
+        let upstream = Scripted::start(move |_, _| Act::Answer(answer("200 OK", said))).await;
+        let policy = policy_of(&[upstream.addr], &format!("    speaks: [{speaks}]\n")) + plugins;
+        let gateway = Launch::new(policy).start().await;
+        let plain = json!({"model": "m", "max_tokens": 200, "messages": [{"role": "user", "content": "hi"}]});
+        let mut sampled = plain.clone();
+        sampled["temperature"] = json!(0.5);
+        for (path, version, body, sent) in [
+            ("/v1/messages", Some("2026-10-21"), &plain, "2026-10-21"),
+            ("/v1/messages", Some("2023-06-01"), &sampled, "2023-06-01"),
+            ("/v1/chat/completions", None, &plain, "2023-06-01"),
+            ("/v1/chat/completions", None, &sampled, "2023-06-01"),
+        ] {
+            let mut request = client().post(gateway.url(path)).body(body.to_string());
+            if let Some(version) = version {
+                request = request.header("anthropic-version", version);
+            }
+            let got = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!(got.status, 200, "{speaks} {path} {version:?}: {}", got.text);
+            let seen = upstream.requests().pop().unwrap();
+            let asked: Value = serde_json::from_slice(&seen.body).unwrap();
+            assert_eq!(sampling(&asked), sampling(body), "{speaks} {path} {version:?}: nothing is added");
+            let most = ["max_tokens", "max_completion_tokens"]
+                .map(|name| asked[name].as_u64())
+                .into_iter()
+                .flatten()
+                .max();
+            assert_eq!(most, Some(50), "{asked}");
+            if speaks == "messages" {
+                assert_eq!(seen.header("anthropic-version"), sent, "{path} {version:?}");
+            }
+        }
+    }
 }

@@ -128,6 +128,22 @@ async fn what_is_kept_is_long_or_comes_whole_is_never_sent_twice() {
 }
 
 #[tokio::test]
+async fn a_delay_by_what_was_measured_is_learnt_from_requests_that_go_to_one_endpoint() {
+    let (first, second) = (sim("m").await, sim("m").await);
+    let measured = "percentile: 0.5, after: 50ms, share: 1";
+    let gateway = Launch::new(policy(first.addr(), second.addr(), measured)).start().await;
+    for _ in 0..10 {
+        let answers = futures::future::join_all((0..10).map(|_| stream(&gateway, json!({})))).await;
+        assert!(answers.iter().all(is_whole), "{answers:?}");
+    }
+    let sent_twice = gateway.metric("signalbox_hedges_total", &["result=\"started\""]).await;
+    first.set_faults(faults(|faults| faults.stall_before_headers = Some(LONG)));
+    let answer = stream(&gateway, json!({})).await;
+    assert!(is_whole(&answer) && answer.header("x-hedged") == "second", "{answer:?}");
+    gateway.counts("signalbox_hedges_total", &["result=\"started\""], sent_twice + 1.0).await;
+}
+
+#[tokio::test]
 async fn embeddings_are_sent_twice_though_they_come_whole() {
     let (bad, good) = (Upstream::start().await, sim("m").await);
     let gateway = Launch::new(policy(bad.addr(), good.addr(), SOON)).start().await;

@@ -14,6 +14,7 @@ mod h2_upstream;
 mod harness;
 mod kube_api;
 mod raw;
+mod redis_server;
 mod upstream;
 mod web_app;
 

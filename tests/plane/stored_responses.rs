@@ -3,6 +3,7 @@
 
 use crate::harness::{Answer, Gateway, Launch, client, policy_of, until};
 use crate::raw::{Act, Scripted, answer};
+use crate::redis_server::Redis;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -276,5 +277,49 @@ async fn the_tokens_of_a_response_are_counted_by_the_engine() {
     assert_eq!(
         sent,
         json!({"model": "m", "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}]})
+    );
+}
+
+#[tokio::test]
+async fn replicas_share_over_redis_what_they_keep_of_responses() {
+    let (upstream, redis) = (chat().await, Redis::start().await);
+    let server = format!("redis://127.0.0.1:{}/0", redis.port);
+    let policy = policy_of(&[upstream.addr], "    speaks: [chat]\n")
+        + &format!(
+            "cache: {{store: redis, redis: {{address: \"{server}\", password: {{env: REDIS}}, timeout: 1s}}}}\nresponses: {{ttl: 1h}}\n{TENANTS}"
+        );
+    let launch = || {
+        let keys = [("KEY_A", "a"), ("KEY_B", "b"), ("KEY_C", "c"), ("REDIS", "open")];
+        keys.into_iter()
+            .fold(Launch::new(policy.clone()), |launch, (name, value)| launch.variable(name, value))
+    };
+    let (one, other) = (launch().start().await, launch().start().await);
+    let first = respond(&one, "one", None).await;
+    let path = format!("/v1/responses/{}", id(&first));
+    let shown = get(&other, &path).await;
+    assert_eq!(
+        (shown.status, shown.json()["output"].clone()),
+        (200, first.json()["output"].clone()),
+        "{}",
+        shown.text
+    );
+    let second = respond(&other, "two", Some(&id(&first))).await;
+    assert_eq!(messages(&upstream)[1..], ["user: one", "assistant: answer 2", "user: two"]);
+    let items = get(&one, &format!("/v1/responses/{}/input_items", id(&second))).await;
+    assert_eq!(items.json()["data"].as_array().map(Vec::len), Some(3), "{}", items.text);
+    for (key, status) in [("b", 200), ("c", 404)] {
+        assert_eq!(ask(&one, Method::GET, &path, key, None).await.status, status, "{key}: by tenant");
+    }
+    assert_eq!(ask(&other, Method::DELETE, &path, "a", None).await.json()["deleted"], true);
+    assert_eq!(get(&one, &path).await.status, 404, "gone for all of them");
+    drop(redis);
+    let alone = respond(&one, "three", None).await;
+    assert_eq!(alone.status, 200, "what cannot be kept is answered: {}", alone.text);
+    let lost = respond(&one, "four", Some(&id(&second))).await;
+    assert_eq!(
+        (lost.status, lost.json()["error"]["code"].as_str()),
+        (400, Some("previous_response_not_found")),
+        "{}",
+        lost.text
     );
 }

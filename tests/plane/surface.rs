@@ -246,3 +246,17 @@ async fn an_imported_base_url_keeps_its_path() {
     }
     assert_eq!(policy.matches("path_prefix").count(), 1, "{policy}");
 }
+
+#[tokio::test]
+async fn slashes_at_the_end_of_a_path_do_not_reach_the_upstream() {
+    let main = upstream().await;
+    let gateway = Launch::new(policy_of(&[main.addr], "")).start().await;
+    for (path, sent) in [
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/embeddings//?a=b", "/v1/embeddings?a=b"),
+        ("/v1/rerank/", "/v1/rerank"),
+    ] {
+        assert_eq!(gateway.post(path, r#"{"model":"m","input":"x","messages":[]}"#).await.status, 200);
+        assert_eq!(line(&main.requests()[0]), format!("POST {sent} HTTP/1.1"));
+    }
+}

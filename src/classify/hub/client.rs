@@ -16,9 +16,6 @@ use ureq::{Agent, Body};
 use super::HubError;
 use signalbox_policy::{HubSpec, Secret};
 
-/// How many attempts in a row may bring nothing.
-const MAX_ATTEMPTS: u32 = 5;
-
 /// The pause before the second attempt; it doubles.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
@@ -34,6 +31,7 @@ pub(super) struct HubClient {
     agent: Agent,
     endpoint: String,
     token: Option<Secret>,
+    attempts: u32,
 }
 
 pub(super) enum FileLookup {
@@ -71,6 +69,7 @@ impl HubClient {
             agent: config.into(),
             endpoint: spec.endpoint.trim_end_matches('/').to_owned(),
             token: spec.token.clone(),
+            attempts: spec.attempts,
         }
     }
 
@@ -79,7 +78,8 @@ impl HubClient {
         let url = format!("{}/{repo}/resolve/{}/{file}", self.endpoint, revision.replace('/', "%2F"));
         let failed =
             |reason: String| HubError::Failed { repo: repo.to_owned(), file: file.to_owned(), reason };
-        let response = retry(|| self.head(&url), || 0).map_err(|fault| failed(fault.reason))?;
+        let response =
+            retry(self.attempts, || self.head(&url), || 0).map_err(|fault| failed(fault.reason))?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let commit = header("x-repo-commit").map(str::to_owned);
         let status = response.status();
@@ -128,10 +128,8 @@ impl HubClient {
         let progress = DownloadProgress::start(repo, file, remote.size);
         let reader = part.try_clone().map_err(kept)?;
         let have = || reader.metadata().map_or(0, |metadata| metadata.len());
-        retry(|| self.resume(remote, &mut part, &progress), have).map_err(|fault| HubError::Failed {
-            repo: repo.to_owned(),
-            file: file.to_owned(),
-            reason: fault.reason,
+        retry(self.attempts, || self.resume(remote, &mut part, &progress), have).map_err(|fault| {
+            HubError::Failed { repo: repo.to_owned(), file: file.to_owned(), reason: fault.reason }
         })?;
         let is_whole = has_hash_of(&mut part, &remote.etag).map_err(kept)?;
         if !is_whole {
@@ -268,6 +266,7 @@ impl HubClient {
 
 /// Tries again what may yet succeed; an attempt that brought some bytes does not count.
 fn retry<T>(
+    attempts: u32,
     mut attempt: impl FnMut() -> Result<T, TransferError>,
     have: impl Fn() -> u64,
 ) -> Result<T, TransferError> {
@@ -277,7 +276,7 @@ fn retry<T>(
         match attempt() {
             Err(fault) if !fault.is_final => {
                 failures = if have() > before { 1 } else { failures + 1 };
-                if failures >= MAX_ATTEMPTS {
+                if failures >= attempts {
                     return Err(fault);
                 }
                 tracing::warn!(reason = fault.reason, "the hub fails, trying again");

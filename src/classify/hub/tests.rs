@@ -18,6 +18,7 @@ use crate::device::ComputeDevice;
 use crate::findings::{ClassifyHead, ClassifyHeads};
 use crate::model::{LoadOptions, LoadedModel};
 use crate::model_parts::HeadSelection;
+use signalbox_policy::{ClassifierModels, ClassifierSpec};
 use signalbox_policy::{ModelSource, Secret};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -163,7 +164,8 @@ fn hub(change: impl FnOnce(&mut Seen)) -> Hub {
 
 impl Hub {
     fn spec(&self, cache: &Path) -> HubSpec {
-        HubSpec { endpoint: format!("http://{}", self.address), cache: Some(cache.to_owned()), token: None }
+        let endpoint = format!("http://{}", self.address);
+        HubSpec { endpoint, cache: Some(cache.to_owned()), ..HubSpec::default() }
     }
 
     fn requests(&self) -> Vec<Noted> {
@@ -416,4 +418,23 @@ fn no_name_leads_out_of_the_cache() {
     for file in ["../config.json", "/etc/passwd", "a//b", ""] {
         assert!(matches!(open(&spec).get(file), Err(HubError::Name { .. })), "{file}");
     }
+}
+
+#[test]
+fn a_policy_is_checked_without_a_wait_for_a_hub_that_is_not_there() {
+    let cache = tempfile::tempdir().unwrap();
+    let gone = HubSpec {
+        endpoint: "http://127.0.0.1:9".to_owned(),
+        cache: Some(cache.path().to_owned()),
+        ..HubSpec::default()
+    };
+    let models = ClassifierModels {
+        domain: Some(ModelSource::Hub { repo: "owner/new".to_owned(), revision: "main".to_owned() }),
+        ..ClassifierModels::default()
+    };
+    let spec = ClassifierSpec { hub: gone, models, ..ClassifierSpec::default() };
+    let began = std::time::Instant::now();
+    let facts = crate::inspect(&spec);
+    assert!(facts.faults.is_empty() && facts.domains.is_none());
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "one attempt, and no pause");
 }

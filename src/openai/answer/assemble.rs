@@ -79,6 +79,11 @@ impl Assembler {
     }
 }
 
+/// Says whether a whole answer of an API whose answers are texts has none, nor calls a tool.
+pub fn is_empty_answer(answer: &[u8], api: Api) -> bool {
+    api.generates_text() && api.answers().scan_whole(answer).is_empty()
+}
+
 /// Merges an event; false if it is no part of an answer.
 fn merge(stream: &mut dyn StreamAssembler, frame: SseFrame<'_>, max_bytes: usize) -> bool {
     let Some(data) = frame.data() else {

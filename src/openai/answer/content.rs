@@ -156,6 +156,12 @@ pub(crate) enum AnswerStep {
 }
 
 impl AnswerContent {
+    /// Says whether it says nothing: there is no text, and no call of a tool.
+    pub(crate) fn is_empty(&self) -> bool {
+        let is_call = |text: &TextSpan| matches!(text.id.channel, Channel::Arguments | Channel::Input);
+        !self.is_unread && self.texts.iter().all(|text| text.span.is_empty() && !is_call(text))
+    }
+
     /// Takes this as a whole answer's: nothing follows.
     pub(crate) fn whole(mut self) -> Self {
         self.steps.push(AnswerStep::Over);

@@ -96,6 +96,11 @@ impl AnswerSplitter {
         }
     }
 
+    /// Says whether an unfinished event is longer than what is held of one.
+    pub fn is_inside_oversized(&self) -> bool {
+        matches!(self, Self::Stream(splitter) if splitter.is_inside_oversized())
+    }
+
     /// Returns how many bytes of an unfinished event are held.
     pub fn held(&self) -> usize {
         match self {

@@ -31,6 +31,11 @@ impl Tail {
         self.bytes.extend_from_slice(chunk);
     }
 
+    /// Returns what is kept.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Reads the value of the top level's last `usage`; nothing if there is none, or the answer is not whole.
     ///
     /// `read` is given what stands behind the member's colon, and says where the value ends.
@@ -41,6 +46,16 @@ impl Tail {
         let keys = ends.filter(|at| tail[*at..].starts_with(KEY));
         keys.take(TRIES).find_map(|at| top_level_value(tail, at, &read))
     }
+}
+
+/// Reads the value of the last `usage` that `read` takes, however deep it stands.
+pub(super) fn last_value<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    let ends = memchr::memrchr_iter(b'g', bytes).filter_map(|at| at.checked_sub(KEY_G));
+    let keys = ends.filter(|at| bytes[*at..].starts_with(KEY) && (*at == 0 || bytes[at - 1] != b'\\'));
+    keys.take(TRIES).find_map(|at| {
+        let after = bytes[at + KEY.len()..].trim_ascii_start().strip_prefix(b":")?;
+        read(after)
+    })
 }
 
 /// Reads the value of the member whose key stands at `at`, if that is a key of the top level.

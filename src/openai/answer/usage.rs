@@ -3,13 +3,15 @@
 //! Owns the names under which OpenAI's two APIs, vLLM and Anthropic report tokens. Refuses to hold or change
 //! the answer: it sees chunks, in any cut, and keeps counts.
 
+use std::borrow::Cow;
+
 use memchr::memmem::Finder;
 
 use crate::json;
 use crate::json::object::string_member;
 use crate::sse::{MAX_EVENT, SseFrame};
 
-use super::tail::Tail;
+use super::tail::{Tail, last_value};
 use super::{AnswerPiece, AnswerSplitter, Format};
 
 /// How many tokens a request took.
@@ -21,6 +23,19 @@ pub struct TokenUsage {
     pub completion_tokens: u64,
     /// Tokens read that the upstream had in its cache.
     pub cached_tokens: u64,
+}
+
+impl TokenUsage {
+    /// Returns it with no number above what can be.
+    #[must_use]
+    pub fn with_at_most(self, prompt: u64, completion: u64) -> Self {
+        let prompt_tokens = self.prompt_tokens.min(prompt);
+        Self {
+            prompt_tokens,
+            completion_tokens: self.completion_tokens.min(completion),
+            cached_tokens: self.cached_tokens.min(prompt_tokens),
+        }
+    }
 }
 
 /// Reads usage out of an answer that passes in chunks, and changes nothing of it.
@@ -52,6 +67,7 @@ impl UsageReader {
     /// Takes the next bytes of the body.
     pub fn feed(&mut self, chunk: &[u8]) {
         self.splitter.feed(chunk, |piece| self.counter.take(piece));
+        self.counter.follow(chunk, self.splitter.is_inside_oversized());
     }
 
     /// Ends the answer and returns what it cost, if it said so.
@@ -95,10 +111,25 @@ impl UsageCounter {
     /// Takes the next piece of the body.
     pub fn take(&mut self, piece: AnswerPiece<'_>) {
         match (&mut self.source, piece) {
+            (UsageSource::Events(stream), AnswerPiece::Event(frame)) if frame.len() > MAX_EVENT => {
+                stream.skip();
+                stream.take_end(frame.raw());
+            }
             (UsageSource::Events(stream), AnswerPiece::Event(frame)) => stream.take(frame),
-            (UsageSource::Events(stream), AnswerPiece::Oversized) => stream.skipped += 1,
+            (UsageSource::Events(stream), AnswerPiece::Oversized) => stream.skip(),
             (UsageSource::Json(tail), AnswerPiece::Bytes(bytes)) => tail.feed(bytes),
             _ => {}
+        }
+    }
+
+    /// Takes a chunk whose events were taken, and says whether it ends inside of one of which nothing is held: of those the
+    /// end is looked at, where usage stands.
+    pub fn follow(&mut self, chunk: &[u8], is_inside: bool) {
+        let UsageSource::Events(stream) = &mut self.source else { return };
+        let Some(long) = &mut stream.long else { return };
+        long.feed(chunk);
+        if !is_inside && let Some(long) = stream.long.take() {
+            stream.take_end(long.bytes());
         }
     }
 
@@ -135,6 +166,8 @@ struct StreamUsage {
     counts: UsageCounts,
     events: u64,
     skipped: u64,
+    /// The end of an event that is too long to be held.
+    long: Option<Tail>,
     has_ended: bool,
     usage_key: Finder<'static>,
     message_end: Finder<'static>,
@@ -150,6 +183,7 @@ impl StreamUsage {
             counts: UsageCounts::default(),
             events: 0,
             skipped: 0,
+            long: None,
             has_ended: false,
             usage_key: Finder::new("\"usage\""),
             message_end: Finder::new("\"message_stop\""),
@@ -165,6 +199,19 @@ impl StreamUsage {
             || begins.into_iter().any(|rest| RESPONSE_ENDS.iter().any(|end| rest.starts_with(end)));
         let ends = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
         may_be && string_member(data, "type").is_some_and(|kind| ends.contains(&&*kind))
+    }
+
+    /// Notes an event that is too long to be read.
+    fn skip(&mut self) {
+        self.skipped += 1;
+        self.long = Some(Tail::default());
+    }
+
+    /// Takes the last usage from the end of a long event.
+    fn take_end(&mut self, bytes: &[u8]) {
+        self.long = None;
+        let counts = last_value(bytes, UsageCounts::read_object);
+        self.counts = counts.unwrap_or_else(|| std::mem::take(&mut self.counts));
     }
 
     /// Looks at an event's bytes, and into its JSON only if it may say something about usage.
@@ -239,6 +286,12 @@ impl UsageCounts {
         Some((counts, items.at()))
     }
 
+    /// Reads the value of a `usage` that stands at the start, if that is an object that says something.
+    fn read_object(bytes: &[u8]) -> Option<Self> {
+        let (counts, _) = Self::read(bytes)?;
+        counts.usage().is_some().then_some(counts)
+    }
+
     /// Reads the value of a `usage`.
     fn take(&mut self, usage: &[u8]) {
         members(usage).for_each(|(key, value)| self.member(key, value));
@@ -281,6 +334,22 @@ pub fn is_usage_chunk(event: SseFrame<'_>) -> bool {
     let Some(data) = event.data() else { return false };
     json::member(&data, "choices").is_some_and(|choices| choices[1..].trim_ascii_start() == b"]")
         && json::member(&data, "usage").is_some_and(|usage| usage.starts_with(b"{"))
+}
+
+/// Returns an event without what its stream has cost so far; nothing if it does not say that, or not on one line.
+pub fn without_usage(event: SseFrame<'_>) -> Option<Vec<u8>> {
+    let Some(Cow::Borrowed(data)) = event.data() else { return None };
+    let items: Vec<_> = json::members(data, 0).collect::<Result<_, _>>().ok()?;
+    let at = items.iter().position(|item| data[item.key.clone()] == *b"usage")?;
+    // With the quotes around its key, and one of the commas beside it.
+    let (start, end) = match (at.checked_sub(1), items.get(at + 1)) {
+        (_, Some(next)) => (items[at].key.start - 1, next.key.start - 1),
+        (Some(before), None) => (items[before].value.end, items[at].value.end),
+        (None, None) => (items[at].key.start - 1, items[at].value.end),
+    };
+    let offset = data.as_ptr() as usize - event.raw().as_ptr() as usize;
+    let raw = event.raw();
+    Some([&raw[..offset + start], &raw[offset + end..]].concat())
 }
 
 /// Returns keys as written and values of an object; nothing if it is none.

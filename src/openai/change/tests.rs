@@ -309,7 +309,7 @@ fn tools_are_added_in_the_shape_of_the_api_and_once() {
 
 #[test]
 fn usage_is_asked_for_where_a_stream_does_not_bring_it_unasked() {
-    let change = Change::IncludeUsage;
+    let change = Change::IncludeUsage(UsageRequest::AtTheEnd);
     let cases = [
         (
             r#"{"model":"m","stream":true}"#,
@@ -352,7 +352,7 @@ fn changes_compose() {
         system("hi", SystemMode::Replace),
         set(&["chat_template_kwargs", "enable_thinking"], "true"),
         cap("max_tokens", 50),
-        Change::IncludeUsage,
+        Change::IncludeUsage(UsageRequest::AtTheEnd),
     ];
     let one_more = |request: ChatRequest, change| request.changed(Api::Chat, change).unwrap();
     let last = changes.iter().fold(request(body), one_more);
@@ -567,7 +567,7 @@ proptest! {
             system("x", SystemMode::Replace), system("x", SystemMode::Insert), set(&["tools", "k"], "1"),
             remove("tools"), cap("max_tokens", 3), Change::CapTokens { most: 3 }, Change::KeepTools(kept.clone()),
             Change::AddTools(vec![br#"{"function":{"name":"b"}}"#.to_vec()]), Change::Model("n".to_owned()),
-            Change::IncludeUsage,
+            Change::IncludeUsage(UsageRequest::AtTheEnd),
         ] {
             // What has been changed once needs no second change.
             let once = request.changed(api, &change).unwrap();

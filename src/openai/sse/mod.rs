@@ -100,6 +100,11 @@ impl SseSplitter {
         self.line = Line::Empty;
     }
 
+    /// Says whether the unfinished event is one of which nothing is held.
+    pub fn is_inside_oversized(&self) -> bool {
+        self.is_oversized
+    }
+
     /// Returns how many bytes wait for their event's end.
     pub fn held(&self) -> usize {
         self.tail.len()
@@ -144,6 +149,11 @@ impl<'a> SseFrame<'a> {
     /// Takes one whole event; only a stream's first one may start with a byte order mark.
     pub(super) fn new(raw: &'a [u8], is_first: bool) -> Self {
         Self { raw, is_first }
+    }
+
+    /// Takes one whole event that is not a stream's first.
+    pub fn of(raw: &'a [u8]) -> Self {
+        Self { raw, is_first: false }
     }
 
     /// Returns the bytes as they stood in the stream.

@@ -21,11 +21,18 @@ pub struct HubSpec {
     pub cache: Option<PathBuf>,
     /// What opens repositories that are not public.
     pub token: Option<Secret>,
+    /// How many attempts in a row may bring nothing.
+    pub attempts: u32,
+}
+
+impl HubSpec {
+    /// So many attempts are made where a model has to be there.
+    pub const ATTEMPTS: u32 = 5;
 }
 
 impl Default for HubSpec {
     fn default() -> Self {
-        Self { endpoint: HUB_ENDPOINT.to_owned(), cache: None, token: None }
+        Self { endpoint: HUB_ENDPOINT.to_owned(), cache: None, token: None, attempts: Self::ATTEMPTS }
     }
 }
 
@@ -78,6 +85,7 @@ impl RawHub {
             endpoint: endpoint.to_owned(),
             cache: set(self.cache).map(|folder| checker.resolve(folder)),
             token: token.map(Secret::new),
+            attempts: HubSpec::ATTEMPTS,
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::schema::exactly_one_key;
 #[serde(deny_unknown_fields)]
 pub struct Sticky {
     /// What the requests of a conversation have in common.
-    pub on: StickyOn,
+    #[schemars(extend("x-formerly" = "on"))]
+    pub key: StickyOn,
     /// How long a conversation without requests is remembered.
     #[serde(default = "half_an_hour", with = "DurationText")]
     pub ttl: Duration,
@@ -56,8 +57,8 @@ impl Sticky {
 
     /// Checks what conversations are known by, and puts a header's name in lower case.
     pub(super) fn check(&mut self, path: &YamlPath, context: &PolicyContext<'_>, checker: &mut Checker<'_>) {
-        let path = path.key("on");
-        match &mut self.on {
+        let path = path.key("key");
+        match &mut self.key {
             StickyOn::Identity if !context.has_identity => {
                 checker.issue(&path, "without `identity` nobody is known");
             }

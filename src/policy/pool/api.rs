@@ -24,8 +24,27 @@ pub struct PoolApi {
     pub serves: Vec<ServedResource>,
     /// Which APIs its endpoints speak; never empty.
     pub speaks: Vec<SpokenApi>,
+    /// When its streams are asked what they cost though their clients have not asked.
+    pub stream_usage: StreamUsageMode,
     /// What is behind it.
     pub provider: Provider,
+}
+
+/// When a pool's streams are asked what they cost though their clients have not asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "StreamUsage")]
+pub enum StreamUsageMode {
+    /// Where something needs it: the model has a price, or the answer may be kept.
+    #[default]
+    Needed,
+    /// Always, so that every token is counted.
+    Always,
+    /// Always, and in every chunk, so that clients which leave are charged for what they got: vLLM's
+    /// `continuous_usage_stats`, at which others answer 400.
+    Continuous,
+    /// Never: for engines that answer 400 to `stream_options`.
+    Never,
 }
 
 /// An API of conversations.
@@ -74,6 +93,9 @@ pub(super) struct RawPoolApi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<SpokenApi>", length(min = 1, max = 3))]
     speaks: Option<Vec<SpokenApi>>,
+    /// When its streams are asked what they cost though their clients have not asked; what comes of it is taken out again.
+    #[serde(default)]
+    stream_usage: StreamUsageMode,
 }
 
 /// What of a pool tells who is behind it.
@@ -119,6 +141,7 @@ impl RawPoolApi {
             api_version: self.api_version,
             serves: self.serves,
             speaks,
+            stream_usage: self.stream_usage,
             provider,
         }
     }

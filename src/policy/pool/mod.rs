@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::checker::Checker;
 use super::duration::DurationText;
 use super::issue::YamlPath;
-pub use api::{PoolApi, Provider, SpokenApi};
+pub use api::{PoolApi, Provider, SpokenApi, StreamUsageMode};
 use api::{PoolFacts, RawPoolApi};
 use balance::RawBalance;
 pub use balance::{Balance, Ejection, HashKey};

@@ -3,7 +3,7 @@
 //! Refuses to know how it is found again: the key was made when the cache was asked.
 
 use crate::cache::{AnswerOrigin, CacheKey, CacheWrite, CachedAnswer, FlightLeader, ResponseCache};
-use crate::openai::{AnswerPiece, Api, Assembler, Format};
+use crate::openai::{AnswerPiece, Api, Assembler, Format, is_empty_answer};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,6 +24,7 @@ pub(in crate::proxy) struct PendingStore {
 pub(super) struct CollectStage {
     store: Box<PendingStore>,
     assembler: Assembler,
+    api: Api,
 }
 
 /// A whole answer and where it is to be stored.
@@ -35,7 +36,7 @@ pub(super) struct CompletedStore {
 impl CollectStage {
     pub(super) fn new(format: Format, api: Api, store: Box<PendingStore>) -> Self {
         let assembler = Assembler::new(format, api, store.cache.spec().max_answer_bytes);
-        Self { store, assembler }
+        Self { store, assembler, api }
     }
 
     pub(super) fn take(&mut self, piece: AnswerPiece<'_>) {
@@ -47,9 +48,9 @@ impl CollectStage {
         self.assembler.held()
     }
 
-    /// Returns the whole answer; nothing if it broke off, reports an error or is too long.
+    /// Returns the whole answer; nothing if it broke off, reports an error, is too long or says nothing: the next may say more.
     pub(super) fn finish(mut self) -> Option<CompletedStore> {
-        let answer = self.assembler.finish()?;
+        let answer = self.assembler.finish().filter(|answer| !is_empty_answer(answer, self.api))?;
         Some(CompletedStore { store: self.store, answer })
     }
 }

@@ -18,10 +18,10 @@ pub(super) use start::{AnswerHead, AnswerStart};
 pub(super) use verify::{MAX_ANSWER, VerifyOutcome};
 
 use crate::classify::Unknown;
-use crate::openai::sse::MAX_EVENT;
+use crate::openai::sse::{MAX_EVENT, SseFrame};
 use crate::openai::{
     AnswerPiece, AnswerSplitter, AnswerTranslator, Api, Format, ModelRenamer, Rejection, TokenUsage,
-    UsageCounter, is_usage_chunk,
+    UsageCounter, UsageRequest, is_usage_chunk, without_usage,
 };
 use crate::proxy::failure::RETRY_AFTER;
 use crate::server_state::BufferShare;
@@ -46,8 +46,8 @@ pub(super) struct AnswerPipeline {
     rename: Option<ModelRenamer>,
     splitter: AnswerSplitter,
     usage: UsageCounter,
-    /// Whether what the answer cost is kept from the client, who has not asked for it.
-    hides_usage: bool,
+    /// How often the upstream says what the answer costs, where that is kept from the client, who has not asked for it.
+    hidden_usage: Option<UsageRequest>,
     /// The stages that change texts.
     rewrite: Option<RewriteStage>,
     readers: AnswerReaders,
@@ -69,7 +69,7 @@ struct AnswerReaders {
 struct AnswerStages {
     translate: Option<AnswerTranslator>,
     rename: Option<ModelRenamer>,
-    hides_usage: bool,
+    hidden_usage: Option<UsageRequest>,
     guard: Option<GuardStage>,
     unmask: Option<UnmaskStage>,
     collect: Option<CollectStage>,
@@ -102,13 +102,13 @@ pub(super) struct AnswerOutcome {
 impl AnswerPipeline {
     /// Sets up the stages of an answer; nothing if it has none.
     fn new(format: Format, api: Api, stages: AnswerStages, share: BufferShare) -> Option<Box<Self>> {
-        let AnswerStages { translate, rename, hides_usage, guard, unmask, collect, keep, verify } = stages;
+        let AnswerStages { translate, rename, hidden_usage, guard, unmask, collect, keep, verify } = stages;
         let rewrite = RewriteStage::new(format, api, guard, unmask);
         let readers = AnswerReaders { collect, keep, verify };
-        let has_stage = translate.is_some() || rename.is_some() || hides_usage;
+        let has_stage = translate.is_some() || rename.is_some() || hidden_usage.is_some();
         let has_stage = has_stage || rewrite.is_some() || readers.are_any();
         has_stage.then(|| {
-            Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, hides_usage, share) })
+            Box::new(Self { translate, rename, ..Self::of(format, rewrite, readers, hidden_usage, share) })
         })
     }
 
@@ -116,18 +116,18 @@ impl AnswerPipeline {
         format: Format,
         rewrite: Option<RewriteStage>,
         readers: AnswerReaders,
-        hides_usage: bool,
+        hidden_usage: Option<UsageRequest>,
         share: BufferShare,
     ) -> Self {
         // What is rewritten has to be held, however long an event is; the other stages skip long ones.
-        let holds = rewrite.is_some() || readers.keep.is_some() || hides_usage;
+        let holds = rewrite.is_some() || readers.keep.is_some() || hidden_usage.is_some();
         let max_event = if holds { RewriteStage::max_held(format) } else { MAX_EVENT };
         Self {
             translate: None,
             rename: None,
             splitter: AnswerSplitter::new(format, max_event),
             usage: UsageCounter::new(format),
-            hides_usage,
+            hidden_usage,
             rewrite,
             readers,
             buffer: AnswerBuffer::default(),
@@ -138,7 +138,10 @@ impl AnswerPipeline {
 
     /// Whether the answer's length may change on the way.
     pub(super) fn rewrites(&self) -> bool {
-        self.translate.is_some() || self.rename.is_some() || self.hides_usage || self.rewrite.is_some()
+        self.translate.is_some()
+            || self.rename.is_some()
+            || self.hidden_usage.is_some()
+            || self.rewrite.is_some()
     }
 
     /// Takes a chunk of the upstream's answer, and gives what may be sent now; `end` with the last chunk. Fails where the
@@ -189,19 +192,27 @@ impl AnswerPipeline {
     /// Hands the pieces of a chunk to the first stage; its tokens count even where the client gets nothing of it. Gives the
     /// bytes for the client where these are not the chunk's, and fails where those are not to be had.
     fn split(&mut self, chunk: &[u8], end: bool) -> Result<Option<Vec<u8>>, Rejection> {
-        let Self { splitter, usage, hides_usage, rewrite, readers, has_ended, .. } = self;
-        let mut kept = hides_usage.then(Vec::new);
+        let Self { splitter, usage, hidden_usage, rewrite, readers, has_ended, .. } = self;
+        let mut kept = hidden_usage.map(|_| Vec::new());
         let mut is_lost = false;
         let mut each = |piece: AnswerPiece<'_>| {
-            usage.take(piece.bounded());
-            if let Some(kept) = &mut kept {
+            usage.take(piece);
+            let mut shown = None;
+            if let (Some(kept), Some(asked)) = (&mut kept, *hidden_usage) {
                 match piece {
-                    AnswerPiece::Event(frame) if is_usage_chunk(frame) => return,
-                    AnswerPiece::Event(frame) => kept.extend_from_slice(frame.raw()),
+                    AnswerPiece::Event(frame) if is_usage_chunk(frame) => {
+                        // Who is answered from the cache may ask for it.
+                        return readers.collect(piece);
+                    }
+                    AnswerPiece::Event(frame) => {
+                        shown = (asked == UsageRequest::InEveryChunk).then(|| without_usage(frame)).flatten();
+                        kept.extend_from_slice(shown.as_deref().unwrap_or(frame.raw()));
+                    }
                     AnswerPiece::Bytes(bytes) => kept.extend_from_slice(bytes),
                     AnswerPiece::Oversized => is_lost = true,
                 }
             }
+            let piece = shown.as_deref().map_or(piece, |raw| AnswerPiece::Event(SseFrame::of(raw)));
             match rewrite {
                 _ if *has_ended => {}
                 Some(rewrite) => rewrite.hold(piece),
@@ -212,6 +223,7 @@ impl AnswerPipeline {
         if end {
             splitter.finish(&mut each);
         }
+        usage.follow(chunk, splitter.is_inside_oversized());
         if is_lost && rewrite.is_none() { Err(Rejection::AnswerUntranslatable) } else { Ok(kept) }
     }
 
@@ -278,6 +290,12 @@ impl AnswerPipeline {
 impl AnswerReaders {
     fn are_any(&self) -> bool {
         self.collect.is_some() || self.keep.is_some() || self.verify.is_some()
+    }
+
+    fn collect(&mut self, piece: AnswerPiece<'_>) {
+        if let Some(collect) = &mut self.collect {
+            collect.take(piece);
+        }
     }
 
     fn take(&mut self, piece: AnswerPiece<'_>) {

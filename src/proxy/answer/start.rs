@@ -6,7 +6,7 @@ use super::keep::KeepStage;
 use super::unmask::UnmaskStage;
 use super::verify::{VerifiedAnswer, VerifyStage};
 use super::{AnswerPipeline, AnswerStages};
-use crate::openai::{AnswerTranslator, ChatRequest, Format, ModelRenamer, Rejection};
+use crate::openai::{AnswerTranslator, ChatRequest, Format, ModelRenamer, Rejection, UsageRequest};
 use crate::policy::HallucinationAction;
 use crate::proxy::planned_request::PlannedRequest;
 use crate::route::RequestEffects;
@@ -70,8 +70,8 @@ pub(in crate::proxy) struct AnswerStart<'a> {
     pub(in crate::proxy) translate: Option<AnswerTranslator>,
     /// The name that the answer gives its model, where its upstream gives another.
     pub(in crate::proxy) model: Option<&'a str>,
-    /// Whether the upstream was asked what its stream costs, and the client has not asked.
-    pub(in crate::proxy) hides_usage: bool,
+    /// How often the upstream was asked to say what its stream costs, where the client has not asked.
+    pub(in crate::proxy) hidden_usage: Option<UsageRequest>,
     /// What is needed to store the answer, where it may be stored.
     pub(in crate::proxy) store: Option<Box<PendingStore>>,
     /// What the stages hold counts here.
@@ -91,7 +91,7 @@ impl AnswerPipeline {
         start: AnswerStart<'_>,
         record: &mut AccessRecord,
     ) -> Result<Option<Box<Self>>, Rejection> {
-        let AnswerStart { live, request, head, translate, model, hides_usage, store, share } = start;
+        let AnswerStart { live, request, head, translate, model, hidden_usage, store, share } = start;
         let effects = request.plan.effects.as_deref();
         let answer = effects.and_then(|effects| effects.answer.as_ref());
         let timeout = live.policy.classifier.guard_timeout;
@@ -115,7 +115,7 @@ impl AnswerPipeline {
         let (format, is_success) = (head.format, head.status.is_success());
         let store = store.filter(|_| head.status == StatusCode::OK);
         let stages = AnswerStages {
-            hides_usage: hides_usage && translate.is_none() && format == Format::EventStream,
+            hidden_usage: hidden_usage.filter(|_| translate.is_none() && format == Format::EventStream),
             rename: model
                 .filter(|_| is_success && translate.is_none())
                 .map(|name| ModelRenamer::new(format, name)),

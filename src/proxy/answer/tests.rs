@@ -31,7 +31,7 @@ fn stream(texts: &[&str], end: &str) -> String {
 fn unmasking() -> AnswerPipeline {
     let tokens = [(TOKEN.to_owned(), "Jo".to_owned())];
     let rewrite = RewriteStage::new(Format::EventStream, Api::Chat, None, UnmaskStage::new(&tokens));
-    AnswerPipeline::of(Format::EventStream, rewrite, READERS, false, share(1 << 20))
+    AnswerPipeline::of(Format::EventStream, rewrite, READERS, None, share(1 << 20))
 }
 
 /// What the client gets of a stream in chunks of `size` bytes, and the tokens that were counted.
@@ -48,7 +48,7 @@ async fn through(mut pipeline: AnswerPipeline, stream: &str, size: usize) -> (St
 fn an_answer_without_a_stage_has_no_pipeline() {
     let stages = AnswerStages {
         rename: None,
-        hides_usage: false,
+        hidden_usage: None,
         keep: None,
         translate: None,
         guard: None,
@@ -63,7 +63,7 @@ fn an_answer_without_a_stage_has_no_pipeline() {
 fn what_is_held_of_an_answer_counts_among_all_that_is_held() {
     let tokens = [(TOKEN.to_owned(), "Jo".to_owned())];
     let rewrite = RewriteStage::new(Format::Json, Api::Chat, None, UnmaskStage::new(&tokens));
-    let mut pipeline = AnswerPipeline::of(Format::Json, rewrite, READERS, false, share(2 * LITTLE));
+    let mut pipeline = AnswerPipeline::of(Format::Json, rewrite, READERS, None, share(2 * LITTLE));
     let mut pass = |bytes: usize| {
         let chunk = Bytes::from(vec![b' '; bytes]);
         pipeline.pass(chunk, false).now_or_never().unwrap().map(|_| pipeline.share.bytes())
@@ -82,7 +82,7 @@ proptest! {
         format in prop::sample::select(vec![Format::EventStream, Format::Json]),
     ) {
         let body = Bytes::from(pieces.concat());
-        let mut pipeline = AnswerPipeline::of(format, None, READERS, false, share(0));
+        let mut pipeline = AnswerPipeline::of(format, None, READERS, None, share(0));
         for start in (0..body.len()).step_by(size) {
             let chunk = body.slice(start..body.len().min(start + size));
             let released = pipeline.pass(chunk.clone(), false).now_or_never().unwrap().unwrap();

@@ -4,8 +4,8 @@
 
 use super::super::answer::AnswerHead;
 use super::{Attempts, spec_of};
-use crate::openai::{AnswerTranslator, Api, TranslatedAnswer, Translation};
-use crate::route::{PlanTarget, adds_usage, translation, upstream_body};
+use crate::openai::{AnswerTranslator, Api, TranslatedAnswer, Translation, UsageRequest};
+use crate::route::{PlanTarget, added_usage, translation, upstream_body};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +14,9 @@ impl Attempts {
     /// Undoes what was set in place of the plan's body: it may have been sent.
     pub(in crate::proxy) fn restore_body(&mut self, live: &Snapshot) {
         // What was made once can be made again.
-        if let Ok(body) = upstream_body(live, self.target(), self.request.upstream_request()) {
+        if let Ok(body) =
+            upstream_body(live, self.target(), self.request.upstream_request(), self.request.answer_use())
+        {
             self.body = body;
         }
     }
@@ -41,15 +43,19 @@ impl Attempts {
         !self.request.api.is_unread() && self.request.plan.targets.iter().any(is_renamed)
     }
 
-    /// Whether the current target's stream says what it cost though its client has not asked.
-    pub(in crate::proxy) fn hides_usage(&self, live: &Snapshot) -> bool {
-        adds_usage(&live.policy, self.target(), &self.request.request)
+    /// How often the current target's stream says what it cost though its client has not asked; nothing if it does not.
+    pub(in crate::proxy) fn hidden_usage(&self, live: &Snapshot) -> Option<UsageRequest> {
+        self.hidden_usage_of(live, self.target())
     }
 
-    /// The same for any target.
+    /// Whether any target's stream does.
     pub(in crate::proxy) fn may_hide_usage(&self, live: &Snapshot) -> bool {
-        let hides = |target: &PlanTarget| adds_usage(&live.policy, target, &self.request.request);
+        let hides = |target: &PlanTarget| self.hidden_usage_of(live, target).is_some();
         self.request.plan.targets.iter().any(hides)
+    }
+
+    fn hidden_usage_of(&self, live: &Snapshot, target: &PlanTarget) -> Option<UsageRequest> {
+        added_usage(&live.policy, target, &self.request.request, self.request.answer_use())
     }
 
     /// The name that the current target's answer gives its model, where the upstream gives another.

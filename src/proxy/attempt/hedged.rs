@@ -36,7 +36,6 @@ impl Attempts {
         if self.count == 1 && !self.connection.is_reconnect {
             hedging.request(now);
         }
-        let Some(delay) = hedging.delay(now) else { return };
         let effects = self.request.plan.effects.as_ref();
         let mut tried = self.tried.clone();
         tried.push(lease.endpoint().addr());
@@ -53,7 +52,7 @@ impl Attempts {
             first: FirstEndpoint { host: Arc::clone(lease.endpoint().host()), rank: lease.rank() },
             body: self.body.clone(),
             sent: now,
-            delay,
+            delay: hedging.delay(now),
             connect: live.pool_spec(id).timeouts.connect,
             metrics: Arc::clone(metrics),
             outcome: Mutex::default(),

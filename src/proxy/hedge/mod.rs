@@ -41,8 +41,8 @@ pub(super) struct HedgePlan {
     pub(super) body: Bytes,
     /// When it is sent to the first.
     pub(super) sent: Instant,
-    /// How long after that the second is asked.
-    pub(super) delay: Duration,
+    /// How long after that the second is asked; never where too little is known yet, so that it is only measured.
+    pub(super) delay: Option<Duration>,
     /// How long a connection to the second may take.
     pub(super) connect: Duration,
     pub(super) metrics: Arc<Metrics>,

@@ -64,12 +64,17 @@ async fn run(
     let head = RequestHead::default();
     let mut upload = Box::pin(forward(&mut from_proxy, first_writer, &head));
     let mut first = Box::pin(open(first_reader));
-    let delay = plan.delay.saturating_sub(plan.sent.elapsed());
+    let time_is_up = async {
+        match plan.delay {
+            Some(delay) => tokio::time::sleep(delay.saturating_sub(plan.sent.elapsed())).await,
+            None => std::future::pending().await,
+        }
+    };
     let alone = tokio::select! {
         biased;
         opened = first.as_mut() => Some(opened),
         () = upload.as_mut() => return Ok(()),
-        () = tokio::time::sleep(delay) => None,
+        () = time_is_up => None,
     };
     if let Some(opened) = alone {
         plan.note_first_byte(opened.failure);
