@@ -94,11 +94,12 @@ pub(super) fn listeners(
     ours.flat_map(of_gateway).collect()
 }
 
-/// Marks the listeners of one Gateway that no request could be told apart by: none of them is served.
+/// Marks the listeners of one Gateway that no request could be told apart by: none of them is served. What could not be served
+/// in any case is in nobody's way.
 fn mark_conflicts(own: &mut [ServedListener]) {
     let conflict = |at: usize| {
         let others = own.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other);
-        let rivals = others.filter(|other| other.port == own[at].port);
+        let rivals = others.filter(|other| other.accepted.is_true && other.port == own[at].port);
         let reasons = rivals.filter_map(|other| {
             if other.protocol != own[at].protocol {
                 return Some("ProtocolConflict");
@@ -108,7 +109,8 @@ fn mark_conflicts(own: &mut [ServedListener]) {
         // By the protocol before by the host.
         reasons.max()
     };
-    let conflicts: Vec<Option<&'static str>> = (0..own.len()).map(conflict).collect();
+    let conflicts: Vec<Option<&'static str>> =
+        (0..own.len()).map(|at| conflict(at).filter(|_| own[at].accepted.is_true)).collect();
     for (listener, conflict) in own.iter_mut().zip(conflicts) {
         listener.conflict = conflict;
         if let Some(reason) = conflict {
