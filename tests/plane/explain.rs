@@ -47,6 +47,14 @@ fn a_prompt_is_explained_with_every_signal_each_decision_the_plan_and_the_time()
 }
 
 #[test]
+fn a_prompt_is_shown_in_its_own_letters_but_moves_no_cursor() {
+    let (_folder, policy) = with_policy(POLICY);
+    let output = command(&["explain", "--policy", &policy, "it's ไม่ต้อง \u{1b}[2J \"so\""], "");
+    let said = printed(&output.stdout);
+    assert!(said.starts_with(r#"prompt     "it's ไม่ต้อง \u{1b}[2J \"so\"", for"#), "{said}");
+}
+
+#[test]
 fn json_says_the_same() {
     let (_folder, policy) = with_policy(POLICY);
     let output = command(&["explain", "--json", "--embedding", "--policy", &policy, "2+2 is"], "");

@@ -16,7 +16,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start: String = self.prompt.chars().take(SHOWN_CHARS).collect();
         let more = if start.len() < self.prompt.len() { " …" } else { "" };
-        writeln!(f, "prompt     {start:?}{more}, for `{}`", self.requested_model)?;
+        writeln!(f, "prompt     {}{more}, for `{}`", quoted(&start), self.requested_model)?;
         self.signals.fmt(f)?;
         for (place, signal) in self.policy_signals.iter().enumerate() {
             let title = if place == 0 { "signals" } else { "" };
@@ -117,10 +117,17 @@ impl fmt::Display for ExplainedPlan {
                 noticed.iter().try_for_each(|noticed| write!(f, "; a guard noticed {noticed}"))?;
                 admission.as_ref().map_or(Ok(()), |admission| admission.fmt(f))
             }
-            Self::Answer { answered, .. } => write!(f, "answered here: {answered:?}"),
+            Self::Answer { answered, .. } => write!(f, "answered here: {}", quoted(answered)),
             Self::Rejection { status, message, .. } => write!(f, "rejected with {status}: {message}"),
         }
     }
+}
+
+/// A text in quotes, without what moves a terminal's cursor. Unlike `Debug`, it leaves marks on letters as they are: Thai and Hindi
+/// are read by them.
+fn quoted(text: &str) -> String {
+    let parts: Vec<String> = text.split('\'').map(|part| part.escape_debug().to_string()).collect();
+    format!("\"{}\"", parts.join("'"))
 }
 
 impl fmt::Display for ExplainedAdmission {
