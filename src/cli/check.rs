@@ -26,9 +26,9 @@ pub(super) struct CheckArgs {
     /// The server file to check.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
-    /// A folder of Kubernetes manifests: say, a line each, what the controller of Gateways would take of them; exits with 1
+    /// Kubernetes manifests, a folder or a file: say, a line each, what the controller of Gateways would take of them; exits with 1
     /// if anything would not be.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "PATH")]
     cluster: Option<PathBuf>,
     /// With --cluster, take a class as ours although no manifest says so.
     #[arg(long, value_name = "NAME", requires = "cluster")]

@@ -182,6 +182,24 @@ fn an_issue_is_shown_in_its_line_unless_that_may_hold_a_secret() {
 }
 
 #[test]
+fn manifests_of_a_folder_or_of_one_file_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.yaml");
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: ours\n  \
+                   listeners: [{name: web, protocol: HTTP, port: 81}]\n";
+    std::fs::write(&file, gateway).unwrap();
+    let judged =
+        |path: &Path| run(&["check", "--cluster", path.to_str().unwrap(), "--gateway-class", "ours"]);
+    let (whole, one) = (judged(folder.path()), judged(&file));
+    assert_eq!((text(&whole.stdout), one.status.code()), (text(&one.stdout), Some(1)));
+    assert!(text(&one.stdout).contains("PortUnavailable"), "{}", text(&one.stdout));
+    std::fs::write(&file, b"kind: \xff\n").unwrap();
+    let broken = judged(&file);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken.stderr).contains("is not UTF-8"), "{}", text(&broken.stderr));
+}
+
+#[test]
 fn each_shell_gets_its_completions() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell]);
