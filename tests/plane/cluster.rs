@@ -123,3 +123,18 @@ pub(crate) async fn services(api: &KubeApi) -> [Sim; 2] {
     api.put(SLICES, "default", slice("phi4-mini", sims[1].addr()));
     sims
 }
+
+/// The pools of `pools.yaml` without pickers of their own, and this one pod of theirs.
+pub(crate) fn pool_of(api: &KubeApi, addr: SocketAddr) {
+    apply(api, fixture("gateway.yaml"));
+    for mut object in fixture("pools.yaml") {
+        if object["kind"] == "InferencePool" {
+            object["spec"]["targetPorts"] = json!([{"number": addr.port()}]);
+            object["spec"].as_object_mut().unwrap().remove("endpointPickerRef");
+        }
+        apply(api, [object]);
+    }
+    let mut pod = pod("phi", addr, true);
+    pod["metadata"]["labels"]["app"] = "phi4-mini".into();
+    api.put(PODS, "default", pod);
+}

@@ -394,17 +394,7 @@ async fn mirrors_get_copies_and_what_a_route_lists_is_tried_again() {
 #[tokio::test]
 async fn the_names_of_models_in_a_pool_are_rewritten_as_its_objects_say() {
     let (api, base) = (KubeApi::start().await, sim("base").await);
-    apply(&api, fixture("gateway.yaml"));
-    for mut object in fixture("pools.yaml") {
-        if object["kind"] == "InferencePool" {
-            object["spec"]["targetPorts"] = json!([{"number": base.addr().port()}]);
-            object["spec"].as_object_mut().unwrap().remove("endpointPickerRef");
-        }
-        apply(&api, [object]);
-    }
-    let mut pod = pod("phi", base.addr(), true);
-    pod["metadata"]["labels"]["app"] = "phi4-mini".into();
-    api.put(PODS, "default", pod);
+    pool_of(&api, base.addr());
     let rewrite = json!({"kind": "InferenceModelRewrite", "metadata": {"name": "w"}, "spec": {
         "poolRef": {"name": "vllm-phi4-mini"},
         "rules": [{"matches": [{"model": {"type": "Exact", "value": "phi4-mini"}}], "targets": [{"modelRewrite": "base"}]}]}});

@@ -232,17 +232,7 @@ async fn a_filter_that_refers_to_an_unknown_kind_is_told_and_its_requests_are_no
 #[tokio::test]
 async fn an_objective_of_the_cluster_says_how_urgent_a_request_is() {
     let (api, base) = (KubeApi::start().await, sim("phi4-mini").await);
-    apply(&api, fixture("gateway.yaml"));
-    for mut object in fixture("pools.yaml") {
-        if object["kind"] == "InferencePool" {
-            object["spec"]["targetPorts"] = json!([{"number": base.addr().port()}]);
-            object["spec"].as_object_mut().unwrap().remove("endpointPickerRef");
-        }
-        apply(&api, [object]);
-    }
-    let mut pod = pod("phi", base.addr(), true);
-    pod["metadata"]["labels"]["app"] = "phi4-mini".into();
-    api.put(PODS, "default", pod);
+    pool_of(&api, base.addr());
     let objective = |priority: i32| {
         json!({"kind": "InferenceObjective", "metadata": {"name": "batch"}, "spec": {
             "priority": priority, "poolRef": {"name": "vllm-phi4-mini"}}})
