@@ -8,6 +8,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod guards;
+mod near_policies;
+mod server_file;
+
 const DOMAINS: [&str; 14] = [
     "biology",
     "business",
@@ -348,89 +352,6 @@ fn an_optional_secret_may_be_absent_but_not_broken() {
 }
 
 #[test]
-fn without_a_word_of_the_operators_only_this_machine_reaches_a_port() {
-    for text in ["", "threads: 2\n", "admin: {}\n"] {
-        let server = load_server(text, FilePath::new("/"), &Fixed::default()).unwrap();
-        assert!(server.admin.ip().is_loopback(), "{text}");
-        assert!(server.addresses().iter().all(|address| address.ip().is_loopback()), "{text}");
-    }
-}
-
-#[test]
-fn a_server_file_names_all_its_issues() {
-    let text = "listeners:\n  - address: localhost\n    tls: {cert_file: no, key_file: client.key}\n  \
-                - address: 0.0.0.0:1\n  - address: 0.0.0.0:1\nlimits: {max_body_bytes: 10, max_buffered_bytes: 9}\n\
-                log: {level: loud}\ndrain: {timeout: 0s}\nthread: 4\n";
-    let issues = load_server(text, FilePath::new("/etc/signalbox"), &environment()).unwrap_err();
-    assert_eq!(
-        issues.to_string(),
-        "listeners[0].address (line 2): `localhost` is not `address:port`, such as `0.0.0.0:8080`, \
-         `[::]:8080`, `localhost:8080`, or `:8080` for all addresses\nlisteners[0].tls.cert_file (line 3): cannot read `no`: entity not found\n\
-         listeners[2].address (line 5): stands twice\n\
-         limits.max_buffered_bytes (line 6): is less than `max_body_bytes`\n\
-         log.level (line 7): `loud` is not one of `error`, `warn`, `info`, `debug`, `trace`\n\
-         drain.timeout (line 8): must be longer than 0\nthread (line 9): unknown key; did you mean `threads`? There are \
-         `admin`, `cors`, `drain`, `gateway_api`, `limits`, `listeners`, `log`, `threads`, `upgrade`"
-    );
-}
-
-fn server(text: &str) -> Result<ServerSpec, String> {
-    load_server(text, FilePath::new("/"), &environment()).map_err(|issues| issues.to_string())
-}
-
-#[test]
-fn an_address_to_listen_on_has_short_forms() {
-    for (text, address) in [
-        ("localhost:8080", "127.0.0.1:8080"),
-        (":8080", "0.0.0.0:8080"),
-        ("\"8080\"", "0.0.0.0:8080"),
-        ("\"[::1]:0\"", "[::1]:0"),
-    ] {
-        let spec = server(&format!("listeners: [{{address: {text}}}]\n"));
-        let text = if let Err(fault) = &spec { fault } else { text };
-        assert_eq!(
-            spec.as_ref().map(|spec| spec.listeners[0].address.to_string()).as_deref(),
-            Ok(address),
-            "{text}"
-        );
-    }
-    for text in ["localhost:", ":x", "99999", "example.com:80", "\"\""] {
-        assert!(server(&format!("listeners: [{{address: {text}}}]\n")).is_err(), "{text}");
-    }
-}
-
-#[test]
-fn sizes_may_have_units() {
-    let limits = |text: &str| server(&format!("limits: {{max_body_bytes: {text}}}\n"));
-    for text in ["2MiB", "2Mi", "2097152", "\"2 MiB\""] {
-        assert_eq!(limits(text).unwrap().limits.max_body_bytes, 2 << 20, "{text}");
-    }
-    let fault = limits("2 megabytes").unwrap_err();
-    assert!(fault.contains("not a size; write a number of bytes, or a size such as `64KiB`"), "{fault}");
-    assert_eq!(
-        limits("2000GiB").unwrap_err(),
-        "limits.max_body_bytes (line 1): must be between 1 and 1073741824"
-    );
-}
-
-#[test]
-fn a_key_of_the_other_file_says_where_it_belongs() {
-    let issues = loaded("version: 1\nlisteners: []\n").unwrap_err().to_string();
-    assert!(issues.contains("listeners (line 2): belongs in the server file, `--server`"), "{issues}");
-    let issues = server("threads: 1\ndecisions: []\n").unwrap_err();
-    assert_eq!(issues, "decisions (line 2): belongs in the policy");
-    let issues = loaded("listeners: []\nthreads: 1\n").unwrap_err().to_string();
-    assert_eq!(issues, "line 1, column 1: this is the server file, `--server`");
-    assert_eq!(server("models: {}\npools: {}\n").unwrap_err(), "line 1, column 1: this is the policy");
-}
-
-#[test]
-fn an_address_of_clients_is_not_the_operators_too() {
-    let fault = server("listeners: [{address: 127.0.0.1:9090}]\n").unwrap_err();
-    assert_eq!(fault, "admin.address (line 1): is a listener's address too");
-}
-
-#[test]
 fn a_text_that_is_not_utf_8_is_refused_where_it_stops_being_that() {
     let fault = |bytes: &[u8]| decode(bytes.to_vec()).unwrap_err().to_string();
     assert_eq!(
@@ -472,108 +393,6 @@ fn models_are_asked_once_and_a_faulty_section_asks_none() {
         found(&format!("{start}classifier: {{colour: red}}\n"), facts(&["math"], Vec::new()));
     assert!(!result.unwrap_err().contains("unknown domain"));
     assert_eq!(asked, 0);
-}
-
-/// Texts near the format: pieces of it in any order.
-fn near_policies() -> impl Strategy<Value = String> {
-    let words = "version|1|models|pools|endpoints|tls|decisions|virtual_models|${X:-1}|${|$$|a|h:1|math|auto|\
-                 classifier|retry|on|429|&a|*a|: |:\n|- |\n|\n  |\n    |[|]|{|}|, |\"|'|#|~|0x1|1e9|---\n|? |!x |\t";
-    let words: Vec<&'static str> = words.split('|').collect();
-    proptest::collection::vec(proptest::sample::select(words), 0..60).prop_map(|words| words.concat())
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_make_loading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let text = String::from_utf8_lossy(&bytes);
-        let _ = loaded(&text);
-        let _ = load_server(&text, FilePath::new("/"), &environment());
-    }
-
-    #[test]
-    fn no_text_near_the_format_makes_loading_panic(text in near_policies()) {
-        let _ = loaded(&text);
-        let _ = loaded(&format!("version: 1\nmodels: {{a: {{pools: [p]}}}}\npools:\n  p: {text}"));
-    }
-
-    #[test]
-    fn a_damaged_policy_is_refused_with_places_inside_it(at in 0_usize..6000, with in "[ -~\n]{0,3}") {
-        let mut text = text("conf/policy.yaml");
-        let at = at.min(text.len());
-        text.replace_range(at..(at + with.len()).min(text.len()), &with);
-        if let Err(issues) = loaded(&text) {
-            prop_assert!(!issues.0.is_empty());
-            for issue in &issues.0 {
-                prop_assert!((1..=text.lines().count() + 1).contains(&issue.line), "{issue}");
-            }
-            prop_assert!(issues.0.is_sorted_by_key(|issue| issue.line));
-        }
-    }
-
-    #[test]
-    fn addresses_and_weights_arrive_as_written(
-        ports in proptest::collection::btree_map(1_u16.., 1_u32..=1000, 1..20),
-        priority in -1000_i32..1000,
-        millis in 1_u64..100_000,
-    ) {
-        let endpoints = ports.iter().map(|(port, weight)| {
-            format!("      - {{address: \"[fd00::{port:x}]:{port}\", weight: {weight}}}\n")
-        });
-        let endpoints = endpoints.collect::<Vec<String>>().concat();
-        let text = format!(
-            "version: 1\nvirtual_models: [auto]\ndefault_model: a/b\nmodels:\n  a/b: {{pools: [p]}}\ndecisions:\n  \
-             - {{name: d, domains: [law], model: a/b, priority: {priority}}}\npools:\n  p:\n    \
-             timeouts: {{idle: {millis}ms}}\n    endpoints:\n{endpoints}"
-        );
-        let policy = loaded(&text).unwrap();
-        let expected: Vec<(u16, u32)> = ports.into_iter().collect();
-        let pool = &policy.pools[0];
-        let found: Vec<(u16, u32)> = pool.endpoints.iter().map(|e| (e.port, e.weight)).collect();
-        prop_assert_eq!(found, expected);
-        prop_assert_eq!(policy.recipes[0].decisions[0].priority, priority);
-        prop_assert_eq!(pool.timeouts.idle, Duration::from_millis(millis));
-    }
-}
-
-#[test]
-fn a_guard_that_acts_on_what_it_finds_fails_closed_unless_told_otherwise() {
-    let base = "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
-    let of = |guards: &str| {
-        let policy = loaded(&format!("{base}guards: {{{guards}}}\n")).unwrap();
-        let Guards { prompt, pii, secrets, answer } = policy.guards;
-        let pii = pii.or(secrets).map(|guard| guard.on_unknown);
-        let on_unknown = prompt.map(|guard| guard.on_unknown).or(pii);
-        on_unknown.or(answer.map(|guard| guard.on_unknown)).unwrap()
-    };
-    for (guard, on_unknown) in [
-        ("prompt: {action: block}", GuardOnUnknown::Reject),
-        ("prompt: {action: route, model: m}", GuardOnUnknown::Reject),
-        ("prompt: {action: report}", GuardOnUnknown::Allow),
-        ("prompt: {action: block, on_unknown: allow}", GuardOnUnknown::Allow),
-        ("prompt: {action: report, on_unknown: reject}", GuardOnUnknown::Reject),
-        ("pii: {action: block}", GuardOnUnknown::Reject),
-        ("pii: {action: mask}", GuardOnUnknown::Reject),
-        ("pii: {action: report}", GuardOnUnknown::Allow),
-        ("pii: {action: mask, on_unknown: allow}", GuardOnUnknown::Allow),
-        ("secrets: {action: mask}", GuardOnUnknown::Reject),
-        ("secrets: {action: report}", GuardOnUnknown::Allow),
-        ("answer: {pii: mask}", GuardOnUnknown::Reject),
-        ("answer: {jailbreak: cut}", GuardOnUnknown::Reject),
-        ("answer: {words: [x]}", GuardOnUnknown::Reject),
-        ("answer: {pii: cut, on_unknown: allow}", GuardOnUnknown::Allow),
-    ] {
-        assert_eq!(of(guard), on_unknown, "{guard}");
-    }
-}
-
-#[test]
-fn a_guard_waits_no_shorter_than_routing() {
-    let base = "version: 1\nmodels: {m: {pools: [p]}}\npools: {p: {endpoints: [\"127.0.0.1:1\"]}}\n";
-    let of = |classifier: &str| {
-        let policy = loaded(&format!("{base}classifier: {{{classifier}}}\n")).unwrap();
-        policy.classifier.guard_timeout.as_millis()
-    };
-    assert_eq!((of(""), of("guard_timeout: 900ms"), of("deadline: 30s")), (5000, 900, 30_000));
 }
 
 #[test]
