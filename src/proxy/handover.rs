@@ -5,10 +5,12 @@
 //! a chunk.
 
 use super::answer::AnswerPipeline;
+use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc::Sender;
 
 /// The answer goes to the client as it comes.
 pub(super) const OPEN: u8 = 0;
@@ -25,6 +27,8 @@ pub(super) struct Handover {
     pub(super) has_passed_end: AtomicBool,
     /// Whether the answer goes to the client: [`OPEN`], [`HELD`] or [`RELEASED`].
     pub(super) passage: AtomicU8,
+    /// Whether the current attempt's connection is HTTP/2.
+    pub(super) is_h2: AtomicBool,
 }
 
 /// What changes hands, each thing once.
@@ -36,6 +40,8 @@ pub(super) struct HandedOver {
     pub(super) held_header: Option<Box<ResponseHeader>>,
     /// Whether what the client has of a stream ends inside of an event, once the session in its place is dropped.
     pub(super) is_inside_event: bool,
+    /// For the session, where its body goes out over HTTP/2: what reaches Pingora between two writes of it.
+    pub(super) messages: Option<Sender<Bytes>>,
     /// The client's own session, once the session in its place is dropped.
     pub(super) client: Option<Box<ServerSession>>,
 }

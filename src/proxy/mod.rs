@@ -86,6 +86,7 @@ use shadow::ShadowClient;
 use side_client::SideClient;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Sender;
 use upstream::UpstreamTls;
 use wake::Wakes;
 
@@ -234,6 +235,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.await_first_byte();
+        if let Some(replay) = &exchange.replay {
+            replay.send_over(request.version);
+        }
         let prepared = match &exchange.passthrough {
             Some(_) => plain_request::prepare_plainly(request, exchange),
             None => upstream::prepare_request(request, exchange),
@@ -263,6 +267,20 @@ impl ProxyHttp for Gateway {
         // `None` would end the body, so pieces before the end are empty instead.
         let attempt = exchange.attempts.as_ref().filter(|_| end_of_stream);
         *body = Some(attempt.map_or_else(Bytes::new, |attempts| attempts.body().clone()));
+        Ok(())
+    }
+
+    /// Called before the body is sent over HTTP/2.
+    async fn custom_forwarding(
+        &self,
+        _session: &mut Session,
+        exchange: &mut Self::CTX,
+        _to_upstream: Option<Sender<Bytes>>,
+        to_session: Sender<Bytes>,
+    ) -> Result<()> {
+        if let Some(replay) = &exchange.replay {
+            replay.take_messages(to_session);
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! the upstream's deadlines are kept here. Knows nothing of JSON, policies or pools.
 
 mod handle;
+mod sending;
 
 pub(super) use handle::{ExpectedAnswer, ReplayHandle};
 
@@ -29,6 +30,7 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use sending::{SendErrors, SendWatch, Sending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,6 +55,7 @@ struct ReplaySession {
     /// The client's header, while its session is lent.
     header: Option<RequestHeader>,
     body: Bytes,
+    sending: Sending,
     deadline: Arc<Deadline>,
     /// How long a client may take to read what is written at once.
     write_timeout: Option<Duration>,
@@ -168,6 +171,13 @@ impl ReplaySession {
         client.within_limits(pin!(inner.response_duplex_vec(tasks))).await
     }
 
+    /// Has the client watched where Pingora asks for it no more: the rest of the request was not taken.
+    fn watch_unasked(&mut self) {
+        if let Sending::Begun(_) = self.sending {
+            self.lend();
+        }
+    }
+
     /// The client's session, and what bounds a write to it.
     fn writer(&mut self) -> (&mut ServerSession, SlowClient<'_>) {
         self.take_back();
@@ -184,7 +194,7 @@ impl ReplaySession {
 #[async_trait]
 impl CustomSession for ReplaySession {
     fn is_body_done(&mut self) -> bool {
-        true
+        !matches!(self.sending, Sending::Due)
     }
 
     fn is_body_empty(&mut self) -> bool {
@@ -192,7 +202,7 @@ impl CustomSession for ReplaySession {
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        Some(self.body.clone())
+        matches!(self.sending, Sending::FromBuffer).then(|| self.body.clone())
     }
 
     fn retry_buffer_truncated(&self) -> bool {
@@ -201,6 +211,8 @@ impl CustomSession for ReplaySession {
 
     /// Called before the body is sent. Over HTTP/2 that may take long, and nothing is asked here before it is done.
     fn enable_retry_buffering(&mut self) {
+        let is_h2 = self.handover.is_h2.load(Ordering::Relaxed);
+        self.sending = if is_h2 { Sending::Due } else { Sending::FromBuffer };
         self.lend();
     }
 
@@ -208,8 +220,14 @@ impl CustomSession for ReplaySession {
         Ok(None)
     }
 
-    /// Ends when the client leaves or the upstream's deadline passes; the body itself was read before.
-    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+    /// Gives the body that was read before, where it is asked for here; then ends when the client leaves or the upstream's
+    /// deadline passes.
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if let (Sending::Due, false) = (&self.sending, no_body_expected) {
+            self.sending = Sending::Begun(self.handover.lock().messages.take().map(SendWatch::start));
+            return Ok(Some(self.body.clone()));
+        }
+        self.sending = Sending::Done;
         self.take_back();
         let inner = self.inner.as_deref_mut().expect("the inner session leaves only on drop");
         let Some(look) = self.deadline.next_look() else { return inner.read_body_or_idle(true).await };
@@ -270,19 +288,29 @@ impl CustomSession for ReplaySession {
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         self.take_back();
+        if self.sending.answered(&self.deadline)? {
+            // Pingora ends the client's connection after an answer that came before the request was taken.
+            self.inner_mut().set_keepalive(None);
+        }
         let tasks = match self.handover.passage.load(Ordering::Relaxed) {
             OPEN => tasks,
-            HELD => return drop_held(tasks),
+            HELD => {
+                self.watch_unasked();
+                return drop_held(tasks);
+            }
             _ => self.release_held(tasks),
         };
         if self.awaits_pipeline {
             self.receive_pipeline(&tasks);
         }
-        if self.pipeline.is_some() {
+        let done = if self.pipeline.is_some() {
             // Boxed: keeps the future small for answers without stages.
-            return Box::pin(self.send_through(tasks)).await;
-        }
-        self.write(tasks).await
+            Box::pin(self.send_through(tasks)).await
+        } else {
+            self.write(tasks).await
+        };
+        self.watch_unasked();
+        done
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -371,7 +399,7 @@ impl CustomSession for ReplaySession {
     }
 
     fn take_custom_message_reader(&mut self) -> Option<MessageReader> {
-        None
+        Some(Box::new(futures::stream::empty()))
     }
 
     fn restore_custom_message_reader(&mut self, _reader: MessageReader) -> Result<()> {
@@ -379,7 +407,8 @@ impl CustomSession for ReplaySession {
     }
 
     fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
+        let is_h2 = self.handover.is_h2.load(Ordering::Relaxed);
+        is_h2.then(|| Box::new(SendErrors) as Box<dyn CustomMessageWrite>)
     }
 
     fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {

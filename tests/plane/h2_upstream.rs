@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
@@ -31,7 +32,21 @@ pub(crate) enum Manner {
     NoStreams,
     /// Answers one request, and then nothing, pings neither.
     MuteAfterOne,
+    /// Answers with an error before it has read the request, and reads none of it; with or without a reset that says no
+    /// error.
+    Refuses { status: u16, resets: bool },
+    /// Answers 413 the same way once it has read a part of the body.
+    RefusesLater,
+    /// Begins an answer before it has read the request, and never ends it.
+    Begins,
+    /// The same, and goes on with it all the time.
+    Drips,
+    /// Resets the stream for an error of its own before it has read the request.
+    Fails,
 }
+
+/// What [`Manner::Refuses`] answers.
+pub(crate) const REFUSAL: &str = r#"{"error":{"message":"too much","type":"invalid_request_error"}}"#;
 
 /// A listener whose connections behave as a script says.
 pub(crate) struct H2Upstream {
@@ -102,18 +117,49 @@ async fn serve(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
     if manner != Manner::NoSettings {
         send(&mut stream, SETTINGS, 0, 0, settings).await?;
     }
+    let mut refused = 0;
     let mut is_mute = manner == Manner::NoSettings;
     loop {
         let frame = Frame::read(&mut stream).await?;
+        let refusal = match (manner, frame.kind) {
+            (Manner::Refuses { status, resets }, HEADERS) => Some((status, resets)),
+            (Manner::RefusesLater, DATA) if frame.stream > refused => Some((413, true)),
+            _ => None,
+        };
+        let is_refusing = matches!(manner, Manner::Refuses { .. } | Manner::RefusesLater);
+        if frame.kind == DATA && is_refusing && !frame.payload.is_empty() {
+            // What all streams share is given back, whatever becomes of one.
+            let granted = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
+            send(&mut stream, WINDOW_UPDATE, 0, 0, &granted).await?;
+        }
+        if let Some((status, resets)) = refusal {
+            refused = frame.stream;
+            refuse(&mut stream, frame.stream, status, resets).await?;
+            continue;
+        }
         match frame.kind {
             _ if is_mute => {}
             SETTINGS if frame.flags & ACK == 0 => send(&mut stream, SETTINGS, ACK, 0, &[]).await?,
             PING if frame.flags & ACK == 0 => send(&mut stream, PING, ACK, 0, &frame.payload).await?,
-            DATA if frame.flags & END_STREAM != 0 => {
+            DATA if frame.flags & END_STREAM != 0 && frame.stream > refused => {
                 // `:status: 200` of the static table.
                 send(&mut stream, HEADERS, END_HEADERS, frame.stream, &[0x88]).await?;
                 send(&mut stream, DATA, END_STREAM, frame.stream, b"{}").await?;
                 is_mute = manner == Manner::MuteAfterOne;
+            }
+            HEADERS if manner == Manner::Fails => {
+                // `INTERNAL_ERROR`.
+                send(&mut stream, RST_STREAM, 0, frame.stream, &2_u32.to_be_bytes()).await?;
+            }
+            HEADERS if matches!(manner, Manner::Begins | Manner::Drips) => {
+                send(&mut stream, HEADERS, END_HEADERS, frame.stream, &[0x88]).await?;
+                send(&mut stream, DATA, 0, frame.stream, b"{").await?;
+                if manner == Manner::Drips {
+                    loop {
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                        send(&mut stream, DATA, 0, frame.stream, b" ").await?;
+                    }
+                }
             }
             HEADERS | DATA if manner == Manner::OneByte => {
                 for id in [0, frame.stream] {
@@ -131,4 +177,13 @@ async fn serve(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
             _ => {}
         }
     }
+}
+
+/// Answers whole, and asks for no more of the request.
+async fn refuse(stream: &mut TcpStream, id: u32, status: u16, resets: bool) -> std::io::Result<()> {
+    // `:status` and `content-type` of the static table, their values as they are.
+    let head = format!("\x08\x03{status}\x0f\x10\x10application/json");
+    send(stream, HEADERS, END_HEADERS, id, head.as_bytes()).await?;
+    send(stream, DATA, END_STREAM, id, REFUSAL.as_bytes()).await?;
+    if resets { send(stream, RST_STREAM, 0, id, &[0; 4]).await } else { Ok(()) }
 }

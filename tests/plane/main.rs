@@ -36,6 +36,7 @@ mod demo;
 mod dialects;
 mod disaggregating;
 mod disconnecting;
+mod early_answers;
 mod eval;
 mod explain;
 mod external_picking;

@@ -7,12 +7,15 @@ use super::super::deadline::Deadline;
 use super::super::handover::{HELD, Handover, OPEN, RELEASED};
 use super::super::keep_alive::KeepAlive;
 use super::ReplaySession;
+use super::sending::Sending;
 use bytes::Bytes;
+use http::Version;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::mpsc::Sender;
 
 /// What is known of an answer before it comes.
 #[derive(Clone, Copy)]
@@ -48,6 +51,7 @@ impl ReplayHandle {
             body,
             deadline,
             write_timeout,
+            sending: Sending::FromBuffer,
             keep_alive: KeepAlive::new(answer.keep_alive),
             timer: None,
             handover: Arc::clone(&handover),
@@ -56,6 +60,16 @@ impl ReplayHandle {
         };
         *session.downstream_session = ServerSession::new_custom(Box::new(replay));
         Self { handover, is_installed: true }
+    }
+
+    /// Has the body of the attempt that begins go out as its connection's version of HTTP takes it.
+    pub(in crate::proxy) fn send_over(&self, version: Version) {
+        self.handover.is_h2.store(version == Version::HTTP_2, Ordering::Relaxed);
+    }
+
+    /// Takes the way by which Pingora can be told something while it waits for the answer.
+    pub(in crate::proxy) fn take_messages(&self, messages: Sender<Bytes>) {
+        self.handover.lock().messages = Some(messages);
     }
 
     /// Whether the last event of a stream that goes through stages is written.
