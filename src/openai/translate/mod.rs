@@ -9,6 +9,8 @@ mod answer;
 mod chain;
 pub(super) mod chat;
 pub(super) mod refusal;
+#[cfg(test)]
+mod vllm;
 
 use std::fmt::Debug;
 

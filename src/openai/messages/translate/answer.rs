@@ -6,7 +6,7 @@ use crate::json::object::{Object, array, number_member};
 use crate::translate::DialectWriter;
 use crate::translate::chat::ChatAnswer;
 
-use super::parts::{StopReason, call_id, input, message_id, tool_use, usage};
+use super::parts::{JsonDepth, LastCall, StopReason, call_id, input, message_id, tool_use, usage};
 use super::stream::MessageStream;
 
 /// Writes a message.
@@ -42,7 +42,12 @@ impl DialectWriter for MessageWriter {
         if blocks.is_empty() {
             blocks.push(b"{\"type\":\"text\",\"text\":\"\"}".to_vec());
         }
-        let stop = StopReason::of(choice, !calls.is_empty(), message.refusal().is_some());
+        let mut depth = JsonDepth::default();
+        let last_call = calls.last().map_or(LastCall::None, |call| {
+            depth.feed(call.arguments());
+            depth.call()
+        });
+        let stop = StopReason::of(choice, last_call, message.refusal().is_some());
         let written = Object::default()
             .text("id", &message_id(answer.bare_id()))
             .text("type", "message")

@@ -3,7 +3,7 @@
 //! Strings go over as they are written, without being decoded. Refuses to know the other members of a request.
 
 use crate::Rejection;
-use crate::json::object::{Object, array, elements, entries, non_null_member, string_member};
+use crate::json::object::{Object, array, elements, non_null_member, string_member};
 use crate::json::{self, quoted};
 use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
@@ -194,7 +194,12 @@ fn joined_texts(content: &[u8], place: &str, between: &[u8]) -> Result<Vec<u8>, 
     let mut text = Vec::new();
     let mut is_first = true;
     for (at, block) in list(content).enumerate() {
-        if string_member(block, "type").as_deref() != Some("text") {
+        let kind = string_member(block, "type");
+        if kind.as_deref().is_some_and(is_tool_change) {
+            // They are in the list of tools.
+            continue;
+        }
+        if kind.as_deref() != Some("text") {
             return Err(untranslatable(format!("{place}.{at}"), "there can be nothing but text here"));
         }
         let piece = inside(block, "text");
@@ -270,8 +275,13 @@ fn image(block: &[u8], place: &str) -> Result<Vec<u8>, Rejection> {
     Ok(Object::default().text("type", "image_url").raw("image_url", &url).end())
 }
 
+/// Whether blocks of this type change which tools there are.
+pub(super) fn is_tool_change(kind: &str) -> bool {
+    matches!(kind, "tool_addition" | "tool_removal")
+}
+
 /// The elements of a list; none of anything else.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     elements(if value.starts_with(b"[") { value } else { b"[]" })
 }
 
@@ -290,26 +300,4 @@ fn text_part(inside: &[u8]) -> Vec<u8> {
 
 fn message(role: &str) -> Object {
     Object::default().text("role", role)
-}
-
-/// Writes the client's tools as functions.
-pub(super) fn tools(tools: &[u8]) -> Result<Vec<u8>, Rejection> {
-    let mut written = Vec::new();
-    for (at, tool) in list(tools).enumerate() {
-        let kind = string_member(tool, "type");
-        if kind.is_some_and(|kind| kind != "custom") {
-            let place = format!("tools.{at}.type");
-            return Err(untranslatable(place, "tools that Anthropic defines or runs need its own models"));
-        }
-        let mut function = Object::default();
-        for (key, value) in entries(tool) {
-            function = match &*key {
-                "name" | "description" | "strict" => function.raw(&key, value),
-                "input_schema" => function.raw("parameters", value),
-                _ => function,
-            };
-        }
-        written.push(Object::default().text("type", "function").raw("function", &function.end()).end());
-    }
-    Ok(array(&written))
 }

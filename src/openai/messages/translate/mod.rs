@@ -8,6 +8,7 @@ mod content;
 mod parts;
 mod request;
 mod stream;
+mod tools;
 
 use crate::translate::{ApiTranslation, DialectWriter, TranslatedAnswer, UpstreamKind};
 use crate::{Api, ChatRequest, Rejection};

@@ -15,21 +15,31 @@ pub(super) struct StopReason {
     sequence: Option<String>,
 }
 
+/// How far the last call of a message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastCall {
+    None,
+    /// Its arguments end inside of something.
+    Cut,
+    Whole,
+}
+
 impl StopReason {
-    pub(super) fn of(choice: &ChatChoice<'_>, calls_tools: bool, refuses: bool) -> Self {
+    pub(super) fn of(choice: &ChatChoice<'_>, last_call: LastCall, refuses: bool) -> Self {
         let plain = |reason| Self { reason, sequence: None };
         let matched = || choice.matched_stop();
         match choice.finish_reason.as_deref() {
             Some("length") => plain("max_tokens"),
             // A call that was forced by name ends with `stop`.
-            _ if calls_tools => plain("tool_use"),
+            _ if last_call == LastCall::Whole => plain("tool_use"),
             Some("content_filter") => plain("refusal"),
             _ if refuses => plain("refusal"),
-            Some("stop") => match matched() {
+            finish => match matched().filter(|_| finish == Some("stop")) {
+                // A call that it has cut is not to be run.
                 Some(sequence) => Self { reason: "stop_sequence", sequence: Some(sequence) },
+                None if last_call == LastCall::Cut => plain("tool_use"),
                 None => plain("end_turn"),
             },
-            _ => plain("end_turn"),
         }
     }
 
@@ -68,6 +78,37 @@ pub(super) fn call_id(call: &ChatToolCall<'_>, bare: &str, at: usize) -> String 
 pub(super) fn tool_use(call: &ChatToolCall<'_>, id: &str, input: &[u8]) -> Vec<u8> {
     let name = call.name().unwrap_or_default();
     Object::default().text("type", "tool_use").text("id", id).text("name", name).raw("input", input).end()
+}
+
+/// How deep a JSON text is inside of something, as it comes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct JsonDepth {
+    brackets: usize,
+    has_begun: bool,
+    is_string: bool,
+    is_escaped: bool,
+}
+
+impl JsonDepth {
+    pub(super) fn feed(&mut self, text: &str) {
+        self.has_begun |= !text.is_empty();
+        for byte in text.bytes() {
+            match byte {
+                _ if std::mem::take(&mut self.is_escaped) => {}
+                b'\\' if self.is_string => self.is_escaped = true,
+                b'"' => self.is_string = !self.is_string,
+                _ if self.is_string => {}
+                b'{' | b'[' => self.brackets += 1,
+                b'}' | b']' => self.brackets = self.brackets.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    /// How far a call has come whose arguments this was fed with.
+    pub(super) fn call(self) -> LastCall {
+        if self.has_begun && self.brackets == 0 && !self.is_string { LastCall::Whole } else { LastCall::Cut }
+    }
 }
 
 /// A call's arguments as an object; what is none, as where a model was cut short, goes into one as Anthropic advises.

@@ -8,7 +8,8 @@ use crate::translate::UpstreamKind;
 use crate::translate::refusal::untranslatable;
 use crate::{ChatRequest, Rejection};
 
-use super::content::{ChatMessages, tools};
+use super::content::ChatMessages;
+use super::tools::tools;
 
 /// Members that ask an engine how to read a chat, in every API that takes one.
 const TEMPLATE_MEMBERS: [&str; 4] =
@@ -30,7 +31,6 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
             }
             "max_tokens" => written.raw(upstream.token_limit(), value),
             "stop_sequences" => written.raw("stop", value),
-            "tools" => written.raw("tools", &tools(value)?),
             "tool_choice" => tool_choice(written, value)?,
             "thinking" => thinking(written, value, upstream),
             "output_config" => output_config(written, value)?,
@@ -42,9 +42,9 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
                 let options = [b"{\"include_usage\":true", more].concat();
                 written.raw("stream", value).raw("stream_options", &options)
             }
-            // What Anthropic keeps, counts, bills and caches by.
-            "system" | "stream" | "cache_control" | "metadata" | "service_tier" | "speed" | "diagnostics"
-            | "context_management" | "user_profile_id" | "workspace_id" | "betas" => written,
+            // What is written apart, and what Anthropic keeps, counts, bills and caches by.
+            "system" | "tools" | "stream" | "cache_control" | "metadata" | "service_tier" | "speed"
+            | "diagnostics" | "context_management" | "user_profile_id" | "workspace_id" | "betas" => written,
             "container" | "mcp_servers" => {
                 return Err(untranslatable(key, "what Anthropic runs beside its models is not there"));
             }
@@ -62,6 +62,9 @@ pub(super) fn chat(request: &ChatRequest, upstream: UpstreamKind) -> Result<Vec<
         }
         written = written.raw("add_generation_prompt", b"false").raw("continue_final_message", b"true");
     }
+    if let Some(tools) = tools(request)? {
+        written = written.raw("tools", &tools);
+    }
     Ok(written.raw("messages", &messages.end()).end())
 }
 
@@ -76,8 +79,8 @@ pub(super) fn tokenize(request: &ChatRequest, upstream: UpstreamKind) -> Result<
         messages.system(system)?;
     }
     messages.messages(request.member("messages").unwrap_or(b"[]"))?;
-    if let Some(own) = request.member("tools").filter(|value| value.starts_with(b"[")) {
-        written = written.raw("tools", &tools(own)?);
+    if let Some(tools) = tools(request)? {
+        written = written.raw("tools", &tools);
     }
     Ok(written.raw("messages", &messages.end()).end())
 }

@@ -7,7 +7,7 @@ use crate::json::object::Object;
 use crate::sse::named_event;
 use crate::translate::chat::{ChatAnswer, ChatToolCall, ChatUsage};
 
-use super::parts::{StopReason, call_id, message_id, tool_use, usage};
+use super::parts::{JsonDepth, LastCall, StopReason, call_id, message_id, tool_use, usage};
 
 /// A message as far as it is written.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct MessageStream {
     refuses: bool,
     /// The index of the last call, in the chat.
     last_call: Option<u32>,
+    /// How far its arguments have come.
+    depth: JsonDepth,
     stop: Option<StopReason>,
     usage: Option<ChatUsage>,
 }
@@ -51,6 +53,7 @@ impl MessageStream {
             aside: String::new(),
             refuses: false,
             last_call: None,
+            depth: JsonDepth::default(),
             stop: None,
             usage: None,
         }
@@ -77,7 +80,8 @@ impl MessageStream {
             }
         }
         if choice.finish_reason.is_some() {
-            self.stop = Some(StopReason::of(choice, self.last_call.is_some(), self.refuses));
+            let last_call = self.last_call.map_or(LastCall::None, |_| self.depth.call());
+            self.stop = Some(StopReason::of(choice, last_call, self.refuses));
         }
         Some(())
     }
@@ -155,8 +159,9 @@ impl MessageStream {
             self.close(out);
             let id = call_id(call, &self.bare_id, index as usize);
             self.open(BlockKind::Call(index), &tool_use(call, &id, b"{}"), out);
-            self.last_call = Some(index);
+            (self.last_call, self.depth) = (Some(index), JsonDepth::default());
         }
+        self.depth.feed(call.arguments());
         if !call.arguments().is_empty() {
             self.delta(b"{\"type\":\"input_json_delta\",\"partial_json\":\"", call.arguments(), out);
         }

@@ -34,14 +34,17 @@ impl DialectWriter for ResponseWriter {
         if let Some(reasoning) = message.reasoning() {
             output.push(reasoning_item(&format!("rs_{id}"), Some(reasoning)));
         }
-        let parts: Vec<_> = message
+        let mut parts: Vec<_> = message
             .content()
             .map(|text| logged_part("output_text", text, choice.logprobs()))
             .into_iter()
             .chain(message.refusal().map(|refusal| text_part("refusal", refusal)))
             .collect();
         let calls = message.tool_calls.as_deref().unwrap_or_default();
-        if !parts.is_empty() || (output.is_empty() && calls.is_empty()) {
+        if parts.is_empty() && output.is_empty() && calls.is_empty() {
+            parts.push(text_part("output_text", ""));
+        }
+        if !parts.is_empty() {
             output.push(message_item(&format!("msg_{id}"), &parts, end.status()));
         }
         for (at, call) in calls.iter().enumerate() {

@@ -79,7 +79,7 @@ impl ResponseEnd {
 pub(super) struct ToolCall {
     pub(super) item_id: String,
     call_id: String,
-    name: String,
+    pub(super) name: String,
     namespace: Option<String>,
     pub(super) is_custom: bool,
     pub(super) arguments: String,
@@ -232,11 +232,14 @@ pub(super) fn logged_part(kind: &str, text: &str, logprobs: &str) -> Vec<u8> {
 pub(super) fn usage(usage: ChatUsage) -> Vec<u8> {
     let completion = usage.completion_tokens.unwrap_or(0);
     let reasoning = usage.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0);
-    let input = Object::default().number("cached_tokens", usage.cached().unwrap_or(0)).end();
+    let mut input = Object::default().number("cached_tokens", usage.cached().unwrap_or(0));
+    if let Some(created) = usage.created() {
+        input = input.number("cache_write_tokens", created);
+    }
     let output = Object::default().number("reasoning_tokens", reasoning).end();
     Object::default()
         .number("input_tokens", usage.prompt_tokens)
-        .raw("input_tokens_details", &input)
+        .raw("input_tokens_details", &input.end())
         .number("output_tokens", completion)
         .raw("output_tokens_details", &output)
         .number("total_tokens", usage.prompt_tokens.saturating_add(completion))

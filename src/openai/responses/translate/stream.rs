@@ -27,6 +27,8 @@ pub(super) struct ResponseStream {
     open: Option<OpenItem>,
     /// The items that are closed.
     output: Vec<Vec<u8>>,
+    /// What was said while a call was open, which is an item of its own after it.
+    aside: String,
     /// The index of the last call, in the chat.
     last_call: Option<u32>,
     end: Option<ResponseEnd>,
@@ -67,11 +69,11 @@ impl TextKind {
         }
     }
 
-    fn item(self, id: &str, text: Option<&str>, logprobs: &str) -> Vec<u8> {
-        match (self, text) {
-            (Self::Reasoning, text) => reasoning_item(id, text),
-            (kind, Some(text)) => message_item(id, &[logged_part(kind.part(), text, logprobs)], "completed"),
-            (_, None) => message_item(id, &[], "in_progress"),
+    /// The item as it begins.
+    fn begun(self, id: &str) -> Vec<u8> {
+        match self {
+            Self::Reasoning => reasoning_item(id, None),
+            Self::Output | Self::Refusal => message_item(id, &[], "in_progress"),
         }
     }
 }
@@ -115,7 +117,7 @@ impl ResponseStream {
         if self.open.is_none() && self.output.is_empty() {
             self.open_text(TextKind::Output, out);
         }
-        self.close(out);
+        self.close(end.status(), out)?;
         let usage = self.usage.map(usage);
         let response = frame.response(&self.id, self.created);
         let response = response.end(Some(end), &self.output, usage.as_deref());
@@ -139,8 +141,12 @@ impl ResponseStream {
     fn text(&mut self, kind: TextKind, more: &str, logged: &str, out: &mut Vec<u8>) -> Option<()> {
         self.hold(more)?;
         self.hold(logged)?;
+        if kind == TextKind::Output && matches!(self.open, Some(OpenItem::Call(..))) {
+            self.aside.push_str(more);
+            return Some(());
+        }
         if !matches!(&self.open, Some(OpenItem::Text { kind: open, .. }) if *open == kind) {
-            self.close(out);
+            self.close("completed", out)?;
             self.open_text(kind, out);
         }
         let (index, number) = (self.output.len(), self.number);
@@ -172,7 +178,7 @@ impl ResponseStream {
         } else {
             format!("{prefix}_{}_{index}", self.id)
         };
-        self.added(&kind.item(&item_id, None, ""), out);
+        self.added(&kind.begun(&item_id), out);
         let part = text_part(kind.part(), "");
         let about = |event: Object| about(event, &item_id, index).number("content_index", 0);
         self.send("response.content_part.added", |event| about(event).raw("part", &part), out);
@@ -190,7 +196,7 @@ impl ResponseStream {
             if index < next {
                 return None;
             }
-            self.close(out);
+            self.close("completed", out)?;
             let mut begun = frame.call(call, &self.id, index);
             begun.arguments.clear();
             self.added(&begun.item(None, "in_progress"), out);
@@ -210,11 +216,11 @@ impl ResponseStream {
         Some(())
     }
 
-    /// Closes the item that is open.
-    fn close(&mut self, out: &mut Vec<u8>) {
+    /// Closes the item that is open, and whose end has this status; nothing if there is too much.
+    fn close(&mut self, status: &str, out: &mut Vec<u8>) -> Option<()> {
         let index = self.output.len();
         let item = match self.open.take() {
-            None => return,
+            None => return Some(()),
             Some(OpenItem::Text { kind, item_id, text, logprobs }) => {
                 let about = |event: Object| about(event, &item_id, index).number("content_index", 0);
                 let key = if kind == TextKind::Refusal { "refusal" } else { "text" };
@@ -228,7 +234,10 @@ impl ResponseStream {
                 self.send(&done, |event| logged(about(event).text(key, &text)), out);
                 let part = logged_part(kind.part(), &text, &logprobs);
                 self.send("response.content_part.done", |event| about(event).raw("part", &part), out);
-                kind.item(&item_id, Some(&text), &logprobs)
+                match kind {
+                    TextKind::Reasoning => reasoning_item(&item_id, Some(&text)),
+                    TextKind::Output | TextKind::Refusal => message_item(&item_id, &[part], status),
+                }
             }
             Some(OpenItem::Call(_, call)) => {
                 let about = |event: Object| about(event, &call.item_id, index);
@@ -239,14 +248,21 @@ impl ResponseStream {
                     self.send(&format!("{name}.done"), |event| about(event).text("input", &input), out);
                 } else {
                     let name = "response.function_call_arguments.done";
-                    self.send(name, |event| about(event).text("arguments", &call.arguments), out);
+                    let called = |event| about(event).text("name", &call.name);
+                    self.send(name, |event| called(event).text("arguments", &call.arguments), out);
                 }
-                call.item(Some(&call.arguments), "completed")
+                call.item(Some(&call.arguments), status)
             }
         };
         let done = |event: Object| event.number("output_index", index as u64).raw("item", &item);
         self.send("response.output_item.done", done, out);
         self.output.push(item);
+        let aside = std::mem::take(&mut self.aside);
+        if !aside.trim().is_empty() {
+            self.text(TextKind::Output, &aside, "", out)?;
+            self.close(status, out)?;
+        }
+        Some(())
     }
 
     fn added(&mut self, item: &[u8], out: &mut Vec<u8>) {
