@@ -16,7 +16,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
     "request-id, x-request-id, retry-after, retry-after-ms, x-vsr-selected-model, x-vsr-selected-decision",
 );
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
 /// The longest list of headers that a page may ask for, in bytes.
 const MAX_HEADERS: usize = 4 << 10;

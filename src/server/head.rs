@@ -5,8 +5,8 @@
 use crate::openai::Rejection;
 use std::ops::Range;
 
-/// The most fields of a header; Pingora takes a few more.
-const MAX_FIELDS: usize = 200;
+/// The most fields of a header; Pingora takes no more either.
+const MAX_FIELDS: usize = 256;
 
 /// Fields that concern everybody on the way, so that `Connection` cannot name them: the next hop would not get them.
 const END_TO_END: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];

@@ -125,6 +125,12 @@ async fn a_header_has_a_most_and_counts_among_the_bytes_held() {
         assert_eq!((answer.status(), answer.code().as_str()), (431, "request_header_too_large"));
         assert!(wire.closed().await);
     }
+    for (fields, status) in [(256, 200), (257, 431)] {
+        let mut wire = Wire::open(gateway.addr).await;
+        let more = "x-one: 1\r\n".repeat(fields - 1);
+        wire.send(format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{more}\r\n")).await;
+        assert_eq!(wire.answer().await.unwrap().status(), status, "{fields}");
+    }
     let held = waiting(gateway.addr, 5, &padded(12_000)).await;
     until("the bytes of unfinished headers", async || {
         (gateway.metric("signalbox_buffered_bytes", &[]).await > 4.0 * 12_000.0).then_some(())
@@ -300,6 +306,7 @@ async fn a_page_in_a_browser_may_ask_where_the_server_file_says_so() {
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, "https://chat.example"));
     assert_eq!(answer.header("access-control-allow-headers"), "authorization,content-type");
     assert_eq!(answer.header("access-control-max-age"), "60");
+    assert!(answer.header("access-control-allow-methods").contains("DELETE"), "responses can be deleted");
     let other = preflight(&open, "https://other.example").await;
     assert_eq!((other.status, other.header("access-control-allow-origin")), (204, ""));
     assert_eq!(preflight(&closed, "https://chat.example").await.status, 405);
