@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Puts real clients before a gateway and prints what works, as a table in Markdown.
 
-    cargo build && tests/clients/table.py [--only NAME ...] [--speaks chat] [--output FILE]
+    cargo build && tests/clients/table.py [--only NAME ...] [--speaks chat] [--engine HOST:PORT] [--output FILE]
 
 Each client is installed from PyPI or npm in a folder of its own under `target/clients`, in the versions that stand below, once.
 The gateway has four simulated engines behind it: one that answers at once, a slow one, one that breaks off in the middle of a
-stream, and one that answers 429. A cell is `ok`, `failed`, or `–` where the client has no such thing; failures follow the
-table with what the client said. Ends with 1 if anything failed. Needs python3 with venv, and npm and curl where they are
-there: what cannot be run is said, not left out.
+stream, and one that answers 429; with `--engine` a real one is there in place of the first two. A cell is `ok`, `failed`, or
+`–` where the client has no such thing; failures follow the table with what the client said. Ends with 1 if anything failed.
+Needs python3 with venv, and npm and curl where they are there: what cannot be run is said, not left out.
 """
 
 import argparse
@@ -70,8 +70,9 @@ pools:
   breaks: {{endpoints: ["{breaks}"], health: {{enabled: false}}, speaks: [{speaks}]}}
   busy: {{endpoints: ["{busy}"], health: {{enabled: false}}, speaks: [{speaks}]}}
 """
+TOKENS = 24
 SIMS = {
-    "good": ["--answer-tokens", "24"],
+    "good": ["--answer-tokens", str(TOKENS)],
     "slow": ["--itl", "50ms", "--answer-tokens", "2000"],
     "breaks": ["--fault-reset-after-chunks", "6", "--itl", "2ms", "--answer-tokens", "200"],
     "busy": ["--fault-status", "429"],
@@ -81,10 +82,13 @@ SIMS = {
 class Stage:
     """The gateway and its engines, as long as they run."""
 
-    def __init__(self, binary, folder, speaks):
+    def __init__(self, binary, folder, speaks, engine):
         self.running, self.log = [], open(folder / "log", "w+b")
-        addresses = {}
+        addresses = {name: engine for name in ("good", "slow") if engine}
+        self.tokens = 0 if engine else TOKENS
         for name, options in SIMS.items():
+            if name in addresses:
+                continue
             command = [binary, "sim", "--listen", "127.0.0.1:0", "--model", name, *options]
             addresses[name] = self.start(command)
         policy = folder / "policy.yaml"
@@ -118,9 +122,10 @@ class Stage:
             process.wait(timeout=20)
 
 
-def run(row, command, cwd, stage, took=150):
+def run(command, cwd, stage, took=150):
     """Runs one client; gives its cells, each with what was said of it."""
     environment = {**os.environ, "SIGNALBOX_URL": stage.url, "SIGNALBOX_ADMIN": stage.admin, "no_proxy": "*",
+                   "SIGNALBOX_TOKENS": str(stage.tokens),
                    "OPENAI_API_KEY": "sk-none", "ANTHROPIC_API_KEY": "sk-none", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
                    "PYTHONPATH": str(HERE / "python")}
     try:
@@ -140,69 +145,57 @@ def run(row, command, cwd, stage, took=150):
     return cells, faults
 
 
-def python_of(packages, folder):
-    """A virtual environment with these packages, made once."""
+def python_client(script, packages, folder):
+    """How a client for Python is run, and its version: a virtual environment with these packages, made once."""
     made = folder / ("py-" + re.sub(r"\[.*?\]", "", min(packages)).replace("==", "-"))
-    stamp = made / "packages.txt"
+    stamp, python = made / "packages.txt", made / "bin/python"
     wanted = "\n".join(sorted(packages))
     if not (stamp.exists() and stamp.read_text() == wanted):
         subprocess.run([sys.executable, "-m", "venv", "--clear", made], check=True)
         subprocess.run([made / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
         stamp.write_text(wanted)
-    return made / "bin/python"
-
-
-def version_of(python, package):
-    name = package.split("==")[0].split("[")[0]
+    name = re.split(r"==|\[", packages[0])[0]
     ask = f"import importlib.metadata as m; print(m.version({name!r}))"
-    return subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip()
+    version = subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip()
+    return [python, HERE / "python" / script], HERE, version
 
 
-def node_modules(packages, folder):
-    """A folder with these packages for Node, made once."""
-    package = folder / ("node-" + next(iter(packages))) / "package.json"
-    text = json.dumps({"private": True, "type": "module", "dependencies": packages}, indent=1)
-    if not (package.exists() and package.read_text() == text and (package.parent / "done").exists()):
-        package.parent.mkdir(parents=True, exist_ok=True)
-        package.write_text(text)
-        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=package.parent, check=True)
-        (package.parent / "done").touch()
-    for script in (HERE / "node").glob("*.mjs"):
-        shutil.copy(script, package.parent / script.name)
-    return package.parent
-
-
-def version_of_module(folder, packages):
+def node_client(script, packages, folder):
+    """The same for Node, of a folder with these packages."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        raise OSError("there is no node or no npm here")
     name = next(iter(packages))
-    return json.loads((folder / "node_modules" / name / "package.json").read_text())["version"]
+    made = folder / f"node-{name}"
+    text = json.dumps({"private": True, "type": "module", "dependencies": packages}, indent=1)
+    if not ((made / "done").exists() and (made / "package.json").read_text() == text):
+        made.mkdir(parents=True, exist_ok=True)
+        (made / "package.json").write_text(text)
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=made, check=True)
+        (made / "done").touch()
+    for own in (HERE / "node").glob("*.mjs"):
+        shutil.copy(own, made / own.name)
+    return ["node", script], made, json.loads((made / "node_modules" / name / "package.json").read_text())["version"]
+
+
+def curl_client(script, _packages, _folder):
+    """The same for what is installed already."""
+    version = subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout.split()[1]
+    return [sys.executable, HERE / "python" / script], HERE, version
 
 
 def rows(only, folder, stage):
     """Every row with its version, its cells and its faults."""
-    wanted = [row for row in PYTHON if not only or any(name in row[0] for name in only)]
-    for name, script, told, packages in wanted:
-        try:
-            python = python_of(packages, folder)
-        except (OSError, subprocess.CalledProcessError) as fault:
-            yield name, "", {}, {"": f"not installed: {fault}"}
-            continue
-        command = [python, HERE / "python" / script, *told]
-        yield (name, version_of(python, packages[0]), *run(name, command, HERE, stage))
-    wanted = [row for row in NODE if not only or any(name in row[0] for name in only)]
-    if wanted and not (shutil.which("node") and shutil.which("npm")):
-        yield "clients for Node", "", {}, {"": "not run: there is no node or no npm here"}
-        wanted = []
-    for name, script, told, packages in wanted:
-        try:
-            modules = node_modules(packages, folder)
-        except (OSError, subprocess.CalledProcessError) as fault:
-            yield name, "", {}, {"": f"not installed: {fault}"}
-            continue
-        command = ["node", script, *told]
-        yield (name, version_of_module(modules, packages), *run(name, command, modules, stage))
-    if not only or "curl" in only:
-        version = subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout.split()[1]
-        yield ("curl", version, *run("curl", [sys.executable, HERE / "python" / "curl_cli.py"], HERE, stage))
+    kinds = [(PYTHON, python_client), (NODE, node_client), ([("curl", "curl_cli.py", [], [])], curl_client)]
+    for clients, prepare in kinds:
+        for name, script, told, packages in clients:
+            if only and not any(part in name for part in only):
+                continue
+            try:
+                command, cwd, version = prepare(script, packages, folder)
+            except (OSError, subprocess.CalledProcessError) as fault:
+                yield name, "", {}, {"": f"not run: {fault}"}
+                continue
+            yield (name, version, *run([*command, *told], cwd, stage))
 
 
 def main():
@@ -210,12 +203,13 @@ def main():
     parser.add_argument("--only", nargs="*", default=[], help="rows whose names contain one of these")
     parser.add_argument("--signalbox", default=ROOT / "target/debug/signalbox")
     parser.add_argument("--speaks", default="chat, messages, responses", help="what the engines speak, such as `chat`")
+    parser.add_argument("--engine", help="the address of a real engine with the models `good` and `slow`")
     parser.add_argument("--output", help="a file that gets the table too")
     arguments = parser.parse_args()
     folder = ROOT / "target" / "clients"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        stage = Stage(str(arguments.signalbox), pathlib.Path(scratch), arguments.speaks)
+        stage = Stage(str(arguments.signalbox), pathlib.Path(scratch), arguments.speaks, arguments.engine)
         try:
             found = []
             for row in rows(arguments.only, folder, stage):

@@ -3,7 +3,14 @@
 export const URL = process.env.SIGNALBOX_URL;
 const ADMIN = process.env.SIGNALBOX_ADMIN;
 export const ASK = "Where does the Danube end?";
-export const WEATHER = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+// Of two cities: an engine whose model is untrained would go on with a name for long.
+export const CITIES = ["Tulcea", "Galati"];
+export const WEATHER = { type: "object", properties: { city: { enum: CITIES } }, required: ["city"] };
+// How many tokens an answer has; none where only the engine knows.
+const TOKENS = Number(process.env.SIGNALBOX_TOKENS ?? 0);
+
+/** Whether this is how many tokens an answer has. */
+export const isCount = (tokens) => (TOKENS ? tokens === TOKENS : tokens > 0);
 
 export function check(condition, what) {
   if (!condition) throw new Error(`not so: ${JSON.stringify(what)?.slice(0, 300)}`);

@@ -1,6 +1,6 @@
 // The OpenAI SDK for Node, in the major that the first argument names.
 
-import { ASK, URL, WEATHER, check, isIdle, raises, run } from "./cells.mjs";
+import { ASK, URL, WEATHER, check, isCount, isIdle, raises, run } from "./cells.mjs";
 
 const OpenAI = (await import(process.argv[2])).default;
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "sk-none", maxRetries: 0, timeout: 30000 });
@@ -17,11 +17,11 @@ async function read(stream) {
 await run({
   async chat() {
     const answer = await create("good");
-    check(answer.choices[0].message.content && answer.usage.completion_tokens === 24, answer);
+    check(answer.choices[0].message.content && isCount(answer.usage.completion_tokens), answer);
   },
   async stream() {
     const chunks = await read(await create("good", { stream: true, stream_options: { include_usage: true } }));
-    check(chunks.length > 5 && chunks.at(-1).usage.completion_tokens === 24, chunks.at(-1));
+    check(chunks.length > 5 && isCount(chunks.at(-1).usage.completion_tokens), chunks.at(-1));
   },
   async tools() {
     const tool_choice = { type: "function", function: { name: "weather" } };

@@ -1,10 +1,9 @@
 """The Anthropic SDK for Python."""
 
 import anthropic
-from cells import ASK, URL, WEATHER, is_idle, raises, run
+from cells import MESSAGES, SDK, URL, WEATHER, is_count, is_idle, raises, run
 
-CLIENT = anthropic.Anthropic(base_url=URL, api_key="sk-none", max_retries=0, timeout=30)
-MESSAGES = [{"role": "user", "content": ASK}]
+CLIENT = anthropic.Anthropic(base_url=URL, **SDK)
 TOOLS = [{"name": "weather", "description": "The weather.", "input_schema": WEATHER}]
 
 
@@ -15,7 +14,7 @@ def create(model="good", **more):
 def chat():
     answer = create(system="Be brief.")
     assert answer.content[0].text and answer.stop_reason in ("end_turn", "max_tokens"), answer
-    assert answer.usage.input_tokens > 0 and answer.usage.output_tokens == 24, answer.usage
+    assert answer.usage.input_tokens > 0 and is_count(answer.usage.output_tokens), answer.usage
     assert CLIENT.messages.count_tokens(model="good", messages=MESSAGES).input_tokens > 0
     assert any(model.id == "good" for model in CLIENT.models.list())
 
@@ -24,7 +23,7 @@ def stream():
     with CLIENT.messages.stream(model="good", max_tokens=24, messages=MESSAGES) as got:
         text = "".join(got.text_stream)
         final = got.get_final_message()
-    assert text and final.content[0].text == text and final.usage.output_tokens == 24, final
+    assert text and final.content[0].text == text and is_count(final.usage.output_tokens), final
     assert final.usage.input_tokens > 0, final.usage
 
 

@@ -9,8 +9,16 @@ import urllib.request
 
 URL = os.environ["SIGNALBOX_URL"]
 ADMIN = os.environ["SIGNALBOX_ADMIN"]
+# How many tokens an answer has; none where only the engine knows.
+TOKENS = int(os.environ.get("SIGNALBOX_TOKENS", 0))
+# What every SDK is told.
+SDK = {"api_key": "sk-none", "max_retries": 0, "timeout": 30}
+OPENAI = {"base_url": f"{URL}/v1", **SDK}
 ASK = "Where does the Danube end?"
-WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+MESSAGES = [{"role": "user", "content": ASK}]
+# Of two cities: an engine whose model is untrained would go on with a name for long.
+WEATHER = {"type": "object", "properties": {"city": {"enum": ["Tulcea", "Galati"]}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER}}
 
 
 def in_flight():
@@ -24,6 +32,18 @@ def is_idle():
     while in_flight() > 0:
         assert time.monotonic() < end, "the gateway works on for a client that has left"
         time.sleep(0.05)
+
+
+def leave(stream):
+    """Takes the first piece of a stream, and leaves."""
+    next(iter(stream))
+    stream.close()
+    is_idle()
+
+
+def is_count(tokens):
+    """Whether this is how many tokens an answer has."""
+    return tokens == TOKENS if TOKENS else tokens > 0
 
 
 def raises(kind, call, says=""):

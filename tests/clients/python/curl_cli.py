@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from cells import ASK, URL, WEATHER, is_idle, run
+from cells import MESSAGES, TOOL, URL, is_idle, run
 
 CHAT = f"{URL}/v1/chat/completions"
 
@@ -16,7 +16,7 @@ def curl(body, *options, code=0):
 
 
 def body(model="good", **more):
-    return {"model": model, "messages": [{"role": "user", "content": ASK}], **more}
+    return {"model": model, "messages": MESSAGES, **more}
 
 
 def chat():
@@ -30,8 +30,7 @@ def stream():
 
 
 def tools():
-    tool = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
-    answer = json.loads(curl(body(tools=[tool], tool_choice="required")))
+    answer = json.loads(curl(body(tools=[TOOL], tool_choice="required")))
     assert "city" in json.loads(answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]), answer
 
 
@@ -43,7 +42,7 @@ def errors():
 
 
 def cancel():
-    curl(body("slow", stream=True), "--max-time", "1", code=28)
+    curl(body("slow", stream=True, min_tokens=500), "--max-time", "1", code=28)
     is_idle()
 
 

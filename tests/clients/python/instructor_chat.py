@@ -1,19 +1,18 @@
 """Instructor, over the OpenAI SDK."""
 
+from typing import Literal
+
 import instructor
 import openai
-from cells import ASK, URL, is_idle, raises, run
+from cells import MESSAGES, OPENAI, leave, raises, run
 from pydantic import BaseModel
 
-CLIENT = instructor.from_openai(
-    openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-none", max_retries=0, timeout=30), mode=instructor.Mode.TOOLS
-)
-MESSAGES = [{"role": "user", "content": ASK}]
+CLIENT = instructor.from_openai(openai.OpenAI(**OPENAI), mode=instructor.Mode.TOOLS)
 
 
 class City(BaseModel):
-    name: str
-    river: str
+    name: Literal["Tulcea", "Galati"]
+    river: Literal["Danube"]
 
 
 def create(model="good", kind=City, **more):
@@ -34,9 +33,7 @@ def stream():
 def tools():
     city = create()
     assert isinstance(city, City) and city.name is not None, city
-    schema = instructor.from_openai(
-        openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-none"), mode=instructor.Mode.JSON_SCHEMA
-    )
+    schema = instructor.from_openai(openai.OpenAI(**OPENAI), mode=instructor.Mode.JSON_SCHEMA)
     answer = schema.chat.completions.create(model="good", messages=MESSAGES, response_model=City, max_retries=1)
     assert isinstance(answer, City), answer
 
@@ -47,10 +44,7 @@ def errors():
 
 
 def cancel():
-    got = create("slow", kind=None, stream=True)
-    next(iter(got))
-    got.close()
-    is_idle()
+    leave(create("slow", kind=None, stream=True))
 
 
 def break_off():

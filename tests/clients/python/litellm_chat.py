@@ -4,23 +4,21 @@ import json
 import sys
 
 import litellm
-from cells import ASK, URL, WEATHER, is_idle, raises, run
+from cells import MESSAGES, SDK, TOOL, URL, is_count, is_idle, raises, run
 
 IS_OPENAI = sys.argv[1] == "openai"
-MESSAGES = [{"role": "user", "content": ASK}]
-TOOLS = [{"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER}}]
 
 
-def create(name="good", messages=MESSAGES, **more):
+def create(name="good", messages=MESSAGES, tokens=24, **more):
     return litellm.completion(
-        model=f"{sys.argv[1]}/{name}", messages=messages, api_base=f"{URL}/v1" if IS_OPENAI else URL, api_key="sk-none",
-        num_retries=0, max_retries=0, timeout=30, **({} if IS_OPENAI else {"max_tokens": 24}), **more,
+        model=f"{sys.argv[1]}/{name}", messages=messages, api_base=f"{URL}/v1" if IS_OPENAI else URL, num_retries=0,
+        **SDK, **({} if IS_OPENAI else {"max_tokens": tokens}), **more,
     )
 
 
 def chat():
     answer = create()
-    assert answer.choices[0].message.content and answer.usage.completion_tokens == 24, answer
+    assert answer.choices[0].message.content and is_count(answer.usage.completion_tokens), answer
 
 
 def stream():
@@ -29,11 +27,12 @@ def stream():
 
 
 def tools():
-    message = create(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "weather"}}).choices[0].message
+    forced = {"type": "function", "function": {"name": "weather"}}
+    message = create(tools=[TOOL], tool_choice=forced, tokens=200).choices[0].message
     call = message.tool_calls[0]
     assert call.function.name == "weather" and "city" in json.loads(call.function.arguments), message
     said = MESSAGES + [message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "Rain."}]
-    assert create(messages=said, tools=TOOLS).choices[0].message.content
+    assert create(messages=said, tools=[TOOL]).choices[0].message.content
 
 
 def errors():

@@ -1,6 +1,7 @@
 """LlamaIndex, by its model for servers like OpenAI's."""
 
 import gc
+from typing import Literal
 
 import openai
 from cells import ASK, URL, is_idle, raises, run
@@ -18,7 +19,7 @@ def model(name="good"):
     )
 
 
-def weather(city: str) -> str:
+def weather(city: Literal["Tulcea", "Galati"]) -> str:
     """The weather of a city."""
     return f"Rain in {city}."
 

@@ -3,9 +3,9 @@
 import json
 
 import openai
-from cells import ASK, URL, WEATHER, is_idle, raises, run
+from cells import ASK, MESSAGES, OPENAI, WEATHER, is_count, leave, raises, run
 
-CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-none", max_retries=0, timeout=30)
+CLIENT = openai.OpenAI(**OPENAI)
 TOOLS = [{"type": "function", "name": "weather", "description": "The weather.", "parameters": WEATHER, "strict": False}]
 
 
@@ -16,7 +16,7 @@ def create(model="good", **more):
 def chat():
     answer = create(instructions="Be brief.")
     assert answer.output_text and answer.status in ("completed", "incomplete"), answer
-    assert answer.usage.input_tokens > 0 and answer.usage.output_tokens == 24, answer.usage
+    assert answer.usage.input_tokens > 0 and is_count(answer.usage.output_tokens), answer.usage
 
 
 def stream():
@@ -24,7 +24,7 @@ def stream():
         kinds = [event.type for event in got]
         final = got.get_final_response()
     assert kinds[0] == "response.created" and kinds.count("response.output_text.delta") > 5, kinds
-    assert final.output_text and final.usage.output_tokens == 24, final
+    assert final.output_text and is_count(final.usage.output_tokens), final
 
 
 def tools():
@@ -32,7 +32,7 @@ def tools():
     call = next(item for item in answer.output if item.type == "function_call")
     assert call.name == "weather" and "city" in json.loads(call.arguments), answer
     items = [
-        {"role": "user", "content": ASK},
+        *MESSAGES,
         call.model_dump(exclude_none=True),
         {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."},
     ]
@@ -47,10 +47,7 @@ def errors():
 
 
 def cancel():
-    got = create("slow", stream=True)
-    next(iter(got))
-    got.close()
-    is_idle()
+    leave(create("slow", stream=True))
 
 
 def break_off():

@@ -1,9 +1,10 @@
 """Pydantic AI, over OpenAI's API."""
 
 import asyncio
+from typing import Literal
 
 import openai
-from cells import ASK, URL, is_idle, raises, run
+from cells import ASK, OPENAI, is_idle, raises, run
 from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
@@ -12,11 +13,11 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 
 class City(BaseModel):
-    name: str
+    name: Literal["Tulcea", "Galati"]
 
 
 def agent(name="good", **more):
-    client = openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key="sk-none", max_retries=0, timeout=30)
+    client = openai.AsyncOpenAI(**OPENAI)
     return Agent(OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client)), retries=0, **more)
 
 
