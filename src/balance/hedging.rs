@@ -4,7 +4,7 @@
 use super::budget::RetryBudget;
 use super::lock;
 use crate::policy::{BasisPoints, Hedge};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ pub struct Hedging {
     budget: RetryBudget,
     running: AtomicU32,
     times: Mutex<FirstByteTimes>,
+    /// Whether an endpoint was met whose requests are not.
+    has_unhedged: AtomicBool,
 }
 
 /// A request that is under way twice, until this drops.
@@ -27,7 +29,8 @@ impl Hedging {
     /// Starts with nothing measured.
     pub fn new(spec: Hedge) -> Self {
         let budget = RetryBudget::new(spec.share.0, 0);
-        Self { spec, budget, running: AtomicU32::new(0), times: Mutex::default() }
+        let has_unhedged = AtomicBool::new(false);
+        Self { spec, budget, running: AtomicU32::new(0), times: Mutex::default(), has_unhedged }
     }
 
     /// Whether this was made for the same rules, so that a reload may keep it.
@@ -38,6 +41,11 @@ impl Hedging {
     /// The longest body of a request that is sent twice.
     pub fn max_body_bytes(&self) -> usize {
         self.spec.max_body_bytes
+    }
+
+    /// Notes an endpoint whose requests are never sent twice; says whether it is the first.
+    pub fn is_first_unhedged(&self) -> bool {
+        !self.has_unhedged.swap(true, Ordering::Relaxed)
     }
 
     /// Counts a request that may be sent twice, which earns others a share.

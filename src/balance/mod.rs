@@ -40,7 +40,7 @@ pub use hedging::{HedgePermit, Hedging};
 pub use kv_account::KvAccountState;
 pub use kv_blocks::{KvEvent, KvTier, StoredBlocks, salt_key};
 pub use latency::{InFlightGuard, LatencySnapshot, LatencyStats};
-pub use lease_watch::{LeaseWatch, ReissueWatch};
+pub use lease_watch::{LeaseWatch, ReissueWatch, RivalEndpoint};
 pub use members::{EndpointForecast, ReplicaForecast};
 pub use picker::{ChoiceMargin, EngineLoad, PickPrompt, PickRequest, Standing};
 pub use pool::{Lease, Pool};

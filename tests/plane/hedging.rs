@@ -236,6 +236,31 @@ async fn where_both_fail_the_request_is_tried_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_taken_out_amid_a_race_leaves_it_to_the_other() {
+    let (bad, second, third) = (slow().await, sim("m").await, sim("m").await);
+    // Longer than a request takes to notice that its endpoint is out.
+    second.set_faults(faults(|faults| faults.stall_before_headers = Some(Duration::from_millis(2_500))));
+    let text = policy(bad.addr(), second.addr(), SOON)
+        .replace(
+            &format!("\"{}\"]", second.addr()),
+            &format!("{{address: \"{}\", weight: 100}}, \"{}\"]", second.addr(), third.addr()),
+        )
+        .replace("health: {enabled: false}", "health: {interval: 100ms, unhealthy_after: 1}");
+    let gateway = Launch::new(text).start().await;
+    let taken_out = async {
+        until("the request at both", async || (asked(&bad).len() + asked(&second).len() == 2).then_some(()))
+            .await;
+        bad.set_faults(faults(|faults| faults.unhealthy = true));
+    };
+    let (answer, ()) = tokio::join!(stream(&gateway, json!({})), taken_out);
+    assert!(is_whole(&answer), "{answer:?}");
+    assert_eq!((answer.header("x-hedged"), asked(&third).len()), ("second", 0));
+    let line = gateway.line(answer.header("x-request-id")).await;
+    assert_eq!((&line["tries"], &line["endpoint"]), (&json!(1), &json!(second.addr())), "{line}");
+    nothing_is_left(&gateway).await;
+}
+
+#[tokio::test]
 async fn a_winner_that_dies_in_mid_stream_ends_the_stream_as_any_other_does() {
     let (bad, dying) = (slow().await, Upstream::start().await);
     let gateway = Launch::new(policy(bad.addr(), dying.addr(), SOON)).start().await;

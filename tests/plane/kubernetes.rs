@@ -211,6 +211,31 @@ async fn a_service_names_its_endpoints_through_slices_with_their_protocol() {
     );
 }
 
+#[tokio::test]
+async fn that_requests_to_endpoints_found_to_speak_h2c_are_not_hedged_is_said() {
+    let api = KubeApi::start().await;
+    let late = |options: &mut SimOptions| options.latency.ttft = Duration::from_millis(300);
+    let sims = [sim_with("m", late).await, sim_with("m", late).await];
+    for (name, sim) in ["a", "b"].into_iter().zip(&sims) {
+        let slice = json!({
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "llama"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": sim.addr().port(), "appProtocol": "kubernetes.io/h2c"}],
+            "endpoints": [{"addresses": [sim.addr().ip().to_string()], "conditions": {"ready": true}}],
+        });
+        api.put(SLICES, "models", slice);
+    }
+    let pool = "service: llama, port: http, namespace: models, hedge: {after: 50ms, share: 1}";
+    let gateway = gateway(&api, policy(pool)).await;
+    let body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    for _ in 0..2 {
+        assert_eq!(gateway.post("/v1/chat/completions", body.to_string()).await.status, 200);
+    }
+    assert_eq!(sims.iter().map(|sim| asked(sim).len()).sum::<usize>(), 2);
+    gateway.counts("signalbox_hedges_total", &["pool=\"main\"", "result=\"h2c\""], 2.0).await;
+    assert_eq!(gateway.stderr().matches("over h2c are not hedged").count(), 1, "{}", gateway.stderr());
+}
+
 /// Simulated engines on one port of several addresses, as pods have it.
 async fn pods_on_one_port(count: u8) -> Vec<Sim> {
     'ports: loop {

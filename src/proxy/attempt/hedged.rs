@@ -28,9 +28,17 @@ impl Attempts {
         let now = Instant::now();
         let may_be = self.request.may_be_hedged()
             && self.body.len() <= hedging.max_body_bytes()
-            && live.pool(id).members().len() > 1
-            && !lease.endpoint().speaks_h2c();
+            && live.pool(id).members().len() > 1;
         if !may_be {
+            return;
+        }
+        if lease.endpoint().speaks_h2c() {
+            // What Kubernetes says of its endpoints no check of the policy can know.
+            let pool = &live.pool_spec(id).name;
+            metrics.hedged(pool, "h2c");
+            if hedging.is_first_unhedged() {
+                tracing::warn!(pool, "requests to endpoints that are spoken to over h2c are not hedged");
+            }
             return;
         }
         if self.count == 1 && !self.connection.is_reconnect {
@@ -55,6 +63,7 @@ impl Attempts {
             delay: hedging.delay(now),
             connect: live.pool_spec(id).timeouts.connect,
             metrics: Arc::clone(metrics),
+            rival: Arc::default(),
             outcome: Mutex::default(),
         }));
     }

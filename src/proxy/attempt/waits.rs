@@ -31,6 +31,7 @@ impl Attempts {
             reissue: reissue.zip(live.upstreams.reissue_budget.as_ref()).map(|(reissue, budget)| {
                 ReissueWatch { at: now + reissue.after, budget: Arc::clone(budget) }
             }),
+            rival: self.connection.hedge.as_ref().map(|hedge| Arc::clone(&hedge.rival)),
         });
         self.deadline.await_first_byte(now, within, watch);
     }

@@ -10,7 +10,7 @@ mod socket;
 
 pub(super) use race::{RaceFailure, Racer};
 
-use crate::balance::{HedgePermit, Hedging, Lease};
+use crate::balance::{HedgePermit, Hedging, Lease, RivalEndpoint};
 use crate::openai::ChatRequest;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint};
 use crate::snapshot::Snapshot;
@@ -46,6 +46,8 @@ pub(super) struct HedgePlan {
     /// How long a connection to the second may take.
     pub(super) connect: Duration,
     pub(super) metrics: Arc<Metrics>,
+    /// The second endpoint, while both may answer.
+    pub(super) rival: Arc<RivalEndpoint>,
     pub(super) outcome: Mutex<Option<RaceOutcome>>,
 }
 
@@ -121,6 +123,7 @@ impl HedgePlan {
         let second = usable.and_then(|lease| {
             let other = EndpointHeaders { host: lease.endpoint().host(), rank: lease.rank() };
             let head = head.for_other(own, other)?;
+            self.rival.set(Some(Arc::clone(lease.endpoint())));
             Some(SecondLeg { lease, permit, head })
         });
         self.metrics.hedged(pool, if second.is_some() { "started" } else { "no_endpoint" });

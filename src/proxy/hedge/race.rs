@@ -103,6 +103,7 @@ async fn run(
                 if of_second.insert((opened, writing)).0.failure.is_none() {
                     break Racer::Second;
                 }
+                plan.rival.set(None);
             }
             () = upload.as_mut() => return Ok(()),
         }
