@@ -2,7 +2,7 @@
 //! It refuses to know how one behaves.
 
 use crate::sim::tls::{TlsError, server_config_of_files};
-use crate::sim::{Faults, Flavour, Sim, SimCapacity, SimLatency, SimOptions};
+use crate::sim::{Faults, Flavour, SglangRole, Sim, SimCapacity, SimLatency, SimOptions};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +23,9 @@ pub(super) struct SimArgs {
     /// Respond as the OpenAI platform does instead of as vLLM.
     #[arg(long)]
     openai: bool,
+    /// Compute prompts, or answer, as one of two of `SGLang`'s engines that meet over each request.
+    #[arg(long, value_name = "prefill|decode", value_parser = role)]
+    sglang: Option<SglangRole>,
     /// The pod named in `x-inference-pod`.
     #[arg(long, value_name = "NAME", default_value = "sim-0")]
     pod: String,
@@ -232,6 +235,7 @@ impl SimArgs {
             seed: self.seed,
             default_max_tokens: pace.answer_tokens,
             kv_events: capacity.kv_events_port.is_some(),
+            sglang: self.sglang,
         })
     }
 }
@@ -285,6 +289,8 @@ enum ValueError {
     LessThanOne,
     #[error("must lie between 0 and 1")]
     NoShare,
+    #[error("must be `prefill` or `decode`")]
+    NoRole,
 }
 
 fn at_least_one(text: &str) -> Result<usize, ValueError> {
@@ -298,6 +304,14 @@ fn at_least_one(text: &str) -> Result<usize, ValueError> {
 fn factor(text: &str) -> Result<f64, ValueError> {
     let factor: f64 = text.parse().map_err(|_| ValueError::NoNumber)?;
     if factor >= 1.0 && factor.is_finite() { Ok(factor) } else { Err(ValueError::LessThanOne) }
+}
+
+fn role(text: &str) -> Result<SglangRole, ValueError> {
+    match text {
+        "prefill" => Ok(SglangRole::Prefill),
+        "decode" => Ok(SglangRole::Decode),
+        _ => Err(ValueError::NoRole),
+    }
 }
 
 fn share(text: &str) -> Result<f64, ValueError> {

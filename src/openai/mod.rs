@@ -20,6 +20,7 @@ mod form;
 pub mod groundedness;
 mod images;
 mod json;
+mod kv_transfer;
 mod lenient_path;
 mod message;
 pub mod message_text;
@@ -55,6 +56,9 @@ pub use conversation::MessageCounts;
 pub use fingerprint::Fingerprint;
 pub use groundedness::choice_texts;
 pub use json::is_plain;
+pub use kv_transfer::{
+    BootstrapRoom, KEEP_BY_NIXL, KvTransferId, MooncakeRank, is_cut_at_its_limit, mooncake_ranks,
+};
 pub use lenient_path::may_name_api;
 pub use message::Role;
 pub use message_text::MessageText;

@@ -1,22 +1,23 @@
 //! Owns what becomes of a request whose prompt one engine computes and from which another goes on: the bodies of both,
 //! and what is handed over between them.
 //!
-//! Speaks vLLM's `kv_transfer_params`, as its NIXL connector and llm-d's sidecar do. Refuses to know engines and pools.
+//! Puts vLLM's `kv_transfer_params` and `SGLang`'s bootstrap rooms where they belong. Refuses to know what a connector says in
+//! them, engines and pools.
 
 use bytes::Bytes;
 
 use super::change::{remove_members, set_member};
 use super::json::object::non_null_member;
-use super::{Api, ChatRequest, json, splice};
+use super::{Api, BootstrapRoom, ChatRequest, json, splice};
 
 /// The member that says whence and whither the KV cache of a prompt goes.
 const TRANSFER: &str = "kv_transfer_params";
 
-/// What an engine gets that is to keep a prompt's KV cache for another.
-const KEEP_FOR_ANOTHER: &[u8] = br#"{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,"remote_host":null,"remote_port":null}"#;
-
 /// Members that are wrong in a request that is answered with one token, at once; the first unless something is kept.
 const NOT_FOR_ONE_TOKEN: [&str; 3] = [TRANSFER, "stream_options", "min_tokens"];
+
+/// Where `SGLang`'s engines take a data-parallel rank from; the room says which it has to be.
+const SGLANG_RANKS: [&str; 3] = ["routed_dp_rank", "data_parallel_rank", "disagg_prefill_dp_rank"];
 
 /// Why one engine has to do all of a request, whatever its length.
 ///
@@ -35,6 +36,12 @@ impl ChatRequest {
             && self.member("prompt").is_none_or(is_one_prompt)
     }
 
+    /// Says whether two of `SGLang`'s engines can meet over the request: over a prompt that can be handed over, in an API of
+    /// theirs that has a place for the room.
+    pub fn can_name_bootstrap_room(&self) -> bool {
+        self.api() != Api::Messages && self.can_hand_over_prefill()
+    }
+
     /// Says whether the prompt is one text, or one conversation.
     pub fn is_one_text_prompt(&self) -> bool {
         let is_text = |prompt: &[u8]| prompt.starts_with(b"\"");
@@ -47,12 +54,12 @@ impl ChatRequest {
         self.member(TRANSFER).is_some()
     }
 
-    /// Returns the body with which an engine computes the prompt alone; with `keeps` it holds the result for another.
-    pub fn prefill_body(&self, keeps: bool) -> Bytes {
+    /// Returns the body with which an engine computes the prompt alone; with `keep` it holds the result for another.
+    pub fn prefill_body(&self, keep: Option<&[u8]>) -> Bytes {
         let limits = self.dialect().token_limits;
         let set = |name: &str| self.member(name).is_some() || name == "max_tokens";
         // In one go: each takes a comma with it, and two neighbours would take the same.
-        let gone = if keeps { &NOT_FOR_ONE_TOKEN[1..] } else { &NOT_FOR_ONE_TOKEN[..] };
+        let gone = if keep.is_some() { &NOT_FOR_ONE_TOKEN[1..] } else { &NOT_FOR_ONE_TOKEN[..] };
         let mut edits = remove_members(self, gone);
         for name in limits.iter().filter(|name| set(name)) {
             edits.extend(set_member(self, name, b"1"));
@@ -60,20 +67,31 @@ impl ChatRequest {
         if self.stream() {
             edits.extend(set_member(self, "stream", b"false"));
         }
-        if keeps {
-            edits.extend(set_member(self, TRANSFER, KEEP_FOR_ANOTHER));
+        if let Some(keep) = keep {
+            edits.extend(set_member(self, TRANSFER, keep));
         }
         edits.sort_by_key(|edit| edit.span.start);
         splice(self.body(), &edits)
     }
 
-    /// Returns the body for the engine that answers: with what [`transfer_of`] found in the other's answer, or without a
-    /// word of a transfer. All else is as the client wrote it.
+    /// Returns the body for the engine that answers: with what it is to fetch, or without a word of a transfer. All else is
+    /// as the client wrote it.
     pub fn decode_body(&self, transfer: Option<&[u8]>) -> Bytes {
         let edits = match transfer {
             Some(transfer) => set_member(self, TRANSFER, transfer),
             None => remove_members(self, &[TRANSFER]),
         };
+        splice(self.body(), &edits)
+    }
+
+    /// Returns the body for both of `SGLang`'s engines, which meet in this room. All else is as the client wrote it.
+    pub fn bootstrap_body(&self, BootstrapRoom { server, room }: BootstrapRoom) -> Bytes {
+        let mut edits = remove_members(self, &SGLANG_RANKS);
+        let host = json::quoted(&server.ip().to_string());
+        edits.extend(set_member(self, "bootstrap_host", &host));
+        edits.extend(set_member(self, "bootstrap_port", server.port().to_string().as_bytes()));
+        edits.extend(set_member(self, "bootstrap_room", room.to_string().as_bytes()));
+        edits.sort_by_key(|edit| edit.span.start);
         splice(self.body(), &edits)
     }
 }
@@ -117,6 +135,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
+    use super::super::KEEP_BY_NIXL;
     use super::*;
 
     fn request(api: Api, body: &str) -> ChatRequest {
@@ -131,18 +150,18 @@ mod tests {
     fn the_first_engine_is_asked_for_one_token_at_once_and_to_keep_what_it_computed() {
         let body = r#"{"stream_options":{"include_usage":true}, "model":"m","stream" : true,"max_completion_tokens":900,"min_tokens":5,"x":1e400}"#;
         assert_eq!(
-            chat(body).prefill_body(true),
+            chat(body).prefill_body(Some(KEEP_BY_NIXL)),
             format!(
                 r#"{{"model":"m","stream" : false,"max_completion_tokens":1,"x":1e400,"max_tokens":1,"kv_transfer_params":{}}}"#,
-                String::from_utf8_lossy(KEEP_FOR_ANOTHER)
+                String::from_utf8_lossy(KEEP_BY_NIXL)
             )
         );
         let plain = chat(
             r#"{"model":"m","max_tokens":9,"kv_transfer_params":{"remote_host":"evil"},"min_tokens":2}"#,
         );
-        assert_eq!(plain.prefill_body(false), r#"{"model":"m","max_tokens":1}"#);
+        assert_eq!(plain.prefill_body(None), r#"{"model":"m","max_tokens":1}"#);
         assert_eq!(
-            request(Api::Messages, r#"{"model":"m","max_tokens":9}"#).prefill_body(false),
+            request(Api::Messages, r#"{"model":"m","max_tokens":9}"#).prefill_body(None),
             r#"{"model":"m","max_tokens":1}"#
         );
     }
@@ -165,6 +184,23 @@ mod tests {
         assert!(evil.names_kv_transfer());
         assert_eq!(evil.decode_body(None), r#"{"model":"m","x":1}"#);
         assert_eq!(evil.decode_body(Some(b"{}")), r#"{"model":"m","kv_transfer_params":{},"x":1}"#);
+    }
+
+    #[test]
+    fn both_engines_are_told_of_their_room_whatever_the_client_says_of_one() {
+        let at = |server: &str| BootstrapRoom { server: server.parse().unwrap(), room: u64::MAX >> 1 };
+        let body = r#"{"data_parallel_rank":3,"model":"m","bootstrap_host":"evil","stream":true, "bootstrap_room":[7] }"#;
+        assert_eq!(
+            chat(body).bootstrap_body(at("10.0.0.7:8998")),
+            r#"{"model":"m","bootstrap_host":"10.0.0.7","stream":true, "bootstrap_room":9223372036854775807,"bootstrap_port":8998 }"#
+        );
+        assert_eq!(
+            chat(r#"{"model":"m"}"#).bootstrap_body(at("[fd00::7]:1")),
+            r#"{"model":"m","bootstrap_host":"fd00::7","bootstrap_port":1,"bootstrap_room":9223372036854775807}"#
+        );
+        assert!(chat(r#"{"model":"m"}"#).can_name_bootstrap_room());
+        assert!(!request(Api::Messages, r#"{"model":"m"}"#).can_name_bootstrap_room());
+        assert!(!chat(r#"{"model":"m","n":2}"#).can_name_bootstrap_room());
     }
 
     #[test]
@@ -230,6 +266,8 @@ mod tests {
             "kv_transfer_params",
             "user",
             "seed",
+            "bootstrap_room",
+            "data_parallel_rank",
         ]);
         let value =
             prop_oneof![Just(json!(true)), Just(json!(7)), Just(json!({"a": [1]})), Just(json!(null))];
@@ -265,10 +303,15 @@ mod tests {
                     decode.insert(name.to_owned(), one);
                 }
             }
-            decode["kv_transfer_params"] = serde_json::from_slice(KEEP_FOR_ANOTHER).unwrap();
-            prop_assert_eq!(read(request.prefill_body(true)), decode.clone());
+            decode["kv_transfer_params"] = serde_json::from_slice(KEEP_BY_NIXL).unwrap();
+            prop_assert_eq!(read(request.prefill_body(Some(KEEP_BY_NIXL))), decode.clone());
             decode.remove("kv_transfer_params");
-            prop_assert_eq!(read(request.prefill_body(false)), decode);
+            prop_assert_eq!(read(request.prefill_body(None)), decode);
+            let room = BootstrapRoom { server: ([10, 0, 0, 1], 8998).into(), room: 5 };
+            let mut both = object.clone();
+            both.extend(json!({"bootstrap_host": "10.0.0.1", "bootstrap_port": 8998, "bootstrap_room": 5}).as_object().unwrap().clone());
+            both.remove("data_parallel_rank");
+            prop_assert_eq!(read(request.bootstrap_body(room)), both);
         }
     }
 }

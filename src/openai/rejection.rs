@@ -337,6 +337,15 @@ pub enum Rejection {
     /// The upstream did not answer in time.
     #[error("The model's server did not answer in time.")]
     UpstreamTimeout,
+    /// The prompt was computed by no server that the model's could go on from.
+    #[error("No server could compute the prompt for the model's server. Please retry later.")]
+    PrefillFailed,
+    /// The upstream computes prompts and answers apart, which cannot be done with the request.
+    #[error(
+        "The model's servers compute prompts and answers apart: they take one prompt with one choice of \
+         /v1/chat/completions or /v1/completions, without `echo`, beam search and log probabilities of the prompt."
+    )]
+    Indivisible,
     /// A bug.
     #[error("Internal error.")]
     Internal,
@@ -386,7 +395,7 @@ impl Rejection {
             | Self::NoBackendEndpoint { retry_after }
             | Self::NoHealthyEndpoint { retry_after, .. } => Some(*retry_after),
             // What was tried elsewhere already is so for a moment.
-            Self::UpstreamConnect | Self::UpstreamReset => Some(Duration::from_secs(1)),
+            Self::UpstreamConnect | Self::UpstreamReset | Self::PrefillFailed => Some(Duration::from_secs(1)),
             Self::Unclassified { retry_after, .. }
             | Self::Unjudged { retry_after, .. }
             | Self::PickerRefused { retry_after, .. }
@@ -487,6 +496,8 @@ mod tests {
             Rejection::PickerUnavailable { retry_after },
             Rejection::UpstreamConnect,
             Rejection::UpstreamReset,
+            Rejection::PrefillFailed,
+            Rejection::Indivisible,
             Rejection::UpstreamTimeout,
             Rejection::Internal,
         ]

@@ -12,11 +12,12 @@ mod waits;
 pub(super) use external::{ExternalPick, PickerContext};
 
 use super::attempt_failure::{AttemptFailure, Blame, NextStep};
+use super::concurrent_prefill::ConcurrentPrefill;
 use super::deadline::Deadline;
 use super::endpoint_reports::{no_endpoint, report_ejection, report_failure, report_refusal};
 use super::hedge::{HedgePlan, Racer};
 use super::planned_request::PlannedRequest;
-use crate::balance::{ConnectionMark, Endpoint, InFlightGuard, Lease, LoadReport, Refusal, RetryBudget};
+use crate::balance::{ConnectionMark, InFlightGuard, Lease, Refusal, RetryBudget};
 use crate::openai::{Rejection, TokenUsage};
 use crate::policy::PoolSpec;
 use crate::route::{LeaseInput, PlanTarget, lease_endpoint, upstream_body};
@@ -38,6 +39,8 @@ pub(super) struct Attempts {
     lease: Option<Lease>,
     /// Endpoints that failed; none of them is leased again.
     tried: Vec<SocketAddr>,
+    /// Endpoints that have not computed the prompt, the same way.
+    failed_prefills: Vec<SocketAddr>,
     /// Attempts so far, the current one included; a reconnect is no attempt of its own.
     count: u32,
     connection: AttemptConnection,
@@ -62,6 +65,8 @@ struct AttemptConnection {
     hedge: Option<Arc<HedgePlan>>,
     /// Which of two endpoints has answered, where two were asked.
     answered_by: Option<Racer>,
+    /// Who computes the prompt at the same time.
+    prefill: Option<ConcurrentPrefill>,
 }
 
 /// An attempt whose failure may be the endpoint's or the request's own.
@@ -137,6 +142,7 @@ impl Attempts {
             target: 0,
             lease: None,
             tried: Vec::new(),
+            failed_prefills: Vec::new(),
             count: 0,
             connection: AttemptConnection::default(),
             compared: Vec::new(),
@@ -205,7 +211,12 @@ impl Attempts {
         if failure.is_compared() && !is_listed && !self.may_compare(failure, live, now) {
             return false;
         }
-        self.tried.extend(self.endpoint());
+        if failure == AttemptFailure::Prefill {
+            // What it waited for was not its own.
+            self.failed_prefills.extend(self.connection.prefill.as_ref().map(|prefill| prefill.endpoint));
+        } else {
+            self.tried.extend(self.endpoint());
+        }
         // The last attempt goes to the next fall-back pool, if there is one, rather than to the pool that failed.
         // Whose fault a refusal is only the same pool can tell.
         let is_last = self.count + 1 == attempts && !failure.is_compared();
@@ -358,6 +369,9 @@ impl Attempts {
     pub(super) fn finish(&mut self, end: AttemptEnd) {
         self.compared.clear();
         self.finish_external(end.is_whole);
+        if let Some(prefill) = self.connection.prefill.take().filter(|_| end.is_whole) {
+            prefill.release();
+        }
         let is_answer = !matches!(end.status, 401 | 403 | 404 | 429 | 500..);
         if let Some(lease) = self.lease.take()
             && end.is_whole
@@ -396,32 +410,6 @@ impl Attempts {
     /// What the policy says of the current attempt's pool.
     pub(super) fn spec<'a>(&self, live: &'a Snapshot) -> &'a PoolSpec {
         spec_of(live, self.target())
-    }
-
-    pub(super) fn endpoint(&self) -> Option<SocketAddr> {
-        Some(self.leased()?.addr())
-    }
-
-    /// The current endpoint.
-    pub(super) fn leased(&self) -> Option<&Endpoint> {
-        Some(self.lease.as_ref()?.endpoint())
-    }
-
-    /// The current endpoint's host and port, as the policy writes them.
-    pub(super) fn authority(&self) -> Option<&str> {
-        Some(self.lease.as_ref()?.endpoint().host())
-    }
-
-    /// Whether the current endpoint's engine has shown its metrics.
-    pub(super) fn has_engine_metrics(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.endpoint().engine_metrics().is_some())
-    }
-
-    /// Takes over what the current endpoint's engine reports of its load.
-    pub(super) fn note_load_report(&self, report: LoadReport, now: Instant) {
-        if let Some(lease) = &self.lease {
-            lease.endpoint().note_load_report(report, now);
-        }
     }
 
     pub(super) fn mark(&self) -> ConnectionMark {

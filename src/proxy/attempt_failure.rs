@@ -37,6 +37,8 @@ pub(super) enum AttemptFailure {
     TakenOut,
     /// It gave no byte for so long that another is asked instead.
     Slow,
+    /// The prompt, which it waits for, is not computed.
+    Prefill,
     /// Something did not come in time.
     Late(LateBytes),
 }
@@ -88,7 +90,9 @@ impl AttemptFailure {
             | Self::Reset { .. }
             | Self::Late(LateBytes::Next) => Blame::Endpoint,
             Self::Saturated => Blame::Saturation,
-            Self::Late(LateBytes::First | LateBytes::Last) | Self::TakenOut | Self::Slow => Blame::Nobody,
+            Self::Late(LateBytes::First | LateBytes::Last) | Self::TakenOut | Self::Slow | Self::Prefill => {
+                Blame::Nobody
+            }
             Self::Status { status, retry_after } => match status.as_u16() {
                 429 | 529 => Blame::Load { retry_after },
                 503 if retry_after.is_some() => Blame::Load { retry_after },
@@ -115,7 +119,7 @@ impl AttemptFailure {
         match self {
             Self::Connect { .. } | Self::Stalled { .. } => retry.covers(RetryCause::Connect),
             Self::Reset { answer_begun, .. } => !answer_begun && retry.covers(RetryCause::Reset),
-            Self::TakenOut => retry.covers(RetryCause::Reset),
+            Self::TakenOut | Self::Prefill => retry.covers(RetryCause::Reset),
             Self::Slow => retry.reissue.is_some(),
             Self::Saturated => retry.covers(RetryCause::Status503),
             Self::Status { status, .. } => {
@@ -161,6 +165,7 @@ impl AttemptFailure {
             Self::Saturated => "saturated",
             Self::TakenOut => "taken_out",
             Self::Slow => "slow",
+            Self::Prefill => "prefill",
             Self::Late(_) => "deadline",
             Self::Status { status, .. } => match status.as_u16() {
                 401 | 403 | 404 => "refused",
@@ -182,6 +187,7 @@ impl AttemptFailure {
                 Rejection::UpstreamTimeout
             }
             Self::Reset { .. } | Self::TakenOut => Rejection::UpstreamReset,
+            Self::Prefill => Rejection::PrefillFailed,
         })
     }
 }

@@ -4,15 +4,19 @@
 //! Moving it is one atomic store; only a timer that fires checks whether it was moved. It stands still while the client,
 //! or a stage of the answer, keeps the upstream waiting. Knows no policy.
 
+use super::concurrent_prefill::PrefillProgress;
 use crate::balance::LeaseWatch;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const NEVER: u64 = u64::MAX;
 
 /// How soon a request that waits for its first byte notices that its endpoint was taken out.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How soon it notices that its prompt, which another endpoint computes meanwhile, will not be there.
+const PREFILL_LOOK: Duration = Duration::from_millis(20);
 
 /// A moment that moves while it is waited for.
 #[derive(Debug)]
@@ -26,10 +30,18 @@ pub(super) struct Deadline {
     total_us: AtomicU64,
     /// How long the client has kept the upstream waiting.
     client_us: AtomicU64,
-    /// The endpoint whose first byte is awaited, where the request may still go elsewhere.
-    watch: Mutex<Option<LeaseWatch>>,
+    watch: Mutex<FirstByteWatch>,
     /// Whether an endpoint was too slow.
     was_slow: AtomicBool,
+}
+
+/// What may end the wait for a first byte before it is late.
+#[derive(Debug, Default)]
+pub(super) struct FirstByteWatch {
+    /// The endpoint, where the request may still go elsewhere.
+    pub(super) lease: Option<LeaseWatch>,
+    /// The prompt, where another endpoint computes it meanwhile.
+    pub(super) prefill: Option<Arc<PrefillProgress>>,
 }
 
 /// What a look at a deadline says.
@@ -45,6 +57,8 @@ pub(super) enum DeadlineState {
     TakenOut,
     /// The first byte takes long, and another endpoint is to be asked.
     Slow,
+    /// The prompt is not computed, and there will be no first byte.
+    PrefillFailed,
 }
 
 impl Deadline {
@@ -73,11 +87,9 @@ impl Deadline {
     }
 
     /// Expects the first byte within `within` of `now`, unless `watch` says that it had better come from elsewhere.
-    pub(super) fn await_first_byte(&self, now: Instant, within: Duration, watch: Option<LeaseWatch>) {
+    pub(super) fn await_first_byte(&self, now: Instant, within: Duration, watch: FirstByteWatch) {
         self.arm(now, within);
-        if let Some(watch) = &watch {
-            self.look_us.fetch_min(self.next_watch(watch, now), Ordering::Relaxed);
-        }
+        self.look_us.fetch_min(self.next_watch(&watch, now), Ordering::Relaxed);
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
@@ -88,7 +100,7 @@ impl Deadline {
 
     /// Ends the watch over the endpoint: the first byte is there.
     pub(super) fn stop_watching(&self) {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        std::mem::take(&mut *self.watch.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Gives the upstream back the time in which it was not waited for.
@@ -115,31 +127,31 @@ impl Deadline {
             return if is_slow_client { DeadlineState::SlowClient } else { DeadlineState::Late };
         }
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*watch {
-            // Each is said once: the next attempt has a watch of its own.
-            Some(known) if known.is_stranded(now) => {
-                *watch = None;
-                DeadlineState::TakenOut
-            }
-            Some(known) if known.is_reissued(now) => {
-                *watch = None;
-                self.was_slow.store(true, Ordering::Relaxed);
-                DeadlineState::Slow
-            }
-            Some(watch) => {
-                let look = self.next_watch(watch, now).min(due);
-                self.look_us.store(look, Ordering::Relaxed);
-                DeadlineState::Waiting(self.at(look))
-            }
-            None => DeadlineState::Waiting(self.at(due)),
-        }
+        let state = if watch.prefill.as_ref().is_some_and(|prefill| prefill.has_failed()) {
+            DeadlineState::PrefillFailed
+        } else if watch.lease.as_ref().is_some_and(|lease| lease.is_stranded(now)) {
+            DeadlineState::TakenOut
+        } else if watch.lease.as_ref().is_some_and(|lease| lease.is_reissued(now)) {
+            self.was_slow.store(true, Ordering::Relaxed);
+            DeadlineState::Slow
+        } else {
+            let look = self.next_watch(&watch, now).min(due);
+            self.look_us.store(look, Ordering::Relaxed);
+            return DeadlineState::Waiting(self.at(look));
+        };
+        // Each is said once: the next attempt has a watch of its own.
+        *watch = FirstByteWatch::default();
+        state
     }
 
-    /// When to look at an endpoint again.
-    fn next_watch(&self, watch: &LeaseWatch, now: Instant) -> u64 {
-        let look = self.micros_at(now).saturating_add(micros(LOOK));
-        let reissue = watch.reissue.as_ref().filter(|reissue| reissue.at > now);
-        reissue.map_or(look, |reissue| look.min(self.micros_at(reissue.at)))
+    /// When to look at what is watched again.
+    fn next_watch(&self, watch: &FirstByteWatch, now: Instant) -> u64 {
+        let after = |wait| self.micros_at(now).saturating_add(micros(wait));
+        let of_prefill = watch.prefill.as_ref().map(|_| after(PREFILL_LOOK));
+        let of_lease = watch.lease.as_ref().map(|_| after(LOOK));
+        let reissue = watch.lease.as_ref().and_then(|lease| lease.reissue.as_ref());
+        let of_reissue = reissue.filter(|reissue| reissue.at > now).map(|reissue| self.micros_at(reissue.at));
+        [of_prefill, of_lease, of_reissue].into_iter().flatten().min().unwrap_or(NEVER)
     }
 
     /// Whether the whole exchange has used up its time.

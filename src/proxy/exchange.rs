@@ -381,6 +381,7 @@ impl Exchange {
         };
         // What is shown again was counted when it was made.
         let usage = self.settle_usage(usage, outcome.as_ref()).filter(|_| !self.answer.api.is_kept());
+        self.record_prefill();
         let response = &mut self.record.response;
         response.response_bytes = self.answer.bytes;
         let first_token = self.answer.first_token.or(self.answer.first_byte);

@@ -12,6 +12,7 @@ mod body;
 mod cache_lookup;
 mod client_connection;
 mod client_watch;
+mod concurrent_prefill;
 mod content_coding;
 mod copies;
 mod cors;

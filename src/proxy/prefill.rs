@@ -1,26 +1,34 @@
 //! Owns the prefill of a long prompt by another pool's endpoint, before the request goes to the one that answers it.
 //!
-//! Whatever goes wrong there, the request goes on: the endpoint that answers computes the prompt itself. Knows nothing of
-//! what the two engines hand over; `openai` reads and writes that.
+//! Whatever goes wrong there, the request goes on: the endpoint that answers computes the prompt itself, unless its engine
+//! cannot. Knows nothing of what the two engines hand over.
+
+mod beside;
+mod hand_over;
 
 use super::admit::ShortCircuit;
 use super::attempt::Attempts;
 use super::attempt_failure::{AttemptFailure, Blame, LateBytes};
+use super::deadline::FirstByteWatch;
 use super::endpoint_reports::{report_failure, report_refusal};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
-use super::side_client::{SideAnswer, SideError, SideRequest};
-use super::upstream::{UpstreamTarget, prepare_for, use_connections_of};
+use super::side_client::{Interruption, SideAnswer, SideError, SideRequest};
+use super::upstream::{KEEP_IDLE, UpstreamTarget, prepare_for, use_connections_of};
 use super::{Gateway, replay};
 use crate::balance::{Lease, RetryBudget};
-use crate::openai::{ChatRequest, Format, KvTransfer, Rejection, TokenUsage, UsageReader, transfer_of};
+use crate::openai::{ChatRequest, Format, MooncakeRank, Rejection, TokenUsage, UsageReader, mooncake_ranks};
 use crate::policy::{KvConnector, PoolSpec, PrefillSpec};
 use crate::route::{LeaseInput, lease_prefill};
+use crate::server_state::BufferShare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{PrefillRecord, millis};
 use bytes::Bytes;
+use hand_over::{HandOver, PrefillEngine};
 use http::Version;
+use http::header::HOST;
 use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::net::SocketAddr;
@@ -45,9 +53,12 @@ struct Prefill<'a> {
     spec: &'a PrefillSpec,
     /// The pool that computes the prompt.
     pool: &'a PoolSpec,
+    hand_over: HandOver,
     body: Bytes,
     /// The client's header.
     header: RequestHeader,
+    /// Holds room for the body and the answers.
+    share: BufferShare,
     record: PrefillRecord,
 }
 
@@ -58,6 +69,9 @@ impl Gateway {
         let live = Arc::clone(&exchange.live);
         let Some(attempts) = &mut exchange.attempts else { return Ok(()) };
         let Some(spec) = &attempts.spec(&live).prefill else { return Ok(()) };
+        if let KvConnector::Sglang { bootstrap_port } = spec.connector {
+            return self.prefill_beside(bootstrap_port, session, exchange);
+        }
         attempts.restore_body(&live);
         if let Some(reason) = why_local(attempts, spec, &live) {
             if attempts.request.upstream_request().names_kv_transfer() {
@@ -68,20 +82,13 @@ impl Gateway {
             return Ok(());
         }
         let request = parsed(attempts, &live)?;
-        let (began, header) = (Instant::now(), session.req_header().clone());
-        let mut prefill = Prefill {
-            live: &live,
-            spec,
-            pool: live.pool_spec(spec.pool),
-            body: request.prefill_body(spec.connector == KvConnector::Nixl),
-            header,
-            record: PrefillRecord::default(),
-        };
+        let began = Instant::now();
+        let header = session.req_header().clone();
+        let mut prefill = Prefill::new(&live, spec, header, exchange.active.new_share());
+        prefill.body = request.prefill_body(prefill.hand_over.keep().as_deref());
         let outcome = self.run_prefill(&mut prefill, session, exchange).await?;
-        let mut record = prefill.record;
-        record.pool = Some(prefill.pool.name.clone());
+        let mut record = prefill.record(outcome.label());
         record.ms = Some(millis(began.elapsed()));
-        record.result = Some(outcome.label());
         let attempts = exchange.attempts.as_mut().expect("it is there for the whole prefill");
         attempts.prefill_elsewhere(outcome.is_remote(), Instant::now());
         let body = match &outcome {
@@ -109,31 +116,31 @@ impl Gateway {
         exchange: &Exchange,
     ) -> Result<PrefillOutcome> {
         let Some(attempts) = &exchange.attempts else { return Ok(PrefillOutcome::Local("no_endpoint")) };
-        let mut share = exchange.active.new_share();
-        if share.grow_to(prefill.body.len()).is_err() {
+        if prefill.share.grow_to(prefill.body.len()).is_err() {
             return Ok(PrefillOutcome::Local("no_room"));
         }
-        attempts.deadline.await_first_byte(Instant::now(), prefill.spec.timeout, None);
+        attempts.deadline.await_first_byte(Instant::now(), prefill.spec.timeout, FirstByteWatch::default());
         attempts.prefill_elsewhere(true, Instant::now());
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut reason = "no_endpoint";
         let mut left = pin!(session.as_downstream_mut().read_body_or_idle(true));
         while tried.len() < MAX_TRIES {
             let Some(lease) = prefill.lease(attempts, &tried) else { break };
-            prefill.record.endpoint = Some(lease.endpoint().addr());
-            prefill.record.predicted_cached_tokens = lease.work().map(|work| work.cached());
-            let request = self.prefill_request(prefill, &lease, exchange)?;
-            let answer = self.side_client.send(request, &mut share, left.as_mut()).await;
-            let failure = match answer.map(|answer| taken(prefill.spec.connector, &lease, &answer)) {
-                Ok(outcome) => return Ok(outcome),
+            tried.push(lease.endpoint().addr());
+            let failure = match self.compute(prefill, &lease, exchange, left.as_mut()).await? {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {
+                    // The endpoint may be well all the same.
+                    reason = "bootstrap";
+                    continue;
+                }
                 Err(SideError::Interrupted(why)) => return interrupted(why.as_deref(), attempts),
                 Err(SideError::TooLong) => return Ok(PrefillOutcome::Local("too_long")),
                 Err(SideError::NoRoom) => return Ok(PrefillOutcome::Local("no_room")),
                 Err(SideError::Failed(failure)) => failure,
             };
             reason = label(failure);
-            self.note_prefill_failure(prefill, &lease, failure);
-            tried.push(lease.endpoint().addr());
+            self.note_prefill_failure(prefill.pool, &lease, failure);
             if !may_retry(failure) || !prefill.budget().withdraw(Instant::now()) {
                 break;
             }
@@ -141,17 +148,52 @@ impl Gateway {
         Ok(PrefillOutcome::Local(reason))
     }
 
+    /// Has one endpoint compute the prompt; nothing where its connector does not say which engine it is.
+    async fn compute(
+        &self,
+        prefill: &mut Prefill<'_>,
+        lease: &Lease,
+        exchange: &Exchange,
+        mut left: Interruption<'_>,
+    ) -> Result<Result<Option<PrefillOutcome>, SideError>> {
+        let address = lease.endpoint().addr();
+        prefill.record.endpoint = Some(address);
+        prefill.record.predicted_cached_tokens = lease.work().map(|work| work.cached());
+        let mut rank = None;
+        if let Some(port) = prefill.hand_over.rank_server() {
+            let query = rank_query(SocketAddr::new(address.ip(), port), prefill.pool)?;
+            let ranks = match self.side_client.send(query, &mut prefill.share, left.as_mut()).await {
+                Ok(SideAnswer { body }) => mooncake_ranks(&body),
+                Err(SideError::Interrupted(why)) => return Ok(Err(SideError::Interrupted(why))),
+                Err(_) => Vec::new(),
+            };
+            rank = choose_rank(ranks, lease.rank());
+            if rank.is_none() {
+                return Ok(Ok(None));
+            }
+        }
+        let number = rank.as_ref().map(|rank| rank.rank).or_else(|| lease.rank());
+        let request = self.prefill_request(prefill, lease, number, exchange)?;
+        let answer = self.side_client.send(request, &mut prefill.share, left).await;
+        Ok(answer.map(|SideAnswer { body }| {
+            let usage = note_computed(lease, &body, Format::Json);
+            let engine = PrefillEngine { address: address.ip(), rank: rank.as_ref() };
+            Some(prefill.hand_over.outcome(engine, &body, usage))
+        }))
+    }
+
     fn prefill_request(
         &self,
         prefill: &Prefill<'_>,
         lease: &Lease,
+        rank: Option<u16>,
         exchange: &Exchange,
     ) -> Result<SideRequest> {
         let target = UpstreamTarget {
             spec: prefill.pool,
             authority: lease.endpoint().host(),
             length: prefill.body.len(),
-            rank: lease.rank(),
+            rank,
         };
         let mut header = prefill.header.clone();
         header.set_version(Version::HTTP_11);
@@ -163,18 +205,37 @@ impl Gateway {
         Ok(SideRequest { peer, header, body: prefill.body.clone() })
     }
 
-    fn note_prefill_failure(&self, prefill: &Prefill<'_>, lease: &Lease, failure: AttemptFailure) {
+    fn note_prefill_failure(&self, pool: &PoolSpec, lease: &Lease, failure: AttemptFailure) {
         let now = Instant::now();
         if failure.blame() == Blame::Endpoint {
-            report_failure(lease, prefill.pool, now, &self.metrics);
+            report_failure(lease, pool, now, &self.metrics);
         }
         if let Some(refusal) = failure.refusal() {
-            report_refusal(lease, prefill.pool, refusal, now);
+            report_refusal(lease, pool, refusal, now);
         }
     }
 }
 
-impl Prefill<'_> {
+impl<'a> Prefill<'a> {
+    fn new(live: &'a Snapshot, spec: &'a PrefillSpec, header: RequestHeader, share: BufferShare) -> Self {
+        let (hand_over, pool) = (HandOver::new(spec.connector), live.pool_spec(spec.pool));
+        Self {
+            live,
+            spec,
+            pool,
+            hand_over,
+            body: Bytes::new(),
+            header,
+            share,
+            record: PrefillRecord::default(),
+        }
+    }
+
+    /// What is told of it, which has come to this.
+    fn record(&self, result: &'static str) -> PrefillRecord {
+        PrefillRecord { result: Some(result), pool: Some(self.pool.name.clone()), ..self.record.clone() }
+    }
+
     /// The retries that the requests of the pool may spend together which computes prompts.
     fn budget(&self) -> &RetryBudget {
         &self.live.upstreams.retry_budgets[self.spec.pool.0]
@@ -226,23 +287,36 @@ fn parsed(attempts: &Attempts, live: &Snapshot) -> Result<ChatRequest> {
         .map_err(|rejection| RequestFailure::explain(rejection, "a changed request cannot be read again"))
 }
 
+/// Asks a bootstrap server which ranks there are; it is none of those that a pool's key is for.
+fn rank_query(server: SocketAddr, pool: &PoolSpec) -> Result<SideRequest> {
+    let mut header = RequestHeader::build("GET", b"/query", None)?;
+    header.insert_header(HOST, server.to_string())?;
+    let mut peer = HttpPeer::new(server, false, String::new());
+    peer.options.connection_timeout = Some(pool.timeouts.connect);
+    peer.options.total_connection_timeout = Some(pool.timeouts.connect);
+    peer.options.idle_timeout = Some(KEEP_IDLE);
+    Ok(SideRequest::without_body(peer, header))
+}
+
+/// The rank that is to compute a prompt: the one that has most of it, where that is known.
+fn choose_rank(mut ranks: Vec<MooncakeRank>, preferred: Option<u16>) -> Option<MooncakeRank> {
+    if let Some(at) = ranks.iter().position(|rank| Some(rank.rank) == preferred) {
+        return Some(ranks.swap_remove(at));
+    }
+    (!ranks.is_empty()).then(|| ranks.swap_remove(rand::random_range(0..ranks.len())))
+}
+
 /// Reads what an engine says of a prompt that it has computed.
-fn taken(connector: KvConnector, lease: &Lease, answer: &SideAnswer) -> PrefillOutcome {
-    let mut reader = UsageReader::new(Format::Json);
-    reader.feed(&answer.body);
+fn note_computed(lease: &Lease, answer: &[u8], format: Format) -> Option<TokenUsage> {
+    let mut reader = UsageReader::new(format);
+    reader.feed(answer);
     let usage = reader.finish();
     lease.token(Instant::now());
     lease.succeeded();
     if let Some(usage) = usage {
         lease.cached(usage.cached_tokens, usage.prompt_tokens);
     }
-    let transfer = match (connector, transfer_of(&answer.body)) {
-        (_, KvTransfer::Malformed) => return PrefillOutcome::Local("malformed"),
-        (KvConnector::Nixl, KvTransfer::Nothing) => return PrefillOutcome::Local("nothing_kept"),
-        (KvConnector::Nixl, KvTransfer::Kept(transfer)) => Some(Bytes::copy_from_slice(transfer)),
-        (KvConnector::SharedStorage, _) => None,
-    };
-    PrefillOutcome::Remote { transfer, usage }
+    usage
 }
 
 /// Tells a deadline that has passed from a client that has left.
@@ -269,7 +343,10 @@ fn label(failure: AttemptFailure) -> &'static str {
         AttemptFailure::Late(LateBytes::First | LateBytes::Next | LateBytes::Last) | AttemptFailure::Slow => {
             "timeout"
         }
-        AttemptFailure::Stalled { .. } | AttemptFailure::Reset { .. } | AttemptFailure::TakenOut => "reset",
+        AttemptFailure::Stalled { .. }
+        | AttemptFailure::Reset { .. }
+        | AttemptFailure::TakenOut
+        | AttemptFailure::Prefill => "reset",
     }
 }
 

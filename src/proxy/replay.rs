@@ -48,6 +48,9 @@ pub(super) const TAKEN_OUT: ErrorType = ErrorType::Custom("EndpointTakenOut");
 /// Ends an attempt whose first byte takes long, for another endpoint.
 pub(super) const SLOW: ErrorType = ErrorType::Custom("EndpointSlow");
 
+/// Ends an attempt whose prompt, computed at the same time elsewhere, is not.
+pub(super) const PREFILL_FAILED: ErrorType = ErrorType::Custom("PrefillFailed");
+
 /// A downstream session whose body is complete and can be sent any number of times.
 struct ReplaySession {
     /// The client's own session; lent to the watch over the client as long as nothing is read from it or written.
@@ -251,6 +254,7 @@ impl CustomSession for ReplaySession {
                 DeadlineState::Late => (LATE, "the upstream's deadline has passed"),
                 DeadlineState::TakenOut => (TAKEN_OUT, "the endpoint was taken out"),
                 DeadlineState::Slow => (SLOW, "the first byte takes long"),
+                DeadlineState::PrefillFailed => (PREFILL_FAILED, "the prompt is not computed"),
                 DeadlineState::SlowClient => (ErrorType::WriteTimedout, "the client took too long to read"),
             };
             self.timer = None;

@@ -65,7 +65,7 @@ pub(super) enum SideError {
 }
 
 /// Ends when nobody waits any longer.
-type Interruption<'a> = Pin<&'a mut (dyn Future<Output = Result<Option<Bytes>>> + Send + 'a)>;
+pub(super) type Interruption<'a> = Pin<&'a mut (dyn Future<Output = Result<Option<Bytes>>> + Send + 'a)>;
 
 impl SideClient {
     pub(super) fn new() -> Self {

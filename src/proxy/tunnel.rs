@@ -81,7 +81,7 @@ async fn watch(deadline: Arc<Deadline>, connection: Arc<ClientConnection>) {
             Some(_) => match deadline.look(now) {
                 DeadlineState::Waiting(look) => look,
                 // Each is said once, and another attempt is none of a WebSocket's once it is asked for.
-                DeadlineState::TakenOut | DeadlineState::Slow => now + BEFORE,
+                DeadlineState::TakenOut | DeadlineState::Slow | DeadlineState::PrefillFailed => now + BEFORE,
                 DeadlineState::Late | DeadlineState::SlowClient => break,
             },
         };

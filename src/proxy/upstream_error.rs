@@ -24,6 +24,7 @@ pub(super) fn failure_of(
         (_, etype) if *etype == replay::LATE => AttemptFailure::Late(exchange.late_bytes(Instant::now())),
         (_, etype) if *etype == replay::TAKEN_OUT => AttemptFailure::TakenOut,
         (_, etype) if *etype == replay::SLOW => AttemptFailure::Slow,
+        (_, etype) if *etype == replay::PREFILL_FAILED => AttemptFailure::Prefill,
         (ErrorSource::Upstream, ErrorType::ReadTimedout) => {
             AttemptFailure::Late(exchange.late_bytes(Instant::now()))
         }

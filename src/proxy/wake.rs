@@ -5,6 +5,7 @@
 
 use super::admit::ShortCircuit;
 use super::attempt_failure::{AttemptFailure, NextStep};
+use super::deadline::FirstByteWatch;
 use super::exchange::Exchange;
 use super::failure::RequestFailure;
 use super::side_client::{SideClient, SideError, SideRequest};
@@ -106,7 +107,7 @@ impl Gateway {
         let attempts = exchange.attempts.as_ref()?;
         let (spec, endpoint) = (attempts.spec(&exchange.live), attempts.leased()?);
         let address = endpoint.addr();
-        attempts.deadline.await_first_byte(Instant::now(), timeout + LOOK, None);
+        attempts.deadline.await_first_byte(Instant::now(), timeout + LOOK, FirstByteWatch::default());
         let mut running = self.wakes.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waking) = running.get(&address) {
             return Some(waking.clone());

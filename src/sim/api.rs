@@ -58,7 +58,8 @@ pub(super) fn router(engine: Arc<SimEngine>) -> Router {
             .route("/v1/responses", post(responses))
             .route("/tokenize", post(tokenize))
             .route("/detokenize", post(detokenize))
-            .route(transfer::PATH, get(kv_blocks));
+            .route(transfer::PATH, get(kv_blocks))
+            .route(transfer::QUERY_PATH, get(mooncake_ranks));
     }
     router.fallback(no_path).method_not_allowed_fallback(no_method).with_state(engine)
 }
@@ -360,6 +361,11 @@ async fn kv_blocks(State(engine): State<Arc<SimEngine>>, Path(request): Path<Str
         Some(kept) => Json(kept).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// Which ranks there are, as Mooncake's bootstrap server says it; asked by engines and those that pair them.
+async fn mooncake_ranks(State(engine): State<Arc<SimEngine>>) -> Response {
+    Json(engine.kept.ranks()).into_response()
 }
 
 async fn no_path(State(engine): State<Arc<SimEngine>>, call: Call) -> Response {

@@ -14,6 +14,7 @@ use super::schedule::{Placement, RunningRequest};
 use super::stats::FinishedRequest;
 use super::structured::OutputForm;
 use super::tokens::TokenizedPrompt;
+use super::transfer::{EndedPrompt, SglangRole};
 
 /// Tokens so far.
 #[derive(Debug, Clone, Copy)]
@@ -103,9 +104,13 @@ impl Completion {
         self.running = Some(running);
         let latency = &options.latency;
         let tokens_of = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let prompt = &self.request.prompts[0];
+        let fetched = match (&self.request.room, options.sglang) {
+            (Some(room), Some(SglangRole::Decode)) => room.fetch(prompt).await,
+            _ => self.request.transfer.fetch(prompt).await,
+        };
         // One token is always computed.
-        let fetched =
-            self.request.transfer.fetch(&self.request.prompts[0]).await.min(tokens.saturating_sub(1));
+        let fetched = fetched.min(tokens.saturating_sub(1));
         let prefill = if fetched > self.cached {
             let time = latency.transfer_per_token * tokens_of(fetched - self.cached);
             self.cached = fetched;
@@ -115,6 +120,9 @@ impl Completion {
         };
         self.times.due = self.times.scheduled;
         self.sleep(prefill).await;
+        if let (Some(room), Some(SglangRole::Prefill)) = (&self.request.room, self.engine.options.sglang) {
+            self.engine.kept.wait_in(room, &self.request.prompts[0]).await;
+        }
         self.times.first = Instant::now();
         self.times.last = self.times.first;
         self.engine.stats.first_token(self.times.first - self.times.arrived);
@@ -177,15 +185,14 @@ impl Completion {
         );
     }
 
-    /// Keeps the prompt for another engine, where that is asked for and the answer did not end by itself.
+    /// Keeps the prompt for another engine, where that is asked for.
     fn hand_over(&mut self) {
         let engine = &self.engine;
         let is_cut = self.choices.iter().all(|choice| choice.finish == SimFinishReason::Length);
-        if self.request.transfer.do_remote_decode && is_cut {
-            let request = format!("cmpl-{:016x}", engine.random().next_u64());
-            let block_size = engine.options.capacity.block_size;
-            self.handed_over = engine.kept.keep(request, &self.request.prompts[0], block_size);
-        }
+        let request = format!("cmpl-{:016x}", engine.random().next_u64());
+        let block_size = engine.options.capacity.block_size;
+        let ended = EndedPrompt { prompt: &self.request.prompts[0], is_cut, block_size, request: &request };
+        self.handed_over = engine.kept.keep(&self.request.transfer, ended);
     }
 
     fn prompt_tokens(&self) -> usize {

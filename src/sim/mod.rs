@@ -24,9 +24,11 @@
 //! * Blocks are reference-counted, named by chained hashes and evicted least recently used, tail first. The blocks
 //!   of an answer are promised when it starts, so that nothing is ever preempted; `kv_cache_usage_perc` shows only
 //!   those in use.
-//! * With `kv_transfer_params` a prompt is computed by one and answered by another, as with vLLM's NIXL connector: the
-//!   first answers where it keeps the prompt, the second fetches it there, once and in time, and else computes it itself.
-//!   What is kept counts in no gauge and is evicted by nothing but its age.
+//! * With `kv_transfer_params` a prompt is computed by one and answered by another, as with vLLM's connectors for NIXL,
+//!   Mooncake and offloading (whose servers are the same port): the first keeps the prompt, the second fetches it there,
+//!   once and in time, and else computes it itself. What is kept counts in no gauge and is evicted by nothing but its age.
+//! * Two of `SGLang`'s engines meet in a `bootstrap_room`: neither answers before the other has come, and each refuses a
+//!   request without a room.
 //! * A client that disconnects frees its slot and its blocks at once, and counts as `finished_reason="abort"`.
 //!
 //! # How it compares with the real one
@@ -83,6 +85,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use request_log::{RecordedRequest, SimOutcome};
+pub use transfer::SglangRole;
 
 /// Which server is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub struct SimOptions {
     pub default_max_tokens: usize,
     /// Whether what changes in its KV cache is published: see [`Sim::serve_kv_events`].
     pub kv_events: bool,
+    /// Which of `SGLang`'s engines it is that compute prompts and answers apart; `None` for one that does both.
+    pub sglang: Option<SglangRole>,
 }
 
 impl Default for SimOptions {
@@ -134,6 +139,7 @@ impl Default for SimOptions {
             seed: 0,
             default_max_tokens: 64,
             kv_events: false,
+            sglang: None,
         }
     }
 }

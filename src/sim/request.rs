@@ -8,7 +8,7 @@ use super::SimOptions;
 use super::error::SimApiError;
 use super::structured::{FormBody, OutputForm};
 use super::tokens::TokenizedPrompt;
-use super::transfer::TransferParams;
+use super::transfer::{MeetingRoom, SglangRole, TransferParams};
 
 /// vLLM's `max_tokens` of a text completion that names none.
 const TEXT_DEFAULT_TOKENS: usize = 16;
@@ -57,6 +57,8 @@ pub(super) struct SimRequest {
     pub(super) form: OutputForm,
     /// Where the prompt comes from and goes to, if not here.
     pub(super) transfer: TransferParams,
+    /// Where it is met over with the other of `SGLang`'s engines.
+    pub(super) room: Option<MeetingRoom>,
 }
 
 impl SimRequest {
@@ -87,7 +89,15 @@ impl SimRequest {
             CompletionApi::Text => body.prompts(options.capacity.block_size)?,
         };
         let longest = prompts.iter().map(|prompt| prompt.tokens).max().unwrap_or_default();
-        let max_tokens = body.sampling.max_tokens(api, longest, context)?;
+        let max_tokens = match options.sglang {
+            // Its answer is the prompt's.
+            Some(SglangRole::Prefill) => 1,
+            _ => body.sampling.max_tokens(api, longest, context)?,
+        };
+        if options.sglang.is_some() && body.room.is_none() {
+            let message = "Invalid request: Disaggregated request received without bootstrap room id.";
+            return Err(SimApiError::invalid(message, Some("bootstrap_room")));
+        }
         Ok(Self {
             api,
             prompts,
@@ -99,6 +109,7 @@ impl SimRequest {
             streaming,
             form,
             transfer: body.kv_transfer_params.unwrap_or_default(),
+            room: body.room.filter(|_| options.sglang.is_some()),
         })
     }
 }
@@ -112,6 +123,8 @@ struct CompletionBody {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     kv_transfer_params: Option<TransferParams>,
+    #[serde(flatten)]
+    room: Option<MeetingRoom>,
     #[serde(flatten)]
     form: FormBody,
     #[serde(flatten)]

@@ -206,7 +206,8 @@ facts! {
     /// Where a prompt was computed, and how that went.
     pub struct PrefillRecord {
         /// `remote`, or why it was computed where it was answered: `below_threshold`, `unsupported`, `saturated`,
-        /// `no_endpoint`, `no_room`, `connect`, `reset`, `timeout`, `busy`, `refused`, `server_error`, `malformed`, `too_long`, `nothing_kept`.
+        /// `no_endpoint`, `no_room`, `connect`, `reset`, `timeout`, `busy`, `refused`, `server_error`, `malformed`, `too_long`,
+        /// `nothing_kept`, `bootstrap`.
         result as "prefill": Option<&'static str>,
         /// The pool that was asked to compute it.
         pool as "prefill_pool": Option<String>,

@@ -27,30 +27,30 @@ async fn start(decode: &[&Sim], prefill: &[&Sim], more: &str) -> Gateway {
 }
 
 /// A prompt of some two thousand tokens about a matter.
-fn long(matter: &str) -> String {
+pub fn long(matter: &str) -> String {
     format!("What is there to say of {matter}? ").repeat(300)
 }
 
-fn body(matter: &str) -> Value {
+pub fn body(matter: &str) -> Value {
     json!({"model": "m", "messages": [{"role": "user", "content": long(matter)}], "max_tokens": 8})
 }
 
-async fn ask(gateway: &Gateway, body: &Value) -> Answer {
+pub async fn ask(gateway: &Gateway, body: &Value) -> Answer {
     let answer = gateway.post("/v1/chat/completions", body.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer
 }
 
-fn json_of(request: &RecordedRequest) -> Value {
+pub fn json_of(request: &RecordedRequest) -> Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-fn cached(answer: &Value) -> u64 {
+pub fn cached(answer: &Value) -> u64 {
     answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
 }
 
 /// Cuts what engines hand over out of a body, which must be at its end.
-fn without_transfer(body: &[u8]) -> String {
+pub fn without_transfer(body: &[u8]) -> String {
     let text = std::str::from_utf8(body).unwrap();
     let at = text.find(",\"kv_transfer_params\":").unwrap();
     text[..at].to_owned() + "}"
@@ -242,7 +242,7 @@ async fn an_engine_that_is_full_is_passed_over_and_not_ejected() {
 }
 
 /// An upstream that answers every request with these bytes as JSON.
-async fn answering(text: String) -> SocketAddr {
+pub async fn answering(text: String) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {

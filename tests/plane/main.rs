@@ -29,6 +29,7 @@ mod classify_api;
 mod classifying;
 mod clients;
 mod commands;
+mod connectors;
 mod conversations;
 mod counting;
 mod deciding;

@@ -111,6 +111,8 @@ impl Rejection {
             }
             Self::UpstreamConnect => info(S::BAD_GATEWAY, "upstream_connect", "upstream_unreachable"),
             Self::UpstreamReset => info(S::BAD_GATEWAY, "upstream_reset", "upstream_reset"),
+            Self::PrefillFailed => info(S::BAD_GATEWAY, "prefill_failed", "prefill_failed"),
+            Self::Indivisible => info(S::BAD_REQUEST, "indivisible", "unsupported_parameter"),
             Self::UpstreamTimeout => info(S::GATEWAY_TIMEOUT, "upstream_timeout", "upstream_timeout"),
             Self::Internal => info(S::INTERNAL_SERVER_ERROR, "internal", "internal_error"),
         }

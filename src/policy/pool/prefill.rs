@@ -34,6 +34,21 @@ pub enum KvConnector {
     Nixl,
     /// Through a store that both engines use; they are told nothing.
     SharedStorage,
+    /// By the peer-to-peer tier of vLLM's `OffloadingConnector`.
+    Offloading {
+        /// Where the tier of the engine that computes prompts listens.
+        port: u16,
+    },
+    /// By vLLM's `MooncakeConnector`.
+    Mooncake {
+        /// Where the bootstrap server of the engine that computes prompts listens.
+        bootstrap_port: u16,
+    },
+    /// Between engines of `SGLang`, both of which have the request at the same time; neither can do without the other.
+    Sglang {
+        /// Where the bootstrap server of the engine that computes prompts listens.
+        bootstrap_port: u16,
+    },
 }
 
 /// Where the long prompts of this pool's requests are computed.
@@ -46,8 +61,14 @@ pub(super) struct RawPrefill {
     /// How this pool's endpoints get what was computed.
     #[serde(default)]
     connector: RawKvConnector,
+    /// Where engines that compute prompts listen for those that fetch them: 8998 when absent with `mooncake` and `sglang`
+    /// (their bootstrap server), 7777 with `offloading` (its peer-to-peer tier). For these three alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u16", range(min = 1))]
+    port: Option<u16>,
     /// From how many tokens on that the chosen endpoint probably does not have cached, at four bytes a token; shorter
-    /// prompts are computed where they are answered. 512 when absent, or what the pool's `endpoint_picker` says.
+    /// prompts are computed where they are answered. 512 when absent, or what the pool's `endpoint_picker` says. Not with
+    /// `sglang`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(max = 16_777_216))]
     min_uncached_tokens: Option<u32>,
@@ -66,14 +87,16 @@ enum RawKvConnector {
     Nixl,
     /// A store that both engines use, such as `LMCache`'s or vLLM's `SharedStorageConnector`.
     SharedStorage,
-    /// Not supported.
-    Sglang,
-    /// Not supported.
+    /// The peer-to-peer tier of vLLM's `OffloadingConnector`.
+    Offloading,
+    /// vLLM's `MooncakeConnector`.
     Mooncake,
+    /// `SGLang`'s engines in `--disaggregation-mode`, whatever their transfer backend is.
+    Sglang,
     /// Not supported.
     Moriio,
     /// Not supported.
-    Offloading,
+    P2pNccl,
 }
 
 fn one_minute() -> Duration {
@@ -97,7 +120,13 @@ impl RawPrefill {
         path: &YamlPath,
         checker: &mut Checker<'_>,
     ) -> Option<PrefillSpec> {
-        let connector = self.connector.check(&path.key("connector"), checker);
+        let connector = self.connector.check(self.port, path, checker);
+        if matches!(connector, Some(KvConnector::Sglang { .. }))
+            && self.min_uncached_tokens.is_some_and(|least| least > 0)
+        {
+            let why = "is not for `sglang`: its engines for answers compute no prompt themselves";
+            checker.issue(&path.key("min_uncached_tokens"), why);
+        }
         if self.timeout < Duration::from_millis(1) {
             checker.issue(&path.key("timeout"), "must be at least 1ms");
         }
@@ -120,20 +149,32 @@ impl RawPrefill {
     }
 }
 
+/// The port of `SGLang`'s and Mooncake's bootstrap servers.
+const BOOTSTRAP_PORT: u16 = 8998;
+
+/// The port of the offloading connector's peer-to-peer tier.
+const PEER_PORT: u16 = 7777;
+
 impl RawKvConnector {
-    fn check(self, path: &YamlPath, checker: &mut Checker<'_>) -> Option<KvConnector> {
-        let why_not = match self {
-            Self::Nixl => return Some(KvConnector::Nixl),
-            Self::SharedStorage => return Some(KvConnector::SharedStorage),
-            Self::Sglang => {
-                "its engines for answers compute no prompt themselves, so that nothing can be fallen back on"
-            }
-            Self::Mooncake | Self::Moriio | Self::Offloading => {
-                "its engines must be told of each other before either begins"
+    fn check(self, port: Option<u16>, path: &YamlPath, checker: &mut Checker<'_>) -> Option<KvConnector> {
+        let bootstrap_port = port.unwrap_or(BOOTSTRAP_PORT);
+        let connector = match self {
+            Self::Nixl => KvConnector::Nixl,
+            Self::SharedStorage => KvConnector::SharedStorage,
+            Self::Offloading => KvConnector::Offloading { port: port.unwrap_or(PEER_PORT) },
+            Self::Mooncake => KvConnector::Mooncake { bootstrap_port },
+            Self::Sglang => KvConnector::Sglang { bootstrap_port },
+            Self::Moriio | Self::P2pNccl => {
+                let why = "is not supported: its engines tell where they are to a registry of its own alone, and those for \
+                           answers take every prompt for one that was computed elsewhere; use `nixl` or `mooncake`";
+                checker.issue(&path.key("connector"), why);
+                return None;
             }
         };
-        checker.issue(path, format!("is not supported: {why_not}; use `nixl` or `shared_storage`"));
-        None
+        if port.is_some() && matches!(self, Self::Nixl | Self::SharedStorage) {
+            checker.issue(&path.key("port"), "is for `offloading`, `mooncake` and `sglang`");
+        }
+        Some(connector)
     }
 }
 

@@ -5,6 +5,7 @@
 use super::{AttemptLimits, Attempts};
 use crate::balance::{LeaseWatch, ReissueWatch};
 use crate::policy::RetryCause;
+use crate::proxy::deadline::FirstByteWatch;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,8 @@ impl Attempts {
             }),
             rival: self.connection.hedge.as_ref().map(|hedge| Arc::clone(&hedge.rival)),
         });
-        self.deadline.await_first_byte(now, within, watch);
+        let prefill = self.connection.prefill.as_ref().map(|prefill| Arc::clone(&prefill.progress));
+        self.deadline.await_first_byte(now, within, FirstByteWatch { lease: watch, prefill });
     }
 
     /// How long the current attempt waits before it is made, as its route says of those after the first.
@@ -45,7 +47,8 @@ impl Attempts {
     /// Whether a stream's header waits here for its first byte, so that another endpoint can answer until then.
     pub(in crate::proxy) fn holds_head(&self, live: &Snapshot) -> bool {
         let retry = &live.policy.retry;
-        retry.reissue.is_some() && self.count < retry.attempts && self.request.may_be_reissued()
+        let is_reissued = retry.reissue.is_some() && self.request.may_be_reissued();
+        (is_reissued || self.connection.prefill.is_some()) && self.count < retry.attempts
     }
 
     /// What bounds the waits of the current attempt, which begins at `now`.

@@ -4,7 +4,7 @@
 
 use super::{BegunAttempt, Exchange};
 use crate::proxy::hedge::Racer;
-use crate::telemetry::{EndpointMarginRecord, Metrics, UpstreamRecord};
+use crate::telemetry::{EndpointMarginRecord, Metrics, UpstreamRecord, millis};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +31,17 @@ impl Exchange {
             limits: attempts.limits(&self.live, Instant::now()),
             header_bytes: self.header_bytes,
         })
+    }
+
+    /// Takes over how the computing of the prompt beside the last attempt has ended, where it has.
+    pub(super) fn record_prefill(&mut self) {
+        let Some(end) = self.attempts.as_ref().and_then(super::Attempts::prefill_end) else { return };
+        let record = &mut self.record.details().prefill;
+        record.result = end.failure.or(record.result);
+        record.ms = Some(millis(end.took));
+        if end.failure.is_none() {
+            record.cached_tokens = Some(end.usage.map_or(0, |usage| usage.cached_tokens));
+        }
     }
 
     /// Takes over which of two endpoints answers, where two were asked.
