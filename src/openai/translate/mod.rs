@@ -8,6 +8,8 @@
 mod answer;
 mod chain;
 pub(super) mod chat;
+#[cfg(test)]
+mod matrix;
 pub(super) mod refusal;
 #[cfg(test)]
 mod vllm;

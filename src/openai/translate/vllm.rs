@@ -192,8 +192,20 @@ fn way(api: Api) -> Translation {
     Translation::between(api, |spoken| spoken == Api::Chat).unwrap()
 }
 
-fn read(api: Api, body: &Value) -> ChatRequest {
+/// The conversations that are compared.
+pub(super) fn conversations() -> Value {
+    serde_json::from_str(CONVERSATIONS).unwrap()
+}
+
+pub(super) fn read(api: Api, body: &Value) -> ChatRequest {
     ChatRequest::of(api, body.to_string().into()).unwrap()
+}
+
+/// A stream of Chat.
+pub(super) fn streamed(chunks: &Value) -> String {
+    let chunks = chunks.as_array().unwrap().iter().map(Value::to_string);
+    let data: Vec<String> = chunks.chain(["[DONE]".to_owned()]).collect();
+    format!("data: {}\n\n", data.join("\n\ndata: "))
 }
 
 fn refused() -> Value {
@@ -225,10 +237,7 @@ fn answer(api: Api, asked: &Value, body: &Value) -> Value {
 }
 
 fn stream(api: Api, asked: &Value, chunks: &Value) -> Value {
-    let chunks = chunks.as_array().unwrap().iter().map(Value::to_string);
-    let data: Vec<String> = chunks.chain(["[DONE]".to_owned()]).collect();
-    let body = format!("data: {}\n\n", data.join("\n\ndata: "));
-    let made = translated(api, asked, Format::EventStream, &body);
+    let made = translated(api, asked, Format::EventStream, &streamed(chunks));
     let Some(made) = made else { return refused() };
     let events = made
         .split_terminator("\n\n")
@@ -292,8 +301,7 @@ fn compare(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<(String, St
 
 #[test]
 fn what_is_translated_is_what_vllm_makes_of_it() {
-    let (conversations, vllm): (Value, Value) =
-        (serde_json::from_str(CONVERSATIONS).unwrap(), serde_json::from_str(VLLM).unwrap());
+    let (conversations, vllm): (Value, Value) = (conversations(), serde_json::from_str(VLLM).unwrap());
     let (mut unexpected, mut used) = (Vec::new(), vec![false; DIFFERENCES.len()]);
     for (section, theirs) in vllm.as_object().unwrap().iter().filter(|(_, section)| section.is_object()) {
         for (name, ours) in made(section, &conversations) {
