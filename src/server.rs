@@ -14,7 +14,8 @@ mod upgrade;
 
 use crate::control::{
     Admin, DnsRefresh, EngineClient, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf,
-    PolicyFile, Prober, Reloader, Scraper, discover_new, persist_response_cache, save_response_cache,
+    PolicyFile, Prober, Reloader, RoutingObjects, Scraper, discover_new, persist_response_cache,
+    save_response_cache,
 };
 use crate::policy::{self, Environment, Process, ServerSpec};
 use crate::proxy::{Gateway, PublicPort, PublicPorts, WatchedProxy};
@@ -105,7 +106,8 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         .enable_all()
         .build()?;
     let kube = Arc::new(KubeSources::default());
-    let live = control.block_on(first_snapshot(setup, &kube))?;
+    let mut objects = RoutingObjects::new(Arc::clone(&kube));
+    let live = control.block_on(first_snapshot(setup, &kube, &mut objects))?;
     let limits = &setup.spec.limits;
     let server_state = ServerState::new(limits, limits::connections(limits));
     let metrics = Arc::new(Metrics::new());
@@ -136,7 +138,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         Arc::clone(&fault),
         Arc::clone(&kube),
     );
-    control.spawn(reloader.run());
+    control.spawn(reloader.run(objects));
 
     let gateway = Gateway::new(
         Arc::clone(&live),
@@ -227,8 +229,13 @@ fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), Se
     Ok((admin, addresses.map(reserve).collect::<Result<_, _>>()?))
 }
 
-async fn first_snapshot(setup: &Setup, kube: &KubeSources) -> Result<Arc<Live>, ServeError> {
-    let mut layers = PolicyLayers::from(Arc::new(setup.policy.load()?));
+async fn first_snapshot(
+    setup: &Setup,
+    kube: &KubeSources,
+    objects: &mut RoutingObjects,
+) -> Result<Arc<Live>, ServeError> {
+    let manifests = objects.manifests(&setup.policy).await?;
+    let mut layers = PolicyLayers::from(Arc::new(setup.policy.load_with(&manifests)?));
     if setup.spec.gateway_api.is_some() {
         // Until routes are known, a request matches none.
         layers = layers.with_traffic(Arc::default());

@@ -2,10 +2,11 @@
 //!
 //! Knows nothing of requests. What is read includes the secrets and certificates that the policy names.
 
+use super::routing_objects::RoutingObjects;
 use super::sources::{KubeSources, discover_new};
 use super::watch::{Contents, FileWatch};
 use crate::classify;
-use crate::policy::import::{ImportError, native};
+use crate::policy::import::{ImportContext, ImportError, leaves_routing, native};
 use crate::policy::{self, Environment, Issues, Policy};
 use crate::snapshot::{BuildError, EndpointSlots, Live, Snapshot};
 use crate::telemetry::Metrics;
@@ -45,6 +46,14 @@ pub enum LoadFailure {
     /// The file is another system's and can't be turned into a policy.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// The file leaves models and decisions to objects that the cluster does not give.
+    #[error("the policy's models and decisions are in the cluster, whose {kind} cannot be read: {fault}")]
+    Objects {
+        /// The kind of object.
+        kind: &'static str,
+        /// Why not.
+        fault: String,
+    },
     /// The policy is right, but its classifier, cache or signals can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -56,16 +65,32 @@ pub enum LoadFailure {
 impl PolicyFile {
     /// Reads and checks the policy; may block on the disk.
     pub fn load(&self) -> Result<Policy, LoadFailure> {
-        self.load_in(&*self.environment)
+        self.load_with("")
     }
 
-    fn load_in(&self, environment: &dyn Environment) -> Result<Policy, LoadFailure> {
+    /// Reads and checks the policy, with the manifests of the objects that it may leave models and decisions to.
+    pub fn load_with(&self, objects: &str) -> Result<Policy, LoadFailure> {
+        self.load_in(&*self.environment, objects)
+    }
+
+    /// Whether the file leaves models and decisions to objects of Kubernetes; may block on the disk.
+    pub(super) fn leaves_routing(&self) -> bool {
+        let text = self.environment.read(&self.path).ok().and_then(|bytes| policy::decode(bytes).ok());
+        text.is_some_and(|text| leaves_routing(&text))
+    }
+
+    fn load_in(&self, environment: &dyn Environment, objects: &str) -> Result<Policy, LoadFailure> {
         let unreadable = |source| LoadFailure::Unreadable { path: self.path.clone(), source };
         let bytes = environment.read(&self.path).map_err(unreadable)?;
         let invalid = |issues| LoadFailure::Invalid { path: self.path.clone(), issues };
         let text = policy::decode(bytes).map_err(invalid)?;
-        let text = native(&self.path.display().to_string(), &text)?;
         let base = self.path.parent().unwrap_or(Path::new("."));
+        let beside = |name: &str| {
+            let bytes = environment.read(&base.join(name)).ok()?;
+            policy::decode(bytes).ok()
+        };
+        let context = ImportContext { objects, read: &beside };
+        let text = native(&self.path.display().to_string(), &text, &context)?;
         policy::load_with(&text, base, environment, &classify::inspect).map_err(invalid)
     }
 
@@ -114,8 +139,8 @@ impl Reloader {
         Self { file, live, metrics, fault, kube }
     }
 
-    /// Reloads for ever, at every change of the policy's files.
-    pub async fn run(self) {
+    /// Reloads for ever, at every change of the policy's files and of the objects that these leave decisions to.
+    pub async fn run(self, mut objects: RoutingObjects) {
         let mut files = Vec::from_iter(self.file.watched(&self.live.load().policy));
         let mut watch = FileWatch::new(&files);
         let mut hangups = signal(SignalKind::hangup()).ok();
@@ -127,18 +152,20 @@ impl Reloader {
             if known == now && self.fault().is_none() {
                 tokio::select! {
                     () = watch.changed() => continue,
+                    () = objects.changed() => {}
                     // Asked for, so whatever the files' contents.
                     () = hangup(&mut hangups) => {}
                 }
             }
             known = now;
-            let read = self.reload().await;
+            let read = self.reload(&mut objects).await;
             let named = self.file.watched(&self.live.load().policy);
             files = named.union(&read).cloned().collect();
             watch.follow(&files);
             if self.fault().is_some() {
                 tokio::select! {
                     () = watch.changed() => {}
+                    () = objects.changed() => {}
                     () = hangup(&mut hangups) => {}
                 }
             }
@@ -146,13 +173,20 @@ impl Reloader {
     }
 
     /// Loads the policy and puts it in force; returns the files that were read.
-    async fn reload(&self) -> BTreeSet<PathBuf> {
+    async fn reload(&self, objects: &mut RoutingObjects) -> BTreeSet<PathBuf> {
         let file = self.file.clone();
+        let manifests = match objects.manifests(&file).await {
+            Ok(manifests) => manifests,
+            Err(failure) => {
+                self.conclude(Err(failure));
+                return BTreeSet::new();
+            }
+        };
         // Weights and files are read off the request threads.
         let loading = tokio::task::spawn_blocking(move || {
             let recording =
                 RecordingEnvironment { inner: Arc::clone(&file.environment), read: Mutex::default() };
-            let loaded = file.load_in(&recording);
+            let loaded = file.load_in(&recording, &manifests);
             (loaded, recording.read.into_inner().unwrap_or_else(PoisonError::into_inner))
         });
         let (loaded, read) = match loading.await {

@@ -72,7 +72,11 @@ impl EndpointPicker {
 
     /// With TLS where there is a configuration of it.
     pub async fn start_with(script: Script, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), script, tls)
+    }
+
+    /// The same where it is to listen.
+    pub fn start_on(listener: TcpListener, script: Script, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let (addr, heard) = (listener.local_addr().unwrap(), Arc::default());
         let service = Picker { script, heard: Arc::clone(&heard) };
         let incoming = futures::stream::unfold((listener, tls), |(listener, tls)| async {

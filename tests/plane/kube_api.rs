@@ -34,6 +34,8 @@ pub(crate) const OBJECTIVES: &str = "llm-d.ai/v1alpha2/inferenceobjectives";
 pub(crate) const REWRITES: &str = "llm-d.ai/v1alpha2/inferencemodelrewrites";
 pub(crate) const SERVICE_ENTRIES: &str = "networking.istio.io/v1/serviceentries";
 pub(crate) const DESTINATION_RULES: &str = "networking.istio.io/v1/destinationrules";
+pub(crate) const INTELLIGENT_POOLS: &str = "vllm.ai/v1alpha1/intelligentpools";
+pub(crate) const INTELLIGENT_ROUTES: &str = "vllm.ai/v1alpha1/intelligentroutes";
 pub(crate) const LEASES: &str = "coordination.k8s.io/v1/leases";
 pub(crate) const OLDER_POOLS: &str = "inference.networking.x-k8s.io/v1alpha2/inferencepools";
 

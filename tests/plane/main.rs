@@ -46,6 +46,7 @@ mod framing;
 mod gateway_api;
 mod gateway_conformance;
 mod guarding;
+mod guide_manifests;
 mod guides;
 mod hedging;
 mod hostile_files;

@@ -5,6 +5,7 @@ use super::conditions::{ObjectStatus, ToldCondition};
 use super::kinds::ObjectKind;
 use super::translate::{GatewaySettings, translate};
 use super::watches::name_of;
+use crate::policy::import::{ConfigDialect, PolicyObject, policies_in};
 use crate::policy::{GatewayApiSpec, ObjectName, manifests};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -50,6 +51,14 @@ pub fn judge_manifests(texts: &[ManifestText], settings: &FolderSettings) -> Fol
     let mut report = FolderReport::default();
     let mut raw = RawObjects::new();
     for ManifestText { name, text } in texts {
+        for PolicyObject { label, dialect } in policies_in(text) {
+            let how = if dialect == ConfigDialect::RoutingObjects {
+                "followed where the policy's file says `config_source: kubernetes`"
+            } else {
+                "mount it, and name the file as the policy"
+            };
+            report.line(format!("{label}: a policy ({dialect}): {how}"), false);
+        }
         match manifests(text) {
             Ok(objects) => objects.into_iter().for_each(|object| add(&mut raw, object, &mut report)),
             Err(issue) => report.line(format!("{name}: not read: {issue}"), true),
@@ -99,6 +108,10 @@ fn routes_told(statuses: &[ObjectStatus]) -> BTreeSet<&ObjectName> {
 fn add(raw: &mut RawObjects, mut object: Value, report: &mut FolderReport) {
     let Some(kind) = ObjectKind::of_manifest(&object) else {
         let text = |key: &str| object[key].as_str().unwrap_or("?").to_owned();
+        if ["IntelligentPool", "IntelligentRoute"].contains(&&*text("kind")) {
+            // Told as a policy.
+            return;
+        }
         let name = object["metadata"]["name"].as_str().unwrap_or("?");
         report.line(
             format!("{} {name}: not read: nothing is taken of {}", text("kind"), text("apiVersion")),

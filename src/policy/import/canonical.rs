@@ -5,8 +5,9 @@ use super::conditions::Conditions;
 use super::decision_defaults::DecisionDefaults;
 use super::decisions::{self, DecisionList};
 use super::detector;
-use super::draft::{PolicyDraft, ascii};
+use super::draft::{LostDecisions, PolicyDraft, ascii};
 use super::globals;
+use super::intelligent::RoutingObjects;
 use super::keywords;
 use super::providers;
 use super::shapes::shapes;
@@ -15,8 +16,13 @@ use super::source_node::SourceNode;
 use super::tool_files::ToolFiles;
 use super::yaml_writer::{YamlMapping, YamlValue};
 
-/// Reads a configuration of either dialect.
-pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut PolicyDraft) {
+/// Reads a configuration of either dialect, with the objects that it leaves models and decisions to.
+pub(super) fn read(
+    root: &SourceNode<'_>,
+    objects: &RoutingObjects<'_>,
+    files: &ToolFiles<'_>,
+    draft: &mut PolicyDraft,
+) {
     let providers = root.get("providers");
     let defaults = providers.as_ref().map(|own| own.get("defaults").unwrap_or_else(|| own.clone()));
     if let Some(defaults) = &defaults {
@@ -24,10 +30,15 @@ pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut Pol
         globals::effort(defaults, draft);
     }
     providers::read(providers.as_ref(), draft);
+    objects.models(draft);
     // The older dialect has at the top level what the newer has in `routing`.
-    let routing = root.get("routing").unwrap_or_else(|| root.clone());
+    let routing = objects.routing().or_else(|| root.get("routing")).unwrap_or_else(|| root.clone());
     cards(&routing.list("modelCards"), draft);
-    names(root, defaults.as_ref(), draft);
+    let default = objects
+        .default_model()
+        .or_else(|| defaults.and_then(|defaults| defaults.take("default_model", "default_model")))
+        .or_else(|| root.take("default_model", "default_model"));
+    names(root, default, draft);
     let global = root.get("global");
     let at = |keys: &[&str]| global.as_ref().and_then(|global| global.at(keys));
     let cache = globals::cache(at(&["stores", "response_cache"]).as_ref(), draft);
@@ -71,10 +82,7 @@ fn cards(list: &[SourceNode<'_>], draft: &mut PolicyDraft) {
 }
 
 /// Reads the default model and the names that ask for a decision.
-fn names(root: &SourceNode<'_>, defaults: Option<&SourceNode<'_>>, draft: &mut PolicyDraft) {
-    let default = defaults
-        .and_then(|defaults| defaults.take("default_model", "default_model"))
-        .or_else(|| root.take("default_model", "default_model"));
+fn names(root: &SourceNode<'_>, default: Option<String>, draft: &mut PolicyDraft) {
     let default = default.unwrap_or_else(|| {
         let first = draft.models.keys().next().cloned().unwrap_or_else(|| "default".to_owned());
         draft.head.push(format!("The original names no default model; the first one, `{first}`, is taken."));
@@ -121,7 +129,7 @@ fn modules_of(modules: &SourceNode<'_>, draft: &mut PolicyDraft) -> SignalThresh
 }
 
 /// Reads the signals of one list of decisions, beside those of the list around it.
-fn conditions(
+pub(super) fn conditions(
     routing: &SourceNode<'_>,
     outer: &Conditions,
     thresholds: SignalThresholds,
@@ -135,7 +143,10 @@ fn conditions(
     keywords::keywords(&signals.list("keywords"), &mut builder);
     signals::similar("embedding", &signals.list("embeddings"), &mut builder);
     signals::similar("preference", &signals.list("preferences"), &mut builder);
-    signals::fact_checks(&signals.list("fact_check"), &mut builder);
+    // Objects of Kubernetes have it under the second name.
+    for key in ["fact_check", "fact_check_rules"] {
+        signals::fact_checks(&signals.list(key), &mut builder);
+    }
     signals::reactions(&signals, &mut builder);
     signals::threats(&signals, &mut builder);
     shapes(&signals, &mut builder);
@@ -174,6 +185,7 @@ fn recipes(
     defaults: &DecisionDefaults,
     draft: &mut PolicyDraft,
 ) {
+    let mut unreached = Vec::new();
     for recipe in root.list("recipes") {
         let Some(name) = recipe.take("name", "recipes") else { continue };
         let mut names = Vec::new();
@@ -188,6 +200,9 @@ fn recipes(
         let Some(routing) = recipe.get("routing") else { continue };
         if names.is_empty() {
             recipe.broken("no entry point leads to this recipe", "left out");
+            let decisions = routing.list("decisions");
+            let decisions = decisions.iter().filter_map(|one| one.peek("name").map(str::to_owned)).collect();
+            unreached.push(LostDecisions { recipe: Some(name), decisions });
             continue;
         }
         let mut out = YamlMapping::default();
@@ -200,5 +215,9 @@ fn recipes(
         let decisions = decisions::read(&list, &conditions, defaults, draft);
         out.put("decisions", YamlValue::List(decisions));
         draft.routing.recipes.put(&ascii(&name), out);
+    }
+    // Without any other, they are what was meant.
+    if draft.routing.decisions.is_empty() && draft.routing.recipes.is_empty() {
+        draft.routing.lost.extend(unreached);
     }
 }

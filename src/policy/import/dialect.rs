@@ -17,8 +17,12 @@ pub enum ConfigDialect {
     CommandLine,
     /// Its canonical one, `version: v0.3`.
     Canonical,
+    /// Its objects of Kubernetes, `IntelligentPool` and `IntelligentRoute`.
+    RoutingObjects,
     /// The Helm values of the vLLM production stack.
     ProductionStack,
+    /// The Helm values of the vLLM Router, a program in Python.
+    RouterChart,
     /// Kubernetes manifests.
     Manifests,
     /// A list of tools for a model, in JSON.
@@ -32,6 +36,11 @@ impl ConfigDialect {
     pub fn is_semantic_router(self) -> bool {
         matches!(self, Self::Categories | Self::Decisions | Self::CommandLine | Self::Canonical)
     }
+
+    /// Whether this may say which models there are, alone or with others.
+    pub(super) fn is_foreign(self) -> bool {
+        !matches!(self, Self::Signalbox | Self::Tools | Self::Unknown)
+    }
 }
 
 impl fmt::Display for ConfigDialect {
@@ -42,7 +51,9 @@ impl fmt::Display for ConfigDialect {
             Self::Decisions => "`decisions` at the top level, November 2025 to March 2026",
             Self::CommandLine => "of the command line, `version: v0.1`",
             Self::Canonical => "canonical, `version: v0.3`",
+            Self::RoutingObjects => "IntelligentPool and IntelligentRoute",
             Self::ProductionStack => "Helm values of the vLLM production stack",
+            Self::RouterChart => "Helm values of the vLLM Router",
             Self::Manifests => "Kubernetes manifests",
             Self::Tools => "a list of tools",
             Self::Unknown => "unknown",
@@ -54,8 +65,9 @@ impl fmt::Display for ConfigDialect {
 pub fn recognise(text: &str) -> ConfigDialect {
     let documents = parse(text).unwrap_or_default();
     documents
-        .iter()
-        .map(|document| of(document).dialect)
+        .into_iter()
+        .flat_map(items)
+        .map(|document| of(&document).dialect)
         .find(|dialect| *dialect != ConfigDialect::Unknown)
         .unwrap_or(ConfigDialect::Unknown)
 }
@@ -70,6 +82,21 @@ pub(super) fn parse(text: &str) -> Result<Vec<YamlNode>, super::super::Issue> {
     })?;
     let is_empty = |node: &YamlNode| matches!(&node.kind, YamlKind::Scalar(scalar) if scalar.text.is_empty());
     Ok(documents.into_iter().filter(|node| !is_empty(node)).collect())
+}
+
+/// The objects of a `List`, as `kubectl get` gives them; anything else stands for itself.
+pub(super) fn items(root: YamlNode) -> Vec<YamlNode> {
+    let is_list = |entries: &[YamlEntry]| matches!(value(entries, "kind").map(|node| &node.kind), Some(YamlKind::Scalar(kind)) if kind.text == "List");
+    match root.kind {
+        YamlKind::Map(mut entries) if is_list(&entries) => {
+            let at = entries.iter().position(|entry| entry.key == "items");
+            match at.map(|at| entries.swap_remove(at).value.kind) {
+                Some(YamlKind::List(items)) => items,
+                _ => Vec::new(),
+            }
+        }
+        kind => vec![YamlNode { kind, ..root }],
+    }
 }
 
 /// Moves lines that only close a list or a mapping to the right.
@@ -120,7 +147,9 @@ fn of_mapping(entries: &[YamlEntry]) -> ConfigDialect {
         _ => "",
     };
     if has("apiVersion") && has("kind") {
-        return ConfigDialect::Manifests;
+        let is_routing = text("apiVersion").starts_with("vllm.ai/")
+            && ["IntelligentPool", "IntelligentRoute"].contains(&text("kind"));
+        return if is_routing { ConfigDialect::RoutingObjects } else { ConfigDialect::Manifests };
     }
     match text("version") {
         "1" => return ConfigDialect::Signalbox,
@@ -134,6 +163,14 @@ fn of_mapping(entries: &[YamlEntry]) -> ConfigDialect {
     if has("servingEngineSpec") || has("routerSpec") {
         return ConfigDialect::ProductionStack;
     }
+    if matches!(value(entries, "models").map(|node| &node.kind), Some(YamlKind::List(items)) if items.iter().any(is_chart_model))
+    {
+        return ConfigDialect::RouterChart;
+    }
+    // What else there is stands in objects of Kubernetes.
+    if text("config_source") == "kubernetes" {
+        return ConfigDialect::Decisions;
+    }
     if has("decisions") && (has("default_model") || has("model_config") || has("categories")) {
         return if has("pools") { ConfigDialect::Signalbox } else { ConfigDialect::Decisions };
     }
@@ -145,6 +182,11 @@ fn of_mapping(entries: &[YamlEntry]) -> ConfigDialect {
 
 fn is_tool(item: &YamlNode) -> bool {
     matches!(&item.kind, YamlKind::Map(entries) if ["tool", "function"].iter().any(|key| value(entries, key).is_some()))
+}
+
+fn is_chart_model(item: &YamlNode) -> bool {
+    let has = |entries: &[YamlEntry], key: &str| value(entries, key).is_some();
+    matches!(&item.kind, YamlKind::Map(entries) if has(entries, "modelName") && has(entries, "name"))
 }
 
 fn value<'a>(entries: &'a [YamlEntry], key: &str) -> Option<&'a YamlNode> {

@@ -84,6 +84,16 @@ pub(super) struct ModelDraft {
     pub(super) remarks: Vec<String>,
 }
 
+/// What the servers of a pool go by.
+pub(super) struct ServedNames<'a> {
+    /// Those that they answer to, the first one in responses.
+    pub(super) own: Vec<String>,
+    /// Those that clients may call the model by all the same.
+    pub(super) others: Vec<String>,
+    /// The one that becomes the model's, where it is one that they answer to.
+    pub(super) preferred: &'a str,
+}
+
 /// One pool of the draft.
 #[derive(Debug, Default)]
 pub(super) struct PoolDraft {
@@ -124,6 +134,26 @@ impl PolicyDraft {
     /// Gives a model by its name, a new one where there is none.
     pub(super) fn model(&mut self, name: &str) -> &mut ModelDraft {
         self.models.entry(name.to_owned()).or_default()
+    }
+
+    /// Has a pool serve the model that its servers' names mean: one that is known, else the preferred one.
+    pub(super) fn serve(&mut self, pool: &str, names: ServedNames<'_>) {
+        let ServedNames { own, others, preferred } = names;
+        let known = own.iter().chain(&others).find(|name| self.models.contains_key(*name));
+        let first = || own.iter().find(|name| *name == preferred).or(own.first());
+        let Some(name) = known.or_else(first).cloned() else { return };
+        let model = self.model(&name);
+        if !model.pools.iter().any(|known| known == pool) {
+            model.pools.push(pool.to_owned());
+        }
+        if !own.contains(&name) {
+            model.upstream = own.first().cloned();
+        }
+        for other in own.into_iter().chain(others) {
+            if other != name && !model.aliases.contains(&other) {
+                model.aliases.push(other);
+            }
+        }
     }
 
     /// Finds the model that has an adapter.

@@ -1,12 +1,14 @@
 //! Owns vLLM Semantic Router's two older dialects: models for each category, and decisions at the top level. Refuses to
 //! know plugins and signals.
 
+use super::canonical;
 use super::conditions::Conditions;
 use super::decision_defaults::DecisionDefaults;
 use super::decisions::{self, DecisionList, reasoning};
 use super::detector;
 use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, ascii, pool_name};
 use super::globals;
+use super::intelligent::RoutingObjects;
 use super::keywords;
 use super::plugins::block_pii;
 use super::signals::{self, SignalBuilder, SignalThresholds, kinds};
@@ -14,15 +16,22 @@ use super::source_node::SourceNode;
 use super::tool_files::ToolFiles;
 use super::yaml_writer::{YamlMapping, YamlValue};
 
-/// Reads a configuration of either dialect.
-pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut PolicyDraft) {
-    let is_categories = !root.has("decisions");
+/// Reads a configuration of either dialect, with the objects that it leaves models and decisions to.
+pub(super) fn read(
+    root: &SourceNode<'_>,
+    objects: &RoutingObjects<'_>,
+    files: &ToolFiles<'_>,
+    draft: &mut PolicyDraft,
+) {
+    let routing = objects.routing();
+    let is_categories = !root.has("decisions") && routing.is_none();
     globals::families(root.get("reasoning_families").as_ref(), draft);
     globals::effort(root, draft);
     draft.routing.strategy = globals::strategy(root).filter(|strategy| strategy != "priority");
     models(root, draft);
+    objects.models(draft);
     endpoints(root, draft);
-    names(root, draft);
+    names(root, objects.default_model(), draft);
     let cache = globals::cache(root.get("semantic_cache").as_ref(), draft);
     let tools = globals::tools(root.get("tools").as_ref(), files);
     let (prompt_min, pii_min) = guards(root, is_categories, draft);
@@ -51,21 +60,24 @@ pub(super) fn read(root: &SourceNode<'_>, files: &ToolFiles<'_>, draft: &mut Pol
     keywords::keywords(&root.list("keyword_rules"), &mut builder);
     signals::similar("embedding", &root.list("embedding_rules"), &mut builder);
     signals::fact_checks(&root.list("fact_check_rules"), &mut builder);
-    let items = root.list("decisions");
+    if let Some(routing) = &routing {
+        conditions = canonical::conditions(routing, &conditions, thresholds, draft);
+    }
+    let items = routing.as_ref().unwrap_or(root).list("decisions");
     let list = DecisionList { items: &items, recipe: None };
     draft.routing.decisions = decisions::read(&list, &conditions, &defaults, draft);
     detector::put(detector, draft);
 }
 
 /// Reads the default model and the names that ask for a decision.
-fn names(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
+fn names(root: &SourceNode<'_>, default: Option<String>, draft: &mut PolicyDraft) {
     let auto = root.take("auto_model_name", "virtual_models").filter(|name| !name.is_empty());
     draft.routing.virtual_models = vec!["auto".to_owned()];
     let auto = auto.map_or_else(|| "MoM".to_owned(), |name| ascii(&name));
     if auto != "auto" {
         draft.routing.virtual_models.push(auto);
     }
-    let Some(default) = root.take("default_model", "default_model") else {
+    let Some(default) = default.or_else(|| root.take("default_model", "default_model")) else {
         let first = draft.models.keys().next().cloned().unwrap_or_else(|| "default".to_owned());
         draft.model(&first);
         draft.head.push(format!("The original names no default model; the first one, `{first}`, is taken."));

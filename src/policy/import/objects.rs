@@ -151,7 +151,11 @@ fn server(object: &SourceNode<'_>) -> Option<ModelServer> {
         for key in ["command", "args"] {
             words.extend(container.get(key).map(|node| node.texts()).unwrap_or_default());
         }
-        let arguments = VllmArguments::of(&words);
+        let variables = container.list("env");
+        let variable =
+            |node: &SourceNode<'_>| Some((node.peek("name")?.to_owned(), node.peek("value")?.to_owned()));
+        let variables: Vec<_> = variables.iter().filter_map(variable).collect();
+        let arguments = VllmArguments::of(&words, &variables);
         if arguments.served.is_empty() {
             continue;
         }
@@ -179,9 +183,9 @@ pub(super) struct VllmArguments {
 }
 
 impl VllmArguments {
-    /// Reads a command line, be it one text or many.
-    pub(super) fn of(words: &[String]) -> Self {
-        let words: Vec<String> = words.iter().flat_map(|word| split(word)).collect();
+    /// Reads a command line, be it one text or many, in which these variables are named as Kubernetes or a shell would.
+    pub(super) fn of(words: &[String], variables: &[(String, String)]) -> Self {
+        let words: Vec<String> = words.iter().flat_map(|word| split(&expanded(word, variables))).collect();
         let mut arguments = Self::default();
         let mut model = None;
         let mut option = "";
@@ -218,6 +222,17 @@ impl VllmArguments {
             _ => {}
         }
     }
+}
+
+/// Puts variables in their places, those of longer names first.
+fn expanded(text: &str, variables: &[(String, String)]) -> String {
+    let mut variables: Vec<_> = variables.iter().collect();
+    variables.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    variables.into_iter().fold(text.to_owned(), |text, (name, value)| {
+        [format!("$({name})"), format!("${{{name}}}"), format!("${name}")]
+            .iter()
+            .fold(text, |text, written| text.replace(written, value))
+    })
 }
 
 /// Splits a text at white space, but keeps JSON together.

@@ -11,7 +11,8 @@ const CHARACTERS_A_WORD: f64 = 6.0;
 
 /// Reads every signal about a request's form.
 pub(super) fn shapes(signals: &SourceNode<'_>, builder: &mut SignalBuilder<'_>) {
-    for item in signals.list("context") {
+    // Objects of Kubernetes have it under the second name.
+    for item in signals.list("context").into_iter().chain(signals.list("context_rules")) {
         context(&item, builder);
     }
     for item in signals.list("structure") {

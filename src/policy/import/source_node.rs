@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::super::issue::{Position, YamlPath};
-use super::super::yaml::{Style, YamlKind, YamlNode};
+use super::super::yaml::{Style, YamlEntry, YamlKind, YamlNode};
 use super::report::{ImportReport, KeyOutcome, SourceDocument};
 
 /// One node of a document with its place.
@@ -16,13 +16,21 @@ pub(super) struct SourceNode<'a> {
     report: &'a ImportReport,
     /// Replaces `decisions[]` in the report.
     within: Option<Rc<str>>,
+    /// Whether keys are spelled in camelCase, as in the objects of Kubernetes.
+    is_camel: bool,
 }
 
 impl<'a> SourceNode<'a> {
     /// Starts at the root of a document.
     pub(super) fn root(index: usize, document: &'a SourceDocument, report: &'a ImportReport) -> Self {
         let (node, path) = (&document.root, YamlPath::default());
-        Self { node, mark: node.mark, path, document: index, report, within: None }
+        Self { node, mark: node.mark, path, document: index, report, within: None, is_camel: false }
+    }
+
+    /// Has `snake_case` keys found as `snakeCase` from here on.
+    pub(super) fn in_camel_case(mut self) -> Self {
+        self.is_camel = true;
+        self
     }
 
     /// Names the decision in outcomes from here on.
@@ -33,17 +41,36 @@ impl<'a> SourceNode<'a> {
 
     fn child(&self, node: &'a YamlNode, mark: Position, path: YamlPath) -> Self {
         let (document, report) = (self.document, self.report);
-        Self { node, mark, path, document, report, within: self.within.clone() }
+        let (within, is_camel) = (self.within.clone(), self.is_camel);
+        Self { node, mark, path, document, report, within, is_camel }
+    }
+
+    /// The entry of a key. What a plugin configures is spelled in one way everywhere.
+    fn entry(&self, key: &str) -> Option<&'a YamlEntry> {
+        let YamlKind::Map(entries) = &self.node.kind else { return None };
+        let find = |key: &str| entries.iter().find(|entry| entry.key == key);
+        if self.is_camel && key.contains('_') {
+            find(&camel_case(key)).or_else(|| find(key))
+        } else {
+            find(key)
+        }
     }
 
     /// Gives the value of a key, unless it is missing or null.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
-        let YamlKind::Map(entries) = &self.node.kind else { return None };
-        let entry = entries.iter().find(|entry| entry.key == key)?;
-        let view = self.child(&entry.value, entry.mark, self.path.key(key));
+        let entry = self.entry(key)?;
+        let mut view = self.child(&entry.value, entry.mark, self.path.key(&entry.key));
+        view.is_camel &= key != "configuration";
         if view.is_null() {
             view.ignored("empty");
             return None;
+        }
+        if self.is_camel && entry.key.contains('_') && key != "on_unknown" {
+            let meant = camel_case(key);
+            view.broken(
+                &format!("objects of this kind have no such key: `{meant}` is meant"),
+                "read as that",
+            );
         }
         Some(view)
     }
@@ -55,13 +82,13 @@ impl<'a> SourceNode<'a> {
 
     /// Whether a key is there, with or without a value.
     pub(super) fn has(&self, key: &str) -> bool {
-        matches!(&self.node.kind, YamlKind::Map(entries) if entries.iter().any(|entry| entry.key == key))
+        self.entry(key).is_some()
     }
 
     /// Gives the keys of a mapping with their values.
     pub(super) fn entries(&self) -> Vec<(&'a str, Self)> {
         let YamlKind::Map(entries) = &self.node.kind else { return Vec::new() };
-        let view = |entry: &'a super::super::yaml::YamlEntry| {
+        let view = |entry: &'a YamlEntry| {
             let view = self.child(&entry.value, entry.mark, self.path.key(&entry.key));
             (entry.key.as_str(), view)
         };
@@ -199,4 +226,16 @@ impl<'a> SourceNode<'a> {
     fn record(&self, outcome: KeyOutcome) {
         self.report.record(self.document, &self.path, self.mark, outcome);
     }
+}
+
+/// Spells a `snake_case` key in camelCase.
+fn camel_case(key: &str) -> String {
+    let mut parts = key.split('_');
+    let mut camel = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (first, rest) = part.split_at(part.len().min(1));
+        camel.push_str(&first.to_ascii_uppercase());
+        camel.push_str(rest);
+    }
+    camel
 }

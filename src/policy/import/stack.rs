@@ -1,6 +1,6 @@
 //! Owns the Helm values of the vLLM production stack: its models and the Service before them. Refuses to know routes.
 
-use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, pool_name, variable};
+use super::draft::{EndpointDraft, PolicyDraft, PoolDraft, ServedNames, pool_name, variable};
 use super::objects::VllmArguments;
 use super::source_node::SourceNode;
 use super::yaml_writer::{YamlMapping, YamlValue};
@@ -18,19 +18,11 @@ pub(super) fn read(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
             node.mapped("models: the names that the server goes by");
             words = node.texts();
         }
-        let mut served = VllmArguments::of(&words).served;
+        let mut served = VllmArguments::of(&words, &[]).served;
         let url = item.take("modelURL", "models.*.aliases");
         if served.is_empty() {
-            served.extend(url);
-        } else {
-            served.extend(url.filter(|url| !served.contains(url)));
+            served.push(url.clone().unwrap_or_else(|| name.clone()));
         }
-        if served.is_empty() {
-            served.push(name.clone());
-        }
-        let known = served.iter().find(|name| draft.models.contains_key(*name)).cloned();
-        let model =
-            known.unwrap_or_else(|| if served.contains(&name) { name.clone() } else { served[0].clone() });
         if let Some(count) = item.get("replicaCount") {
             count.ignored("a Service leads to every replica there is");
         }
@@ -47,12 +39,7 @@ pub(super) fn read(root: &SourceNode<'_>, draft: &mut PolicyDraft) {
                  release, which is not in its values: `vllm` is taken for it. Set {variable} where it is another."
             )],
         });
-        let entry = draft.model(&model);
-        if !entry.pools.contains(&pool) {
-            entry.pools.push(pool);
-        }
-        entry.upstream = (!served.contains(&model)).then(|| served[0].clone());
-        entry.aliases.extend(served.into_iter().filter(|other| *other != model));
+        draft.serve(&pool, ServedNames { own: served, others: url.into_iter().collect(), preferred: &name });
     }
 }
 

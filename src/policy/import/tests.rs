@@ -14,6 +14,7 @@ use super::super::{
 use super::*;
 
 mod properties;
+mod routing_objects;
 mod single_texts;
 
 fn repository(path: &str) -> PathBuf {
@@ -101,7 +102,7 @@ const GROUPS: [&[&str]; 10] = [
 ];
 
 /// Our own files of the same shapes, and what is given together.
-const OWN: [&[&str]; 9] = [
+const OWN: [&[&str]; 11] = [
     &["decisions.yaml", "tools.json", "manifests.yaml", "cloud.yaml", "cloud.template"],
     &["decisions.yaml"],
     &["categories.yaml"],
@@ -111,10 +112,17 @@ const OWN: [&[&str]; 9] = [
     &["manifests.yaml", "cloud.yaml", "cloud.template"],
     &["literal-key.yaml"],
     &["stack.yaml"],
+    &["intelligent.yaml", "manifests.yaml"],
+    &["router-chart.yaml"],
 ];
 
 fn own(paths: &[&str]) -> Vec<ImportSource> {
     paths.iter().map(|path| source(&repository("tests/import").join(path))).collect()
+}
+
+/// Imports a text with nothing beside it.
+fn alone<'a>(name: &str, text: &'a str) -> Result<std::borrow::Cow<'a, str>, ImportError> {
+    native(name, text, &ImportContext { objects: "", read: &|_| None })
 }
 
 /// The leaves of a node that have no note, neither themselves nor what they stand in.
@@ -221,6 +229,9 @@ fn dialects_are_told_by_their_keys() {
     assert_eq!(told("cloud.template"), ConfigDialect::Manifests);
     assert_eq!(told("stack.yaml"), ConfigDialect::ProductionStack);
     assert_eq!(told("tools.json"), ConfigDialect::Tools);
+    assert_eq!(told("intelligent.yaml"), ConfigDialect::RoutingObjects);
+    assert_eq!(told("router-chart.yaml"), ConfigDialect::RouterChart);
+    assert_eq!(recognise("config_source: kubernetes\nprompt_guard: {}\n"), ConfigDialect::Decisions);
     assert_eq!(recognise("version: 1\nmodels: {}\n"), ConfigDialect::Signalbox);
     assert_eq!(recognise("a: [1"), ConfigDialect::Unknown);
     assert_eq!(recognise("just text"), ConfigDialect::Unknown);
@@ -411,6 +422,6 @@ fn one_configuration_is_meant_and_our_own_passes_through() {
     );
     let ours = source(&repository("tests/policies/valid/everything.yaml"));
     assert_eq!(import(std::slice::from_ref(&ours)).unwrap().policy, ours.text);
-    assert_eq!(native("x", &ours.text).unwrap(), ours.text);
-    assert!(native("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# Imported from x"));
+    assert_eq!(alone("x", &ours.text).unwrap(), ours.text);
+    assert!(alone("x", &own(&["values.yaml"])[0].text).unwrap().starts_with("# Imported from x"));
 }

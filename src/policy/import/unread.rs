@@ -27,7 +27,7 @@ const LEGACY: &[(&str, &str)] = &[
     ("observability", TRACES),
     ("clear_route_cache", "nothing is routed twice, so no route has to be forgotten"),
     ("include_config_models_in_list", "/v1/models always lists them"),
-    ("config_source", "the policy is a file"),
+    ("config_source", "the policy is a file, and objects that it leaves decisions to are read with it"),
     ("batch_classification", "texts are classified together as they come"),
     ("categories.*.model_scores", "decisions name their models in this dialect"),
     ("categories.*.reasoning_description", PEOPLE),
@@ -56,7 +56,10 @@ const CANONICAL: &[(&str, &str)] = &[
     ("routing.decisions.*.output_contract", PEOPLE),
     ("routing.decisions.*.annotations", PEOPLE),
     ("global.router.clear_route_cache", "nothing is routed twice, so no route has to be forgotten"),
-    ("global.router.config_source", "the policy is a file"),
+    (
+        "global.router.config_source",
+        "the policy is a file, and objects that it leaves decisions to are read with it",
+    ),
     ("global.router.include_config_models_in_list", "/v1/models always lists them"),
     ("global.router.streamed_body", "the server file bounds bodies"),
     ("global.router.strategy", "`routing.strategy` says it"),
@@ -105,6 +108,12 @@ const STACK: &[(&str, &str)] = &[
     ("sharedStorage", "the chart starts the servers; nothing here does"),
 ];
 
+/// Keys of the vLLM Router's values.
+const ROUTER_CHART: &[(&str, &str)] = &[
+    ("models", "the chart starts the servers; `deploy/chart` can too"),
+    ("router", "the router is not needed: models are found by their names here"),
+];
+
 /// Why a key is ignored, if the import knows it.
 pub(super) fn why(
     dialect: ConfigDialect,
@@ -121,9 +130,10 @@ pub(super) fn why(
         ConfigDialect::Categories | ConfigDialect::Decisions => (LEGACY, LEGACY_LOST),
         ConfigDialect::Canonical | ConfigDialect::CommandLine => (CANONICAL, CANONICAL_LOST),
         ConfigDialect::ProductionStack => (STACK, &[][..]),
+        ConfigDialect::RouterChart => (ROUTER_CHART, &[][..]),
         ConfigDialect::Tools => return Some(ignored("read when the policy is loaded")),
         ConfigDialect::Unknown => return Some(ignored("no configuration that the import knows")),
-        ConfigDialect::Signalbox | ConfigDialect::Manifests => return None,
+        ConfigDialect::Signalbox | ConfigDialect::Manifests | ConfigDialect::RoutingObjects => return None,
     };
     let under = |list: &[(&str, &'static str)]| {
         list.iter().find(|(pattern, _)| lies_under(pattern, segments)).map(|(_, why)| *why)
@@ -145,7 +155,7 @@ pub(super) fn of_object(kind: &str, segments: &[PathSegment]) -> Option<KeyOutco
     let Some(PathSegment::Key(second)) = rest.first() else { return None };
     match (kind, second.as_str()) {
         (_, "parentRefs" | "hostnames") => Some(ignored(SERVER)),
-        ("HTTPRoute" | "AIGatewayRoute", "rules") => None,
+        ("HTTPRoute" | "AIGatewayRoute", "rules") | ("IntelligentPool" | "IntelligentRoute", _) => None,
         ("Deployment" | "StatefulSet" | "Pod", _) => {
             Some(ignored("how pods are run, not how they are reached"))
         }
@@ -160,7 +170,7 @@ fn whole(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "HTTPRoute" | "AIGatewayRoute" | "Service" | "InferencePool" | "ServiceEntry" | "DestinationRule"
         | "Deployment" | "StatefulSet" | "DaemonSet" | "LeaderWorkerSet" | "Pod" | "Backend"
-        | "AIServiceBackend" => {
+        | "AIServiceBackend" | "IntelligentPool" | "IntelligentRoute" => {
             return None;
         }
         "Gateway" | "GatewayClass" | "EnvoyProxy" | "ClientTrafficPolicy" => SERVER,

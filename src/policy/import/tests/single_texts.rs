@@ -49,12 +49,26 @@ fn unknown_operators_are_refused() {
             canonical(signals, &decision_on(operator, "{type: keyword, name: k}, {type: domain, name: law}"));
         let imported = import(&texts(&[&text])).unwrap();
         assert_eq!(imported.lost, [LostDecisions { recipe: None, decisions: vec!["d".to_owned()] }]);
-        assert!(native("c", &text).unwrap_err().to_string().contains("none of its decisions"));
+        assert!(alone("c", &text).unwrap_err().to_string().contains("none of its decisions"));
         let rule = format!("keywords: [{{name: k, operator: {operator}, keywords: [x]}}]");
         let imported =
             import(&texts(&[&canonical(&rule, &decision_on("AND", "{type: keyword, name: k}"))])).unwrap();
         assert_eq!(imported.lost.len(), 1, "{}", imported.policy);
     }
+}
+
+#[test]
+fn recipes_that_nothing_leads_to_are_lost_where_there_is_nothing_else() {
+    let recipes = "recipes: [{name: fast, routing: {decisions: [{name: d, rules: {}, modelRefs: [{model: a}]}, {name: e}]}}]\n";
+    let only = format!("version: v0.3\n{recipes}");
+    let lost =
+        LostDecisions { recipe: Some("fast".to_owned()), decisions: vec!["d".to_owned(), "e".to_owned()] };
+    assert_eq!(import(&texts(&[&only])).unwrap().lost, [lost]);
+    assert!(alone("c", &only).unwrap_err().to_string().contains("of the recipe `fast`: d, e"));
+    let beside = canonical("", &decision_on("AND", "{type: domain, name: law}"));
+    assert_eq!(import(&texts(&[&format!("{beside}{recipes}")])).unwrap().lost, []);
+    let reached = format!("{only}entrypoints: [{{model_names: [quick], recipe: fast}}]\n");
+    assert_eq!(import(&texts(&[&reached])).unwrap().lost, []);
 }
 
 #[test]

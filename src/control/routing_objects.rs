@@ -1,0 +1,76 @@
+//! Owns following vLLM Semantic Router's objects in the cluster, its `IntelligentPool` and `IntelligentRoute`, where a policy
+//! file leaves its models and decisions to them. Refuses to know what they say.
+
+use super::reload::{LoadFailure, PolicyFile};
+use super::sources::{KubeKind, KubeSources, ObjectWatch, Observation, WatchScope};
+use futures::future::select_all;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The kinds, which are looked for in the process's own namespace.
+const KINDS: [KubeKind; 2] = [
+    KubeKind { group: "vllm.ai", version: "v1alpha1", kind: "IntelligentPool", plural: "intelligentpools" },
+    KubeKind { group: "vllm.ai", version: "v1alpha1", kind: "IntelligentRoute", plural: "intelligentroutes" },
+];
+
+/// How long a policy waits for the first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// The objects, followed from when a policy file leaves its decisions to them.
+pub struct RoutingObjects {
+    kube: Arc<KubeSources>,
+    watches: Vec<ObjectWatch<Value>>,
+}
+
+impl RoutingObjects {
+    /// Follows nothing yet.
+    pub fn new(kube: Arc<KubeSources>) -> Self {
+        Self { kube, watches: Vec::new() }
+    }
+
+    /// The objects as manifests, none where the file does not leave its decisions to them. What was known stays while the API
+    /// server is away.
+    pub async fn manifests(&mut self, file: &PolicyFile) -> Result<String, LoadFailure> {
+        if !file.leaves_routing() {
+            self.watches.clear();
+            return Ok(String::new());
+        }
+        if self.watches.is_empty() {
+            let cluster = self.kube.cluster();
+            self.watches = KINDS.map(|kind| cluster.watch(kind, WatchScope::Own, None)).into();
+        }
+        let until = Instant::now() + FIRST_ANSWER;
+        let mut text = String::new();
+        for (watch, kind) in self.watches.iter_mut().zip(KINDS) {
+            // An error means that the task is gone, which is as good as no answer.
+            let _ = tokio::time::timeout_at(until, watch.seen.wait_for(Observation::is_settled)).await;
+            let seen = watch.seen.borrow_and_update().clone();
+            let Some(objects) = seen.objects.clone() else {
+                let fault = seen.fault_text().unwrap_or_else(|| "no answer in time".to_owned());
+                return Err(LoadFailure::Objects { kind: kind.kind, fault });
+            };
+            for object in objects.values() {
+                let mut object = object.clone();
+                // Those of a list do not say what they are.
+                object["apiVersion"] = format!("{}/{}", kind.group, kind.version).into();
+                object["kind"] = kind.kind.into();
+                text.push_str("---\n");
+                text.push_str(&object.to_string());
+                text.push('\n');
+            }
+        }
+        Ok(text)
+    }
+
+    /// Waits until an object changes; for ever where none is followed.
+    pub async fn changed(&mut self) {
+        if self.watches.is_empty() {
+            return std::future::pending().await;
+        }
+        let changes = self.watches.iter_mut().map(|watch| Box::pin(watch.seen.changed()));
+        // An error means that the task is gone, which is as good as a change.
+        let _ = select_all(changes).await;
+    }
+}
