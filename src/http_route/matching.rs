@@ -1,6 +1,6 @@
 //! Owns whether a request is what one match of a rule asks for, and which of two matches comes first.
 
-use super::query::RouteQuery;
+use super::query::{RouteQuery, is_model_header};
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 use std::cmp::{Ordering, Reverse};
@@ -124,8 +124,17 @@ impl RouteMatch {
 
     /// Whether a request is what is asked for.
     pub fn matches(&self, query: &RouteQuery<'_>) -> bool {
+        self.matches_but(query, |_| false)
+    }
+
+    /// The same of a request whose model is not known: any will do.
+    pub(super) fn matches_any_model(&self, query: &RouteQuery<'_>) -> bool {
+        self.matches_but(query, is_model_header)
+    }
+
+    fn matches_but(&self, query: &RouteQuery<'_>, is_left_out: fn(&HeaderName) -> bool) -> bool {
         let has_header = |(name, wanted): &(HeaderName, ValueMatch)| {
-            query.header(name).is_some_and(|value| wanted.matches(&value))
+            is_left_out(name) || query.header(name).is_some_and(|value| wanted.matches(&value))
         };
         let has_parameter = |(name, wanted): &(String, ValueMatch)| {
             query.parameter(name).is_some_and(|value| wanted.matches(&value))

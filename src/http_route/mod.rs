@@ -6,6 +6,7 @@
 
 mod api_routes;
 mod certificate;
+mod cors;
 mod host;
 mod index;
 mod matching;
@@ -15,6 +16,7 @@ mod table;
 
 pub use api_routes::ApiRoutes;
 pub use certificate::{ServerCertificate, SniCertificates};
+pub use cors::{CorsOrigin, CorsRequest, RouteCors};
 pub use host::HostPattern;
 pub use index::RouteEntry;
 pub use matching::{PathMatch, RegexError, RouteMatch, RouteRegex, ValueMatch};

@@ -1,6 +1,7 @@
 //! Owns what becomes of a request that a rule matches. Refuses to know which do.
 
 use super::BackendId;
+use super::cors::RouteCors;
 use crate::policy::HeaderChanges;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub struct RouteFilters {
     pub redirect: Option<Redirect>,
     /// Who gets copies.
     pub mirrors: Vec<RouteMirror>,
+    /// Which pages in browsers may ask.
+    pub cors: Option<Arc<RouteCors>>,
 }
 
 /// Another host or path for the backend.
@@ -102,7 +105,7 @@ pub struct RouteMirror {
 pub struct RouteTimeouts {
     /// Everything, retries included.
     pub request: Option<Duration>,
-    /// One attempt, until its answer begins.
+    /// One attempt, to the end of its answer.
     pub attempt: Option<Duration>,
 }
 

@@ -1,5 +1,6 @@
 //! Owns the look-up of a request's rule: by port, host and match, the most specific first.
 
+use super::cors::RouteCors;
 use super::host::HostPattern;
 use super::index::{RouteEntry, RouteIndex};
 use super::matching::PathMatch;
@@ -21,6 +22,8 @@ struct ListenerRoutes {
     /// In the order of precedence.
     entries: Vec<RouteEntry>,
     index: RouteIndex,
+    /// Whether any rule says which pages in browsers may ask.
+    has_cors: bool,
 }
 
 /// A table as it is put together.
@@ -66,7 +69,8 @@ impl RouteTableBuilder {
             entries.sort_by(|a, b| {
                 a.host.by_precedence(&b.host).then_with(|| a.request.by_precedence(&b.request))
             });
-            ListenerRoutes { host, index: RouteIndex::of(&entries), entries }
+            let has_cors = entries.iter().any(|entry| entry.rule.filters.cors.is_some());
+            ListenerRoutes { host, index: RouteIndex::of(&entries), entries, has_cors }
         };
         let port = |(port, listeners): (u16, Vec<_>)| {
             let mut listeners: Vec<ListenerRoutes> = listeners.into_iter().map(listener).collect();
@@ -83,6 +87,14 @@ impl RouteTable {
         self.ports.contains_key(&port)
     }
 
+    /// Whether a connection that was made for a name belongs to another listener than the host that is asked for on it.
+    pub fn is_misdirected(&self, port: u16, server_name: &str, host: &str) -> bool {
+        let listeners = self.ports.get(&port).map(Vec::as_slice).unwrap_or_default();
+        let of = |host: &str| listeners.iter().position(|listener| listener.host.matches(host));
+        let asked = of(&bare_host(host));
+        asked.is_some() && asked != of(&bare_host(server_name))
+    }
+
     /// Finds the rule of a request. It has one listener alone: the most specific one of its host.
     pub fn find(&self, query: &RouteQuery<'_>) -> Option<FoundRoute<'_>> {
         let host = bare_host(query.host);
@@ -94,6 +106,16 @@ impl RouteTable {
             PathMatch::Exact(_) | PathMatch::Regex(_) => None,
         };
         Some(FoundRoute { rule: &entry.rule, prefix })
+    }
+
+    /// What the rule of a page's request says of who may ask; its model is not known, and any will do.
+    pub fn cors(&self, query: &RouteQuery<'_>) -> Option<&Arc<RouteCors>> {
+        let host = bare_host(query.host);
+        let listener = self.ports.get(&query.port)?.iter().find(|listener| listener.host.matches(&host))?;
+        let mut entries = listener.entries.iter().filter(|_| listener.has_cors);
+        let found =
+            entries.find(|entry| entry.host.matches(&host) && entry.request.matches_any_model(query))?;
+        found.rule.filters.cors.as_ref()
     }
 
     /// The matches that requests of inference APIs may have, listener by listener.

@@ -27,6 +27,9 @@ pub enum Rejection {
     /// No route of the listener matches the request.
     #[error("No route matches the request: its host, path, headers and model name none.")]
     NoRoute,
+    /// The connection was made for a host that another listener has than the one that the request asks for.
+    #[error("The request's host is served on connections made for it: connect again, with its name.")]
+    Misdirected,
     /// The route's backend is not one that requests can be sent to.
     #[error("The request's route leads to a backend that is not there.")]
     InvalidBackend,
@@ -453,6 +456,7 @@ mod tests {
         vec![
             Rejection::UnknownPath { path: "/x".to_owned() },
             Rejection::NoRoute,
+            Rejection::Misdirected,
             Rejection::InvalidBackend,
             Rejection::UncheckedRequest,
             Rejection::DoubledPath { path: "/v1/v1/messages".to_owned() },

@@ -37,6 +37,8 @@ pub(super) enum ShortCircuit {
     StoredResponse(StoredReply),
     /// To a browser that asks whether it may ask.
     Preflight(Arc<Cors>),
+    /// The same, as the route says.
+    RoutePreflight,
     /// To another place, as the request's route says.
     Redirect(RedirectAnswer),
     Reject(Rejection),
@@ -89,6 +91,7 @@ pub(super) async fn short_circuit(
         ShortCircuit::Describe(asked) => respond::describe(downstream, exchange, asked).await,
         ShortCircuit::StoredResponse(reply) => respond::send_stored(downstream, exchange, reply).await,
         ShortCircuit::Preflight(cors) => respond::preflight(downstream, exchange, &cors).await,
+        ShortCircuit::RoutePreflight => respond::route_preflight(downstream, exchange).await,
         ShortCircuit::Redirect(answer) => respond::redirect(downstream, exchange, &answer).await,
         ShortCircuit::Answer(api, request, answer) => {
             respond::send_answer(downstream, exchange, api, &request, answer).await
@@ -129,13 +132,9 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> Result<Bytes, ShortCircuit> {
+        routing::check_listener(self.ports.as_deref(), session, exchange)?;
+        self.answer_browser(session, exchange)?;
         let header = session.req_header();
-        if let Some(cors) = &self.cors {
-            exchange.answer.origin = cors::allowed_origin(cors, &header.headers);
-            if cors::is_preflight(header) {
-                return Err(ShortCircuit::Preflight(Arc::clone(cors)));
-            }
-        }
         let asked = self.asked(header, exchange);
         exchange.answer.api = match &asked {
             Ok(ClientOperation::Http(Operation::Infer(api))) => *api,
@@ -230,17 +229,37 @@ impl Gateway {
         Ok(body)
     }
 
+    /// Finds what a browser is told of what its page may; answers where that is all it asks.
+    fn answer_browser(&self, session: &Session, exchange: &mut Exchange) -> Result<(), ShortCircuit> {
+        if let Some(answer) = routing::cors_answer(self.ports.as_deref(), session, exchange) {
+            exchange.answer.route_cors = Some(answer.headers.into());
+            if answer.is_preflight {
+                return Err(ShortCircuit::RoutePreflight);
+            }
+        }
+        let header = session.req_header();
+        if let Some(cors) = &self.cors {
+            exchange.answer.origin = cors::allowed_origin(cors, &header.headers);
+            if cors::is_preflight(header) {
+                return Err(ShortCircuit::Preflight(Arc::clone(cors)));
+            }
+        }
+        Ok(())
+    }
+
     /// What a client asks for.
     fn asked(&self, header: &RequestHeader, exchange: &Exchange) -> Result<ClientOperation, Rejection> {
+        let operation = Operation::of(&header.method, header.uri.path());
+        let is_unknown = matches!(operation, Err(Rejection::UnknownPath { .. }));
+        let is_plain = is_unknown && exchange.live.layers.routed().is_some();
         if !websocket::is_asked_for(header) {
-            return match Operation::of(&header.method, header.uri.path()) {
-                Err(Rejection::UnknownPath { .. }) if exchange.live.layers.routed().is_some() => {
-                    Ok(ClientOperation::Plain)
-                }
-                operation => operation.map(ClientOperation::Http),
-            };
+            return if is_plain { Ok(ClientOperation::Plain) } else { operation.map(ClientOperation::Http) };
         }
-        let model = websocket::model_asked_for(header)?;
+        let model = match websocket::model_asked_for(header) {
+            // What its pages may, the server that a route leads to says itself.
+            Err(Rejection::NoWebSocket) if is_plain => return Ok(ClientOperation::Plain),
+            model => model?,
+        };
         websocket::check_origin(&header.headers, self.cors.as_deref())?;
         Ok(ClientOperation::WebSocket(model))
     }

@@ -28,6 +28,8 @@ pub(super) struct Deadline {
     look_us: AtomicU64,
     /// The end of the whole exchange, the same way; no move passes it.
     total_us: AtomicU64,
+    /// The end of the current attempt, the same way, its answer included; no move passes it.
+    attempt_us: AtomicU64,
     /// How long the client has kept the upstream waiting.
     client_us: AtomicU64,
     watch: Mutex<FirstByteWatch>,
@@ -70,6 +72,7 @@ impl Deadline {
             due_us: never(),
             look_us: never(),
             total_us: never(),
+            attempt_us: never(),
             client_us: AtomicU64::new(0),
             watch: Mutex::default(),
             was_slow: AtomicBool::new(false),
@@ -79,6 +82,12 @@ impl Deadline {
     /// Sets the end of the whole exchange, counted from its start.
     pub(super) fn limit(&self, total: Duration) {
         self.total_us.store(micros(total), Ordering::Relaxed);
+    }
+
+    /// Sets the end of an attempt that begins at `now`, its whole answer included; none where there is no bound.
+    pub(super) fn limit_attempt(&self, now: Instant, within: Option<Duration>) {
+        let end = within.map_or(NEVER, |within| self.micros_at(now).saturating_add(micros(within)));
+        self.attempt_us.store(end, Ordering::Relaxed);
     }
 
     /// Expects the next bytes within `within` of `now`.
@@ -159,6 +168,11 @@ impl Deadline {
         self.micros_at(now) >= self.total_us.load(Ordering::Relaxed)
     }
 
+    /// Whether the current attempt has used up its time.
+    pub(super) fn is_attempt_over(&self, now: Instant) -> bool {
+        self.micros_at(now) >= self.attempt_us.load(Ordering::Relaxed)
+    }
+
     /// What is left for the whole exchange.
     pub(super) fn rest(&self, now: Instant) -> Duration {
         let total = self.total_us.load(Ordering::Relaxed);
@@ -172,7 +186,8 @@ impl Deadline {
     }
 
     fn set(&self, due_us: u64) {
-        let due = due_us.min(self.total_us.load(Ordering::Relaxed));
+        let end = self.total_us.load(Ordering::Relaxed).min(self.attempt_us.load(Ordering::Relaxed));
+        let due = due_us.min(end);
         self.due_us.store(due, Ordering::Relaxed);
         self.look_us.store(due, Ordering::Relaxed);
     }
@@ -214,6 +229,22 @@ mod tests {
         assert!(is_late(&deadline, at(10)));
         assert!(deadline.is_over(at(10)));
         assert_eq!((deadline.rest(at(4)).as_secs(), deadline.rest(at(11)).as_secs()), (6, 0));
+    }
+
+    #[test]
+    fn an_attempt_may_have_an_end_of_its_own_that_the_next_has_not() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let deadline = Deadline::new(start);
+        deadline.limit(Duration::from_secs(60));
+        deadline.limit_attempt(at(1), Some(Duration::from_secs(5)));
+        deadline.arm(at(1), Duration::from_secs(3));
+        assert!(!is_late(&deadline, at(3)));
+        deadline.arm(at(4), Duration::from_secs(30));
+        assert!(is_late(&deadline, at(6)) && deadline.is_attempt_over(at(6)) && !deadline.is_over(at(6)));
+        deadline.limit_attempt(at(6), None);
+        deadline.arm(at(6), Duration::from_secs(30));
+        assert!(!is_late(&deadline, at(20)) && !deadline.is_attempt_over(at(20)));
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub(super) struct AnswerState {
     pub(super) debug: bool,
     /// The page in a browser that may read it.
     pub(super) origin: Option<HeaderValue>,
+    /// What its browser is told of that by the request's route, in place of what the upstream says.
+    pub(super) route_cors: Option<Box<[(&'static str, String)]>>,
     /// Counts tokens; nothing where the answer's stages do.
     pub(super) usage: Option<UsageReader>,
     pub(super) bytes: usize,
@@ -277,8 +279,9 @@ impl Exchange {
     pub(super) fn late_bytes(&self, now: Instant) -> LateBytes {
         match &self.attempts {
             Some(attempts) if attempts.deadline.is_over(now) => LateBytes::Last,
-            _ if self.answer.first_byte.is_some() => LateBytes::Next,
-            _ => LateBytes::First,
+            _ if self.answer.first_byte.is_none() => LateBytes::First,
+            Some(attempts) if attempts.deadline.is_attempt_over(now) => LateBytes::Last,
+            _ => LateBytes::Next,
         }
     }
 

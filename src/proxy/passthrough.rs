@@ -38,8 +38,7 @@ pub(super) struct Passthrough {
     pub(super) is_reconnect: bool,
     /// Where the endpoint stood when the current attempt began.
     pub(super) mark: ConnectionMark,
-    /// By when the answer must be whole.
-    ends: Instant,
+    ends: AnswerEnds,
     /// Whether what was sent may be sent again without being asked to.
     is_idempotent: bool,
     /// What mirrors get of it, where its rule has any.
@@ -48,6 +47,15 @@ pub(super) struct Passthrough {
     pub(super) picked: Option<Box<PickerAnswer>>,
     /// How long the body is, where it was read whole for a picker.
     pub(super) length: Option<usize>,
+}
+
+/// By when the answer must be whole.
+#[derive(Clone, Copy)]
+struct AnswerEnds {
+    /// That of any attempt.
+    all: Instant,
+    /// That of the current one, where its rule bounds it.
+    attempt: Option<Instant>,
 }
 
 /// What is known of a failure beside what failed.
@@ -80,7 +88,7 @@ impl Passthrough {
             tried: Vec::new(),
             count: 1,
             is_reconnect: false,
-            ends: now + total,
+            ends: AnswerEnds { all: now + total, attempt: None },
             is_idempotent: method.is_idempotent(),
             copy: None,
             picked: None,
@@ -119,7 +127,17 @@ impl Passthrough {
 
     /// What is left of the request's time.
     pub(super) fn rest(&self, now: Instant) -> Duration {
-        self.ends.saturating_duration_since(now)
+        self.ends.all.saturating_duration_since(now)
+    }
+
+    /// Starts the time of an attempt.
+    pub(super) fn begin_attempt(&mut self, now: Instant) {
+        self.ends.attempt = self.via().rule.timeouts.attempt.map(|attempt| now + attempt);
+    }
+
+    /// Whether the answer should be whole by now.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.ends.all || self.ends.attempt.is_some_and(|end| now >= end)
     }
 
     /// How long the current attempt waits before it is made.
@@ -138,7 +156,7 @@ impl Passthrough {
     /// Decides what follows a failure of the current attempt, and prepares it.
     pub(super) fn next(&mut self, failed: PlainFailure, live: &Snapshot, metrics: &Metrics) -> NextStep {
         let PlainFailure { failure, is_replayable, now } = failed;
-        let is_open = is_replayable && now < self.ends;
+        let is_open = is_replayable && now < self.ends.all;
         let may_repeat = is_open && self.is_idempotent && failure.is_of_connection();
         if may_repeat && !std::mem::replace(&mut self.is_reconnect, true) {
             return NextStep::Reconnect;

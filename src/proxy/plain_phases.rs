@@ -8,7 +8,7 @@ use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::passthrough::{Passthrough, PlainCopy, PlainFailure, is_picked};
 use super::plain_copies::send_copies;
-use super::{Gateway, body, respond, routing, upstream};
+use super::{Gateway, body, respond, routing, upstream, websocket};
 use crate::balance::Endpoint;
 use crate::openai::Rejection;
 use crate::telemetry::UpstreamRecord;
@@ -39,8 +39,11 @@ impl Gateway {
         if !header.raw_path_is_utf8() || !path.starts_with('/') || header.method == Method::CONNECT {
             return Err(Rejection::UnknownPath { path: path.to_owned() }.into());
         }
-        let has_body = !session.as_downstream_mut().is_body_empty();
-        let targets = routing::follow_plain(self.ports.as_deref(), session, exchange, has_body)?;
+        let is_websocket = websocket::is_asked_for(header);
+        let has_body = !is_websocket && !session.as_downstream_mut().is_body_empty();
+        // What is said over a WebSocket is as unread as a body.
+        let targets =
+            routing::follow_plain(self.ports.as_deref(), session, exchange, has_body || is_websocket)?;
         let overloaded = Rejection::Overloaded { retry_after: RETRY_AFTER };
         let picked = is_picked(&exchange.live, &targets);
         let whole = if picked { self.read_for_picker(session, exchange).await? } else { Bytes::new() };
@@ -52,6 +55,9 @@ impl Gateway {
         exchange.passthrough = Some(Box::new(pass));
         if picked {
             self.pick_plainly(session, exchange, whole).await?;
+        }
+        if is_websocket {
+            self.start_plain_websocket(session, exchange)?;
         }
         self.plan_copy(exchange, session.req_header(), has_body);
         let idle = exchange.passthrough.as_ref().map(|pass| pass.spec(&exchange.live).timeouts.idle);
@@ -69,7 +75,9 @@ impl Gateway {
 
     /// Has mirrors get copies: at once, where there is nothing to wait for.
     fn plan_copy(&self, exchange: &mut Exchange, header: &RequestHeader, has_body: bool) {
-        let Some(pass) = &mut exchange.passthrough else { return };
+        let Some(pass) = exchange.passthrough.as_mut().filter(|_| exchange.answer.tunnel.is_none()) else {
+            return;
+        };
         pass.copy = PlainCopy::plan(&exchange.live, pass.via()).map(Box::new);
         if !has_body {
             send_copies(self, exchange, header);
@@ -91,10 +99,12 @@ impl Gateway {
                 return Err(ShortCircuit::ClientGone.into_error());
             }
         }
+        let now = Instant::now();
+        pass.begin_attempt(now);
         let Some(endpoint) = pass.endpoint() else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was leased");
         };
-        let (spec, now) = (pass.spec(live), Instant::now());
+        let spec = pass.spec(live);
         record.upstream = UpstreamRecord {
             pool: Some(spec.name.clone()),
             endpoint: Some(endpoint.addr()),
@@ -114,6 +124,12 @@ impl Gateway {
         if pass.is_reconnect {
             upstream::avoid_pooled_connections(&mut peer);
         }
+        if let Some(tunnel) = &exchange.answer.tunnel {
+            // Another task watches over it: it may be silent for longer than an answer.
+            (peer.options.read_timeout, peer.options.write_timeout) = (None, None);
+            peer.options.set_http_version(1, 1);
+            tunnel.await_agreement(now, silence);
+        }
         Ok(peer)
     }
 
@@ -126,6 +142,10 @@ impl Gateway {
         is_last: bool,
     ) {
         exchange.record.request.request_bytes += piece.map_or(0, Bytes::len);
+        if let Some(tunnel) = exchange.answer.tunnel.as_ref().filter(|tunnel| tunnel.is_open()) {
+            tunnel.heard(Instant::now());
+            return;
+        }
         let Exchange { passthrough: Some(pass), active, .. } = exchange else { return };
         let Some(copy) = &mut pass.copy else { return };
         copy.add(piece, active);
@@ -200,11 +220,15 @@ pub(super) async fn pass_header(
 
 /// Tells the backend's picker a piece of the answer; ends an answer that is not whole in time.
 pub(super) fn on_piece(exchange: &mut Exchange, piece: Option<&Bytes>) -> pingora::Result<()> {
+    if exchange.is_tunnel() {
+        // Its own watch bounds it.
+        return Ok(());
+    }
     let Some(pass) = &mut exchange.passthrough else { return Ok(()) };
     if let (Some(picked), Some(piece)) = (&mut pass.picked, piece) {
         picked.session.report_piece(piece);
     }
-    if pass.rest(Instant::now()).is_zero() {
+    if pass.is_over(Instant::now()) {
         return Err(RequestFailure::explain(Rejection::UpstreamTimeout, "the request's time is over"));
     }
     Ok(())

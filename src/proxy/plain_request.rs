@@ -7,6 +7,7 @@ use super::header_changes::{apply_changes, change_request, rewritten, rewritten_
 use super::headers::{X_REQUEST_ID, is_forwarded, is_forwarded_plainly, names_of, without_keys};
 use super::passthrough::Passthrough;
 use super::routing;
+use super::upgrade_request::prepare_upgrade;
 use crate::openai::{Rejection, may_name_api};
 use crate::policy::{HostRule, PoolSpec};
 use crate::route::FollowedRule;
@@ -85,6 +86,9 @@ pub(super) fn prepare(
             parts.headers.remove(name);
         }
         parts.headers.extend(picked.changes.set.iter().cloned());
+    }
+    if exchange.answer.tunnel.is_some() && !is_copy {
+        prepare_upgrade(&mut parts.headers, !identity.is_used());
     }
     if is_copy {
         apply_changes(&mut parts.headers, &via.rule.filters.headers.request)?;

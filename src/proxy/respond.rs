@@ -50,7 +50,9 @@ pub(super) fn stamp(response: &mut ResponseHeader, exchange: &mut Exchange, path
     exchange.record.response.response_path = path;
     exchange.record.response.status = parts.status.as_u16();
     write_headers(&exchange.record, headers, exchange.answer.debug);
-    if let Some(origin) = &exchange.answer.origin {
+    if let Some(told) = &exchange.answer.route_cors {
+        cors::tell(headers, told);
+    } else if let Some(origin) = &exchange.answer.origin {
         cors::mark(headers, origin);
     }
     if exchange.answer.api.has_request_id() && !headers.contains_key(REQUEST_ID) {
@@ -298,6 +300,16 @@ pub(super) async fn preflight(
 ) -> pingora::Result<()> {
     let is_allowed = exchange.answer.origin.is_some();
     let mut header = cors::preflight_header(session.req_header(), is_allowed, cors)?;
+    stamp(&mut header, exchange, ResponsePath::Local);
+    send(session, header, Bytes::new()).await
+}
+
+/// Answers a browser that asks what its page may, which its route has said.
+pub(super) async fn route_preflight(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build(StatusCode::NO_CONTENT, Some(8))?;
     stamp(&mut header, exchange, ResponsePath::Local);
     send(session, header, Bytes::new()).await
 }

@@ -2,14 +2,14 @@
 //!
 //! Refuses to know where routes come from; which rule matches is the table's.
 
-use super::Gateway;
 use super::exchange::Exchange;
-use crate::http_route::{Redirect, RouteQuery, RouteRule};
+use super::{Gateway, client_connection, cors};
+use crate::http_route::{CorsRequest, Redirect, RouteQuery, RouteRule};
 use crate::openai::Rejection;
 use crate::route::{FollowedRule, PlainRequest, Plan, RouteEnd, follow_plainly, follow_routes};
-use http::StatusCode;
-use http::header::HOST;
+use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
 use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::collections::BTreeMap;
@@ -93,6 +93,50 @@ pub(super) fn follow_plain(
 fn public_port(ports: Option<&PublicPorts>, session: &Session) -> Result<PublicPort, RouteStop> {
     let local = session.as_downstream().server_addr().and_then(|local| local.as_inet()).map(SocketAddr::port);
     local.and_then(|local| ports?.get(&local).copied()).ok_or(RouteStop::Reject(Rejection::NoRoute))
+}
+
+/// Refuses a request whose connection was made for another listener than the one that has its host.
+pub(super) fn check_listener(
+    ports: Option<&PublicPorts>,
+    session: &Session,
+    exchange: &Exchange,
+) -> Result<(), Rejection> {
+    let Some(routed) = exchange.live.layers.routed() else { return Ok(()) };
+    let name = client_connection::of(session).and_then(|connection| connection.server_name());
+    let (Some(name), Ok(port)) = (name, public_port(ports, session)) else { return Ok(()) };
+    let host = client_host(session.req_header());
+    if routed.traffic.table.is_misdirected(port.number, name, host) {
+        return Err(Rejection::Misdirected);
+    }
+    Ok(())
+}
+
+/// What the browser of a page is told of what that may, where the rule of its request says so; with whether it only asks.
+pub(super) fn cors_answer(
+    ports: Option<&PublicPorts>,
+    session: &Session,
+    exchange: &Exchange,
+) -> Option<CorsAnswer> {
+    let routed = exchange.live.layers.routed()?;
+    let header = session.req_header();
+    let text = |name| header.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let origin = text(ORIGIN)?;
+    let is_preflight = cors::is_preflight(header);
+    let asked = text(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| is_preflight);
+    // What matters is the request that is to follow.
+    let method = asked.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+    let query = query(header, public_port(ports, session).ok()?);
+    let query = RouteQuery { method: method.as_ref().unwrap_or(query.method), ..query };
+    let rule = routed.traffic.table.cors(&query)?;
+    let headers = text(ACCESS_CONTROL_REQUEST_HEADERS);
+    Some(CorsAnswer { headers: rule.answer(CorsRequest { origin, method: asked, headers }), is_preflight })
+}
+
+/// What a browser is told.
+pub(super) struct CorsAnswer {
+    pub(super) headers: Vec<(&'static str, String)>,
+    /// Whether it only asks.
+    pub(super) is_preflight: bool,
 }
 
 fn query(header: &RequestHeader, port: PublicPort) -> RouteQuery<'_> {

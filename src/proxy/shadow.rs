@@ -39,6 +39,8 @@ pub(super) struct ShadowRequest {
     pub(super) request: ChatRequest,
     /// The model's name.
     pub(super) model: String,
+    /// Headers beside those that the copy needs.
+    pub(super) headers: HeaderMap,
     /// Where it goes; `None` where no endpoint is available.
     pub(super) upstream: Option<ShadowUpstream>,
     pub(super) request_id: String,
@@ -226,10 +228,17 @@ impl ShadowClient {
     ) -> Result<Option<u64>, ShadowFailure> {
         let translation = translation(spec, copy.api).map_err(|_none| ShadowFailure)?;
         let path = translation.map_or(copy.api, Translation::upstream).path();
+        let rewritten = target.via.as_ref().and_then(|via| via.rewritten_path(path));
+        let path = rewritten.as_deref().unwrap_or(path);
         let path = upstream::upstream_path(path, &spec.api, target.upstream_model(&copy.live.policy));
         let header =
             upstream::new_request(spec, lease.endpoint().host(), &path, body.len(), &copy.request_id);
         let mut header = header.map_err(|_rejection| ShadowFailure)?;
+        // What the pool says of itself stays: its key, and the host.
+        let own = header.headers.clone();
+        for (name, value) in copy.headers.iter().filter(|(name, _)| !own.contains_key(*name)) {
+            header.append_header(name.clone(), value.clone())?;
+        }
         for (name, value) in picked.iter().flat_map(|answer| &answer.changes.set) {
             header.insert_header(name.clone(), value.clone())?;
         }

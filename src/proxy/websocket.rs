@@ -2,6 +2,7 @@
 //!
 //! Refuses to know frames. The bytes are Pingora's to pass.
 
+use super::deadline::Deadline;
 use super::exchange::Exchange;
 use super::planned_request::PlannedRequest;
 use super::tunnel::Tunnel;
@@ -76,6 +77,23 @@ impl Gateway {
         deadline.limit(limits.total_timeout);
         exchange.answer.tunnel = Some(Tunnel::new(deadline, connection, limits.idle_timeout, counted));
         Ok(Bytes::new())
+    }
+}
+
+impl Gateway {
+    /// Watches over a WebSocket that goes where its route says, to a server that is no model's.
+    pub(super) fn start_plain_websocket(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+    ) -> Result<(), Rejection> {
+        let limits = self.limits.websockets;
+        let connection = Arc::clone(client_connection::of(session).ok_or(Rejection::NoWebSocket)?);
+        let counted = exchange.active.open_websocket().map_err(|_full| Rejection::TooManyWebSockets)?;
+        let deadline = Arc::new(Deadline::new(Instant::now()));
+        deadline.limit(limits.total_timeout);
+        exchange.answer.tunnel = Some(Tunnel::new(deadline, connection, limits.idle_timeout, counted));
+        Ok(())
     }
 }
 

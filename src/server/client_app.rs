@@ -4,6 +4,7 @@
 //! Everything after that is the proxy's.
 
 use super::client_stream::{ClientStream, HeaderLimits, Speech, response};
+use super::listen::ServerName;
 use crate::openai::Rejection;
 use crate::proxy::WatchedProxy;
 use crate::server_state::{ConnectionGuard, ConnectionsFull, ServerState};
@@ -109,6 +110,10 @@ impl ClientApp {
         };
         match secured {
             Ok(Ok(stream)) => {
+                let digest = stream.get_ssl_digest();
+                if let Some(ServerName(name)) = digest.as_ref().and_then(|digest| digest.extension.get()) {
+                    guard.connection.note_server_name(name);
+                }
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 let speech = if is_http2 { Speech::Http2Preface } else { Speech::Http1 };
                 Some((Box::new(stream), speech))

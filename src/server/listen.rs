@@ -6,15 +6,18 @@ use super::ServeError;
 use crate::control::{Contents, FileWatch};
 use crate::policy::ListenerTls;
 use crate::snapshot::Live;
+use async_trait::async_trait;
 use pingora::listeners::tls::{Acceptor, TlsSettings};
-use pingora::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora::listeners::{ListenerConfig, TcpSocketOptions, TlsAccept};
 use pingora::protocols::ALPN;
 use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::protocols::tls::TlsRef;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -126,8 +129,7 @@ impl ListenerCertificate {
 
     /// Makes what shakes hands with the certificate in force.
     pub(super) fn acceptor(self: &Arc<Self>) -> Result<Acceptor, ServeError> {
-        let (cert, key) = (self.files.cert_file.to_string_lossy(), self.files.key_file.to_string_lossy());
-        let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|error| {
+        let mut settings = TlsSettings::with_callbacks(Box::new(NoteServerName)).map_err(|error| {
             ServeError::Certificate { file: self.files.cert_file.clone(), reason: error.to_string() }
         })?;
         settings.set_alpn(ALPN::H2H1);
@@ -155,6 +157,19 @@ impl ListenerCertificate {
                 Err(error) => tracing::error!(%error, "certificate refused; the one in force stays"),
             }
         }
+    }
+}
+
+/// The name that a client asked for when it shook hands, as the connection's digest carries it.
+pub(super) struct ServerName(pub(super) String);
+
+/// Notes the name once hands are shaken.
+struct NoteServerName;
+
+#[async_trait]
+impl TlsAccept for NoteServerName {
+    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(Arc::new(ServerName(tls.server_name()?.to_owned())))
     }
 }
 

@@ -7,7 +7,7 @@ use futures::task::AtomicWaker;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub struct ClientConnection {
     waits_since_us: AtomicU64,
     /// Whether what is sent on it is no HTTP any more.
     is_tunnel: AtomicBool,
+    /// The name that its client asked for when it shook hands, in lower case.
+    server_name: OnceLock<Box<str>>,
     /// A [`ForcedEnd`], or 0.
     end: AtomicU8,
     reader: AtomicWaker,
@@ -140,6 +142,7 @@ impl Connections {
                 micros_since(self.start, Instant::now()).saturating_sub(age.as_micros() as u64),
             ),
             is_tunnel: AtomicBool::new(false),
+            server_name: OnceLock::new(),
             end: AtomicU8::new(0),
             reader: AtomicWaker::new(),
         });
@@ -227,6 +230,16 @@ impl ClientConnection {
     /// Whether what is sent on it is no HTTP any more.
     pub fn is_tunnel(&self) -> bool {
         self.is_tunnel.load(Ordering::Acquire)
+    }
+
+    /// The name that its client asked for when it shook hands, in lower case.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.get().map(|name| &**name)
+    }
+
+    /// Notes the name that its client asked for when it shook hands; the first one stays.
+    pub fn note_server_name(&self, name: &str) {
+        self.server_name.get_or_init(|| name.to_ascii_lowercase().into());
     }
 
     /// Has all that its client sends from now on passed on as it is.

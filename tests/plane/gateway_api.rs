@@ -357,12 +357,23 @@ async fn mirrors_get_copies_and_what_a_route_lists_is_tried_again() {
         &api,
         [route_with(|rule| {
             rule["filters"] = json!([{"type": "RequestMirror", "requestMirror": {
-                "backendRef": {"name": "phi4-mini", "port": 80}, "percent": 100}}]);
+                "backendRef": {"name": "phi4-mini", "port": 80}, "percent": 100}},
+                {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-set", "value": "new"}]}}]);
+            rule["backendRefs"][0]["filters"] = json!([{"type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [{"name": "x-backend", "value": "own"}]}}]);
         })],
     );
     let gateway = gateway(&api).await;
-    assert_eq!(post(&gateway, CHAT, &[]).await.status, 200);
+    let headers = [("x-client", "mine"), ("authorization", "Bearer sk-mine"), ("x-selected-model", "forged")];
+    assert_eq!(post(&gateway, CHAT, &headers).await.status, 200);
     until("a copy at the mirror", async || (asked(&mirror).len() == 1).then_some(())).await;
+    let copy = &asked(&mirror)[0].headers;
+    for (name, value) in [("x-client", "mine"), ("x-set", "new")] {
+        assert_eq!(copy[name], value, "{copy:?}");
+    }
+    for name in ["authorization", "x-selected-model", "x-backend"] {
+        assert!(!copy.contains_key(name), "{name}: {copy:?}");
+    }
     assert_eq!(asked(&llama).len(), 1, "the answer is the backend's");
     // 418 is worth another try to nobody but this route.
     let teapot =

@@ -6,11 +6,14 @@ use crate::endpoint_picker::*;
 use crate::harness::*;
 use crate::kube_api::*;
 use crate::plain_http::*;
+use crate::raw::*;
 use crate::web_app::*;
+use crate::websockets::{AGREED, Server, ask as ask_websocket};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use signalbox::sim::{Sim, SimOptions, tls::Authority};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 const OF_GATEWAY: (&str, &str, &str) = (GATEWAYS, "default", "inference-gateway");
@@ -193,6 +196,13 @@ async fn a_policy_of_tls_decides_whom_a_service_is_believed_to_be() {
     apply(&api, [authorities(authority.ca_pem())]);
     answers(&gateway, "llama3-8b", 200).await;
     assert!(asked(&secure).len() > before);
+    // A younger one for the same Service changes nothing, and says why.
+    let mut younger = policy("another.example");
+    younger["metadata"] = json!({"name": "younger", "creationTimestamp": "2026-01-01T00:00:00Z"});
+    apply(&api, [younger]);
+    condition(&api, (TLS_POLICIES, "default", "younger"), at, "Accepted", "Conflicted").await;
+    condition(&api, of_policy, at, "Accepted", "Accepted").await;
+    assert_eq!(gateway.chat("llama3-8b", "hello").await.status, 200);
 }
 
 #[tokio::test]
@@ -218,14 +228,14 @@ async fn a_filter_that_refers_to_an_unknown_kind_is_told_and_its_requests_are_no
         assert_eq!(get(&gateway, path).await.status, 500, "{path}");
     }
     // A filter that is known to the API and not here: the rule is not accepted, and the others are.
-    let cors = json!([{"type": "CORS", "cors": {"allowOrigins": ["https://a.example"]}}]);
+    let auth = json!([{"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP", "backendRef": {"name": "app", "port": 80}}}]);
     let rules = json!([
         {"matches": at("/"), "backendRefs": to("app")},
-        {"matches": at("/cors"), "filters": cors, "backendRefs": to("app")},
+        {"matches": at("/auth"), "filters": auth, "backendRefs": to("app")},
     ]);
     apply(&api, [route("web", &rules)]);
     condition(&api, WEB, OF_PARENT, "PartiallyInvalid", "UnsupportedValue").await;
-    until("500 at /cors", async || (get(&gateway, "/cors").await.status == 500).then_some(())).await;
+    until("500 at /auth", async || (get(&gateway, "/auth").await.status == 500).then_some(())).await;
     assert_eq!(get(&gateway, "/rule").await.status, 200);
 }
 
@@ -369,4 +379,224 @@ async fn the_picker_of_a_pool_chooses_for_any_request_and_hears_what_became_of_i
     drop(picker);
     api.delete(SERVICES, "default", "epp");
     until("a refusal", async || (500..=503).contains(&post().await.status).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_was_made_for_one_listener_is_none_of_another() {
+    let (api, app) = (KubeApi::start().await, WebApp::start("app").await);
+    let authority = Authority::new("authority");
+    let listener = |host: &str| {
+        let (cert, key) = authority.cert_pem(&[host]);
+        let secret = json!({"metadata": {"name": host}, "type": "kubernetes.io/tls",
+            "data": {"tls.crt": encoded(&cert), "tls.key": encoded(&key)}});
+        api.put(SECRETS, "default", secret);
+        json!({"name": host.replace('.', "-"), "protocol": "HTTPS", "port": 443, "hostname": host, "tls": {"certificateRefs": [{"name": host}]}})
+    };
+    let listeners = json!([listener("a.example"), listener("b.example")]);
+    apply(&api, [class(), gateway_of("inference-gateway", &listeners)]);
+    serve(&api, "app", app.addr);
+    apply(&api, [route("web", &json!([{"backendRefs": to("app")}]))]);
+    let launch = Launch::new(OPEN).argument("--gateway-api");
+    let kubeconfig = api.kubeconfig(launch.folder()).display().to_string();
+    let (cert, key) = authority.cert_pem(&["c.example"]);
+    std::fs::write(launch.folder().join("cert.pem"), cert).unwrap();
+    std::fs::write(launch.folder().join("key.pem"), key).unwrap();
+    let server = "drain: {delay: 0s, timeout: 10s}\nlisteners:\n  - {address: \"127.0.0.1:0\", public_port: 443, \
+                  tls: {cert_file: cert.pem, key_file: key.pem}}\n";
+    let gateway = follows(launch.server(server).variable("KUBECONFIG", kubeconfig)).await;
+    let ask = async |name: &str, host: &str| {
+        let ca = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().http1_only();
+        let client = client.resolve(name, gateway.addr).build().unwrap();
+        let request = client.get(format!("https://{name}:{}/", gateway.addr.port())).header("host", host);
+        Answer::of(request.send().await.ok()?).await.into()
+    };
+    let status = async |name: &str, host: &str| -> Option<u16> {
+        let answer: Option<Answer> = ask(name, host).await;
+        answer.map(|answer| answer.status)
+    };
+    until("the first listener", async || (status("a.example", "a.example").await == Some(200)).then_some(()))
+        .await;
+    until("the second listener", async || {
+        (status("b.example", "B.example:443").await == Some(200)).then_some(())
+    })
+    .await;
+    let refused: Option<Answer> = ask("a.example", "b.example").await;
+    let refused = refused.unwrap();
+    assert_eq!(
+        (refused.status, refused.json()["error"]["code"].as_str()),
+        (421, Some("misdirected_request"))
+    );
+    assert_eq!(
+        status("c.example", "b.example").await,
+        Some(421),
+        "the process's own certificate is no listener's"
+    );
+    assert_eq!(status("a.example", "d.example").await, Some(404), "no listener has that host");
+    assert_eq!(app.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn pages_of_the_origins_that_a_rule_names_may_ask() {
+    let api = KubeApi::start().await;
+    let [llama, _phi] = services(&api).await;
+    let app = WebApp::start("app").await;
+    serve(&api, "app", app.addr);
+    let cors = json!([{"type": "CORS", "cors": {
+        "allowOrigins": ["https://a.example", "https://*.b.example"], "allowCredentials": true, "allowMethods": ["PUT", "POST"],
+        "allowHeaders": ["*"], "exposeHeaders": ["x-told"], "maxAge": 30}}]);
+    let at = |path: &str| json!([{"path": {"type": "PathPrefix", "value": path}}]);
+    let mut chats = fixture("services.yaml").remove(2);
+    chats["spec"]["rules"][0]["filters"] = cors.clone();
+    let rules = json!([
+        {"matches": at("/web"), "filters": cors, "backendRefs": to("app")},
+        {"matches": at("/other"), "backendRefs": to("app")},
+    ]);
+    apply(&api, [chats, route("web", &rules)]);
+    let gateway = gateway(&api).await;
+    answered_by(&gateway, "/web", "app").await;
+    let asks = |path: &'static str, method: &'static str, origin: &'static str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", method),
+            ("access-control-request-headers", "x-key"),
+        ];
+        let gateway = &gateway;
+        async move { send(gateway, "OPTIONS", path, &headers, "").await }
+    };
+    // A page asks for a model before anybody knows which one.
+    for (path, method) in [("/web/x", "PUT"), (CHAT, "POST")] {
+        let told = asks(path, method, "https://x.b.example").await;
+        assert_eq!(told.status, 204, "{path} {}", told.text);
+        for (name, value) in [
+            ("access-control-allow-origin", "https://x.b.example"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "PUT, POST"),
+            ("access-control-allow-headers", "x-key"),
+            ("access-control-max-age", "30"),
+        ] {
+            assert_eq!(told.header(name), value, "{path}: {name}");
+        }
+        let refused = asks(path, method, "https://evil.example").await;
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (204, ""));
+    }
+    assert_eq!(
+        (app.seen().iter().filter(|seen| seen["method"] == "OPTIONS").count(), asked(&llama).len()),
+        (0, 0)
+    );
+    let read = send(&gateway, "GET", "/web", &[("origin", "https://a.example")], "").await;
+    assert_eq!(
+        (
+            read.status,
+            read.header("access-control-allow-origin"),
+            read.header("access-control-expose-headers")
+        ),
+        (200, "https://a.example", "x-told")
+    );
+    let body = r#"{"model":"llama3-8b","messages":[{"role":"user","content":"hello"}],"max_tokens":4}"#;
+    let origin = [("origin", "https://a.example"), ("content-type", "application/json")];
+    let chat = send(&gateway, "POST", CHAT, &origin, body).await;
+    assert_eq!(
+        (chat.status, chat.header("access-control-allow-origin")),
+        (200, "https://a.example"),
+        "{}",
+        chat.text
+    );
+    // Elsewhere nothing is said, and the upstream gets the question.
+    let passed = asks("/other", "PUT", "https://a.example").await;
+    assert_eq!((passed.status, passed.json()["method"].as_str()), (200, Some("OPTIONS")));
+    assert_eq!(passed.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn a_websocket_goes_where_its_route_leads_and_what_is_said_passes_as_it_is() {
+    let (api, app, server) = (KubeApi::start().await, WebApp::start("app").await, Server::start().await);
+    apply(&api, fixture("gateway.yaml"));
+    serve(&api, "app", app.addr);
+    serve(&api, "ws", server.addr());
+    let at = |path: &str| json!([{"path": {"type": "PathPrefix", "value": path}}]);
+    let changed = json!([{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-set", "value": "new"}]}}]);
+    let rules = json!([
+        {"matches": at("/"), "backendRefs": to("app")},
+        {"matches": at("/ws"), "filters": changed, "backendRefs": to("ws"), "timeouts": {"request": "300ms"}},
+    ]);
+    apply(&api, [route("web", &rules)]);
+    let gateway = with_policy(&api, OPEN).await;
+    answered_by(&gateway, "/", "app").await;
+    let is_known = async || {
+        let pools = gateway.admin("/readyz").await.json()["pools"].take();
+        let is_it = |pool: &&Value| pool["name"].as_str().is_some_and(|name| name.contains("ws"));
+        pools.as_array().unwrap().iter().find(is_it).filter(|pool| pool["endpoints"] == 1).map(|_| ())
+    };
+    until("the server's endpoint", is_known).await;
+    let (mut client, (mut upstream, request)) =
+        tokio::join!(ask_websocket(&gateway, "/ws/room?a=1", "cookie: a=b\r\n"), server.answers(AGREED));
+    assert!(request.head.starts_with("GET /ws/room?a=1 HTTP/1.1\r\n"), "{}", request.head);
+    for (name, value) in [
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("x-set", "new"),
+        ("cookie", "a=b"),
+        ("host", "gateway"),
+    ] {
+        assert_eq!(request.header(name), value, "{name}: {}", request.head);
+    }
+    let agreed = client.answer().await.unwrap();
+    assert_eq!((agreed.status(), agreed.header("upgrade")), (101, "websocket"), "{}", agreed.head);
+    // Longer than the rule's time for an answer: a tunnel is none.
+    for text in ["GET / HTTP/1.1\r\n\r\n", "\u{0}\u{1}", &"x".repeat(100_000)] {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.send(text).await;
+        assert_eq!(upstream.bytes(text.len()).await.unwrap(), text.as_bytes());
+        upstream.send(text).await;
+        assert_eq!(client.bytes(text.len()).await.unwrap(), text.as_bytes());
+    }
+    drop(client);
+    assert!(upstream.closed().await);
+    gateway.counts("signalbox_requests_in_flight", &[], 0.0).await;
+    // A server that does not agree says so itself.
+    let refused = ask_websocket(&gateway, "/web", "").await.answer().await.unwrap();
+    assert_eq!(refused.status(), 200, "{}", refused.head);
+}
+
+#[tokio::test]
+async fn a_rules_time_for_its_backend_bounds_the_whole_answer() {
+    let api = KubeApi::start().await;
+    let (slow, app) = (
+        sim_with("llama3-8b", |options| {
+            options.latency.itl = Duration::from_millis(100);
+            options.default_max_tokens = 300;
+        })
+        .await,
+        WebApp::start("app").await,
+    );
+    apply(&api, fixture("gateway.yaml"));
+    apply(&api, fixture("services.yaml"));
+    api.put(SLICES, "default", slice("llama-8b", slow.addr()));
+    serve(&api, "app", app.addr);
+    let mut chats = fixture("services.yaml").remove(2);
+    chats["spec"]["rules"][0]["timeouts"] = json!({"backendRequest": "1s"});
+    let rules = json!([{"matches": [{"path": {"type": "PathPrefix", "value": "/web"}}], "timeouts": {"backendRequest": "1s"}, "backendRefs": to("app")}]);
+    apply(&api, [chats, route("web", &rules)]);
+    let gateway = gateway(&api).await;
+    answered_by(&gateway, "/web", "app").await;
+    let began = Instant::now();
+    let body = r#"{"model":"llama3-8b","messages":[{"role":"user","content":"hello"}],"stream":true,"max_tokens":300}"#;
+    let mut wire = Wire::open(gateway.addr).await;
+    wire.post(CHAT, body).await;
+    wire.read_until("upstream_timeout").await;
+    assert_eq!(wire.bytes(1 << 20).await, None, "the connection ends with it");
+    let mut wire = Wire::open(gateway.addr).await;
+    let message = r#"{"model":"llama3-8b","messages":[{"role":"user","content":"hello"}],"stream":true,"max_tokens":300}"#;
+    wire.post("/v1/messages", message).await;
+    wire.read_until("event: error").await;
+    let dripped = send(&gateway, "GET", "/web", &[("x-drip", "200")], "").await;
+    assert!(
+        !dripped
+            .text
+            .contains("drop drop drop drop drop drop drop drop drop drop drop drop drop drop drop drop")
+    );
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let short = send(&gateway, "GET", "/web", &[("x-drip", "3")], "").await;
+    assert_eq!(short.text, "drop drop drop ");
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 
 /// A guide's file, where the guides lie beside the repository.
+#[expect(clippy::print_stderr, reason = "what is not tested is to be seen in the test's output")]
 fn guide(name: &str) -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/configs").join(name);
     if !file.exists() {
@@ -197,10 +198,9 @@ async fn what_would_be_taken_of_a_guides_folder_is_said_before_anything_is_appli
         std::fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
     }
     let config = gateway.with_file_name("config.yaml");
-    let map: String =
-        std::fs::read_to_string(&config).unwrap().lines().map(|line| format!("    {line}\n")).collect();
+    let map = std::fs::read_to_string(&config).unwrap().replace('\n', "\n    ");
     let map = format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: semantic-router-config}}\ndata:\n  config.yaml: |\n{map}"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: semantic-router-config}}\ndata:\n  config.yaml: |\n    {map}"
     );
     std::fs::write(folder.path().join("configmap.yaml"), map).unwrap();
     std::fs::copy("tests/import/intelligent.yaml", folder.path().join("objects.yaml")).unwrap();

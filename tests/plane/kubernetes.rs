@@ -1,5 +1,7 @@
 //! Endpoints that Kubernetes names: found, followed, and kept while its API does not answer.
 
+use crate::any_kube_api::AnyKubeApi;
+use crate::cluster::{SERVER, follows};
 use crate::harness::*;
 use crate::kube_api::*;
 use http::Version;
@@ -22,6 +24,13 @@ const BY_PODS: &str = "pods: {app: m}, port: http";
 
 /// Starts a gateway that asks this server.
 async fn gateway(api: &KubeApi, policy: String) -> Gateway {
+    let launch = Launch::new(policy);
+    let kubeconfig = api.kubeconfig(launch.folder());
+    launch.variable("KUBECONFIG", kubeconfig.to_str().unwrap()).start().await
+}
+
+/// The same of whichever server.
+async fn gateway_of(api: &AnyKubeApi, policy: String) -> Gateway {
     let launch = Launch::new(policy);
     let kubeconfig = api.kubeconfig(launch.folder());
     launch.variable("KUBECONFIG", kubeconfig.to_str().unwrap()).start().await
@@ -57,39 +66,37 @@ async fn served_by(gateway: &Gateway, sim: &Sim) {
 
 #[tokio::test]
 async fn a_scaled_up_pod_takes_requests_within_a_second_of_ready() {
-    let (api, old, new) = (KubeApi::start().await, sim("m").await, sim("m").await);
-    api.put(PODS, NAMESPACE, pod("old", old.addr(), true));
-    let gateway = gateway(&api, policy(BY_PODS)).await;
+    let (api, old, new) = (AnyKubeApi::start().await, sim("m").await, sim("m").await);
+    api.put(PODS, NAMESPACE, pod("old", old.addr(), true)).await;
+    let gateway = gateway_of(&api, policy(BY_PODS)).await;
     assert_eq!(gateway.chat("m", "hello").await.status, 200, "the first answer is awaited before the start");
-    api.put(PODS, NAMESPACE, pod("new", new.addr(), false));
-    api.put(PODS, "elsewhere", pod("other", new.addr(), true));
+    api.put(PODS, NAMESPACE, pod("new", new.addr(), false)).await;
+    api.put(PODS, "elsewhere", pod("other", new.addr(), true)).await;
     for _ in 0..10 {
         assert_eq!(gateway.chat("m", "hello").await.status, 200);
     }
     assert_eq!(asked(&new).len(), 0, "it is not ready, or in another namespace");
     let began = Instant::now();
-    api.put(PODS, NAMESPACE, pod("new", new.addr(), true));
+    api.put(PODS, NAMESPACE, pod("new", new.addr(), true)).await;
     served_by(&gateway, &new).await;
     assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn a_terminating_pod_gets_none() {
-    let (api, stays, leaves) = (KubeApi::start().await, sim("m").await, sim("m").await);
-    api.put(PODS, NAMESPACE, pod("stays", stays.addr(), true));
-    api.put(PODS, NAMESPACE, pod("leaves", leaves.addr(), true));
-    let gateway = gateway(&api, policy(BY_PODS)).await;
+    let (api, stays, leaves) = (AnyKubeApi::start().await, sim("m").await, sim("m").await);
+    api.put(PODS, NAMESPACE, pod("stays", stays.addr(), true)).await;
+    api.put(PODS, NAMESPACE, pod("leaves", leaves.addr(), true)).await;
+    let gateway = gateway_of(&api, policy(BY_PODS)).await;
     served_by(&gateway, &leaves).await;
-    let mut terminating = pod("leaves", leaves.addr(), true);
-    terminating["metadata"]["deletionTimestamp"] = "2026-11-30T12:00:00Z".into();
-    api.put(PODS, NAMESPACE, terminating);
+    api.terminate(NAMESPACE, "leaves").await;
     endpoints(&gateway, 1).await;
     let before = asked(&leaves).len();
     for _ in 0..20 {
         assert_eq!(gateway.chat("m", "hello").await.status, 200);
     }
     assert_eq!(asked(&leaves).len(), before);
-    api.delete(PODS, NAMESPACE, "stays");
+    api.delete(PODS, NAMESPACE, "stays").await;
     endpoints(&gateway, 0).await;
     assert_eq!(gateway.chat("m", "hello").await.status, 503, "an empty answer is an answer");
 }
@@ -384,5 +391,42 @@ async fn a_thousand_endpoints_flap_under_load_without_a_failed_request() {
             }
             reach(POOLS + if is_ready { (POOLS - 1) * PODS_OF_ONE } else { 0 }).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_pool_has_a_ready_pod_answers_and_its_objects_say_so() {
+    let (api, engine) = (AnyKubeApi::start().await, sim("m").await);
+    let class = json!({"kind": "GatewayClass", "metadata": {"name": "c"}, "spec": {"controllerName": "signalbox.dev/gateway-controller"}});
+    let listener = json!({"name": "http", "protocol": "HTTP", "port": 80});
+    let front = json!({"kind": "Gateway", "metadata": {"name": "g"}, "spec": {"gatewayClassName": "c", "listeners": [listener]}});
+    let pool = json!({"kind": "InferencePool", "metadata": {"name": "p"}, "spec": {
+        "targetPorts": [{"number": engine.addr().port()}], "selector": {"matchLabels": {"app": "m"}}}});
+    let backend = json!({"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "p"});
+    let route = json!({"kind": "HTTPRoute", "metadata": {"name": "r"}, "spec": {
+        "parentRefs": [{"name": "g"}], "rules": [{"backendRefs": [backend]}]}});
+    api.put(CLASSES, "", class).await;
+    api.put(GATEWAYS, NAMESPACE, front).await;
+    api.put(POOLS, NAMESPACE, pool).await;
+    api.put(ROUTES, NAMESPACE, route).await;
+    api.put(PODS, NAMESPACE, pod("pod", engine.addr(), true)).await;
+    let own = "version: 1\nmodels: {m: {pools: [own]}}\npools: {own: {endpoints: [\"127.0.0.1:1\"], health: {enabled: false}}}\n";
+    let launch = Launch::new(own).server(SERVER).argument("--gateway-api");
+    let kubeconfig = api.kubeconfig(launch.folder());
+    let gateway = follows(launch.variable("KUBECONFIG", kubeconfig.to_str().unwrap())).await;
+    let answered = async || (gateway.chat("m", "hello").await.status == 200).then_some(());
+    until("an answer of the pool's pod", answered).await;
+    assert!(!asked(&engine).is_empty());
+    for (kind, name, at, condition) in [
+        (GATEWAYS, "g", "/status/conditions", "Programmed"),
+        (ROUTES, "r", "/status/parents/0/conditions", "Accepted"),
+        (POOLS, "p", "/status/parents/0/conditions", "Accepted"),
+    ] {
+        let holds = async || {
+            let object = api.get(kind, NAMESPACE, name).await;
+            let conditions = object.pointer(at)?.as_array()?.clone();
+            conditions.iter().any(|one| one["type"] == condition && one["status"] == "True").then_some(())
+        };
+        until(&format!("{condition} of {name}"), holds).await;
     }
 }

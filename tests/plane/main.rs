@@ -8,6 +8,7 @@
     reason = "all of this binary is tests, and counters are whole numbers"
 )]
 
+mod any_kube_api;
 mod cluster;
 mod endpoint_picker;
 mod h2_upstream;

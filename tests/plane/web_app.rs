@@ -44,8 +44,8 @@ impl Drop for WebApp {
     }
 }
 
-/// Answers as the request's headers ask: `x-status` and `x-wait` (milliseconds), and a body in pieces as they come for
-/// `x-echo`.
+/// Answers as the request's headers ask: `x-status` and `x-wait` (milliseconds), a body in pieces as they come for `x-echo`,
+/// and in so many pieces of its own, a tenth of a second apart, for `x-drip`.
 async fn answer(State((name, seen)): State<(String, Seen)>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let said = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -65,6 +65,14 @@ async fn answer(State((name, seen)): State<(String, Seen)>, request: Request) ->
         seen.lock().unwrap().push(told);
         let pieces = body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other));
         return Body::from_stream(pieces).into_response();
+    }
+    if let Some(pieces) = number("x-drip") {
+        seen.lock().unwrap().push(told);
+        let piece = |left: u64| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            (left > 0).then(|| (Ok::<_, std::io::Error>(Bytes::from_static(b"drop ")), left - 1))
+        };
+        return Body::from_stream(futures::stream::unfold(pieces, piece)).into_response();
     }
     let body: Bytes = axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default();
     told["length"] = body.len().into();

@@ -5,24 +5,24 @@ use crate::raw::{Message, Refusing, Wire};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
 
-const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(crate) const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: realtime\r\nSet-Cookie: a=b\r\n\
     x-vsr-selected-model: forged\r\n\r\n";
 
 /// A server of WebSockets whose every byte a test sends itself.
-struct Server(TcpListener);
+pub(crate) struct Server(TcpListener);
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
     }
 
-    fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
 
     /// Takes a request, and answers it.
-    async fn answers(&self, bytes: &str) -> (Wire, Message) {
+    pub(crate) async fn answers(&self, bytes: &str) -> (Wire, Message) {
         let mut wire = Wire::of(self.0.accept().await.unwrap().0);
         let request = wire.request().await.unwrap();
         wire.send(bytes).await;
@@ -40,7 +40,7 @@ fn policy(addresses: &[SocketAddr], more: &str) -> String {
     )
 }
 
-async fn ask(gateway: &Gateway, path: &str, headers: &str) -> Wire {
+pub(crate) async fn ask(gateway: &Gateway, path: &str, headers: &str) -> Wire {
     let mut wire = Wire::open(gateway.addr).await;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: gateway\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-version: 13\r\n\

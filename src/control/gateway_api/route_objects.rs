@@ -60,6 +60,7 @@ pub(super) struct HttpFilter {
     pub(super) request_mirror: Option<RequestMirror>,
     pub(super) request_redirect: Option<RequestRedirect>,
     pub(super) url_rewrite: Option<UrlRewriteFilter>,
+    pub(super) cors: Option<CorsFilter>,
     pub(super) extension_ref: Option<ObjectRef>,
 }
 
@@ -101,6 +102,17 @@ pub(super) struct RequestRedirect {
 pub(super) struct UrlRewriteFilter {
     pub(super) hostname: Option<String>,
     pub(super) path: Option<PathModifier>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct CorsFilter {
+    pub(super) allow_origins: Vec<String>,
+    pub(super) allow_credentials: Option<bool>,
+    pub(super) allow_methods: Vec<String>,
+    pub(super) allow_headers: Vec<String>,
+    pub(super) expose_headers: Vec<String>,
+    pub(super) max_age: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

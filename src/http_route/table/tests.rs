@@ -55,6 +55,26 @@ fn header(name: &'static str, value: &str) -> (HeaderName, ValueMatch) {
 }
 
 #[test]
+fn a_connection_belongs_to_the_listener_of_its_name() {
+    let mut table = RouteTableBuilder::default();
+    for host in ["a.example", "*.example", "*.b.example"] {
+        table.add_listener(443, HostPattern::of(host));
+    }
+    let table = table.build();
+    for (name, host, is_misdirected) in [
+        ("a.example", "A.example:443", false),
+        ("a.example", "c.example", true),
+        ("c.example", "d.example", false),
+        ("c.example", "x.b.example", true),
+        ("other", "a.example", true),
+        ("a.example", "other", false),
+    ] {
+        assert_eq!(table.is_misdirected(443, name, host), is_misdirected, "{name} {host}");
+    }
+    assert!(!table.is_misdirected(80, "a.example", "b.example"));
+}
+
+#[test]
 fn the_plan_names_the_model_and_no_client_does() {
     let table = table(vec![
         entry("llama", |it| it.headers = vec![header("x-selected-model", "llama")]),

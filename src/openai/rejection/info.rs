@@ -29,6 +29,7 @@ impl Rejection {
         match self {
             Self::UnknownPath { .. } => info(S::NOT_FOUND, "unknown_path", "unknown_url"),
             Self::NoRoute => info(S::NOT_FOUND, "no_route", "no_route"),
+            Self::Misdirected => info(S::MISDIRECTED_REQUEST, "misdirected", "misdirected_request"),
             Self::InvalidBackend => info(S::INTERNAL_SERVER_ERROR, "invalid_backend", "invalid_backend"),
             Self::UncheckedRequest => info(S::FORBIDDEN, "unchecked_request", "unchecked_request"),
             Self::DoubledPath { .. } => info(S::NOT_FOUND, "doubled_path", "unknown_url"),

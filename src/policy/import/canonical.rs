@@ -32,7 +32,8 @@ pub(super) fn read(
     providers::read(providers.as_ref(), draft);
     objects.models(draft);
     // The older dialect has at the top level what the newer has in `routing`.
-    let routing = objects.routing().or_else(|| root.get("routing")).unwrap_or_else(|| root.clone());
+    let own = root.get("routing").unwrap_or_else(|| root.clone());
+    let routing = objects.routing().unwrap_or_else(|| own.clone());
     cards(&routing.list("modelCards"), draft);
     let default = objects
         .default_model()
@@ -60,7 +61,7 @@ pub(super) fn read(
         files,
     };
     let strategy =
-        globals::strategy(&routing).or_else(|| at(&["router"]).and_then(|router| globals::strategy(&router)));
+        globals::strategy(&own).or_else(|| at(&["router"]).and_then(|router| globals::strategy(&router)));
     draft.routing.strategy = strategy.filter(|strategy| strategy != "priority");
     let conditions = conditions(&routing, &Conditions::default(), thresholds, draft);
     let items = routing.list("decisions");

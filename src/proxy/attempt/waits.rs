@@ -14,8 +14,8 @@ impl Attempts {
     /// Starts the timeout for the answer's first byte, and watches whether the endpoint stays in its pool meanwhile.
     pub(in crate::proxy) fn await_first_byte(&self, live: &Snapshot, now: Instant) {
         let of_route = self.target().via.as_ref().and_then(|via| via.rule.timeouts.attempt);
+        self.deadline.limit_attempt(now, of_route);
         let within = self.limits(live, now).first_byte;
-        let within = of_route.map_or(within, |attempt| attempt.min(within));
         let retry = &live.policy.retry;
         let has_attempts = self.count < retry.attempts;
         let reissue = retry.reissue.filter(|_| has_attempts && self.request.may_be_reissued());

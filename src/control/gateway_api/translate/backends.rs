@@ -226,11 +226,14 @@ impl<'a> Backends<'a> {
     pub(super) fn tls_statuses(&self) -> Vec<ObjectStatus> {
         let status = |policy: &ApiObject<super::super::objects::BackendTlsPolicySpec>| {
             let object = UsedObject { kind: ObjectKind::BackendTlsPolicy, name: policy.name.clone() };
+            // One that another stands before is told so for the same Gateways.
+            let holder = tls::rival(self.cluster, policy).unwrap_or(policy);
+            let holder = UsedObject { kind: ObjectKind::BackendTlsPolicy, name: holder.name.clone() };
             let conditions = tls::conditions(self.cluster, policy);
             let entry = |gateway: &ObjectName| {
                 self.entry("ancestorRef", gateway, &conditions, policy.meta.generation)
             };
-            let entries: Vec<Value> = self.users(&object).map(entry).collect();
+            let entries: Vec<Value> = self.users(&holder).map(entry).collect();
             let told = |condition: &ObjectCondition| ToldCondition {
                 about: String::new(),
                 condition: condition.clone(),

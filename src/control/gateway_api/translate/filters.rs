@@ -2,11 +2,12 @@
 
 use super::super::objects::ObjectRef;
 use super::super::route_objects::{
-    HeaderModifier, HttpFilter, NamedValue, PathModifier, RequestMirror, RequestRedirect,
+    CorsFilter, HeaderModifier, HttpFilter, NamedValue, PathModifier, RequestMirror, RequestRedirect,
 };
-use crate::http_route::{HeaderFilters, PathRewrite, Redirect, UrlRewrite};
+use crate::http_route::{CorsOrigin, HeaderFilters, PathRewrite, Redirect, RouteCors, UrlRewrite};
 use crate::policy::HeaderChanges;
 use http::{HeaderName, HeaderValue};
+use std::sync::Arc;
 
 /// Headers that the connection has, whatever a filter says.
 const OF_THE_CONNECTION: [&str; 8] =
@@ -19,6 +20,7 @@ pub(super) struct ReadFilters {
     pub(super) rewrite: Option<UrlRewrite>,
     pub(super) redirect: Option<Redirect>,
     pub(super) mirrors: Vec<ReadMirror>,
+    pub(super) cors: Option<Arc<RouteCors>>,
 }
 
 /// A mirror whose backend is still to be found.
@@ -44,7 +46,7 @@ pub(super) fn read(filters: &[HttpFilter]) -> Result<ReadFilters, String> {
 /// Reads the filters of a backend: headers alone.
 pub(super) fn read_of_backend(filters: &[HttpFilter]) -> Result<HeaderFilters, String> {
     let read = read(filters)?;
-    if read.redirect.is_some() || read.rewrite.is_some() || !read.mirrors.is_empty() {
+    if read.redirect.is_some() || read.rewrite.is_some() || !read.mirrors.is_empty() || read.cors.is_some() {
         return Err("a backend has filters of headers alone".to_owned());
     }
     Ok(read.headers)
@@ -79,6 +81,10 @@ fn read_filter(filter: &HttpFilter, read: &mut ReadFilters) -> Result<(), String
             let rewrite = filter.url_rewrite.as_ref().ok_or_else(lacks)?;
             let path = rewrite.path.as_ref().map(path).transpose()?;
             read.rewrite = Some(UrlRewrite { host: rewrite.hostname.clone(), path });
+            Ok(())
+        }
+        "CORS" => {
+            read.cors = Some(Arc::new(cors(filter.cors.as_ref().ok_or_else(lacks)?)?));
             Ok(())
         }
         other => Err(format!("the filter {other} is not known")),
@@ -133,6 +139,27 @@ fn redirect(filter: &RequestRedirect) -> Result<Redirect, String> {
         path: filter.path.as_ref().map(path).transpose()?,
         port: filter.port,
         status,
+    })
+}
+
+/// For how many seconds a browser remembers what a filter says, where that does not say it.
+const CORS_MAX_AGE: u32 = 5;
+
+fn cors(filter: &CorsFilter) -> Result<RouteCors, String> {
+    let origin = |text: &String| CorsOrigin::read(text).ok_or_else(|| format!("`{text}` is no origin"));
+    let named = |list: &[String]| {
+        let is_one = |name: &&String| *name == "*" || HeaderName::from_bytes(name.as_bytes()).is_ok();
+        let wrong = list.iter().find(|name| !is_one(name));
+        wrong.map_or(Ok(list.to_vec()), |wrong| Err(format!("`{wrong}` is not the name of a header")))
+    };
+    Ok(RouteCors {
+        origins: filter.allow_origins.iter().map(origin).collect::<Result<_, _>>()?,
+        credentials: filter.allow_credentials == Some(true),
+        // Methods are names of the same letters.
+        methods: named(&filter.allow_methods)?,
+        headers: named(&filter.allow_headers)?,
+        exposed: named(&filter.expose_headers)?,
+        max_age: filter.max_age.unwrap_or(CORS_MAX_AGE),
     })
 }
 

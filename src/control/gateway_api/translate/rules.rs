@@ -110,8 +110,13 @@ impl RouteReader<'_, '_> {
                 Err(fault) => self.unresolved(fault),
             }
         }
-        let filters =
-            RouteFilters { headers: read.headers, rewrite: read.rewrite, redirect: read.redirect, mirrors };
+        let filters = RouteFilters {
+            headers: read.headers,
+            rewrite: read.rewrite,
+            redirect: read.redirect,
+            mirrors,
+            cors: read.cors,
+        };
         Ok(RouteRule {
             source,
             filters,

@@ -61,6 +61,22 @@ pub(super) fn of_service(
     Some(ServicePolicy { object, tls })
 }
 
+/// The older policy that has the place of one: of several for the same port of a Service the oldest holds.
+pub(super) fn rival<'a>(
+    cluster: &'a Cluster<'_>,
+    policy: &ApiObject<BackendTlsPolicySpec>,
+) -> Option<&'a ApiObject<BackendTlsPolicySpec>> {
+    let older = cluster.tls.policies.iter().take_while(|other| other.name != policy.name);
+    let mut of_namespace = older.filter(|other| other.name.namespace == policy.name.namespace);
+    let is_same = |a: &ObjectRef, b: &ObjectRef| {
+        (&a.group, &a.kind, &a.name, &a.section_name) == (&b.group, &b.kind, &b.name, &b.section_name)
+    };
+    of_namespace.find(|other| {
+        let mut targets = policy.spec.target_refs.iter();
+        targets.any(|target| other.spec.target_refs.iter().any(|known| is_same(known, target)))
+    })
+}
+
 fn authority_object(
     policy: &ApiObject<BackendTlsPolicySpec>,
     reference: &ObjectRef,
@@ -112,7 +128,16 @@ pub(super) fn conditions(
     cluster: &Cluster<'_>,
     policy: &ApiObject<BackendTlsPolicySpec>,
 ) -> [ObjectCondition; 2] {
-    match authorities(cluster, policy) {
+    let authorities = authorities(cluster, policy);
+    if let Some(rival) = rival(cluster, policy) {
+        let message = format!("the older policy {} is for the same", rival.name);
+        let resolved = authorities.err();
+        return [
+            ObjectCondition::fails("Accepted", "Conflicted", message),
+            resolved.unwrap_or_else(|| ObjectCondition::holds("ResolvedRefs", "ResolvedRefs")),
+        ];
+    }
+    match authorities {
         Ok(_) => [
             ObjectCondition::holds("Accepted", "Accepted"),
             ObjectCondition::holds("ResolvedRefs", "ResolvedRefs"),
