@@ -14,7 +14,7 @@ mod upgrade;
 
 use crate::control::{
     Admin, DnsRefresh, EngineClient, GatewayController, KubeSources, KvListener, LoadFailure, PeerOf,
-    PolicyFile, Prober, Reloader, RoutingObjects, Scraper, discover_new, persist_response_cache,
+    PolicyFile, Prober, Reloader, RoutingObjectWatches, Scraper, discover_new, persist_response_cache,
     save_response_cache,
 };
 use crate::policy::{self, Environment, Process, ServerSpec};
@@ -106,7 +106,7 @@ pub fn run(setup: &Setup, announce: impl FnOnce(&Bound)) -> Result<(), ServeErro
         .enable_all()
         .build()?;
     let kube = Arc::new(KubeSources::default());
-    let mut objects = RoutingObjects::new(Arc::clone(&kube));
+    let mut objects = RoutingObjectWatches::new(Arc::clone(&kube));
     let live = control.block_on(first_snapshot(setup, &kube, &mut objects))?;
     let limits = &setup.spec.limits;
     let server_state = ServerState::new(limits, limits::connections(limits));
@@ -232,9 +232,9 @@ fn reserve_addresses(setup: &Setup) -> Result<(Socket, Vec<ReservedAddress>), Se
 async fn first_snapshot(
     setup: &Setup,
     kube: &KubeSources,
-    objects: &mut RoutingObjects,
+    objects: &mut RoutingObjectWatches,
 ) -> Result<Arc<Live>, ServeError> {
-    let manifests = objects.manifests(&setup.policy).await?;
+    let manifests = objects.manifests(setup.policy.leaves_routing()).await.map_err(LoadFailure::from)?;
     let mut layers = PolicyLayers::from(Arc::new(setup.policy.load_with(&manifests)?));
     if setup.spec.gateway_api.is_some() {
         // Until routes are known, a request matches none.

@@ -28,7 +28,7 @@ pub use kv_events::KvListener;
 pub use persist::{persist_response_cache, save_response_cache};
 pub use probe::Prober;
 pub use reload::{LoadFailure, PolicyFile, Reloader};
-pub use routing_objects::RoutingObjects;
+pub use routing_objects::{RoutingObjectFault, RoutingObjectWatches};
 pub use scrape::{EnginePage, Scraper};
 pub use sources::{DnsRefresh, KubeSources, SourceState, discover_new};
 pub use watch::{Contents, FileWatch};

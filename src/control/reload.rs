@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of requests. What is read includes the secrets and certificates that the policy names.
 
-use super::routing_objects::RoutingObjects;
+use super::routing_objects::{RoutingObjectFault, RoutingObjectWatches};
 use super::sources::{KubeSources, discover_new};
 use super::watch::{Contents, FileWatch};
 use crate::classify;
@@ -47,13 +47,8 @@ pub enum LoadFailure {
     #[error(transparent)]
     Import(#[from] ImportError),
     /// The file leaves models and decisions to objects that the cluster does not give.
-    #[error("the policy's models and decisions are in the cluster, whose {kind} cannot be read: {fault}")]
-    Objects {
-        /// The kind of object.
-        kind: &'static str,
-        /// Why not.
-        fault: String,
-    },
+    #[error(transparent)]
+    Objects(#[from] RoutingObjectFault),
     /// The policy is right, but its classifier, cache or signals can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -74,7 +69,7 @@ impl PolicyFile {
     }
 
     /// Whether the file leaves models and decisions to objects of Kubernetes; may block on the disk.
-    pub(super) fn leaves_routing(&self) -> bool {
+    pub fn leaves_routing(&self) -> bool {
         let text = self.environment.read(&self.path).ok().and_then(|bytes| policy::decode(bytes).ok());
         text.is_some_and(|text| leaves_routing(&text))
     }
@@ -140,7 +135,7 @@ impl Reloader {
     }
 
     /// Reloads for ever, at every change of the policy's files and of the objects that these leave decisions to.
-    pub async fn run(self, mut objects: RoutingObjects) {
+    pub async fn run(self, mut objects: RoutingObjectWatches) {
         let mut files = Vec::from_iter(self.file.watched(&self.live.load().policy));
         let mut watch = FileWatch::new(&files);
         let mut hangups = signal(SignalKind::hangup()).ok();
@@ -173,12 +168,12 @@ impl Reloader {
     }
 
     /// Loads the policy and puts it in force; returns the files that were read.
-    async fn reload(&self, objects: &mut RoutingObjects) -> BTreeSet<PathBuf> {
+    async fn reload(&self, objects: &mut RoutingObjectWatches) -> BTreeSet<PathBuf> {
         let file = self.file.clone();
-        let manifests = match objects.manifests(&file).await {
+        let manifests = match objects.manifests(file.leaves_routing()).await {
             Ok(manifests) => manifests,
             Err(failure) => {
-                self.conclude(Err(failure));
+                self.conclude(Err(failure.into()));
                 return BTreeSet::new();
             }
         };

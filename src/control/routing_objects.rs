@@ -1,7 +1,6 @@
 //! Owns following vLLM Semantic Router's objects in the cluster, its `IntelligentPool` and `IntelligentRoute`, where a policy
 //! file leaves its models and decisions to them. Refuses to know what they say.
 
-use super::reload::{LoadFailure, PolicyFile};
 use super::sources::{KubeKind, KubeSources, ObjectWatch, Observation, WatchScope};
 use futures::future::select_all;
 use serde_json::Value;
@@ -19,21 +18,29 @@ const KINDS: [KubeKind; 2] = [
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// The objects, followed from when a policy file leaves its decisions to them.
-pub struct RoutingObjects {
+pub struct RoutingObjectWatches {
     kube: Arc<KubeSources>,
     watches: Vec<ObjectWatch<Value>>,
 }
 
-impl RoutingObjects {
+/// Why the objects are not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the policy's models and decisions are in the cluster, whose {kind} cannot be read: {fault}")]
+pub struct RoutingObjectFault {
+    kind: &'static str,
+    fault: String,
+}
+
+impl RoutingObjectWatches {
     /// Follows nothing yet.
     pub fn new(kube: Arc<KubeSources>) -> Self {
         Self { kube, watches: Vec::new() }
     }
 
-    /// The objects as manifests, none where the file does not leave its decisions to them. What was known stays while the API
-    /// server is away.
-    pub async fn manifests(&mut self, file: &PolicyFile) -> Result<String, LoadFailure> {
-        if !file.leaves_routing() {
+    /// The objects as manifests, none where they are not `wanted` any more: where the policy's file leaves nothing to them. What
+    /// was known stays while the API server is away.
+    pub async fn manifests(&mut self, wanted: bool) -> Result<String, RoutingObjectFault> {
+        if !wanted {
             self.watches.clear();
             return Ok(String::new());
         }
@@ -49,7 +56,7 @@ impl RoutingObjects {
             let seen = watch.seen.borrow_and_update().clone();
             let Some(objects) = seen.objects.clone() else {
                 let fault = seen.fault_text().unwrap_or_else(|| "no answer in time".to_owned());
-                return Err(LoadFailure::Objects { kind: kind.kind, fault });
+                return Err(RoutingObjectFault { kind: kind.kind, fault });
             };
             for object in objects.values() {
                 let mut object = object.clone();

@@ -518,7 +518,7 @@ async fn a_websocket_goes_where_its_route_leads_and_what_is_said_passes_as_it_is
     let changed = json!([{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-set", "value": "new"}]}}]);
     let rules = json!([
         {"matches": at("/"), "backendRefs": to("app")},
-        {"matches": at("/ws"), "filters": changed, "backendRefs": to("ws"), "timeouts": {"request": "300ms"}},
+        {"matches": at("/ws"), "filters": changed, "backendRefs": to("ws"), "timeouts": {"request": "2s"}},
     ]);
     apply(&api, [route("web", &rules)]);
     let gateway = with_policy(&api, OPEN).await;
@@ -545,7 +545,7 @@ async fn a_websocket_goes_where_its_route_leads_and_what_is_said_passes_as_it_is
     assert_eq!((agreed.status(), agreed.header("upgrade")), (101, "websocket"), "{}", agreed.head);
     // Longer than the rule's time for an answer: a tunnel is none.
     for text in ["GET / HTTP/1.1\r\n\r\n", "\u{0}\u{1}", &"x".repeat(100_000)] {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
         client.send(text).await;
         assert_eq!(upstream.bytes(text.len()).await.unwrap(), text.as_bytes());
         upstream.send(text).await;
