@@ -143,7 +143,8 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<FormPart<'a>>, Reject
         let end = end.ok_or_else(|| broken("it ends in the middle of a part"))?;
         let near = &body[at..end.min(at + MAX_PART_HEADER)];
         let header = memmem::find(near, b"\r\n\r\n").ok_or_else(|| broken("a part's header has no end"))?;
-        let (name, filename) = disposition(&near[..header]).ok_or_else(|| broken("a part has no name"))?;
+        let (name, filename) =
+            disposition(&near[..header]).ok_or_else(|| broken("a part has no name, or one with escapes"))?;
         parts.push(FormPart { name, filename, value: at + header + 4..end });
         let rest = &body[end + delimiter.len()..];
         if rest.starts_with(b"\r\n") {

@@ -71,8 +71,7 @@ impl StoredResponse {
         let of = self.id().unwrap_or_default();
         let bare = of.strip_prefix("resp_").unwrap_or(&of);
         let items = self.input().enumerate();
-        let mut items: Vec<Vec<u8>> =
-            items.map(|(at, item)| with_id(item, &format!("{bare}_{at}"))).collect();
+        let mut items: Vec<Vec<u8>> = items.map(|(at, item)| listed(item, &format!("{bare}_{at}"))).collect();
         if query_value(query, "order").as_deref() != Some("asc") {
             items.reverse();
         }
@@ -126,6 +125,20 @@ fn input_items(request: &ChatRequest) -> Vec<Vec<u8>> {
         Some(items) => json::array(items).map(<[u8]>::to_vec).collect(),
         None => Vec::new(),
     }
+}
+
+/// An item as it is listed: with an id, its own or one by its place, and a message written out that was sent in short.
+fn listed(item: &[u8], place: &str) -> Vec<u8> {
+    let content = json::member(item, "content").filter(|content| content.starts_with(b"\""));
+    let (Some(text), Some(role)) = (content, string_member(item, "role")) else {
+        return with_id(item, place);
+    };
+    let kind = if role == "assistant" { "output_text" } else { "input_text" };
+    let part = Object::default().text("type", kind).raw("text", text);
+    let part = if role == "assistant" { part.raw("annotations", b"[]") } else { part };
+    let message = Object::default().text("type", "message").text("status", "completed").text("role", &role);
+    let own = json::member(item, "id").into_iter().fold(message, |message, id| message.raw("id", id));
+    with_id(&own.raw("content", &array([part.end()])).end(), place)
 }
 
 /// An item with an id: its own, or one by its place.
@@ -197,6 +210,9 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(ids(&all), ["msg_1_0", "fc_x", "msg_1_2"]);
+        let text = json!({"type": "input_text", "text": "a"});
+        let said = json!({"id": "msg_1_0", "type": "message", "status": "completed", "role": "user", "content": [text]});
+        assert_eq!(all["data"][0], said, "as OpenAI lists it, however it was sent");
         assert_eq!(
             (&all["first_id"], &all["last_id"], &all["has_more"]),
             (&json!("msg_1_0"), &json!("msg_1_2"), &json!(false))
