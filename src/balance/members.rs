@@ -4,7 +4,6 @@
 use super::endpoint::{Endpoint, PoolMember};
 use super::picker::{EngineLoad, Standing};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Joins members that name the same endpoint: their weights add up.
@@ -39,17 +38,4 @@ pub struct EndpointForecast {
     pub load: Option<EngineLoad>,
     /// What it is held against the others by, where the pool's strategy has such a figure.
     pub standing: Option<Standing>,
-}
-
-/// The endpoint that would get a request, and what the request would find there.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ReplicaForecast {
-    /// The endpoint.
-    pub endpoint: SocketAddr,
-    /// What comes before the first token, in tokens to compute.
-    pub work: f64,
-    /// Tokens of the prompt that it probably has cached.
-    pub cached: u32,
-    /// Requests that it has.
-    pub in_flight: u32,
 }

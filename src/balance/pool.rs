@@ -10,9 +10,9 @@ use lease::{LeaseGrounds, LeaseTerms};
 use super::admission::AdmissionGate;
 use super::endpoint::{Endpoint, PoolMember};
 use super::lock;
-use super::members::{EndpointForecast, ReplicaForecast, merged, weighted};
+use super::members::{EndpointForecast, merged, weighted};
 use super::outlier::OutlierDetector;
-use super::picker::{Candidates, ChosenEndpoint, PickRequest, Picker};
+use super::picker::{Candidates, ChosenEndpoint, PickRequest, Picker, ReplicaForecast};
 use super::prompt_tokens::PromptTokens;
 use super::rendezvous::hash_key;
 use crate::policy::{Balance, PoolLimits};
@@ -147,6 +147,10 @@ impl Pool {
         let known = self.known_tokens(&request);
         let request = PickRequest { known: known.as_ref(), ..request };
         let owner = request.owner.and_then(|addr| candidates.place_of(addr));
+        let owner = owner.map(ChosenEndpoint::without_margin).or_else(|| {
+            let ReplicaForecast { endpoint, margin, is_cold, .. } = request.replica?;
+            Some(ChosenEndpoint { place: candidates.place_of(endpoint)?, margin, is_cold })
+        });
         // One member alone needs no choice.
         let pick = || match self.members.len() {
             1 => candidates.contains(0).then(|| ChosenEndpoint::without_margin(0)),
@@ -154,8 +158,7 @@ impl Pool {
         };
         // Once for each endpoint that others fill up between the choice and its lease.
         for _ in 0..self.members.len() {
-            let owner = owner.filter(|owner| candidates.contains(*owner));
-            let best = owner.map(ChosenEndpoint::without_margin).or_else(pick)?;
+            let best = owner.filter(|owner| candidates.contains(owner.place)).or_else(pick)?;
             let Some(view) = candidates.get(best.place) else { continue };
             if self.members[best.place].endpoint.enter(self.limits.max_in_flight) {
                 let before = request.prompt.map(|_prompt| view.work_to_first_token(0));
@@ -163,6 +166,9 @@ impl Pool {
                 let expected = before.zip(work).map(|(before, work)| before + f64::from(work.uncached));
                 let model = hash_key(request.model.as_bytes());
                 let rank = view.enter_rank(&request);
+                if best.is_cold {
+                    self.picker.note_cold(view);
+                }
                 let grounds = LeaseGrounds { work, expected, margin: best.margin, rank };
                 let terms = LeaseTerms { model, grounds, streams: request.streams, now };
                 return Some(Lease::new(self.clone(), best.place, terms));
@@ -214,16 +220,16 @@ impl Pool {
         let candidates = self.candidates(&[], now).passing_over(hash_key(request.model.as_bytes()));
         let known = self.known_tokens(request);
         let request = &PickRequest { known: known.as_ref(), ..*request };
-        let standings = self.picker.standings(request, &candidates);
-        let (best, _) =
-            standings.into_iter().min_by(|one, other| one.1.as_cost().total_cmp(&other.1.as_cost()))?;
-        let view = candidates.get(best)?;
+        let best = RNG.with_borrow_mut(|rng| self.picker.pick(request, &candidates, rng))?;
+        let view = candidates.get(best.place)?;
         let uncached = request.uncached(view.matched(request.blocks()));
         Some(ReplicaForecast {
             endpoint: view.addr(),
             work: view.work_to_first_token(uncached),
             cached: request.prompt.map_or(0, |prompt| prompt.tokens().saturating_sub(uncached)),
             in_flight: view.in_flight(),
+            margin: best.margin,
+            is_cold: best.is_cold,
         })
     }
 

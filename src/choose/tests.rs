@@ -397,7 +397,8 @@ proptest! {
 }
 
 fn replica(work: f64, cached: u32, in_flight: u32) -> ReplicaForecast {
-    ReplicaForecast { endpoint: ([10, 0, 0, 1], 8000).into(), work, cached, in_flight }
+    let endpoint = ([10, 0, 0, 1], 8000).into();
+    ReplicaForecast { endpoint, work, cached, in_flight, margin: None, is_cold: false }
 }
 
 #[test]

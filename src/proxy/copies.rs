@@ -113,7 +113,7 @@ fn mirrors(exchange: &Exchange, headers: &HeaderMap) -> Vec<PlannedCopy> {
                 pool,
                 prefix: via.prefix.clone(),
             })),
-            endpoint: None,
+            replica: None,
             ..target.clone()
         }],
         request: attempts.request.upstream_request().clone(),

@@ -59,8 +59,8 @@ pub fn lease_endpoint(
         .map(|owner| owner.endpoint);
     let lease = |target: &PlanTarget, last_resort: bool| {
         let pool = target.pool(policy);
-        let owner = owner.or(target.endpoint);
-        let request = PickRequest { owner, ..pick_request(snapshot, target, pool, &prompt, input) };
+        let replica = target.replica;
+        let request = PickRequest { owner, replica, ..pick_request(snapshot, target, pool, &prompt, input) };
         let pool = snapshot.pool(pool);
         if last_resort {
             pool.lease(&request, input.tried, input.now)
@@ -120,6 +120,7 @@ fn pick_request<'a>(
     PickRequest {
         key: session_key(spec, input),
         owner: None,
+        replica: None,
         model: target.upstream_model(&snapshot.policy),
         adapter: target.lora.as_deref(),
         prompt: keeps_prompt(input.upstream_request).then_some(prompt),
@@ -161,6 +162,7 @@ pub fn forecast(
     let pick = PickRequest {
         key: None,
         owner: None,
+        replica: None,
         model: target.upstream_model(policy),
         adapter: target.lora.as_deref(),
         prompt: keeps_prompt(request).then_some(&prompt),

@@ -105,7 +105,7 @@ fn rewritten(routed: &RoutedPools, via: &FollowedRule, asked: &str, random: f64)
     chosen.map(|(name, _)| name.clone())
 }
 
-/// A target of a plan behind the backend of a rule. The endpoint that its model was chosen with is kept where it is of that
+/// A target of a plan behind the backend of a rule. The replica that its model was chosen with is kept where it is of that
 /// backend.
 fn turned(
     policy: &Policy,
@@ -116,6 +116,6 @@ fn turned(
     let model = &policy[target.model];
     let route = model.routes.iter().position(|route| route.pool == via.pool).unwrap_or(target.route);
     let of_model = targets.iter().filter(|other| other.model == target.model && other.lora == target.lora);
-    let endpoint = of_model.filter(|other| other.route == route).find_map(|other| other.endpoint);
-    PlanTarget { route, endpoint, via: Some(via), ..target.clone() }
+    let replica = of_model.filter(|other| other.route == route).find_map(|other| other.replica);
+    PlanTarget { route, replica, via: Some(via), ..target.clone() }
 }

@@ -33,7 +33,7 @@ pub(super) fn all_routes(
         route,
         lora: lora.map(str::to_owned),
         reasoning,
-        endpoint: None,
+        replica: None,
         via: None,
     };
     routes.map(target).collect()
@@ -59,7 +59,7 @@ pub(super) fn targets(
     let reasoning = chosen.reasoning.or(decision.plugins.reasoning);
     let mut targets = all_routes(policy, chosen.model, chosen.lora.as_deref(), reasoning);
     if let Some((route, replica)) = pair {
-        targets[route].endpoint = Some(replica.endpoint);
+        targets[route].replica = Some(replica);
     }
     for model in decision.fallback.iter().filter(|model| **model != chosen.model) {
         let own = decision.models.iter().find(|one| one.model == *model);

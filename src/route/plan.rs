@@ -2,12 +2,12 @@
 //!
 //! Decides nothing.
 
+use crate::balance::ReplicaForecast;
 use crate::http_route::{HeaderFilters, RouteRule};
 use crate::openai::{ChatRequest, Rejection};
 use crate::policy::{
     AnswerGuard, AnswerModel, BasisPoints, CacheUse, HeaderChanges, ModelId, Policy, PoolId, Reasoning, Route,
 };
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,8 +84,8 @@ pub struct PlanTarget {
     pub lora: Option<String>,
     /// Whether, and how hard, it is to reason.
     pub reasoning: Option<Reasoning>,
-    /// The endpoint that the model was chosen with, where both were chosen together.
-    pub endpoint: Option<SocketAddr>,
+    /// The replica that the model was chosen with, where both were chosen together.
+    pub replica: Option<ReplicaForecast>,
     /// The rule of a cluster's routes that leads there, where those are followed.
     pub via: Option<Arc<FollowedRule>>,
 }

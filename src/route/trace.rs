@@ -62,7 +62,8 @@ pub struct RunnerUpModel {
 impl fmt::Display for RunnerUpModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
-        if let Some(endpoint) = self.endpoint {
+        // Without a running gateway no replica has an address.
+        if let Some(endpoint) = self.endpoint.filter(|endpoint| !endpoint.ip().is_unspecified()) {
             write!(f, " on {endpoint}")?;
         }
         let (measure, chosen) = (self.measure, self.chosen);

@@ -172,4 +172,9 @@ async fn a_model_is_chosen_together_with_the_replica_that_has_the_conversation()
     assert_eq!(line["algorithm_reason"], "quickest");
     let runner_up = line["runner_up"].as_str().unwrap();
     assert!(runner_up.starts_with("quick on 127.0.0.1:") && runner_up.contains(" s against "), "{runner_up}");
+    let cost = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("no {key}: {line}"));
+    assert!(
+        cost("endpoint_cost") < cost("next_endpoint_cost"),
+        "and what its own pool's other replica had: {line}"
+    );
 }

@@ -25,6 +25,8 @@ pub struct PickRequest<'a> {
     /// The endpoint that has what the request refers to, such as the response that it goes on from; it gets the request
     /// if it may, whatever the strategy.
     pub owner: Option<SocketAddr>,
+    /// The replica that its model was chosen with, which gets it if it may.
+    pub replica: Option<ReplicaForecast>,
     /// The name that the upstream knows the model by.
     pub model: &'a str,
     /// The `LoRA` adapter that is asked for instead of the model itself.
@@ -180,6 +182,8 @@ pub struct ChosenEndpoint {
     pub place: usize,
     /// What it was held against the others by; nothing where that is a turn, a draw or a key.
     pub margin: Option<ChoiceMargin>,
+    /// Whether it is to be noted, once it gets the request, that no endpoint had any of the prompt.
+    pub is_cold: bool,
 }
 
 /// What a choice was made by.
@@ -191,10 +195,27 @@ pub struct ChoiceMargin {
     pub next: Option<Standing>,
 }
 
+/// The endpoint that would get a request, and what the request would find there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReplicaForecast {
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// What comes before the first token, in tokens to compute.
+    pub work: f64,
+    /// Tokens of the prompt that it probably has cached.
+    pub cached: u32,
+    /// Requests that it has.
+    pub in_flight: u32,
+    /// What it was held against the others by.
+    pub margin: Option<ChoiceMargin>,
+    /// Whether it is to be noted, once it gets the request, that no endpoint had any of the prompt.
+    pub is_cold: bool,
+}
+
 impl ChosenEndpoint {
     /// One that no figure speaks for.
     pub(in crate::balance) fn without_margin(place: usize) -> Self {
-        Self { place, margin: None }
+        Self { place, margin: None, is_cold: false }
     }
 }
 

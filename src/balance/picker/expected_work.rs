@@ -135,5 +135,5 @@ fn least(costs: &Costs, rng: &mut impl Rng) -> Option<ChosenEndpoint> {
     let others = costs.iter().filter(|(other, _)| *other != place).map(|(_, cost)| *cost);
     let margin =
         ChoiceMargin { chosen: Standing::Cost(chosen), next: others.reduce(f64::min).map(Standing::Cost) };
-    Some(ChosenEndpoint { place, margin: Some(margin) })
+    Some(ChosenEndpoint { place, margin: Some(margin), is_cold: false })
 }

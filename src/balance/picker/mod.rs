@@ -20,7 +20,8 @@ mod tests;
 mod warm_up;
 
 pub use candidates::{
-    Candidates, ChoiceMargin, ChosenEndpoint, EndpointView, EngineLoad, PickRequest, Standing,
+    Candidates, ChoiceMargin, ChosenEndpoint, EndpointView, EngineLoad, PickRequest, ReplicaForecast,
+    Standing,
 };
 pub use prompt::PickPrompt;
 
@@ -83,6 +84,13 @@ impl Picker {
             Self::Hash(hash) => hash.pick(request, candidates, rng).map(ChosenEndpoint::without_margin),
             Self::ExpectedWork => expected_work::pick(request, candidates, rng),
             Self::Scored(scored) => scored.pick(request, candidates, rng),
+        }
+    }
+
+    /// Notes that an endpoint gets a prompt of which no endpoint had anything.
+    pub(super) fn note_cold(&self, view: EndpointView<'_>) {
+        if let Self::Scored(scored) = self {
+            scored.note_cold(view);
         }
     }
 

@@ -74,17 +74,19 @@ impl ScoredPicker {
     ) -> Option<ChosenEndpoint> {
         let endpoints = self.score(request, candidates);
         let best = &endpoints[highest(&endpoints, rng)?];
-        if self.scorers.weight(Scorer::NoHitLru) > 0.0
-            && endpoints.iter().all(|endpoint| endpoint.matched == 0)
-        {
-            best.view.note_cold(self.cold.fetch_add(1, Ordering::Relaxed) + 1);
-        }
+        let is_cold = self.scorers.weight(Scorer::NoHitLru) > 0.0
+            && endpoints.iter().all(|endpoint| endpoint.matched == 0);
         let others = endpoints.iter().filter(|other| other.place != best.place).map(|other| other.score);
         let margin = ChoiceMargin {
             chosen: Standing::Score(best.score),
             next: others.reduce(f64::max).map(Standing::Score),
         };
-        Some(ChosenEndpoint { place: best.place, margin: Some(margin) })
+        Some(ChosenEndpoint { place: best.place, margin: Some(margin), is_cold })
+    }
+
+    /// Notes that an endpoint gets a prompt of which no endpoint had anything.
+    pub(super) fn note_cold(&self, view: EndpointView<'_>) {
+        view.note_cold(self.cold.fetch_add(1, Ordering::Relaxed) + 1);
     }
 
     /// The sum of scores of every candidate, with its place.

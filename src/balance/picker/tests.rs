@@ -35,6 +35,14 @@ impl Cluster {
         self.pool.lease(&pick, &[], self.now).expect("one is available")
     }
 
+    /// A lease of the replica that a model would be chosen with.
+    fn lease_as_pair(&self, request: &ChatRequest) -> Lease {
+        let prompt = PickPrompt::new(request);
+        let pick = PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
+        let replica = self.pool.best_replica(&pick, self.now);
+        self.pool.lease(&PickRequest { replica, ..pick }, &[], self.now).expect("one is available")
+    }
+
     fn lease(&self, request: &ChatRequest) -> Lease {
         self.lease_for(request, None)
     }
@@ -145,6 +153,20 @@ fn a_new_endpoint_gets_a_quarter_of_the_prompts_that_no_one_has() {
         let later =
             (0..60).filter(|number| cluster.place(&cluster.lease(&prompt(&format!("l {number}"), 500))) == 2);
         assert!(later.count() >= 10, "{balance}: its share, once it has been there for a minute");
+    }
+}
+
+#[test]
+fn a_model_is_chosen_with_the_replica_that_would_get_the_request_without_a_choice_of_models() {
+    for balance in BY_PREFIX {
+        let cluster = with_newcomer(balance);
+        let mut counts = [0; 3];
+        for number in 0..400 {
+            let lease = cluster.lease_as_pair(&prompt(&format!("{balance} {number}"), 500));
+            assert!(lease.margin().is_some_and(|margin| margin.next.is_some()), "{balance}");
+            counts[cluster.place(&lease)] += 1;
+        }
+        assert!((12..140).contains(&counts[2]), "{balance}: {counts:?}");
     }
 }
 
