@@ -350,6 +350,9 @@ fn build_draft(
     }
     if let Some(root) = routing.root().filter(|_| draft.head.is_empty()) {
         canonical::read(&root, &routing, &files, &mut draft);
+        draft
+            .head
+            .insert(0, format!("Imported from {} of vLLM Semantic Router.", ConfigDialect::RoutingObjects));
     }
     for (index, document) in of(ConfigDialect::ProductionStack) {
         stack::read(&SourceNode::root(index, document, report), &mut draft);

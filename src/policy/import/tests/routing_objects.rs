@@ -16,6 +16,11 @@ fn a_pool_and_a_route_are_a_configuration() {
     let (imported, policy) = loaded(&own(&["intelligent.yaml"]));
     let recipe = policy.recipe("auto").unwrap();
     assert_eq!(policy[recipe.default_model.unwrap()].name, "small");
+    assert!(
+        imported.policy.starts_with("# Imported from IntelligentPool and IntelligentRoute of"),
+        "{}",
+        imported.policy
+    );
     let names: Vec<&str> = recipe.decisions.iter().map(|decision| decision.name.as_str()).collect();
     assert_eq!(names, ["numbers", "reads"], "{}", imported.policy);
     let numbers = &recipe.decisions[0];
