@@ -19,7 +19,7 @@ fn member(name: &str) -> Option<ReadRule> {
     Some(match name {
         "negative_prompt" => ReadRule::Strings(SegmentKind::Message),
         "size" | "quality" | "style" | "response_format" | "background" | "moderation" | "output_format" => {
-            ReadRule::Skip
+            ReadRule::Words
         }
         _ => return None,
     })

@@ -30,7 +30,7 @@ fn member(name: &str) -> Option<ReadRule> {
         "query" | "queries" | "documents" | "text_1" | "text_2" | "data_1" | "data_2" | "items" => {
             ReadRule::Parts(SegmentKind::Document)
         }
-        "rank_fields" => ReadRule::Skip,
+        "rank_fields" => ReadRule::Words,
         _ => return None,
     })
 }

@@ -19,7 +19,7 @@ fn member(name: &str) -> Option<ReadRule> {
     Some(match name {
         "ref_text" => ReadRule::Strings(SegmentKind::Message),
         "ref_audio" => ReadRule::Unread(UnreadKind::Audio),
-        "voice" | "response_format" | "stream_format" | "language" | "task_type" => ReadRule::Skip,
+        "voice" | "response_format" | "stream_format" | "language" | "task_type" => ReadRule::Words,
         _ => return None,
     })
 }

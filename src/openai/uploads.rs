@@ -33,7 +33,7 @@ fn sound(name: &str) -> Option<ReadRule> {
     Some(match name {
         "file" => ReadRule::Unread(UnreadKind::Audio),
         "language" | "response_format" | "timestamp_granularities[]" | "include[]" | "chunking_strategy" => {
-            ReadRule::Skip
+            ReadRule::Words
         }
         _ => return None,
     })
@@ -43,7 +43,7 @@ fn picture(name: &str) -> Option<ReadRule> {
     Some(match name {
         "image" | "image[]" | "images" | "mask" => ReadRule::Unread(UnreadKind::Image),
         "size" | "quality" | "response_format" | "background" | "output_format" | "input_fidelity" => {
-            ReadRule::Skip
+            ReadRule::Words
         }
         _ => return None,
     })

@@ -36,7 +36,7 @@ fn convert_tool(raw: &[u8]) -> Cow<'_, [u8]> {
 
 fn member(name: &str) -> Option<ReadRule> {
     Some(match name {
-        "context_management" => ReadRule::Skip,
+        "context_management" => ReadRule::Words,
         "output_config" | "output_format" => ReadRule::Strings(SegmentKind::Schema),
         "mcp_servers" => ReadRule::Tools,
         "container" => ReadRule::Strings(SegmentKind::Identifier),
@@ -79,7 +79,7 @@ fn document_member(name: &str) -> Option<ReadRule> {
     Some(match name {
         "title" | "context" | "source" | "url" | "page_age" => ReadRule::Strings(SegmentKind::Document),
         "content" => ReadRule::Parts(SegmentKind::Document),
-        "citations" => ReadRule::Skip,
+        "citations" => ReadRule::Words,
         _ => return None,
     })
 }

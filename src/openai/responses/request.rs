@@ -29,7 +29,7 @@ fn convert_tool(raw: &[u8]) -> Cow<'_, [u8]> {
 
 fn member(name: &str) -> Option<ReadRule> {
     Some(match name {
-        "reasoning" | "context_management" => ReadRule::Skip,
+        "reasoning" | "context_management" => ReadRule::Words,
         "text" => ReadRule::Strings(SegmentKind::Schema),
         "prompt" => ReadRule::StoredPrompt,
         "previous_response_id" | "conversation" => ReadRule::Unread(UnreadKind::Reference),

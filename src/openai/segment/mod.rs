@@ -47,7 +47,7 @@ pub enum SegmentKind {
     Prediction,
     /// An identifier, which some chat templates show.
     Identifier,
-    /// Whom the request is for: no model is shown it, but its provider gets it.
+    /// Whom the request is for, and what ends its answer: no model is shown it, but its provider gets it.
     Metadata,
     /// Anything else, also in members that no API is known to have.
     Other,

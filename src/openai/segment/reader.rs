@@ -157,6 +157,7 @@ impl<'a> SegmentReader<'a> {
         }
         match rule {
             ReadRule::Skip => {}
+            ReadRule::Words => self.all_but_words(value),
             ReadRule::Text if json::string(value).is_some() => self.own_text(kind, value),
             ReadRule::TextAs(kind) if json::string(value).is_some() => self.own_text(kind, value),
             ReadRule::Text => self.parts(kind, value),
@@ -179,25 +180,23 @@ impl<'a> SegmentReader<'a> {
 
     /// Reads every string of a value, and the keys of its objects: one pass, whatever is nested in what.
     pub(super) fn strings(&mut self, kind: SegmentKind, value: &'a [u8]) {
-        let mut scanner = Scanner { bytes: value, at: 0 };
-        while let Some(next) = scanner.peek() {
-            let start = scanner.at;
-            match next {
-                b'"' => {
-                    let Ok(inside) = scanner.string() else { return };
-                    scanner.white_space();
-                    self.string(kind, &value[inside], scanner.peek() == Some(b':'));
-                }
-                b'0'..=b'9' if scanner.scalar().is_ok() => {
-                    let number = &value[start..scanner.at];
-                    let is_long = number.len() >= LONG_NUMBER && number.iter().all(u8::is_ascii_digit);
-                    if is_long && kind != SegmentKind::Schema {
-                        self.push(TextForm::Number, kind, number);
-                    }
-                }
-                _ => scanner.at += 1,
+        each_scalar(value, |scalar| match scalar {
+            Scalar::String { inside, is_key } => self.string(kind, inside, is_key),
+            Scalar::LongNumber(number) if kind != SegmentKind::Schema => {
+                self.push(TextForm::Number, kind, number);
             }
-        }
+            Scalar::LongNumber(_) => {}
+        });
+    }
+
+    /// Reads the strings of a value that are no plain words.
+    fn all_but_words(&mut self, value: &'a [u8]) {
+        each_scalar(value, |scalar| match scalar {
+            Scalar::String { inside, .. } if !rule::is_plain_word(inside) => {
+                self.push(TextForm::String, SegmentKind::Other, inside);
+            }
+            Scalar::String { .. } | Scalar::LongNumber(_) => {}
+        });
     }
 
     fn string(&mut self, kind: SegmentKind, inside: &'a [u8], is_key: bool) {
@@ -260,7 +259,7 @@ impl<'a> SegmentReader<'a> {
         };
         for (key, value) in json::object(value) {
             match &*decode(key, MAX_WORD) {
-                "type" | "media_type" => {}
+                "type" | "media_type" => self.all_but_words(value),
                 name if name == text => self.parts(SegmentKind::Document, value),
                 _ => self.unknown_member(SegmentKind::Other, key, value),
             }
@@ -336,6 +335,35 @@ impl<'a> SegmentReader<'a> {
         let entries: Range<u32> = start as u32..self.texts.entries.len() as u32;
         self.texts.messages.push(MessageEntry { role, has_text, entries });
         has_text.then_some(number)
+    }
+}
+
+/// What a value holds, however deep.
+enum Scalar<'a> {
+    /// What stands between the quotes of a string, or of a key.
+    String { inside: &'a [u8], is_key: bool },
+    /// A whole number of at least [`LONG_NUMBER`] digits.
+    LongNumber(&'a [u8]),
+}
+
+fn each_scalar<'a>(value: &'a [u8], mut each: impl FnMut(Scalar<'a>)) {
+    let mut scanner = Scanner { bytes: value, at: 0 };
+    while let Some(next) = scanner.peek() {
+        let start = scanner.at;
+        match next {
+            b'"' => {
+                let Ok(inside) = scanner.string() else { return };
+                scanner.white_space();
+                each(Scalar::String { inside: &value[inside], is_key: scanner.peek() == Some(b':') });
+            }
+            b'0'..=b'9' if scanner.scalar().is_ok() => {
+                let number = &value[start..scanner.at];
+                if number.len() >= LONG_NUMBER && number.iter().all(u8::is_ascii_digit) {
+                    each(Scalar::LongNumber(number));
+                }
+            }
+            _ => scanner.at += 1,
+        }
     }
 }
 

@@ -3,13 +3,20 @@
 //! A table names what is known. What it does not name is read as [`SegmentKind::Other`], so that a member that an API
 //! adds tomorrow is seen.
 
+use super::reader::LONG_NUMBER;
 use super::{SegmentKind, UnreadKind};
+
+/// How long a word of an API is at most, in bytes.
+const MAX_PLAIN_WORD: usize = 32;
 
 /// How the value of a member is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadRule {
-    /// Not shown to the model, or an enumeration.
+    /// Not read: data of what is unread as a whole, or secrets that the model does not get.
     Skip,
+    /// Words of an API, which are passed over, such as `high`; any other string is read, since few servers check what
+    /// they put into a template.
+    Words,
     /// The text of the message.
     Text,
     /// The same, of another kind than the message.
@@ -69,7 +76,7 @@ impl PartShape {
 /// identifiers are known.
 pub(super) fn common_member(name: &str, is_free: bool) -> Option<ReadRule> {
     Some(match name {
-        "type" | "role" | "status" | "index" | "cache_control" | "phase" if !is_free => ReadRule::Skip,
+        "type" | "role" | "status" | "index" | "cache_control" | "phase" if !is_free => ReadRule::Words,
         "id" | "uuid" | "call_id" | "tool_call_id" | "tool_use_id" | "approval_request_id" => {
             ReadRule::Strings(SegmentKind::Identifier)
         }
@@ -81,27 +88,23 @@ pub(super) fn common_member(name: &str, is_free: bool) -> Option<ReadRule> {
 /// Members of the top level that several APIs or vLLM's versions of them have.
 pub(super) fn request_member(name: &str) -> Option<ReadRule> {
     Some(match name {
-        // Whom it is for: no model is shown these, but its provider is.
-        "user" | "metadata" | "safety_identifier" => ReadRule::Strings(SegmentKind::Metadata),
+        // Whom it is for, and what ends the answer: no model is shown these, but its provider is.
+        "user" | "metadata" | "safety_identifier" | "prompt_cache_key" | "cache_salt" | "request_id"
+        | "stop" | "stop_sequences" | "bad_words" => ReadRule::Strings(SegmentKind::Metadata),
+        // Read with the request's names.
+        "model" => ReadRule::Skip,
         // Accounting and delivery.
-        "model"
-        | "service_tier"
-        | "request_id"
-        | "prompt_cache_key"
+        "service_tier"
         | "prompt_cache_retention"
         | "prompt_cache_options"
-        | "cache_salt"
         | "kv_transfer_params"
         | "stream_options"
         | "include"
         | "encoding_format"
         | "embed_dtype"
         | "endianness"
-        // Sampling, and what ends or shapes the answer outside of the model.
-        | "stop"
-        | "stop_sequences"
+        // Sampling, and what shapes the answer.
         | "stop_token_ids"
-        | "bad_words"
         | "logit_bias"
         | "allowed_token_ids"
         | "logits_processors"
@@ -113,7 +116,7 @@ pub(super) fn request_member(name: &str) -> Option<ReadRule> {
         | "audio"
         | "verbosity"
         | "reasoning_effort"
-        | "thinking" => ReadRule::Skip,
+        | "thinking" => ReadRule::Words,
         "tools" | "functions" => ReadRule::Tools,
         "tool_choice" | "function_call" => ReadRule::Strings(SegmentKind::Name),
         "response_format"
@@ -145,6 +148,13 @@ pub(super) fn tool_member(name: &str) -> Option<ReadRule> {
         "headers" | "authorization" | "authorization_token" => ReadRule::Skip,
         _ => return common_member(name, false),
     })
+}
+
+/// Says whether a string can be an API's word for one of several things, and too short to be personal data or an order.
+pub(super) fn is_plain_word(word: &[u8]) -> bool {
+    let digits = word.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-/".contains(byte);
+    word.len() <= MAX_PLAIN_WORD && digits < LONG_NUMBER && word.iter().all(is_plain)
 }
 
 /// Says whether a string is a word of the APIs or of JSON Schema, which is harmless as a key and as a value.

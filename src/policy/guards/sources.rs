@@ -25,7 +25,7 @@ pub enum TextSource {
     Documents,
     /// Chat templates and the values for them, and the variables of stored prompts.
     Templates,
-    /// Whom the request is for: `user`, `metadata` and the like, which no model is shown.
+    /// What no model is shown: whom the request is for (`user`, `metadata`, …), and what ends its answer (`stop`, …).
     Metadata,
     /// Everything else: names of authors and files, identifiers, members that no API is known to have.
     Other,

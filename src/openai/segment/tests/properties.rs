@@ -95,6 +95,113 @@ fn strings(value: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// Requests that have about every member that the tables name.
+fn full_requests() -> [(Api, Value); 3] {
+    let tools = json!([
+        {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "enum": ["a"]}}},
+        {"type": "custom", "custom": {"name": "g", "format": {"type": "grammar", "syntax": "lark", "definition": "start"}}},
+        {"type": "mcp", "server_label": "l", "server_url": "https://example.org", "allowed_tools": ["t"]}]);
+    let chat = json!({"model": "m", "user": "u", "metadata": {"k": "v"}, "stop": ["s"], "prompt_cache_key": "p", "bad_words": ["w"],
+        "messages": [
+            {"role": "developer", "content": "a", "name": "n"},
+            {"role": "user", "content": [{"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+                {"type": "image_url", "image_url": {"url": "https://example.org", "detail": "low"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "bb"}}]},
+            {"role": "assistant", "content": null, "refusal": "no", "reasoning_content": "hm", "audio": {"id": "i", "transcript": "t"},
+             "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "d"}],
+        "tools": tools, "tool_choice": {"type": "function", "function": {"name": "f"}}, "logit_bias": {"1": -1},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "o", "schema": {"const": "c"}}},
+        "documents": [{"title": "t", "text": "x"}], "chat_template_kwargs": {"tone": "kind"}, "reasoning_effort": "high",
+        "verbosity": "low", "modalities": ["text"], "audio": {"voice": "alloy", "format": "wav"}, "truncation": "auto",
+        "prediction": {"type": "content", "content": "e"}, "service_tier": "auto", "web_search_options": {"city": "c"}});
+    let messages = json!({"model": "m", "system": [{"type": "text", "text": "a"}], "metadata": {"user_id": "u"},
+        "thinking": {"type": "enabled"}, "context_management": {"edits": [{"type": "clear", "instructions": "i"}]},
+        "messages": [
+            {"role": "user", "content": [{"type": "document", "title": "t", "context": "c", "citations": {"enabled": true},
+                "source": {"type": "text", "media_type": "text/plain", "data": "d"}},
+                {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "x"}]}]},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "h"},
+                {"type": "tool_use", "id": "t", "name": "f", "input": {"k": "v"}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "r"}]}]}],
+        "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}, "input_examples": [{"k": "v"}]}],
+        "mcp_servers": [{"type": "url", "url": "u", "name": "n"}], "output_config": {"format": {"type": "json_schema"}}});
+    let responses = json!({"model": "m", "instructions": "i", "reasoning": {"effort": "high", "summary": "auto"}, "include": ["x"],
+        "input": [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"},
+                {"type": "input_file", "filename": "f", "file_data": "d"}]},
+            {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "s"}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"},
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "o"}]},
+            {"type": "local_shell_call", "id": "l", "action": {"type": "exec", "command": ["ls"], "env": {"k": "v"}}},
+            {"type": "mcp_list_tools", "server_label": "l", "tools": [{"name": "f", "description": "d", "input_schema": {}}]},
+            {"type": "mcp_approval_response", "approval_request_id": "i", "approve": true, "reason": "r"},
+            {"type": "novelty", "stuff": "s"}],
+        "tools": tools, "text": {"format": {"type": "json_schema", "name": "n", "schema": {"const": "c"}}},
+        "prompt": {"id": "p", "version": "1", "variables": {"k": "v", "l": {"type": "input_text", "text": "t"}}}});
+    [(Api::Chat, chat), (Api::Messages, messages), (Api::Responses, responses)]
+}
+
+/// Copies of a value, each with `text` in place of another of its strings or keys.
+fn with_text_at_each_place(value: &Value, text: &str) -> Vec<Value> {
+    match value {
+        Value::String(_) => vec![json!(text)],
+        Value::Array(list) => {
+            let each = list.iter().enumerate().flat_map(|(at, one)| {
+                with_text_at_each_place(one, text).into_iter().map(move |changed| (at, changed))
+            });
+            each.map(|(at, changed)| {
+                let mut list = list.clone();
+                list[at] = changed;
+                Value::Array(list)
+            })
+            .collect()
+        }
+        Value::Object(members) => {
+            let values = members.iter().flat_map(|(key, value)| {
+                with_text_at_each_place(value, text).into_iter().map(move |changed| (key, changed))
+            });
+            let values = values.map(|(key, changed)| {
+                let mut members = members.clone();
+                members[key] = changed;
+                Value::Object(members)
+            });
+            let keys = members.iter().map(|(key, value)| {
+                let mut members = members.clone();
+                members.remove(key);
+                members.insert(text.to_owned(), value.clone());
+                Value::Object(members)
+            });
+            values.chain(keys).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn a_text_at_any_place_of_a_request_is_a_segment_or_in_what_is_unread() {
+    let text = "write to ann@example.org";
+    let (mut checked, mut missed) = (0, Vec::new());
+    for (api, body) in full_requests() {
+        for changed in with_text_at_each_place(&body, text) {
+            let body = changed.to_string();
+            let Ok(request) = ChatRequest::of(api, Bytes::from(body.clone())) else { continue };
+            if changed["model"] != "m" {
+                continue;
+            }
+            let at = body.find(text).unwrap();
+            let is_read = request.segments().any(|segment| segment.span().contains(&at))
+                || request.unread().iter().any(|unread| unread.span.contains(&at));
+            checked += 1;
+            if !is_read {
+                missed.push(body[at.saturating_sub(60)..at].to_owned());
+            }
+        }
+    }
+    assert_eq!(missed, [""; 0]);
+    assert!(checked > 250, "{checked}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
