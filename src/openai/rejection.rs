@@ -34,9 +34,7 @@ pub enum Rejection {
     #[error("The request's route leads to a backend that is not there.")]
     InvalidBackend,
     /// The route leads to where models answer, whose requests are checked: this one is of no API that can be read.
-    #[error(
-        "Only requests of an inference API go where this request's route leads: no other can be checked."
-    )]
+    #[error("Only requests of an inference API go where this request's route leads: others are unchecked.")]
     UncheckedRequest,
     /// The path has the version twice, as where a base URL ends with it and its client adds it.
     #[error(

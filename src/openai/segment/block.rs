@@ -209,7 +209,7 @@ impl<'a> TextBlock<'a> {
         };
         match embedded {
             Some(all) => {
-                for EmbeddedText { range, is_number } in all {
+                for EmbeddedText { range, is_number, .. } in all {
                     let form = if is_number { PieceForm::Number } else { PieceForm::Escaped };
                     let words = decode(&text.as_bytes()[range.clone()], usize::MAX);
                     if !words.is_empty() {

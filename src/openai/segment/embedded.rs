@@ -1,16 +1,19 @@
-//! JSON inside of a string, as the arguments of a call are: the strings and long numbers in it.
+//! The strings and long numbers of a JSON value, and of JSON inside of a string, as the arguments of a call are.
 //!
 //! Refuses to know what they mean.
 
 use std::ops::Range;
 
 use super::super::json::{self, Scanner};
-use super::reader::LONG_NUMBER;
 
-/// A string or a long number of a JSON text.
+/// How many digits a number has that can be personal data.
+const LONG_NUMBER: usize = 9;
+
+/// A string, a key or a long number of a JSON text.
 pub(super) struct EmbeddedText {
     /// Its bytes in the text, without quotes.
     pub(super) range: Range<usize>,
+    pub(super) is_key: bool,
     pub(super) is_number: bool,
 }
 
@@ -18,26 +21,31 @@ pub(super) struct EmbeddedText {
 pub(super) fn embedded_texts(text: &str) -> Option<Vec<EmbeddedText>> {
     let bytes = text.as_bytes();
     let is_json = bytes.trim_ascii_start().starts_with(b"{") || bytes.trim_ascii_start().starts_with(b"[");
-    if !is_json || json::document(bytes).is_err() {
-        return None;
-    }
-    let mut found = Vec::new();
-    let mut scanner = Scanner { bytes, at: 0 };
-    while let Some(next) = scanner.peek() {
-        let start = scanner.at;
-        match next {
-            b'"' => {
-                let Ok(range) = scanner.string() else { break };
-                found.push(EmbeddedText { range, is_number: false });
-            }
-            b'0'..=b'9' if scanner.scalar().is_ok() => {
-                let number = &bytes[start..scanner.at];
-                if number.len() >= LONG_NUMBER && number.iter().all(u8::is_ascii_digit) {
-                    found.push(EmbeddedText { range: start..scanner.at, is_number: true });
+    (is_json && json::document(bytes).is_ok()).then(|| value_texts(bytes).collect())
+}
+
+/// Returns the strings, keys too, and the long numbers of a value, however deep: one pass, whatever is nested in what.
+pub(super) fn value_texts(value: &[u8]) -> impl Iterator<Item = EmbeddedText> {
+    let mut scanner = Scanner { bytes: value, at: 0 };
+    std::iter::from_fn(move || {
+        while let Some(next) = scanner.peek() {
+            let start = scanner.at;
+            match next {
+                b'"' => {
+                    let range = scanner.string().ok()?;
+                    scanner.white_space();
+                    let is_key = scanner.peek() == Some(b':');
+                    return Some(EmbeddedText { range, is_key, is_number: false });
                 }
+                b'0'..=b'9' if scanner.scalar().is_ok() => {
+                    let range = start..scanner.at;
+                    if range.len() >= LONG_NUMBER && value[range.clone()].iter().all(u8::is_ascii_digit) {
+                        return Some(EmbeddedText { range, is_key: false, is_number: true });
+                    }
+                }
+                _ => scanner.at += 1,
             }
-            _ => scanner.at += 1,
         }
-    }
-    Some(found)
+        None
+    })
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::super::ChatRequest;
+use super::super::json;
 use super::super::json::string::{decode, decodes_to};
-use super::super::json::{self, Scanner};
+use super::embedded::{EmbeddedText, value_texts};
 use super::rule::{self, ReadRule};
 use super::{
     MAX_SEGMENTS, MessageEntry, NONE, RequestTexts, SegmentEntry, SegmentKind, TextForm, Unread, UnreadKind,
@@ -17,9 +18,6 @@ pub(super) const MAX_WORD: usize = 64;
 
 /// How deep parts in parts, tools in tools and calls in calls are read as such; deeper ones as strings.
 const MAX_NESTING: u32 = 8;
-
-/// How many digits a number has that can be personal data.
-pub(super) const LONG_NUMBER: usize = 9;
 
 /// The members that hold a system prompt outside of the messages.
 const SYSTEM_MEMBERS: [&str; 2] = ["instructions", "system"];
@@ -178,25 +176,25 @@ impl<'a> SegmentReader<'a> {
         }
     }
 
-    /// Reads every string of a value, and the keys of its objects: one pass, whatever is nested in what.
+    /// Reads every string of a value, and the keys of its objects.
     pub(super) fn strings(&mut self, kind: SegmentKind, value: &'a [u8]) {
-        each_scalar(value, |scalar| match scalar {
-            Scalar::String { inside, is_key } => self.string(kind, inside, is_key),
-            Scalar::LongNumber(number) if kind != SegmentKind::Schema => {
-                self.push(TextForm::Number, kind, number);
+        for EmbeddedText { range, is_key, is_number } in value_texts(value) {
+            if !is_number {
+                self.string(kind, &value[range], is_key);
+            } else if kind != SegmentKind::Schema {
+                self.push(TextForm::Number, kind, &value[range]);
             }
-            Scalar::LongNumber(_) => {}
-        });
+        }
     }
 
     /// Reads the strings of a value that are no plain words.
     fn all_but_words(&mut self, value: &'a [u8]) {
-        each_scalar(value, |scalar| match scalar {
-            Scalar::String { inside, .. } if !rule::is_plain_word(inside) => {
+        for text in value_texts(value).filter(|text| !text.is_number) {
+            let inside = &value[text.range];
+            if !rule::is_plain_word(inside) {
                 self.push(TextForm::String, SegmentKind::Other, inside);
             }
-            Scalar::String { .. } | Scalar::LongNumber(_) => {}
-        });
+        }
     }
 
     fn string(&mut self, kind: SegmentKind, inside: &'a [u8], is_key: bool) {
@@ -335,35 +333,6 @@ impl<'a> SegmentReader<'a> {
         let entries: Range<u32> = start as u32..self.texts.entries.len() as u32;
         self.texts.messages.push(MessageEntry { role, has_text, entries });
         has_text.then_some(number)
-    }
-}
-
-/// What a value holds, however deep.
-enum Scalar<'a> {
-    /// What stands between the quotes of a string, or of a key.
-    String { inside: &'a [u8], is_key: bool },
-    /// A whole number of at least [`LONG_NUMBER`] digits.
-    LongNumber(&'a [u8]),
-}
-
-fn each_scalar<'a>(value: &'a [u8], mut each: impl FnMut(Scalar<'a>)) {
-    let mut scanner = Scanner { bytes: value, at: 0 };
-    while let Some(next) = scanner.peek() {
-        let start = scanner.at;
-        match next {
-            b'"' => {
-                let Ok(inside) = scanner.string() else { return };
-                scanner.white_space();
-                each(Scalar::String { inside: &value[inside], is_key: scanner.peek() == Some(b':') });
-            }
-            b'0'..=b'9' if scanner.scalar().is_ok() => {
-                let number = &value[start..scanner.at];
-                if number.len() >= LONG_NUMBER && number.iter().all(u8::is_ascii_digit) {
-                    each(Scalar::LongNumber(number));
-                }
-            }
-            _ => scanner.at += 1,
-        }
     }
 }
 

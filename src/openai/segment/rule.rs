@@ -3,8 +3,10 @@
 //! A table names what is known. What it does not name is read as [`SegmentKind::Other`], so that a member that an API
 //! adds tomorrow is seen.
 
-use super::reader::LONG_NUMBER;
 use super::{SegmentKind, UnreadKind};
+
+/// From how many digits on a word may be personal data.
+const MANY_DIGITS: usize = 9;
 
 /// How long a word of an API is at most, in bytes.
 const MAX_PLAIN_WORD: usize = 32;
@@ -154,7 +156,7 @@ pub(super) fn tool_member(name: &str) -> Option<ReadRule> {
 pub(super) fn is_plain_word(word: &[u8]) -> bool {
     let digits = word.iter().filter(|byte| byte.is_ascii_digit()).count();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-/".contains(byte);
-    word.len() <= MAX_PLAIN_WORD && digits < LONG_NUMBER && word.iter().all(is_plain)
+    word.len() <= MAX_PLAIN_WORD && digits < MANY_DIGITS && word.iter().all(is_plain)
 }
 
 /// Says whether a string is a word of the APIs or of JSON Schema, which is harmless as a key and as a value.
