@@ -257,6 +257,13 @@ impl PiiFindings {
     pub fn complete(self) -> Result<Vec<Entity>, Unknown> {
         self.unknown.map_or(Ok(self.entities), Err)
     }
+
+    /// Returns all that is there of the kinds that count, or why these are not all known.
+    pub fn complete_among(mut self, counts: impl Fn(&str) -> bool) -> Result<Vec<Entity>, Unknown> {
+        let unknown = self.unknown_among(&counts);
+        self.entities.retain(|entity| counts(&entity.kind));
+        unknown.map_or(Ok(self.entities), Err)
+    }
 }
 
 /// A piece of personal data in a text.

@@ -7,12 +7,12 @@ mod table;
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
 use crate::cache::is_same_question;
-use crate::classify::{ClassifyHeads, Entity, Findings, Unknown, pii_kinds};
+use crate::classify::{ClassifyHeads, Entity, Findings, PiiFindings, Unknown, pii_kinds};
 use crate::evaluation::{
     self, FoundThreshold, GroundTruth, JudgedOutcomes, KnownLabels, LabeledSignal, LabeledSpan, Latency,
     PairedReport, Report, Sample, SampleOutcome, Samples,
 };
-use crate::policy::{BasisPoints, ClassifierModels, ModelSource, Policy};
+use crate::policy::{BasisPoints, ClassifierModels, ModelSource, Policy, is_secret};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;
@@ -26,7 +26,7 @@ const USUAL_CACHE_SCORE: f32 = 0.92;
 /// Arguments of `signalbox eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
-    /// JSON lines, each a `text` with a `label` (a domain, or `jailbreak` and `benign`) or, for personal data, with
+    /// JSON lines, each a `text` with a `label` (a domain, or `jailbreak` and `benign`) or, for personal data and secrets, with
     /// `types` or `spans` ([[start, end, type], …] in characters), or with an `other` text for the semantic cache (`same`
     /// and `different`); `-` is standard input.
     file: PathBuf,
@@ -57,6 +57,7 @@ enum EvalSignal {
     Domain,
     Jailbreak,
     Pii,
+    Secrets,
     Pair,
 }
 
@@ -108,12 +109,15 @@ impl EvalArgs {
         let offline = self.load(self.model.as_deref())?;
         let file = self.file.display().to_string();
         let classifier = &offline.snapshot.classifier;
-        let known = KnownLabels {
+        let signal = self.signal.map(EvalSignal::signal);
+        let mut known = KnownLabels {
             domains: classifier.labels().iter().map(ToString::to_string).collect(),
             pii_kinds: pii_kinds(&classifier.models()).into_iter().collect(),
         };
-        let samples = evaluation::read(&text, self.signal.map(EvalSignal::signal), &known)
-            .map_err(|bad| format!("{file}: {bad}"))?;
+        if signal == Some(LabeledSignal::Secrets) {
+            known.pii_kinds.retain(|kind| is_secret(kind));
+        }
+        let samples = evaluation::read(&text, signal, &known).map_err(|bad| format!("{file}: {bad}"))?;
         let has_scores = matches!(samples.signal, LabeledSignal::Jailbreak | LabeledSignal::Pair);
         if self.false_positive_rate.is_some() && !has_scores {
             return Err(
@@ -186,6 +190,7 @@ impl EvalSignal {
             Self::Domain => LabeledSignal::Domain,
             Self::Jailbreak => LabeledSignal::Jailbreak,
             Self::Pii => LabeledSignal::Pii,
+            Self::Secrets => LabeledSignal::Secrets,
             Self::Pair => LabeledSignal::Pair,
         }
     }
@@ -205,12 +210,16 @@ fn questions(signal: LabeledSignal) -> ClassifyHeads {
         LabeledSignal::Domain => ClassifyHeads { domain: true, ..ClassifyHeads::NONE },
         LabeledSignal::Jailbreak => ClassifyHeads { jailbreak: true, ..ClassifyHeads::NONE },
         LabeledSignal::Pii => ClassifyHeads { pii: true, ..ClassifyHeads::NONE },
+        LabeledSignal::Secrets => ClassifyHeads::PATTERNS,
         LabeledSignal::Pair => ClassifyHeads { embedding: true, ..ClassifyHeads::NONE },
     }
 }
 
 /// The source of the model that has this signal.
 fn model_of(offline: &OfflineSnapshot, signal: LabeledSignal) -> Option<String> {
+    if signal == LabeledSignal::Secrets {
+        return Some("patterns".to_owned());
+    }
     let models = offline.snapshot.classifier.models();
     let answers = models.iter().find(|model| !model.heads.and(questions(signal)).is_empty());
     answers.map(|model| model.source.clone())
@@ -220,7 +229,7 @@ async fn answers(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> 
     let (mut outcomes, mut each) = (Vec::new(), Vec::new());
     let mut threshold = match samples.signal {
         LabeledSignal::Domain => offline.snapshot.policy.classifier.min_confidence.fraction(),
-        LabeledSignal::Jailbreak | LabeledSignal::Pii => 1.0,
+        LabeledSignal::Jailbreak | LabeledSignal::Pii | LabeledSignal::Secrets => 1.0,
         LabeledSignal::Pair => cache_score(&offline.snapshot.policy),
     };
     let (bar, began) = (progress_bar(samples.items.len()), Instant::now());
@@ -246,7 +255,7 @@ async fn answers(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> 
             if let Some(Ok(risk)) = &findings.jailbreak {
                 threshold = risk.threshold;
             }
-            outcomes.push(outcome(findings, &samples.labels));
+            outcomes.push(outcome(findings, samples));
         }
         bar.inc(texts.len() as u64);
     }
@@ -277,7 +286,8 @@ fn pair_outcome(item: &Sample, one: Findings, other: Findings) -> SampleOutcome 
 }
 
 /// The outcome of the one signal that was evaluated.
-fn outcome(findings: Findings, labels: &[String]) -> SampleOutcome {
+fn outcome(findings: Findings, samples: &Samples) -> SampleOutcome {
+    let labels = &samples.labels;
     let Findings { domain, jailbreak, pii, .. } = findings;
     let domain = domain.map(|found| {
         found.map(|label| {
@@ -287,7 +297,11 @@ fn outcome(findings: Findings, labels: &[String]) -> SampleOutcome {
     });
     let jailbreak = jailbreak.map(|found| found.map(|risk| SampleOutcome::Score(f64::from(risk.score))));
     let entities = |found: Vec<Entity>| SampleOutcome::Entities(found.iter().map(span).collect());
-    let pii = pii.map(|found| found.complete().map(entities));
+    let complete = |found: PiiFindings| match samples.signal {
+        LabeledSignal::Secrets => found.complete_among(is_secret),
+        _ => found.complete(),
+    };
+    let pii = pii.map(|found| complete(found).map(entities));
     let answer = domain.or(jailbreak).or(pii);
     answer.map_or(SampleOutcome::Unknown("unsupported"), |answer| {
         answer.unwrap_or_else(|unknown| SampleOutcome::Unknown(unknown.as_str()))

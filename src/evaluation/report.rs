@@ -156,7 +156,7 @@ pub fn report(samples: &Samples, outcomes: &[SampleOutcome], threshold: f32, lat
         }
     }
     let judged = match samples.signal {
-        LabeledSignal::Pii => personal_data(samples, outcomes),
+        LabeledSignal::Pii | LabeledSignal::Secrets => personal_data(samples, outcomes),
         LabeledSignal::Domain | LabeledSignal::Jailbreak | LabeledSignal::Pair => {
             classes(samples, outcomes, threshold)
         }

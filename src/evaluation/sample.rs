@@ -27,17 +27,25 @@ pub enum LabeledSignal {
     Jailbreak,
     /// Which personal data a text holds.
     Pii,
+    /// Which secrets a text holds, by patterns alone.
+    Secrets,
     /// Whether the answer to another text answers this one too.
     Pair,
 }
 
 impl LabeledSignal {
+    /// Whether places in a text are labelled, rather than the text.
+    pub(super) fn has_spans(self) -> bool {
+        matches!(self, Self::Pii | Self::Secrets)
+    }
+
     /// The signal's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Domain => "domain",
             Self::Jailbreak => "jailbreak",
             Self::Pii => "pii",
+            Self::Secrets => "secrets",
             Self::Pair => "pair",
         }
     }
@@ -147,11 +155,11 @@ pub fn read(file: &str, signal: Option<LabeledSignal>, known: &KnownLabels) -> R
         LabeledSignal::Domain => known.domains.clone(),
         LabeledSignal::Jailbreak => GUARD.map(str::to_owned).to_vec(),
         LabeledSignal::Pair => PAIR.map(str::to_owned).to_vec(),
-        LabeledSignal::Pii => Vec::new(),
+        LabeledSignal::Pii | LabeledSignal::Secrets => Vec::new(),
     };
     let mut items = Vec::with_capacity(raws.len());
     for (line, raw) in raws {
-        let allowed = if signal == LabeledSignal::Pii { &known.pii_kinds } else { &labels };
+        let allowed = if signal.has_spans() { &known.pii_kinds } else { &labels };
         match truth(&raw, signal, allowed) {
             Ok(truth) => items.push(Sample { text: raw.text, other: raw.other, truth }),
             Err(fault) => bad.push(BadLine { line, fault }),
@@ -191,7 +199,7 @@ fn truth(raw: &RawSample, signal: LabeledSignal, labels: &[String]) -> Result<Gr
     if raw.text.trim().is_empty() {
         return Err("`text` is empty".to_owned());
     }
-    if signal == LabeledSignal::Pii {
+    if signal.has_spans() {
         return personal_data(raw, labels);
     }
     if signal == LabeledSignal::Pair && raw.other.as_ref().is_none_or(|other| other.trim().is_empty()) {

@@ -45,6 +45,22 @@ fn the_built_in_model_is_evaluated_on_attacks_and_on_personal_data() {
 }
 
 #[test]
+fn secrets_are_evaluated_by_patterns_alone() {
+    let eval = |file: &str| command(&["eval", "-", "--json", "--signal", "secrets"], file);
+    let output = eval(concat!(
+        "{\"text\": \"my password is hunter2!\", \"spans\": [[15, 23, \"PASSWORD\"]]}\n",
+        "{\"text\": \"write to ada@example.org\", \"spans\": []}\n",
+        "{\"text\": \"my password is wonderful\", \"spans\": [[15, 24, \"PASSWORD\"]]}\n",
+    ));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["signal"], &report["model"]), (&"secrets".into(), &"patterns".into()));
+    let spans = &report["spans"];
+    assert_eq!((&spans["precision"], &spans["recall"]), (&1.0.into(), &0.5.into()), "{report}");
+    let other = eval("{\"text\": \"write to ada@example.org\", \"spans\": [[9, 24, \"EMAIL_ADDRESS\"]]}\n");
+    assert_eq!(other.status.code(), Some(1));
+}
+
+#[test]
 fn batches_change_the_time_and_not_the_answers() {
     let (single, batched) = (
         report(&["tests/eval/domain.jsonl", "--model", "builtin"]),

@@ -75,6 +75,7 @@ const FORMS: &[TokenForm] = &[
     form("dop_v1_", CLOUD_KEY, Hex, 64, 64),
     form("doo_v1_", CLOUD_KEY, Hex, 64, 64),
     form("dor_v1_", CLOUD_KEY, Hex, 64, 64),
+    form("AKID", CLOUD_KEY, Alphanumeric, 32, 32),
     // Models and what is around them.
     form("sk-ant-", ACCESS_TOKEN, Url, 40, LONG),
     form("sk-proj-", ACCESS_TOKEN, Url, 40, LONG),
@@ -107,6 +108,9 @@ const FORMS: &[TokenForm] = &[
     form("npm_", ACCESS_TOKEN, Alphanumeric, 36, 36),
     form("pypi-AgEIcHlwaS5vcmc", ACCESS_TOKEN, Url, 50, LONG),
     form("dckr_pat_", ACCESS_TOKEN, Url, 27, 32),
+    form("rubygems_", ACCESS_TOKEN, Hex, 48, 48),
+    form("ATBB", ACCESS_TOKEN, Alphanumeric, 32, 32),
+    form("CCIPAT_", ACCESS_TOKEN, Url, 63, 63),
     // Chats, mail, payments, shops.
     form("xoxb-", ACCESS_TOKEN, Url, 20, 255),
     form("xoxp-", ACCESS_TOKEN, Url, 20, 255),
@@ -128,6 +132,8 @@ const FORMS: &[TokenForm] = &[
     form("shppa_", ACCESS_TOKEN, Hex, 32, 32),
     form("shpss_", ACCESS_TOKEN, Hex, 32, 32),
     // Operations and offices.
+    form("ATATT3", ACCESS_TOKEN, Url, 160, 220),
+    form("AGE-SECRET-KEY-1", ACCESS_TOKEN, Upper, 58, 58),
     form("dapi", ACCESS_TOKEN, Hex, 32, 32),
     form("hvs.", ACCESS_TOKEN, Url, 24, 300),
     form("hvb.", ACCESS_TOKEN, Url, 138, 300),
