@@ -26,6 +26,9 @@ const FEW_WORDS: usize = 3;
 /// What a text is in whose language nothing tells: program text, numbers, names.
 const NO_LANGUAGE: &str = "en";
 
+/// So many letters of other scripts are a word; a text of which only that is known is in some other language.
+const WORD: usize = 4;
+
 /// Which models read one text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Readers {
@@ -95,7 +98,9 @@ impl HeadReaders {
         };
         let reader = self.models.iter().position(reads);
         match reader {
-            // What follows in a mixed text may be for the other model.
+            // What follows in a mixed text may be for the other model. What is likeliest the first model's is left to it
+            // however unsure that is: of the prompts in other languages in `tests/eval` none is such a text, and the
+            // other models cost more than the first.
             Some(0) if language.has_other_scripts && self.head == ClassifyHead::Jailbreak => &self.models,
             Some(0) => &self.models[..1],
             Some(at) if language.confidence >= SURE => &self.models[at..=at],
@@ -140,10 +145,14 @@ impl Readers {
 
 impl TextLanguage {
     fn of(text: &str) -> Self {
-        let found = likeliest(text);
+        let (code, confidence) = match likeliest(text) {
+            Some(found) => (found.code, found.confidence),
+            None if has_other_scripts(text, WORD) => ("", 0.0),
+            None => (NO_LANGUAGE, 1.0),
+        };
         Self {
-            code: found.map_or(NO_LANGUAGE, |found| found.code),
-            confidence: found.map_or(1.0, |found| found.confidence),
+            code,
+            confidence,
             has_other_scripts: has_other_scripts(text, OTHER_LETTERS),
             has_few_words: has_few_words(text),
         }
@@ -209,6 +218,24 @@ mod tests {
             assert_eq!((found.heads_of(1), found.heads_of(0)), (JUDGED, embedding), "{text}");
             assert_eq!(found.unread, std::iter::once(ClassifyHead::Pii).collect(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_likeliest_english_is_left_to_the_first_model_and_what_is_likeliest_another_language_to_both() {
+        let of_domain = &heads()[0];
+        let read = |code, confidence| {
+            let language = TextLanguage { code, confidence, has_other_scripts: false, has_few_words: false };
+            of_domain.read(language).iter().map(|(index, _)| *index).collect::<Vec<_>>()
+        };
+        assert_eq!((read("en", 0.9), read("en", 0.3)), (vec![0], vec![0]));
+        assert_eq!((read("es", 0.9), read("es", 0.3)), (vec![1], vec![0, 1]));
+        assert_eq!((read("mt", 0.9), read("mt", 0.3), read("", 0.0)), (vec![], vec![0, 1], vec![0, 1]));
+    }
+
+    #[test]
+    fn a_word_in_letters_that_no_language_is_known_for_is_read_by_both() {
+        let found = read("Зроби коротше");
+        assert_eq!((found.heads_of(1), found.unread), (JUDGED, ClassifyHeads::NONE));
     }
 
     #[test]

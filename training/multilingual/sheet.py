@@ -24,7 +24,8 @@ data and makes no embedding.
 
 ## Who reads a text
 The language is told by letters (`models/language`). English texts, program text and what has no language go to the built-in model alone;
-a text in another language that this one reads to this one alone, once. Where the language is less than half likely both read it: the
+a text in another language that this one reads to this one alone, once. Where another language than English is likeliest but less than half likely both read it (what is likeliest English is left
+to the built-in model: of 460 prompts in other languages in `tests/eval` none was): the
 domain is the mean of both with this one weighed twice, and it is an attack if either says so by its own threshold. An English text
 with sixteen letters or more of other scripts is searched for attacks by both. Languages that neither reads (Amharic, Burmese, Khmer,
 Lao, Maltese, Yoruba and others) are `unsupported_language`. The models that judged are in `x-vsr-judged-by`, the log
