@@ -59,8 +59,7 @@ const NEGLIGIBLE: f32 = 20.0;
 
 /// The most rows of which the sum fits into 16 bits.
 const PENDING: usize = (u16::MAX / u8::MAX as u16) as usize;
-/// Weights are added two at a time, as one number of 16 bits: any processor's vector instructions do that, and several times as
-/// quickly as widening the weights one by one.
+/// Weights are added two at a time, as one number of 16 bits, which the vector instructions of any processor do.
 const PAIRS: usize = LANES / 2;
 
 impl Scores {
