@@ -67,6 +67,10 @@ impl SignalRequirements {
         let named = |model| Requirements::for_model(policy, &policy.recipes[0], ModelId(model));
         Self { by_recipe: by_recipe.collect(), by_model: (0..policy.models.len()).map(named).collect() }
     }
+
+    fn ask_for_judgement(&self) -> bool {
+        self.by_recipe.iter().chain(&self.by_model).any(Requirements::asks_for_judgement)
+    }
 }
 
 /// Why a policy could not come to life.
@@ -95,7 +99,11 @@ impl Snapshot {
             Some(previous) if previous.classifier.spec() == spec => Arc::clone(&previous.classifier),
             _ => Arc::new(Classifier::load(spec)?),
         };
-        Self::around(classifier, layers, slots, previous)
+        let snapshot = Self::around(classifier, layers, slots, previous)?;
+        if snapshot.requirements.ask_for_judgement() {
+            snapshot.classifier.load_all()?;
+        }
+        Ok(snapshot)
     }
 
     /// Builds a snapshot as [`Snapshot::build`] does, around a classifier that is there already.

@@ -3,6 +3,7 @@
 //! Knows nothing of where the files lie or how windows are made.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_128;
@@ -99,10 +100,27 @@ enum BuiltinPooling {
 }
 
 impl BuiltinConfig {
-    /// Returns the labels of the domain head, none where there is none.
-    pub(super) fn domains(&self) -> Vec<String> {
-        let head = self.heads.domain.as_ref().or(self.domain.as_ref());
-        head.map(|head| head.labels.clone()).unwrap_or_default()
+    fn head(&self, kind: ClassifyHead) -> Option<&BuiltinHeadConfig> {
+        match kind {
+            ClassifyHead::Domain => self.heads.domain.as_ref().or(self.domain.as_ref()),
+            ClassifyHead::Jailbreak => self.heads.jailbreak.as_ref(),
+            ClassifyHead::Pii => self.heads.pii.as_ref(),
+            ClassifyHead::Embedding | ClassifyHead::Hallucination => None,
+        }
+    }
+
+    /// Returns the heads that have labels.
+    pub(super) fn labelled_heads(&self) -> ClassifyHeads {
+        ClassifyHead::ALL.into_iter().filter(|kind| self.head(*kind).is_some()).collect()
+    }
+
+    /// Returns the labels of a head, none where there is none.
+    pub(super) fn labels(&self, kind: ClassifyHead) -> Vec<Arc<str>> {
+        self.head(kind).map(BuiltinHeadConfig::label_names).unwrap_or_default()
+    }
+
+    pub(super) fn thresholds(&self, kind: ClassifyHead) -> HeadThresholds {
+        self.head(kind).map(BuiltinHeadConfig::thresholds).unwrap_or_default()
     }
 
     /// Reads the encoder and the wanted heads.
@@ -157,8 +175,8 @@ impl BuiltinConfig {
                 kind,
                 network,
                 positive: vec![config.labels.len() - 1],
-                labels: config.labels.iter().map(|label| label.as_str().into()).collect(),
-                thresholds: HeadThresholds { balanced: config.threshold, strict: config.strict_threshold },
+                labels: config.label_names(),
+                thresholds: config.thresholds(),
             });
         }
         if let Some(config) = self.heads.embedding.filter(|_| wanted.embedding) {
@@ -177,6 +195,14 @@ impl BuiltinConfig {
 }
 
 impl BuiltinHeadConfig {
+    fn label_names(&self) -> Vec<Arc<str>> {
+        self.labels.iter().map(|label| label.as_str().into()).collect()
+    }
+
+    fn thresholds(&self) -> HeadThresholds {
+        HeadThresholds { balanced: self.threshold, strict: self.strict_threshold }
+    }
+
     /// Says what is inconsistent, if anything is.
     fn fault(&self, kind: ClassifyHead, encoder: &Encoder) -> Option<&'static str> {
         let is_for_tokens = kind == ClassifyHead::Pii;

@@ -76,6 +76,15 @@ impl ComputeDevice {
         }
     }
 
+    /// Returns how many forwards may run at once: more are not quicker than one after the other.
+    pub(super) fn max_concurrent_forwards(&self) -> usize {
+        match self {
+            Self::Kernels => usize::MAX,
+            // The second is prepared on the host while the device computes the first.
+            Self::Tensors(_) => 2,
+        }
+    }
+
     pub(super) fn name(&self) -> String {
         match self {
             Self::Kernels => "cpu".to_owned(),

@@ -3,6 +3,7 @@
 //! Knows nothing of how files are read.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::hub::HubError;
 
@@ -86,6 +87,9 @@ pub enum LoadError {
     /// The device refused the weights.
     #[error("cannot place the weights on the device: {0}")]
     Device(#[from] candle_core::Error),
+    /// What was put off failed when it was needed.
+    #[error(transparent)]
+    Deferred(#[from] Arc<LoadError>),
     /// The operating system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),

@@ -18,6 +18,7 @@ mod backend;
 mod batch;
 mod builtin;
 mod checkpoint;
+mod deferred;
 mod device;
 mod encoder;
 mod excerpt;
@@ -76,6 +77,7 @@ pub use model_info::{ModelInfo, pii_kinds};
 
 use backend::ModelBackend;
 use batch::BatchQueue;
+use deferred::DeferredModel;
 use device::ComputeDevice;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
@@ -89,6 +91,8 @@ use signalbox_policy::{
 /// Loaded models and the threads that run them, which end when it is dropped.
 pub struct Classifier {
     models: Vec<ModelInfo>,
+    /// The model for other languages, where it is beside the built-in one.
+    multilingual: Option<Arc<DeferredModel>>,
     queue: BatchQueue,
     patterns: PatternSearch,
 }
@@ -120,30 +124,41 @@ impl From<Instant> for ClassifyLimits {
 
 impl Classifier {
     /// Loads the models and starts the threads; blocks for some hundred milliseconds, for longer if models must be
-    /// fetched first.
+    /// fetched first. The model for other languages is read when a text needs it, or by [`Self::load_all`].
     pub fn load(spec: &ClassifierSpec) -> Result<Self, LoadError> {
         let device = ComputeDevice::open(spec.device, spec.precision);
         let rest = ClassifyHeads::ALL.without(assigned(spec).map(|(head, _)| head).collect());
         let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
         let others = assigned(spec).map(|(head, source)| (HeadSelection::only(head), source));
-        // The last: it is asked about what those before it do not read.
-        let is_beside = spec.multilingual && spec.model == ModelSource::Builtin;
-        let judged = rest.and(ClassifyHeads { domain: true, jailbreak: true, ..ClassifyHeads::NONE });
-        let multilingual = (is_beside && !judged.is_empty())
-            .then_some((HeadSelection::any(judged), &ModelSource::Multilingual));
         let load = |(heads, source): (HeadSelection, &ModelSource)| {
             LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
         };
-        let models =
-            default.into_iter().chain(others).chain(multilingual).map(load).collect::<Result<Vec<_>, _>>()?;
+        let is_beside = spec.multilingual && spec.model == ModelSource::Builtin;
+        let judged = rest.and(ClassifyHeads { domain: true, jailbreak: true, ..ClassifyHeads::NONE });
+        let beside = (is_beside && !judged.is_empty()).then_some(judged);
+        // Where a policy names it too, one encoder serves both.
+        let is_named = assigned(spec).any(|(_, source)| *source == ModelSource::Multilingual);
+        let now =
+            beside.filter(|_| is_named).map(|heads| (HeadSelection::any(heads), &ModelSource::Multilingual));
+        let models = default.into_iter().chain(others).chain(now).map(load).collect::<Result<Vec<_>, _>>()?;
         check_strict_threshold(spec, &models)?;
         let models = LoadedModel::share_encoders(models);
+        let multilingual = beside
+            .filter(|_| !is_named)
+            .map(|heads| DeferredModel::new(ModelSource::Multilingual, heads, &device))
+            .transpose()?
+            .map(Arc::new);
         let infos = models.iter().map(|model| model.info().clone()).collect();
-        Self::start(
-            spec,
-            models.into_iter().map(|model| Arc::new(model) as Arc<dyn ModelBackend>).collect(),
-            infos,
-        )
+        let models = models.into_iter().map(|model| Arc::new(model) as Arc<dyn ModelBackend>);
+        // The last: it is asked about what those before it do not read.
+        let last = multilingual.clone().map(|model| model as Arc<dyn ModelBackend>);
+        let started = Self::start(spec, models.chain(last).collect(), infos)?;
+        Ok(Self { multilingual, ..started })
+    }
+
+    /// Reads what was put off, so that no text waits for it.
+    pub fn load_all(&self) -> Result<(), LoadError> {
+        self.multilingual.as_ref().map_or(Ok(()), |model| model.load().map(|_| ()))
     }
 
     fn start(
@@ -154,7 +169,7 @@ impl Classifier {
         let model_set = ModelSet::new(spec, models);
         let patterns = PatternSearch::new(model_set.labels(ClassifyHead::Pii));
         let queue = BatchQueue::start(threads(spec.threads), model_set).map_err(LoadError::Thread)?;
-        Ok(Self { models: infos, queue, patterns })
+        Ok(Self { models: infos, multilingual: None, queue, patterns })
     }
 
     /// Computes heads for a text as far as that is possible by the deadline; dropping the future takes the text out of the
@@ -275,7 +290,8 @@ impl Classifier {
 
     /// Describes the loaded models.
     pub fn models(&self) -> Vec<ModelInfo> {
-        self.models.clone()
+        let multilingual = self.multilingual.as_ref().and_then(|model| model.info());
+        self.models.iter().chain(multilingual).cloned().collect()
     }
 
     /// Returns what the classifier was loaded from.

@@ -17,7 +17,7 @@ use super::encoder::Encoder;
 use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
-use super::model_parts::{HeadSelection, LoadedHead, ModelParts};
+use super::model_parts::{HeadSelection, HeadThresholds, LoadedHead, ModelParts};
 use super::spans::BatchSpans;
 use super::special_tokens::{EncoderInput, SpecialTokens};
 use super::window_tokenizer::WindowTokenizer;
@@ -59,9 +59,6 @@ enum ModelConfig {
 
 /// How many bytes the states of one forward may take on a device, beside the weights, attention's scores and its masks.
 const MAX_STATE_BYTES: usize = 1 << 30;
-
-/// The least probability that counts as found where a model does not say.
-const DEFAULT_THRESHOLD: f32 = 0.5;
 
 impl LoadedModel {
     /// Loads a model from its files, downloading those that are on the hub.
@@ -261,7 +258,7 @@ impl ModelBackend for LoadedModel {
     }
 
     fn threshold(&self, kind: ClassifyHead) -> f32 {
-        self.head(kind).and_then(|head| head.thresholds.balanced).unwrap_or(DEFAULT_THRESHOLD)
+        self.head(kind).map_or_else(HeadThresholds::default, |head| head.thresholds).usual()
     }
 
     fn strict_threshold(&self, kind: ClassifyHead) -> Option<f32> {
@@ -273,11 +270,7 @@ impl ModelBackend for LoadedModel {
     }
 
     fn max_concurrent_forwards(&self) -> usize {
-        match self.device {
-            ComputeDevice::Kernels => usize::MAX,
-            // The second is prepared on the host while the device computes the first.
-            ComputeDevice::Tensors(_) => 2,
-        }
+        self.device.max_concurrent_forwards()
     }
 
     fn max_batch_tokens(&self) -> usize {
@@ -364,7 +357,9 @@ pub(super) fn domain_labels(
     let modules: Option<SentenceModules> = files.base.json_if_any("modules.json")?;
     let folder = modules.as_ref().map_or_else(String::new, SentenceModules::encoder_folder);
     Ok(match ModelConfig::read(&files, &folder)? {
-        ModelConfig::Builtin(config) => config.domains(),
+        ModelConfig::Builtin(config) => {
+            config.labels(ClassifyHead::Domain).iter().map(ToString::to_string).collect()
+        }
         ModelConfig::Checkpoint(config) => config.domains(assigned),
     })
 }
@@ -462,6 +457,18 @@ mod tests {
     fn those_of_the_multilingual_model_are_too() {
         let golden = serde_json::from_str(include_str!("../../tests/golden/multilingual.json")).unwrap();
         assert_golden(&load(&ModelSource::Multilingual).unwrap(), golden);
+    }
+
+    #[test]
+    fn the_built_in_embedder_has_another_name_as_soon_as_its_weights_are_others() {
+        let identity = load(&ModelSource::Builtin).unwrap().identity;
+        let digests = [identity.weights_digest, identity.tokenizer_digest];
+        // Thresholds of likeness and stored vectors are of one name's vectors: new digests go with a new name.
+        assert_eq!(signalbox_policy::BUILTIN_EMBEDDER, "builtin-1");
+        assert_eq!(
+            digests,
+            [0xcf37_ebc7_6998_0170_582f_6a69_da8d_7637, 0x1894_1b4e_a71c_2ea1_9055_622c_1b8b_9cbc]
+        );
     }
 
     #[test]

@@ -61,6 +61,16 @@ pub(super) struct HeadThresholds {
     pub(super) strict: Option<f32>,
 }
 
+/// The least probability that counts as found where a model does not say.
+const DEFAULT_THRESHOLD: f32 = 0.5;
+
+impl HeadThresholds {
+    /// The least probability that counts as found where nothing else is asked for.
+    pub(super) fn usual(self) -> f32 {
+        self.balanced.unwrap_or(DEFAULT_THRESHOLD)
+    }
+}
+
 impl LoadedHead {
     pub(super) fn embedding(network: HeadNetwork) -> Self {
         let kind = ClassifyHead::Embedding;

@@ -28,6 +28,10 @@ impl ScopedSources {
         Self { latest: of, earlier: if is_all { of } else { TextSources::NONE } }
     }
 
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     fn has(self, source: TextSource, is_latest: bool) -> bool {
         if is_latest { self.latest.has(source) } else { self.earlier.has(source) }
     }

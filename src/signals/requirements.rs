@@ -145,6 +145,12 @@ impl Requirements {
             && self.signals.iter().all(|bits| *bits == 0)
     }
 
+    /// Says whether the classifier is asked what a text is about, or whether it is an attack.
+    pub fn asks_for_judgement(&self) -> bool {
+        let asked = self.inputs.prompt.or(self.inputs.others);
+        asked.domain || asked.jailbreak || !self.inputs.judged.attacks.is_empty()
+    }
+
     fn grow(&mut self, places: usize) {
         if self.signals.len() < places {
             let mut bits = std::mem::take(&mut self.signals).into_vec();
@@ -274,6 +280,7 @@ mod tests {
         assert_eq!(named.signals().collect::<Vec<_>>(), [SignalId(2)]);
         assert!(named.prompt().is_empty() && named.has(SignalId(2)) && !named.has(SignalId(99)));
         assert!(required(PLAIN, Audience::Named).is_empty() && Requirements::none().is_empty());
+        assert!(open.asks_for_judgement() && !named.asks_for_judgement());
     }
 
     #[test]
@@ -284,6 +291,7 @@ mod tests {
             (base.prompt(), judges(&base), base.is_empty()),
             (ClassifyHeads::NONE, (true, false), false)
         );
+        assert!(base.asks_for_judgement());
         let off = "decisions: [{name: a, model: m, plugins: {prompt: {action: off}}}]\n";
         let model = "models: {m: {pools: [p], guards: {prompt: {action: off}}}, n: {pools: [p], guards: {pii: {action: mask}}}}\n";
         let policy = policy(&format!("{model}{guards}{off}"));

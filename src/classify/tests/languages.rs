@@ -29,6 +29,7 @@ async fn what_no_model_reads_is_unknown_but_searched() {
 #[tokio::test]
 async fn texts_go_to_the_model_of_their_language_and_say_so() {
     let classifier = Classifier::load(&ClassifierSpec::default()).unwrap();
+    classifier.load_all().unwrap();
     for (text, domain, judges) in [
         ("Which acid forms when sulfur trioxide reacts with water?", "chemistry", "builtin"),
         ("¿Qué función tienen las mitocondrias en la célula y en las plantas?", "biology", "multilingual"),
@@ -55,6 +56,27 @@ async fn texts_go_to_the_model_of_their_language_and_say_so() {
     let found = classifier.classify(english, ClassifyHeads::DOMAIN, soon()).await;
     assert_eq!((classifier.forwards().tokens - before) as usize, found.cost.tokens, "read once");
     assert_eq!(found.cost.windows, 1);
+}
+
+#[tokio::test]
+async fn the_model_for_other_languages_is_read_with_the_first_text_that_needs_it_or_when_asked() {
+    let sources = |classifier: &Classifier| {
+        classifier.models().into_iter().map(|model| model.source).collect::<Vec<_>>().join(" ")
+    };
+    let classifier = Classifier::load(&ClassifierSpec::default()).unwrap();
+    let english =
+        classifier.classify("How do vaccines train the immune system?", ClassifyHeads::ALL, soon()).await;
+    assert!(english.domain.unwrap().is_ok());
+    assert_eq!(sources(&classifier), "builtin");
+    let spanish = "¿Qué función tienen las mitocondrias en la célula y en las plantas?";
+    // Unoptimised and beside other tests it takes long to read.
+    let at_last = Instant::now() + Duration::from_secs(300);
+    let found = classifier.classify(spanish, ClassifyHeads::DOMAIN, at_last).await;
+    assert_eq!(&*found.domain.unwrap().unwrap().name, "biology");
+    assert_eq!(sources(&classifier), "builtin multilingual");
+    let classifier = Classifier::load(&ClassifierSpec::default()).unwrap();
+    classifier.load_all().unwrap();
+    assert_eq!(sources(&classifier), "builtin multilingual");
 }
 
 #[tokio::test]
