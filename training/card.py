@@ -115,6 +115,25 @@ F1 by kind, with patterns (spans in brackets):
 | --- | --- | --- | --- | --- |
 {kinds}
 
+Secrets are found by patterns alone. `python3 tests/eval/secrets.py | signalbox eval - --signal secrets`: 600 invented secrets of five kinds, in forms that issuers document, set into logs,
+tickets, JSON, code and settings, and 500 texts that only look like it (hashes, placeholders, variables, public keys, prose). The list of forms was written without a look at the patterns; exact places:
+
+| kind | secrets | precision | recall | recall when first measured |
+| --- | --- | --- | --- | --- |
+{secrets}
+
+## Checkpoints to load instead
+Where an aim is out of this model's reach, `classifier.models` takes a larger one from a folder or the hub (`models/README.md`). None of these was run where this was made, which reaches no hub: what is said of them is their authors'.
+
+| for | checkpoint | family here | licence | what its authors say |
+| --- | --- | --- | --- | --- |
+| attacks in English | `protectai/deberta-v3-base-prompt-injection-v2` | deberta-v2 | Apache-2.0 | injections, not jailbreaks; false alarms on system prompts |
+| attacks in eight languages | `meta-llama/Llama-Prompt-Guard-2-86M`, smaller: `-22M` | deberta-v2 | Llama 4 Community License, after consent | injections and jailbreaks |
+| diluted attacks | the same with `classifier.window: 64` or less: they judge windows, not spans | | | |
+| domain | none with a published figure above the one here; `llm-semantic-router/lora_intent_classifier_modernbert-base_model` has the same 14 classes | modernbert | Apache-2.0 | below the figure here |
+| personal data in six languages | `iiiorg/piiranha-v1-detect-personal-information` | deberta-v2 | CC BY-NC-ND 4.0 | recall .983 |
+| paraphrases for the semantic cache | `Qwen/Qwen3-Embedding-0.6B`, with a `min_score` of its own | qwen3 | Apache-2.0 | |
+
 ## What was tried
 {tried}
 
@@ -136,10 +155,18 @@ the hand-written prompts were known to whoever wrote `training/topics.py`, and t
 
 Texts of four kinds that their sources call attacks are left out of training and of the figures (`MISLABELLED` in `training/guard_corpus.py`): jackhhao's, of a random sample nearly all plain role play or plain tasks, and three of
 neuralchemy's. The jailbreak head and its figures are of a later run than the other two heads, which are as they were."""
+SECRETS = """| ACCESS_TOKEN | 223 | 1.000 | 0.928 | 0.865 |
+| CLOUD_KEY | 69 | 1.000 | 1.000 | 0.971 |
+| CONNECTION_STRING | 75 | 0.928 | 0.853 | 0.853 |
+| PASSWORD | 172 | 0.889 | 0.837 | 0.837 |
+| PRIVATE_KEY | 61 | 1.000 | 1.000 | 1.000 |
+| all | 600 | 0.960 | 0.908 | 0.882 |"""
 TRIED = """The encoder stays frozen. Training layers 5 and 6 together with the jailbreak head was measured for the head before spans: what it gains on sources left out is within what another seed changes, and it
 moves the embedding. The rows that begin with "three rounds" compare the two on the same texts: each round leaves out two to five attack sources with their benign ones, more than the table above, so the
 figures are lower. They are the means over the eight sources without jackhhao's: AUROC; recall at the threshold that .3 % of the hard and long texts left out reach; AUROC on the held-out split. The threshold
 of a single round is its own. Few settings were tried, with one seed each; tuning for the subject, a weaker hold on the embedding and other rates were not.
+A second model asked only in doubt was tried for the head over spans (`training/second_opinion.py`, one round, one seed): it was to find .08 more of public attacks of sources left out, as they are or diluted, at the
+same false alarms. Neither candidate does.
 
 | head | what | validation |
 | --- | --- | --- |
@@ -169,6 +196,9 @@ of a single round is its own. Few settings were tried, with one seed each; tunin
 | jailbreak | the same, the round without safeguard, SaTML and S-Labs, 3 epochs: states 2, 4, 6; 2 and 4; 2 alone; 2, 4, 6 without maxima | .50, .17; .41, .10; .35, .02; .47, .07 |
 | jailbreak | 47,000 texts, 6,500 of them diluted attacks, short ones too; 256 hidden units, 5 epochs (the head above) | at 1 % .38 of attacks as they are, .49 of diluted ones; S-Labs, neuralchemy and yanismiraoui, more of which are here, are the hardest |
 | jailbreak | the round without safeguard, SaTML and S-Labs on the fewer texts, 256 hidden units, 6 epochs | .47, .27 (.73 of the diluted ones that it was trained on): more of them were needed |
+| jailbreak | `second_opinion.py`: that round on 14,321 texts, 8,625 of them to train on; recall at .5 % and 2 % of benign texts left out, public attacks as they are; diluted: the head over the frozen trunk | .26, .46; .08, .17 |
+| jailbreak | the same, layers 3 to 6 tuned together with it for one epoch (rate 7e-5 at the top, .8 of it for each layer below; the mean of the last third's weights), and half-way between the old weights and these | .26, .44; .07, .16, and .26, .44; .08, .16; not taken |
+| jailbreak | the same, texts at or above what 8 % of benign ones reach read by the multilingual trunk too, its head's margin (trained on 4,411 of the texts) weighed 3 : 7, 1 : 1, 7 : 3 against the frozen one's, and alone | .32, .46; .10, .17, then .30, .47; .09, .17, then .27, .48; .08, .18, and .22, .43; .08, .17; not taken: it costs twice a text's time for what is gained |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
@@ -232,6 +262,7 @@ def render(metrics, wheel, room=254, overlap=32):
         jailbreak=j,
         pii=p,
         looks=LOOKS,
+        secrets=SECRETS,
         tried=TRIED or "Only the recipes above.",
         failures=FAILURES.strip() or "- See the figures above.",
         domain_rows=rows(d["splits"]),

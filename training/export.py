@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-import heads
 import encoder
+import guard
+import heads
 import pools
 
 GOLDEN = (
@@ -39,20 +40,17 @@ def rounded(named):
     return packed
 
 
-def config(found):
+def config(languages, layers, vocabulary, found):
     """The configuration; `found` holds each head's own entries."""
-    return {
-        "languages": ["en"],
-        "trunk": {
-            "layers": encoder.LAYERS,
-            "width": encoder.WIDTH,
-            "heads": encoder.HEADS,
-            "intermediate": encoder.INTERMEDIATE,
-            "vocabulary": encoder.VOCABULARY,
-            "positions": encoder.POSITIONS,
-        },
-        "heads": found | {"embedding": {"state": encoder.LAYERS, "pooling": "mean"}},
+    trunk = {
+        "layers": layers,
+        "width": encoder.WIDTH,
+        "heads": encoder.HEADS,
+        "intermediate": encoder.INTERMEDIATE,
+        "vocabulary": vocabulary,
+        "positions": encoder.POSITIONS,
     }
+    return {"languages": languages, "trunk": trunk, "heads": found}
 
 
 def present(out, names):
@@ -62,6 +60,22 @@ def present(out, names):
     spec = json.loads((out / "config.json").read_text())["heads"]
     metrics = json.loads((out / "metrics.json").read_text())
     return encoder.unpack(kept), {name: spec[name] for name in sorted(names)}, {"seed": metrics["seed"]} | {name: metrics[name] for name in sorted(names)}
+
+
+def attack(window, trunk, found, arrays, spec):
+    """The score of a window's worst part, and that part's tokens; `found` are all states of the window's tokens."""
+    begins = pools.units(window, spec["spans"]["sentence_ends"])
+    pairs = pools.spans(begins)
+    whole = [found[state][0].numpy() for state in spec["states"]]
+    rows = np.concatenate([x.mean(0) for x in whole] + [x.max(0) for x in whole])[None]
+    if pairs:
+        first = len(trunk.before)
+        each = [pools.pooled(x[first : first + len(window)], begins, pairs) for x in whole]
+        rows = np.concatenate([rows, np.concatenate([m for m, _ in each] + [m for _, m in each], 1)])
+    two = heads.logits(rows, arrays, "jailbreak")
+    scores = guard.scorer(spec["temperature"], spec["bias"])(two[:, 1] - two[:, 0])
+    parts = [(0, len(window))] + [(begins[a], begins[b]) for a, b in pairs]
+    return {"jailbreak": scores.max(), "worst": list(parts[int(scores.argmax())])}
 
 
 def answers(window, named, arrays, spec):
@@ -78,15 +92,7 @@ def answers(window, named, arrays, spec):
     domain = heads.softmax(
         heads.logits(heads.inputs(mean, most, recipe["domain"]), arrays, "domain") / spec["domain"]["temperature"]
     )[0]
-    begins = pools.units(window)
-    pairs = pools.spans(begins)
-    parts = [(0, len(window))] + [(begins[a], begins[b]) for a, b in pairs]
-    rows = heads.inputs(mean, most, recipe["jailbreak"])
-    if pairs:
-        each = [pools.pooled(found[s][0].numpy()[1:-1], begins, pairs) for s in recipe["jailbreak"].states]
-        rows = np.concatenate([rows, np.concatenate([m for m, _ in each] + [m for _, m in each], 1)])
-    two = heads.logits(rows, arrays, "jailbreak")
-    margin = (two[:, 1] - two[:, 0]) / spec["jailbreak"]["temperature"] + spec["jailbreak"]["bias"]
+    judged = attack(window, encoder.Trunk(named), found, arrays, spec["jailbreak"])
     reach = spec["pii"]["context"]
     framed = np.pad(tokens[:, list(recipe["pii"].states)].reshape(len(window) + 2, -1), ((reach, reach), (0, 0)))
     token = np.concatenate([framed[1 + shift : 1 + shift + len(window)] for shift in range(2 * reach + 1)], 1)
@@ -95,8 +101,7 @@ def answers(window, named, arrays, spec):
         "middle": mean[0, 3],
         "last": mean[0, 6],
         "probabilities": domain,
-        "jailbreak": 1 / (1 + np.exp(-np.clip(margin.max(), -40, 40))),
-        "worst": list(parts[int(margin.argmax())]),
+        **judged,
         "pii": [[int(p.argmax()), p.max()] for p in pii],
         "embedding": mean[0, 6] / np.linalg.norm(mean[0, 6]),
     }
@@ -117,7 +122,9 @@ def write(out, golden, tokenizer, packed, head_arrays, spec):
     out.mkdir(parents=True, exist_ok=True)
     encoder.write(packed | stored, out / "model.safetensors")
     (out / "tokenizer.json").write_text(tokenizer)
-    (out / "config.json").write_text(json.dumps(config(spec), indent=2) + "\n")
+    spec = spec | {"embedding": {"state": encoder.LAYERS, "pooling": "mean"}}
+    written = config(["en"], encoder.LAYERS, encoder.VOCABULARY, spec)
+    (out / "config.json").write_text(json.dumps(written, indent=2) + "\n")
     named, arrays = encoder.tensors(encoder.unpack(packed)), encoder.unpack(stored)
     texts = encoder.Texts(list(GOLDEN), tokenizer, most=1)
     rows = [

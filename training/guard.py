@@ -11,6 +11,7 @@ import data
 import guard_corpus
 import heads
 import measure
+import pools
 import store
 
 RECIPE = heads.Recipe(states=(2, 4, 6), pooling="mean_max", hidden=256, dropout=0.4, epochs=5, batch=128)
@@ -27,10 +28,10 @@ ATTACKED, SHARE = 0.5, 0.25  # a span is an attack's when it has half of it, or 
 class Guard:
     """All texts of the guard task with the pooled rows of their windows and spans."""
 
-    def __init__(self, rows, cut, pools, seed, work=None):
+    def __init__(self, rows, cut, pooled, seed, work=None):
         """`cut`: the texts' windows; `work`: where heads are kept."""
         self.rows, self.seed, self.work = rows, seed, work
-        self.x, window, tokens = pools.rows(cut.windows)
+        self.x, window, tokens = pooled.rows(cut.windows)
         self.text = cut.text[window]
         self.whole = np.concatenate([[True], window[1:] != window[:-1]])
         self.y = np.array([row["label"] == "jailbreak" for row in rows]).astype(np.float32)
@@ -116,6 +117,26 @@ class Guard:
         """The margins that the wanted shares of benign texts of sources left out reach."""
         calm = apart[~np.isnan(apart) & (self.y == 0) & ~np.isin(self.source, APART)]
         return [float(np.quantile(calm, 1 - share)) for share in (BALANCED, STRICT)]
+
+
+def scorer(cooled, shift):
+    """What makes a calibrated score of a margin."""
+    return lambda margin: 1 / (1 + np.exp(-np.clip(np.asarray(margin, float) / cooled + shift, -40, 40)))
+
+
+def spec(recipe, calibration, thresholds, ends):
+    """The head's entries in the configuration."""
+    return {
+        "labels": ["benign", "jailbreak"],
+        "states": list(recipe.states),
+        "pooling": recipe.pooling,
+        "hidden": recipe.hidden,
+        "temperature": calibration[0],
+        "bias": calibration[1],
+        "threshold": thresholds[0],
+        "strict_threshold": thresholds[1],
+        "spans": {"sizes": list(pools.SIZES), "sentence_ends": list(ends)},
+    }
 
 
 def share(said):

@@ -78,7 +78,7 @@ class Pools:
             part, since = fresh[at : at + PIECE], time.time()
             rows, tokens = [None] * len(part), [None] * len(part)
             for chunk, found, keep in encoder.states(part, self.trunk):
-                read = [found[s].numpy() for s in self.states]
+                read = [found[s].float().numpy() for s in self.states]
                 for place, i in enumerate(chunk):
                     size = len(part[i])
                     begins = units(part[i], self.ends)

@@ -196,7 +196,7 @@ def make_guard(bench):
     apart = task.cross(allowed)
     np.savez(bench.work / "jailbreak.npz", y=task.y, source=task.source, apart=apart)
     cooled, shift = task.calibrate(apart)
-    score = lambda margin: 1 / (1 + np.exp(-np.clip(np.asarray(margin, float) / cooled + shift, -40, 40)))
+    score = guard.scorer(cooled, shift)
     balanced, strict = (float(score(margin)) for margin in task.thresholds(apart))
     named = stored(task.fit(allowed))
     tested = {name: score(one.margins(named)) for name, one in held.items()}
@@ -212,18 +212,7 @@ def make_guard(bench):
     quotes = np.isin(task.source, guard.HELD)
     own = score(task.margins(named)[quotes])
     metrics["false_tests"]["quotations of attacks, forms left out"] = [guard.share(own >= t) for t in (balanced, strict)]
-    spec = {
-        "labels": ["benign", "jailbreak"],
-        "states": list(guard.RECIPE.states),
-        "pooling": guard.RECIPE.pooling,
-        "hidden": guard.RECIPE.hidden,
-        "temperature": cooled,
-        "bias": shift,
-        "threshold": balanced,
-        "strict_threshold": strict,
-        "spans": {"sizes": list(pools.SIZES), "sentence_ends": list(pools.ENDS)},
-    }
-    return named, spec, metrics
+    return named, guard.spec(guard.RECIPE, (cooled, shift), (balanced, strict), pools.ENDS), metrics
 
 
 def make_pii(bench):

@@ -203,7 +203,7 @@ def make_guard(bench):
     allowed = ~np.isin(task.source, guard.HELD)
     apart = task.cross(allowed, ATTACK)
     cooled, shift = task.calibrate(apart)
-    score = lambda margin: 1 / (1 + np.exp(-np.clip(np.asarray(margin, float) / cooled + shift, -40, 40)))
+    score = guard.scorer(cooled, shift)
     ours = np.array(["language" in row for row in rows])
     calm = ~np.isnan(apart) & (task.y == 0) & ~np.isin(task.source, guard.APART)
     at = lambda english, few: float(score(max(np.quantile(apart[calm & ~ours], 1 - english), np.quantile(apart[calm & ours], 1 - few))))
@@ -234,18 +234,7 @@ def make_guard(bench):
         "false": each(tested[~truth]),
         "auroc": measure.auroc_interval(tested, truth.astype(int), SEED),
     }
-    spec = {
-        "labels": ["benign", "jailbreak"],
-        "states": list(ATTACK.states),
-        "pooling": ATTACK.pooling,
-        "hidden": ATTACK.hidden,
-        "temperature": cooled,
-        "bias": shift,
-        "threshold": balanced,
-        "strict_threshold": strict,
-        "spans": {"sizes": list(pools.SIZES), "sentence_ends": list(bench.ends)},
-    }
-    return named, spec, metrics
+    return named, guard.spec(ATTACK, (cooled, shift), (balanced, strict), bench.ends), metrics
 
 
 def read_eval(name):
@@ -261,18 +250,7 @@ def answers(bench, window, arrays, spec):
     said = {"middle": mean[0, bench.trunk.layers // 2], "last": mean[0, -1]}
     logits = heads.logits(heads.inputs(mean, most, DOMAIN), arrays, "domain")
     said["probabilities"] = heads.softmax(logits / spec["domain"]["temperature"])[0]
-    begins = pools.units(window, bench.ends)
-    pairs = pools.spans(begins)
-    rows = heads.inputs(mean, most, ATTACK)
-    if pairs:
-        inside = [found[s][0].numpy()[len(bench.trunk.before) :][: len(window)] for s in ATTACK.states]
-        each = [pools.pooled(states, begins, pairs) for states in inside]
-        rows = np.concatenate([rows, np.concatenate([m for m, _ in each] + [m for _, m in each], 1)])
-    two = heads.logits(rows, arrays, "jailbreak")
-    margin = (two[:, 1] - two[:, 0]) / spec["jailbreak"]["temperature"] + spec["jailbreak"]["bias"]
-    parts = [(0, len(window))] + [(begins[a], begins[b]) for a, b in pairs]
-    said["jailbreak"] = 1 / (1 + np.exp(-np.clip(margin.max(), -40, 40)))
-    return said | {"worst": list(parts[int(margin.argmax())])}
+    return said | export.attack(window, bench.trunk, found, arrays, spec["jailbreak"])
 
 
 def write(out, golden, bench, arrays, spec, languages):
@@ -281,19 +259,7 @@ def write(out, golden, bench, arrays, spec, languages):
     out.mkdir(parents=True, exist_ok=True)
     encoder.write(bench.packed | stored, out / "model.safetensors")
     (out / "tokenizer.json").write_text(bench.tokenizer)
-    table = bench.packed[f"{trunk.TABLE}.q4"]
-    config = {
-        "languages": languages,
-        "trunk": {
-            "layers": bench.trunk.layers,
-            "width": encoder.WIDTH,
-            "heads": encoder.HEADS,
-            "intermediate": encoder.INTERMEDIATE,
-            "vocabulary": len(table),
-            "positions": encoder.POSITIONS,
-        },
-        "heads": spec,
-    }
+    config = export.config(languages, bench.trunk.layers, len(bench.packed[f"{trunk.TABLE}.q4"]), spec)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     coded, arrays = Tokenizer.from_str(bench.tokenizer).encode_batch(GOLDEN, add_special_tokens=False), encoder.unpack(stored)
     windows = [code.ids[: ROOM["jailbreak"]] for code in coded]
