@@ -2,6 +2,8 @@
 //! contended; and of the choice among models with what it reads.
 //! Refuses to know anything but the public faces of the layers that choose.
 
+#![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
+
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use signalbox::balance::{
     Endpoint, KvEvent, LatencyStats, LearntTokens, PickPrompt, PickRequest, Pool, PoolMember, RetryBudget,
@@ -91,6 +93,9 @@ fn by_account(criterion: &mut Criterion) {
     });
 }
 
+/// How many picks the 99th percentile is of.
+const TAIL_PICKS: usize = 5_000;
+
 /// The strategies that go by prompts: 100 endpoints, prompts of 1,000 and 100,000 tokens of which some have the first
 /// half, each read and hashed anew.
 fn by_prompt(criterion: &mut Criterion) {
@@ -109,21 +114,28 @@ fn by_prompt(criterion: &mut Criterion) {
             let (pool, mut number) = (pool(&balance, 100), 0);
             // Clones of a request that nothing was read of are read anew.
             let requests: Vec<_> = (0..64).map(|number| request(tokens, number)).collect();
+            let mut next = || {
+                number += 1;
+                requests[number % requests.len()].clone()
+            };
+            let pick = |request: ChatRequest| {
+                let prompt = PickPrompt::new(&request);
+                let pick = PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
+                drop(black_box(pool.lease(&pick, &[], now)));
+            };
             group.bench_function(BenchmarkId::from_parameter(tokens), |bencher| {
-                bencher.iter_batched(
-                    || {
-                        number += 1;
-                        requests[number % requests.len()].clone()
-                    },
-                    |request| {
-                        let prompt = PickPrompt::new(&request);
-                        let pick =
-                            PickRequest { model: "m", prompt: Some(&prompt), ..PickRequest::default() };
-                        drop(black_box(pool.lease(&pick, &[], now)));
-                    },
-                    BatchSize::SmallInput,
-                );
+                bencher.iter_batched(&mut next, pick, BatchSize::SmallInput);
             });
+            let mut times: Vec<Duration> = (0..TAIL_PICKS)
+                .map(|_| {
+                    let (request, began) = (next(), Instant::now());
+                    pick(request);
+                    began.elapsed()
+                })
+                .collect();
+            times.sort_unstable();
+            let at = |share: f64| times[(share * TAIL_PICKS as f64) as usize];
+            println!("{name}-100/{tokens}: p50 {:?}, p99 {:?} of {TAIL_PICKS} picks", at(0.5), at(0.99));
         }
     }
 }
