@@ -123,7 +123,7 @@ tickets, JSON, code and settings, and 500 texts that only look like it (hashes, 
 {secrets}
 
 ## Checkpoints to load instead
-Where an aim is out of this model's reach, `classifier.models` takes a larger one from a folder or the hub (`models/README.md`). None of these was run where this was made, which reaches no hub: what is said of them is their authors'.
+Where an aim is out of this model's reach, `classifier.models` takes a larger one from a folder or the hub (`models/README.md`). None of these was measured: what is said of them is their authors'.
 
 | for | checkpoint | family here | licence | what its authors say |
 | --- | --- | --- | --- | --- |

@@ -25,8 +25,6 @@ mod excerpt;
 mod findings;
 mod folding;
 mod forward_totals;
-#[cfg(test)]
-mod golden;
 mod groundedness;
 mod heads;
 mod hub;

@@ -1,6 +1,7 @@
 //! The classifier over a model made for tests: what is computed, when, together with what, and what comes out.
 
 mod device;
+mod golden;
 mod heads;
 mod languages;
 mod long_texts;

@@ -170,7 +170,9 @@ impl Reloader {
     /// Loads the policy and puts it in force; returns the files that were read.
     async fn reload(&self, objects: &mut RoutingObjectWatches) -> BTreeSet<PathBuf> {
         let file = self.file.clone();
-        let manifests = match objects.manifests(file.leaves_routing()).await {
+        let asked = file.clone();
+        let leaves_routing = tokio::task::spawn_blocking(move || asked.leaves_routing()).await;
+        let manifests = match objects.manifests(leaves_routing.unwrap_or(false)).await {
             Ok(manifests) => manifests,
             Err(failure) => {
                 self.conclude(Err(failure.into()));

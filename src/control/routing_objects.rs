@@ -76,8 +76,14 @@ impl RoutingObjectWatches {
         if self.watches.is_empty() {
             return std::future::pending().await;
         }
-        let changes = self.watches.iter_mut().map(|watch| Box::pin(watch.seen.changed()));
-        // An error means that the task is gone, which is as good as a change.
-        let _ = select_all(changes).await;
+        let changes = self.watches.iter_mut().map(|watch| {
+            Box::pin(async {
+                // An error means that the task is gone: nothing changes any more.
+                if watch.seen.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
+        });
+        select_all(changes).await;
     }
 }

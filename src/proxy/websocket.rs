@@ -11,6 +11,7 @@ use crate::cache::ResponseScope;
 use crate::openai::{Api, ChatRequest, Rejection, query_value};
 use crate::policy::Cors;
 use crate::route::plan_for_websocket;
+use crate::server_state::{ClientConnection, OpenWebSocket};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, ORIGIN, UPGRADE};
 use http::{HeaderMap, Method};
@@ -68,8 +69,7 @@ impl Gateway {
         exchange.answer.api = Api::Realtime;
         exchange.record_request(&request);
         exchange.record.routing.model = Some(live.policy[target.model].name.clone());
-        let connection = Arc::clone(client_connection::of(session).ok_or(Rejection::NoWebSocket)?);
-        let counted = exchange.active.open_websocket().map_err(|_full| Rejection::TooManyWebSockets)?;
+        let (connection, counted) = opened(session, exchange)?;
         let planned = PlannedRequest { api: Api::Realtime, request, plan, scope: ResponseScope::default() };
         exchange.start(planned, 0, &header.headers, Instant::now())?;
         let Some(attempts) = &exchange.attempts else { return Err(Rejection::Internal) };
@@ -78,9 +78,7 @@ impl Gateway {
         exchange.answer.tunnel = Some(Tunnel::new(deadline, connection, limits.idle_timeout, counted));
         Ok(Bytes::new())
     }
-}
 
-impl Gateway {
     /// Watches over a WebSocket that goes where its route says, to a server that is no model's.
     pub(super) fn start_plain_websocket(
         &self,
@@ -88,13 +86,22 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<(), Rejection> {
         let limits = self.limits.websockets;
-        let connection = Arc::clone(client_connection::of(session).ok_or(Rejection::NoWebSocket)?);
-        let counted = exchange.active.open_websocket().map_err(|_full| Rejection::TooManyWebSockets)?;
+        let (connection, counted) = opened(session, exchange)?;
         let deadline = Arc::new(Deadline::new(Instant::now()));
         deadline.limit(limits.total_timeout);
         exchange.answer.tunnel = Some(Tunnel::new(deadline, connection, limits.idle_timeout, counted));
         Ok(())
     }
+}
+
+/// The client's connection, and what counts it among the WebSockets that there may be.
+fn opened(
+    session: &Session,
+    exchange: &Exchange,
+) -> Result<(Arc<ClientConnection>, OpenWebSocket), Rejection> {
+    let connection = Arc::clone(client_connection::of(session).ok_or(Rejection::NoWebSocket)?);
+    let counted = exchange.active.open_websocket().map_err(|_full| Rejection::TooManyWebSockets)?;
+    Ok((connection, counted))
 }
 
 /// Passes on that the upstream agrees.

@@ -118,19 +118,22 @@ impl KeptPrompts {
         let blocks = prompt.tokens / block_size.max(1);
         if let Some(peer) = &params.remote_decoder {
             self.keep_as(peer.kv_request_id.clone(), prompt);
-        } else if !params.do_remote_decode || !is_cut || blocks == 0 {
-        } else if let Some(transfer) = &params.transfer_id {
-            self.keep_as(transfer.clone(), prompt);
-        } else {
-            self.keep_as(request.to_owned(), prompt);
-            return json!({
-                "do_remote_prefill": true, "do_remote_decode": false,
-                "remote_block_ids": [(0..blocks).collect::<Vec<_>>()], "remote_engine_id": self.engine_id(),
-                "remote_request_id": request, "remote_host": self.addr.ip().to_string(), "remote_port": self.addr.port(),
-                "tp_size": 1,
-            });
+            return Value::Null;
         }
-        Value::Null
+        if !params.do_remote_decode || !is_cut || blocks == 0 {
+            return Value::Null;
+        }
+        if let Some(transfer) = &params.transfer_id {
+            self.keep_as(transfer.clone(), prompt);
+            return Value::Null;
+        }
+        self.keep_as(request.to_owned(), prompt);
+        json!({
+            "do_remote_prefill": true, "do_remote_decode": false,
+            "remote_block_ids": [(0..blocks).collect::<Vec<_>>()], "remote_engine_id": self.engine_id(),
+            "remote_request_id": request, "remote_host": self.addr.ip().to_string(), "remote_port": self.addr.port(),
+            "tp_size": 1,
+        })
     }
 
     /// Keeps a prompt for the engine of `SGLang`'s that comes to a room, and waits for it.

@@ -2,10 +2,10 @@
 
 use crate::h2_upstream::{H2Upstream, Manner, REFUSAL};
 use crate::harness::*;
-use crate::streaming::{clients, leased};
+use crate::stalls::{h2c, until_free};
+use crate::streaming::clients;
 use serde_json::{Value, json};
 use signalbox::sim::RecordedRequest;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Below one frame, below the window that HTTP/2 begins with, and far above.
@@ -18,20 +18,8 @@ fn request(client: &reqwest::Client, gateway: &Gateway, size: usize) -> reqwest:
     request.header("content-type", "application/json").body(body.to_string())
 }
 
-fn h2c(addresses: &[SocketAddr], more: &str) -> String {
-    policy_of(addresses, &format!("    protocol: h2c\n    ejection: {{consecutive_failures: 0}}\n{more}"))
-}
-
 fn sent_size(seen: &RecordedRequest) -> usize {
     serde_json::from_slice::<Value>(&seen.body).unwrap()["user"].as_str().unwrap().len()
-}
-
-async fn until_free(gateway: &Gateway) {
-    until("the end of all", async || {
-        let requests = gateway.metric("signalbox_requests_in_flight", &[]).await;
-        (requests == 0.0 && leased(gateway).await == 0.0).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

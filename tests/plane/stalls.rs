@@ -19,11 +19,11 @@ fn long_request(client: &reqwest::Client, gateway: &Gateway, id: &str) -> reqwes
     request.header("content-type", "application/json").body(body.to_string())
 }
 
-fn h2c(addresses: &[SocketAddr], more: &str) -> String {
+pub(crate) fn h2c(addresses: &[SocketAddr], more: &str) -> String {
     policy_of(addresses, &format!("    protocol: h2c\n    ejection: {{consecutive_failures: 0}}\n{more}"))
 }
 
-async fn until_free(gateway: &Gateway) {
+pub(crate) async fn until_free(gateway: &Gateway) {
     until("the end of all", async || {
         let requests = gateway.metric("signalbox_requests_in_flight", &[]).await;
         (requests == 0.0 && leased(gateway).await == 0.0).then_some(())

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde::Deserialize;
 
-use super::backend::{HeadOutputs, ModelBackend, WindowPair};
-use super::device::{ComputeDevice, TensorEngine};
-use super::groundedness::GroundednessInput;
-use super::load_error::LoadError;
-use super::model::{LoadOptions, LoadedModel};
-use super::model_parts::HeadSelection;
-use super::{ClassifyHead, ClassifyHeads};
+use crate::backend::{HeadOutputs, ModelBackend, WindowPair};
+use crate::device::{ComputeDevice, TensorEngine};
+use crate::groundedness::GroundednessInput;
+use crate::load_error::LoadError;
+use crate::model::{LoadOptions, LoadedModel};
+use crate::model_parts::HeadSelection;
+use crate::{ClassifyHead, ClassifyHeads};
 use signalbox_policy::{HubSpec, ModelSource};
 
-const GOLDEN: &str = include_str!("../../tests/golden/checkpoints.json");
+const GOLDEN: &str = include_str!("../../../tests/golden/checkpoints.json");
 
-const CLAIMS: &str = include_str!("../../tests/golden/claims.json");
+const CLAIMS: &str = include_str!("../../../tests/golden/claims.json");
 
 /// The furthest that any number may be from that of `transformers`.
 const NEAR: f32 = 1e-4;
