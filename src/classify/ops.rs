@@ -5,6 +5,7 @@
 //! names or what the states mean.
 
 mod cpu;
+mod distance_bias;
 mod embedding;
 mod nibbles;
 mod padded;
@@ -21,6 +22,7 @@ use signalbox_kernels::{self as kernels, PackedMatrix};
 use super::device::ComputeDevice;
 use tensor_layout::TensorLayout;
 
+pub(super) use distance_bias::DistanceBias;
 pub(super) use embedding::EmbeddingTable;
 pub(super) use nibbles::NibbleRows;
 pub(super) use pooling::{Pooling, concatenated, pool, pool_spans, softmax, with_neighbours};
@@ -63,6 +65,8 @@ pub(super) struct AttentionPattern<'a> {
     pub(super) rope: Option<&'a RotaryEmbedding>,
     /// How many tokens away, on either side, a token sees; all of its text where there is none.
     pub(super) reach: Option<usize>,
+    /// What the distance of two tokens adds to their score; with neither of the others.
+    pub(super) bias: Option<&'a DistanceBias>,
 }
 
 /// The texts of one batch, prepared once for the attention of all layers.
@@ -197,9 +201,12 @@ impl<'a> BatchLayout<'a> {
 
     /// Self-attention of each text over itself, by the pattern at that index: (tokens, 3 · width) to (tokens, width).
     pub(super) fn attention(&self, qkv: &Tensor, pattern: usize) -> Result<Tensor> {
-        let Some(AttentionPattern { rope, reach }) = self.patterns.get(pattern) else {
+        let Some(AttentionPattern { rope, reach, bias }) = self.patterns.get(pattern) else {
             bail!("there is no attention pattern {pattern}")
         };
+        if let Some(bias) = bias {
+            return bias.attention(qkv, self.starts, self.shape);
+        }
         match (&self.tensors, rope) {
             (None, None) => cpu::attention(qkv, self.starts, self.shape.heads, None, *reach),
             (None, Some(RotaryEmbedding::Slices(rope))) => {

@@ -24,7 +24,8 @@ from transformers import (
     DebertaV2ForSequenceClassification, DebertaV2ForTokenClassification, DistilBertConfig,
     DistilBertForSequenceClassification, DistilBertForTokenClassification, ElectraConfig,
     ElectraForSequenceClassification, ElectraForTokenClassification, ModernBertConfig,
-    ModernBertForSequenceClassification, ModernBertForTokenClassification, ModernBertModel,
+    ModernBertForSequenceClassification, ModernBertForTokenClassification, ModernBertModel, MPNetConfig,
+    MPNetForSequenceClassification, MPNetForTokenClassification, MPNetModel,
     PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification, Qwen3Model,
     RobertaConfig, RobertaForSequenceClassification, RobertaForTokenClassification, XLMRobertaConfig,
     XLMRobertaForTokenClassification, XLMRobertaModel,
@@ -218,6 +219,13 @@ def electra(tokenizer, **more):
     return ElectraConfig(vocab_size=len(tokenizer), embedding_size=24, hidden_size=WIDTH, num_hidden_layers=2,
                          num_attention_heads=HEADS, intermediate_size=WIDE, max_position_embeddings=64,
                          pad_token_id=0, **more)
+
+
+def mpnet(tokenizer, **more):
+    """Special tokens as RoBERTa has them, words as BERT has."""
+    return MPNetConfig(vocab_size=len(tokenizer), hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=HEADS,
+                       intermediate_size=WIDE, max_position_embeddings=160, pad_token_id=1, bos_token_id=0,
+                       eos_token_id=2, layer_norm_eps=1e-5, **more)
 
 
 def folder(name):
@@ -428,6 +436,22 @@ def decoders_and_kin(pieces):
     return found
 
 
+def relatives():
+    """MPNet, whose distances are in the scores of attention."""
+    found = []
+    pieces = byte_level("<s>", "</s>", "<pad>")
+    config = mpnet(pieces, **names(["SAFE", "INJECTION"]))
+    save("mpnet-guard", randomised(MPNetForSequenceClassification(config), 41), pieces)
+    found.append(classified("mpnet-guard", MPNetForSequenceClassification, pieces, 158, "jailbreak"))
+    config = mpnet(pieces, **names(TAGS))
+    save("mpnet-tokens", randomised(MPNetForTokenClassification(config), 42), pieces)
+    found.append(classified("mpnet-tokens", MPNetForTokenClassification, pieces, 158, "pii"))
+    sentence("sentence-mpnet", randomised(MPNetModel(mpnet(pieces), add_pooling_layer=False), 43), pieces,
+             [Pooling(WIDTH, "mean"), Normalize()], 158)
+    found.append(embedded("sentence-mpnet", pieces, 158))
+    return found
+
+
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -526,6 +550,7 @@ def main():
     found.append(embedded("sentence-modernbert", modern, 128))
 
     found += decoders_and_kin(pieces)
+    found += relatives()
     (HERE / "claims.json").write_text(written(claims()))
 
     for path in MODELS.rglob("*"):

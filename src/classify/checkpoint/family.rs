@@ -28,6 +28,7 @@ pub(crate) enum EncoderFamily {
     Roberta,
     ModernBert,
     Electra,
+    Mpnet,
     Deberta,
     Qwen3,
 }
@@ -108,7 +109,7 @@ fn half_reach() -> usize {
 impl EncoderFamily {
     /// How errors name all of them.
     pub(super) const KNOWN: &'static str =
-        "bert, distilbert, roberta, xlm-roberta, camembert, electra, modernbert, deberta-v2 and qwen3";
+        "bert, distilbert, roberta, xlm-roberta, camembert, electra, mpnet, modernbert, deberta-v2 and qwen3";
 
     pub(super) fn of(model_type: &str) -> Option<Self> {
         match model_type {
@@ -117,6 +118,7 @@ impl EncoderFamily {
             "roberta" | "xlm-roberta" | "camembert" => Some(Self::Roberta),
             "modernbert" => Some(Self::ModernBert),
             "electra" => Some(Self::Electra),
+            "mpnet" => Some(Self::Mpnet),
             // Version 3 too.
             "deberta-v2" => Some(Self::Deberta),
             "qwen3" => Some(Self::Qwen3),
@@ -131,6 +133,7 @@ impl EncoderFamily {
             Self::Roberta => "roberta",
             Self::ModernBert => "modernbert",
             Self::Electra => "electra",
+            Self::Mpnet => "mpnet",
             Self::Deberta => "deberta-v2",
             Self::Qwen3 => "qwen3",
         }
@@ -182,7 +185,7 @@ impl EncoderFamily {
         }
         .check()?;
         let position_scheme = match self {
-            Self::Roberta => PositionScheme::AfterPadding(config.pad_token_id.unwrap_or(1)),
+            Self::Roberta | Self::Mpnet => PositionScheme::AfterPadding(config.pad_token_id.unwrap_or(1)),
             _ => PositionScheme::FromZero,
         };
         Ok(bert::BertShape {
@@ -195,7 +198,11 @@ impl EncoderFamily {
             position_scheme,
             epsilon: config.layer_norm_eps,
             activation: activation(&config.hidden_act)?,
-            naming: if self == Self::DistilBert { TensorNaming::DistilBert } else { TensorNaming::Bert },
+            naming: match self {
+                Self::DistilBert => TensorNaming::DistilBert,
+                Self::Mpnet => TensorNaming::Mpnet,
+                _ => TensorNaming::Bert,
+            },
         })
     }
 }

@@ -50,7 +50,10 @@ impl CheckpointTask {
                 .any(|name| builder.has(name));
             let is_for_tokens = matches!(assigned, Some(ClassifyHead::Pii | ClassifyHead::Hallucination))
                 || (has_head
-                    && matches!(family, EncoderFamily::Roberta | EncoderFamily::Electra)
+                    && matches!(
+                        family,
+                        EncoderFamily::Roberta | EncoderFamily::Electra | EncoderFamily::Mpnet
+                    )
                     && builder.has("classifier.weight"));
             match (has_head, is_for_tokens) {
                 (false, _) => Self::FeatureExtraction,
@@ -87,9 +90,10 @@ impl HeadCheckpoint<'_> {
         assigned: Option<ClassifyHead>,
     ) -> Result<LoadedHead, LoadError> {
         let output = match (self.family, self.task) {
-            (EncoderFamily::Roberta | EncoderFamily::Electra, CheckpointTask::SequenceClassification) => {
-                "classifier.out_proj"
-            }
+            (
+                EncoderFamily::Roberta | EncoderFamily::Electra | EncoderFamily::Mpnet,
+                CheckpointTask::SequenceClassification,
+            ) => "classifier.out_proj",
             (EncoderFamily::Qwen3, _) => "score",
             _ => "classifier",
         };
@@ -134,7 +138,7 @@ impl HeadCheckpoint<'_> {
             (EncoderFamily::DistilBert, CheckpointTask::SequenceClassification) => {
                 vec![dense(builder, "pre_classifier", Activation::Relu)?]
             }
-            (EncoderFamily::Roberta, CheckpointTask::SequenceClassification) => {
+            (EncoderFamily::Roberta | EncoderFamily::Mpnet, CheckpointTask::SequenceClassification) => {
                 vec![dense(builder, "classifier.dense", Activation::Tanh)?]
             }
             (EncoderFamily::Electra, CheckpointTask::SequenceClassification) => {

@@ -1,4 +1,4 @@
-//! BERT and its kin (DistilBERT, RoBERTa, XLM-R, ELECTRA): learned positions, normalisation after each sum.
+//! BERT and its kin (DistilBERT, RoBERTa, XLM-R, ELECTRA, MPNet): learned positions, normalisation after each sum.
 //!
 //! Knows nothing of heads, labels or files.
 
@@ -8,7 +8,8 @@ use crate::device::ComputeDevice;
 use crate::layer_builder::LayerBuilder;
 use crate::load_error::LoadError;
 use crate::ops::{
-    Activation, AttentionPattern, AttentionShape, BatchLayout, EmbeddingTable, LayerNorm, Linear, Matrix,
+    Activation, AttentionPattern, AttentionShape, BatchLayout, DistanceBias, EmbeddingTable, LayerNorm,
+    Linear, Matrix,
 };
 use crate::special_tokens::EncoderInput;
 
@@ -38,6 +39,7 @@ pub(crate) enum PositionScheme {
 pub(crate) enum TensorNaming {
     Bert,
     DistilBert,
+    Mpnet,
 }
 
 pub(crate) struct Bert {
@@ -50,6 +52,8 @@ pub(crate) struct Bert {
     norm: LayerNorm,
     /// From the embeddings to the layers' width, where that differs.
     project: Option<Linear>,
+    /// MPNet's, which all layers share.
+    distance_bias: Option<DistanceBias>,
     layers: Vec<BertLayer>,
 }
 
@@ -96,6 +100,17 @@ const DISTILBERT: BertTensorNames = BertTensorNames {
     narrow_norm: "output_layer_norm",
 };
 
+const MPNET: BertTensorNames = BertTensorNames {
+    separate: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+    fused: "attention.attn.qkv",
+    mixed: "attention.attn.o",
+    mixed_norm: "attention.LayerNorm",
+    ..BERT
+};
+
+/// MPNet's, by buckets of distances.
+const DISTANCES: &str = "encoder.relative_attention_bias.weight";
+
 /// ELECTRA's, from the embeddings to the layers.
 const PROJECT: &str = "embeddings_project";
 
@@ -131,6 +146,7 @@ impl Bert {
         let names = match shape.naming {
             TensorNaming::Bert => &BERT,
             TensorNaming::DistilBert => &DISTILBERT,
+            TensorNaming::Mpnet => &MPNET,
         };
         let embeddings = builder.under("embeddings.");
         let narrow = builder.columns(&format!("{PROJECT}.weight"));
@@ -139,6 +155,10 @@ impl Bert {
         let (positions, token_types) = positions(&embeddings, &shape, width)?;
         let norm = embeddings.norm("LayerNorm", width, shape.epsilon)?;
         let project = narrow.map(|_| builder.linear(PROJECT, width, shape.width)).transpose()?;
+        let distance_bias = match shape.naming {
+            TensorNaming::Mpnet => Some(distance_bias(builder, &shape)?),
+            TensorNaming::Bert | TensorNaming::DistilBert => None,
+        };
         let layers = (0..shape.layers)
             .map(|at| BertLayer::load(&builder.under(&format!("{}.{at}.", names.layers)), names, &shape))
             .collect::<std::result::Result<_, _>>()?;
@@ -150,6 +170,7 @@ impl Bert {
             token_types,
             norm,
             project,
+            distance_bias,
             layers,
         })
     }
@@ -172,7 +193,7 @@ impl Bert {
         }
         let shape =
             AttentionShape { heads: self.shape.heads, head_size: self.shape.width / self.shape.heads };
-        let global = [AttentionPattern { rope: None, reach: None }];
+        let global = [AttentionPattern { rope: None, reach: None, bias: self.distance_bias.as_ref() }];
         let layout = BatchLayout::new(starts, shape, &global, &self.device)?;
         each(0, &state);
         for (at, layer) in self.layers.iter().enumerate() {
@@ -212,6 +233,14 @@ impl BertLayer {
         let wide = self.wide.forward_activated(&mixed, activation)?;
         self.narrow.forward_add_norm(&wide, &mixed, &self.narrow_norm)
     }
+}
+
+fn distance_bias(
+    builder: &LayerBuilder<'_>,
+    shape: &BertShape,
+) -> std::result::Result<DistanceBias, LoadError> {
+    let table = builder.weights.matrix(&builder.name(DISTANCES), DistanceBias::BUCKETS, shape.heads)?;
+    Ok(DistanceBias::new(table, builder.device)?)
 }
 
 /// Reads the positions and adds the token type to each: that of a single text or the first of a pair, then, where the

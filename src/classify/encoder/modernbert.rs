@@ -93,8 +93,8 @@ impl ModernBert {
         let mut state = self.norm.forward(&self.word_embeddings.gather(&input.ids)?)?;
         each(0, &state);
         let patterns = [
-            AttentionPattern { rope: Some(&self.global), reach: None },
-            AttentionPattern { rope: Some(&self.local), reach: Some(self.shape.reach) },
+            AttentionPattern { rope: Some(&self.global), reach: None, bias: None },
+            AttentionPattern { rope: Some(&self.local), reach: Some(self.shape.reach), bias: None },
         ];
         let shape =
             AttentionShape { heads: self.shape.heads, head_size: self.shape.width / self.shape.heads };

@@ -44,7 +44,7 @@ fn attention_is_the_same_for_any_lengths_with_and_without_angles_and_reach() {
                 assert_same(
                     |device| {
                         let rope = RotaryEmbedding::new(&inverse, 256, 1.2, device).unwrap();
-                        let patterns = [AttentionPattern { rope: turns.then_some(&rope), reach }];
+                        let patterns = [AttentionPattern { rope: turns.then_some(&rope), reach, bias: None }];
                         let layout = BatchLayout::new(
                             starts,
                             AttentionShape { heads, head_size: size },

@@ -165,10 +165,10 @@ mod tests {
             let [rope, other] = [[1.0, 0.3, 0.1, 0.02], [1.0, 0.5, 0.2, 0.1]]
                 .map(|inverse| RotaryEmbedding::new(&inverse, 64, 1.1, &device).unwrap());
             let patterns = [
-                AttentionPattern { rope: None, reach: None },
-                AttentionPattern { rope: Some(&rope), reach: None },
-                AttentionPattern { rope: Some(&other), reach: Some(3) },
-                AttentionPattern { rope: Some(&other), reach: Some(0) },
+                AttentionPattern { rope: None, reach: None, bias: None },
+                AttentionPattern { rope: Some(&rope), reach: None, bias: None },
+                AttentionPattern { rope: Some(&other), reach: Some(3), bias: None },
+                AttentionPattern { rope: Some(&other), reach: Some(0), bias: None },
             ];
             let padded = BatchLayout::new(starts, shape, &patterns, &device).unwrap();
             let varlen = VarlenAttention::new(starts, shape, &patterns, &engine).unwrap();

@@ -282,6 +282,7 @@ fn a_configuration_that_lies_about_its_tensors_is_an_error() {
         "modernbert-domain",
         "mmbert-tokens-yarn",
         "electra-guard",
+        "mpnet-guard",
         "deberta-guard",
         "deberta-tokens",
         "qwen3-guard",
