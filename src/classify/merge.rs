@@ -14,6 +14,10 @@ use super::{
 };
 use super::{groundedness, pii};
 
+/// From which probability on an entity counts in a text that is likelier in a language the model does not read: to it, words of
+/// another language look like names.
+const LEAST_OF_GUESSES: f32 = 0.95;
+
 impl ModelSet {
     /// Answers for each wanted head as far as the windows have its outputs.
     pub(super) fn findings(&self, task: &ClassifyTask, progress: &TaskProgress) -> Findings {
@@ -129,8 +133,11 @@ impl ModelSet {
                 Some(pii::PiiWindow { bytes, labels: outputs.pii.as_deref()? })
             })
             .collect();
-        let (labels, threshold) =
-            (self.labels(ClassifyHead::Pii), self.threshold(ClassifyHead::Pii, windows.model));
+        let labels = self.labels(ClassifyHead::Pii);
+        let mut threshold = self.threshold(ClassifyHead::Pii, windows.model);
+        if task.readers.guessed.pii {
+            threshold = threshold.max(LEAST_OF_GUESSES);
+        }
         let mut entities = pii::entities(&whole.text, &labeled, labels, threshold);
         for entity in &mut entities {
             let leading = task.excerpt.leading_chars;

@@ -38,6 +38,8 @@ pub(super) struct Readers {
     pub(super) models: Vec<(usize, ClassifyHeads)>,
     /// Heads none of whose models reads the text's language.
     pub(super) unread: ClassifyHeads,
+    /// Heads whose models read the text although it is likelier in a language that none of them reads.
+    pub(super) guessed: ClassifyHeads,
 }
 
 /// The models that have one head, in the order in which they are preferred.
@@ -91,13 +93,17 @@ impl HeadReaders {
         self.models[0].1.is_none()
     }
 
-    /// The models that read a text in that language: one where that is sure, all of them where it is not.
-    fn read(&self, language: TextLanguage) -> &[(usize, Option<Vec<String>>)] {
+    /// The place of the first model that reads a language.
+    fn reader(&self, language: TextLanguage) -> Option<usize> {
         let reads = |(_, languages): &(usize, Option<Vec<String>>)| {
             languages.as_ref().is_none_or(|languages| languages.iter().any(|code| code == language.code))
         };
-        let reader = self.models.iter().position(reads);
-        match reader {
+        self.models.iter().position(reads)
+    }
+
+    /// The models that read a text in that language: one where that is sure, all of them where it is not.
+    fn read(&self, language: TextLanguage) -> &[(usize, Option<Vec<String>>)] {
+        match self.reader(language) {
             // What follows in a mixed text may be for the other model. What is likeliest the first model's is left to it
             // however unsure that is: of the prompts in other languages in `tests/eval` none is such a text, and the
             // other models cost more than the first.
@@ -117,15 +123,19 @@ impl Readers {
         let mut readers = Self { heads: wanted, ..Self::default() };
         let mut language = None;
         for of_head in heads.iter().filter(|of_head| wanted.has(of_head.head)) {
+            let head: ClassifyHeads = std::iter::once(of_head.head).collect();
             let models = if of_head.is_open() {
                 &of_head.models[..1]
             } else {
-                of_head.read(*language.get_or_insert_with(|| TextLanguage::of(text)))
+                let language = *language.get_or_insert_with(|| TextLanguage::of(text));
+                let models = of_head.read(language);
+                if models.is_empty() {
+                    readers.unread = readers.unread.or(head);
+                } else if of_head.reader(language).is_none() {
+                    readers.guessed = readers.guessed.or(head);
+                }
+                models
             };
-            let head: ClassifyHeads = std::iter::once(of_head.head).collect();
-            if models.is_empty() {
-                readers.unread = readers.unread.or(head);
-            }
             for (index, _) in models {
                 match readers.models.iter_mut().find(|(known, _)| known == index) {
                     Some((_, heads)) => *heads = heads.or(head),
@@ -236,6 +246,13 @@ mod tests {
     fn a_word_in_letters_that_no_language_is_known_for_is_read_by_both() {
         let found = read("Зроби коротше");
         assert_eq!((found.heads_of(1), found.unread), (JUDGED, ClassifyHeads::NONE));
+    }
+
+    #[test]
+    fn a_head_whose_model_does_not_read_the_likeliest_language_guesses() {
+        assert!(read("capital de australia").guessed.pii && read("Рецепт борща").guessed.pii);
+        assert_eq!(read("My name is Anna and I live in Leeds.").guessed, ClassifyHeads::NONE);
+        assert_eq!(read("12345 67890").guessed, ClassifyHeads::NONE);
     }
 
     #[test]

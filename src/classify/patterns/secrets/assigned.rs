@@ -60,7 +60,7 @@ static WORD: LazyLock<AhoCorasick> = LazyLock::new(|| {
 /// Behind the word: the rest of its name, what ties it to its value, a quote if there is one, and the value.
 static TIED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r#"^(?:[_.-][A-Za-z0-9_.-]{0,24})?["'`]?\s{0,2}(?::=?|=>?|is:?|ist:?|es:?|est:?)\s{0,2}(["'`]?)([^\s"'`<>,;]{6,200})"#,
+        r#"^(?:[_.-][A-Za-z0-9_.-]{0,24})?["'`]?\s{0,2}(:=?|=>?|is:?|ist:?|es:?|est:?)\s{0,2}(["'`]?)([^\s"'`<>,;]{6,200})"#,
     )
     .expect("the pattern is valid")
 });
@@ -78,8 +78,24 @@ const REACH: usize = 256;
 /// The same for a credential.
 const CREDENTIAL_REACH: usize = 2112;
 
+/// A command's user and password, as curl and its kin take them.
+static USER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']{1,64}:([^\s"'`<>]{6,200})"#)
+        .expect("the pattern is valid")
+});
+
 /// Finds assigned secrets; only the value is the secret.
 pub(super) fn values(text: &str, found: &mut Vec<PatternHit>) {
+    if text.contains("curl ") || text.contains("http ") {
+        let values = USER.captures_iter(text).filter_map(|user| user.get(1));
+        let values =
+            values.filter(|value| looks_made_up(value.as_str(), 6) && !is_code(value.as_str(), false));
+        found.extend(values.map(|value| PatternHit {
+            kind: PASSWORD,
+            bytes: value.range(),
+            confidence: 0.95,
+        }));
+    }
     for word in WORD.find_iter(text) {
         let (said, start) = (WORDS[word.pattern().as_usize()].1, word.end());
         found.extend(match said {
@@ -102,10 +118,12 @@ fn credential(text: &str, start: usize) -> Option<PatternHit> {
 
 /// Finds the value that is tied to a word, of at least so many bytes.
 fn value(text: &str, start: usize, least: usize) -> Option<PatternHit> {
-    let tied = TIED.captures(reach(text, start, REACH))?;
-    let (quote, value) = (tied.get(1)?, tied.get(2)?);
+    let Some(tied) = TIED.captures(reach(text, start, REACH)) else { return beside(text, start, least) };
+    let (tie, quote, value) = (tied.get(1)?, tied.get(2)?, tied.get(3)?);
     let is_quoted = !quote.is_empty();
-    let bytes = end_of_value(text, start + value.start()..start + value.end(), is_quoted);
+    let bytes = start + value.start()..start + value.end();
+    let bytes =
+        if is_quoted { bytes } else { end_of_value(text, bytes, tie.as_str().starts_with([':', '='])) };
     let value = &text[bytes.clone()];
     let is_secret = looks_made_up(value, least) && !is_code(value, is_quoted);
     is_secret.then_some(PatternHit { kind: PASSWORD, bytes, confidence: 0.95 })
@@ -115,13 +133,27 @@ fn reach(text: &str, start: usize, most: usize) -> &str {
     &text[start..text.floor_char_boundary(text.len().min(start + most))]
 }
 
-/// Without quotes, a point or bracket at the end is the sentence's.
-fn end_of_value(text: &str, bytes: Range<usize>, is_quoted: bool) -> Range<usize> {
-    if is_quoted {
-        return bytes;
-    }
+/// Finds the value that stands right behind the word, with nothing between that ties them. It must look like no word with a
+/// version or number.
+fn beside(text: &str, start: usize, least: usize) -> Option<PatternHit> {
+    let rest = reach(text, start, REACH).strip_prefix(' ')?;
+    let ends = |c: char| c.is_whitespace() || "\"'`<>,;".contains(c);
+    let length = rest.find(ends).unwrap_or(rest.len());
+    let bytes = end_of_value(text, start + 1..start + 1 + length, false);
     let value = &text[bytes.clone()];
-    bytes.start..bytes.start + value.trim_end_matches(['.', ')', ']', '}', ':', '?']).len()
+    let kinds =
+        [char::is_lowercase, char::is_uppercase, |c: char| c.is_ascii_digit(), |c| "!#$%&*+=?@^".contains(c)];
+    let is_mixed = kinds.iter().filter(|kind| value.contains(**kind)).count() >= 3;
+    let turns =
+        value.as_bytes().windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
+    let is_secret = (is_mixed || turns >= 3) && looks_made_up(value, least.max(8)) && !is_code(value, false);
+    is_secret.then_some(PatternHit { kind: PASSWORD, bytes, confidence: 0.9 })
+}
+
+/// Without quotes, a point or bracket at the end is the sentence's, and a question mark unless a sign has set the value.
+fn end_of_value(text: &str, bytes: Range<usize>, is_set: bool) -> Range<usize> {
+    let is_outside = |c: char| ".)]}:".contains(c) || (c == '?' && !is_set);
+    bytes.start..bytes.start + text[bytes].trim_end_matches(is_outside).len()
 }
 
 /// Whether a value is long and mixed enough to be a secret: it has digits or signs among its letters, and no form of a

@@ -13,8 +13,17 @@ static AUTHORITY: LazyLock<Regex> = LazyLock::new(|| {
         .expect("the pattern is valid")
 });
 
+/// Behind the scheme: a host, and a password among the parameters, as JDBC's drivers have it.
+static PARAMETERS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?i)^[^\s"'<>`?;]{1,256}[?;](?:[^\s"'<>`]{0,256}[&;])?(?:password|pwd)=([^\s"'<>`&;]{1,256})[^\s"'<>`,)\]}]{0,256}"#)
+        .expect("the pattern is valid")
+});
+
 /// How many bytes behind a scheme are looked at.
 const REACH: usize = 900;
+
+/// What stands before the scheme in Java.
+const JDBC: &str = "jdbc:";
 
 /// How long a scheme is at most.
 const MAX_SCHEME: usize = 31;
@@ -61,15 +70,20 @@ pub(super) fn strings(text: &str, found: &mut Vec<PatternHit>) {
 /// The address whose scheme ends at a place, if it has a password.
 fn address(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
     let rest = &text[at + 3..text.floor_char_boundary(text.len().min(at + 3 + REACH))];
-    let authority = AUTHORITY.captures(rest)?;
-    let (whole, password) = (authority.get(0)?, authority.get(1)?);
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+.-".contains(byte);
     let scheme = text.as_bytes()[..at].iter().rev().take(MAX_SCHEME).take_while(|byte| is_part(byte)).count();
+    let start = at - scheme;
+    // What a page's address has among its parameters is a form's, no connection's.
+    let is_page = text[start..at].to_ascii_lowercase().starts_with("http");
+    let parameters = || PARAMETERS.captures(rest).filter(|_| !is_page);
+    let found = AUTHORITY.captures(rest).or_else(parameters)?;
+    let (whole, password) = (found.get(0)?, found.get(1)?);
     if scheme < 2 || is_placeholder(password.as_str()) {
         return None;
     }
+    let start = start - if text[..start].ends_with(JDBC) { JDBC.len() } else { 0 };
     let end = whole.as_str().trim_end_matches(['.', '!', '?', ':']).len();
-    Some(at - scheme..at + 3 + end)
+    Some(start..at + 3 + end)
 }
 
 /// The assignments around one of a secret, whose name and value begin at these places; none if it stands alone.
@@ -79,19 +93,7 @@ fn assignments(text: &str, name: usize, value: usize) -> Option<std::ops::Range<
         let floor = text.floor_char_boundary(start.saturating_sub(MAX_ASSIGNMENT));
         let Some(before) = text[floor..start].trim_end_matches(' ').strip_suffix(';') else { break };
         let one = before.rfind([';', '"', '\'', '\n', '<', '>']).map_or(before, |at| &before[at + 1..]);
-        let known = one.split_once('=').is_some_and(|(name, value)| {
-            let name = name.trim().to_ascii_lowercase();
-            // Before the first there may be other words.
-            !value.is_empty() && NAMES.iter().any(|known| name.ends_with(known))
-        });
-        if !known {
-            break;
-        }
-        let (name, _) = one.split_once('=')?;
-        let lower = name.to_ascii_lowercase();
-        let longest =
-            NAMES.iter().filter(|known| lower.trim_end().ends_with(*known)).map(|known| known.len()).max()?;
-        let offset = name.trim_end().len() - longest;
+        let Some(offset) = named(one) else { break };
         start = floor + before.len() - one.len() + offset;
     }
     let ends = |c: char| c.is_whitespace() || "\"'<>".contains(c);
@@ -99,4 +101,15 @@ fn assignments(text: &str, name: usize, value: usize) -> Option<std::ops::Range<
     let rest = &rest[..rest.find(ends).unwrap_or(rest.len())];
     let secret = rest.split(';').next().unwrap_or_default();
     (start < name && secret.len() >= 4 && !is_placeholder(secret)).then(|| start..value + rest.len())
+}
+
+/// Where the name of an assignment begins, if it is one of those; before the first there may be other words, or a variable that
+/// all of it is assigned to.
+fn named(assignment: &str) -> Option<usize> {
+    assignment.match_indices('=').take(2).find_map(|(at, _)| {
+        let name = assignment[..at].trim_end();
+        let lower = name.to_ascii_lowercase();
+        let known = NAMES.iter().filter(|known| lower.ends_with(*known)).map(|known| known.len()).max()?;
+        (at + 1 < assignment.len()).then_some(name.len() - known)
+    })
 }

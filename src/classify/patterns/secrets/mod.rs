@@ -109,8 +109,10 @@ fn is_placeholder(value: &str) -> bool {
         "masked",
     ];
     let lower = value.to_ascii_lowercase();
-    let is_variable =
-        value.starts_with('$') || (value.starts_with('{') && value.ends_with('}')) || value.starts_with('%');
+    let is_percent = |rest: &str| rest.len() <= 2 || rest.ends_with('%') || rest.starts_with(['(', '{']);
+    let is_variable = value.starts_with('$')
+        || (value.starts_with('{') && value.ends_with('}'))
+        || value.strip_prefix('%').is_some_and(is_percent);
     let is_told = |start: &&str| lower.starts_with(*start);
     is_variable
         || SIGNS.iter().any(|sign| lower.contains(sign))

@@ -165,3 +165,41 @@ fn what_is_to_be_filled_in_is_a_placeholder() {
         assert!(!is_placeholder(value), "{value}");
     }
 }
+
+#[test]
+fn a_connection_string_may_be_assigned_to_a_variable_or_hold_its_password_among_parameters() {
+    let word = letters(12);
+    for secret in [
+        format!("Server=db-1.internal;Database=crm;User Id=app;Password={word};"),
+        format!("Data Source=db-1.internal;User ID=app;Password={word};Encrypt=True"),
+        format!("jdbc:postgresql://db-1.internal:5432/crm?user=app&password={word}"),
+        format!("jdbc:sqlserver://db-1.internal:1433;user=app;password={word};encrypt=true"),
+        format!("postgresql://db-1.internal/crm?user=app&password={word}&sslmode=require"),
+    ] {
+        finds("CONNECTION_STRING", &format!("export CRM_DB={secret}\n./run"), &secret);
+        finds("CONNECTION_STRING", &format!("We use {secret} since May."), &secret);
+    }
+    finds("PASSWORD", &format!("https://localhost/login?password={word}"), &word);
+}
+
+#[test]
+fn a_password_may_stand_right_behind_the_word_or_a_commands_user() {
+    finds("PASSWORD", "The network is guest, password Amber1987! as always", "Amber1987!");
+    finds("PASSWORD", "password f4lc0n123", "f4lc0n123");
+    finds("PASSWORD", "$ curl -u crm:w1nter778 localhost/status", "w1nter778");
+    finds("PASSWORD", "password=%Xy7#kLm9pQ", "%Xy7#kLm9pQ");
+    finds("PASSWORD", "DB_PASSWORD=XyK7kLm9?\n", "XyK7kLm9?");
+    finds("PASSWORD", "My password is XyK7kLm9?", "XyK7kLm9");
+    for calm in [
+        "hash the password with argon2id or sha256",
+        "the password argon2id is stored as",
+        "password authentication-v2 was added in 2024",
+        "a password 12characters long",
+        "password=%PASSWORD%",
+        "curl -u user:password https://example.org",
+        "curl -u \"$USER:$PASSWORD\" https://example.org",
+        "docker run -u 1000:1000 image",
+    ] {
+        finds_nothing(calm);
+    }
+}
