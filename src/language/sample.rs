@@ -60,11 +60,10 @@ impl TextSample {
                 _ => {}
             }
         };
-        let mut word_letters = [0; IN_TABLE];
+        let (mut word_letters, mut rows) = ([0; IN_TABLE], Word::no_rows());
         let read_word = |word: &Word| {
             word_letters[word.script as usize] += word.letters();
-            let scores = &mut scores[word.script as usize];
-            word.rows(|row| scores.add(row));
+            scores[word.script as usize].add(word.rows(&mut rows));
         };
         words::read(text, read_word, &mut read_letter);
         for (sum, more) in letters.iter_mut().zip(word_letters) {

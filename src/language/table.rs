@@ -47,9 +47,14 @@ pub(super) fn languages() -> impl Iterator<Item = &'static str> {
 }
 
 /// The rows of a text in one script, and their sum.
+///
+/// Weights are added two at a time, as one number of 16 bits, which the vector instructions of any processor do. Of whole
+/// pairs, what runs over is lost; the odd ones' own sum tells how much of the rest is theirs.
 pub(super) struct Scores {
-    /// Rows that are not added yet, at most [`PENDING`].
-    pending: Vec<u16>,
+    both: [u16; PAIRS],
+    odd: [u16; PAIRS],
+    /// Rows in these two sums, at most [`PENDING`].
+    pending: usize,
     total: [u32; LANES],
     rows: u32,
 }
@@ -59,31 +64,22 @@ const NEGLIGIBLE: f32 = 20.0;
 
 /// The most rows of which the sum fits into 16 bits.
 const PENDING: usize = (u16::MAX / u8::MAX as u16) as usize;
-/// Weights are added two at a time, as one number of 16 bits, which the vector instructions of any processor do.
 const PAIRS: usize = LANES / 2;
 
 impl Scores {
     pub(super) const fn new() -> Self {
-        Self { pending: Vec::new(), total: [0; LANES], rows: 0 }
+        Self { both: [0; PAIRS], odd: [0; PAIRS], pending: 0, total: [0; LANES], rows: 0 }
     }
 
-    /// Inlined wherever a word is read: it is called for each n-gram.
-    #[inline]
-    pub(super) fn add(&mut self, row: u16) {
-        match self.pending.len() {
-            0 => self.pending.reserve(PENDING),
-            PENDING => self.add_pending(),
-            _ => {}
+    /// Adds the rows of a word, fewer than [`PENDING`].
+    pub(super) fn add(&mut self, rows: &[u16]) {
+        if self.pending + rows.len() > PENDING {
+            self.add_pending();
         }
-        self.pending.push(row);
-    }
-
-    fn add_pending(&mut self) {
-        let rows: &[[[u8; 2]; PAIRS]] = WEIGHTS.as_chunks().0.as_chunks().0;
-        // Of whole pairs, what runs over is lost; the odd ones' own sum tells how much of the rest is theirs.
-        let (mut both, mut odd) = ([0_u16; PAIRS], [0_u16; PAIRS]);
-        for row in &self.pending {
-            let weights = &rows[usize::from(*row)];
+        let weights: &[[[u8; 2]; PAIRS]] = WEIGHTS.as_chunks().0.as_chunks().0;
+        let (mut both, mut odd) = (self.both, self.odd);
+        for row in rows {
+            let weights = &weights[usize::from(*row)];
             // Not zipped: compiled in pieces, those iterators stay calls.
             for at in 0..PAIRS {
                 let pair = u16::from_le_bytes(weights[at]);
@@ -91,12 +87,18 @@ impl Scores {
                 odd[at] += pair >> 8;
             }
         }
+        (self.both, self.odd) = (both, odd);
+        self.pending += rows.len();
+    }
+
+    fn add_pending(&mut self) {
         for (lanes, at) in self.total.as_chunks_mut::<2>().0.iter_mut().zip(0..PAIRS) {
-            lanes[0] += u32::from(both[at].wrapping_sub(odd[at] << 8));
-            lanes[1] += u32::from(odd[at]);
+            let odd = self.odd[at];
+            lanes[0] += u32::from(self.both[at].wrapping_sub(odd << 8));
+            lanes[1] += u32::from(odd);
         }
-        self.rows += self.pending.len() as u32;
-        self.pending.clear();
+        self.rows += self.pending as u32;
+        (self.both, self.odd, self.pending) = ([0; PAIRS], [0; PAIRS], 0);
     }
 
     /// The most likely language of those of the script, and how likely it is; the empty one is no language.
@@ -127,7 +129,7 @@ mod tests {
         let rows = (0..700_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 18) as u16);
         let mut total = [0_u32; LANES];
         for row in rows.chain([0, ROWS as u16 - 1]) {
-            scores.add(row);
+            scores.add(&[row]);
             let weights = &WEIGHTS[usize::from(row) * LANES..][..LANES];
             total.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += u32::from(*weight));
         }

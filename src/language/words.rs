@@ -7,6 +7,8 @@ use super::table::ROWS;
 
 /// The most letters of a word; what is longer is no word.
 const MAX_LETTERS: usize = 32;
+/// The most rows of a word: three for each place with room for four letters, and four more.
+const MAX_ROWS: usize = 3 * (MAX_LETTERS - 1) + 4;
 const EDGE: u32 = 0x20;
 const MIX: u32 = 0x2C1B_3C6D;
 const PRIMES: [u32; 4] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D, 0x27D4_EB2F];
@@ -80,26 +82,33 @@ impl Word {
         (self.len - 2) as u16
     }
 
-    /// Calls `visit` with the row of each n-gram of two, three and four letters, edges included, and of the whole word.
-    pub(super) fn rows(&self, mut visit: impl FnMut(u16)) {
+    /// The row of each n-gram of two, three and four letters, edges included, and of the whole word.
+    pub(super) fn rows<'a>(&self, rows: &'a mut [u16; MAX_ROWS]) -> &'a [u16] {
         let codes = &self.codes[..self.len];
-        for four in codes.windows(4) {
+        let places = self.len.saturating_sub(3);
+        for (rows, four) in rows.as_chunks_mut::<3>().0.iter_mut().zip(codes.windows(4)) {
             let two = term(four, 0).wrapping_add(term(four, 1));
             let three = two.wrapping_add(term(four, 2));
-            visit(gram(two, 2));
-            visit(gram(three, 3));
-            visit(gram(three.wrapping_add(term(four, 3)), 4));
+            *rows = [gram(two, 2), gram(three, 3), gram(three.wrapping_add(term(four, 3)), 4)];
         }
         // The last two places have no room for four; a word of one letter between its edges has but these.
         let last = &codes[self.len - 3..];
         let two = term(last, 0).wrapping_add(term(last, 1));
-        visit(gram(two, 2));
-        visit(gram(two.wrapping_add(term(last, 2)), 3));
-        visit(gram(term(&last[1..], 0).wrapping_add(term(&last[1..], 1)), 2));
         let letters = &codes[1..self.len - 1];
-        visit(row(letters
-            .iter()
-            .fold(0, |whole: u32, code| whole.wrapping_mul(WORD_PRIME).wrapping_add(*code))));
+        let whole =
+            letters.iter().fold(0, |whole: u32, code| whole.wrapping_mul(WORD_PRIME).wrapping_add(*code));
+        rows[3 * places..][..4].copy_from_slice(&[
+            gram(two, 2),
+            gram(two.wrapping_add(term(last, 2)), 3),
+            gram(term(&last[1..], 0).wrapping_add(term(&last[1..], 1)), 2),
+            row(whole),
+        ]);
+        &rows[..3 * places + 4]
+    }
+
+    /// Room for the rows of any word.
+    pub(super) fn no_rows() -> [u16; MAX_ROWS] {
+        [0; MAX_ROWS]
     }
 }
 
@@ -128,7 +137,8 @@ fn lower(letter: char) -> u32 {
 
 /// Marks on letters that are passed over: combining accents, Arabic vowels, joiners, soft hyphens.
 fn is_mark(letter: char) -> bool {
-    matches!(u32::from(letter), 0x300..=0x36F | 0x64B..=0x65F | 0x670 | 0x640 | 0x200C | 0x200D | 0xAD)
+    !letter.is_ascii()
+        && matches!(u32::from(letter), 0x300..=0x36F | 0x64B..=0x65F | 0x670 | 0x640 | 0x200C | 0x200D | 0xAD)
 }
 
 /// Reads a text: calls `word` with each word of a script of the table, and `letter` with each letter of the others.
@@ -138,7 +148,8 @@ pub(super) fn read(text: &str, mut word: impl FnMut(&Word), mut letter: impl FnM
     let mut before = ' ';
     let mut rest = text;
     while let Some(char) = rest.chars().next() {
-        let script = Script::of(char);
+        let run = ascii_letters(rest);
+        let script = if run.is_empty() { Script::of(char) } else { Some(Script::Latin) };
         let goes_on =
             current.is_open() && script.map_or_else(|| is_mark(char), |script| current.script == script);
         if !goes_on {
@@ -152,26 +163,20 @@ pub(super) fn read(text: &str, mut word: impl FnMut(&Word), mut letter: impl FnM
                 None => {}
             }
         }
-        let run = if current.is_open() { ascii_letters(rest) } else { &[] };
-        let read = match run {
-            [] => char.len_utf8(),
-            run => run.len(),
-        };
-        match run.last() {
-            Some(last) => {
-                current.push_ascii(run, before);
-                before = char::from(*last);
-            }
-            // A mark is passed over, as if it were not there.
-            None if goes_on && script.is_none() => {}
-            None => {
-                if current.is_open() {
-                    current.push(char);
-                }
-                before = char;
-            }
+        if let Some(last) = run.last() {
+            current.push_ascii(run, before);
+            before = char::from(*last);
+            rest = &rest[run.len()..];
+            continue;
         }
-        rest = &rest[read..];
+        // A mark is passed over, as if it were not there.
+        if !(goes_on && script.is_none()) {
+            if current.is_open() {
+                current.push(char);
+            }
+            before = char;
+        }
+        rest = &rest[char.len_utf8()..];
     }
     if current.end(' ') {
         word(&current);
@@ -202,7 +207,7 @@ mod tests {
             serde_json::from_str(include_str!("../../tests/golden/language.json")).unwrap();
         for Golden { text, rows } in all {
             let mut found = Vec::new();
-            read(&text, |word| word.rows(|row| found.push(row)), |_, _| {});
+            read(&text, |word| found.extend_from_slice(word.rows(&mut Word::no_rows())), |_, _| {});
             found.sort_unstable();
             assert_eq!(found, rows, "{text}");
         }
