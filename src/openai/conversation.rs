@@ -67,13 +67,14 @@ struct Count {
 
 impl Count {
     fn value(&mut self, value: &[u8]) {
-        let mut elements = json::array(value).peekable();
-        let is_prompt = elements.peek().map_or(!value.starts_with(b"["), |first| !first.starts_with(b"{"));
+        let mut elements = json::elements_with_members(value).peekable();
+        let is_prompt =
+            elements.peek().map_or(!value.starts_with(b"["), |first| !first.value.starts_with(b"{"));
         if is_prompt {
             return self.message(Role::User);
         }
-        for item in elements {
-            self.item(&InputMessage::read(item));
+        for element in elements {
+            self.item(&InputMessage::of(element.members));
         }
     }
 

@@ -55,6 +55,11 @@ pub(super) struct InputMessage<'a> {
 impl<'a> InputMessage<'a> {
     /// Reads a message; one that is no object has nothing.
     pub(super) fn read(object: &'a [u8]) -> Self {
+        Self::of(json::object(object))
+    }
+
+    /// Reads a message by its keys and values.
+    pub(super) fn of(members: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut message = Self {
             role: Role::Other,
             content: None,
@@ -63,7 +68,7 @@ impl<'a> InputMessage<'a> {
             tool_calls: None,
             function_call: None,
         };
-        for (key, value) in json::object(object) {
+        for (key, value) in members {
             if decodes_to(key, "content") {
                 message.content = Some(value);
             } else if decodes_to(key, "role") {

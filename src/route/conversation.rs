@@ -54,11 +54,11 @@ impl<'a> Conversation<'a> {
                 before = Some(history);
             }
             message = segment.message;
-            history = chained(history, segment.text());
+            history = chained(history, segment.bytes());
         }
         let sent = input.sent.iter().filter(|(name, _)| recipe.conversations.headers.contains(name));
         let named = sent.fold(None, |key: Option<u64>, (name, value)| {
-            Some(chained(key.unwrap_or(scope), &format!("{name}\0{value}")))
+            Some(chained(key.unwrap_or(scope), format!("{name}\0{value}").as_bytes()))
         });
         Some(Self { snapshot, recipe, key: ConversationKey { scope, history }, before, named, now })
     }
@@ -112,7 +112,7 @@ fn response_key(scope: u64, id: &[u8]) -> u64 {
     hash_key(id) ^ scope
 }
 
-fn chained(before: u64, text: &str) -> u64 {
+fn chained(before: u64, text: &[u8]) -> u64 {
     // The product keeps a text from undoing the one before it.
-    hash_key(text.as_bytes()) ^ before.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    hash_key(text) ^ before.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

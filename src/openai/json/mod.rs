@@ -4,6 +4,7 @@
 //! and never turns a number into anything: what it has accepted can be passed on byte for byte.
 
 pub(crate) mod canonical;
+mod elements;
 pub(crate) mod object;
 mod observer;
 mod plain;
@@ -11,6 +12,7 @@ pub(crate) mod string;
 
 use std::ops::Range;
 
+pub(crate) use elements::{ArrayElement, elements_with_members};
 pub(crate) use observer::JsonObserver;
 use plain::plain;
 use string::decodes_to;

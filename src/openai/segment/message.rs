@@ -28,8 +28,7 @@ struct InputMember<'a> {
 }
 
 impl<'a> InputMembers<'a> {
-    fn read(object: &'a [u8]) -> Self {
-        let all: Vec<(&[u8], &[u8])> = json::object(object).collect();
+    fn of(all: Vec<(&'a [u8], &'a [u8])>) -> Self {
         let (mut kind, mut role, mut output) = (None, Role::Other, None);
         for &(key, value) in &all {
             if decodes_to(key, "type") {
@@ -49,9 +48,14 @@ impl<'a> InputMembers<'a> {
 }
 
 impl<'a> SegmentReader<'a> {
-    /// Reads a message or an item, and says which message it is if it has a text of its own.
-    pub(super) fn message(&mut self, kind: SegmentKind, object: &'a [u8]) -> (Role, Option<usize>) {
-        let members = InputMembers::read(object);
+    /// Reads a message or an item by its members, and says which message it is if it has a text of its own.
+    pub(super) fn message(
+        &mut self,
+        kind: SegmentKind,
+        object: &'a [u8],
+        members: Vec<(&'a [u8], &'a [u8])>,
+    ) -> (Role, Option<usize>) {
+        let members = InputMembers::of(members);
         let item = ItemKind::of(&members.kind);
         let start = self.start();
         let output = members.output.filter(|_| item == ItemKind::ToolResult);
@@ -122,7 +126,7 @@ impl<'a> SegmentReader<'a> {
             }
             return;
         }
-        let members = InputMembers::read(part);
+        let members = InputMembers::of(json::object(part).collect());
         let shape = part_shape(&members.kind);
         // A document, a variable or an input that is an object has no type.
         let has_no_shape = !is_own && members.kind.is_empty();

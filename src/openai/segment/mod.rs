@@ -180,11 +180,23 @@ impl<'a> Segment<'a> {
 
     /// Returns the text; a string with escapes is decoded once, one without is not copied.
     pub fn text(&self) -> &'a str {
-        let inside = &self.request.body()[self.entry.span()];
-        match self.request.texts().decoded.get(self.entry.decoded as usize) {
-            None => std::str::from_utf8(inside).expect("a body is UTF-8, and its quotes are characters"),
-            Some(decoded) => decoded.get_or_init(|| decode(inside, usize::MAX).into()),
-        }
+        let is_utf8 = "a body is UTF-8, and its quotes are characters";
+        self.decoded().unwrap_or_else(|| std::str::from_utf8(self.inside()).expect(is_utf8))
+    }
+
+    /// Returns the bytes of the text, for those who need not know that they are characters.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.decoded().map_or_else(|| self.inside(), str::as_bytes)
+    }
+
+    fn inside(&self) -> &'a [u8] {
+        &self.request.body()[self.entry.span()]
+    }
+
+    /// The text of a string with escapes.
+    fn decoded(&self) -> Option<&'a str> {
+        let decoded = self.request.texts().decoded.get(self.entry.decoded as usize)?;
+        Some(decoded.get_or_init(|| decode(self.inside(), usize::MAX).into()))
     }
 }
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::super::ChatRequest;
-use super::super::json;
 use super::super::json::string::{decode, decodes_to};
+use super::super::json::{self, ArrayElement};
 use super::embedded::{EmbeddedText, value_texts};
 use super::rule::{self, ReadRule};
 use super::{
@@ -114,11 +114,11 @@ impl<'a> SegmentReader<'a> {
         }
         let mut strings = Vec::new();
         let mut has_numbers = false;
-        for element in json::array(value) {
+        for ArrayElement { value: element, members } in json::elements_with_members(value) {
             match element.first() {
                 Some(b'"') => strings.push(element),
                 Some(b'{') => {
-                    let (role, message) = self.message(kind, element);
+                    let (role, message) = self.message(kind, element, members);
                     prompt.by_anyone = message.or(prompt.by_anyone);
                     if role == Role::User {
                         prompt.by_user = message.or(prompt.by_user);
