@@ -18,13 +18,23 @@ const MAX_PACKED: usize = 16;
 /// one, and takes about 200 bytes for each.
 const MAX_TABLE_BYTES: usize = 32 * 1024;
 
+/// From how many bytes on a head is looked for by its first three: by two, every other word looks like one.
+const LONG_HEAD: usize = 3;
+
 /// A search for exact phrases.
 #[derive(Debug)]
 pub(super) struct ExactSearch {
+    /// Of long heads and of short ones, where the one would be slowed down by the other.
+    groups: Vec<HeadGroup>,
+    phrases: PhraseTrie,
+}
+
+/// Heads that one pass over a text finds.
+#[derive(Debug)]
+struct HeadGroup {
     finder: Finder,
     /// By the finder's number.
     heads: Vec<PhraseHead>,
-    phrases: PhraseTrie,
 }
 
 #[derive(Debug)]
@@ -45,6 +55,23 @@ impl ExactSearch {
     pub(super) fn new(phrases: PhraseTrie) -> Result<Self, aho_corasick::BuildError> {
         let mut texts: Vec<(&str, u32)> = phrases.heads().collect();
         texts.sort_unstable();
+        let is_packed = texts.len() <= MAX_PACKED;
+        let (long, short): (Vec<_>, Vec<_>) =
+            texts.iter().partition(|(text, _)| !is_packed || text.len() >= LONG_HEAD);
+        let groups = [long, short].into_iter().filter(|texts| !texts.is_empty());
+        let groups = groups.map(|texts| HeadGroup::new(&texts)).collect::<Result<_, _>>()?;
+        Ok(Self { groups, phrases })
+    }
+
+    /// Searches a text in the phrases' case.
+    pub(super) fn search(&self, text: &str, hits: &mut KeywordHits) {
+        self.groups.iter().for_each(|group| group.search(text, &self.phrases, hits));
+    }
+}
+
+impl HeadGroup {
+    /// Takes heads in their order, each with its node.
+    fn new(texts: &[(&str, u32)]) -> Result<Self, aho_corasick::BuildError> {
         let place = |text: &str| texts.binary_search_by_key(&text, |(text, _)| text).ok();
         let heads = texts.iter().map(|(text, node)| {
             let mut beginnings = text.char_indices().rev().map(|(at, _)| &text[..at]);
@@ -52,11 +79,10 @@ impl ExactSearch {
         });
         let heads = heads.collect();
         let finder = Finder::new(texts.iter().map(|(text, _)| *text).collect())?;
-        Ok(Self { finder, heads, phrases })
+        Ok(Self { finder, heads })
     }
 
-    /// Searches a text in the phrases' case.
-    pub(super) fn search(&self, text: &str, hits: &mut KeywordHits) {
+    fn search(&self, text: &str, phrases: &PhraseTrie, hits: &mut KeywordHits) {
         let mut from = 0;
         while let Some((start, longest)) = self.finder.find(text, from) {
             // Another head may begin within this one.
@@ -68,7 +94,7 @@ impl ExactSearch {
             while let Some(head) = next.map(|at| &self.heads[at]) {
                 let end = start + head.length;
                 if !splits_word(text, end) {
-                    self.phrases.follow(head.node, &text[end..], hits);
+                    phrases.follow(head.node, &text[end..], hits);
                 }
                 next = head.shorter;
             }
