@@ -38,7 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("safetensors", &["src/classify/"]),
     ("rayon", &["src/classify/"]),
     ("hf_hub", &["src/classify/hub.rs"]),
-    ("ureq", &["src/classify/hub/"]),
+    ("ureq", &["src/classify/hub/", "src/cli/explain/replicas.rs"]),
     ("saphyr_parser", &["src/policy/yaml.rs"]),
     ("k8s_openapi", &[]),
     ("kube", &["src/control/sources/"]),

@@ -160,10 +160,21 @@ impl PrefixTable {
     }
 
     fn has(&self, block: u64, now: u64, capacity: u64) -> bool {
+        self.age_of(block, now).is_some_and(|age| age <= capacity)
+    }
+
+    /// How many short blocks were written since a block was used last; `None` for one that is not known.
+    fn age_of(&self, block: u64, now: u64) -> Option<u64> {
         let tag = tag(block);
         let entries = self.set(block).iter().map(|entry| entry.load(Ordering::Relaxed));
-        let found = entries.filter(|entry| entry >> STAMP_BITS == tag).map(|entry| age(entry, now)).min();
-        found.is_some_and(|age| age <= capacity)
+        entries.filter(|entry| entry >> STAMP_BITS == tag).map(|entry| age(entry, now)).min()
+    }
+
+    /// How many tokens the endpoint was given to compute since it was last sent a prompt with so many leading blocks of this
+    /// one; `None` where it never was, as far as is known.
+    pub(super) fn tokens_since(&self, prompt: PromptBlocks<'_>, blocks: usize) -> Option<u64> {
+        let age = self.age_of(prompt.block(blocks.checked_sub(1)?), self.written.load(Ordering::Relaxed))?;
+        Some(age * u64::from(SHORT_BLOCK))
     }
 
     /// Notes that the endpoint gets a prompt, of whose blocks it has the first `matched`.
@@ -308,6 +319,18 @@ mod tests {
         assert!(capacity() > USUAL_TOKENS);
         (0..200).for_each(|_| table.correct(0.9, 0.0));
         assert_eq!(capacity(), MIN_TOKENS);
+    }
+
+    #[test]
+    fn what_was_new_since_a_beginning_came_last_is_known_as_long_as_the_beginning_is() {
+        let table = PrefixTable::default();
+        let since = |chain: &[u64], count| table.tokens_since(PromptBlocks { chain, model: 0 }, count);
+        let first = blocks(1, 20);
+        assert_eq!((since(&first, 20), since(&first, 0)), (None, None));
+        send(&table, &first);
+        assert_eq!(since(&first, 20), Some(0));
+        send(&table, &[&first[..8], &blocks(2, 10)].concat());
+        assert_eq!((since(&first, 8), since(&first, 20)), (Some(0), Some(10 * u64::from(SHORT_BLOCK))));
     }
 
     #[test]

@@ -225,8 +225,11 @@ fn introduce(bound: &Bound, policy: &Path) {
         "# a long prompt: once more, and it goes to the replica that has it cached (x-endpoint-reason, cached_tokens)\n\
          curl -i http://{address}/v1/chat/completions -H 'Content-Type: application/json' -d {LONG_PROMPT}\n"
     ));
+    let own =
+        std::env::current_exe().map_or_else(|_| "signalbox".to_owned(), |path| path.display().to_string());
     say(&format!(
-        "# how each replica stands for it\ncurl -s http://{}/api/v1/pick -d {LONG_PROMPT}\n",
+        "# why it goes there, and how each replica stands for it\n\
+         printf %s {LONG_PROMPT} | '{own}' explain --gateway {} -\n",
         bound.admin
     ));
     say(&format!("# what was counted\ncurl -s http://{}/metrics | grep signalbox_\n", bound.admin));

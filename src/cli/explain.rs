@@ -1,9 +1,11 @@
 //! Owns `signalbox explain`: where prompts would go, and why.
 //!
-//! Decides nothing itself: it shows what the classifier and the proxy's own planner return.
+//! Decides nothing itself: it shows what the classifier and the proxy's own planner return, and what a running gateway says
+//! of its replicas.
 
 mod explanation;
 mod prompts;
+mod replicas;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
@@ -13,6 +15,7 @@ use crate::route::{PlanInput, plan};
 use clap::Args;
 use explanation::{Explanation, ExplanationParts};
 use prompts::ExplainPrompt;
+use replicas::RunningGateway;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -31,6 +34,10 @@ pub(super) struct ExplainArgs {
     /// The model that the client names; the policy's first virtual model, when left out.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// The operator's port of a running gateway, such as 127.0.0.1:9090, which says how each replica stands for the request;
+    /// none of them is asked.
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<String>,
     /// Ask for the embedding too, and say how wide and how long it is.
     #[arg(long)]
     embedding: bool,
@@ -46,9 +53,13 @@ impl ExplainArgs {
         let model = self.model.as_deref().unwrap_or(virtual_model);
         let prompts = prompts::read(&self.prompts, self.file.as_deref(), model)?;
         let questions = ClassifyHeads { embedding: self.embedding, ..ClassifyHeads::ALL };
+        let gateway = self.gateway.as_deref().map(RunningGateway::new);
         let (runtime, bar) = (runtime()?, progress_bar(prompts.len()));
         for prompt in prompts {
-            let explanation = runtime.block_on(explain(&offline, &prompt, questions));
+            let mut explanation = runtime.block_on(explain(&offline, &prompt, questions));
+            if let Some(gateway) = &gateway {
+                explanation.tell_of_replicas(gateway.replicas(&prompt.request)?);
+            }
             let text = if self.json { serde_json::to_string(&explanation)? } else { explanation.to_string() };
             bar.inc(1);
             if !bar.suspend(|| print_line(&text))? {

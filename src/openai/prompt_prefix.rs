@@ -35,7 +35,7 @@ const MAX_BLOCKS: usize = 4_096;
 
 /// How the text begins with which Claude Code says what a request is billed to: it changes with each request and no
 /// self-hosted model is shown it (see the Anthropic client's documentation of its attribution header).
-const BILLING: &str = "x-anthropic-billing-header";
+const BILLING: &[u8] = b"x-anthropic-billing-header";
 
 /// The blocks of a prompt, each hashed with all before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl PromptPrefix {
             hasher.chain = xxh3_64(salt.as_bytes());
         }
         for segment in request.segments().filter(is_beside) {
-            hasher.push(segment.text().as_bytes());
+            hasher.push(segment.bytes());
         }
         let unread = request.unread();
         let mut unread = unread.iter().peekable();
@@ -64,14 +64,14 @@ impl PromptPrefix {
             while let Some(other) = unread.next_if(|other| other.is_before(at)) {
                 hasher.push_unread(other, &request.body()[other.span.clone()]);
             }
-            if !is_in_conversation(&segment) || segment.text().starts_with(BILLING) {
+            if !is_in_conversation(&segment) || segment.bytes().starts_with(BILLING) {
                 continue;
             }
             if last != Some((segment.message, segment.role)) {
                 last = Some((segment.message, segment.role));
                 hasher.push(&[0, segment.role as u8]);
             }
-            hasher.push(segment.text().as_bytes());
+            hasher.push(segment.bytes());
         }
         for other in unread {
             hasher.push_unread(other, &request.body()[other.span.clone()]);

@@ -46,7 +46,7 @@ impl Demo {
     /// The printed commands, each with the comment above it.
     fn tries(&self) -> Vec<Try> {
         let lines: Vec<&str> = self.introduction.lines().collect();
-        let pairs = lines.windows(2).filter(|pair| pair[1].starts_with("curl "));
+        let pairs = lines.windows(2).filter(|pair| pair[0].starts_with("# "));
         let pairs = pairs.map(|pair| Try {
             shows: pair[0].trim_start_matches("# ").to_owned(),
             command: pair[1].to_owned(),
@@ -104,7 +104,8 @@ fn header<'a>(answer: &'a str, name: &str) -> &'a str {
 /// Pastes every command, and checks it by the words of its comment; `math` is the policy's model for mathematics.
 fn paste_all(demo: &Demo, math: &str) {
     let tries = demo.tries();
-    assert_eq!(tries.len(), demo.introduction.matches("curl ").count(), "each command has its own line");
+    let printed = |name| demo.introduction.matches(name).count();
+    assert_eq!(tries.len(), printed("curl ") + printed("printf "), "each command has its own line");
     for Try { shows, command } in &tries {
         let answer = paste(command);
         let model = header(&answer, "x-vsr-selected-model");
@@ -129,9 +130,10 @@ fn paste_all(demo: &Demo, math: &str) {
                 assert!(!again.contains("\"cached_tokens\":0"), "{again}");
                 continue;
             }
-            "how each replica stands for it" => {
-                assert_eq!(answer.matches("\"cost\":").count(), 2, "{answer}");
-                assert_eq!(answer.matches("\"best\":true").count(), 1, "{answer}");
+            "why it goes there, and how each replica stands for it" => {
+                assert!(answer.contains("plan       llama3-8b by named; pools: llama"), "{answer}");
+                assert_eq!(answer.matches(" tokens to compute, cost ").count(), 2, "{answer}");
+                assert_eq!(answer.matches("\n          => ").count(), 1, "{answer}");
                 continue;
             }
             "a stream, with its usage at the end" => {

@@ -103,6 +103,37 @@ async fn the_plan_that_is_explained_is_the_one_that_is_followed() {
     }
 }
 
+#[tokio::test]
+async fn a_running_gateway_says_how_each_replica_stands_for_what_is_explained() {
+    let sims = [sim("maths").await, sim("maths").await];
+    let addresses: Vec<String> = sims.iter().map(|sim| format!("\"{}\"", sim.addr())).collect();
+    let policy = POLICY.replace("\"127.0.0.1:1\"", &addresses.join(", "));
+    let (_folder, file) = with_policy(&policy);
+    let gateway = Launch::new(policy).start().await;
+    let prompt = "What is the derivative of x^3 + 2x? ".repeat(100);
+    let served = gateway.chat("maths", &prompt).await;
+    assert_eq!(served.status, 200, "{}", served.text);
+    let admin = gateway.admin.to_string();
+    let arguments = ["explain", "--policy", &file, "--model", "maths", "--gateway", &admin];
+    let output = command(&[&arguments[..], &["--json", &prompt]].concat(), "");
+    let explained = json_lines(&output.stdout).remove(0);
+    let replicas = &explained["replicas"];
+    assert_eq!((&replicas["model"], &replicas["pool"]), (&"maths".into(), &"main".into()), "{explained}");
+    let endpoints = replicas["endpoints"].as_array().unwrap();
+    let best: Vec<_> = endpoints.iter().filter(|one| one["best"] == true).collect();
+    assert_eq!((endpoints.len(), best.len()), (2, 1), "{replicas}");
+    let home = sims.iter().find(|sim| !asked(sim).is_empty()).unwrap();
+    assert_eq!(best[0]["host"], home.addr().to_string(), "the one that has it: {replicas}");
+    let output = command(&[&arguments[..], &[&prompt]].concat(), "");
+    let said = printed(&output.stdout);
+    assert!(said.contains("replicas   of main for maths, "), "{said}");
+    assert_eq!(said.matches(" tokens to compute, cost ").count(), 2, "{said}");
+    drop(gateway);
+    let output = command(&[&arguments[..], &[&prompt]].concat(), "");
+    assert!(printed(&output.stderr).contains("/api/v1/pick: "), "{}", printed(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn prompts_come_from_lines_and_from_whole_requests() {
     let folder = tempfile::tempdir().unwrap();

@@ -320,6 +320,11 @@ impl EndpointView<'_> {
         prompt.map_or(0, |PromptLookup { blocks, known }| engine.matched(blocks, known, hints, self.now))
     }
 
+    /// Tokens that were new to it since it was last sent a prompt with the same leading blocks; `None` where it never was.
+    pub(super) fn tokens_since(&self, prompt: Option<PromptLookup<'_>>, matched: usize) -> Option<u64> {
+        self.endpoint.engine().prefixes().tokens_since(prompt?.blocks, matched)
+    }
+
     /// Notes that the request goes there, which has its prompt cached from then on; gives what that costs.
     pub(in super::super) fn send(&self, request: &PickRequest<'_>) -> Option<RequestWork> {
         let (prompt, lookup) = (request.prompt?, request.blocks()?);

@@ -5,14 +5,29 @@
 //! before it come the prompts that are still computed, those that wait in the engine's queue, and the share of each step
 //! that running requests take. So an endpoint that has the prompt's beginning is preferred until waiting there costs more
 //! than computing it elsewhere. That is the cost of NVIDIA Dynamo's KV router (prefill blocks to compute and blocks in
-//! use) with an engine's own queue, and with a term that keeps a prompt that many send from making one endpoint do the
-//! work of all. The factors are those that did best in `benches/picking`, of those that were tried.
+//! use) with an engine's own queue, and with two terms that keep a prompt that many send from making one endpoint do the
+//! work of all, where no request waits in a queue:
+//!
+//! ```text
+//! UNCACHED · uncached + (prefill + WAITING · waiting + RUNNING · running + RECENT · recent) / weight
+//!     + prompt · UNFAIR · max(0, given / (fair given + SMALL) - FAIR_SHARE)
+//!     + prompt · COMMON · max(0, alike / (fair requests + FEW) - COMMON_SHARE)
+//! ```
+//!
+//! The first goes by all work that an endpoint was given. The second goes by those of its requests that begin as this one
+//! does: where they alone are more than its share of all requests, others had better have that beginning too. That is
+//! consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2018: no more than 1 + ε times the mean) for
+//! one prompt; Preble (Srivatsa et al., 2024) too copies a prefix to more engines that is asked for too often. How many
+//! begin alike is taken from the last of them: as large a part as this one's new tokens are of all that were new since.
+//!
+//! The factors are those that did best in `benches/picking`, of those that were tried.
 
 use super::candidates::{
     Candidates, ChoiceMargin, ChosenEndpoint, EndpointView, EngineLoad, PickRequest, Standing,
 };
 use crate::balance::prefix_table::MatchHints;
 use crate::balance::token_load::RequestWork;
+use crate::openai::SHORT_BLOCK;
 use rand::Rng;
 use smallvec::SmallVec;
 
@@ -36,6 +51,15 @@ const FAIR_SHARE: f64 = 1.25;
 /// What a whole fair share too much costs, as a multiple of the request's prompt.
 const UNFAIR: f64 = 20.0;
 
+/// From what multiple of an endpoint's fair share of all requests on those that begin alike are too many for it.
+const COMMON_SHARE: f64 = 1.1;
+
+/// What a whole fair share of such requests too much costs, as a multiple of the request's prompt.
+const COMMON: f64 = 50.0;
+
+/// The requests that an endpoint may have whatever the others have.
+const FEW: f64 = 1.5;
+
 /// The work that an endpoint may have whatever the others have, in tokens to compute: about half a second's. Where hardly
 /// anything is asked for, all of it may go to one endpoint that has it cached.
 const SMALL: f64 = 8_000.0;
@@ -58,19 +82,23 @@ pub(super) fn pick(
 
 /// The cost of every candidate, in tokens to compute.
 pub(super) fn costs(request: &PickRequest<'_>, candidates: &Candidates<'_>) -> Costs {
-    let (mut endpoints, mut hints) = (SmallVec::<[EndpointWork; 16]>::new(), MatchHints::default());
+    let (mut reached, mut hints) = (SmallVec::<[EndpointMatch<'_>; 16]>::new(), MatchHints::default());
     let blocks = request.blocks();
+    // Apart from what takes locks, so that the processor looks into many tables at once.
     for (place, view) in candidates.iter().enumerate() {
         let Some(view) = view else { continue };
         let matched = view.matched_by(blocks, &mut hints);
-        endpoints.push(EndpointWork::read(place, &view, request.uncached(matched)));
+        let since = view.tokens_since(blocks, matched);
+        reached.push(EndpointMatch { place, view, uncached: request.uncached(matched), since });
     }
+    let endpoints: SmallVec<[EndpointWork; 16]> = reached.iter().map(EndpointWork::read).collect();
     let sum = |of: fn(&EndpointWork) -> f64| endpoints.iter().map(of).sum::<f64>();
-    let fair = sum(|one| one.given) / sum(|one| one.weight).max(1.0);
+    let weight = sum(|one| one.weight).max(1.0);
+    let fair = FairShare { given: sum(|one| one.given) / weight, requests: sum(|one| one.requests) / weight };
     let prompt = request.prompt.map_or(0.0, |prompt| f64::from(prompt.tokens()));
     // Where requests wait, their queues say who has too much.
-    let unfair = if sum(|one| one.load.waiting) > 0.0 { 0.0 } else { UNFAIR * prompt };
-    endpoints.iter().map(|one| (one.place, one.cost(fair, unfair))).collect()
+    let unfair = if sum(|one| one.load.waiting) > 0.0 { 0.0 } else { prompt };
+    endpoints.iter().map(|one| (one.place, one.cost() + unfair * one.excess(fair))).collect()
 }
 
 /// What comes before a request's first token on an endpoint, beside its own prompt: in tokens to compute.
@@ -85,6 +113,22 @@ impl EndpointView<'_> {
     }
 }
 
+/// What one candidate has of the prompt.
+struct EndpointMatch<'a> {
+    place: usize,
+    view: EndpointView<'a>,
+    uncached: u32,
+    /// Tokens that were new to it since it last got a prompt that begins alike; `None` where it never did.
+    since: Option<u64>,
+}
+
+/// What an endpoint of weight 1 would have if all had the same.
+#[derive(Clone, Copy)]
+struct FairShare {
+    given: f64,
+    requests: f64,
+}
+
 /// One candidate, in tokens to compute.
 struct EndpointWork {
     place: usize,
@@ -97,29 +141,42 @@ struct EndpointWork {
     recent: f64,
     /// The same with what requests in flight keep costing.
     given: f64,
+    /// This process's requests in flight.
+    requests: f64,
+    /// About how many of them begin as this one does, as far as it has that beginning.
+    alike: f64,
 }
 
 impl EndpointWork {
-    fn read(place: usize, view: &EndpointView<'_>, uncached: u32) -> Self {
-        let recent = view.recent_work();
+    fn read(one: &EndpointMatch<'_>) -> Self {
+        let (view, recent, requests) = (&one.view, one.view.recent_work(), f64::from(one.view.in_flight()));
+        let uncached = f64::from(one.uncached);
+        let new = uncached.max(SHORT_BLOCK.into());
         Self {
-            place,
+            place: one.place,
             // One that gives no tokens at the moment counts half.
             weight: f64::from(view.weight()) * if view.is_stalled() { 0.5 } else { 1.0 },
             load: view.engine_load(),
-            uncached: f64::from(uncached),
+            uncached,
             prefill: view.prefill_tokens(),
             recent,
             given: recent + RequestWork::CONTEXT * view.context_tokens(),
+            requests,
+            alike: one.since.map_or(0.0, |since| requests * new / (new + since as f64)),
         }
     }
 
-    /// What comes before the request's first token, where `fair` is the fair share of an endpoint of weight 1 and `unfair`
-    /// what one fair share too much costs.
-    fn cost(&self, fair: f64, unfair: f64) -> f64 {
+    /// What comes before the request's first token.
+    fn cost(&self) -> f64 {
         let before = work_before(self.prefill, self.load) + RECENT * self.recent;
-        let share = self.given / (self.weight * fair + SMALL);
-        UNCACHED * self.uncached + before / self.weight + unfair * (share - FAIR_SHARE).max(0.0)
+        UNCACHED * self.uncached + before / self.weight
+    }
+
+    /// How much more than a fair share it has, as a multiple of a prompt.
+    fn excess(&self, fair: FairShare) -> f64 {
+        let given = self.given / (self.weight * fair.given + SMALL);
+        let alike = self.alike / (self.weight * fair.requests + FEW);
+        UNFAIR * (given - FAIR_SHARE).max(0.0) + COMMON * (alike - COMMON_SHARE).max(0.0)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::policy::{Balance, Fixed, load};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -264,6 +265,53 @@ fn a_prompt_that_all_send_does_not_keep_one_endpoint_busy_alone() {
         let fair = 400 / usize::from(endpoints);
         assert!(counts.iter().all(|count| 2 * count <= 3 * fair), "{counts:?}");
     }
+}
+
+/// How often each endpoint gets one prompt that comes all the time, once those before have shown how often: each request with
+/// words of its own, and over when `in_flight` more have come.
+fn shares_of_a_common_prompt(endpoints: u8, in_flight: usize, every: Duration) -> Vec<f64> {
+    let mut cluster = Cluster::new("auto", endpoints);
+    let common = "Every conversation here begins with these very words. ".repeat(450);
+    let (mut held, mut counts) = (VecDeque::new(), vec![0; usize::from(endpoints)]);
+    for number in 0..1_200 {
+        let messages = json!([{"role": "system", "content": common}, {"role": "user", "content": format!("{number} ").repeat(150)}]);
+        let body = json!({"model": "m", "messages": messages});
+        let request = ChatRequest::parse(Bytes::from(body.to_string())).expect("a request");
+        let lease = cluster.stream(&request);
+        counts[cluster.place(&lease)] += usize::from(number >= 400);
+        held.push_back(lease);
+        held.drain(..held.len().saturating_sub(in_flight));
+        cluster.now += every;
+    }
+    counts.iter().map(|count| *count as f64 * f64::from(endpoints) / 800.0).collect()
+}
+
+#[test]
+fn no_endpoint_gets_more_than_half_as_much_again_as_its_share_of_a_prompt_that_all_send() {
+    for (in_flight, every_ms) in [(37, 125), (192, 31), (480, 18)] {
+        let shares = shares_of_a_common_prompt(8, in_flight, Duration::from_millis(every_ms));
+        assert!(shares.iter().all(|share| *share <= 1.5), "{in_flight} in flight: {shares:?}");
+    }
+}
+
+#[test]
+fn two_endpoints_share_a_prompt_that_all_send_as_if_each_were_asked_in_turn() {
+    for (in_flight, every_ms) in [(9, 500), (42, 125), (110, 71)] {
+        let shares = shares_of_a_common_prompt(2, in_flight, Duration::from_millis(every_ms));
+        assert!(shares.iter().all(|share| *share <= 1.1), "{in_flight} in flight: {shares:?}");
+    }
+}
+
+#[test]
+fn a_conversation_that_goes_on_alone_stays_where_it_is() {
+    let mut cluster = Cluster::new("auto", 8);
+    let mut places = Vec::new();
+    for turn in 1..=30 {
+        let lease = cluster.stream(&prompt("what was said before", 4_000 + 100 * turn));
+        places.push(cluster.place(&lease));
+        cluster.now += Duration::from_secs(8);
+    }
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod text;
 
 use super::super::offline::OfflineSnapshot;
 use super::prompts::ExplainPrompt;
+use super::replicas::ReplicaStandings;
 use crate::classify::{ClassifyCost, Entity, EntitySource, Findings, Label, PiiFindings, Risk, Unknown};
 use crate::decide::trace;
 use crate::policy::{self, Policy, PriorityInput};
@@ -27,6 +28,9 @@ pub(super) struct Explanation {
     policy_signals: Vec<ExplainedSignal>,
     decisions: Vec<ExplainedDecision>,
     plan: ExplainedPlan,
+    /// What a running gateway says, where one is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<FindingOrReason<ReplicaStandings>>,
     time: ExplainedTime,
 }
 
@@ -221,9 +225,16 @@ impl Explanation {
             decisions,
             policy_signals,
             plan: outcome(&offline.snapshot, planned),
+            replicas: None,
             time: ExplainedTime::of(findings.cost, decide_time, policy.classifier.deadline),
             signals: ExplainedFindings::of(findings, offline.snapshot.classifier.labels()),
         }
+    }
+
+    /// Adds what a running gateway says of its replicas; `None` where it would send the request to none.
+    pub(super) fn tell_of_replicas(&mut self, standings: Option<ReplicaStandings>) {
+        let unknown = FindingOrReason::Unknown { unknown: "not_forwarded" };
+        self.replicas = Some(standings.map_or(unknown, FindingOrReason::Known));
     }
 }
 

@@ -38,6 +38,7 @@ impl fmt::Display for Explanation {
             )?;
         }
         writeln!(f, "plan       {}", self.plan)?;
+        show(f, "replicas", self.replicas.as_ref(), |f, replicas| replicas.fmt(f))?;
         self.time.fmt(f)
     }
 }
