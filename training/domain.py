@@ -9,7 +9,7 @@ import data
 import heads
 import store
 
-RECIPES = (heads.Recipe(states=(1, 2, 3, 4, 5, 6), hidden=256, epochs=14),)
+RECIPES = (heads.Recipe(states=(1, 2, 3, 4, 5, 6), pooling="mean_max", hidden=256, epochs=14, copies=3),)
 
 
 class Domain:
@@ -27,11 +27,12 @@ class Domain:
         self.side[near & (self.side != data.TEST)] = data.DROPPED
         self.exam = np.array([s.startswith("mmlu_pro/") for s in source])
 
-    def fit(self, x, recipe):
-        """Trains on the first windows of the training texts; returns the arrays."""
-        train = self.side == data.TRAIN
-        parts = (x[self.first[train]], self.y[train], np.ones(train.sum(), np.float32), len(self.labels), recipe, self.seed)
-        return store.kept(self.work, parts, lambda: heads.train(*parts).named("domain"))
+    def fit(self, x, recipe, sides=(data.TRAIN,)):
+        """Trains on the first windows of the texts of these sides; returns the arrays of heads with other seeds side by side."""
+        used = np.isin(self.side, sides)
+        parts = (x[self.first[used]], self.y[used], np.ones(used.sum(), np.float32), len(self.labels), recipe)
+        one = lambda seed: store.kept(self.work, (*parts, seed), lambda: heads.train(*parts, seed).named("domain"))
+        return heads.merged([one(self.seed + copy) for copy in range(recipe.copies)], "domain")
 
     def held(self, x, named):
         """The validation texts' logits and labels, and which are exam questions."""

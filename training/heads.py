@@ -31,6 +31,7 @@ class Recipe:
     epochs: int = 16
     batch: int = 128
     copies: int = 1
+    hard: float = 0.0  # how much more a text without the label counts the worse it is judged
 
 
 def inputs(mean, most, recipe):
@@ -57,7 +58,14 @@ class Head(nn.Module):
         nn.init.zeros_(self.hidden.bias), nn.init.zeros_(self.output.bias)
 
     def forward(self, x):
-        x = self.blank((x - self.mean) / self.deviation)
+        return self.judged(self.blank(self.scaled(x)))
+
+    def scaled(self, x):
+        """Rows with a mean of zero and a deviation of one."""
+        return (x - self.mean) / self.deviation
+
+    def judged(self, x):
+        """The logits of scaled rows."""
         return self.output(self.drop(functional.gelu(self.hidden(x))))
 
     def named(self, name):
@@ -122,10 +130,29 @@ def train(x, y, weight, classes, recipe, seed):
     return loop(head, recipe, len(x), loss, seed)
 
 
-def train_worst(x, text, y, weight, recipe, seed):
-    """Fits a head whose answer for a text is its worst window's (the last label's logit above the first's, at most)."""
+def prepared(head, x, share, kind):
+    """All rows scaled, as large as they are to be once that share of them is blank."""
+    found = torch.empty(x.shape, dtype=kind)
+    for at in range(0, len(x), SAMPLE):
+        found[at : at + SAMPLE] = head.scaled(x[at : at + SAMPLE].float()) / (1 - share)
+    return found
+
+
+def blanked(x, share, mixer):
+    """Rows without that share of their inputs: dropout, whose own random numbers take as long as the head."""
+    dropped = np.frombuffer(mixer.bytes(x.numel()), np.uint8).reshape(x.shape) < round(share * 256)
+    return x.masked_fill_(torch.from_numpy(dropped), 0)
+
+
+def train_worst(x, text, y, weight, recipe, seed, half=False):
+    """Fits a head whose answer for a text is its worst window's (the last label's logit above the first's, at most).
+
+    `half`: matrix products in bfloat16.
+    """
     torch.manual_seed(seed)
-    x = torch.from_numpy(x)
+    x, mixer = torch.from_numpy(x), np.random.default_rng(seed)
+    head = Head(x[:: max(1, len(x) // SAMPLE)].float(), 2, recipe)
+    x = prepared(head, x, recipe.blank, torch.bfloat16 if half else torch.float16)
     places = [np.zeros(0, int)] * len(y)
     order = np.argsort(text, kind="stable")
     for number, part in zip(*(lambda n, at: (n, np.split(order, at[1:])))(*np.unique(text[order], return_index=True))):
@@ -136,13 +163,16 @@ def train_worst(x, text, y, weight, recipe, seed):
     def loss(pick):
         rows = np.concatenate([places[i] for i in pick])
         owner = torch.from_numpy(np.repeat(np.arange(len(pick)), [len(places[i]) for i in pick]))
-        logits = head(x[rows].float())
+        read = blanked(x[rows], recipe.blank, mixer)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = head.judged(read if half else read.float()).float()
         margin = logits[:, 1] - logits[:, 0]
         worst = torch.full((len(pick),), -1e4).scatter_reduce(0, owner, margin, "amax")
         each = functional.binary_cross_entropy_with_logits(worst, soft[pick], reduction="none")
-        return (each * weight_[pick]).sum() / weight_[pick].sum()
+        # Thresholds stand where few texts without the label come.
+        counts = weight_[pick] * torch.where(y_[pick] > 0, 1.0, 1 + recipe.hard * (torch.sigmoid(worst.detach()) - 0.75))
+        return (each * counts).sum() / counts.sum()
 
-    head = Head(x[:: max(1, len(x) // SAMPLE)].float(), 2, recipe)
     return loop(head, recipe, len(y), loss, seed)
 
 

