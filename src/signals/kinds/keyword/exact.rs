@@ -6,6 +6,7 @@
 
 use aho_corasick::packed;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, Span};
+use memchr::memmem;
 
 use super::KeywordHits;
 use super::phrases::PhraseTrie;
@@ -39,6 +40,8 @@ struct HeadGroup {
 
 #[derive(Debug)]
 enum Finder {
+    /// A single head, for which two bytes of it are looked for at a time.
+    Single(Box<memmem::Finder<'static>>),
     Packed(packed::Searcher),
     Automaton(AhoCorasick),
 }
@@ -104,6 +107,9 @@ impl HeadGroup {
 
 impl Finder {
     fn new(heads: Vec<&str>) -> Result<Self, aho_corasick::BuildError> {
+        if let [head] = *heads {
+            return Ok(Self::Single(Box::new(memmem::Finder::new(head).into_owned())));
+        }
         if heads.len() <= MAX_PACKED {
             let mut config = packed::Config::new();
             config.match_kind(packed::MatchKind::LeftmostLongest);
@@ -124,6 +130,9 @@ impl Finder {
     /// Finds the first place from `from` on where heads begin, and the longest of them.
     fn find(&self, text: &str, from: usize) -> Option<(usize, usize)> {
         let found = match self {
+            Self::Single(finder) => {
+                return finder.find(&text.as_bytes()[from..]).map(|start| (from + start, 0));
+            }
             Self::Packed(searcher) => searcher.find_in(text, Span::from(from..text.len())),
             Self::Automaton(automaton) => automaton.find(Input::new(text).range(from..)),
         };
