@@ -30,6 +30,9 @@ struct PlannedCopy {
 impl Gateway {
     /// Sends the copies of a request that has its first endpoint.
     pub(super) fn send_copies(&self, exchange: &mut Exchange, headers: &HeaderMap) {
+        if !may_be_copied(exchange) {
+            return;
+        }
         for copy in shadow(exchange).into_iter().chain(mirrors(exchange, headers)) {
             self.send_copy(exchange, headers, copy);
         }
@@ -76,6 +79,15 @@ impl Gateway {
         let (upstream_tls, metrics) = (Arc::clone(&self.upstream_tls), Arc::clone(&self.metrics));
         self.shadows.send_in_background(copy, share, upstream_tls, metrics);
     }
+}
+
+/// Whether there is anything that copies could go to: nothing for most requests, which then move no copies about.
+fn may_be_copied(exchange: &Exchange) -> bool {
+    exchange.attempts.as_ref().is_some_and(|attempts| {
+        let has_shadow =
+            attempts.request.plan.effects.as_ref().is_some_and(|effects| effects.shadow.is_some());
+        has_shadow || attempts.target().via.is_some()
+    })
 }
 
 /// The copy for another model, where the decision has a shadow and the request falls to its share.
