@@ -150,6 +150,7 @@ impl Policy {
     }
 
     /// Finds a model by its name or one of its aliases.
+    #[inline]
     pub fn model(&self, name: &str) -> Option<ModelId> {
         self.index.names.models.get(name).copied()
     }
@@ -202,6 +203,7 @@ impl Policy {
 impl Index<SignalId> for Policy {
     type Output = Signal;
 
+    #[inline]
     fn index(&self, SignalId(id): SignalId) -> &Signal {
         &self.signals[id]
     }
@@ -210,6 +212,7 @@ impl Index<SignalId> for Policy {
 impl Index<ModelId> for Policy {
     type Output = Model;
 
+    #[inline]
     fn index(&self, ModelId(id): ModelId) -> &Model {
         &self.models[id]
     }
@@ -218,6 +221,7 @@ impl Index<ModelId> for Policy {
 impl Index<PoolId> for Policy {
     type Output = PoolSpec;
 
+    #[inline]
     fn index(&self, PoolId(id): PoolId) -> &PoolSpec {
         &self.pools[id]
     }

@@ -118,11 +118,13 @@ impl FollowedRule {
 
 impl PlanTarget {
     /// The pool.
+    #[inline]
     pub fn pool(&self, policy: &Policy) -> PoolId {
         self.via.as_ref().map_or_else(|| self.route(policy).pool, |via| via.pool)
     }
 
     /// The model's own way there, with its name at the upstream.
+    #[inline]
     pub fn route<'a>(&self, policy: &'a Policy) -> &'a Route {
         &policy[self.model].routes[self.route]
     }
