@@ -248,7 +248,8 @@ impl CustomSession for ReplaySession {
             let (etype, why) = match self.deadline.look(now) {
                 DeadlineState::Waiting(look) => {
                     *timer = DeadlineTimer::set(now, look);
-                    self.keep_alive.look(now, self.deadline.next_look(), inner).await?;
+                    // Boxed: keeps the future small, which is made for every chunk and seldom comes here.
+                    Box::pin(self.keep_alive.look(now, self.deadline.next_look(), inner)).await?;
                     continue;
                 }
                 DeadlineState::Late => (LATE, "the upstream's deadline has passed"),
