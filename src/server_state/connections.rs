@@ -254,9 +254,9 @@ impl ClientConnection {
 
     /// Why it is to end, if it is.
     pub fn forced_end(&self) -> Option<ForcedEnd> {
-        [ForcedEnd::Evicted, ForcedEnd::ProcessEnds, ForcedEnd::Silent]
-            .into_iter()
-            .find(|end| *end as u8 + 1 == self.end.load(Ordering::Acquire))
+        let forced = self.end.load(Ordering::Acquire);
+        let ends = [ForcedEnd::Evicted, ForcedEnd::ProcessEnds, ForcedEnd::Silent];
+        ends.into_iter().find(|end| *end as u8 + 1 == forced)
     }
 
     fn force(&self, end: ForcedEnd) {
