@@ -14,6 +14,13 @@ pub(crate) fn decodes_to(inside: &[u8], name: &str) -> bool {
 /// Decodes the bytes between a string's quotes, at most `limit` bytes of it; a lone surrogate becomes
 /// U+FFFD.
 pub(crate) fn decode(inside: &[u8], limit: usize) -> Cow<'_, str> {
+    // Most strings are names and words, which stay as they are.
+    if inside.len() <= limit
+        && memchr::memchr(b'\\', inside).is_none()
+        && let Ok(text) = std::str::from_utf8(inside)
+    {
+        return Cow::Borrowed(text);
+    }
     // An escape takes at most six bytes for one, and the character at the limit is to be seen whole.
     let enough = limit.saturating_mul(6).saturating_add(12);
     let written = String::from_utf8_lossy(&inside[..inside.len().min(enough)]);
