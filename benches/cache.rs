@@ -1,5 +1,5 @@
-//! Owns the measurement of one look-up by an equal and by a similar request, of one answer stored in a full cache, and
-//! of the text guard.
+//! Owns the measurement of one look-up by an equal and by a similar request, of one answer stored in a full cache, of
+//! the text guard and of two questions that are compared.
 //! Refuses to know anything but the cache's public face.
 
 use std::hint::black_box;
@@ -12,7 +12,8 @@ use rand::{Rng, SeedableRng};
 use signalbox::cache::{
     AnswerOrigin, CacheKey, CacheWrite, CachedAnswer, EntryQuery, ResponseCache, is_same_question,
 };
-use signalbox::policy::{CacheSpec, CacheStore};
+use signalbox::classify::Classifier;
+use signalbox::policy::{CacheSpec, CacheStore, ClassifierSpec};
 use tokio::runtime::{Builder, Runtime};
 
 const DIMENSIONS: usize = 384;
@@ -75,6 +76,7 @@ fn look_up(criterion: &mut Criterion) {
             text: TEXT,
             embedding: None,
             min_score: None,
+            judge: None,
             now: SystemTime::now(),
         };
         let similar = EntryQuery { embedding: Some(&near), min_score: Some(0.92), ..query };
@@ -114,5 +116,21 @@ fn guard(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, look_up, store, guard);
+/// Two questions of 20 tokens, both read before.
+fn paraphrase(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let classifier = Classifier::load(&ClassifierSpec::default()).expect("the built-in model loads");
+    let (one, other) = (
+        "How do I enable two-factor authentication for my account when I have lost access to the old phone number?",
+        "What is the way to turn on two-step verification of my account if my old phone number is gone for good?",
+    );
+    criterion.bench_function("paraphrase", |bencher| {
+        bencher.iter(|| {
+            let deadline = std::time::Instant::now() + HOUR;
+            runtime.block_on(classifier.compare(black_box(one), &[black_box(other)], deadline))
+        });
+    });
+}
+
+criterion_group!(benches, look_up, store, guard, paraphrase);
 criterion_main!(benches);

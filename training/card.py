@@ -22,7 +22,7 @@ languages go to the [multilingual model](../multilingual/MODEL_CARD.md), and per
 | domain | mean and maximum over tokens of each window | `{domain[recipe]}` | {domain[temperature]:.3f} |
 | jailbreak | mean and maximum over tokens of each window and of its spans; the worst counts | `{jailbreak[recipe]}` | {jailbreak[temperature]:.3f}, bias {jailbreak[bias]:.3f} |
 | pii | each token | `{pii[recipe]}` | {pii[temperature]:.3f} |
-| embedding | mean over tokens, last layer, unit length | the encoder as it was published | - |
+{paraphrase_row}| embedding | mean over tokens, last layer, unit length | the encoder as it was published | - |
 
 ## Data and licences
 MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA benign contexts (MIT), CLINC150 (CC BY 3.0), self-instruct,
@@ -125,7 +125,7 @@ missed (strings assigned to a variable, passwords among parameters, behind the w
 | --- | --- | --- | --- | --- |
 {secrets}
 
-## Checkpoints to load instead
+{paraphrases}## Checkpoints to load instead
 Where an aim is out of this model's reach, `classifier.models` takes a larger one from a folder or the hub (`models/README.md`). None of these was measured: what is said of them is their authors'.
 
 | for | checkpoint | family here | licence | what its authors say |
@@ -243,6 +243,43 @@ def share(found):
     return f"{found[0]:.2%} [{found[1]:.2%}, {found[2]:.2%}] of {found[3]:,}"
 
 
+PARAPHRASES = """## Paraphrases
+Tells the semantic cache whether one answer serves two questions. Each token's states are projected to their main axes (64 for each of four states, kept in 8 bits: 272 bytes a token, 64 tokens at most); each
+token is lined up with the likest one of the other question, both ways; two small networks judge the tokens' numbers beside those of their counterparts, whose likeness, order and neighbours agree, and the
+mean of their logits counts. {size} kB in int8 and f32, in `paraphrase.safetensors`. Made of our own {texts:,} base questions with three paraphrases and three traps each (`training/pairs/`), split by base question: 58 % to train on, each trap beside its question and
+beside the paraphrases, and the nearest questions of other bases. One of the networks also learns from pairs made by rule (`training/rewordings.py`): other frames ("how tall is X", "the height of X"), polite wraps, single words changed to siblings or
+opposites of WordNet, numbers, negations, time, order. The frames were written by an author who had seen `tests/eval/pairs.jsonl`, without which nothing was tuned; the rows below are of questions that no network has seen.
+Where only one of two questions speaks of the asker's own ("my"), numbers, quotations or code differ, one is negated, or they stand on different sides of an opposition, the gateway refuses whatever the score, and where they have the same
+words in another order, words decide; of these the first and, roughly, the last are in the figures. A score at or above {score:.4f} counts: what one in a thousand of the traps beside their question in that part reaches, with a margin.
+
+| pairs | number | taken for the same |
+| --- | --- | --- |
+{rows}
+
+| logit | paraphrases found | of those made by rule | traps beside their question let pass |
+| --- | --- | --- | --- |
+{curve}
+
+The surest trap of each kind (logit; -99 where it was refused whatever the score): {kinds}.
+
+"""
+
+
+def paraphrases(found):
+    """The section on questions that are compared; nothing where no such head was made."""
+    if not found:
+        return ""
+    named = ("paraphrases", "paraphrases of each other", "reworded by rule", "traps", "traps beside a paraphrase", "changed by rule", "near questions")
+    return PARAPHRASES.format(
+        texts=found["bases"],
+        score=1 / (1 + 2.718281828 ** -found["logit"]),
+        rows=table([name, f"{found[name][1]:,}", f"{found[name][0]:.2%}"] for name in named),
+        kinds=", ".join(f"{kind} {score}" for kind, score in found["surest trap of each kind"].items()),
+        size=found["kilobytes"],
+        curve=table([at, f"{share:.1%}", f"{ruled:.1%}", traps] for at, share, ruled, traps in found["curve"]),
+    )
+
+
 def render(metrics, wheel, room=254, overlap=32):
     """Returns the card as Markdown."""
     d, j, p = metrics["domain"], metrics["jailbreak"], metrics["pii"]
@@ -272,6 +309,8 @@ def render(metrics, wheel, room=254, overlap=32):
         pii=p,
         looks=LOOKS,
         secrets=SECRETS,
+        paraphrase_row="| paraphrase | each token, states 0, 2, 4 and 6 | rows of 256 numbers, compared by small networks (`training/pairs.py`) | - |\n" if "paraphrase" in metrics else "",
+        paraphrases=paraphrases(metrics.get("paraphrase")),
         tried=TRIED or "Only the recipes above.",
         failures=FAILURES.strip() or "- See the figures above.",
         domain_rows=rows(d["splits"]),

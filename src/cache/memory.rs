@@ -114,9 +114,9 @@ impl MemoryStore {
         drop(gone);
     }
 
-    /// Counts an entry that was near enough but does not answer the question.
-    pub(super) fn count_guard_rejection(&self) {
-        self.counters.guard_rejections.add(1);
+    /// Counts entries that were near enough but do not answer the question.
+    pub(super) fn count_guard_rejections(&self, count: usize) {
+        self.counters.guard_rejections.add(count);
     }
 
     /// Returns how many entries are held and what they take.

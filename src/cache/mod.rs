@@ -4,8 +4,8 @@
 //! Refuses to know what a request looks like on the wire, who may share answers and which are worth storing: the caller
 //! decides that by a key, a text and a time to live.
 //!
-//! A similar entry is found by its embedding and must then pass the text guard (`text_guard`): two texts that differ by
-//! one number, one name or one "not" have nearly the same embedding.
+//! A similar entry is found by its embedding and must then pass the text guard (`text_guard`) or a judge of paraphrases: two
+//! texts that differ by one number, one name or one "not" have nearly the same embedding.
 
 mod codec;
 mod counters;
@@ -25,7 +25,7 @@ pub use entry::{AnswerOrigin, CacheKey, CachedAnswer};
 pub use error::CacheError;
 pub use responses::{ResponseScope, ResponseStore};
 pub use single_flight::{FlightFollower, FlightLeader, FlightRole};
-pub use text_guard::is_same_question;
+pub use text_guard::{is_same_question, may_be_paraphrase};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use counters::CacheCounters;
 use entry::{CacheEntry, UnixMillis};
@@ -62,6 +63,15 @@ enum CacheBackend {
     Remote(Box<RemoteStore>),
 }
 
+/// The least likeness of a kept question that a judge is asked about.
+pub const LEAST_JUDGED: f32 = 0.6;
+
+/// Tells whether kept questions ask for the same as a new one, beyond what a comparison of their words tells.
+pub trait QuestionJudge: std::fmt::Debug + Send + Sync {
+    /// Says of each kept question, in their order, whether its answer answers the new one; `false` where that is unknown.
+    fn judge<'a>(&'a self, question: &'a str, kept: &'a [&'a str]) -> BoxFuture<'a, Vec<bool>>;
+}
+
 /// A look-up.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryQuery<'a> {
@@ -73,6 +83,8 @@ pub struct EntryQuery<'a> {
     pub embedding: Option<&'a [f32]>,
     /// The least cosine of a similar entry, from -1 to 1; `None` takes an equal request's answer alone.
     pub min_score: Option<f32>,
+    /// Who is asked about entries that words do not tell to be the same, from [`LEAST_JUDGED`] on whatever the least cosine.
+    pub judge: Option<&'a dyn QuestionJudge>,
     /// Entries whose lifetime is over by then are no hits.
     pub now: SystemTime,
 }
@@ -160,7 +172,7 @@ impl ResponseCache {
     /// Looks for the answer to an equal request, then for that to the most similar one with the same question.
     pub async fn look_up(&self, query: EntryQuery<'_>) -> Option<CacheHit> {
         match &self.backend {
-            CacheBackend::Memory(memory) => look_up_in_memory(memory, query),
+            CacheBackend::Memory(memory) => look_up_in_memory(memory, query).await,
             CacheBackend::Remote(remote) => remote.look_up(query).await,
         }
     }
@@ -229,38 +241,47 @@ impl ResponseCache {
     }
 }
 
-fn look_up_in_memory(memory: &MemoryStore, query: EntryQuery<'_>) -> Option<CacheHit> {
+async fn look_up_in_memory(memory: &MemoryStore, query: EntryQuery<'_>) -> Option<CacheHit> {
     let now = UnixMillis::of(query.now);
     if let Some(entry) = memory.get(query.key, now) {
         memory.touch(&entry);
         return Some(entry.hit(1.0, HitKind::Exact, now));
     }
-    let (score, entry) = similar(memory, query).next()?;
+    let (score, entry) = similar(memory, query).await.into_iter().next()?;
     memory.touch(&entry);
     Some(entry.hit(score, HitKind::Similar, now))
 }
 
-/// Finds the entries that a similar request may have, the nearest first.
-fn similar<'a>(
-    memory: &'a MemoryStore,
-    query: EntryQuery<'_>,
-) -> impl Iterator<Item = (f32, Arc<CacheEntry>)> + use<'a> {
+/// Finds the entries that a similar request may have, the nearest first: those that words tell to be the same, or else those
+/// that the judge does.
+async fn similar(memory: &MemoryStore, query: EntryQuery<'_>) -> Vec<(f32, Arc<CacheEntry>)> {
     /// The most entries whose texts are compared.
     const MAX_COMPARED: usize = 8;
-    let near = match (query.embedding, query.min_score) {
-        (Some(embedding), Some(min_score)) if query.text.len() <= MAX_TEXT_BYTES => {
-            memory.near(&query.key.scope, embedding, min_score, UnixMillis::of(query.now))
-        }
-        _ => Vec::new(),
-    };
-    let guard = (!near.is_empty()).then(|| TextGuard::new(query.text));
-    near.into_iter().take(MAX_COMPARED).filter(move |(_, entry)| {
-        let passes = guard.as_ref().is_some_and(|guard| guard.passes(&entry.text));
-        if !passes {
-            memory.count_guard_rejection();
-        }
-        passes
-    })
+    let (Some(embedding), Some(min_score)) = (query.embedding, query.min_score) else { return Vec::new() };
+    if query.text.len() > MAX_TEXT_BYTES {
+        return Vec::new();
+    }
+    let least = query.judge.map_or(min_score, |_| min_score.min(LEAST_JUDGED));
+    let mut near = memory.near(&query.key.scope, embedding, least, UnixMillis::of(query.now));
+    near.truncate(MAX_COMPARED);
+    if near.is_empty() {
+        return near;
+    }
+    let guard = TextGuard::new(query.text);
+    let by_words = |(score, entry): &(f32, Arc<CacheEntry>)| *score >= min_score && guard.passes(&entry.text);
+    let (same, mut others): (Vec<_>, Vec<_>) = near.into_iter().partition(by_words);
+    let mut refused = others.len();
+    let mut found = same;
+    if let Some(judge) = query.judge.filter(|_| found.is_empty()) {
+        others.retain(|(_, entry)| guard.may_be_paraphrase(&entry.text));
+        let texts: Vec<&str> = others.iter().map(|(_, entry)| &*entry.text).collect();
+        let verdicts = if texts.is_empty() { Vec::new() } else { judge.judge(query.text, &texts).await };
+        let judged = others.iter().zip(verdicts).filter(|(_, is_same)| *is_same);
+        found = judged.map(|((score, entry), _)| (*score, Arc::clone(entry))).collect();
+        refused -= found.len();
+    }
+    memory.count_guard_rejections(refused);
+    found
 }
 
 impl CacheEntry {

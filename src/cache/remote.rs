@@ -148,8 +148,8 @@ impl RemoteStore {
 
     /// Looks for a similar entry in the mirror and fetches its answer.
     async fn look_up_similar(&self, query: EntryQuery<'_>, now: UnixMillis) -> Option<CacheHit> {
-        let found: Vec<_> = similar(&self.mirror, query).take(MAX_FETCHED).collect();
-        for (score, entry) in found {
+        let found = similar(&self.mirror, query).await;
+        for (score, entry) in found.into_iter().take(MAX_FETCHED) {
             let mut pipe = redis::pipe();
             pipe.get(self.keys.answer(&entry.key));
             let replies = self.link.run::<Vec<Value>>(&pipe).await?;

@@ -34,8 +34,14 @@ impl ResponseStore {
     /// Finds a response.
     pub async fn get(&self, scope: ResponseScope, id: &str) -> Option<Bytes> {
         let key = key(scope, id);
-        let query =
-            EntryQuery { key: &key, text: "", embedding: None, min_score: None, now: SystemTime::now() };
+        let query = EntryQuery {
+            key: &key,
+            text: "",
+            embedding: None,
+            min_score: None,
+            judge: None,
+            now: SystemTime::now(),
+        };
         Some(self.entries.look_up(query).await?.answer.body)
     }
 

@@ -49,7 +49,8 @@ async fn look(
     embedding: Option<&[f32]>,
     seconds: u64,
 ) -> Option<CacheHit> {
-    let query = EntryQuery { key: &key, text, embedding, min_score: Some(0.9), now: at(seconds) };
+    let query =
+        EntryQuery { key: &key, text, embedding, min_score: Some(0.9), judge: None, now: at(seconds) };
     cache.look_up(query).await
 }
 
@@ -76,6 +77,42 @@ async fn a_similar_request_gets_the_answer_if_it_asks_for_the_same() {
     assert_eq!(cache.stats().guard_rejections, 1);
 }
 
+/// Takes texts that begin alike for the same, and notes what it was asked.
+#[derive(Debug, Default)]
+struct ByFirstWord(std::sync::Mutex<Vec<String>>);
+
+impl QuestionJudge for ByFirstWord {
+    fn judge<'a>(&'a self, question: &'a str, kept: &'a [&'a str]) -> BoxFuture<'a, Vec<bool>> {
+        self.0.lock().unwrap().extend(kept.iter().map(|text| (*text).to_owned()));
+        let first = |text: &str| text.split(' ').next().map(str::to_owned);
+        Box::pin(async move { kept.iter().map(|text| first(text) == first(question)).collect() })
+    }
+}
+
+#[tokio::test]
+async fn a_judge_is_asked_about_near_entries_that_words_do_not_tell_to_be_the_same() {
+    let cache = memory();
+    keep(&cache, key(1, 1), "Explain why the sky looks blue", &vector(0.0), &answer("sky")).await;
+    keep(&cache, key(1, 2), "Explain 3 colours of the sky", &vector(2.0), &answer("colours")).await;
+    keep(&cache, key(1, 3), "Describe the sea", &vector(80.0), &answer("sea")).await;
+    let judge = ByFirstWord::default();
+    let look = async |text, degrees: f32| {
+        let (key, embedding) = (key(1, 9), vector(degrees));
+        let judge: Option<&dyn QuestionJudge> = Some(&judge);
+        let embedding = Some(&embedding[..]);
+        let query = EntryQuery { key: &key, text, embedding, min_score: Some(0.9), judge, now: at(1) };
+        cache.look_up(query).await
+    };
+    // Below the least likeness of words, and not one with another number.
+    let hit = look("Explain the blue of the air above us", 45.0).await.unwrap();
+    assert_eq!((hit.kind, &*hit.answer.body), (HitKind::Similar, &b"sky"[..]));
+    assert_eq!(*judge.0.lock().unwrap(), ["Describe the sea", "Explain why the sky looks blue"]);
+    assert!(look("Why is it blue?", 10.0).await.is_none());
+    judge.0.lock().unwrap().clear();
+    assert_eq!(look("Explain why the sky looks blue", 1.0).await.unwrap().answer, answer("sky"));
+    assert!(judge.0.lock().unwrap().is_empty(), "words tell");
+}
+
 #[tokio::test]
 async fn the_nearest_that_asks_for_the_same_is_given() {
     let cache = memory();
@@ -98,7 +135,14 @@ async fn without_a_least_score_only_an_equal_request_is_found() {
     let cache = memory();
     keep(&cache, key(1, 1), ENABLE, &vector(0.0), &answer("so")).await;
     let (key, near) = (key(1, 2), vector(0.0));
-    let query = EntryQuery { key: &key, text: ENABLE, embedding: Some(&near), min_score: None, now: at(1) };
+    let query = EntryQuery {
+        key: &key,
+        text: ENABLE,
+        embedding: Some(&near),
+        min_score: None,
+        judge: None,
+        now: at(1),
+    };
     assert_eq!(cache.look_up(query).await, None);
 }
 

@@ -20,6 +20,7 @@ mod tests;
 mod tokens;
 
 use facts::{Term, TextFacts};
+use tables::OPPOSED_CLASSES;
 
 /// One text, read once to be compared with several.
 #[derive(Debug)]
@@ -32,6 +33,19 @@ impl TextGuard {
         Self { facts: TextFacts::of(text) }
     }
 
+    /// Tells whether words leave open that an answer to the other text answers this one: they have not the same terms, and
+    /// what no likeness may blur agrees (numbers, quotations, code and addresses by letter, how often something is negated,
+    /// which side of an opposition is meant, and whether something is the asker's own).
+    pub(super) fn may_be_paraphrase(&self, other: &str) -> bool {
+        let (own, other) = (&self.facts, &TextFacts::of(other));
+        own.person.mine == other.person.mine
+            && own.negations == other.negations
+            && have_same(&by_letter(own), &by_letter(other))
+            && !has_opposed_sides(own, other)
+            && !has_opposed_roles(own, other)
+            && !have_same(&own.terms.iter().collect::<Vec<_>>(), &other.terms.iter().collect::<Vec<_>>())
+    }
+
     /// Tells whether an answer to the other text answers this one.
     pub(super) fn passes(&self, other: &str) -> bool {
         agree(&self.facts, &TextFacts::of(other))
@@ -41,6 +55,35 @@ impl TextGuard {
 /// Tells whether two texts ask for the same, as far as words tell.
 pub fn is_same_question(one: &str, other: &str) -> bool {
     TextGuard::new(one).passes(other)
+}
+
+/// Tells whether words leave open that two texts ask for the same, so that a judge of paraphrases may decide.
+pub fn may_be_paraphrase(one: &str, other: &str) -> bool {
+    TextGuard::new(one).may_be_paraphrase(other)
+}
+
+/// What is compared by letter; "one" is often no number.
+fn by_letter(facts: &TextFacts) -> Vec<&Term> {
+    let is_compared = |term: &&Term| match term {
+        Term::Number(digits) => digits != "1",
+        Term::Exact(_) => true,
+        Term::Word(_) | Term::Class(_) => false,
+    };
+    facts.terms.iter().filter(is_compared).collect()
+}
+
+fn have_same(some: &[&Term], others: &[&Term]) -> bool {
+    let count = |terms: &[&Term], term: &Term| terms.iter().filter(|other| **other == term).count();
+    some.len() == others.len() && some.iter().all(|term| count(some, term) == count(others, term))
+}
+
+/// Tells whether each text has another side of an opposition, and neither has both.
+fn has_opposed_sides(a: &TextFacts, b: &TextFacts) -> bool {
+    let has = |facts: &TextFacts, side: u16| facts.terms.contains(&Term::Class(side));
+    OPPOSED_CLASSES.iter().any(|(one, other)| {
+        let (in_a, in_b) = ((has(a, *one), has(a, *other)), (has(b, *one), has(b, *other)));
+        in_a.0 != in_a.1 && in_b.0 != in_b.1 && in_a.0 != in_b.0
+    })
 }
 
 fn agree(a: &TextFacts, b: &TextFacts) -> bool {

@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::paraphrase::{ParaphraseScore, QuestionTokens};
 use super::{ClassifyHead, ClassifyHeads};
 
 /// A text without special tokens.
@@ -28,6 +29,8 @@ pub(super) struct HeadOutputs {
     pub(super) embedding: Option<Vec<f32>>,
     /// For each token of a pair's second text the probability that the first does not support it.
     pub(super) hallucination: Option<Vec<f32>>,
+    /// What the window is compared by, as far as a question is read.
+    pub(super) question: Option<Arc<QuestionTokens>>,
 }
 
 /// A part of a window that was judged by itself, or all of it.
@@ -54,6 +57,7 @@ impl HeadOutputs {
             pii: self.pii.is_some(),
             embedding: self.embedding.is_some(),
             hallucination: self.hallucination.is_some(),
+            paraphrase: self.question.is_some(),
             patterns: false,
         }
     }
@@ -65,6 +69,7 @@ impl HeadOutputs {
         fill(&mut self.pii, other.pii.as_ref());
         fill(&mut self.embedding, other.embedding.as_ref());
         fill(&mut self.hallucination, other.hallucination.as_ref());
+        fill(&mut self.question, other.question.as_ref());
     }
 
     /// Says whether all wanted outputs are there, and finite.
@@ -134,6 +139,11 @@ pub(super) trait ModelBackend: Send + Sync {
 
     /// Computes the wanted heads for each window, in one forward.
     fn run(&self, windows: &[&[u32]], wanted: ClassifyHeads) -> Result<Vec<HeadOutputs>, ModelError>;
+
+    /// Tells whether one answer serves two questions; none if the model compares no questions.
+    fn compare(&self, _one: &QuestionTokens, _other: &QuestionTokens) -> Option<ParaphraseScore> {
+        None
+    }
 
     /// Judges the second of each pair by the first, in one forward.
     fn run_pairs(&self, _pairs: &[WindowPair<'_>]) -> Result<Vec<HeadOutputs>, ModelError> {

@@ -15,6 +15,7 @@ use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
 use super::model_parts::{HeadThresholds, LoadedHead, ModelParts};
 use super::ops::{Activation, Pooling};
+use super::paraphrase::{LENGTHS, ParaphraseMember, ParaphraseNetwork, QuestionLayout};
 use super::spans::SpanGrid;
 use super::{ClassifyHead, ClassifyHeads};
 
@@ -50,6 +51,22 @@ struct BuiltinHeadsConfig {
     jailbreak: Option<BuiltinHeadConfig>,
     pii: Option<BuiltinHeadConfig>,
     embedding: Option<BuiltinEmbeddingConfig>,
+    paraphrase: Option<BuiltinParaphraseConfig>,
+}
+
+/// What compares two questions, whose weights are in a file of their own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BuiltinParaphraseConfig {
+    states: Vec<usize>,
+    /// How many numbers a token's row has of each state.
+    width: usize,
+    /// How many of them are compared one by one.
+    compared: Vec<usize>,
+    hidden: usize,
+    joined: usize,
+    members: usize,
+    threshold: f32,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +122,7 @@ impl BuiltinConfig {
             ClassifyHead::Domain => self.heads.domain.as_ref().or(self.domain.as_ref()),
             ClassifyHead::Jailbreak => self.heads.jailbreak.as_ref(),
             ClassifyHead::Pii => self.heads.pii.as_ref(),
-            ClassifyHead::Embedding | ClassifyHead::Hallucination => None,
+            ClassifyHead::Embedding | ClassifyHead::Hallucination | ClassifyHead::Paraphrase => None,
         }
     }
 
@@ -128,6 +145,7 @@ impl BuiltinConfig {
         self,
         path: &Path,
         builder: &LayerBuilder<'_>,
+        of_questions: Option<&LayerBuilder<'_>>,
         wanted: ClassifyHeads,
     ) -> Result<ModelParts, LoadError> {
         let unsupported =
@@ -177,7 +195,16 @@ impl BuiltinConfig {
                 positive: vec![config.labels.len() - 1],
                 labels: config.label_names(),
                 thresholds: config.thresholds(),
+                paraphrase: None,
             });
+        }
+        if let (Some(config), Some(builder)) =
+            (self.heads.paraphrase.filter(|_| wanted.paraphrase), of_questions)
+        {
+            if let Some(fault) = config.fault(&encoder) {
+                return Err(unsupported(&format!("heads.paraphrase: {fault}")));
+            }
+            heads.push(config.load(&builder.under("paraphrase."), &encoder)?);
         }
         if let Some(config) = self.heads.embedding.filter(|_| wanted.embedding) {
             if config.state > encoder.layers() {
@@ -267,6 +294,46 @@ impl BuiltinHeadConfig {
             ],
             output: OutputActivation::Softmax { temperature: self.temperature, bias },
         })
+    }
+}
+
+impl BuiltinParaphraseConfig {
+    /// Says what is inconsistent, if anything is.
+    fn fault(&self, encoder: &Encoder) -> Option<&'static str> {
+        if self.states.iter().any(|state| *state > encoder.layers()) {
+            return Some("reads a state that is not there");
+        }
+        if self.states.is_empty() || self.members == 0 || self.width == 0 {
+            return Some("no states, no width or no members");
+        }
+        let is_whole = self.compared.len() == self.states.len();
+        let is_within = self.compared.iter().all(|count| *count <= self.width);
+        (!is_whole || !is_within).then_some("`compared` has a number for each state, at most its width")
+    }
+
+    fn load(&self, builder: &LayerBuilder<'_>, encoder: &Encoder) -> Result<LoadedHead, LoadError> {
+        let layout = QuestionLayout { width: self.width, compared: self.compared.clone() };
+        let row = self.states.len().saturating_mul(encoder.width());
+        let project = builder.linear("project", row, layout.row())?;
+        let joined = 4 * self.hidden + self.states.len() + LENGTHS;
+        let members = (0..self.members).map(|member| {
+            let of = builder.under(&format!("{member}."));
+            Ok(ParaphraseMember {
+                hidden: of.packed("hidden", layout.inputs(), self.hidden)?,
+                gate: of.packed("gate", self.hidden, 1)?,
+                join: of.packed("join", joined, self.joined)?,
+                output: of.packed("output", self.joined, 1)?,
+            })
+        });
+        let members = members.collect::<Result<_, LoadError>>()?;
+        let network = HeadNetwork {
+            states: self.states.clone(),
+            input: HeadInput::Tokens { context: 0 },
+            layers: vec![DenseLayer { linear: project, activation: Activation::Identity, norm: None }],
+            output: OutputActivation::None,
+        };
+        let paraphrase = ParaphraseNetwork { layout, members, threshold: self.threshold };
+        Ok(LoadedHead::of_questions(network, paraphrase))
     }
 }
 

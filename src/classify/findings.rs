@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::paraphrase::QuestionTokens;
+
 /// A kind of head: one thing that can be computed for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClassifyHead {
@@ -19,12 +21,14 @@ pub enum ClassifyHead {
     Embedding,
     /// Which parts of an answer its context does not support.
     Hallucination,
+    /// What a question is compared with others by.
+    Paraphrase,
 }
 
 impl ClassifyHead {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 5] =
-        [Self::Domain, Self::Jailbreak, Self::Pii, Self::Embedding, Self::Hallucination];
+    pub const ALL: [Self; 6] =
+        [Self::Domain, Self::Jailbreak, Self::Pii, Self::Embedding, Self::Hallucination, Self::Paraphrase];
 
     /// Returns the kind as one lowercase word, for policies, logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +38,7 @@ impl ClassifyHead {
             Self::Pii => "pii",
             Self::Embedding => "embedding",
             Self::Hallucination => "hallucination",
+            Self::Paraphrase => "paraphrase",
         }
     }
 }
@@ -52,6 +57,8 @@ pub struct ClassifyHeads {
     pub embedding: bool,
     /// Which parts of an answer its context does not support; for pairs alone.
     pub hallucination: bool,
+    /// What a question is compared with others by.
+    pub paraphrase: bool,
     /// No head: what validated patterns find of personal data and secrets, which `pii` has too. No model is asked.
     pub patterns: bool,
 }
@@ -64,6 +71,7 @@ impl ClassifyHeads {
         pii: false,
         embedding: false,
         hallucination: false,
+        paraphrase: false,
         patterns: false,
     };
     /// The domain alone.
@@ -72,6 +80,8 @@ impl ClassifyHeads {
     pub const ALL: Self = Self { domain: true, jailbreak: true, pii: true, embedding: true, ..Self::NONE };
     /// What patterns find, without any model.
     pub const PATTERNS: Self = Self { patterns: true, ..Self::NONE };
+    /// What a question is compared with others by.
+    pub const PARAPHRASE: Self = Self { paraphrase: true, ..Self::NONE };
     /// What is computed for an answer and its context.
     pub const HALLUCINATION: Self = Self { hallucination: true, ..Self::NONE };
 
@@ -83,6 +93,7 @@ impl ClassifyHeads {
             ClassifyHead::Pii => self.pii,
             ClassifyHead::Embedding => self.embedding,
             ClassifyHead::Hallucination => self.hallucination,
+            ClassifyHead::Paraphrase => self.paraphrase,
         }
     }
 
@@ -121,6 +132,7 @@ impl ClassifyHeads {
             pii: join(self.pii, other.pii),
             embedding: join(self.embedding, other.embedding),
             hallucination: join(self.hallucination, other.hallucination),
+            paraphrase: join(self.paraphrase, other.paraphrase),
             patterns: join(self.patterns, other.patterns),
         }
     }
@@ -134,6 +146,7 @@ impl FromIterator<ClassifyHead> for ClassifyHeads {
             ClassifyHead::Pii => Self { pii: true, ..all },
             ClassifyHead::Embedding => Self { embedding: true, ..all },
             ClassifyHead::Hallucination => Self { hallucination: true, ..all },
+            ClassifyHead::Paraphrase => Self { paraphrase: true, ..all },
         })
     }
 }
@@ -151,6 +164,8 @@ pub struct Findings {
     pub embedding: Option<Result<Arc<[f32]>, Unknown>>,
     /// The parts of an answer that its context does not support, by their place.
     pub hallucination: Option<Result<Vec<UnsupportedSpan>, Unknown>>,
+    /// What it is compared with other questions by.
+    pub question: Option<Result<Arc<QuestionTokens>, Unknown>>,
     /// The models that judged its domain and attacks, as policies write them: one, or two where the language is unsure.
     pub judges: Arc<[Arc<str>]>,
     /// What it cost.
@@ -166,6 +181,7 @@ impl Findings {
             pii: (heads.pii || heads.patterns).then(|| PiiFindings::unknown(reason)),
             embedding: heads.embedding.then_some(Err(reason)),
             hallucination: heads.hallucination.then_some(Err(reason)),
+            question: heads.paraphrase.then_some(Err(reason)),
             judges: Arc::default(),
             cost,
         }
@@ -184,6 +200,7 @@ impl Findings {
             self.pii.as_ref().and_then(|found| found.unknown.as_ref()),
             self.embedding.as_ref().and_then(|found| found.as_ref().err()),
             self.hallucination.as_ref().and_then(|found| found.as_ref().err()),
+            self.question.as_ref().and_then(|found| found.as_ref().err()),
         ];
         let reasons = found.map(Option::<&Unknown>::copied);
         ClassifyHead::ALL.into_iter().zip(reasons).filter_map(|(head, reason)| Some((head, reason?)))

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
+use signalbox_kernels::PackedMatrix;
+
 use super::device::ComputeDevice;
 use super::load_error::LoadError;
 use super::ops::{EmbeddingTable, GatedLinear, LayerNorm, Linear, Matrix};
@@ -42,6 +44,17 @@ impl<'a> LayerBuilder<'a> {
     /// Reads `<name>.weight` (outputs, inputs) and `<name>.bias` where there is one.
     pub(super) fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, LoadError> {
         self.fused(&[name], inputs, outputs)
+    }
+
+    /// Reads a dense layer that is computed on the processor, whatever the device.
+    pub(super) fn packed(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<PackedMatrix, LoadError> {
+        let (weight, bias) = self.stacked(&[name], inputs, outputs)?;
+        Ok(PackedMatrix::new(&weight, bias.as_deref()))
     }
 
     /// Reads dense layers of equal shape side by side as one.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::backend::HeadOutputs;
 use super::model_set::ModelSet;
+use super::paraphrase::{MAX_QUESTION_TOKENS, QuestionTokens};
 use super::task::{ClassifyTask, ModelWindows, TaskProgress, WindowResult};
 use super::{
     ClassifyHead, ClassifyHeads, Entity, Findings, Label, PiiFindings, Risk, Unknown, UnsupportedSpan,
@@ -47,6 +48,7 @@ impl ModelSet {
             embedding: windows(ClassifyHead::Embedding).map(|windows| embedding(windows?)),
             hallucination: windows(ClassifyHead::Hallucination)
                 .map(|windows| self.unsupported_spans(windows?, task)),
+            question: windows(ClassifyHead::Paraphrase).map(|windows| self.question(windows?, task)),
             judges: progress.models.iter().filter(judged).map(|windows| self.name(windows.model)).collect(),
             cost: progress.cost,
         }
@@ -145,6 +147,22 @@ impl ModelSet {
             entity.chars = entity.chars.start + leading..entity.chars.end + leading;
         }
         Ok(entities)
+    }
+
+    /// The one window of a question that is short enough to be compared, in words that its model knows: signs that it lacks
+    /// are all alike to it.
+    fn question(&self, windows: &ModelWindows, task: &ClassifyTask) -> Result<Arc<QuestionTokens>, Unknown> {
+        if let Some(reason) = windows.missing(ClassifyHeads::PARAPHRASE) {
+            return Err(reason);
+        }
+        if task.readers.guessed.paraphrase {
+            return Err(Unknown::UnsupportedLanguage);
+        }
+        let is_short = windows.is_whole && windows.token_bytes.len() <= MAX_QUESTION_TOKENS;
+        let question = windows.computed().find_map(|(_, outputs)| outputs.question.clone());
+        let question = question.filter(|_| is_short).ok_or(Unknown::TooLong)?;
+        let unknown = self.models[windows.model].unknown_token();
+        if unknown.is_some_and(|token| question.has(token)) { Err(Unknown::Unreadable) } else { Ok(question) }
     }
 
     /// Joins the judgements of all pairs on the answer's tokens.

@@ -39,6 +39,7 @@ mod model_info;
 mod model_parts;
 mod model_set;
 mod ops;
+mod paraphrase;
 mod pattern_search;
 mod patterns;
 mod pii;
@@ -72,6 +73,7 @@ pub use hub::HubError;
 pub use load_error::LoadError;
 pub use long_reading::read_beside;
 pub use model_info::{ModelInfo, pii_kinds};
+pub use paraphrase::{ParaphraseScore, QuestionTokens};
 
 use backend::ModelBackend;
 use batch::BatchQueue;
@@ -80,6 +82,7 @@ use device::ComputeDevice;
 use model::{LoadOptions, LoadedModel};
 use model_parts::HeadSelection;
 use model_set::ModelSet;
+use paraphrase::MAX_QUESTION_BYTES;
 use pattern_search::PatternSearch;
 
 use signalbox_policy::{
@@ -126,7 +129,8 @@ impl Classifier {
     pub fn load(spec: &ClassifierSpec) -> Result<Self, LoadError> {
         let device = ComputeDevice::open(spec.device, spec.precision);
         let rest = ClassifyHeads::ALL.without(assigned(spec).map(|(head, _)| head).collect());
-        let default = (!rest.is_empty()).then_some((HeadSelection::any(rest), &spec.model));
+        let default_heads = HeadSelection::any(rest.or(ClassifyHeads::PARAPHRASE));
+        let default = (!rest.is_empty()).then_some((default_heads, &spec.model));
         let others = assigned(spec).map(|(head, source)| (HeadSelection::only(head), source));
         let load = |(heads, source): (HeadSelection, &ModelSource)| {
             LoadedModel::load(source, &LoadOptions { heads, device: &device, hub: &spec.hub })
@@ -197,6 +201,40 @@ impl Classifier {
             Ok(ticket) => ticket.findings().await,
             Err(reason) => unknown(reason),
         }
+    }
+
+    /// Says whether questions are compared at all; where no model does, every comparison is unsupported.
+    pub fn compares_questions(&self) -> bool {
+        self.queue.model_set().heads().paraphrase
+    }
+
+    /// Tells for each of several questions whether an answer to it answers this one too: of up to 64 tokens and 512 bytes, in
+    /// English. Questions that were read before come from the cache of windows.
+    pub async fn compare(
+        &self,
+        question: &str,
+        others: &[&str],
+        limits: impl Into<ClassifyLimits>,
+    ) -> Vec<Result<ParaphraseScore, Unknown>> {
+        let is_short = |text: &&str| text.len() <= MAX_QUESTION_BYTES;
+        if !is_short(&question) {
+            return others.iter().map(|_| Err(Unknown::TooLong)).collect();
+        }
+        let short = others.iter().copied().filter(is_short);
+        let asked: Vec<_> =
+            std::iter::once(question).chain(short).map(|text| (text, ClassifyHeads::PARAPHRASE)).collect();
+        let read = self.classify_each(&asked, limits).await;
+        let mut read = read.into_iter().map(|found| found.question.unwrap_or(Err(Unknown::Unsupported)));
+        let own = read.next().unwrap_or(Err(Unknown::Failed));
+        let models = &self.queue.model_set().models;
+        let mut judge = |other: &&str| {
+            let other = if is_short(other) { read.next() } else { Some(Err(Unknown::TooLong)) };
+            let (own, other) =
+                (own.as_ref().map_err(|reason| *reason)?, other.unwrap_or(Err(Unknown::Failed))?);
+            let score = models.iter().find_map(|model| model.compare(own, &other));
+            score.ok_or(Unknown::Unsupported)
+        };
+        others.iter().map(&mut judge).collect()
     }
 
     /// Computes the same heads for several texts, in their order; they are queued together, as many at a time as half the

@@ -18,6 +18,7 @@ use super::layer_builder::LayerBuilder;
 use super::load_error::LoadError;
 use super::model_files::ModelFiles;
 use super::model_parts::{HeadSelection, HeadThresholds, LoadedHead, ModelParts};
+use super::paraphrase::{MAX_QUESTION_TOKENS, ParaphraseScore, QuestionTokens};
 use super::spans::BatchSpans;
 use super::special_tokens::{EncoderInput, SpecialTokens};
 use super::window_tokenizer::WindowTokenizer;
@@ -57,6 +58,9 @@ enum ModelConfig {
     Checkpoint(Box<CheckpointConfig>),
 }
 
+/// Where the built-in format has what compares questions, so that the rest stays as it is when that changes.
+const PARAPHRASE: &str = "paraphrase.safetensors";
+
 /// How many bytes the states of one forward may take on a device, beside the weights, attention's scores and its masks.
 const MAX_STATE_BYTES: usize = 1 << 30;
 
@@ -87,7 +91,14 @@ impl LoadedModel {
         let languages = config.languages();
         let parts = match config {
             ModelConfig::Builtin(config) => {
-                config.load(&files.path("config.json"), &builder, options.heads.allowed)?
+                let own = files.weights_if_any(PARAPHRASE)?;
+                let paraphrase = own.as_ref().map(|weights| LayerBuilder::new(weights, options.device));
+                config.load(
+                    &files.path("config.json"),
+                    &builder,
+                    paraphrase.as_ref(),
+                    options.heads.allowed,
+                )?
             }
             ModelConfig::Checkpoint(config) => {
                 config.load(files, modules.as_ref(), &builder, options.heads)?
@@ -238,6 +249,15 @@ impl LoadedModel {
                     }
                     ClassifyHead::Embedding => output.embedding = Some(rows[at].clone()),
                     ClassifyHead::Pii => output.pii = Some(tokens().map(|row| best(row)).collect()),
+                    ClassifyHead::Paraphrase => {
+                        let ids = &input.ids[input.judged[at].clone()];
+                        let ids = &ids[..ids.len().min(MAX_QUESTION_TOKENS)];
+                        let rows = tokens().take(ids.len()).map(Vec::as_slice);
+                        output.question = head
+                            .paraphrase
+                            .as_ref()
+                            .map(|network| Arc::new(network.layout.question(ids, rows)));
+                    }
                     ClassifyHead::Hallucination => {
                         output.hallucination = Some(tokens().map(|row| head.risk(row)).collect());
                     }
@@ -303,6 +323,10 @@ impl ModelBackend for LoadedModel {
 
     fn run(&self, windows: &[&[u32]], wanted: ClassifyHeads) -> Result<Vec<HeadOutputs>, ModelError> {
         Ok(self.forward(&self.window_input(windows)?, wanted)?)
+    }
+
+    fn compare(&self, one: &QuestionTokens, other: &QuestionTokens) -> Option<ParaphraseScore> {
+        self.head(ClassifyHead::Paraphrase)?.paraphrase.as_ref()?.judge(one, other)
     }
 
     fn run_pairs(&self, pairs: &[WindowPair<'_>]) -> Result<Vec<HeadOutputs>, ModelError> {

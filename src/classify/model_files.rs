@@ -28,10 +28,11 @@ const MAX_CONFIG_BYTES: usize = 8 << 20;
 /// The files of a model inside this binary, by their names.
 type BuiltinFiles = &'static [(&'static str, &'static [u8])];
 
-static ENGLISH: [(&str, &[u8]); 3] = [
+static ENGLISH: [(&str, &[u8]); 4] = [
     ("config.json", include_bytes!("../../models/builtin/config.json")),
     ("tokenizer.json", include_bytes!("../../models/builtin/tokenizer.json")),
     ("model.safetensors", include_bytes!("../../models/builtin/model.safetensors")),
+    ("paraphrase.safetensors", include_bytes!("../../models/builtin/paraphrase.safetensors")),
 ];
 
 static MULTILINGUAL: [(&str, &[u8]); 3] = [
@@ -112,6 +113,16 @@ impl ModelFiles {
             }
         }
         self.require(&format!("{folder}{}", WEIGHTS[0].0)).and_then(|path| Weights::open(&path, &[]))
+    }
+
+    /// Opens another file of weights, where there is one.
+    pub(super) fn weights_if_any(&self, name: &str) -> Result<Option<Weights>, LoadError> {
+        if let Self::Inside { files, .. } = self {
+            return inside(files, name)
+                .map(|bytes| Weights::from_static(&self.path(name), bytes))
+                .transpose();
+        }
+        self.find(name)?.map(|path| Weights::open(&path, std::slice::from_ref(&path))).transpose()
     }
 
     /// Returns what errors call a file.

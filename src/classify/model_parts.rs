@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::backend::JudgedSpan;
 use super::encoder::Encoder;
 use super::heads::HeadNetwork;
+use super::paraphrase::ParaphraseNetwork;
 use super::spans::BatchSpans;
 use super::special_tokens::EncoderInput;
 use super::{ClassifyHead, ClassifyHeads};
@@ -50,6 +51,8 @@ pub(super) struct LoadedHead {
     pub(super) positive: Vec<usize>,
     /// The least probabilities that count as found, where the model's configuration says them.
     pub(super) thresholds: HeadThresholds,
+    /// What compares two questions, where that is what its rows are for.
+    pub(super) paraphrase: Option<ParaphraseNetwork>,
 }
 
 /// The least probabilities that count as found.
@@ -73,13 +76,22 @@ impl HeadThresholds {
 
 impl LoadedHead {
     pub(super) fn embedding(network: HeadNetwork) -> Self {
-        let kind = ClassifyHead::Embedding;
+        Self::without_labels(ClassifyHead::Embedding, network)
+    }
+
+    pub(super) fn of_questions(network: HeadNetwork, paraphrase: ParaphraseNetwork) -> Self {
+        let paraphrase = Some(paraphrase);
+        Self { paraphrase, ..Self::without_labels(ClassifyHead::Paraphrase, network) }
+    }
+
+    pub(super) fn without_labels(kind: ClassifyHead, network: HeadNetwork) -> Self {
         Self {
             kind,
             network,
             labels: Vec::new(),
             positive: Vec::new(),
             thresholds: HeadThresholds::default(),
+            paraphrase: None,
         }
     }
 

@@ -42,7 +42,7 @@ impl ModelSet {
                 },
                 ClassifyHead::Pii => spec.thresholds.pii.map(BasisPoints::fraction),
                 ClassifyHead::Hallucination => spec.thresholds.hallucination.map(BasisPoints::fraction),
-                ClassifyHead::Domain | ClassifyHead::Embedding => None,
+                ClassifyHead::Domain | ClassifyHead::Embedding | ClassifyHead::Paraphrase => None,
             };
             configured.unwrap_or_else(|| model.threshold(head))
         };

@@ -307,7 +307,12 @@ impl WindowPlanner<'_> {
         let ids: Arc<[u32]> = ids.into();
         let mut results = Vec::new();
         for (rank, at) in kept.into_iter().enumerate().filter(|_| !is_unreadable) {
-            let of_window = ClassifyHeads { domain: rank < for_domain, pii: is_whole, ..ClassifyHeads::ALL };
+            let of_window = ClassifyHeads {
+                domain: rank < for_domain,
+                pii: is_whole,
+                paraphrase: is_whole,
+                ..ClassifyHeads::ALL
+            };
             let heads = heads.and(of_window);
             if heads.is_empty() {
                 continue;

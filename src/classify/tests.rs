@@ -8,6 +8,7 @@ mod long_texts;
 mod overload;
 mod pairs;
 mod patterns;
+mod questions;
 mod queue;
 mod tokens;
 
@@ -101,6 +102,7 @@ impl Words {
             pii: wanted.pii.then(|| words.iter().map(person).collect()),
             embedding: wanted.embedding.then(|| vec![3.0 * maths, 4.0 * maths]),
             hallucination: None,
+            question: None,
         })
     }
 }
@@ -114,7 +116,7 @@ impl ModelBackend for Words {
         let labels: &[&str] = match head {
             ClassifyHead::Domain => &["maths", "other"],
             ClassifyHead::Pii => &["O", "B-PERSON"],
-            ClassifyHead::Jailbreak | ClassifyHead::Embedding | ClassifyHead::Hallucination => &[],
+            _ => &[],
         };
         labels.iter().copied().map(Arc::from).collect()
     }

@@ -6,8 +6,8 @@ mod table;
 
 use super::Failure;
 use super::offline::{OfflineArgs, OfflineSnapshot, print_line, progress_bar, runtime};
-use crate::cache::is_same_question;
-use crate::classify::{ClassifyHeads, Entity, Findings, PiiFindings, Unknown, pii_kinds};
+use crate::cache::{LEAST_JUDGED, is_same_question, may_be_paraphrase};
+use crate::classify::{ClassifyHeads, Entity, Findings, ParaphraseScore, PiiFindings, Unknown, pii_kinds};
 use crate::evaluation::{
     self, FoundThreshold, GroundTruth, JudgedOutcomes, KnownLabels, LabeledSignal, LabeledSpan, Latency,
     PairedReport, Report, Sample, SampleOutcome, Samples,
@@ -246,8 +246,9 @@ async fn answers(offline: &OfflineSnapshot, samples: &Samples, batch: usize) -> 
             let others: Vec<String> = items.iter().filter_map(|item| item.other.clone()).collect();
             let ask = questions(samples.signal);
             let others = offline.snapshot.classifier.classify_all(&others, ask, offline.deadline()).await;
-            let pairs = items.iter().zip(all.into_iter().zip(others));
-            outcomes.extend(pairs.map(|(item, (one, other))| pair_outcome(item, one, other)));
+            for (item, (one, other)) in items.iter().zip(all.into_iter().zip(others)) {
+                outcomes.push(pair_outcome(offline, item, one, other).await);
+            }
             bar.inc(texts.len() as u64);
             continue;
         }
@@ -270,19 +271,30 @@ fn cache_score(policy: &Policy) -> f32 {
     caches.map(BasisPoints::fraction).reduce(f32::min).unwrap_or(USUAL_CACHE_SCORE)
 }
 
-/// Judges a pair as the semantic cache does: by the likeness of its embeddings, and by the text guard, without which it
-/// counts for nothing.
-fn pair_outcome(item: &Sample, one: Findings, other: Findings) -> SampleOutcome {
+/// Judges a pair as the semantic cache does: by the likeness of its embeddings where the text guard lets it pass, and by the
+/// paraphrase head, for which any `min_score` will do; a pair that neither takes for the same counts for nothing.
+async fn pair_outcome(
+    offline: &OfflineSnapshot,
+    item: &Sample,
+    one: Findings,
+    other: Findings,
+) -> SampleOutcome {
     let unknown = Err(Unknown::Unsupported);
     let vectors = (one.embedding.unwrap_or(unknown.clone()), other.embedding.unwrap_or(unknown));
-    match vectors {
-        (Ok(one), Ok(other)) => {
-            let cosine: f32 = one.iter().zip(other.iter()).map(|(a, b)| a * b).sum();
-            let passes = item.other.as_ref().is_some_and(|other| is_same_question(&item.text, other));
-            SampleOutcome::Score(if passes { f64::from(cosine.clamp(0.0, 1.0)) } else { 0.0 })
+    let (one, other) = match vectors {
+        (Ok(one), Ok(other)) => (one, other),
+        (Err(reason), _) | (_, Err(reason)) => return SampleOutcome::Unknown(reason.as_str()),
+    };
+    let cosine: f32 = one.iter().zip(other.iter()).map(|(a, b)| a * b).sum();
+    let Some(kept) = item.other.as_deref() else { return SampleOutcome::Score(0.0) };
+    if cosine >= LEAST_JUDGED && may_be_paraphrase(&item.text, kept) {
+        let judged = offline.snapshot.classifier.compare(&item.text, &[kept], offline.deadline()).await;
+        if judged.first().is_some_and(|found| found.as_ref().is_ok_and(ParaphraseScore::is_same)) {
+            return SampleOutcome::Score(1.0);
         }
-        (Err(reason), _) | (_, Err(reason)) => SampleOutcome::Unknown(reason.as_str()),
     }
+    let passes = is_same_question(&item.text, kept);
+    SampleOutcome::Score(if passes { f64::from(cosine.clamp(0.0, 1.0)) } else { 0.0 })
 }
 
 /// The outcome of the one signal that was evaluated.

@@ -3,7 +3,7 @@
 //! Each step may end it with a response of the gateway's own, and so may the client by leaving.
 
 use super::admission::{AdmissionClient, NotAdmitted};
-use super::cache_lookup::{CacheLookup, CacheQuery};
+use super::cache_lookup::{CacheLookup, CacheQuery, ParaphraseJudge};
 use super::exchange::Exchange;
 use super::failure::{RETRY_AFTER, RequestFailure};
 use super::planned_request::PlannedRequest;
@@ -353,6 +353,7 @@ impl Gateway {
         let Some(wanted) = effects.cache else { return Ok(None) };
         let header = session.req_header().clone();
         let ClientRequest { api, request, principal } = client;
+        let judge = ParaphraseJudge::new(&live);
         let query = CacheQuery {
             cache,
             wanted,
@@ -364,6 +365,7 @@ impl Gateway {
             plan,
             effects,
             header: &header,
+            judge: &judge,
         };
         let found = tokio::select! {
             biased;
@@ -383,6 +385,7 @@ impl Gateway {
             CacheLookup::Bypassed => ("bypass", None),
         };
         details.cache.result = Some(result);
+        details.cache.paraphrase = judge.highest();
         Ok(answer)
     }
 }

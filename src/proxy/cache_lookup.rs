@@ -4,18 +4,20 @@
 
 use super::answer::PendingStore;
 use super::headers::{is_forwarded, is_material};
-use crate::cache::{AnswerOrigin, CacheKey, EntryQuery, FlightRole, HitKind, ResponseCache};
+use crate::cache::{AnswerOrigin, CacheKey, EntryQuery, FlightRole, HitKind, QuestionJudge, ResponseCache};
+use crate::classify::ParaphraseScore;
 use crate::openai::{Api, ChatRequest};
 use crate::policy::{CacheScope, CacheUse, Principal};
 use crate::route::{Plan, RequestEffects};
 use crate::snapshot::Snapshot;
 use crate::telemetry::AccessRecord;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::HeaderMap;
 use pingora::http::RequestHeader;
 use ring::digest::{Context, SHA256};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a request waits for the answer to an equal one in flight.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,6 +72,43 @@ pub(super) struct CacheQuery<'a> {
     pub(super) plan: &'a Plan,
     pub(super) effects: &'a RequestEffects,
     pub(super) header: &'a RequestHeader,
+    pub(super) judge: &'a ParaphraseJudge<'a>,
+}
+
+/// Asks the classifier whether kept questions ask for the same.
+pub(super) struct ParaphraseJudge<'a> {
+    live: &'a Snapshot,
+    /// The highest score of those that were judged.
+    highest: Mutex<Option<f32>>,
+}
+
+impl<'a> ParaphraseJudge<'a> {
+    pub(super) fn new(live: &'a Snapshot) -> Self {
+        Self { live, highest: Mutex::new(None) }
+    }
+
+    /// Returns the highest score of those that were judged.
+    pub(super) fn highest(&self) -> Option<f32> {
+        *self.highest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for ParaphraseJudge<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParaphraseJudge").field("highest", &self.highest).finish_non_exhaustive()
+    }
+}
+
+impl QuestionJudge for ParaphraseJudge<'_> {
+    fn judge<'a>(&'a self, question: &'a str, kept: &'a [&'a str]) -> BoxFuture<'a, Vec<bool>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + self.live.policy.classifier.deadline;
+            let scores = self.live.classifier.compare(question, kept, deadline).await;
+            let highest = scores.iter().flatten().map(|found| found.score).reduce(f32::max);
+            *self.highest.lock().unwrap_or_else(PoisonError::into_inner) = highest;
+            scores.iter().map(|found| found.as_ref().is_ok_and(ParaphraseScore::is_same)).collect()
+        })
+    }
 }
 
 impl CacheQuery<'_> {
@@ -121,6 +160,7 @@ impl CacheQuery<'_> {
             text,
             embedding,
             min_score: self.wanted.min_score.map(crate::policy::BasisPoints::fraction),
+            judge: self.live.classifier.compares_questions().then_some(self.judge as &dyn QuestionJudge),
             now: SystemTime::now(),
         };
         let hit = self.cache.look_up(query).await?;

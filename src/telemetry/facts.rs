@@ -199,6 +199,8 @@ facts! {
         result as "cache": Option<&'static str>,
         /// How similar the cached prompt is, from 0 to 1.
         similarity as "cache_similarity": Option<f32>,
+        /// How likely the likest kept question that was judged by the paraphrase head is the same, from 0 to 1.
+        paraphrase as "cache_paraphrase": Option<f32>,
     }
 }
 
@@ -258,7 +260,7 @@ pub(super) static HEADERS: [Header<AccessRecord>; 11] = [
 ];
 
 /// The headers that follow for a record with details, in the order in which they are sent.
-pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 21] = [
+pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 22] = [
     header("x-llm-d-request-dropped-reason", |record| {
         word(record.details.as_ref()?.admission.dropped_reason?)
     }),
@@ -276,6 +278,7 @@ pub(super) static DETAIL_HEADERS: [Header<AccessRecord>; 21] = [
         let similarity = record.details.as_ref()?.cache.similarity?;
         decimals(similarity, 4).filter(|_| record.response.response_path == ResponsePath::Cache)
     }),
+    header("x-vsr-cache-paraphrase", |record| decimals(record.details.as_ref()?.cache.paraphrase?, 4)),
     header("x-vsr-fast-response", |record| flag(record.response.response_path == ResponsePath::Fixed)),
     header("x-vsr-jailbreak-blocked", |record| flag(record.blocked_for("jailbreak").is_some())),
     header("x-vsr-jailbreak-type", |record| record.blocked_for("jailbreak").and_then(|_| word("jailbreak"))),

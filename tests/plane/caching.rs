@@ -187,6 +187,22 @@ async fn a_like_request_has_the_answer_and_an_opposite_one_has_not() {
 }
 
 #[tokio::test]
+async fn a_paraphrase_has_the_answer_and_a_trap_has_not() {
+    let sim = sim("m").await;
+    let gateway = Launch::new(policy(&sim, "{match: semantic, min_score: 0.99}", "")).start().await;
+    ask(&gateway, &[], &body("How many calories are in an avocado?")).await;
+    cached(&gateway, &body("How many calories are in an avocado?")).await;
+    let score = |answer: &Answer| answer.header("x-vsr-cache-paraphrase").parse::<f32>().unwrap();
+    let paraphrase = ask(&gateway, &[], &body("What is the calorie count of an avocado?")).await;
+    assert_eq!(paraphrase.header("x-vsr-cache-hit"), "true", "{:?}", paraphrase.headers);
+    // Its neighbours were judged, and refused.
+    let trap = ask(&gateway, &[], &body("How many vitamins are in an avocado?")).await;
+    assert_eq!(trap.header("x-vsr-cache-hit"), "", "{:?}", trap.headers);
+    assert!(score(&trap) < score(&paraphrase), "{:?}", trap.headers);
+    gateway.counts("signalbox_cache_guard_rejections_total", &[], 1.0).await;
+}
+
+#[tokio::test]
 async fn tenants_never_see_each_others_answers() {
     let sim = sim("m").await;
     let identity = "identity: {keys: [{value: {env: A}, user: a, tenant: red}, {value: {env: B}, user: b, tenant: blue}, {value: {env: C}, user: c, tenant: red}]}\n";

@@ -103,7 +103,8 @@ async fn look(
 ) -> Option<CacheHit> {
     let embedding = vector(degrees);
     let now = SystemTime::now() + later;
-    let query = EntryQuery { key: &key, text, embedding: Some(&embedding), min_score: Some(0.9), now };
+    let query =
+        EntryQuery { key: &key, text, embedding: Some(&embedding), min_score: Some(0.9), judge: None, now };
     cache.look_up(query).await
 }
 
@@ -162,7 +163,7 @@ async fn a_server_that_is_away_is_a_miss_and_comes_back() {
         assert!(Instant::now() < end, "it is never asked again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let query = EntryQuery { key: &key, text: "", embedding: None, min_score: None, now };
+    let query = EntryQuery { key: &key, text: "", embedding: None, min_score: None, judge: None, now };
     assert!(cache.look_up(query).await.is_some());
 }
 

@@ -101,7 +101,7 @@ const GREETINGS: &[&str] = &["hi", "hello", "hey", "dear", "ok", "okay", "thanks
 /// Who is spoken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct GrammaticalPerson {
-    mine: bool,
+    pub(super) mine: bool,
     yours: bool,
 }
 

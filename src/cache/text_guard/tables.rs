@@ -323,6 +323,15 @@ static MEANINGS: LazyLock<HashMap<String, WordMeaning>> = LazyLock::new(|| {
     meanings
 });
 
+/// The classes of either side of each opposition.
+pub(super) static OPPOSED_CLASSES: LazyLock<Vec<(u16, u16)>> = LazyLock::new(|| {
+    let class = |side: &str| match side.split_whitespace().next().and_then(meaning) {
+        Some(WordMeaning::Class(class)) => Some(class),
+        _ => None,
+    };
+    OPPOSITES.iter().filter_map(|(one, other)| Some((class(one)?, class(other)?))).collect()
+});
+
 /// Returns what a folded word stands for, if it is known.
 pub(super) fn meaning(word: &str) -> Option<WordMeaning> {
     MEANINGS.get(word).or_else(|| MEANINGS.get(&stem(word))).copied()

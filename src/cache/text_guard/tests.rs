@@ -178,3 +178,30 @@ proptest! {
         prop_assert!(!is_same_question(&words.join(" "), &fewer.join(" ")));
     }
 }
+
+#[test]
+fn words_leave_open_what_differs_in_words_alone() {
+    use super::may_be_paraphrase;
+    for (one, other) in [
+        ("Boil an egg for 5 minutes", "How is an egg boiled five minutes?"),
+        ("What does `grep -v` do?", "Explain the purpose of `grep -v`"),
+        ("How do I reset my password?", "My password is forgotten, how do I get a new one?"),
+        ("Why is the sky blue?", "What makes it blue up there"),
+    ] {
+        assert!(may_be_paraphrase(one, other) && may_be_paraphrase(other, one), "{one} {other}");
+    }
+    for (one, other) in [
+        ("Boil an egg for 5 minutes", "Cook eggs for 15 minutes"),
+        ("What does `grep -v` do?", "Explain the purpose of `grep -c`"),
+        ("Translate \"cat\"", "Translate the word \"dog\""),
+        ("Share my screen", "See another person's screen"),
+        ("Which primes are below 20?", "Which primes are there?"),
+        ("How do I enable logging?", "Steps for disabling the log"),
+        ("Which birds can fly?", "Name birds that can't fly"),
+        ("Train from Lyon to Nice", "Nice to Lyon by railway"),
+        // The same terms are for the words to judge.
+        ("Dog bites man", "Man bites dog"),
+    ] {
+        assert!(!may_be_paraphrase(one, other) && !may_be_paraphrase(other, one), "{one} {other}");
+    }
+}

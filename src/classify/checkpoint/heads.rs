@@ -9,7 +9,7 @@ use crate::encoder::Encoder;
 use crate::heads::{DenseLayer, HeadInput, HeadNetwork, OutputActivation};
 use crate::layer_builder::LayerBuilder;
 use crate::load_error::LoadError;
-use crate::model_parts::{HeadThresholds, LoadedHead};
+use crate::model_parts::LoadedHead;
 use crate::ops::{Activation, Pooling};
 
 /// What a checkpoint was trained for, in the hub's words.
@@ -122,7 +122,7 @@ impl HeadCheckpoint<'_> {
         let kind = self.kind(&names, assigned);
         let positive = self.positive(kind, &names)?;
         let labels = names.iter().map(|name| name.as_str().into()).collect();
-        Ok(LoadedHead { kind, network, labels, positive, thresholds: HeadThresholds::default() })
+        Ok(LoadedHead { labels, positive, ..LoadedHead::without_labels(kind, network) })
     }
 
     fn hidden_layers(&self, width: usize) -> Result<Vec<DenseLayer>, LoadError> {

@@ -128,7 +128,9 @@ fn distance(head: ClassifyHead, labels: usize, answer: &HeadOutputs, values: &se
             let probabilities = |tokens: &[(u16, f32)]| tokens.iter().map(|(_, p)| *p).collect::<Vec<_>>();
             furthest(&probabilities(got), &probabilities(&want))
         }
-        ClassifyHead::Hallucination => unreachable!("claims have cases of their own"),
+        ClassifyHead::Hallucination | ClassifyHead::Paraphrase => {
+            unreachable!("claims and questions have cases of their own")
+        }
         ClassifyHead::Embedding => {
             let (got, want) = (answer.embedding.clone().unwrap(), numbers(values));
             // Vectors that were made one long there are made so here too.

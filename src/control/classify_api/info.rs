@@ -83,6 +83,7 @@ fn describe(model: &ModelInfo, question: ClassifyHead) -> ModelEntry {
         ClassifyHead::Pii => ("pii_classifier", "pii_detection"),
         ClassifyHead::Embedding => ("similarity_model", "similarity"),
         ClassifyHead::Hallucination => ("hallucination_detector", "hallucination_detection"),
+        ClassifyHead::Paraphrase => ("paraphrase_detector", "paraphrase_detection"),
     };
     let metadata = BTreeMap::from([
         ("model_type", model.family.to_owned()),

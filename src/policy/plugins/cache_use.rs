@@ -14,7 +14,8 @@ use crate::issue::YamlPath;
 /// Which answers of a decision are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheUse {
-    /// The least cosine of two prompts that count as the same; without one they must be equal.
+    /// The least cosine of two prompts that count as the same by their words; without one they must be equal. In other words
+    /// they may be the same from a lower cosine on, by what compares questions.
     pub min_score: Option<BasisPoints>,
     /// How long an answer is cached.
     pub ttl: Duration,

@@ -36,7 +36,7 @@ impl CacheMetrics {
             ),
             guard_rejections: families.plain_counter(
                 "cache_guard_rejections_total",
-                "Similar entries that the text guard found to answer another question.",
+                "Similar entries that text guard and paraphrase head found to answer another question.",
             ),
             errors: families.plain_counter(
                 "cache_errors_total",
