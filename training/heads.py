@@ -131,8 +131,8 @@ def train(x, y, weight, classes, recipe, seed):
 
 
 def prepared(head, x, share, kind):
-    """All rows scaled, as large as they are to be once that share of them is blank."""
-    found = torch.empty(x.shape, dtype=kind)
+    """All rows scaled, as large as they are to be once that share of them is blank, in their own place: `x` is half precision too."""
+    found = x.view(kind)
     for at in range(0, len(x), SAMPLE):
         found[at : at + SAMPLE] = head.scaled(x[at : at + SAMPLE].float()) / (1 - share)
     return found
@@ -147,7 +147,7 @@ def blanked(x, share, mixer):
 def train_worst(x, text, y, weight, recipe, seed, half=False):
     """Fits a head whose answer for a text is its worst window's (the last label's logit above the first's, at most).
 
-    `half`: matrix products in bfloat16.
+    `x`, f16, is overwritten; `half`: matrix products in bfloat16.
     """
     torch.manual_seed(seed)
     x, mixer = torch.from_numpy(x), np.random.default_rng(seed)

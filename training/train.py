@@ -295,7 +295,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bench, names = Bench(args.data, args.work, args.half), args.only
-    arrays, spec, metrics = export.present(args.out, set(MAKERS) - set(names)) if len(names) < len(MAKERS) else ({}, {}, {"seed": SEED})
+    arrays, spec, metrics = export.present(args.out, names) if len(names) < len(MAKERS) else ({}, {}, {"seed": SEED})
     with multiprocessing.get_context("fork").Pool(len(names), start, (bench, args.threads)) as pool:
         for name, (named, *rest) in zip(names, pool.imap(made, names)):
             spec[name], metrics[name] = rest
