@@ -1,17 +1,22 @@
-//! Long texts are read beside the threads that move bytes: a body of some megabytes takes them tens of milliseconds.
+//! What takes long is done beside the threads that move bytes: a body of some megabytes takes them tens of milliseconds.
 //!
-//! Refuses to know what is read.
+//! Refuses to know what is done.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// From how many bytes on: it takes about a tenth of a millisecond.
 const LONG: usize = 64 << 10;
 
-/// Reads so many bytes, of long texts on a thread to which no other request's work is bound. This request's own waits.
+/// Reads so many bytes, of long texts beside the threads that move bytes.
 pub fn read_beside<T>(bytes: usize, read: impl FnOnce() -> T) -> T {
+    if bytes >= LONG { beside(read) } else { read() }
+}
+
+/// Does work on a thread to which no other request's is bound, where there is another. This request's own waits.
+pub(super) fn beside<T>(work: impl FnOnce() -> T) -> T {
     let has_others =
-        || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if bytes >= LONG && has_others() { tokio::task::block_in_place(read) } else { read() }
+        Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if has_others { tokio::task::block_in_place(work) } else { work() }
 }
 
 #[cfg(test)]

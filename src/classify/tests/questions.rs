@@ -26,12 +26,11 @@ async fn scores_are_those_of_training_whichever_question_comes_first() {
     for pair in golden {
         for (text, other) in [(&pair.text, &pair.other), (&pair.other, &pair.text)] {
             let score = classifier.compare(text, &[other], soon()).await.remove(0);
+            // Training reads what the gateway refuses: long questions, and signs and languages that the model lacks.
+            let is_read = |text: &str| text.len() < 100 && text.is_ascii();
             match score {
                 Ok(found) => assert!((found.score - pair.score).abs() < 2e-3, "{found:?} {text} {other}"),
-                Err(reason) => assert!(
-                    [Unknown::TooLong, Unknown::Unreadable, Unknown::UnsupportedLanguage].contains(&reason),
-                    "{reason:?} {text} {other}"
-                ),
+                Err(reason) => assert!(!(is_read(text) && is_read(other)), "{reason:?} {text} {other}"),
             }
         }
     }
