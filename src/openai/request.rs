@@ -44,6 +44,8 @@ pub struct ChatRequest {
     /// The value of `model`, with its quotes.
     model_span: Range<usize>,
     is_stream: bool,
+    /// Whether any string of the body has an escape.
+    pub(super) has_escapes: bool,
     api: Api,
     /// Its texts, once they have been asked for; copies of the request share them.
     pub(super) texts: OnceLock<Arc<RequestTexts>>,
@@ -74,7 +76,7 @@ impl ChatRequest {
         {
             return Err(bad_json(&body, JsonError { at: error.valid_up_to(), detail: "not UTF-8" }));
         }
-        let members = top_level(&body)?;
+        let TopLevel { members, has_escapes } = TopLevel::read(&body)?;
         let is_model = |item: &&ItemSpan| decodes_to(&body[item.key.clone()], "model");
         let model_span = members.iter().find(is_model).ok_or(Rejection::MissingModel)?.value.clone();
         let inside = json::string(&body[model_span.clone()]).ok_or(Rejection::ModelNotString)?;
@@ -92,6 +94,7 @@ impl ChatRequest {
             model,
             model_span,
             is_stream,
+            has_escapes,
             api,
             resumed_from: None,
             outer: None,
@@ -247,22 +250,31 @@ impl ChatRequest {
     }
 }
 
-fn top_level(body: &[u8]) -> Result<Vec<ItemSpan>, Rejection> {
-    let start = body.iter().position(|byte| !byte.is_ascii_whitespace());
-    if start.is_some_and(|at| matches!(body[at], b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')) {
-        return Err(not_an_object(body));
-    }
-    let mut members = Vec::with_capacity(16);
-    let mut items = json::observed_members(body, FieldNames::default());
-    for item in items.by_ref() {
-        let item = item.map_err(|error| bad_json(body, error))?;
-        if members.len() == MAX_MEMBERS {
-            return Err(bad_json(body, JsonError { at: item.key.start, detail: "too many members" }));
+/// What the one pass over a whole body finds.
+struct TopLevel {
+    members: Vec<ItemSpan>,
+    has_escapes: bool,
+}
+
+impl TopLevel {
+    fn read(body: &[u8]) -> Result<Self, Rejection> {
+        let start = body.iter().position(|byte| !byte.is_ascii_whitespace());
+        if start.is_some_and(|at| matches!(body[at], b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')) {
+            return Err(not_an_object(body));
         }
-        members.push(item);
+        let mut members = Vec::with_capacity(16);
+        let mut items = json::observed_members(body, FieldNames::default());
+        for item in items.by_ref() {
+            let item = item.map_err(|error| bad_json(body, error))?;
+            if members.len() == MAX_MEMBERS {
+                return Err(bad_json(body, JsonError { at: item.key.start, detail: "too many members" }));
+            }
+            members.push(item);
+        }
+        let has_escapes = items.has_escapes();
+        items.end().map_err(|error| bad_json(body, error))?.check()?;
+        Ok(Self { members, has_escapes })
     }
-    items.end().map_err(|error| bad_json(body, error))?.check()?;
-    Ok(members)
 }
 
 /// Tells a JSON text that is not an object from one that is no JSON at all.

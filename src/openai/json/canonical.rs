@@ -15,7 +15,7 @@ pub(crate) fn canonical(
     without: &[&str],
     blank: &[Range<usize>],
 ) -> Result<Vec<u8>, JsonError> {
-    let scanner = Scanner { bytes: object, at: 0 };
+    let scanner = Scanner::new(object, 0);
     let mut writer =
         CanonicalWriter { scanner, without, blank, depth: 0, out: Vec::with_capacity(object.len()) };
     writer.value()?;

@@ -14,7 +14,7 @@ pub(crate) struct ArrayElement<'a> {
 
 /// Returns the elements of an array with their members, which are scanned once for both.
 pub(crate) fn elements_with_members(value: &[u8]) -> impl Iterator<Item = ArrayElement<'_>> {
-    let mut scanner = Scanner { bytes: value, at: 0 };
+    let mut scanner = Scanner::new(value, 0);
     scanner.white_space();
     let mut goes_on = scanner.eat(b'[');
     std::iter::from_fn(move || {

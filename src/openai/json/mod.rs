@@ -54,29 +54,29 @@ enum ItemsState {
 
 /// Reads the members of the object that starts, after white space, at `at`.
 pub(crate) fn members(bytes: &[u8], at: usize) -> Items<'_> {
-    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b'}', observer: () }
+    Items { scanner: Scanner::new(bytes, at), state: ItemsState::Start, close: b'}', observer: () }
 }
 
 /// Reads the members of the object that the text is, and tells `observer` of it and of all that is nested in it.
 pub(crate) fn observed_members<O: JsonObserver>(bytes: &[u8], observer: O) -> Items<'_, O> {
-    Items { scanner: Scanner { bytes, at: 0 }, state: ItemsState::Start, close: b'}', observer }
+    Items { scanner: Scanner::new(bytes, 0), state: ItemsState::Start, close: b'}', observer }
 }
 
 /// Reads the elements of the array that starts, after white space, at `at`.
 pub(crate) fn elements(bytes: &[u8], at: usize) -> Items<'_> {
-    Items { scanner: Scanner { bytes, at }, state: ItemsState::Start, close: b']', observer: () }
+    Items { scanner: Scanner::new(bytes, at), state: ItemsState::Start, close: b']', observer: () }
 }
 
 /// Checks that the whole text is one value of any kind.
 pub(crate) fn document(bytes: &[u8]) -> Result<(), JsonError> {
-    let mut scanner = Scanner { bytes, at: 0 };
+    let mut scanner = Scanner::new(bytes, 0);
     scanner.value()?;
     scanner.end()
 }
 
 /// Says where the value ends that starts, after white space, at the start; nothing if there is none.
 pub(crate) fn value_end(bytes: &[u8]) -> Option<usize> {
-    let mut scanner = Scanner { bytes, at: 0 };
+    let mut scanner = Scanner::new(bytes, 0);
     scanner.value().ok().map(|()| scanner.at)
 }
 
@@ -132,6 +132,11 @@ impl<O: JsonObserver> Items<'_, O> {
     /// Where the items end, once they are over: behind the closing bracket.
     pub(crate) fn at(&self) -> usize {
         self.scanner.at
+    }
+
+    /// Whether any string that was passed has an escape, keys included.
+    pub(crate) fn has_escapes(&self) -> bool {
+        self.scanner.has_escapes
     }
 
     /// Requires that nothing but white space follows; call it when the items are over.
@@ -192,9 +197,16 @@ impl<O: JsonObserver> Iterator for Items<'_, O> {
 pub(crate) struct Scanner<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) at: usize,
+    /// Whether any string that was passed has an escape.
+    has_escapes: bool,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    /// Stands before the byte at `at`.
+    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at, has_escapes: false }
+    }
+
     /// Returns the byte at the cursor.
     pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -379,6 +391,7 @@ impl Scanner<'_> {
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {
+        self.has_escapes = true;
         self.at += 1;
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,

@@ -26,7 +26,7 @@ pub(super) fn embedded_texts(text: &str) -> Option<Vec<EmbeddedText>> {
 
 /// Returns the strings, keys too, and the long numbers of a value, however deep: one pass, whatever is nested in what.
 pub(super) fn value_texts(value: &[u8]) -> impl Iterator<Item = EmbeddedText> {
-    let mut scanner = Scanner { bytes: value, at: 0 };
+    let mut scanner = Scanner::new(value, 0);
     std::iter::from_fn(move || {
         while let Some(next) = scanner.peek() {
             let start = scanner.at;

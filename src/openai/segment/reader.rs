@@ -28,6 +28,7 @@ const DOCUMENT_MEMBERS: [&str; 2] = ["documents", "text_2"];
 /// Reads a request into texts.
 pub(super) struct SegmentReader<'a> {
     body: &'a [u8],
+    has_escapes: bool,
     pub(super) texts: RequestTexts,
     /// The author of the strings that are being read, unless a message says otherwise when it ends.
     role: Role,
@@ -48,7 +49,8 @@ impl<'a> SegmentReader<'a> {
     pub(super) fn read(request: &'a ChatRequest) -> RequestTexts {
         let body: &[u8] = request.body();
         let texts = RequestTexts::default();
-        let mut reader = Self { body, texts, role: Role::System, others: 0, nesting: 0 };
+        let has_escapes = request.has_escapes;
+        let mut reader = Self { body, has_escapes, texts, role: Role::System, others: 0, nesting: 0 };
         if u32::try_from(body.len()).is_err() {
             reader.unread(UnreadKind::TooMany, body);
             return reader.texts;
@@ -290,7 +292,7 @@ impl<'a> SegmentReader<'a> {
             self.others += 1;
         }
         let span = json::span(self.body, inside);
-        let decoded = if memchr::memchr(b'\\', inside).is_some() {
+        let decoded = if self.has_escapes && memchr::memchr(b'\\', inside).is_some() {
             self.texts.decoded.push(OnceLock::new());
             self.texts.decoded.len() as u32 - 1
         } else {
