@@ -57,6 +57,8 @@
 //! than the policy ([`openai`], [`policy`], [`language`], [`classify`] and its kernels) is a crate of its own in its folder: what
 //! changes above them leaves them built.
 
+#![forbid(unsafe_code)]
+
 pub mod evaluation;
 pub use signalbox_language as language;
 pub use signalbox_openai as openai;

@@ -1,5 +1,7 @@
 //! Owns the process: its allocator, its arguments and its exit code.
 
+#![forbid(unsafe_code)]
+
 use clap::Parser;
 use std::process::ExitCode;
 

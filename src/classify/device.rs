@@ -11,9 +11,18 @@ use signalbox_policy::{DeviceChoice, Precision};
 #[derive(Debug, Clone)]
 pub(super) enum ComputeDevice {
     /// The CPU, by our own kernels.
-    Kernels,
+    Kernels(RowPrecision),
     /// Any device, by tensor operations.
     Tensors(TensorEngine),
+}
+
+/// What the rows of products with int8 weights are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowPrecision {
+    /// As they come.
+    F32,
+    /// Rounded to eight bits where the processor multiplies those by itself, which is several times as fast.
+    Int8,
 }
 
 #[derive(Debug, Clone)]
@@ -36,8 +45,12 @@ type Capability = (i32, i32);
 impl ComputeDevice {
     /// Opens the device; falls back to the CPU, loudly where a GPU was asked for by name.
     pub(super) fn open(choice: DeviceChoice, precision: Precision) -> Self {
+        let kernels = Self::Kernels(match precision {
+            Precision::F32 => RowPrecision::F32,
+            Precision::Auto | Precision::F16 | Precision::Bf16 => RowPrecision::Int8,
+        });
         if choice == DeviceChoice::Cpu {
-            return Self::Kernels;
+            return kernels;
         }
         match TensorEngine::cuda(precision) {
             Ok(engine) => {
@@ -58,20 +71,20 @@ impl ComputeDevice {
                 }
             }
         }
-        Self::Kernels
+        kernels
     }
 
     /// Returns the device as tensors name it.
     pub(super) fn candle(&self) -> Device {
         match self {
-            Self::Kernels => Device::Cpu,
+            Self::Kernels(_) => Device::Cpu,
             Self::Tensors(engine) => engine.device.clone(),
         }
     }
 
     pub(super) fn dtype(&self) -> DType {
         match self {
-            Self::Kernels => DType::F32,
+            Self::Kernels(_) => DType::F32,
             Self::Tensors(engine) => engine.dtype,
         }
     }
@@ -79,7 +92,7 @@ impl ComputeDevice {
     /// Returns how many forwards may run at once: more are not quicker than one after the other.
     pub(super) fn max_concurrent_forwards(&self) -> usize {
         match self {
-            Self::Kernels => usize::MAX,
+            Self::Kernels(_) => usize::MAX,
             // The second is prepared on the host while the device computes the first.
             Self::Tensors(_) => 2,
         }
@@ -87,7 +100,7 @@ impl ComputeDevice {
 
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Kernels => "cpu".to_owned(),
+            Self::Kernels(_) => "cpu".to_owned(),
             Self::Tensors(engine) => engine.name(),
         }
     }
@@ -95,7 +108,7 @@ impl ComputeDevice {
     /// Waits for the device, which computes one forward at a time; none on the CPU, where every thread computes its own.
     pub(super) fn acquire(&self) -> Option<MutexGuard<'_, ()>> {
         match self {
-            Self::Kernels => None,
+            Self::Kernels(_) => None,
             Self::Tensors(engine) => Some(engine.in_use.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
@@ -245,7 +258,7 @@ mod tests {
         if !candle_core::utils::cuda_is_available() {
             for choice in [DeviceChoice::Cpu, DeviceChoice::Cuda, DeviceChoice::Auto] {
                 let device = ComputeDevice::open(choice, Precision::Bf16);
-                assert!(matches!(device, ComputeDevice::Kernels), "{choice:?}");
+                assert!(matches!(device, ComputeDevice::Kernels(RowPrecision::Int8)), "{choice:?}");
                 assert_eq!((device.name().as_str(), device.dtype()), ("cpu", DType::F32));
             }
         }

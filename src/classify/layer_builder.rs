@@ -63,6 +63,18 @@ impl<'a> LayerBuilder<'a> {
         Ok(Linear::new(weight, bias, self.device)?)
     }
 
+    /// Reads dense layers of equal shape side by side as one of an encoder's, whose rows may be rounded: what heads read may
+    /// not, since its columns differ in scale.
+    pub(super) fn encoder_linear(
+        &self,
+        names: &[&str],
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Linear, LoadError> {
+        let (weight, bias) = self.stacked(names, inputs, outputs)?;
+        Ok(Linear::with_rounded_rows(weight, bias, self.device)?)
+    }
+
     /// Reads a dense layer of 2 · outputs, of which one half gates the other.
     pub(super) fn gated(&self, name: &str, inputs: usize, outputs: usize) -> Result<GatedLinear, LoadError> {
         let (weight, bias) = self.stacked(&[name], inputs, outputs.saturating_mul(2))?;

@@ -13,6 +13,8 @@
 //! A model's way: `model_files` finds its files, on disk or by `hub`, `adapter` those of an adapter's base; `builtin` or `checkpoint` reads what it is;
 //! `layer_builder` makes layers of its `weights` for a `device`.
 
+#![forbid(unsafe_code)]
+
 mod adapter;
 mod backend;
 mod batch;

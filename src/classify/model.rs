@@ -295,7 +295,7 @@ impl ModelBackend for LoadedModel {
 
     fn max_batch_tokens(&self) -> usize {
         match &self.device {
-            ComputeDevice::Kernels => usize::MAX,
+            ComputeDevice::Kernels(_) => usize::MAX,
             ComputeDevice::Tensors(engine) => {
                 let kept: BTreeSet<usize> =
                     self.heads.iter().flat_map(|head| head.network.states.iter().copied()).collect();
@@ -419,7 +419,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::device::TensorEngine;
+    use crate::device::{RowPrecision, TensorEngine};
     use crate::ops::{Pooling, pool};
     use signalbox_policy::{AttackThreshold, ClassifierSpec, OperatingPoint, Thresholds};
 
@@ -440,7 +440,7 @@ mod tests {
     }
 
     fn load(source: &ModelSource) -> Result<LoadedModel, LoadError> {
-        load_on(source, &ComputeDevice::Kernels)
+        load_on(source, &ComputeDevice::Kernels(RowPrecision::F32))
     }
 
     fn load_on(source: &ModelSource, device: &ComputeDevice) -> Result<LoadedModel, LoadError> {
@@ -580,23 +580,27 @@ mod tests {
     }
 
     #[test]
-    fn half_precision_gives_the_same_labels() {
+    fn less_precision_gives_the_same_labels() {
         let golden = golden();
         let windows: Vec<&[u32]> = golden.iter().map(|case| case.ids.as_slice()).collect();
-        for (dtype, near, alike) in
-            [(DType::F32, 1e-3, 0.999), (DType::F16, 5e-3, 0.999), (DType::BF16, 5e-2, 0.998)]
-        {
-            let engine = TensorEngine::new(Device::Cpu, dtype);
-            let model = load_on(&ModelSource::Builtin, &ComputeDevice::Tensors(engine)).unwrap();
+        let tensors = |dtype| ComputeDevice::Tensors(TensorEngine::new(Device::Cpu, dtype));
+        for (device, near, alike) in [
+            (tensors(DType::F32), 1e-3, 0.999),
+            (tensors(DType::F16), 5e-3, 0.999),
+            (tensors(DType::BF16), 5e-2, 0.998),
+            (ComputeDevice::Kernels(RowPrecision::Int8), 0.1, 0.998),
+        ] {
+            let model = load_on(&ModelSource::Builtin, &device).unwrap();
             let answers = model.run(&windows, ClassifyHeads::ALL).unwrap();
             for (case, answer) in golden.iter().zip(answers) {
                 let domain = answer.domain.unwrap();
                 let off = domain.iter().zip(&case.probabilities).map(|(got, want)| (got - want).abs());
                 let off = off.fold((answer.jailbreak.unwrap().score - case.jailbreak).abs(), f32::max);
-                assert!(off < near, "{dtype:?}: {}: off by {off}", case.text);
-                assert_eq!(best(&domain).0, best(&case.probabilities).0, "{dtype:?}: {}", case.text);
+                assert!(off < near, "{device:?}: {}: off by {off}", case.text);
+                let (wanted, likely) = best(&case.probabilities);
+                assert!(best(&domain).0 == wanted || likely < 0.3, "{device:?}: {}", case.text);
                 for ((label, p), (wanted, _)) in answer.pii.unwrap().into_iter().zip(&case.pii) {
-                    assert!(label == *wanted || p < 0.6, "{dtype:?}: {label} against {wanted}");
+                    assert!(label == *wanted || p < 0.6, "{device:?}: {label} against {wanted}");
                 }
                 let vector = answer.embedding.unwrap();
                 let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -605,7 +609,7 @@ mod tests {
                     .zip(case.embedding.iter().flatten())
                     .map(|(a, b)| a * b / length)
                     .sum::<f32>();
-                assert!(cosine > alike, "{dtype:?}: {}: cosine {cosine}", case.text);
+                assert!(cosine > alike, "{device:?}: {}: cosine {cosine}", case.text);
             }
         }
     }

@@ -19,7 +19,7 @@ mod varlen;
 use candle_core::{Result, Tensor, bail};
 use signalbox_kernels::{self as kernels, PackedMatrix};
 
-use super::device::ComputeDevice;
+use super::device::{ComputeDevice, RowPrecision};
 use tensor_layout::TensorLayout;
 
 pub(super) use distance_bias::DistanceBias;
@@ -82,11 +82,25 @@ impl Linear {
     /// Packs weights (outputs, inputs) for a device.
     pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, device: &ComputeDevice) -> Result<Self> {
         Ok(match device {
-            ComputeDevice::Kernels => Self::Packed(PackedMatrix::new(&weight, bias.as_deref())),
+            ComputeDevice::Kernels(_) => Self::Packed(PackedMatrix::new(&weight, bias.as_deref())),
             ComputeDevice::Tensors(engine) => {
                 Self::Tensors(tensors::TensorLinear::new(weight, bias, engine)?)
             }
         })
+    }
+
+    /// The same for a layer whose rows may be rounded.
+    pub(super) fn with_rounded_rows(
+        weight: Matrix,
+        bias: Option<Vec<f32>>,
+        device: &ComputeDevice,
+    ) -> Result<Self> {
+        match device {
+            ComputeDevice::Kernels(RowPrecision::Int8) => {
+                Ok(Self::Packed(PackedMatrix::with_rounded_rows(&weight, bias.as_deref())))
+            }
+            _ => Self::new(weight, bias, device),
+        }
     }
 
     /// Takes (rows, in), returns (rows, out).
@@ -127,7 +141,7 @@ impl GatedLinear {
     /// Packs weights (2 · outputs, inputs), those of the half that is activated first.
     pub(super) fn new(weight: Matrix, bias: Option<Vec<f32>>, device: &ComputeDevice) -> Result<Self> {
         Ok(match device {
-            ComputeDevice::Kernels => Self::Packed(PackedMatrix::new(&weight, bias.as_deref())),
+            ComputeDevice::Kernels(_) => Self::Packed(PackedMatrix::new(&weight, bias.as_deref())),
             ComputeDevice::Tensors(engine) => {
                 let (active, gate) = tensors::halves(weight, bias, engine)?;
                 Self::Tensors(active, gate)
@@ -156,7 +170,7 @@ impl LayerNorm {
         device: &ComputeDevice,
     ) -> Result<Self> {
         Ok(match device {
-            ComputeDevice::Kernels => Self::Slices(kernels::Norm { gain, shift, epsilon }),
+            ComputeDevice::Kernels(_) => Self::Slices(kernels::Norm { gain, shift, epsilon }),
             ComputeDevice::Tensors(engine) => {
                 Self::Tensors(tensors::TensorNorm::new(gain, shift, epsilon, engine)?)
             }
@@ -176,7 +190,7 @@ impl RotaryEmbedding {
     /// multiplies cosines and sines.
     pub(super) fn new(inverse: &[f32], positions: usize, scale: f32, device: &ComputeDevice) -> Result<Self> {
         Ok(match device {
-            ComputeDevice::Kernels => Self::Slices(kernels::Rope::new(inverse, positions, scale)),
+            ComputeDevice::Kernels(_) => Self::Slices(kernels::Rope::new(inverse, positions, scale)),
             ComputeDevice::Tensors(engine) => {
                 Self::Tensors(tensors::TensorRope::new(inverse, positions, scale, engine)?)
             }
@@ -193,7 +207,7 @@ impl<'a> BatchLayout<'a> {
         device: &ComputeDevice,
     ) -> Result<Self> {
         let tensors = match device {
-            ComputeDevice::Kernels => None,
+            ComputeDevice::Kernels(_) => None,
             ComputeDevice::Tensors(engine) => Some(TensorLayout::new(starts, shape, patterns, engine)?),
         };
         Ok(Self { starts, shape, patterns, tensors })

@@ -44,6 +44,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::device::RowPrecision;
     use crate::model::{LoadOptions, LoadedModel};
     use crate::model_parts::HeadSelection;
     use crate::{ClassifyHeads, ComputeDevice, ModelBackend};
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn no_count_is_below_half_of_what_models_count() {
-        let (device, hub) = (ComputeDevice::Kernels, HubSpec::default());
+        let (device, hub) = (ComputeDevice::Kernels(RowPrecision::F32), HubSpec::default());
         let options =
             LoadOptions { heads: HeadSelection::any(ClassifyHeads::DOMAIN), device: &device, hub: &hub };
         let model = LoadedModel::load(&ModelSource::Builtin, &options).unwrap();

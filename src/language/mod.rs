@@ -4,6 +4,8 @@
 //! A text is sampled, not read: as much as makes a language sure, from its start, its end and places between. What the
 //! detector isn't sure of has no language.
 
+#![forbid(unsafe_code)]
+
 mod sample;
 mod script;
 mod table;

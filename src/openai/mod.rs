@@ -4,6 +4,8 @@
 //! share: the scanner of JSON, the reading and rewriting of requests and answers, usage, rejections. Refuses to know
 //! sockets, policies, pools and time.
 
+#![forbid(unsafe_code)]
+
 pub mod answer;
 mod api;
 pub mod change;

@@ -7,6 +7,8 @@
 //! checks. A type reads itself; only where YAML has short forms, or names must be resolved, is there a `Raw` twin. After
 //! that nothing is checked again: a [`Policy`] holds ids instead of names and values within their bounds.
 
+#![forbid(unsafe_code)]
+
 mod admission;
 mod cache;
 mod checker;

@@ -212,16 +212,16 @@ impl BertLayer {
     ) -> std::result::Result<Self, LoadError> {
         let (width, wide) = (shape.width, shape.intermediate);
         let qkv = if builder.has(&format!("{}.weight", names.fused)) {
-            builder.linear(names.fused, width, 3 * width)?
+            builder.encoder_linear(&[names.fused], width, 3 * width)?
         } else {
-            builder.fused(&names.separate, width, width)?
+            builder.encoder_linear(&names.separate, width, width)?
         };
         Ok(Self {
             qkv,
-            mixed: builder.linear(names.mixed, width, width)?,
+            mixed: builder.encoder_linear(&[names.mixed], width, width)?,
             mixed_norm: builder.norm(names.mixed_norm, width, shape.epsilon)?,
-            wide: builder.linear(names.wide, width, wide)?,
-            narrow: builder.linear(names.narrow, wide, width)?,
+            wide: builder.encoder_linear(&[names.wide], width, wide)?,
+            narrow: builder.encoder_linear(&[names.narrow], wide, width)?,
             narrow_norm: builder.norm(names.narrow_norm, width, shape.epsilon)?,
         })
     }

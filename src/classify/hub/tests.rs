@@ -14,7 +14,7 @@ use futures::StreamExt;
 
 use super::*;
 use crate::backend::ModelBackend;
-use crate::device::ComputeDevice;
+use crate::device::{ComputeDevice, RowPrecision};
 use crate::findings::{ClassifyHead, ClassifyHeads};
 use crate::model::{LoadOptions, LoadedModel};
 use crate::model_parts::HeadSelection;
@@ -234,7 +234,7 @@ fn a_whole_model_comes_from_the_hub_and_later_from_the_cache() {
         });
         let mut spec = hub.spec(cache.path());
         let load = |spec: &HubSpec, source: &ModelSource| {
-            let device = ComputeDevice::Kernels;
+            let device = ComputeDevice::Kernels(RowPrecision::F32);
             let options = LoadOptions { heads: HeadSelection::only(head), device: &device, hub: spec };
             let model = LoadedModel::load(source, &options).unwrap();
             let ids = model.tokenize("Is it there?").unwrap().ids;
@@ -265,7 +265,7 @@ fn an_adapter_of_the_hub_brings_its_base_and_reads_no_folder_here() {
     };
     let load = |spec: &HubSpec, source: &ModelSource| {
         let heads = HeadSelection::only(ClassifyHead::Domain);
-        let options = LoadOptions { heads, device: &ComputeDevice::Kernels, hub: spec };
+        let options = LoadOptions { heads, device: &ComputeDevice::Kernels(RowPrecision::F32), hub: spec };
         let model = LoadedModel::load(source, &options).map_err(|error| error.to_string())?;
         let ids = model.tokenize("Is it there?").unwrap().ids;
         Ok::<_, String>(model.run(&[&ids], ClassifyHeads::DOMAIN).unwrap().remove(0))

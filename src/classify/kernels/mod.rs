@@ -17,6 +17,8 @@ mod attention;
 mod dispatch;
 mod dot;
 mod gate;
+#[cfg(target_arch = "x86_64")]
+mod int8;
 mod norm;
 mod packed;
 mod reduce;

@@ -1,4 +1,5 @@
-//! Matrix products with weights that are packed once: f32, or int8 that is widened to f32 while multiplying.
+//! Matrix products with weights that are packed once: f32, or int8 that is widened to f32 while multiplying, or multiplied
+//! as it is with rounded rows.
 //!
 //! Weights lie in panels of as many columns (outputs) as a tile is wide, each panel by rising input, so that a tile
 //! reads them in order. The products of one panel with a block of rows stay within the L1 and L2 caches.
@@ -8,6 +9,8 @@ use rayon::prelude::*;
 
 use super::aligned::AlignedBuffer;
 use super::dispatch::{dispatch, is_tall};
+#[cfg(target_arch = "x86_64")]
+use super::int8::{Int8Job, Int8Panels, PANEL};
 use super::threads;
 use super::tile::{self, Activation, Tile, WIDE, load, store};
 
@@ -82,6 +85,8 @@ impl Matrix {
 enum Panels {
     F32(AlignedBuffer),
     Int8(Vec<i8>),
+    #[cfg(target_arch = "x86_64")]
+    Rounded(Int8Panels),
 }
 
 /// Part of a product: all of `rows` times the panels that `out` has room for, from panel `first` on.
@@ -131,6 +136,26 @@ impl PackedMatrix {
         Self { outputs, inputs, panel, weights, scale, bias: full_bias }
     }
 
+    /// Packs an int8 matrix for products with rows in eight bits, each on a scale of its own, where the processor computes
+    /// those by itself (AVX-512 VNNI); any other as [`PackedMatrix::new`] does.
+    pub fn with_rounded_rows(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Matrix::Int8 { rows, cols, data, scale } = matrix
+            && let Some(panels) = Int8Panels::new(data, *rows, *cols)
+        {
+            let (outputs, inputs) = (*rows, *cols);
+            let filled = |from: &[f32]| {
+                let mut all = vec![0.0; outputs.next_multiple_of(PANEL)];
+                all[..outputs].copy_from_slice(from);
+                all
+            };
+            let bias = bias.map_or_else(|| filled(&vec![0.0; outputs]), filled);
+            let (scale, weights) = (filled(scale), Panels::Rounded(panels));
+            return Self { outputs, inputs, panel: PANEL, weights, scale, bias };
+        }
+        Self::new(matrix, bias)
+    }
+
     /// Returns how many outputs a row has.
     pub fn outputs(&self) -> usize {
         self.outputs
@@ -147,13 +172,26 @@ impl PackedMatrix {
             return;
         }
         let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(self.outputs).collect();
+        #[cfg(target_arch = "x86_64")]
+        let rounded = match &self.weights {
+            Panels::Rounded(panels) => Some((panels, panels.round(rows, self.inputs))),
+            Panels::F32(_) | Panels::Int8(_) => None,
+        };
+        let run = |first: usize, top: usize, out: &mut [&mut [f32]]| {
+            #[cfg(target_arch = "x86_64")]
+            if let Some((panels, rows)) = &rounded {
+                let (scale, bias) = (&self.scale, &self.bias);
+                return panels.multiply(Int8Job { rows, top, first, scale, bias, activation, out });
+            }
+            let rows = &rows[top * self.inputs..];
+            dispatch(ProductJob { packed: self, first, rows, out, activation });
+        };
         let columns = self.columns_of_a_job(out.len());
         if columns >= self.outputs && out.len() <= TALL || threads() == 1 {
-            dispatch(ProductJob { packed: self, first: 0, rows, out: &mut out, activation });
-            return;
+            return run(0, 0, &mut out);
         }
         let mut jobs = Vec::new();
-        for (rows, out) in rows.chunks(TALL * self.inputs).zip(out.chunks_mut(TALL)) {
+        for (block, out) in out.chunks_mut(TALL).enumerate() {
             let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
             parts.resize_with(self.outputs.div_ceil(columns), || Vec::with_capacity(out.len()));
             for row in out {
@@ -162,12 +200,10 @@ impl PackedMatrix {
                 }
             }
             jobs.extend(
-                parts.into_iter().enumerate().map(|(at, out)| (at * columns / self.panel, rows, out)),
+                parts.into_iter().enumerate().map(|(at, out)| (at * columns / self.panel, block * TALL, out)),
             );
         }
-        jobs.into_par_iter().for_each(|(first, rows, mut out)| {
-            dispatch(ProductJob { packed: self, first, rows, out: &mut out, activation });
-        });
+        jobs.into_par_iter().for_each(|(first, top, mut out)| run(first, top, &mut out));
     }
 
     /// Returns how many columns one of several threads takes at a time: whole panels, and work for some ten microseconds.
@@ -330,6 +366,8 @@ impl PackedMatrix {
                 }
                 widened
             }
+            #[cfg(target_arch = "x86_64")]
+            Panels::Rounded(_) => unreachable!("they have products of their own"),
         };
         S::as_simd_f32s(floats).0.as_chunks::<WIDE>().0
     }

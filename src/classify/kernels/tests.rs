@@ -196,6 +196,34 @@ proptest! {
     }
 
     #[test]
+    fn a_product_of_rounded_rows_is_off_by_no_more_than_their_rounding(
+        (count, inputs, outputs) in (0usize..30, 1usize..90, 1usize..100),
+        threads in ways(),
+        (shift, activation) in (-2.0f32..2.0, activations()),
+        seed in any::<u64>(),
+    ) {
+        let (matrix, weights) = matrix(outputs, inputs, false, seed);
+        let bias = numbers(outputs, seed ^ 5);
+        let rows: Vec<f32> = numbers(count * inputs, seed ^ 9).iter().map(|x| x + shift).collect();
+        let mut got = vec![f32::NAN; count * outputs];
+        let packed = PackedMatrix::with_rounded_rows(&matrix, Some(&bias));
+        within(threads, || packed.multiply(&rows, &mut got, activation));
+        let want = product(&rows, &weights, Some(&bias), inputs, activation);
+        for (row, (got, want)) in
+            rows.chunks_exact(inputs).zip(got.chunks_exact(outputs).zip(want.chunks_exact(outputs)))
+        {
+            let [least, most] = [f32::min, f32::max].map(|of| f64::from(row.iter().copied().fold(0.0, of)));
+            // Half a step for the number itself, and as much for where 0 is.
+            let each = (most - least) / 255.0;
+            for (weights, (got, want)) in weights.chunks_exact(inputs).zip(got.iter().zip(want)) {
+                let most = each * weights.iter().map(|weight| weight.abs()).sum::<f64>();
+                // No activation is steeper than 1.13, which GELU is.
+                prop_assert!((f64::from(*got) - want).abs() <= 1.13 * most + 1e-4, "{got} against {want}");
+            }
+        }
+    }
+
+    #[test]
     fn attention_is_the_softmax_of_each_texts_own_scores(
         lengths in prop::collection::vec(0usize..70, 1..4), heads in 1usize..4, half in 1usize..20,
         turned: bool, reach in prop::option::of(0usize..40), threads in ways(), seed: u64,

@@ -17,14 +17,14 @@ pub(crate) enum EmbeddingTable {
 impl EmbeddingTable {
     pub(crate) fn new(rows: Matrix, device: &ComputeDevice) -> Result<Self> {
         Ok(match device {
-            ComputeDevice::Kernels => Self::Host(rows),
+            ComputeDevice::Kernels(_) => Self::Host(rows),
             ComputeDevice::Tensors(engine) => Self::Device(tensors::matrix(rows, engine)?),
         })
     }
 
     pub(crate) fn of_nibbles(rows: NibbleRows, device: &ComputeDevice) -> Result<Self> {
         Ok(match device {
-            ComputeDevice::Kernels => Self::Nibbles(rows),
+            ComputeDevice::Kernels(_) => Self::Nibbles(rows),
             ComputeDevice::Tensors(engine) => Self::Device(tensors::matrix(rows.matrix(), engine)?),
         })
     }

@@ -21,7 +21,7 @@ fn rows(count: usize, width: usize, seed: u32) -> Tensor {
 
 fn assert_same(of: impl Fn(&ComputeDevice) -> Tensor, what: &str) {
     let tensors = ComputeDevice::Tensors(TensorEngine::new(Device::Cpu, DType::F32));
-    let [one, other] = [&ComputeDevice::Kernels, &tensors]
+    let [one, other] = [&ComputeDevice::Kernels(RowPrecision::F32), &tensors]
         .map(|device| of(device).flatten_all().unwrap().to_vec1().unwrap());
     assert_eq!(one.len(), other.len(), "{what}");
     for (a, b) in one.iter().zip::<&Vec<f32>>(&other) {
@@ -155,9 +155,11 @@ fn any_number_of_texts_is_pooled_like_one() {
 
 #[test]
 fn an_index_outside_a_table_is_an_error() {
-    let table =
-        EmbeddingTable::new(Matrix::F32 { rows: 2, cols: 1, data: vec![1.0, 2.0] }, &ComputeDevice::Kernels)
-            .unwrap();
+    let table = EmbeddingTable::new(
+        Matrix::F32 { rows: 2, cols: 1, data: vec![1.0, 2.0] },
+        &ComputeDevice::Kernels(RowPrecision::F32),
+    )
+    .unwrap();
     assert_eq!(table.gather(&[1, 0]).unwrap().to_vec2::<f32>().unwrap(), [[2.0], [1.0]]);
     assert!(table.gather(&[2]).is_err());
 }
@@ -170,7 +172,7 @@ fn spans_are_pooled_alike_and_as_if_each_were_a_text() {
     let spans = [0..2, 1..4, 2..3, 4..6];
     for pooling in [Pooling::Mean, Pooling::Max] {
         let of = |device: &ComputeDevice| match device {
-            ComputeDevice::Kernels => pool_spans(&read, &units, &spans, pooling).unwrap(),
+            ComputeDevice::Kernels(_) => pool_spans(&read, &units, &spans, pooling).unwrap(),
             // Half precision goes by tensor operations, on the processor too; doubles are no device's.
             ComputeDevice::Tensors(_) => {
                 let doubles: Vec<Tensor> =
@@ -180,7 +182,7 @@ fn spans_are_pooled_alike_and_as_if_each_were_a_text() {
             }
         };
         assert_same(of, &format!("{pooling:?}"));
-        let pooled = of(&ComputeDevice::Kernels);
+        let pooled = of(&ComputeDevice::Kernels(RowPrecision::F32));
         for (at, span) in spans.iter().enumerate() {
             let tokens = units[span.start].start..units[span.end - 1].end;
             let alone: Vec<Tensor> =

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use serde::Deserialize;
 
 use crate::backend::{HeadOutputs, ModelBackend, WindowPair};
-use crate::device::{ComputeDevice, TensorEngine};
+use crate::device::{ComputeDevice, RowPrecision, TensorEngine};
 use crate::groundedness::GroundednessInput;
 use crate::load_error::LoadError;
 use crate::model::{LoadOptions, LoadedModel};
@@ -144,7 +144,7 @@ fn distance(head: ClassifyHead, labels: usize, answer: &HeadOutputs, values: &se
 
 #[test]
 fn every_family_computes_what_transformers_computes() {
-    compare(&ComputeDevice::Kernels, NEAR);
+    compare(&ComputeDevice::Kernels(RowPrecision::F32), NEAR);
 }
 
 #[test]
@@ -163,7 +163,9 @@ fn detectors_with_any_special_tokens_judge_pairs_as_transformers_does() {
     let sets: Vec<Claims> = serde_json::from_str(CLAIMS).unwrap();
     assert_eq!(sets.len(), 3);
     for (set, device) in sets.iter().flat_map(|set| {
-        [ComputeDevice::Kernels, tensors(DType::F32)].into_iter().map(move |device| (set, device))
+        [ComputeDevice::Kernels(RowPrecision::F32), tensors(DType::F32)]
+            .into_iter()
+            .map(move |device| (set, device))
     }) {
         let model = load_as(&models().join(&set.model), &device, Some(ClassifyHead::Hallucination)).unwrap();
         assert_eq!(model.heads(), ClassifyHeads::HALLUCINATION);
@@ -196,18 +198,26 @@ fn a_checkpoint_that_cannot_judge_pairs_is_no_detector() {
         ("sentence-bert-dense", "cannot answer `hallucination`: it has no classifier"),
         ("bert-tokens-bin", "is known to stand for what is made up"),
     ] {
-        let error = load_as(&models().join(name), &ComputeDevice::Kernels, Some(ClassifyHead::Hallucination))
-            .err()
-            .unwrap();
+        let error = load_as(
+            &models().join(name),
+            &ComputeDevice::Kernels(RowPrecision::F32),
+            Some(ClassifyHead::Hallucination),
+        )
+        .err()
+        .unwrap();
         assert!(error.to_string().contains(why), "{name}: {error}");
     }
     let scratch = tempfile::tempdir().unwrap();
     let fails = |file: &str, text: &str, why: &str| {
         copy(&models().join("bert-claims"), scratch.path());
         std::fs::write(scratch.path().join(file), text).unwrap();
-        let error = load_as(scratch.path(), &ComputeDevice::Kernels, Some(ClassifyHead::Hallucination))
-            .err()
-            .unwrap();
+        let error = load_as(
+            scratch.path(),
+            &ComputeDevice::Kernels(RowPrecision::F32),
+            Some(ClassifyHead::Hallucination),
+        )
+        .err()
+        .unwrap();
         assert!(error.to_string().contains(why), "{error}");
     };
     let single = std::fs::read_to_string(models().join("bert-domain/tokenizer.json")).unwrap();
@@ -252,7 +262,7 @@ fn each_setting_of_an_encoder_matters_to_the_numbers() {
         config[key] = value;
         std::fs::write(&file, config.to_string()).unwrap();
         let [as_is, changed] = [&models().join(name), scratch.path()].map(|folder| {
-            let model = load(folder, &ComputeDevice::Kernels);
+            let model = load(folder, &ComputeDevice::Kernels(RowPrecision::F32));
             let ids =
                 model.tokenize("What is the derivative of x^3, and who wrote to the system?").unwrap().ids;
             model.run(&[&ids], model.heads()).unwrap().remove(0)
@@ -298,7 +308,7 @@ fn a_configuration_that_lies_about_its_tensors_is_an_error() {
                 let mut config = config.clone();
                 config[key] = value.into();
                 std::fs::write(&file, config.to_string()).unwrap();
-                let loaded = load_as(scratch.path(), &ComputeDevice::Kernels, None);
+                let loaded = load_as(scratch.path(), &ComputeDevice::Kernels(RowPrecision::F32), None);
                 let is_possible = (1..=1 << 20).contains(&value);
                 assert!(is_possible || loaded.is_err(), "{name}: {key} {value}");
             }
@@ -323,7 +333,7 @@ fn a_configuration_that_lies_about_its_tensors_is_an_error() {
             config[key] = value;
             std::fs::write(&file, config.to_string()).unwrap();
             // Either is right, as long as it is an answer.
-            let _ = load_as(scratch.path(), &ComputeDevice::Kernels, None);
+            let _ = load_as(scratch.path(), &ComputeDevice::Kernels(RowPrecision::F32), None);
         }
     }
 }
@@ -343,7 +353,8 @@ fn an_adapter_is_read_as_far_as_it_is_understood() {
         let scratch = adapter();
         let folder = scratch.path().join("qwen3-domain-lora");
         change(&folder);
-        let error = load_as(&folder, &ComputeDevice::Kernels, None).err().unwrap().to_string();
+        let error =
+            load_as(&folder, &ComputeDevice::Kernels(RowPrecision::F32), None).err().unwrap().to_string();
         assert!(error.contains(why), "{error}");
     };
     let set = |key: &'static str, value: serde_json::Value| {
@@ -379,8 +390,9 @@ fn an_adapter_is_read_as_far_as_it_is_understood() {
     // The names of the classes are wanted, or there is nothing to call them by.
     let scratch = adapter();
     let folder = scratch.path().join("qwen3-domain-lora");
-    let labels =
-        |folder: &Path| load(folder, &ComputeDevice::Kernels).labels(ClassifyHead::Domain)[4].to_string();
+    let labels = |folder: &Path| {
+        load(folder, &ComputeDevice::Kernels(RowPrecision::F32)).labels(ClassifyHead::Domain)[4].to_string()
+    };
     assert_eq!(labels(&folder), "economics");
     std::fs::remove_file(folder.join("label_mapping.json")).unwrap();
     assert_eq!(labels(&folder), "LABEL_4");
@@ -388,7 +400,7 @@ fn an_adapter_is_read_as_far_as_it_is_understood() {
 
 #[test]
 fn an_instruction_before_a_text_moves_no_byte_of_it() {
-    let model = load(&models().join("sentence-qwen3"), &ComputeDevice::Kernels);
+    let model = load(&models().join("sentence-qwen3"), &ComputeDevice::Kernels(RowPrecision::F32));
     for text in ["What is open?", "1 cat", "\n the dog", "東京", " "] {
         let tokens = model.tokenize(text).unwrap();
         let bytes: Vec<_> = tokens.bytes.iter().filter(|bytes| !bytes.is_empty()).cloned().collect();
@@ -403,7 +415,10 @@ fn files_that_are_too_long_or_none_at_all_are_not_read() {
         let scratch = tempfile::tempdir().unwrap();
         copy(&models().join("bert-domain"), scratch.path());
         change(&scratch.path().join(file));
-        let error = load_as(scratch.path(), &ComputeDevice::Kernels, None).err().unwrap().to_string();
+        let error = load_as(scratch.path(), &ComputeDevice::Kernels(RowPrecision::F32), None)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(file) && error.contains(why), "{error}");
     };
     let long = |bytes: u64| move |path: &Path| std::fs::File::create(path).unwrap().set_len(bytes).unwrap();
