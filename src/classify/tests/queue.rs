@@ -54,7 +54,8 @@ async fn a_passed_deadline_is_late_whether_queued_or_computing() {
 async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
     let (model, classifier) = one(&ClassifierSpec { queue: 64, ..spec() });
     model.shut();
-    let first = ask(&classifier, "m0", ClassifyHeads::DOMAIN, soon());
+    // It fails, so that nothing is learnt from how long it waits here: a forward takes no more than is computed quickly.
+    let first = ask(&classifier, "fail", ClassifyHeads::DOMAIN, soon());
     model.entered(1).await;
     let others: Vec<_> = (0..32)
         .map(|at| {
@@ -64,7 +65,7 @@ async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
         .collect();
     until(|| classifier.queued() == 32).await;
     model.open();
-    assert_eq!(first.await.unwrap().cost.batch, 1);
+    assert_eq!(name(&first.await.unwrap()), Err(Unknown::Failed));
     for other in others {
         assert_eq!(other.await.unwrap().cost.batch, 32);
     }
@@ -72,7 +73,7 @@ async fn texts_that_come_while_all_threads_are_busy_share_a_forward() {
     assert_eq!(forwards.len(), 2);
     assert_eq!(forwards[1], (vec![2; 32], ClassifyHeads { domain: true, ..JAILBREAK }));
     let sum = classifier.forwards();
-    assert_eq!((sum.count, sum.windows, sum.tokens, sum.failed), (2, 33, 65, 0));
+    assert_eq!((sum.count, sum.windows, sum.tokens, sum.failed), (2, 33, 65, 1));
 }
 
 #[tokio::test]
