@@ -239,9 +239,12 @@ fn promises(files: &[File]) -> Vec<String> {
     faults
 }
 
+/// The one file whose code the compiler does not prove: it says itself why it may be run.
+const UNPROVEN: &str = "src/classify/kernels/int8.rs";
+
 fn forbidden_words(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
-    for file in files.iter().filter(|file| file.is_rust()) {
+    for file in files.iter().filter(|file| file.is_rust() && file.path != UNPROVEN) {
         let code = bare(&file.text);
         let words_of = words(&code).filter(|(_, word)| *word == concat!("un", "safe"));
         faults.extend(words_of.map(|(at, word)| format!("{}:{}: {word}", file.path, line_of(&code, at))));
