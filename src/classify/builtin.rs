@@ -306,6 +306,10 @@ impl BuiltinParaphraseConfig {
         if self.states.is_empty() || self.members == 0 || self.width == 0 {
             return Some("no states, no width or no members");
         }
+        // The main axes of a state are at most as many as its numbers.
+        if self.width > encoder.width() {
+            return Some("more numbers of a state than it has");
+        }
         let is_whole = self.compared.len() == self.states.len();
         let is_within = self.compared.iter().all(|count| *count <= self.width);
         (!is_whole || !is_within).then_some("`compared` has a number for each state, at most its width")
@@ -315,7 +319,7 @@ impl BuiltinParaphraseConfig {
         let layout = QuestionLayout { width: self.width, compared: self.compared.clone() };
         let row = self.states.len().saturating_mul(encoder.width());
         let project = builder.linear("project", row, layout.row())?;
-        let joined = 4 * self.hidden + self.states.len() + LENGTHS;
+        let joined = self.hidden.saturating_mul(4).saturating_add(self.states.len() + LENGTHS);
         let members = (0..self.members).map(|member| {
             let of = builder.under(&format!("{member}."));
             Ok(ParaphraseMember {

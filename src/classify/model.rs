@@ -532,14 +532,18 @@ mod tests {
 
     /// The built-in model's files with another jailbreak head in its configuration.
     fn with_head(change: impl Fn(&mut serde_json::Value)) -> tempfile::TempDir {
+        with_heads(|heads| change(&mut heads["jailbreak"]))
+    }
+
+    fn with_heads(change: impl Fn(&mut serde_json::Value)) -> tempfile::TempDir {
         let scratch = tempfile::tempdir().unwrap();
         let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/builtin");
-        for name in ["tokenizer.json", "model.safetensors"] {
+        for name in ["tokenizer.json", "model.safetensors", PARAPHRASE] {
             std::fs::copy(builtin.join(name), scratch.path().join(name)).unwrap();
         }
         let config = std::fs::read(builtin.join("config.json")).unwrap();
         let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
-        change(&mut config["heads"]["jailbreak"]);
+        change(&mut config["heads"]);
         std::fs::write(scratch.path().join("config.json"), config.to_string()).unwrap();
         scratch
     }
@@ -576,6 +580,20 @@ mod tests {
         for (scratch, fault) in [(odd, "no multiple of 32"), (first, "means and maxima alone")] {
             let error = load(&folder(scratch.path())).err().unwrap().to_string();
             assert!(error.contains("heads.jailbreak: ") && error.contains(fault), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_past_any_memory_are_refused_and_do_not_overflow() {
+        for (size, fault) in [
+            ("width", "heads.paraphrase: more numbers of a state than it has"),
+            ("hidden", "paraphrase.0.hidden.weight: "),
+            ("joined", "paraphrase.0.join.weight: "),
+        ] {
+            let scratch = with_heads(|heads| heads["paraphrase"][size] = (1_u64 << 62).into());
+            let spec = ClassifierSpec { model: folder(scratch.path()), ..ClassifierSpec::default() };
+            let error = crate::Classifier::load(&spec).unwrap_err().to_string();
+            assert!(error.contains(fault), "{size}: {error}");
         }
     }
 
