@@ -55,7 +55,7 @@ pub struct PackedMatrix {
     inputs: usize,
     /// Columns of a panel.
     panel: usize,
-    weights: Panels,
+    weights: PackedWeights,
     /// Of each output, filled up to whole panels; ones where the weights are f32.
     scale: Vec<f32>,
     bias: Vec<f32>,
@@ -82,16 +82,25 @@ impl Matrix {
 }
 
 #[derive(Debug)]
+enum PackedWeights {
+    /// For rows as they come.
+    Plain(Panels),
+    /// For rows in eight bits.
+    #[cfg(target_arch = "x86_64")]
+    Int8(Int8Panels),
+}
+
+#[derive(Debug)]
 enum Panels {
     F32(AlignedBuffer),
+    /// To be widened.
     Int8(Vec<i8>),
-    #[cfg(target_arch = "x86_64")]
-    Rounded(Int8Panels),
 }
 
 /// Part of a product: all of `rows` times the panels that `out` has room for, from panel `first` on.
 struct ProductJob<'a, 'b> {
     packed: &'a PackedMatrix,
+    panels: &'a Panels,
     first: usize,
     rows: &'a [f32],
     out: &'a mut [&'b mut [f32]],
@@ -133,6 +142,7 @@ impl PackedMatrix {
                 Panels::Int8(all)
             }
         };
+        let weights = PackedWeights::Plain(weights);
         Self { outputs, inputs, panel, weights, scale, bias: full_bias }
     }
 
@@ -141,6 +151,7 @@ impl PackedMatrix {
     pub fn with_rounded_rows(matrix: &Matrix, bias: Option<&[f32]>) -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Matrix::Int8 { rows, cols, data, scale } = matrix
+            && *cols > 0
             && let Some(panels) = Int8Panels::new(data, *rows, *cols)
         {
             let (outputs, inputs) = (*rows, *cols);
@@ -150,7 +161,7 @@ impl PackedMatrix {
                 all
             };
             let bias = bias.map_or_else(|| filled(&vec![0.0; outputs]), filled);
-            let (scale, weights) = (filled(scale), Panels::Rounded(panels));
+            let (scale, weights) = (filled(scale), PackedWeights::Int8(panels));
             return Self { outputs, inputs, panel: PANEL, weights, scale, bias };
         }
         Self::new(matrix, bias)
@@ -174,17 +185,20 @@ impl PackedMatrix {
         let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(self.outputs).collect();
         #[cfg(target_arch = "x86_64")]
         let rounded = match &self.weights {
-            Panels::Rounded(panels) => Some((panels, panels.round(rows, self.inputs))),
-            Panels::F32(_) | Panels::Int8(_) => None,
+            PackedWeights::Int8(panels) => Some(panels.round(rows, self.inputs)),
+            PackedWeights::Plain(_) => None,
         };
-        let run = |first: usize, top: usize, out: &mut [&mut [f32]]| {
-            #[cfg(target_arch = "x86_64")]
-            if let Some((panels, rows)) = &rounded {
-                let (scale, bias) = (&self.scale, &self.bias);
-                return panels.multiply(Int8Job { rows, top, first, scale, bias, activation, out });
+        let run = |first: usize, top: usize, out: &mut [&mut [f32]]| match &self.weights {
+            PackedWeights::Plain(panels) => {
+                let rows = &rows[top * self.inputs..];
+                dispatch(ProductJob { packed: self, panels, first, rows, out, activation });
             }
-            let rows = &rows[top * self.inputs..];
-            dispatch(ProductJob { packed: self, first, rows, out, activation });
+            #[cfg(target_arch = "x86_64")]
+            PackedWeights::Int8(panels) => {
+                let (scale, bias) = (&self.scale, &self.bias);
+                let rows = rounded.as_ref().expect("rows are rounded for such weights");
+                panels.multiply(Int8Job { rows, top, first, scale, bias, activation, out });
+            }
         };
         let columns = self.columns_of_a_job(out.len());
         if columns >= self.outputs && out.len() <= TALL || threads() == 1 {
@@ -246,7 +260,7 @@ impl WithSimd for ProductJob<'_, '_> {
                 let mut column = 0;
                 while column < width {
                     let panel = self.first + column / self.packed.panel;
-                    let columns = self.packed.columns::<S>(panel, depth.clone(), &mut widened);
+                    let columns = self.packed.columns::<S>(self.panels, panel, depth.clone(), &mut widened);
                     let mut row = top;
                     while row < bottom {
                         let block = TileBlock { depth: depth.clone(), column, panel, last };
@@ -349,14 +363,15 @@ impl PackedMatrix {
     /// Returns the panel's columns for some of the inputs, in `widened` where they have to be.
     #[inline(always)]
     fn columns<'a, S: Simd>(
-        &'a self,
+        &self,
+        panels: &'a Panels,
         panel: usize,
         depth: std::ops::Range<usize>,
         widened: &'a mut AlignedBuffer,
     ) -> &'a [[S::f32s; WIDE]] {
         let from = (panel * self.inputs + depth.start) * self.panel;
         let len = depth.len() * self.panel;
-        let floats = match &self.weights {
+        let floats = match panels {
             Panels::F32(data) => &data.get()[from..][..len],
             Panels::Int8(data) => {
                 widened.resize(len);
@@ -366,8 +381,6 @@ impl PackedMatrix {
                 }
                 widened
             }
-            #[cfg(target_arch = "x86_64")]
-            Panels::Rounded(_) => unreachable!("they have products of their own"),
         };
         S::as_simd_f32s(floats).0.as_chunks::<WIDE>().0
     }
