@@ -243,18 +243,18 @@ async fn where_one_of_sglangs_engines_fails_both_are_left_and_others_asked() {
             }
             assert!(seen > 4, "the bad one was asked too");
             assert_eq!(asked(&good).len(), 4);
-            only_four_ended_well(&decode).await;
+            only_so_many_ended_well(&decode, 4).await;
             assert_eq!(gateway.metric("signalbox_ejections_total", &["pool=\"decode\""]).await, 0.0);
             nothing_is_left(&gateway).await;
         }
     }
 }
 
-/// Waits until all parts of requests at an engine have ended, four of them well: who waits for another in vain is let go.
-async fn only_four_ended_well(sim: &Sim) {
-    until("four that ended well, and the end of the others", async || {
+/// Waits until all parts of requests at an engine have ended, so many of them well: who waits for another in vain is let go.
+async fn only_so_many_ended_well(sim: &Sim, count: usize) {
+    until("those that ended well, and the end of the others", async || {
         let ended = |outcome| asked(sim).iter().filter(|leg| leg.outcome == outcome).count();
-        (ended(SimOutcome::Completed) == 4 && ended(SimOutcome::Aborted) + 4 == asked(sim).len())
+        (ended(SimOutcome::Completed) == count && ended(SimOutcome::Aborted) + count == asked(sim).len())
             .then_some(())
     })
     .await;
@@ -266,14 +266,18 @@ async fn an_engine_that_does_not_answer_has_the_others_part_ended_too() {
     let prefill = engine(SglangRole::Prefill).await;
     bad.set_faults(faults(|faults| faults.status = Some(503)));
     let gateway = sglang(&[&bad, &decode], &[&prefill], None).await;
-    for at in 0..4 {
-        ask(&gateway, &body(&format!("matter {at}"))).await;
+    // Between equals chance decides: enough that one of them goes to the bad one.
+    let mut count = 0;
+    while asked(&bad).is_empty() {
+        assert!(count < 64, "the bad one is never asked");
+        ask(&gateway, &body(&format!("matter {count}"))).await;
+        count += 1;
     }
     let rooms =
         |sim: &Sim| asked(sim).iter().map(|leg| json_of(leg)["bootstrap_room"].clone()).collect::<Vec<_>>();
     let (of_bad, of_good) = (rooms(&bad), rooms(&decode));
-    assert!(!of_bad.is_empty() && of_good.len() == 4 && of_bad.iter().all(|room| !of_good.contains(room)));
-    only_four_ended_well(&prefill).await;
+    assert!(of_good.len() == count && of_bad.iter().all(|room| !of_good.contains(room)));
+    only_so_many_ended_well(&prefill, count).await;
     nothing_is_left(&gateway).await;
 }
 
