@@ -1,5 +1,6 @@
 //! The classifier over a model made for tests: what is computed, when, together with what, and what comes out.
 
+mod checkpoint_faults;
 mod device;
 mod golden;
 mod heads;
