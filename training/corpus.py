@@ -3,8 +3,6 @@
 Knows nothing of the model.
 """
 
-import json
-import pathlib
 import zlib
 
 import data
@@ -36,15 +34,9 @@ def exams(domain):
     ]
 
 
-def questions():
-    """Questions as exams ask them, written one by one without a look at any."""
-    lines = (pathlib.Path(__file__).parent / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [row | {"source": data.LATE} for row in map(json.loads, lines)]
-
-
 def read(folder, seed):
     """Returns the rows of every part by name; those that begin with `own` are for training only."""
     parts = {name: data.read(folder, f"{name}.jsonl.gz") for name in ("domain", "domain_freeform", "pii")}
-    parts["own_domain"] = synthetic.rows(seed) + questions()
+    parts["own_domain"] = synthetic.rows(seed)
     parts["own_pii"] = personal.rows(seed)
     return parts

@@ -14,7 +14,6 @@ from scipy.sparse.csgraph import connected_components
 
 TRAIN, VALIDATION, TEST, DROPPED = 0, 1, 2, 3
 NEAR = 0.92
-LATE = "ours/questions"  # own texts that came after the splits were drawn: they move no other text
 
 
 def read(folder, name):
@@ -55,18 +54,6 @@ def split(group, bound, seed, shares=(0.72, 0.10, 0.18)):
     random = np.random.default_rng(seed)
     side = random.choice(3, size=group.max() + 1, p=shares)[group]
     side[np.isin(group, np.unique(group[bound]))] = TRAIN
-    return side
-
-
-def split_late(text, source, last_states, seed):
-    """Assigns each row to a split, the late ones as `split` would not: for training, and dropped where a near-copy is held out."""
-    late = source == LATE
-    early = np.nonzero(~late)[0]
-    side = np.full(len(text), TRAIN)
-    group = groups([text[i] for i in early], last_states[early])
-    side[early] = split(group, np.char.startswith(source[early], "ours/"), seed)
-    group = groups(text, last_states)
-    side[late & np.isin(group, np.unique(group[side != TRAIN]))] = DROPPED
     return side
 
 

@@ -21,11 +21,11 @@ class Domain:
         self.labels = sorted({row["label"] for row in rows})
         self.y = np.array([self.labels.index(row["label"]) for row in rows])
         self.first = np.unique(text, return_index=True)[1]
-        source = np.array([row["source"] for row in rows])
-        last = np.asarray(mean[self.first][:, -1], np.float32)
-        self.side = data.split_late([row["text"] for row in rows], source, last, seed)
+        source = [row["source"] for row in rows]
+        group = data.groups([row["text"] for row in rows], np.asarray(mean[self.first][:, -1], np.float32))
+        self.side = data.split(group, np.array([s.startswith("ours/") for s in source]), seed)
         self.side[near & (self.side != data.TEST)] = data.DROPPED
-        self.exam = np.char.startswith(source, "mmlu_pro/")
+        self.exam = np.array([s.startswith("mmlu_pro/") for s in source])
 
     def fit(self, x, recipe, sides=(data.TRAIN,)):
         """Trains on the first windows of the texts of these sides; returns the arrays of heads with other seeds side by side."""

@@ -47,7 +47,7 @@ async fn the_question_at_the_end_of_a_long_prompt_is_read() {
     let gateway = Launch::new(policy(&sim, "max_tokens: 8192")).start().await;
     let matter = "Thank you for your help so far, it was a pleasure as ever. ".repeat(40);
     let question =
-        "What is the derivative of f(x) = x^3 + 2x^2 - 5x + 7? Solve the equation 3x + 4 = 19. ".repeat(12);
+        "What is the derivative of f(x) = x^3 + 2x^2 - 5x + 7? Solve the equation 3x + 4 = 19. ".repeat(8);
     let alone = gateway.chat("auto", &matter).await;
     assert_ne!(alone.header("x-vsr-selected-category"), "math");
     let asked = gateway.chat("auto", &format!("{matter}{question}")).await;
